@@ -1,0 +1,108 @@
+"""
+Time limits for many tasks with one timer of the event loop.
+"""
+
+import asyncio
+import math
+
+import attrs
+
+
+@attrs.define(eq=False, slots=True)
+class Alarm:
+    """
+    A time limit on one task's current work.
+
+    Attributes:
+        when: Time on the loop's clock at which the task is cancelled.
+        rang: Whether that happened.
+    """
+
+    _alarms: "Alarms"
+    _task: "asyncio.Task[object]"
+    _cancelling: int
+    when: float
+    rang: bool = False
+
+    def move(self, when: float) -> None:
+        """Set another time."""
+        self.when = when
+        self._alarms.expect(when)
+
+    def clear(self) -> None:
+        """Take the limit away; the work is over."""
+        self._alarms.pending.discard(self)
+        # It rang, and the work ended before the cancel arrived.
+        self.explains_cancel()
+
+    def explains_cancel(self) -> bool:
+        """
+        Tell whether a `CancelledError` is ours alone, and take it back.
+
+        If somebody else cancelled the task as well, theirs goes first.
+        """
+        if not self.rang:
+            return False
+        self.rang = False
+        return self._task.uncancel() <= self._cancelling
+
+    def was_cancelled(self) -> bool:
+        """
+        Tell whether somebody asked for this task to be cancelled.
+
+        A `CancelledError` can also stray in from a future that was shared
+        with others, as aiohttp's name lookups are.
+        """
+        return self._task.cancelling() > self._cancelling
+
+    def ring(self) -> None:
+        """Cancel the task."""
+        self.rang = True
+        self._task.cancel()
+
+
+class Alarms:
+    """
+    All alarms of one event loop.
+
+    `asyncio.timeout` sets and cancels a timer of the loop for every call,
+    and almost none of them ever fires. Here one timer waits for the earliest
+    limit; setting and clearing an alarm is a set operation.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self.pending: set[Alarm] = set()
+
+    def set(self, when: float) -> Alarm:
+        """Limit the current task's work to *when* on the loop's clock."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        alarm = Alarm(self, task, task.cancelling(), when)
+        self.pending.add(alarm)
+        self.expect(when)
+        return alarm
+
+    def expect(self, when: float) -> None:
+        """Make sure that the timer fires at *when* at the latest."""
+        if when < self._timer_at:
+            self.close()
+            self._timer_at = when
+            self._timer = self._loop.call_at(when, self._ring)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, math.inf
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = self._loop.time()
+        for alarm in [alarm for alarm in self.pending if alarm.when <= now]:
+            self.pending.discard(alarm)
+            alarm.ring()
+        if self.pending:
+            self.expect(min(alarm.when for alarm in self.pending))

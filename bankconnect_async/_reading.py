@@ -1,0 +1,257 @@
+"""
+JSON objects to schema classes, with every mismatch reported and its path.
+
+An attribute's metadata says under which keys it is found and who reads it.
+`null`, a blank text and a missing key all mean "none" to the vendor, and so
+they do here. (cattrs, which serves `wire`, knows one key per attribute.)
+"""
+
+import datetime
+import functools
+import re
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+import orjson
+
+
+T = TypeVar("T")
+
+#: Takes what stands at a path; notes what is wrong and returns `None`.
+Reader: TypeAlias = Callable[[Any, str, list[str]], Any]
+
+_MAX_PROBLEMS = 20
+_DATE = re.compile(
+    r"(?P<d>[0-9]{2})/(?P<m>[0-9]{2})/(?P<y>[0-9]{4})"
+    r"|(?P<Y>[0-9]{4})-(?P<M>[0-9]{2})-(?P<D>[0-9]{2})"
+)
+# What no UTF-8 stands for.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TIMESTAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+@attrs.frozen
+class _Wire:
+    read: Reader
+    keys: tuple[str, ...]
+    required: bool
+
+
+_WIRE: Final = "wire"
+
+
+def wired(
+    read: Reader,
+    *keys: str,
+    default: Any = None,
+    required: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """
+    Make an attribute that `structure` fills.
+
+    Args:
+        read: Turns what stands on the wire into the value.
+        keys: Where it may stand, the first being the one to write. Without
+            any, the name of the attribute.
+        default: What "none" is here.
+        required: Whether "none" is a problem.
+        kwargs: For `attrs.field`.
+    """
+    return attrs.field(
+        default=default,
+        metadata={_WIRE: _Wire(read, keys, required)},
+        **kwargs,
+    )
+
+
+@functools.cache
+def _wires(cls: type) -> Mapping[str, _Wire]:
+    return {
+        field.name: attrs.evolve(wire, keys=wire.keys or (field.name,))
+        for field in attrs.fields(cls)
+        if (wire := field.metadata.get(_WIRE)) is not None
+    }
+
+
+def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
+    """
+    Tell under which keys each attribute of *cls* may stand on the wire.
+    """
+    return {name: wire.keys for name, wire in _wires(cls).items()}
+
+
+def load(raw: object) -> Mapping[str, Any] | str:
+    """
+    Return the JSON object in *raw*, or what is wrong with it.
+    """
+    if isinstance(raw, str | bytes):
+        try:
+            raw = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return "is not JSON @ $"
+    return raw if isinstance(raw, Mapping) else "is not a JSON object @ $"
+
+
+def is_given(value: object) -> bool:
+    """
+    Tell a value from the vendor's ways to say "none".
+    """
+    return value is not None and not (
+        isinstance(value, str) and (not value or value.isspace())
+    )
+
+
+def structure(
+    cls: type[T],
+    document: Mapping[str, Any],
+    path: str,
+    problems: list[str],
+    **given: Any,
+) -> T:
+    """
+    Build a *cls* from what *document* says.
+
+    Args:
+        cls: A class with attributes made by `wired`.
+        document: The JSON object.
+        path: Where it stands in the message.
+        problems: Takes what is wrong; the result is no use if anything is.
+        given: Attributes that do not come from the document.
+    """
+    values: dict[str, Any] = {}
+    # Typed as it is, because mypy finds classes of attrs unhashable.
+    plain: type = cls
+    for name, wire in _wires(plain).items():
+        value = _value(wire, document, path, problems)
+        if value is not None:
+            values[name] = value
+    return cls(**values, **given)
+
+
+def _value(
+    wire: _Wire, document: Mapping[str, Any], path: str, problems: list[str]
+) -> Any:
+    for key in wire.keys:
+        if is_given(value := document.get(key)):
+            return wire.read(value, f"{path}.{key}", problems)
+    if wire.required:
+        note(problems, f"required field missing @ {path}.{wire.keys[0]}")
+    return None
+
+
+def note(problems: list[str], problem: str) -> None:
+    """
+    Add *problem*, unless there are enough to make the point.
+    """
+    if len(problems) < _MAX_PROBLEMS:
+        problems.append(problem)
+
+
+def text(value: object, path: str, problems: list[str]) -> str | None:
+    """
+    Read a text.
+    """
+    if not isinstance(value, str):
+        _note_type(problems, "a text", value, path)
+        return None
+    if _SURROGATE.search(value):
+        note(problems, f"is not Unicode @ {path}")
+        return None
+    return value
+
+
+def flag(value: object, path: str, problems: list[str]) -> bool | None:
+    """
+    Read a JSON boolean.
+    """
+    if isinstance(value, bool):
+        return value
+    _note_type(problems, "true or false", value, path)
+    return None
+
+
+def mapping(
+    value: object, path: str, problems: list[str]
+) -> Mapping[str, Any] | None:
+    """
+    Read a JSON object as it is.
+    """
+    if isinstance(value, Mapping):
+        return value
+    _note_type(problems, "an object", value, path)
+    return None
+
+
+def day(value: object, path: str, problems: list[str]) -> datetime.date | None:
+    """
+    Read a date; a text that is none gives `None`.
+    """
+    match = _DATE.fullmatch(text(value, path, problems) or "")
+    if match is None:
+        return None
+    year, month, date = (
+        int(match[short] or match[short.upper()]) for short in "ymd"
+    )
+    try:
+        return datetime.date(year, month, date)
+    except ValueError:
+        return None
+
+
+def moment(
+    value: object, path: str, problems: list[str]
+) -> datetime.datetime | None:
+    """
+    Read a timestamp; a text that is none gives `None`.
+    """
+    stamp = text(value, path, problems) or ""
+    if not _TIMESTAMP.fullmatch(stamp):
+        return None
+    try:
+        return datetime.datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+
+
+def one(cls: type) -> Reader:
+    """
+    Read an object as a *cls*, which keeps it as its `raw`.
+    """
+
+    def read(value: object, path: str, problems: list[str]) -> Any:
+        document = mapping(value, path, problems)
+        if document is None:
+            return None
+        return structure(cls, document, path, problems, raw=document)
+
+    return read
+
+
+def many(reader: Reader) -> Reader:
+    """
+    Read an array, each entry with *reader*, as a tuple.
+    """
+
+    def read(value: object, path: str, problems: list[str]) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(
+                reader(entry, f"{path}[{index}]", problems)
+                for index, entry in enumerate(value)
+            )
+        _note_type(problems, "an array", value, path)
+        return None
+
+    return read
+
+
+def _note_type(
+    problems: list[str], wanted: str, value: object, path: str
+) -> None:
+    kind = type(value).__name__
+    note(problems, f"must be {wanted}, not {kind} @ {path}")

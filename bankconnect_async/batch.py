@@ -1,0 +1,395 @@
+"""
+Many sessions: bounded in flight, constant in memory, one outcome each.
+"""
+
+import abc
+import asyncio
+
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+)
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import attrs
+
+from .errors import (
+    AuthenticationError,
+    BankConnectError,
+    BatchStoppedError,
+    ConfigurationError,
+    PaymentRequiredError,
+)
+from .retry import RetryPolicy
+from .schema import Session, SessionRequest
+
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
+    from .client import AsyncBankConnect
+
+
+Item: TypeAlias = SessionRequest | str
+Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
+
+
+@attrs.frozen(kw_only=True)
+class Created:
+    """
+    An input for which a session was created.
+
+    Attributes:
+        index: Position in the source, from 0.
+        item: What was given.
+        request: What was asked for.
+        session: What came of it.
+    """
+
+    index: int
+    item: Item
+    request: SessionRequest
+    session: Session
+
+    @property
+    def link_id(self) -> str:
+        """Your id of the customer."""
+        return self.request.link_id
+
+
+@attrs.frozen(kw_only=True)
+class Failed:
+    """
+    An input for which there is no session.
+
+    Attributes:
+        index: Position in the source, from 0.
+        item: What was given.
+        request: What was asked for; `None` if *item* made no request.
+        error: Why; its `delivery` says whether the server may have created
+            one all the same.
+    """
+
+    index: int
+    item: Item
+    request: SessionRequest | None
+    error: BankConnectError
+
+    @property
+    def link_id(self) -> str | None:
+        """Your id of the customer, as far as *item* has one."""
+        if self.request is not None:
+            return self.request.link_id
+        if isinstance(self.item, SessionRequest):
+            return self.item.link_id
+        return self.item if isinstance(self.item, str) else None
+
+
+Outcome: TypeAlias = Created | Failed
+
+
+class SessionBatch:
+    """
+    The outcomes of `AsyncBankConnect.create_sessions`, as they come.
+
+    It is a context manager, because an abandoned generator would leave its
+    tasks behind (PEP 789). Leaving it early cancels what is in flight.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        bank: "AsyncBankConnect",
+        source: Source,
+        *,
+        concurrency: int,
+        rate: float | None,
+        ordered: bool,
+        retry: RetryPolicy,
+    ) -> None:
+        _check("concurrency", concurrency, int)
+        if rate is not None:
+            _check("rate", rate, (int, float))
+        self._bank = bank
+        self._concurrency = concurrency
+        self._limiter = None if rate is None else _make_limiter(rate)
+        self._retry = retry
+        # Room for what is in flight and as much again that waits for the
+        # consumer: a slow consumer holds the workers back.
+        self._room = asyncio.Semaphore(2 * concurrency)
+        self._intake = _make_intake(source, self._room)
+        self._shelf = _Shelf(ordered=ordered)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._working = 0
+        self._pacing: set[asyncio.Task[Any]] = set()
+        self._stopped_by: BankConnectError | None = None
+
+    @property
+    def unreported(self) -> list[Item]:
+        """
+        Items that were taken from the source and whose outcome was not seen.
+
+        After an early exit their requests may or may not have been sent.
+        """
+        return list(self._intake.held.values())
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise RuntimeError("a batch can be entered only once")
+        await self._bank.open()
+        self._bank.admit(self._concurrency)
+        self._group = group = asyncio.TaskGroup()
+        await group.__aenter__()
+        self._working = self._concurrency
+        work = [self._work() for _ in range(self._concurrency)]
+        if isinstance(self._intake, _AsyncIntake):
+            work.append(self._intake.feed())
+        self._tasks = [group.create_task(each) for each in work]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._group is not None  # noqa: S101 - it was entered
+        for task in self._tasks:
+            task.cancel()
+        self._bank.dismiss(self._concurrency)
+        # A group wraps what its body raised; the caller's own error should
+        # reach the caller as it is.
+        if not isinstance(exc, asyncio.CancelledError):
+            exc_type = exc = traceback = None
+        await self._group.__aexit__(exc_type, exc, traceback)
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        if self._group is None:
+            raise RuntimeError(
+                "use async with: `async with bank.create_sessions(...) as "
+                "outcomes`, then iterate over outcomes"
+            )
+        return self
+
+    async def __anext__(self) -> Outcome:
+        outcome = await self._shelf.take()
+        if outcome is None:
+            if self._intake.error is not None:
+                raise self._intake.error
+            raise StopAsyncIteration
+        del self._intake.held[outcome.index]
+        self._room.release()
+        return outcome
+
+    async def _work(self) -> None:
+        try:
+            while (taken := await self._intake.take()) is not None:
+                self._shelf.put(await self._settle(*taken))
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._shelf.close()
+
+    async def _settle(self, index: int, item: Item) -> Outcome:
+        request: SessionRequest | None = None
+        try:
+            request = self._bank.resolve(item)
+            await self._pace()
+            session = await self._bank.create_session(
+                request, retry=self._retry
+            )
+        except BankConnectError as error:
+            if isinstance(error, AuthenticationError | PaymentRequiredError):
+                self._stop(error)
+            return Failed(index=index, item=item, request=request, error=error)
+        return Created(
+            index=index, item=item, request=request, session=session
+        )
+
+    async def _pace(self) -> None:
+        self._refuse_if_stopped()
+        if self._limiter is None:
+            return
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        self._pacing.add(task)
+        try:
+            await self._limiter.acquire()
+        except asyncio.CancelledError:
+            if task in self._pacing or task.uncancel():
+                raise
+        finally:
+            self._pacing.discard(task)
+        self._refuse_if_stopped()
+
+    def _stop(self, error: BankConnectError) -> None:
+        self._stopped_by = error
+        # Nobody has to wait for leave to send what is not sent any more.
+        while self._pacing:
+            self._pacing.pop().cancel()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped_by is not None:
+            raise BatchStoppedError(
+                f"not sent: the batch was stopped, because "
+                f"{self._stopped_by.message}"
+            )
+
+
+class _Intake(abc.ABC):
+    """
+    The source, shared by all workers.
+
+    Attributes:
+        held: Items that were taken and not reported yet, by index.
+        error: What the source raised.
+    """
+
+    def __init__(self, room: asyncio.Semaphore) -> None:
+        self._room = room
+        self._count = 0
+        self.held: dict[int, Item] = {}
+        self.error: Exception | None = None
+
+    @abc.abstractmethod
+    async def take(self) -> tuple[int, Item] | None:
+        """Take the next item, when there is room; `None` at the end."""
+
+    def _own(self, item: Item) -> tuple[int, Item]:
+        index = self._count
+        self._count += 1
+        self.held[index] = item
+        return index, item
+
+
+class _SyncIntake(_Intake):
+    def __init__(
+        self, source: Iterable[Item], room: asyncio.Semaphore
+    ) -> None:
+        super().__init__(room)
+        self._source: Iterator[Item] | None = iter(source)
+
+    async def take(self) -> tuple[int, Item] | None:
+        await self._room.acquire()
+        # No await lies between taking an item and owning it: a cancel in
+        # between would lose the item.
+        if self._source is not None:
+            try:
+                for item in self._source:
+                    return self._own(item)
+            except Exception as exc:  # noqa: BLE001 - it is the consumer's
+                self.error = exc
+            self._source = None
+        return None
+
+
+class _AsyncIntake(_Intake):
+    """
+    A task of its own drives the source.
+
+    A source may hold a timeout or a task group open while it yields, and
+    those belong to one task. An async generator is closed at the end, in
+    that task too.
+    """
+
+    def __init__(
+        self, source: AsyncIterable[Item], room: asyncio.Semaphore
+    ) -> None:
+        super().__init__(room)
+        self._source = aiter(source)
+        self._taken: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue()
+
+    async def take(self) -> tuple[int, Item] | None:
+        taken = await self._taken.get()
+        if taken is None:
+            self._taken.put_nowait(None)
+        return taken
+
+    async def feed(self) -> None:
+        """Take all items, one for each place that becomes free."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        try:
+            await self._drain()
+        except asyncio.CancelledError:
+            if task.cancelling():
+                raise
+            self.error = RuntimeError("the source of the batch was cancelled")
+        except Exception as exc:  # noqa: BLE001 - it is the consumer's
+            self.error = exc
+        self._taken.put_nowait(None)
+
+    async def _drain(self) -> None:
+        async with AsyncExitStack() as stack:
+            if isinstance(self._source, AsyncGenerator):
+                await stack.enter_async_context(aclosing(self._source))
+            await self._room.acquire()
+            async for item in self._source:
+                self._taken.put_nowait(self._own(item))
+                await self._room.acquire()
+
+
+def _make_intake(source: Source, room: asyncio.Semaphore) -> _Intake:
+    if isinstance(source, str | bytes):
+        raise ConfigurationError(
+            fields={"source": ("is one text: give a list of link ids",)}
+        )
+    if isinstance(source, AsyncIterable):
+        return _AsyncIntake(source, room)
+    return _SyncIntake(source, room)
+
+
+class _Shelf:
+    """
+    Outcomes between the workers and the consumer.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._early: dict[int, Outcome] = {}
+        self._due = 0
+        self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue()
+
+    def put(self, outcome: Outcome) -> None:
+        """Hand over an outcome, in its turn where order is asked for."""
+        if not self._ordered:
+            self._ready.put_nowait(outcome)
+            return
+        self._early[outcome.index] = outcome
+        while self._due in self._early:
+            self._ready.put_nowait(self._early.pop(self._due))
+            self._due += 1
+
+    async def take(self) -> Outcome | None:
+        """Wait for the next outcome; `None` after the last."""
+        outcome = await self._ready.get()
+        if outcome is None:
+            self.close()
+        return outcome
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        self._ready.put_nowait(None)
+
+
+def _check(name: str, value: Any, types: Any) -> None:
+    if (
+        not isinstance(value, types)
+        or isinstance(value, bool)
+        or not 0 < value < float("inf")
+    ):
+        raise ConfigurationError(fields={name: ("must be a number above 0",)})
+
+
+def _make_limiter(rate: float) -> "AsyncLimiter":
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415 - seldom needed
+
+    # A tenth of a second's worth at a time: a bucket of a whole second would
+    # let a burst of *rate* requests through at once.
+    burst = max(1.0, rate / 10)
+    return AsyncLimiter(burst, burst / rate)

@@ -1,0 +1,28 @@
+"""
+The command line: ``bankconnect``, with the extra ``[cli]``.
+"""
+
+import sys
+
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """
+    Run ``bankconnect``.
+
+    Without click and rich it says what to install, and exits with 2.
+    """
+    try:
+        import click  # noqa: F401, PLC0415 - asked for, not used yet
+        import rich  # noqa: F401, PLC0415
+    except ImportError:
+        sys.stderr.write(
+            "bankconnect needs click and rich: "
+            "pip install 'bankconnect-async[cli]'\n"
+        )
+        sys.exit(2)
+    from ._app import app  # noqa: PLC0415 - it imports both
+
+    app(prog_name="bankconnect")

@@ -1,0 +1,357 @@
+"""
+The commands, and what each class of failure exits with.
+"""
+
+import asyncio
+import contextlib
+import enum
+import errno
+import os
+import shlex
+import sys
+
+from contextlib import closing
+from typing import Any, NoReturn
+
+import click
+import orjson
+
+from bankconnect_async import __version__
+from bankconnect_async.errors import (
+    AuthenticationError,
+    BankConnectError,
+    ConfigurationError,
+    InvalidRequestError,
+)
+from bankconnect_async.sandbox import Dialect, Sandbox
+from bankconnect_async.schema import UNSET, Session
+
+from ._batch import Batch
+from ._client import DIALECTS, Target, require_redirect_url, target_options
+from ._feed import Feed
+from ._input import Input, open_input
+from ._output import Output, OutputClosedError, OutputError
+from ._parameters import build_request
+from ._progress import TallyBar
+from ._records import created_record, explain, failed_record
+from ._rows import InputFileError, read_rows
+from ._signals import on_interrupt
+from ._tally import Tally
+
+
+class Exit(enum.IntEnum):
+    """
+    What ``bankconnect`` exits with.
+    """
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_AUTHENTICATED = 3
+    INTERRUPTED = 130
+
+
+class _App(click.Group):
+    """
+    Turns what a command raises into one line and an exit code.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OutputClosedError:
+            ctx.exit(Exit.FAILED)
+        except (InputFileError, OutputError) as exc:
+            # They begin with the name of the file.
+            _fail(str(exc), Exit.USAGE)
+        except BankConnectError as error:
+            _fail(f"bankconnect: {explain(error)}", _exit_code(error))
+        except OSError as exc:
+            _fail(f"bankconnect: {exc}", Exit.FAILED)
+        except KeyboardInterrupt:
+            _fail("bankconnect: interrupted", Exit.INTERRUPTED)
+
+
+def _exit_code(error: BankConnectError) -> Exit:
+    match error:
+        case ConfigurationError() | InvalidRequestError():
+            return Exit.USAGE
+        case AuthenticationError():
+            return Exit.NOT_AUTHENTICATED
+        case _:
+            return Exit.FAILED
+
+
+def _fail(message: str, code: Exit) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def _print(text: str | bytes) -> None:
+    try:
+        click.echo(text)
+    except OSError as exc:
+        # What stdout did not take would be tried again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if exc.errno == errno.EPIPE:
+            sys.exit(Exit.FAILED)
+        _fail(f"stdout: cannot be written: {exc.strerror}", Exit.FAILED)
+
+
+@click.group(
+    cls=_App,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 failed, or failed in part; 2 usage or "
+    "configuration; 3 the API key was refused; 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="bankconnect")
+def app() -> None:
+    """
+    Create FinBox Bank Connect sessions.
+
+    Secrets come from the environment only: BANKCONNECT_API_KEY and, where
+    needed, BANKCONNECT_SERVER_HASH. To try it without a key, add --sandbox.
+    """
+
+
+@app.command()
+@click.argument("link_id")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A session parameter, such as bank_name=axis or "
+    "from_date=01/01/2026; repeat it for more.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a JSON object, for a failed request too.",
+)
+@target_options
+def session(
+    *, target: Target, link_id: str, params: tuple[str, ...], as_json: bool
+) -> None:
+    """
+    Create one session for LINK_ID and print its URL.
+
+    Whoever has the URL can open the journey: treat it like a password.
+    """
+    values = dict(map(_split_param, params)) | {"link_id": link_id}
+    try:
+        created = asyncio.run(_create(target, values))
+    except ConfigurationError:
+        raise
+    except BankConnectError as error:
+        if as_json:
+            _print(orjson.dumps(failed_record(link_id, error)))
+        raise
+    if as_json:
+        _print(orjson.dumps(created_record(created)))
+    else:
+        _print(str(created.redirect_url))
+
+
+def _split_param(param: str) -> tuple[str, str]:
+    name, equals, value = param.partition("=")
+    if not equals:
+        # What was given is not shown: it may be a secret gone astray.
+        raise click.UsageError("--param takes NAME=VALUE")
+    return name, value
+
+
+async def _create(target: Target, values: dict[str, str]) -> Session:
+    request = build_request(values)
+    async with target.connect() as bank:
+        if request.redirect_url is UNSET:
+            require_redirect_url(bank)
+        return await bank.create_session(request)
+
+
+@app.command()
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="A new file of JSON lines, one for each row; - for stdout.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=64,
+    show_default=True,
+    help="Requests in flight at most.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="New requests per second at most.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as JSON, to stdout unless OUT is that.",
+)
+@target_options
+def batch(  # noqa: PLR0913
+    *,
+    target: Target,
+    source: str,
+    output: str,
+    concurrency: int,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """
+    Create a session for each row of INPUT.
+
+    INPUT is a CSV file with a header, a file of JSON lines, or - for stdin.
+    Its columns are link_id and any other session parameter; extra.NAME sends
+    one that is not documented. Dates are DD/MM/YYYY or YYYY-MM-DD, and an
+    empty cell is a parameter not given.
+
+    OUT gets one line for each row as soon as it is done. Ctrl-C finishes the
+    rows that were begun; a second one gives them up.
+    """
+    # What can go wrong without the input goes first, since a pipe can be
+    # read only once.
+    connection = target.connect()
+    with (
+        closing(Output.open(output)) as sink,
+        closing(open_input(source)) as opened,
+    ):
+        job = _prepare(opened, sink, concurrency=concurrency, rate=rate)
+        asyncio.run(job.run(connection))
+        _summarise(job, as_json=as_json)
+    if code := _batch_code(job.tally):
+        sys.exit(code)
+
+
+def _prepare(
+    source: Input, sink: Output, *, concurrency: int, rate: float | None
+) -> Batch:
+    rows = read_rows(source.stream, name=source.name)
+    tally = Tally()
+    bar = TallyBar(tally)
+    if bar.is_visible and (left := source.count_lines()) is not None:
+        # The first row was read already, to know that there is one.
+        bar.expect(left + 1)
+    return Batch(
+        columns=rows.columns,
+        feed=Feed(rows, source),
+        output=sink,
+        concurrency=concurrency,
+        rate=rate,
+        tally=tally,
+        bar=bar,
+    )
+
+
+def _summarise(job: Batch, *, as_json: bool) -> None:
+    tally, name = job.tally, job.output.name
+    if not as_json:
+        click.echo(tally.as_text(), err=True)
+    elif job.output.is_stdout:
+        click.echo(orjson.dumps(tally.as_dict()), err=True)
+    else:
+        _print(orjson.dumps(tally.as_dict()))
+    if tally.stopped is not None:
+        click.echo(tally.stopped, err=True)
+    if tally.is_incomplete:
+        click.echo(
+            f"{name}: holds the {tally.done} rows that were done"
+            + (
+                f"; {job.begun} more were begun, and may have sessions"
+                if job.begun
+                else ", and no other row was begun"
+            ),
+            err=True,
+        )
+
+
+def _batch_code(tally: Tally) -> Exit:
+    if tally.interrupted:
+        return Exit.INTERRUPTED
+    if tally.not_authenticated:
+        return Exit.NOT_AUTHENTICATED
+    if tally.failed or tally.stopped:
+        return Exit.FAILED
+    return Exit.OK
+
+
+@app.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="HOST",
+    show_default=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8600,
+    show_default=True,
+    help="The port to listen on; 0 for any free one.",
+)
+@click.option(
+    "--dialect",
+    type=DIALECTS,
+    default="seed",
+    show_default=True,
+    help="What its v1 speaks; v2 is always there.",
+)
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    default="sandbox-api-key",
+    show_default=True,
+    help="The made-up key that it lets in.",
+)
+@click.option(
+    "--server-hash",
+    metavar="HASH",
+    default="sandbox-server-hash",
+    show_default=True,
+    help="The made-up server hash that it lets in.",
+)
+def sandbox(
+    *, host: str, port: int, dialect: Dialect, api_key: str, server_hash: str
+) -> None:
+    """
+    Serve a stand-in for the vendor's API until interrupted.
+
+    It prints the environment variables that make clients use it.
+    """
+    server = Sandbox(
+        dialect, host=host, port=port, api_key=api_key, server_hash=server_hash
+    )
+    asyncio.run(_serve(server))
+
+
+async def _serve(server: Sandbox) -> None:
+    stopped = asyncio.Event()
+    try:
+        await server.start()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {server.host}, port {server.port} "
+            f"({exc.strerror}): choose another --host or --port"
+        ) from exc
+    async with contextlib.aclosing(server):
+        with on_interrupt(stopped.set):
+            _print(
+                "# A sandbox of the Bank Connect API; not the vendor's.\n"
+                f"export BANKCONNECT_BASE_URL={server.base_url}\n"
+                f"export BANKCONNECT_API_KEY={shlex.quote(server.api_key)}\n"
+                f"export BANKCONNECT_SERVER_HASH="
+                f"{shlex.quote(server.server_hash)}"
+            )
+            await stopped.wait()

@@ -1,0 +1,159 @@
+"""
+Options that commands share, and the client that they make.
+"""
+
+import functools
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar, get_args
+
+import attrs
+import click
+
+from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.sandbox import Dialect, Sandbox
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DIALECTS = click.Choice(get_args(Dialect))
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """
+    Which API to talk to, and what every request gets.
+
+    Attributes:
+        sandbox: Use an embedded sandbox, and nothing of the environment.
+        dialect: Of that sandbox.
+        base_url, version, redirect_url: Instead of the environment's.
+        inline_frame: No redirect at all.
+        allow_http: Take an address without TLS.
+    """
+
+    sandbox: bool
+    dialect: Dialect
+    base_url: str | None
+    version: str | None
+    redirect_url: str | None
+    inline_frame: bool
+    allow_http: bool
+
+    def connect(self) -> AbstractAsyncContextManager[AsyncBankConnect]:
+        """
+        Make a client, and the sandbox behind it if one was asked for.
+
+        Raises:
+            ConfigurationError: If options and environment make none.
+        """
+        if self.sandbox:
+            return self._connect_to_sandbox()
+        return AsyncBankConnect.from_env(**self._settings())
+
+    @asynccontextmanager
+    async def _connect_to_sandbox(self) -> AsyncIterator[AsyncBankConnect]:
+        # A newcomer's file of link ids needs no redirect URL.
+        settings: dict[str, Any] = {"redirect_url": None, **self._settings()}
+        async with (
+            Sandbox(self.dialect) as sandbox,
+            AsyncBankConnect(
+                sandbox.api_key, base_url=sandbox.base_url, **settings
+            ) as bank,
+        ):
+            yield bank
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            name: value
+            for name in ("base_url", "version", "redirect_url")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.inline_frame:
+            settings["redirect_url"] = None
+        return settings | {"allow_http": self.allow_http}
+
+
+def require_redirect_url(bank: AsyncBankConnect) -> None:
+    """
+    Check that *bank* has a redirect URL, or was told to do without.
+
+    Raises:
+        ConfigurationError: Naming every place where one can be given.
+    """
+    try:
+        bank.resolve("-")
+    except InvalidRequestError:
+        raise ConfigurationError(
+            "no redirect URL: set BANKCONNECT_REDIRECT_URL, or give "
+            "--redirect-url or the parameter redirect_url; --inline-frame "
+            "does without"
+        ) from None
+
+
+def target_options(command: F) -> F:
+    """Give *command* the options that make its ``target``."""
+
+    @functools.wraps(command)
+    def gather(**options: Any) -> Any:
+        names = [field.name for field in attrs.fields(Target)]
+        target = Target(**{name: options.pop(name) for name in names})
+        _refuse_contradictions(target)
+        return command(target=target, **options)
+
+    for option in reversed(_OPTIONS):
+        gather = option(gather)
+    return gather  # type: ignore[return-value]
+
+
+def _refuse_contradictions(target: Target) -> None:
+    if target.redirect_url is not None and target.inline_frame:
+        raise click.UsageError(
+            "--redirect-url and --inline-frame exclude each other"
+        )
+    if target.base_url is not None and target.sandbox:
+        raise click.UsageError("--base-url and --sandbox exclude each other")
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--sandbox",
+        is_flag=True,
+        help="Run against an embedded sandbox; the environment is ignored.",
+    ),
+    click.option(
+        "--dialect",
+        type=DIALECTS,
+        default="seed",
+        show_default=True,
+        help="What the embedded sandbox speaks.",
+    ),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="The API, instead of BANKCONNECT_BASE_URL.",
+    ),
+    click.option(
+        "--api-version",
+        "version",
+        metavar="VERSION",
+        help="v1 or v2, instead of BANKCONNECT_API_VERSION.",
+    ),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Take an API without TLS, such as a sandbox in a container.",
+    ),
+    click.option(
+        "--redirect-url",
+        metavar="URL",
+        help="Where browsers return to, instead of BANKCONNECT_REDIRECT_URL.",
+    ),
+    click.option(
+        "--inline-frame",
+        is_flag=True,
+        help="No redirect URL: journeys run in an <iframe>.",
+    ),
+]

@@ -1,0 +1,126 @@
+"""
+Rows for a batch, without ever keeping its event loop waiting.
+"""
+
+import asyncio
+import threading
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import closing, suppress
+from typing import BinaryIO, Final, Generic, TypeAlias, TypeVar
+
+from ._input import Input
+
+
+T = TypeVar("T")
+
+# Rows, what reading one raised, or `None` at the end.
+_Arrivals: TypeAlias = asyncio.Queue[list[T] | Exception | None]
+
+# Handing over each row by itself would halve the rate of a batch.
+_PARCEL: Final = 64
+_PARCELS_AHEAD: Final = 2
+
+
+class Feed(Generic[T]):
+    """
+    Hands out rows until they end, or until it is told to stop.
+
+    A file on disk is read where it is needed. A pipe may be silent for
+    hours, while requests are in flight and somebody presses Ctrl-C: a thread
+    waits for it.
+
+    Args:
+        rows: What to hand out, once; a pipe is closed at its end.
+        source: What they are read from.
+    """
+
+    def __init__(self, rows: Iterable[T], source: Input) -> None:
+        self._rows = rows
+        self._source = source
+        self._arrivals: _Arrivals[T] = asyncio.Queue()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopped = True
+        self._arrivals.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        if self._source.pipe is None:
+            return self._read_file()
+        return self._await_arrivals()
+
+    async def _read_file(self) -> AsyncIterator[T]:
+        for row in self._rows:
+            yield row
+            if self._stopped:
+                return
+
+    async def _await_arrivals(self) -> AsyncIterator[T]:
+        courier = self._send_courier()
+        while (parcel := await self._arrivals.get()) is not None:
+            if isinstance(parcel, Exception):
+                raise parcel
+            courier.welcome()
+            for row in parcel:
+                if self._stopped:
+                    return
+                yield row
+
+    def _send_courier(self) -> "_Courier[T]":
+        courier = _Courier(self._arrivals, asyncio.get_running_loop())
+        pipe = self._source.pipe
+        assert pipe is not None  # noqa: S101 - see __aiter__
+        pipe.is_lent = True
+        pipe.before_read = courier.deliver
+        threading.Thread(
+            target=courier.run,
+            args=[self._rows, self._source.stream],
+            # It may be waiting for a byte that never comes.
+            daemon=True,
+        ).start()
+        return courier
+
+
+class _Courier(Generic[T]):
+    """
+    Carries rows from its thread to a loop, some at a time.
+    """
+
+    def __init__(
+        self, arrivals: _Arrivals[T], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._arrivals = arrivals
+        self._loop = loop
+        self._parcel: list[T] = []
+        self._room = threading.Semaphore(_PARCELS_AHEAD)
+
+    def run(self, rows: Iterable[T], stream: BinaryIO) -> None:
+        """Deliver all rows, and close *stream*."""
+        # A closed loop refuses everything: nobody waits for rows any more.
+        with closing(stream), suppress(RuntimeError):
+            try:
+                for row in rows:
+                    self._parcel.append(row)
+                    if len(self._parcel) == _PARCEL:
+                        self.deliver()
+                self.deliver()
+            except Exception as exc:  # noqa: BLE001 - it is the consumer's
+                self.deliver()
+                self._put(exc)
+            self._put(None)
+
+    def deliver(self) -> None:
+        """Hand over what was read; wait until there is room for it."""
+        if self._parcel:
+            self._room.acquire()
+            parcel, self._parcel = self._parcel, []
+            self._put(parcel)
+
+    def welcome(self) -> None:
+        """Take note that a parcel was received."""
+        self._room.release()
+
+    def _put(self, parcel: list[T] | Exception | None) -> None:
+        self._loop.call_soon_threadsafe(self._arrivals.put_nowait, parcel)

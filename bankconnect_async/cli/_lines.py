@@ -1,0 +1,85 @@
+"""
+Lines of a file: numbered, of bounded length, and able to come again.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import BinaryIO, Final, Self
+
+import attrs
+
+
+UTF8_BOM: Final = b"\xef\xbb\xbf"
+
+# Longer than any row of documented parameters.
+_LONGEST: Final = 2**20
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """
+    One line, its end included.
+
+    Attributes:
+        number: From 1.
+        raw: As it stands in the file; the beginning, if it is too long.
+        text: Decoded as far as it can be.
+        problem: Why it cannot be used, if so.
+    """
+
+    number: int
+    raw: bytes = attrs.field(repr=False)
+    text: str = attrs.field(repr=False)
+    problem: str | None = None
+
+
+class Lines:
+    """
+    Iterates over a binary file, and never holds a line of any length.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._number = 0
+        self._again: deque[Line] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Line:
+        if self._again:
+            return self._again.popleft()
+        raw = self._stream.readline(_LONGEST)
+        if not raw:
+            raise StopIteration
+        self._number += 1
+        if self._number == 1:
+            raw = raw.removeprefix(UTF8_BOM)
+        if len(raw) == _LONGEST and not raw.endswith(b"\n"):
+            self._skip_rest()
+            return Line(
+                number=self._number,
+                raw=raw,
+                text="",
+                problem=f"is longer than {_LONGEST} bytes",
+            )
+        return _decode(self._number, raw)
+
+    def put_back(self, lines: Sequence[Line]) -> None:
+        """Hand out *lines* once more, before all others."""
+        self._again.extendleft(reversed(lines))
+
+    def _skip_rest(self) -> None:
+        while rest := self._stream.readline(_LONGEST):
+            if rest.endswith(b"\n"):
+                return
+
+
+def _decode(number: int, raw: bytes) -> Line:
+    problem = "holds a NUL byte" if b"\0" in raw else None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode(errors="replace")
+        problem = "holds bytes that are not UTF-8"
+    return Line(number=number, raw=raw, text=text, problem=problem)

@@ -1,0 +1,615 @@
+"""
+The client: one short method for each thing the vendor's API does.
+"""
+
+import os
+import ssl
+import warnings
+
+from collections import OrderedDict
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from types import TracebackType
+from typing import Any, Final, Literal, NoReturn, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+
+from yarl import URL
+
+from . import __version__
+from ._clock import SYSTEM_CLOCK, Clock
+from .answers import (
+    COMPLETED,
+    decode_entity,
+    decode_upload_status,
+    decode_webhook_payloads,
+    encode_webhook_update,
+)
+from .batch import SessionBatch
+from .callbacks import Event, ExtractionWebhook, SuccessEvent
+from .errors import (
+    BankConnectError,
+    ConfigurationError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
+from .schema import UNSET, Session, SessionRequest, Unset
+from .settings import (
+    DEFAULT_BASE_URL,
+    SECRET_SETTINGS,
+    TLS,
+    Pool,
+    Secret,
+    Service,
+    Timeouts,
+    hide,
+    parse_proxy,
+    read_environment,
+    secret,
+)
+from .transport import Answer, Body, Transport
+from .wire import (
+    CONTENT_TYPES,
+    Encoding,
+    decode_session,
+    encode_session,
+    refusal,
+)
+
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+# A session lives for hours; customers come back within them.
+_REMEMBERED: Final = 10_000
+
+_VARIABLES: Final[Mapping[str, str]] = {
+    "api_key": "BANKCONNECT_API_KEY",
+    "server_hash": "BANKCONNECT_SERVER_HASH",
+    "base_url": "BANKCONNECT_BASE_URL",
+    "version": "BANKCONNECT_API_VERSION",
+    "redirect_url": "BANKCONNECT_REDIRECT_URL",
+}
+
+
+class AsyncBankConnect:
+    """
+    A client of FinBox Bank Connect, over one pool of connections.
+
+    Use it with ``async with``, or call `aclose` at the end. It belongs to
+    the event loop in which it made its first request.
+
+    Args:
+        api_key: The key that the vendor gave you; goes into the body of a
+            session request and into the `x-api-key` header (U-02).
+        server_hash: The vendor's second secret, for calls other than
+            creating sessions and uploading.
+        base_url: Everything up to and including ``/bank-connect``.
+            `CURRENT_BASE_URL` names the vendor's host of today.
+        version: Of the Session API, `v1` or `v2`.
+        redirect_url: Where browsers return to, for requests that do not say
+            so themselves. `None`: nowhere, the journey runs in an
+            `<iframe>`. Unset: each request has to say.
+        encoding: Of session requests, `json` or `form` (U-01).
+        retry: When failed calls are tried again.
+        timeouts: Limits of one attempt, in seconds.
+        pool: How many connections, kept how long.
+        tls: Certificates beside the system's, or a context of your own.
+        proxy: Address of an HTTP proxy, credentials included.
+        allow_http: Take an address without TLS that is not on this machine.
+        client_session: Use this session, and never close it. Its own
+            timeouts, redirects, middlewares and `raise_for_status` are
+            overridden for our requests.
+        clock: A seam for tests.
+
+    Raises:
+        ConfigurationError: Naming every bad setting it met.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        api_key: str,
+        *,
+        server_hash: str | None = None,
+        base_url: str | URL = DEFAULT_BASE_URL,
+        version: str = "v1",
+        redirect_url: str | URL | None | Unset = UNSET,
+        encoding: Encoding = "json",
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        pool: Pool = Pool(),  # noqa: B008 - frozen
+        tls: TLS | ssl.SSLContext | None = None,
+        proxy: str | URL | None = None,
+        allow_http: bool = False,
+        client_session: aiohttp.ClientSession | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        # First of all, so that no traceback with locals shows them.
+        api_key, server_hash = hide(api_key), hide(server_hash)
+        proxy_credentials = None
+        if proxy is not None:
+            proxy = Secret(proxy)
+            proxy, proxy_credentials = parse_proxy(proxy)
+        self._api_key = secret("api_key", api_key)
+        self._server_hash = (
+            None if server_hash is None else secret("server_hash", server_hash)
+        )
+        self._hash_header = (
+            {"server-hash": self._server_hash} if self._server_hash else None
+        )
+        self._made = _Made()
+        self._service = Service.parse(
+            base_url, version=version, allow_http=allow_http
+        )
+        self._session_url = self._service.session_url()
+        self._redirect_url = _check_redirect_url(redirect_url)
+        if encoding not in CONTENT_TYPES:
+            raise ConfigurationError(
+                fields={"encoding": ("must be json or form",)}
+            )
+        self._encoding: Encoding = encoding
+        self._retry = retry
+        self._budget = RetryBudget()
+        self._clock = clock
+        self._transport = Transport(
+            headers={
+                "x-api-key": self._api_key,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"bankconnect-async/{__version__}",
+            },
+            timeouts=timeouts,
+            pool=pool,
+            tls=tls,
+            proxy=proxy,
+            proxy_credentials=proxy_credentials,
+            borrowed=client_session,
+        )
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] = os.environ, **settings: Any
+    ) -> Self:
+        """
+        Make a client from `BANKCONNECT_*` environment variables.
+
+        They are `BANKCONNECT_API_KEY`, `_SERVER_HASH`, `_BASE_URL`,
+        `_API_VERSION` and `_REDIRECT_URL`; a blank one counts as not set.
+
+        Args:
+            environ: Where to read them.
+            **settings: Further arguments of the class; they win.
+
+        Raises:
+            ConfigurationError: Without an API key, or for a bad setting.
+        """
+        for name in SECRET_SETTINGS & settings.keys():
+            settings[name] = hide(settings[name])
+        found: dict[str, Any] = read_environment(environ, _VARIABLES)
+        del environ
+        found |= settings
+        if "api_key" not in found:
+            raise ConfigurationError(
+                fields={"api_key": (f"set {_VARIABLES['api_key']}",)}
+            )
+        return cls(found.pop("api_key"), **found)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        Close the connections; calling it again does nothing.
+
+        A borrowed `aiohttp.ClientSession` stays open.
+        """
+        await self._transport.aclose()
+
+    def __del__(self) -> None:
+        transport = getattr(self, "_transport", None)
+        if transport is not None and transport.is_open:
+            warnings.warn(
+                f"{self!r} was not closed: use `async with`, or await "
+                f"its aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        # A traceback may ask in the middle of __init__.
+        return f"<AsyncBankConnect {getattr(self, '_session_url', '')}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a client holds secrets and connections and cannot be pickled; "
+            "make one where it is used, for instance with from_env()"
+        )
+
+    async def create_session(
+        self,
+        request: SessionRequest | str,
+        /,
+        *,
+        retry: RetryPolicy | None = None,
+    ) -> Session:
+        """
+        Create a session, and get the URL at which the customer begins.
+
+        Args:
+            request: What to ask for; a bare `link_id` will do where the
+                client has a *redirect_url*.
+            retry: Instead of the client's own, for this call.
+
+        Raises:
+            InvalidRequestError: Before anything is sent.
+            TransportError: If no usable answer came; see `delivery`.
+            ResponseError: If the server refused.
+            UnreadableAnswerError: If it agreed in words that cannot be used.
+        """
+        request = self.resolve(request)
+        link_id = request.link_id
+        body = self._body(request)
+
+        def decode(answer: Answer) -> Session:
+            return decode_session(
+                answer.body,
+                link_id=link_id,
+                status=answer.status,
+                allow_http=self._service.allow_http,
+            )
+
+        session, attempts = await self._call(
+            "POST", self._session_url, body, decode, policy=retry
+        )
+        if attempts > 1:
+            session = attrs.evolve(session, attempts=attempts)
+        self._made.note(session)
+        return session
+
+    async def confirm(
+        self, event: E, /, *, session: Session | None = None
+    ) -> E:
+        """
+        Ask the server whether a success that a browser told is one.
+
+        What travels through the customer's browser can be made up, another
+        customer's id included (contract, `callbacks.md`). An `entity_id` is
+        confirmed if the entity's `link_id` is the event's; a `session_id` if
+        that session was created for the event's `link_id`, and its uploads
+        are complete.
+
+        The `link_id` of the event has to come from a source that the browser
+        cannot write, such as `ReturnURL.decode`.
+
+        Args:
+            event: Any event; all but a `SuccessEvent` are returned as they
+                are.
+            session: What `create_session` returned for this customer. The
+                client remembers the last few thousand sessions that it
+                created itself; others it cannot know.
+
+        Returns:
+            The event with `confirmed` set: `True`, `False`, or `None` where
+            nothing can be said, because there is no `link_id`, or the
+            session is none that is known.
+
+        Raises:
+            BankConnectError: If the server could not be asked.
+        """
+        if not isinstance(event, SuccessEvent) or event.link_id is None:
+            return event
+        ids = [id_ for id_ in (event.session_id, event.entity_id) if id_]
+        for session_id in ids:
+            owner = (
+                session.link_id
+                if session is not None and session.session_id == session_id
+                else self._made.owner(session_id)
+            )
+            if owner is not None:
+                confirmed = owner == event.link_id and (
+                    await self._is_uploaded(session_id)
+                )
+                return attrs.evolve(event, confirmed=confirmed)
+        if event.entity_id is None:
+            return event
+        confirmed = await self._owns(event.entity_id, event.link_id)
+        return attrs.evolve(event, confirmed=confirmed)
+
+    async def _is_uploaded(self, session_id: str) -> bool:
+        try:
+            status, _ = await self._call(
+                "GET",
+                self._url("session_data", session_id, "session_upload_status"),
+                None,
+                lambda answer: decode_upload_status(answer.body),
+            )
+        except NotFoundError:
+            return False
+        return status.upload_status == COMPLETED
+
+    async def _owns(self, entity_id: str, link_id: str) -> bool:
+        try:
+            entity, _ = await self._call(
+                "GET",
+                self._url("entity", entity_id),
+                None,
+                lambda answer: decode_entity(answer.body),
+            )
+        except NotFoundError:
+            return False
+        return entity.link_id == link_id
+
+    async def update_webhook(
+        self,
+        url: str,
+        *,
+        flow: Literal["entity", "session"],
+        mode: int | Sequence[str] = 1,
+    ) -> None:
+        """
+        Tell the vendor where to post webhooks to.
+
+        Args:
+            url: Of your endpoint.
+            flow: Which of the vendor's two flows your organisation has.
+            mode: Entity flow: 1 for net banking and manual uploads, 0 for
+                net banking only. Session flow: a number, or the names of
+                events (U-24). It is sent with every update, because the
+                entity flow falls back to 0 without it.
+
+        Raises:
+            InvalidRequestError: If *url* or *mode* cannot be sent.
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        path = {"entity": "entity", "session": "session_data"}[flow]
+        body = Body(
+            encode_webhook_update(url, mode),
+            content_type=CONTENT_TYPES["json"],
+        )
+        await self._call(
+            "POST",
+            self._url(path, "update_webhook"),
+            body,
+            lambda _: None,
+            idempotent=True,
+        )
+
+    async def webhook_payloads(
+        self, link_id: str
+    ) -> tuple[ExtractionWebhook, ...]:
+        """
+        Recover the webhooks of a customer in the entity flow, newest first.
+
+        Args:
+            link_id: Your id of the customer.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        payloads, _ = await self._call(
+            "GET",
+            self._url("entity", "webhook_payloads").with_query(
+                {"link_id": link_id}
+            ),
+            None,
+            lambda answer: decode_webhook_payloads(answer.body),
+        )
+        return payloads
+
+    def create_sessions(
+        self,
+        source: (
+            Iterable[SessionRequest | str]
+            | AsyncIterable[SessionRequest | str]
+        ),
+        /,
+        *,
+        concurrency: int = 64,
+        rate: float | None = None,
+        ordered: bool = False,
+        deadline: float = 120.0,
+    ) -> SessionBatch:
+        """
+        Create sessions for many customers: one outcome for each input.
+
+        ::
+
+            async with bank.create_sessions(link_ids) as outcomes:
+                async for outcome in outcomes:
+                    match outcome:
+                        case Created(session=session): ...
+                        case Failed(error=error): ...
+
+        It takes from *source* only what it works on, so memory stays
+        constant however long that is. A refusal of the key or of payment
+        stops it: what is left comes out as `Failed` with
+        `BatchStoppedError`, unsent.
+
+        Args:
+            source: Requests or bare link ids, sync or async.
+            concurrency: Requests in flight at most; raises the client's
+                pool to itself where that is smaller.
+            rate: New requests per second at most; `None` for no limit.
+            ordered: Report in the order of *source* rather than as
+                completed.
+            deadline: Seconds for one item, its retries included.
+
+        Raises:
+            ConfigurationError: If a number makes no sense.
+        """
+        return SessionBatch(
+            self,
+            source,
+            concurrency=concurrency,
+            rate=rate,
+            ordered=ordered,
+            retry=attrs.evolve(self._retry, deadline=deadline),
+        )
+
+    def resolve(self, request: SessionRequest | str) -> SessionRequest:
+        """
+        Fill in what the client knows and *request* leaves open.
+
+        Raises:
+            InvalidRequestError: If there is no *redirect_url* at all, or
+                what is given is no request.
+        """
+        if isinstance(request, str):
+            return SessionRequest(
+                link_id=request, redirect_url=self._given_redirect_url()
+            )
+        if not isinstance(request, SessionRequest):
+            raise InvalidRequestError(
+                f"give a SessionRequest or a link_id, not a "
+                f"{type(request).__name__}"
+            )
+        if request.redirect_url is UNSET:
+            return attrs.evolve(
+                request, redirect_url=self._given_redirect_url()
+            )
+        return request
+
+    def admit(self, concurrency: int) -> None:
+        """Make room for that many requests more, until `dismiss`."""
+        self._transport.admit(concurrency)
+
+    def dismiss(self, concurrency: int) -> None:
+        """Take back what `admit` was told."""
+        self._transport.dismiss(concurrency)
+
+    async def open(self) -> None:
+        """Bind to the running event loop; the first request does it too."""
+        await self._transport.open()
+
+    def _given_redirect_url(self) -> str | None:
+        if isinstance(self._redirect_url, Unset):
+            raise InvalidRequestError(
+                fields={
+                    "redirect_url": (
+                        "is given neither in the request nor to the client; "
+                        "None means the inline-frame workflow",
+                    )
+                }
+            )
+        return self._redirect_url
+
+    def _body(self, request: SessionRequest) -> Body:
+        return Body(
+            encode_session(request, self._api_key, encoding=self._encoding),
+            content_type=CONTENT_TYPES[self._encoding],
+        )
+
+    def _url(self, *path: str) -> URL:
+        # Only the Session API has a second version.
+        quoted = (quote(part, safe="") for part in path)
+        return self._service.base_url.joinpath("v1", *quoted, "", encoded=True)
+
+    async def _call(  # noqa: PLR0913
+        self,
+        method: str,
+        url: URL,
+        body: Body | None,
+        decode: Callable[[Answer], T],
+        *,
+        policy: RetryPolicy | None = None,
+        idempotent: bool | None = None,
+    ) -> tuple[T, int]:
+        policy = policy or self._retry
+        if method == "GET" if idempotent is None else idempotent:
+            policy = attrs.evolve(policy, delivery="at-least-once")
+        headers = None if url is self._session_url else self._hash_header
+        clock = self._clock
+        give_up_at = clock.monotonic() + policy.deadline
+
+        async def attempt() -> T:
+            answer = await self._transport.send(
+                method,
+                url,
+                body,
+                headers=headers,
+                within=give_up_at - clock.monotonic(),
+            )
+            self._raise_for_status(answer)
+            return decode(answer)
+
+        try:
+            result = await attempt()
+        except BankConnectError as error:
+            first = error
+        else:
+            self._budget.refund()
+            return result, 1
+        return await repeat(
+            attempt,
+            after=first,
+            policy=policy,
+            budget=self._budget,
+            clock=clock,
+            give_up_at=give_up_at,
+        )
+
+    def _raise_for_status(self, answer: Answer) -> None:
+        if 200 <= answer.status < 300:  # noqa: PLR2004
+            return
+        raise refusal(
+            answer.status,
+            answer.body,
+            headers=answer.headers,
+            retry_after=parse_retry_after(
+                answer.headers.get("Retry-After"), now=self._clock.time()
+            ),
+            secrets=self._secrets(),
+        )
+
+    def _secrets(self) -> list[str]:
+        return [text for text in (self._api_key, self._server_hash) if text]
+
+
+@attrs.define
+class _Made:
+    """
+    Whose the latest sessions are.
+    """
+
+    _owners: OrderedDict[str, str] = attrs.Factory(OrderedDict)
+
+    def note(self, session: Session) -> None:
+        if session.session_id is None:
+            return
+        self._owners[session.session_id] = session.link_id
+        if len(self._owners) > _REMEMBERED:
+            self._owners.popitem(last=False)
+
+    def owner(self, session_id: str) -> str | None:
+        return self._owners.get(session_id)
+
+
+def _check_redirect_url(
+    value: str | URL | None | Unset,
+) -> str | None | Unset:
+    try:
+        # The request's own rules apply; one of a made-up customer tells.
+        checked = SessionRequest(link_id="-", redirect_url=value)
+    except InvalidRequestError as error:
+        raise ConfigurationError(fields=error.fields) from None
+    return checked.redirect_url

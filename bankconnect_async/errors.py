@@ -1,0 +1,396 @@
+"""
+Every error this package raises, with the facts a caller acts on.
+
+::
+
+    BankConnectError
+    ├── ConfigurationError        the client was set up wrongly
+    ├── InvalidRequestError       refused locally, nothing was sent
+    ├── ClientClosedError         used after close, or from another loop
+    ├── BatchStoppedError         not sent: the batch had to stop before it
+    ├── TransportError            no usable answer
+    │   ├── ConnectFailedError        never sent: safe to repeat
+    │   │   └── CertificateError      the server could not prove who it is
+    │   ├── QueueTimeoutError         never sent: no free slot in time
+    │   ├── RequestTimeoutError       outcome unknown once the body was begun
+    │   └── ConnectionLostError       outcome unknown once the body was begun
+    ├── ResponseError             the server answered, and refused
+    │   ├── AuthenticationError       401, and 403 about the key
+    │   ├── PaymentRequiredError      402
+    │   ├── NotAllowedError           other 403
+    │   ├── NotFoundError             404, 410
+    │   ├── RateLimitedError          429
+    │   ├── ServerFaultError          408 and 5xx: may have been processed
+    │   └── RejectedError             any other status
+    ├── DecodeError               bytes that break the contract
+    │   ├── UnreadableAnswerError     created, but the answer is unusable
+    │   └── ForeignMessageError       a browser message of someone else
+    └── InvalidCallbackError      a return URL that is not ours, or too old
+
+Facts are attributes. Nothing here needs its message parsed, and no message
+holds a key, a token or a request body.
+"""
+
+import enum
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+
+_NO_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Delivery(enum.StrEnum):
+    """
+    Say whether the request can have been processed by the server.
+
+    Attributes:
+        NOT_SENT: The body never left: repeating it cannot create a twin.
+        REJECTED: The server answered and refused it.
+        AMBIGUOUS: The body was begun and no answer tells what became of it.
+        CREATED_UNREADABLE: The server said yes, in words we cannot use.
+    """
+
+    NOT_SENT = "not-sent"
+    REJECTED = "rejected"
+    AMBIGUOUS = "ambiguous"
+    CREATED_UNREADABLE = "created-unreadable"
+
+
+class Phase(enum.StrEnum):
+    """
+    Name how far one attempt came.
+
+    Attributes:
+        QUEUED: It waited for a free slot of the client.
+        CONNECTING: It had a slot and no byte of the body was written.
+        SENT: The body was begun.
+        ANSWERED: A complete status line and all headers arrived.
+    """
+
+    QUEUED = "queued"
+    CONNECTING = "connecting"
+    SENT = "sent"
+    ANSWERED = "answered"
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """
+    One try of one call, as the error's timeline tells it.
+
+    Attributes:
+        number: 1 for the first try.
+        phase: How far it came.
+        delivery: Whether the server can have processed it.
+        reason: One short line: what went wrong.
+        status: HTTP status, where the server answered.
+        wait: Seconds waited after it before the next; `None` for the last.
+        tokens: What was left in the client's retry budget afterwards.
+        stopped: Why no further attempt was made; `None` if one was.
+    """
+
+    number: int
+    phase: Phase
+    delivery: Delivery
+    reason: str
+    status: int | None = None
+    wait: float | None = None
+    tokens: float | None = None
+    stopped: str | None = None
+
+
+class BankConnectError(Exception):
+    """
+    Root of all errors of this package.
+
+    Attributes:
+        delivery: Whether the request can have been processed; `None` where
+            the error is about no request at all.
+        attempts: The timeline of the call, oldest first; empty where nothing
+            was tried.
+    """
+
+    delivery: Delivery | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    # Every subclass takes its message alone by position and its facts by
+    # name with defaults. So the reduction of Exception, class and args plus
+    # the instance's attributes, pickles each of them without further code.
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The condition in one line, without the story of the attempts."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        if not self.attempts:
+            return self.message
+        last = self.attempts[-1]
+        tries = f"{last.number} attempt" + "s" * (last.number > 1)
+        stopped = f"; {last.stopped}" if last.stopped else ""
+        return f"{self.message} ({tries}{stopped})"
+
+
+class _FieldsError(BankConnectError):
+    fields: Mapping[str, tuple[str, ...]] = _NO_FIELDS
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        fields: Mapping[str, tuple[str, ...]] = _NO_FIELDS,
+    ) -> None:
+        if not message:
+            message = "; ".join(
+                f"{name}: {text}"
+                for name, all_ in fields.items()
+                for text in all_
+            )
+        super().__init__(message)
+        if fields:
+            self.fields = dict(fields)
+
+
+class ConfigurationError(_FieldsError, ValueError):
+    """
+    The client, or a value it was given, cannot work.
+
+    Attributes:
+        fields: Name of the setting to what is wrong with it.
+    """
+
+
+class InvalidRequestError(_FieldsError, ValueError):
+    """
+    The request was refused locally; nothing was sent.
+
+    Attributes:
+        fields: Name of each bad parameter to what is wrong with it. All
+            problems of one request are there at once.
+    """
+
+    delivery = Delivery.NOT_SENT
+
+
+class ClientClosedError(BankConnectError):
+    """
+    The client was used after it was closed, or from another event loop.
+    """
+
+    delivery = Delivery.NOT_SENT
+
+
+class BatchStoppedError(BankConnectError):
+    """
+    The item was never sent, because the batch had to stop before it.
+
+    The outcome that stopped the batch (`AuthenticationError` or
+    `PaymentRequiredError`) is reported as an outcome of its own.
+    """
+
+    delivery = Delivery.NOT_SENT
+
+
+class TransportError(BankConnectError):
+    """
+    No usable answer came back; `delivery` says whether the body went out.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delivery: Delivery | None = None,
+        phase: Phase | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.delivery = delivery
+        self.phase = phase
+
+
+class ConnectFailedError(TransportError):
+    """
+    No connection could be had: nothing was sent.
+    """
+
+
+class CertificateError(ConnectFailedError):
+    """
+    The server's certificate was refused; repeating will not help.
+    """
+
+
+class QueueTimeoutError(TransportError):
+    """
+    No slot of the client's pool became free in time: nothing was sent.
+    """
+
+
+class RequestTimeoutError(TransportError):
+    """
+    Time ran out; `delivery` says whether the body had been begun.
+    """
+
+
+class ConnectionLostError(TransportError):
+    """
+    The connection broke, or spoke no HTTP, before an answer was complete.
+    """
+
+
+class ResponseError(BankConnectError):
+    """
+    The server answered with a refusal.
+
+    Attributes:
+        status: HTTP status.
+        code: The vendor's error code (`INVALID_BANK_NAME`), if it gave one.
+        fields: Parameter name to the texts the server has about it.
+        retry_after: Seconds the server asked us to stay away, if it did.
+        entity_status: The vendor's `status` number of entity-flow uploads.
+        session_id, statement_id, entity_id: Ids the error body named.
+        headers: The answer's headers, names in lower case.
+        body: The answer's body, at most 1 MiB, our own secrets struck out.
+            It is never printed and does not survive pickling.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        code: str | None = None,
+        fields: Mapping[str, tuple[str, ...]] = _NO_FIELDS,
+        retry_after: float | None = None,
+        entity_status: int | None = None,
+        session_id: str | None = None,
+        statement_id: str | None = None,
+        entity_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        delivery: Delivery = Delivery.REJECTED,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.fields = dict(fields)
+        self.retry_after = retry_after
+        self.entity_status = entity_status
+        self.session_id = session_id
+        self.statement_id = statement_id
+        self.entity_id = entity_id
+        self.headers = dict(headers or {})
+        self.body = body
+        self.delivery = delivery
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, "headers": {}, "body": b""}
+        return type(self), self.args, state
+
+
+class AuthenticationError(ResponseError):
+    """
+    The API key was missing or refused (401; 403 where it is about the key).
+    """
+
+
+class PaymentRequiredError(ResponseError):
+    """
+    The plan or trial behind the API key is over (402).
+    """
+
+
+class NotAllowedError(ResponseError):
+    """
+    The key is good, but this is switched off for it (403).
+    """
+
+
+class NotFoundError(ResponseError):
+    """
+    There is no such id, or no longer (404, 410).
+    """
+
+
+class RateLimitedError(ResponseError):
+    """
+    Too many requests (429); see `retry_after`.
+    """
+
+
+class ServerFaultError(ResponseError):
+    """
+    The server failed (5xx, 408): it may have processed the request.
+
+    A 503 with Retry-After is the exception: the server turned it away.
+    """
+
+
+class RejectedError(ResponseError):
+    """
+    The server refused the request; repeating it will not help.
+    """
+
+
+class DecodeError(BankConnectError, ValueError):
+    """
+    Bytes or an object that the contract does not allow.
+
+    Attributes:
+        problems: Each with its path: ``required field missing @ $.type``.
+    """
+
+    def __init__(
+        self, message: str = "", *, problems: Iterable[str] = ()
+    ) -> None:
+        self.problems = tuple(problems)
+        if self.problems and not message:
+            message = "; ".join(self.problems)
+        super().__init__(message)
+
+
+class UnreadableAnswerError(DecodeError):
+    """
+    The server said yes, and its answer holds no usable result.
+
+    For a session that means: it was probably created, and cannot be opened.
+
+    Attributes:
+        status: HTTP status of the answer.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        problems: Iterable[str] = (),
+        status: int = 200,
+    ) -> None:
+        super().__init__(message, problems=problems)
+        self.status = status
+        self.delivery = Delivery.CREATED_UNREADABLE
+
+
+class ForeignMessageError(DecodeError):
+    """
+    A browser message of another `type`: not the vendor's, so ignore it.
+    """
+
+
+class InvalidCallbackError(BankConnectError):
+    """
+    A return URL that was not signed here, or too long ago.
+
+    Attributes:
+        expired: It was signed here, and is too old.
+    """
+
+    def __init__(self, message: str = "", *, expired: bool = False) -> None:
+        super().__init__(message)
+        self.expired = expired

@@ -1,0 +1,20 @@
+"""
+A local stand-in for the vendor, for tests, demos and load experiments.
+"""
+
+from bankconnect_async.events import Dialect
+
+from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
+from ._server import Sandbox
+from ._session_api import UNPAID_API_KEY
+
+
+__all__ = [
+    "UNPAID_API_KEY",
+    "Dialect",
+    "Played",
+    "Sandbox",
+    "SandboxEntity",
+    "SandboxSession",
+    "SentWebhook",
+]

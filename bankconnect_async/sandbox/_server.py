@@ -1,0 +1,312 @@
+"""
+The sandbox as a server: sockets, sessions and counts around the pure rules.
+"""
+
+import ipaddress
+import types
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import attrs
+
+from aiohttp import web
+from yarl import URL
+
+from bankconnect_async._clock import SYSTEM_CLOCK, Clock
+from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.events import Dialect
+
+from ._faults import Fault
+from ._handlers import PREFIX, Handler, Handlers, not_found
+from ._journey import Action, Closed, Journey, Mode, read_step
+from ._journeys import Journeys
+from ._poster import Poster
+from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
+from ._settings import check_settings
+from ._webhooks import Webhooks
+
+
+_MAX_BODY: Final = 2**20
+_BACKLOG: Final = 1024
+# Nothing here takes long, so a request that still hangs was never sent whole.
+_SHUTDOWN: Final = 1.0
+
+
+def _setting(**kwargs: Any) -> Any:
+    return attrs.field(on_setattr=attrs.setters.frozen, **kwargs)
+
+
+@attrs.define(eq=False)
+class Sandbox:
+    """
+    A server on this machine that answers as the vendor's does.
+
+    ::
+
+        async with Sandbox() as sandbox:
+            async with AsyncBankConnect(
+                sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
+            ) as bank:
+                await bank.create_session("customer-42")
+        assert sandbox.created("customer-42") == 1
+
+    Attributes:
+        dialect: Which of the vendor's flows `v1` speaks: `seed`, `entity` or
+            `session`. `v2` is always there.
+        host: Address to listen on.
+        port: 0 for any free one.
+        api_key: The key it lets in.
+        server_hash: The second secret it lets in, where one is asked for.
+        public_url: Where browsers reach it, if not at *host* and *port*.
+        webhook_url: Where webhooks go until ``update_webhook/`` says
+            otherwise, those about manual uploads included.
+        webhook_secret: Goes with each as `x-secret-key`.
+        allow_remote_webhooks: Post webhooks to other machines, too. Without
+            it, one that leads there is reported by `webhooks_sent` only.
+        clock: A seam for tests: what time it is.
+
+    Raises:
+        ConfigurationError: With every bad argument in `fields`.
+    """
+
+    dialect: Dialect = _setting(default="seed")
+    host: str = _setting(default="127.0.0.1", kw_only=True)
+    port: int = _setting(default=0, kw_only=True)
+    api_key: str = _setting(
+        default="sandbox-api-key", kw_only=True, repr=False
+    )
+    server_hash: str = _setting(
+        default="sandbox-server-hash", kw_only=True, repr=False
+    )
+    public_url: str | None = _setting(default=None, kw_only=True)
+    webhook_url: str | None = _setting(default=None, kw_only=True, repr=False)
+    webhook_secret: str | None = _setting(
+        default=None, kw_only=True, repr=False
+    )
+    allow_remote_webhooks: bool = _setting(default=False, kw_only=True)
+    clock: Clock = _setting(default=SYSTEM_CLOCK, kw_only=True, repr=False)
+    _runner: web.AppRunner | None = attrs.field(
+        default=None, init=False, repr=False
+    )
+    _requests: int = attrs.field(default=0, init=False, repr=False)
+    _poster: Poster = attrs.field(init=False, repr=False)
+    _journeys: Journeys = attrs.field(init=False, repr=False)
+    # Asking the sockets for every answered URL would cost more than the rest.
+    _origin: str = attrs.field(default="", init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_settings(self)
+        self._poster = Poster(
+            secret=self.webhook_secret, allow_remote=self.allow_remote_webhooks
+        )
+        self._journeys = Journeys(
+            clock=self.clock,
+            webhooks=Webhooks(poster=self._poster, url=self.webhook_url),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        A sandbox that was closed can be started again: it keeps its sessions
+        and counts, as a server does that was away for a while.
+
+        Raises:
+            OSError: If *host* and *port* cannot be had.
+            RuntimeError: If it is running.
+        """
+        if self._runner is not None:
+            raise RuntimeError("the sandbox is running")
+        app = web.Application(
+            client_max_size=_MAX_BODY, middlewares=[self._attend]
+        )
+        app.add_routes(self._handlers().routes())
+        # A Django server hands compressed bodies on as they are.
+        runner = self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=_SHUTDOWN,
+        )
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
+            await site.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        self._origin = _origin(*runner.addresses[0][:2])
+
+    async def aclose(self) -> None:
+        """
+        Stop listening, drop connections, give up webhooks under way.
+
+        May be called repeatedly.
+        """
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+            self._origin = ""
+        await self._poster.aclose()
+
+    @property
+    def base_url(self) -> str:
+        """
+        What a client takes as its base URL.
+
+        Raises:
+            RuntimeError: If the sandbox is not running.
+        """
+        return self._running_origin() + PREFIX
+
+    @property
+    def requests(self) -> int:
+        """How many HTTP requests arrived, good and bad."""
+        return self._requests
+
+    @property
+    def sessions(self) -> Mapping[str, SandboxSession]:
+        """Every created session by its id, as a live view."""
+        return types.MappingProxyType(self._journeys.sessions)
+
+    @property
+    def entities(self) -> Mapping[str, SandboxEntity]:
+        """Every entity by its id, as a live view."""
+        return types.MappingProxyType(self._journeys.entities)
+
+    def created(self, link_id: str | None = None) -> int:
+        """
+        Count the creates that were processed, in all or of one *link_id*.
+        """
+        if link_id is None:
+            return len(self._journeys.sessions)
+        return self._journeys.created[link_id]
+
+    async def play(
+        self,
+        session_id: str,
+        action: Action,
+        *,
+        error_type: str | None = None,
+        mode: Mode | None = None,
+        bank: str | None = None,
+    ) -> Played:
+        """
+        Do what a customer would do on the journey's page.
+
+        A failure leaves the journey open, so that a success or an exit may
+        follow. So does an exit: whoever left may come back.
+
+        Args:
+            session_id: Whose journey.
+            action: `success`, `failure`, `exit`, or one of the steps in
+                between, by the vendor's `event_name`.
+            error_type: How a failure fails, such as `MU003`. By default the
+                password is wrong; with net banking, the login.
+            mode: `pdf` for manual upload or `online` for net banking. By
+                default what *error_type* or the session says, else `pdf`.
+            bank: Identifier of the chosen bank.
+
+        Raises:
+            InvalidRequestError: If an argument is bad, or the journey is
+                over.
+            RuntimeError: If the sandbox is not running.
+        """
+        journey = self._journey(session_id)
+        said = {
+            "action": action,
+            "error_type": error_type,
+            "mode": mode,
+            "bank": bank,
+        }
+        try:
+            step = read_step(said)
+        except Fault as fault:
+            raise InvalidRequestError(
+                fields={
+                    problem.field: (problem.text,)
+                    for problem in fault.problems
+                }
+            ) from None
+        closed = journey.closed(self._journeys.now())
+        if closed is not None:
+            raise _over(closed)
+        return self._journeys.play(journey, step)
+
+    def expire(self, session_id: str) -> None:
+        """
+        Let a session run out, as it would by itself some day.
+
+        By itself it does so after its `session_expiry`, or an hour. Its
+        webhook, which only the session flow has, goes out when somebody
+        next asks for the session.
+
+        Raises:
+            InvalidRequestError: If there is no such session.
+            RuntimeError: If the sandbox is not running.
+        """
+        self._journeys.expire(self._journey(session_id))
+
+    async def webhooks_sent(self) -> tuple[SentWebhook, ...]:
+        """
+        Wait until no webhook is under way, and return all there were.
+        """
+        await self._poster.drained()
+        return tuple(self._poster.sent)
+
+    def _journey(self, session_id: str) -> Journey:
+        self._running_origin()
+        journey = self._journeys.find(session_id)
+        if journey is None:
+            raise _over(Closed.UNKNOWN)
+        return journey
+
+    def _handlers(self) -> Handlers:
+        return Handlers(
+            dialect=self.dialect,
+            api_key=self.api_key,
+            server_hash=self.server_hash,
+            journeys=self._journeys,
+            origin=lambda: self._journey_origin,
+        )
+
+    @web.middleware
+    async def _attend(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        self._requests += 1
+        try:
+            return await handler(request)
+        except web.HTTPNotFound:
+            return not_found()
+
+    def _running_origin(self) -> str:
+        if not self._origin:
+            raise RuntimeError("the sandbox is not running: use async with")
+        return self._origin
+
+    @property
+    def _journey_origin(self) -> str:
+        if self.public_url is None:
+            return self._origin
+        return self.public_url.rstrip("/")
+
+
+def _over(closed: Closed) -> InvalidRequestError:
+    return InvalidRequestError(fields={"session_id": (closed.value,)})
+
+
+def _origin(host: str, port: int) -> str:
+    # Listening everywhere is no address to send anybody to.
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004
+    return str(URL.build(scheme="http", host=host, port=port))

@@ -1,0 +1,438 @@
+"""
+Bytes to schema and back, with one strict converter.
+
+cattrs coerces primitives on its own (`null` in a text field becomes
+``"None"``), so every primitive has a hook here that takes its own type only.
+"""
+
+import datetime
+import re
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from urllib.parse import urlencode
+
+import attrs
+import cattrs
+import orjson
+
+from cattrs.gen import (
+    make_dict_structure_fn,
+    make_dict_unstructure_fn,
+    override,
+)
+from yarl import URL
+
+from .errors import (
+    AuthenticationError,
+    Delivery,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    PaymentRequiredError,
+    RateLimitedError,
+    RejectedError,
+    ResponseError,
+    ServerFaultError,
+    UnreadableAnswerError,
+)
+from .schema import (
+    Consent,
+    ErrorBody,
+    Metadata,
+    Session,
+    SessionAnswer,
+    SessionRequest,
+)
+
+
+T = TypeVar("T")
+Encoding: TypeAlias = Literal["json", "form"]
+
+CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
+    "json": "application/json",
+    "form": "application/x-www-form-urlencoded",
+}
+
+_EXCERPT = 120
+_MESSAGE = 500
+_STRUCK_OUT = "***"
+_IDS: Final = ("session_id", "statement_id", "entity_id")
+# Codes with which a 403 speaks of the key (contract, "Auth failure status").
+_KEY_CODES = frozenset({"ACCESS_DENIED", "INVALID_API_KEY"})
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# An authority that every reader takes apart alike, and nothing in the rest
+# that browsers drop or rewrite.
+_OPENABLE = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+    r"(?:[/?#][^\x00-\x20\x7f\\]*)?",
+    re.IGNORECASE,
+)
+_URL_TAIL = re.compile(r"(?<=://)([^\s?#\"'<>]*)[?#][^\s\"'<>]*")
+_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+
+
+def date_text(day: datetime.date) -> str:
+    """Write a date as the vendor reads it, `DD/MM/YYYY`."""
+    # Not strftime: it does not pad years below 1000 everywhere.
+    return f"{day.day:02}/{day.month:02}/{day.year:04}"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether *host* can only be this machine."""
+    return host is not None and _LOOPBACK.fullmatch(host) is not None
+
+
+def _exactly(value: object, type_: type) -> Any:
+    if type(value) is not type_:
+        raise TypeError(f"must be {type_.__name__}")
+    return value
+
+
+def _id(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    for type_ in (str, int, bool, float):
+        converter.register_structure_hook(type_, _exactly)
+    converter.register_unstructure_hook(datetime.date, date_text)
+    # Innermost first: a generated hook binds those of its fields.
+    for cls in (Consent, Metadata, SessionRequest):
+        converter.register_unstructure_hook(
+            cls,
+            make_dict_unstructure_fn(
+                cls, converter, _cattrs_omit_if_default=True
+            ),
+        )
+    # A server that spoils an id it need not send has still created the
+    # session: the id in the URL serves as well.
+    converter.register_structure_hook(
+        SessionAnswer,
+        make_dict_structure_fn(
+            SessionAnswer,
+            converter,
+            session_id=override(struct_hook=lambda value, _: _id(value)),
+        ),
+    )
+    return converter
+
+
+_converter = _make_converter()
+
+
+def encode_session(
+    request: SessionRequest, api_key: str, *, encoding: Encoding = "json"
+) -> bytes:
+    """
+    Write the body of ``POST session/``.
+
+    A *redirect_url* that is `None` or unset is left out.
+
+    Args:
+        request: What to ask for.
+        api_key: Goes into the body under `api_key`.
+        encoding: `json`, or `form` for organisations that need it (U-01).
+
+    Raises:
+        InvalidRequestError: If the form encoding cannot carry a parameter.
+    """
+    body: dict[str, Any] = _converter.unstructure(request)
+    if not isinstance(request.redirect_url, str):
+        del body["redirect_url"]
+    body |= body.pop("extra", None) or {}
+    body["api_key"] = api_key
+    if encoding == "json":
+        return orjson.dumps(body)
+    return urlencode(_form_fields(body)).encode()
+
+
+def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:
+    nested = {
+        name: ("cannot travel in a form: use encoding='json'",)
+        for name, value in body.items()
+        if isinstance(value, dict | list | tuple)
+    }
+    if nested:
+        raise InvalidRequestError(fields=nested)
+    return {
+        name: ("true" if value else "false")
+        if isinstance(value, bool)
+        else str(value)
+        for name, value in body.items()
+        if value is not None
+    }
+
+
+def decode_session(
+    raw: bytes, *, link_id: str, status: int = 200, allow_http: bool = False
+) -> Session:
+    """
+    Read a good answer of ``POST session/``.
+
+    Args:
+        raw: The body of an answer with a 2xx status.
+        link_id: Whose session was asked for.
+        status: That status.
+        allow_http: Take a `redirect_url` without TLS from any host; it is
+            always taken from loopback.
+
+    Raises:
+        UnreadableAnswerError: If there is no usable `redirect_url`.
+    """
+    # The answer is a credential. It must not be a local of a frame that
+    # raises, or a traceback with locals would show it.
+    answer, problem = _read_answer(raw, allow_http=allow_http)
+    del raw
+    if answer is None:
+        raise UnreadableAnswerError(
+            f"the server answered {status} without a usable session: "
+            f"{problem}",
+            problems=[problem],
+            status=status,
+        )
+    url = URL(answer.redirect_url, encoded=True)
+    return Session(
+        link_id=link_id,
+        redirect_url=url,
+        session_id=answer.session_id or _id(url.query.get("session_id")),
+    )
+
+
+def _read_answer(
+    raw: bytes, *, allow_http: bool
+) -> tuple[SessionAnswer | None, str]:
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None, "the body is not JSON @ $"
+    if not isinstance(document, dict):
+        return None, "the body is not a JSON object @ $"
+    try:
+        answer = _converter.structure(document, SessionAnswer)
+    except cattrs.ClassValidationError as exc:
+        return None, "; ".join(_explain(exc))
+    if problem := url_problem(answer.redirect_url, allow_http=allow_http):
+        return None, f"{problem} @ $.redirect_url"
+    return answer, ""
+
+
+def _explain(group: cattrs.ClassValidationError) -> list[str]:
+    # cattrs' own wording may quote values; ours names paths and types only.
+    return [f"{_condition(exc)} @ $.{_field(exc)}" for exc in group.exceptions]
+
+
+def _condition(exc: BaseException) -> str:
+    return "required field missing" if isinstance(exc, KeyError) else str(exc)
+
+
+def _field(exc: BaseException) -> str:
+    if isinstance(exc, KeyError):
+        return str(exc.args[0])
+    return ".".join(getattr(note, "name", "?") for note in exc.__notes__)
+
+
+def url_problem(text: str, *, allow_http: bool) -> str | None:
+    """
+    Say why *text* must not reach a browser as a journey's URL.
+
+    Only absolute https URLs may, and http ones of this machine.
+    """
+    if not _OPENABLE.fullmatch(text):
+        return "is not an absolute https URL"
+    try:
+        url = URL(text, encoded=True)
+        host, _ = url.raw_host, url.port
+    except ValueError:
+        return "is not a URL"
+    if url.scheme == "https" or allow_http or is_loopback(host):
+        return None
+    return "is not an https URL"
+
+
+def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
+    """
+    Read any error body the vendor ever documented, and survive the rest.
+
+    Follows the contract's parse order (`session-api.md`, shapes S1 to S8).
+    """
+    document = _error_document(raw)
+    if not isinstance(document, dict):
+        return ErrorBody(message=_excerpt(raw))
+    status = document.get("status")
+    body = ErrorBody(
+        status=status if type(status) is int else None,
+        session_id=_id(document.get("session_id")),
+        statement_id=_id(document.get("statement_id")),
+        entity_id=_id(document.get("entity_id")),
+    )
+    match document:
+        case {"error": {**error}} if error:
+            shape = "S2" if document.keys() & set(_IDS) else "S1"
+            return attrs.evolve(body, shape=shape, **_coded(error))
+        case {"error": str(text)}:
+            return attrs.evolve(body, shape="S7", message=_clean(text))
+        case {"detail": str(text)}:
+            return attrs.evolve(body, shape="S3", message=_clean(text))
+        case {"message": str(text)}:
+            shape = "S5" if "entity_id" in document else "S4"
+            return attrs.evolve(body, shape=shape, message=_clean(text))
+    fields = {
+        name: texts
+        for name, value in document.items()
+        if not (name in _IDS and isinstance(value, str))
+        and (texts := _texts(value))
+    }
+    if not fields:
+        return attrs.evolve(body, message=_excerpt(raw))
+    name, texts = next(iter(fields.items()))
+    return attrs.evolve(
+        body, shape="S6", message=f"{name}: {texts[0]}", fields=fields
+    )
+
+
+def _error_document(raw: bytes) -> Any:
+    # The Session API's page prints `"error": {...}` without the outer
+    # braces (U-09).
+    for text in (raw, b"{%b}" % raw):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            continue
+    return None
+
+
+def _coded(error: Mapping[Any, Any]) -> dict[str, Any]:
+    code, message = _id(error.get("code")), error.get("message")
+    code = code and _clean(code, _EXCERPT)
+    if not isinstance(message, str):
+        message = code or ""
+    fields = {}
+    # INVALID_REQUEST reads "<field>, <text>".
+    name, comma, text = message.partition(", ")
+    if code == "INVALID_REQUEST" and comma and _FIELD_NAME.fullmatch(name):
+        fields[name] = (_clean(text),)
+    return {"message": _clean(message), "code": code, "fields": fields}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    match value:
+        case str() if value:
+            return (_clean(value),)
+        case list() if value and all(isinstance(text, str) for text in value):
+            return tuple(_clean(text) for text in value)
+        case _:
+            return ()
+
+
+def _excerpt(raw: bytes) -> str:
+    return _clean(raw[: 8 * _EXCERPT].decode(errors="replace"), _EXCERPT)
+
+
+def _clean(text: str, length: int = _MESSAGE) -> str:
+    # One printable line, and no URL that could open a journey.
+    text = " ".join(text[: 8 * length].split())
+    text = "".join(char if char.isprintable() else "�" for char in text)
+    text = _URL_TAIL.sub(r"\1?…", text)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def refusal(
+    status: int,
+    raw: bytes,
+    *,
+    headers: Mapping[str, str] | None = None,
+    retry_after: float | None = None,
+    secrets: Sequence[str] = (),
+) -> ResponseError:
+    """
+    Choose the error for an answer without a 2xx status.
+
+    By HTTP status first, then by code, never by the words of the message.
+
+    Args:
+        status: Of the answer.
+        raw: Its body.
+        headers: Its headers.
+        retry_after: Seconds, as read from them.
+        secrets: Our own, struck out of everything that the server echoes.
+    """
+    body = _strike_out(decode_error_body(raw), secrets)
+    cls, delivery = _judge(status, body, retry_after)
+    said = body.message or body.code or "no explanation"
+    if 300 <= status < 400:  # noqa: PLR2004
+        said = "a redirect, which is never followed"
+    code = f" {body.code}" if body.code and body.code != said else ""
+    return cls(
+        f"the server answered {status}{code}: {said}",
+        status=status,
+        code=body.code,
+        fields=body.fields,
+        retry_after=retry_after,
+        entity_status=body.status,
+        session_id=body.session_id,
+        statement_id=body.statement_id,
+        entity_id=body.entity_id,
+        headers=_strike_out(
+            {name.lower(): text for name, text in (headers or {}).items()},
+            secrets,
+        ),
+        body=_strike_out(raw, secrets),
+        delivery=delivery,
+    )
+
+
+def _strike_out(value: T, secrets: Sequence[str]) -> T:
+    """Replace each of *secrets*, wherever texts stand in *value*."""
+    return cast("T", _struck(value, secrets)) if secrets else value
+
+
+def _struck(value: Any, secrets: Sequence[str]) -> Any:
+    match value:
+        case str():
+            for secret in secrets:
+                value = value.replace(secret, _STRUCK_OUT)
+            return value
+        case bytes():
+            for secret in secrets:
+                # As it is, and as JSON writes it.
+                for form in (secret.encode(), orjson.dumps(secret)[1:-1]):
+                    value = value.replace(form, _STRUCK_OUT.encode())
+            return value
+        case tuple():
+            return tuple(_struck(each, secrets) for each in value)
+        case Mapping():
+            return {
+                name: _struck(each, secrets) for name, each in value.items()
+            }
+        case ErrorBody():
+            return ErrorBody(**_struck(attrs.asdict(value), secrets))
+        case _:
+            return value
+
+
+def _judge(  # noqa: PLR0911
+    status: int, body: ErrorBody, retry_after: float | None
+) -> tuple[type[ResponseError], Delivery]:
+    match status:
+        case 401:
+            return AuthenticationError, Delivery.REJECTED
+        case 402:
+            return PaymentRequiredError, Delivery.REJECTED
+        case 403 if body.code in _KEY_CODES or body.shape == "S3":
+            return AuthenticationError, Delivery.REJECTED
+        case 403:
+            return NotAllowedError, Delivery.REJECTED
+        case 404 | 410:
+            return NotFoundError, Delivery.REJECTED
+        case 429:
+            return RateLimitedError, Delivery.REJECTED
+        case 503 if retry_after is not None:
+            return ServerFaultError, Delivery.REJECTED
+        case 408:
+            return ServerFaultError, Delivery.AMBIGUOUS
+        case _ if status >= 500:  # noqa: PLR2004
+            return ServerFaultError, Delivery.AMBIGUOUS
+        case _:
+            return RejectedError, Delivery.REJECTED

@@ -1,0 +1,67 @@
+"""
+A server that answers every request with the same session, and does no more.
+
+Run as a program it prints its port and serves until its stdin is closed.
+"""
+
+import asyncio
+import sys
+
+
+BODY = (
+    b'{"redirect_url": '
+    b'"https://bankconnectclient.finbox.in/?session_id=04165baaad1e1cd00d"}'
+)
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+)
+
+
+class Static(asyncio.Protocol):
+    """
+    Answers each complete request; knows no routes and no errors.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is complete."""
+        assert self._transport is not None
+        self._buffer += data
+        while (end := _end_of_request(self._buffer)) is not None:
+            self._buffer = self._buffer[end:]
+            self._transport.write(ANSWER)
+
+
+def _end_of_request(buffer: bytes) -> int | None:
+    head = buffer.find(b"\r\n\r\n")
+    if head < 0:
+        return None
+    length = 0
+    for line in buffer[:head].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    end = head + 4 + length
+    return end if len(buffer) >= end else None
+
+
+async def serve() -> None:
+    """Serve on a free port of loopback until stdin ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Static, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

@@ -1,0 +1,140 @@
+"""
+Every check of this project; ``nox`` runs the default ones.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from pathlib import Path
+
+import nox
+
+
+nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "virtualenv"
+# CI must not pass because an interpreter is missing.
+nox.options.error_on_missing_interpreters = "CI" in os.environ
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+DECLARED = nox.project.python_versions(PROJECT)
+# Development mode shows what was left open; safe path keeps the checkout off
+# sys.path, so that the installed wheel is what is tested.
+STRICT = {"PYTHONDEVMODE": "1", "PYTHONSAFEPATH": "1"}
+
+
+def group(name: str) -> list[str]:
+    """
+    Return the requirements of a dependency group, ours left out.
+
+    The package itself is installed from the wheel that a session builds.
+    """
+    return [
+        requirement
+        for requirement in nox.project.dependency_groups(PROJECT, name)
+        if not requirement.startswith("bankconnect-async")
+    ]
+
+
+def works(version: str) -> bool:
+    """
+    Tell whether there is a Python *version* that runs.
+
+    A shim on the PATH whose interpreter is missing does not count.
+    """
+    program = shutil.which(f"python{version}")
+    return (
+        program is not None
+        and not subprocess.run(
+            [program, "-c", ""], capture_output=True, check=False
+        ).returncode
+    )
+
+
+def pythons() -> list[str]:
+    """
+    Return the versions to test: all of them in CI, else what is here.
+    """
+    if "CI" in os.environ:
+        return DECLARED
+    missing = [version for version in DECLARED if not works(version)]
+    if not missing:
+        return DECLARED
+    here = [version for version in DECLARED if version not in missing]
+    here = here or [f"{sys.version_info.major}.{sys.version_info.minor}"]
+    sys.stderr.write(
+        f"nox: Python {', '.join(missing)} not found on this machine; "
+        f"testing on {', '.join(here)} only\n"
+    )
+    return here
+
+
+PYTHONS = pythons()
+
+
+@nox.session(python=PYTHONS, tags=["tests"])
+def tests(session: nox.Session) -> None:
+    """
+    Run the suite against the installed wheel, not the checkout.
+    """
+    session.install(".[cli]", *group("cov"))
+    session.run(
+        "coverage", "run", "-m", "pytest", *session.posargs, env=STRICT
+    )
+    session.notify("coverage_report")
+
+
+@nox.session
+def coverage_report(session: nox.Session) -> None:
+    """
+    Combine what the test runs measured, and hold it to the limit.
+    """
+    session.install("coverage[toml]>=7.10")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """
+    Check style and format.
+    """
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """
+    Check types with mypy and pyright, ours and what our users see of them.
+    """
+    session.install("-e", ".[cli]", *group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """
+    Build wheel and sdist, and check what they say of themselves.
+    """
+    session.install(*group("build"))
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """
+    Compare the cost of a session with naive aiohttp code.
+    """
+    session.install(".")
+    session.run("python", "benchmarks/create.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,171 @@
+"""
+What tests of the command line share: the command itself, twice.
+
+In this process it is fast, and its coverage counts. As a process of its own
+it has a terminal, signals and file descriptors.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import bankconnect_async
+
+from bankconnect_async.cli._app import app
+from bankconnect_async.sandbox import Sandbox
+
+
+@attrs.frozen
+class Result:
+    """
+    What came of a command.
+    """
+
+    code: int
+    out: str
+    err: str
+
+
+def _parse(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(name="parse", scope="session")
+def _parse_fixture() -> Callable[[str], list[Any]]:
+    """Read JSON lines."""
+    return _parse
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in [name for name in os.environ if "BANKCONNECT" in name]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(name="bankconnect")
+def _bankconnect(capfd) -> Callable[..., Result]:
+    """Run a command in this process."""
+
+    def run(*args: object) -> Result:
+        with pytest.raises(SystemExit) as stop:
+            app([str(arg) for arg in args], prog_name="bankconnect")
+        out, err = capfd.readouterr()
+        return Result(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@attrs.frozen
+class Batch:
+    """
+    A batch that ran in this process, and what it wrote.
+    """
+
+    result: Result
+    records: list[Any]
+
+    def by_line(self) -> dict[int, Any]:
+        """Return each record under the line number that it tells."""
+        return {
+            (record.get("error") or record)["line"]: record
+            for record in self.records
+        }
+
+
+@pytest.fixture(name="batch")
+def _batch(bankconnect, tmp_path) -> Callable[..., Batch]:
+    """Run ``bankconnect batch`` over some bytes."""
+
+    def run(data: bytes, *args: object) -> Batch:
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_bytes(data)
+        result = bankconnect("batch", source, "--output", output, *args)
+        written = output.read_text() if output.exists() else ""
+        return Batch(result, _parse(written))
+
+    return run
+
+
+@pytest.fixture(name="service")
+def _service(monkeypatch) -> Iterator[Sandbox]:
+    """
+    Serve the API beside this thread, and point the environment to it.
+    """
+    with _serving(Sandbox()) as sandbox:
+        monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("BANKCONNECT_API_KEY", sandbox.api_key)
+        yield sandbox
+
+
+@contextlib.contextmanager
+def _serving(sandbox: Sandbox) -> Iterator[Sandbox]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result()
+    try:
+        yield sandbox
+    finally:
+        asyncio.run_coroutine_threadsafe(sandbox.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(name="command", scope="session")
+def _command() -> list[str]:
+    """The words that start ``bankconnect`` without installing it."""
+    return [sys.executable, "-m", "bankconnect_async.cli"]
+
+
+@pytest.fixture(name="start")
+async def _start(
+    command, monkeypatch
+) -> AsyncIterator[Callable[..., Awaitable[asyncio.subprocess.Process]]]:
+    """Start a command as a process of its own; all streams are pipes."""
+    package = Path(bankconnect_async.__file__).parent
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(
+        *args: object, **streams: Any
+    ) -> asyncio.subprocess.Process:
+        pipes = dict.fromkeys(
+            ("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE
+        )
+        process = await asyncio.create_subprocess_exec(
+            *command, *map(str, args), **{**pipes, **streams}
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture(name="until", scope="session")
+def _until() -> Callable[..., Awaitable[None]]:
+    """Wait until something is so, and fail if it never is."""
+
+    async def until(
+        condition: Callable[[], bool], *, seconds: float = 20
+    ) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return until

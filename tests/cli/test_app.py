@@ -1,0 +1,122 @@
+"""
+The command line as a whole.
+"""
+
+import asyncio
+import runpy
+import sys
+
+import pytest
+
+import bankconnect_async
+
+from bankconnect_async import cli
+from bankconnect_async.cli import _app
+
+
+COMMANDS = sorted(_app.app.commands)
+
+
+def test_version(bankconnect):
+    """
+    The version is the package's.
+    """
+    result = bankconnect("--version")
+
+    assert result.code == 0
+    assert bankconnect_async.__version__ in result.out
+
+
+def test_help(bankconnect):
+    """
+    The help tells the commands, the variables of secrets and the exit codes.
+    """
+    result = bankconnect("--help")
+
+    assert result.code == 0
+    for word in (*COMMANDS, "BANKCONNECT_API_KEY", "Exit codes", "130"):
+        assert word in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_commands(bankconnect, command):
+    """
+    Every option of every command has a help text that begins in upper case.
+    """
+    result = bankconnect(command, "-h")
+
+    assert result.code == 0
+    for param in _app.app.commands[command].params:
+        if param.param_type_name == "option":
+            text = getattr(param, "help", None) or ""
+            assert text[:1].isupper() or text.startswith("v1"), param.name
+
+
+@pytest.mark.parametrize("args", [["nope"], ["batch", "x"], ["--nope"]])
+def test_usage(bankconnect, args):
+    """
+    What is no command or option exits with 2.
+    """
+    result = bankconnect(*args)
+
+    assert result.code == 2
+    assert result.out == ""
+    assert "Usage: bankconnect" in result.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_secrets_are_no_options_of_clients(command):
+    """
+    A key of the vendor is never taken from a command line, which others see.
+    """
+    names = {param.name for param in _app.app.commands[command].params}
+
+    assert command == "sandbox" or not names & {"api_key", "server_hash"}
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra(monkeypatch, capsys, missing):
+    """
+    Without its libraries it says what to install.
+    """
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+
+    assert stop.value.code == 2
+    assert "pip install 'bankconnect-async[cli]'" in capsys.readouterr().err
+
+
+def test_as_a_module(monkeypatch, capsys):
+    """
+    It can be run as a module, under its own name.
+    """
+    monkeypatch.setattr(sys, "argv", ["x", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("bankconnect_async.cli", run_name="__main__")
+
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("bankconnect, version ")
+
+
+@pytest.mark.parametrize(
+    ("closed", "problem"),
+    [("<&-", b"stdin: is closed."), (">&-", b"stdout: is closed.")],
+)
+@pytest.mark.usefixtures("start")
+async def test_closed_streams(command, closed, problem):
+    """
+    A process without stdin or stdout is told what to do.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {closed}', "sh", *command),
+        *("batch", "-", "--sandbox", "--output", "-"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+
+    assert err.startswith(problem)
+    assert err.count(b"\n") == 1
+    assert process.returncode == 2

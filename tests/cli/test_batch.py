@@ -1,0 +1,767 @@
+"""
+``bankconnect batch``, from a file to a file.
+"""
+
+import array
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import stat
+import termios
+
+from collections import Counter
+
+import orjson
+import pytest
+
+
+HEADER = b"link_id\n"
+URL = "https://lender.example/return"
+
+
+def csv_of(count):
+    """
+    Write a file of link ids.
+    """
+    return HEADER + b"".join(
+        b"customer-%04d\n" % number for number in range(count)
+    )
+
+
+def errors(batch):
+    """
+    Return the type of error of each failed row, under its line number.
+    """
+    return {
+        line: record["error"]["type"]
+        for line, record in batch.by_line().items()
+        if "error" in record
+    }
+
+
+class TestMainJob:
+    """
+    A file through an embedded sandbox.
+    """
+
+    def test_every_row(self, batch, tmp_path):
+        """
+        A thousand rows give a thousand sessions and one summary line.
+        """
+        ran = batch(csv_of(1000), "--sandbox")
+
+        assert ran.result.code == 0
+        assert ran.result.out == ""
+        assert ran.result.err.startswith("created 1000, failed 0, ")
+        assert ran.result.err.count("\n") == 1
+        assert len({record["redirect_url"] for record in ran.records}) == 1000
+        assert {
+            line: record["link_id"] for line, record in ran.by_line().items()
+        } == {number + 2: f"customer-{number:04}" for number in range(1000)}
+        assert stat.S_IMODE((tmp_path / "out.jsonl").stat().st_mode) == 0o600
+
+    def test_record(self, batch):
+        """
+        A created row tells its session in full.
+        """
+        (record,) = batch(HEADER + b"a\n", "--sandbox").records
+
+        assert set(record) == {
+            "link_id",
+            "redirect_url",
+            "session_id",
+            "attempts",
+            "line",
+        }
+        assert record["link_id"] == "a"
+        assert record["session_id"] in record["redirect_url"]
+        assert (record["attempts"], record["line"]) == (1, 2)
+
+    def test_json_summary(self, batch, parse):
+        """
+        With --json the summary is one object on stdout, and stderr is quiet.
+        """
+        ran = batch(HEADER + b"a\na,b\nb\na\n", "--sandbox", "--json")
+
+        (summary,) = parse(ran.result.out)
+        assert summary.pop("seconds") > 0
+        assert summary.pop("rate") > 0
+        assert summary == {
+            "created": 2,
+            "failed": 2,
+            "failures": {"InvalidRequestError": 2},
+            "interrupted": False,
+            "stopped": None,
+        }
+        assert ran.result.err == ""
+        assert ran.result.code == 1
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+    def test_dialects(self, batch, dialect):
+        """
+        Every dialect of the sandbox does the job.
+        """
+        ran = batch(csv_of(3), "--sandbox", "--dialect", dialect)
+
+        assert ran.result.code == 0
+        assert len(ran.records) == 3
+
+    def test_environment_is_ignored(self, batch, monkeypatch):
+        """
+        With --sandbox nothing goes to the server of the environment.
+        """
+        monkeypatch.setenv("BANKCONNECT_BASE_URL", "nonsense")
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "real-secret")
+        monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", "nonsense")
+
+        assert batch(csv_of(2), "--sandbox").result.code == 0
+
+    def test_pipe(self, bankconnect, tmp_path, parse):
+        """
+        A pipe is read as a file is.
+        """
+        reader, writer = os.pipe()
+        os.write(writer, csv_of(100) + b"\n")
+        os.close(writer)
+        output = tmp_path / "out.jsonl"
+        result = bankconnect(
+            "batch", f"/dev/fd/{reader}", "--sandbox", "--output", output
+        )
+        os.close(reader)
+
+        assert result.code == 0
+        assert len(parse(output.read_text())) == 100
+
+
+class TestMixedRows:
+    """
+    Rows of which some fail here, some there, and some not at all.
+    """
+
+    def test_one_line_each(self, batch, service):
+        """
+        Every row has exactly one record, with its line and its reason.
+        """
+        data = (
+            b"link_id;bank_name;from_date;to_date;redirect_url\r\n"
+            b"a;axis;01/01/2026;30/06/2026;\r\n"
+            b"b;no-such-bank;;;\r\n"
+            b"c;axis;30/06/2026;01/01/2026;\r\n"
+            b";axis;;;\r\n"
+            b'd;"axis;;;\r\n'
+            b"e;axis;;;nowhere\r\n"
+            b"a;axis;;;\r\n"
+            b'"f\r\ng";axis;;;https://other.example/\r\n'
+            b"h;axis;;;;\r\n"
+            b"0012;;;;\r\n"
+        )
+        ran = batch(data, "--redirect-url", URL, "--api-version", "v2")
+
+        assert ran.result.code == 1
+        assert errors(ran) == {
+            3: "RejectedError",
+            **dict.fromkeys((4, 5, 6, 7, 8, 11), "InvalidRequestError"),
+        }
+        created = {
+            line: record["link_id"]
+            for line, record in ran.by_line().items()
+            if "error" not in record
+        }
+        assert created == {2: "a", 9: "f\r\ng", 12: "0012"}
+        assert len(ran.records) == 10
+        sent = {
+            session.link_id: session.parameters["redirect_url"]
+            for session in service.sessions.values()
+        }
+        assert sent == {
+            "a": URL,
+            "f\r\ng": "https://other.example/",
+            "0012": URL,
+        }
+        assert ran.result.err.startswith(
+            "created 3, failed 7 (6 InvalidRequestError, 1 RejectedError), "
+        )
+
+    def test_error_record(self, batch, service):
+        """
+        A failed row tells what a program needs to act on it.
+        """
+        ran = batch(
+            HEADER[:-1] + b",bank_name\na,no-such-bank\n",
+            "--inline-frame",
+            "--api-version",
+            "v2",
+        )
+
+        (record,) = ran.records
+        assert record["link_id"] == "a"
+        message = record["error"].pop("message")
+        assert "Invalid bank identifier" in message
+        assert record["error"] == {
+            "line": 2,
+            "type": "RejectedError",
+            "code": "INVALID_BANK_NAME",
+            "fields": {},
+            "status": 400,
+            "delivery": "rejected",
+            "retry_after": None,
+        }
+
+    def test_json_lines(self, batch, service):
+        """
+        JSON lines carry what cells cannot: null, numbers, nested values.
+        """
+        lines = [
+            {
+                "link_id": "a",
+                "redirect_url": None,
+                "session_expiry": 60,
+                "metadata": {"names": ["A"]},
+            },
+            {"link_id": "b"},
+            {"link_id": "c", "session_expiry": 2**70},
+            {"link_id": "d", "consents": {"C": {"from_date": "x"}}},
+        ]
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        ran = batch(data, "--redirect-url", URL, "--api-version", "v2")
+
+        assert errors(ran) == dict.fromkeys((3, 4), "InvalidRequestError")
+        sent = {
+            session.link_id: session.parameters
+            for session in service.sessions.values()
+        }
+        assert set(sent) == {"a", "b"}
+        assert "redirect_url" not in sent["a"]
+        assert sent["a"]["session_expiry"] == 60
+        assert sent["b"]["redirect_url"] == URL
+
+    def test_only_bad_rows(self, batch, service):
+        """
+        A file of bad rows draws no request at all.
+        """
+        ran = batch(HEADER + b"a,b\n" * 300, "--inline-frame")
+
+        assert ran.result.code == 1
+        assert sorted(ran.by_line()) == list(range(2, 302))
+        assert service.requests == 0
+
+
+class TestRefusedKey:
+    """
+    Answers after which there is no point in going on.
+    """
+
+    @pytest.mark.parametrize("rows", [1, 300])
+    def test_not_authenticated(self, batch, service, monkeypatch, rows):
+        """
+        A refused key exits with 3, and every row is accounted for.
+        """
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y-of-another")
+        ran = batch(csv_of(rows), "--inline-frame", "--concurrency", "4")
+
+        assert ran.result.code == 3
+        assert sorted(ran.by_line()) == list(range(2, rows + 2))
+        kinds = Counter(errors(ran).values())
+        assert set(kinds) <= {"AuthenticationError", "BatchStoppedError"}
+        assert 1 <= kinds["AuthenticationError"] <= 4
+        assert service.requests == kinds["AuthenticationError"]
+        assert "check BANKCONNECT_API_KEY" in ran.result.err
+        assert "k3y" not in f"{ran.result} {ran.records}"
+
+    def test_not_paid(self, batch, service, monkeypatch):
+        """
+        A plan that is over stops the batch too, and says so.
+        """
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "sandbox-unpaid-key")
+        ran = batch(csv_of(50), "--inline-frame", "--concurrency", "1")
+
+        assert ran.result.code == 1
+        assert len(ran.records) == 50
+        assert service.requests == 1
+        assert "stopped, nothing more was sent: " in ran.result.err
+        assert "402" in ran.result.err
+
+
+class TestConfiguration:
+    """
+    What is refused before anything is sent.
+    """
+
+    def test_no_key(self, batch):
+        """
+        Without a key the variable is named, and no output is left behind.
+        """
+        ran = batch(csv_of(1), "--inline-frame")
+
+        assert ran.result.code == 2
+        assert "BANKCONNECT_API_KEY" in ran.result.err
+        assert ran.records == []
+
+    def test_no_redirect_url(self, batch, service, tmp_path):
+        """
+        Without any redirect URL there is one error that names all ways out.
+        """
+        ran = batch(csv_of(3))
+
+        assert ran.result.code == 2
+        assert ran.result.err.count("\n") == 1
+        for way in (
+            "BANKCONNECT_REDIRECT_URL",
+            "--redirect-url",
+            "--inline-frame",
+        ):
+            assert way in ran.result.err
+        assert service.requests == 0
+        assert not (tmp_path / "out.jsonl").exists()
+
+    def test_redirect_url_of_the_environment(
+        self, batch, service, monkeypatch
+    ):
+        """
+        The environment's redirect URL is every row's.
+        """
+        monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", URL)
+        assert batch(csv_of(1)).result.code == 0
+
+        (session,) = service.sessions.values()
+        assert session.parameters["redirect_url"] == URL
+
+    def test_redirect_url_of_rows(self, batch, service):
+        """
+        A column can give it; a row whose cell is empty then fails alone.
+        """
+        ran = batch(b"link_id,redirect_url\na," + URL.encode() + b"\nb,\n")
+
+        assert ran.result.code == 1
+        assert errors(ran) == {3: "InvalidRequestError"}
+
+    @pytest.mark.parametrize(
+        ("args", "problem"),
+        [
+            (["--concurrency", "0"], "--concurrency"),
+            (["--rate", "0"], "--rate"),
+            (["--rate", "nan"], "rate: must be a number above 0"),
+            (["--dialect", "klingon"], "--dialect"),
+            (["--redirect-url", "x", "--inline-frame"], "exclude each other"),
+            (["--base-url", "https://x.example"], "exclude each other"),
+            (["--api-version", "vX"], "version: must be v1 or v2"),
+            (["--redirect-url", "x"], "redirect_url: is not an absolute"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_bad_options(self, batch, tmp_path, args, problem):
+        """
+        A bad option exits with 2 and leaves no output behind.
+        """
+        ran = batch(csv_of(1), "--sandbox", *args)
+
+        assert ran.result.code == 2
+        assert problem in ran.result.err
+        assert not (tmp_path / "out.jsonl").exists()
+
+    def test_plain_http(self, batch, monkeypatch):
+        """
+        A key is not sent in clear, unless that is asked for.
+        """
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y")
+        address = "--base-url", "http://sandbox.invalid", "--inline-frame"
+        refused = batch(csv_of(1), *address)
+        tried = batch(csv_of(1), *address, "--allow-http")
+
+        assert refused.result.code == 2
+        assert "plain http" in refused.result.err
+        assert tried.result.code == 1
+        assert errors(tried) == {2: "ConnectFailedError"}
+
+
+class TestFiles:
+    """
+    Inputs and outputs that cannot be used.
+    """
+
+    @pytest.mark.parametrize(
+        ("data", "problem"),
+        [
+            (b"", "is empty"),
+            (HEADER, "has a header and no rows"),
+            ("link_id\na\n".encode("utf-16"), "is UTF-16"),
+            (b"\x7fELF\0\0", "is binary"),
+            (b"[]", "is a JSON array"),
+            (b"a,b\n1,2\n", "link_id column"),
+            (b"link_id,pan\na,b\n", "unknown columns: 'pan'"),
+            (b"link_id,api_key\na,b\n", "api_key"),
+        ],
+        ids=lambda value: str(value)[:24],
+    )
+    def test_bad_input(self, batch, service, tmp_path, data, problem):
+        """
+        Nothing is sent, one line tells the file and the reason, and no
+        output is left behind.
+        """
+        ran = batch(data, "--inline-frame")
+
+        assert ran.result.code == 2
+        assert ran.result.err.startswith(f"{tmp_path / 'links.csv'}: ")
+        assert problem in ran.result.err
+        assert ran.result.err.count("\n") == 1
+        assert service.requests == 0
+        assert not (tmp_path / "out.jsonl").exists()
+
+    @pytest.mark.parametrize("name", ["missing.csv", "."])
+    def test_no_input(self, bankconnect, tmp_path, name):
+        """
+        A missing file and a directory are no input.
+        """
+        path = tmp_path / name
+        result = bankconnect(
+            "batch", path, "--sandbox", "--output", tmp_path / "out"
+        )
+
+        assert result.code == 2
+        assert result.err.startswith(f"{path}: cannot be read: ")
+        assert not (tmp_path / "out").exists()
+
+    def test_existing_output(self, batch, service, tmp_path):
+        """
+        An output that exists is refused, and nothing is sent.
+        """
+        (tmp_path / "out.jsonl").write_text("{}\n")
+        ran = batch(csv_of(1), "--inline-frame")
+
+        assert ran.result.code == 2
+        assert ran.result.err.startswith(f"{tmp_path / 'out.jsonl'}: exists")
+        assert ran.records == [{}]
+        assert service.requests == 0
+
+    def test_existing_output_spares_the_input(self, bankconnect, tmp_path):
+        """
+        The input is not touched if the output is refused: a pipe can be read
+        once only.
+        """
+        output = tmp_path / "out.jsonl"
+        output.touch()
+        reader, writer = os.pipe()
+        os.write(writer, csv_of(1))
+        os.close(writer)
+        result = bankconnect(
+            "batch", f"/dev/fd/{reader}", "--sandbox", "--output", output
+        )
+
+        assert result.code == 2
+        assert os.read(reader, 1000) == csv_of(1)
+        os.close(reader)
+
+    def test_disk_full(self, bankconnect, tmp_path):
+        """
+        A full disk ends the batch with what is known about its rows.
+        """
+        source = tmp_path / "links.csv"
+        source.write_bytes(csv_of(500))
+        result = bankconnect(
+            "batch", source, "--sandbox", "--output", "/dev/full"
+        )
+
+        assert result.code == 1
+        assert "created 0, failed 0" in result.err
+        assert "/dev/full: cannot be written: No space left" in result.err
+        assert "rows that were done; " in result.err
+        assert "more were begun, and may have sessions" in result.err
+
+
+class TestProcess:
+    """
+    What only a process of its own can show.
+    """
+
+    async def test_streams(self, start, parse):
+        """
+        Rows come from stdin and go to stdout, and all else to stderr.
+        """
+        process = await start(
+            "batch", "-", "--sandbox", "--output", "-", "--json"
+        )
+        out, err = await process.communicate(csv_of(100))
+
+        assert process.returncode == 0
+        assert len(parse(out.decode())) == 100
+        assert orjson.loads(err)["created"] == 100
+
+    async def test_rows_are_not_waited_for(self, start):
+        """
+        A row on stdin is done while the next is still being written.
+        """
+        process = await start("batch", "-", "--sandbox", "--output", "-")
+        for number in range(3):
+            process.stdin.write(HEADER if not number else b"")
+            process.stdin.write(b"customer-%d\n" % number)
+            line = await process.stdout.readline()
+            assert orjson.loads(line)["link_id"] == f"customer-{number}"
+        process.stdin.close()
+
+        assert await process.wait() == 0
+
+    async def test_reader_goes_away(self, start):
+        """
+        A closed stdout ends it quietly.
+        """
+        process = await start("batch", "-", "--sandbox", "--output", "-")
+        process.stdin.write(HEADER + b"a\n")
+        assert await process.stdout.readline()
+        process._transport.get_pipe_transport(1).close()
+        process.stdin.write(csv_of(50))
+        process.stdin.close()
+
+        assert await process.stderr.read() == b""
+        assert await process.wait() == 1
+
+    async def test_stdout_full(self, start):
+        """
+        A full disk behind stdout is an error that begins with its name.
+        """
+        full = os.open("/dev/full", os.O_WRONLY)
+        process = await start(
+            "batch", "-", "--sandbox", "--output", "-", stdout=full
+        )
+        os.close(full)
+        _, err = await process.communicate(csv_of(3))
+
+        assert b"stdout: cannot be written: No space left" in err
+        assert process.returncode == 1
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_interrupted(self, start, tmp_path, parse, until, number):
+        """
+        Ctrl-C in the middle keeps what was begun, and says what is where; so
+        does the signal with which containers are stopped.
+        """
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_bytes(csv_of(5_000))
+        process = await start(
+            *("batch", source, "--sandbox", "--output", output),
+            *("--rate", "200", "--concurrency", "8"),
+        )
+        await until(
+            lambda: output.exists() and output.read_bytes().count(b"\n") > 20
+        )
+        process.send_signal(number)
+        _, err = await process.communicate()
+
+        assert process.returncode == 130
+        records = parse(output.read_text())
+        assert 20 < len(records) < 5_000
+        assert all("redirect_url" in record for record in records)
+        text = err.decode()
+        assert f"created {len(records)}, failed 0, " in text
+        assert ", interrupted\n" in text
+        assert f"{output}: holds the {len(records)} rows" in text
+        assert "no other row was begun" in text
+
+    async def test_interrupted_while_waiting_for_rows(self, start):
+        """
+        Ctrl-C works although nobody knows when stdin will say more.
+        """
+        process = await start("batch", "-", "--sandbox", "--output", "-")
+        process.stdin.write(HEADER + b"a\n")
+        assert await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+
+        assert b"holds the 1 rows" in await process.stderr.read()
+        assert await process.wait() == 130
+
+    async def test_interrupted_before_the_first_row(
+        self, start, tmp_path, until
+    ):
+        """
+        Ctrl-C before there is any row leaves no output behind.
+        """
+        output = tmp_path / "out.jsonl"
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        process = await start("batch", fifo, "--sandbox", "--output", output)
+        # Opening it for writing waits until the other side is open.
+        writer = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
+        os.write(writer, HEADER)
+        await until(lambda: not _unread(writer))
+        process.send_signal(signal.SIGINT)
+
+        assert await process.stderr.read() == b"bankconnect: interrupted\n"
+        assert await process.wait() == 130
+        assert not output.exists()
+        os.close(writer)
+
+    async def test_drains(
+        self, start, raw_server, created_answer, monkeypatch, parse
+    ):
+        """
+        After Ctrl-C what is in flight is waited for, and recorded.
+        """
+        release = asyncio.Event()
+
+        async def answer_late(server, reader, writer):
+            await server.read_request(reader)
+            await release.wait()
+            writer.write(created_answer)
+            await writer.drain()
+
+        async with raw_server(answer_late) as server:
+            process = await self._begin_two(start, server, monkeypatch)
+            process.send_signal(signal.SIGINT)
+            said = await process.stderr.readline()
+            release.set()
+            out, err = await process.communicate()
+
+        assert b"stopping when 2 rows that were begun are done" in said
+        assert process.returncode == 130
+        records = parse(out.decode())
+        assert [record["attempts"] for record in records] == [1, 1]
+        assert b"created 2, failed 0" in err
+        assert b"no other row was begun" in err
+
+    async def test_gives_up(self, start, raw_server, monkeypatch, parse):
+        """
+        A second Ctrl-C ends it at once, and says for each row in flight that
+        a session may exist.
+        """
+
+        async def never_answer(server, reader, writer):
+            await server.read_request(reader)
+            await asyncio.Event().wait()
+
+        async with raw_server(never_answer) as server:
+            process = await self._begin_two(start, server, monkeypatch)
+            process.send_signal(signal.SIGINT)
+            await process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+
+        assert process.returncode == 130
+        records = parse(out.decode())
+        assert {record["error"]["line"] for record in records} == {2, 3}
+        for record in records:
+            assert record["error"]["delivery"] == "ambiguous"
+            assert "a session may exist" in record["error"]["message"]
+        assert b"failed 2 (2 TransportError)" in err
+
+    @staticmethod
+    async def _begin_two(start, server, monkeypatch, **streams):
+        monkeypatch.setenv("BANKCONNECT_BASE_URL", server.base_url)
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y")
+        process = await start(
+            *("batch", "-", "--inline-frame", "--output", "-"),
+            *("--concurrency", "2"),
+            **streams,
+        )
+        process.stdin.write(csv_of(2))
+        process.stdin.close()
+        async with asyncio.timeout(20):
+            while len(server.requests) < 2:
+                await asyncio.sleep(0.005)
+        return process
+
+    async def test_progress_bar(self, start, tmp_path):
+        """
+        A terminal shows a bar with counts, rate and time left; the summary
+        comes below it.
+        """
+        source = tmp_path / "links.csv"
+        source.write_bytes(csv_of(300))
+        terminal, end = os.openpty()
+        process = await start(
+            *("batch", source, "--sandbox", "--output", tmp_path / "out"),
+            *("--rate", "600"),
+            stderr=end,
+        )
+        os.close(end)
+        shown = await asyncio.to_thread(_read_terminal, terminal)
+        await process.wait()
+
+        assert process.returncode == 0
+        assert "creating sessions" in shown
+        assert "300/300" in shown
+        assert "0 failed" in shown
+        assert "rows/s" in shown
+        assert "created 300, failed 0, " in shown.splitlines()[-1]
+
+    async def test_says_it_on_a_terminal(
+        self, start, raw_server, created_answer, monkeypatch
+    ):
+        """
+        Ctrl-C is answered beside a bar, too.
+        """
+        release = asyncio.Event()
+
+        async def answer_late(server, reader, writer):
+            await server.read_request(reader)
+            await release.wait()
+            writer.write(created_answer)
+            await writer.drain()
+
+        terminal, end = os.openpty()
+        async with raw_server(answer_late) as server:
+            process = await self._begin_two(
+                start, server, monkeypatch, stderr=end
+            )
+            os.close(end)
+            process.send_signal(signal.SIGINT)
+            said = await asyncio.to_thread(_read_until, terminal, b"stopping")
+            release.set()
+            rest = await asyncio.to_thread(_read_terminal, terminal)
+
+        assert await process.wait() == 130
+        assert "creating sessions" in said + rest
+        assert "press Ctrl-C again to give them up\r\n" in said + rest
+        assert "created 2, failed 0" in rest
+
+    async def test_progress_bar_of_a_pipe(self, start, tmp_path):
+        """
+        A bar does without the total where that is not known.
+        """
+        terminal, end = os.openpty()
+        process = await start(
+            *("batch", "-", "--sandbox", "--output", tmp_path / "out"),
+            stderr=end,
+        )
+        os.close(end)
+        process.stdin.write(csv_of(50))
+        process.stdin.close()
+        shown = await asyncio.to_thread(_read_terminal, terminal)
+
+        assert await process.wait() == 0
+        assert "50/?" in shown
+
+
+def _unread(pipe):
+    """
+    Count the bytes that wait in a pipe.
+    """
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def _read_until(terminal, word):
+    """
+    Read what a terminal shows until *word* comes.
+    """
+    shown = b""
+    while word not in shown:
+        shown += os.read(terminal, 65536)
+    return shown.decode()
+
+
+def _read_terminal(terminal):
+    """
+    Read what a terminal shows until the last process has left it.
+    """
+    shown = b""
+    try:
+        while block := os.read(terminal, 65536):
+            shown += block
+    except OSError:
+        # Linux says so once nobody has the other end any more.
+        pass
+    finally:
+        os.close(terminal)
+    return shown.decode()

@@ -1,0 +1,173 @@
+"""
+Files and pipes to read from, and how they feed a batch.
+"""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from bankconnect_async.cli._feed import Feed
+from bankconnect_async.cli._input import open_input
+from bankconnect_async.cli._rows import InputFileError
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path):
+    """
+    Open a file of three lines, the last without an end.
+    """
+    path = tmp_path / "links.csv"
+    path.write_bytes(b"a\nb\nc")
+    source = open_input(str(path))
+    yield source
+    source.close()
+    assert source.stream.closed
+
+
+@pytest.fixture(name="pipe")
+def _pipe():
+    """
+    Open a pipe, and the file descriptor that fills it.
+    """
+    reader, writer = os.pipe()
+    source = open_input(f"/dev/fd/{reader}")
+    os.close(reader)
+    return source, writer
+
+
+def test_counts_what_is_left(file):
+    """
+    The lines that are left in a file are counted without moving in it.
+    """
+    assert file.count_lines() == 3
+    assert file.stream.readline() == b"a\n"
+    assert file.count_lines() == 2
+    assert file.stream.read() == b"b\nc"
+    assert file.count_lines() == 0
+
+
+def test_pipe_is_not_counted(pipe):
+    """
+    Nobody knows how much a pipe still has.
+    """
+    source, writer = pipe
+    os.write(writer, b"a\n")
+    os.close(writer)
+
+    assert source.count_lines() is None
+    assert source.stream.read() == b"a\n"
+    source.close()
+    assert source.stream.closed
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("missing.csv", "No such file"), (".", "Is a directory")],
+)
+def test_unreadable(path, reason):
+    """
+    What cannot be opened is an error that begins with the name.
+    """
+    with pytest.raises(InputFileError) as caught:
+        open_input(path)
+
+    assert str(caught.value).startswith(f"{path}: cannot be read: {reason}")
+    assert "- for stdin" in str(caught.value)
+
+
+async def test_file_feeds(file):
+    """
+    Rows of a file come in order, until it is told to stop.
+    """
+    feed = Feed(file.stream, file)
+    rows = aiter(feed)
+
+    assert [await anext(rows), await anext(rows)] == [b"a\n", b"b\n"]
+    feed.stop()
+    assert [row async for row in rows] == []
+
+
+async def test_pipe_feeds_at_once(pipe):
+    """
+    A row of a pipe comes as soon as it is there, and the end after the last.
+    """
+    source, writer = pipe
+    rows = aiter(Feed(source.stream, source))
+
+    os.write(writer, b"a\n")
+    assert await anext(rows) == b"a\n"
+    os.write(writer, b"b\nc\n")
+    os.close(writer)
+    assert [row async for row in rows] == [b"b\n", b"c\n"]
+
+
+async def test_many_rows_of_a_pipe(pipe):
+    """
+    All rows of a pipe come in order, however many there are.
+    """
+    source, writer = pipe
+    sent = [b"%d\n" % number for number in range(20_000)]
+
+    def fill():
+        with os.fdopen(writer, "wb") as file:
+            file.writelines(sent)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    rows = [row async for row in Feed(source.stream, source)]
+    thread.join()
+
+    assert rows == sent
+
+
+async def test_silent_pipe_is_left(pipe):
+    """
+    A feed that waits for a pipe stops at once when it is told to.
+    """
+    source, writer = pipe
+    feed = Feed(source.stream, source)
+    waiting = asyncio.ensure_future(anext(aiter(feed)))
+    await asyncio.sleep(0)
+    feed.stop()
+
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    source.close()
+    assert not source.stream.closed
+    os.close(writer)
+
+
+async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
+    """
+    Rows that wait in memory when it is stopped are not handed out.
+    """
+    source, writer = pipe
+    feed = Feed(source.stream, source)
+    rows = aiter(feed)
+    os.write(writer, b"a\nb\nc\n")
+    os.close(writer)
+
+    assert await anext(rows) == b"a\n"
+    feed.stop()
+    assert [row async for row in rows] == []
+
+
+async def test_failure_of_a_pipe(pipe):
+    """
+    What reading raises comes out after the rows before it.
+    """
+    source, writer = pipe
+    os.close(writer)
+
+    def rows():
+        yield 1
+        raise InputFileError("stdin: cannot be read to its end")
+
+    got = []
+    with pytest.raises(InputFileError, match="to its end"):
+        async for row in Feed(rows(), source):
+            got.append(row)  # noqa: PERF401 - what comes before it counts
+
+    assert got == [1]

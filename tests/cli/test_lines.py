@@ -1,0 +1,75 @@
+"""
+Lines of a file, good and bad.
+"""
+
+import io
+
+import pytest
+
+from bankconnect_async.cli import _lines
+from bankconnect_async.cli._lines import Lines
+
+
+def read(data):
+    """
+    Read all lines of some bytes.
+    """
+    return list(Lines(io.BytesIO(data)))
+
+
+def test_numbers_and_ends():
+    """
+    Lines are numbered from 1 and keep their ends; a BOM is no part of them.
+    """
+    lines = read(b"\xef\xbb\xbfa\r\n\nb")
+
+    assert [(line.number, line.text) for line in lines] == [
+        (1, "a\r\n"),
+        (2, "\n"),
+        (3, "b"),
+    ]
+    assert all(line.problem is None for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem", "text"),
+    [
+        (b"caf\xe9,1\n", "holds bytes that are not UTF-8", "caf�,1\n"),
+        (b"a\0b\n", "holds a NUL byte", "a\0b\n"),
+    ],
+)
+def test_bad_line(raw, problem, text):
+    """
+    A bad line says what is wrong, and is decoded as far as it can be.
+    """
+    bad, good = read(raw + b"good\n")
+
+    assert (bad.problem, bad.text) == (problem, text)
+    assert (good.number, good.problem) == (2, None)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"], ids=["at the end", "before"])
+def test_long_line(monkeypatch, end):
+    """
+    A line beyond the limit is skipped, and the next has its number.
+    """
+    monkeypatch.setattr(_lines, "_LONGEST", 10)
+
+    long, *rest = read(b"x" * 35 + end + (b"ok\n" if end else b""))
+
+    assert long.problem == "is longer than 10 bytes"
+    assert len(long.raw) == 10
+    assert [(line.number, line.text) for line in rest] == (
+        [(2, "ok\n")] if end else []
+    )
+
+
+def test_put_back():
+    """
+    Lines that were put back come again, in their order, before the others.
+    """
+    lines = Lines(io.BytesIO(b"a\nb\nc\n"))
+    first, second = next(lines), next(lines)
+    lines.put_back([first, second])
+
+    assert [line.number for line in lines] == [1, 2, 3]

@@ -1,0 +1,96 @@
+"""
+``bankconnect sandbox``.
+"""
+
+import shlex
+import signal
+import socket
+
+import pytest
+
+from bankconnect_async.client import AsyncBankConnect
+
+
+async def read_settings(process):
+    """
+    Read what a shell would take over.
+    """
+    comment = await process.stdout.readline()
+    assert comment.startswith(b"# ")
+    settings = {}
+    for _ in range(3):
+        (_, word) = shlex.split((await process.stdout.readline()).decode())
+        name, _, value = word.partition("=")
+        settings[name] = value
+    return settings
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_serves_until_stopped(start, number):
+    """
+    It prints what a client of it needs, and ends well when it is told to.
+    """
+    process = await start("sandbox", "--port", "0")
+    settings = await read_settings(process)
+    async with AsyncBankConnect.from_env(settings, redirect_url=None) as bank:
+        session = await bank.create_session("a")
+    process.send_signal(number)
+
+    assert session.link_id == "a"
+    assert settings["BANKCONNECT_SERVER_HASH"] == "sandbox-server-hash"
+    assert await process.wait() == 0
+    assert await process.stderr.read() == b""
+
+
+async def test_own_settings(start):
+    """
+    Key, hash, dialect and port are taken as given; a shell can read them.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    process = await start(
+        *("sandbox", "--port", port, "--dialect", "session"),
+        *("--api-key", "it's mine", "--server-hash", "$HOME"),
+    )
+    settings = await read_settings(process)
+    async with AsyncBankConnect.from_env(settings, redirect_url=None) as bank:
+        session = await bank.create_session("a")
+
+    assert settings == {
+        "BANKCONNECT_BASE_URL": f"http://127.0.0.1:{port}/bank-connect",
+        "BANKCONNECT_API_KEY": "it's mine",
+        "BANKCONNECT_SERVER_HASH": "$HOME",
+    }
+    assert session.session_id.count("-") == 4
+
+
+def test_taken_port(bankconnect):
+    """
+    A port that cannot be had is an error that says what to do.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = bankconnect("sandbox", "--port", port)
+
+    assert result.code == 2
+    assert f"cannot listen on 127.0.0.1, port {port}" in result.err
+    assert "choose another" in result.err
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--port", "65536"], "--port"),
+        (["--host", ""], "host: must be"),
+        (["--api-key", " "], "api_key: must be"),
+        (["--dialect", "klingon"], "--dialect"),
+    ],
+)
+def test_bad_settings(bankconnect, args, problem):
+    """
+    A setting that cannot work is named.
+    """
+    result = bankconnect("sandbox", *args)
+
+    assert result.code == 2
+    assert problem in result.err

@@ -1,0 +1,144 @@
+"""
+What tests share: samples of the contract, servers, clocks.
+"""
+
+import asyncio
+import json
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.testing import FakeClock
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+hypothesis.settings.register_profile(
+    "default", deadline=None, print_blob=True, max_examples=200
+)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(name="sample", scope="session")
+def _sample() -> Callable[[str], bytes]:
+    """Read one of the contract's samples by its file name."""
+    return lambda name: (FIXTURES / name).read_bytes()
+
+
+@pytest.fixture(name="sample_json", scope="session")
+def _sample_json() -> Callable[[str], Any]:
+    """Read one of the contract's JSON samples by its file name."""
+    return lambda name: json.loads((FIXTURES / name).read_bytes())
+
+
+@pytest.fixture(name="clock")
+def _clock() -> FakeClock:
+    """A clock that jumps."""
+    return FakeClock()
+
+
+@pytest.fixture(name="sandbox")
+async def _sandbox() -> AsyncIterator[Sandbox]:
+    """A sandbox in the default dialect."""
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+class RawServer:
+    """
+    A server that a test scripts connection by connection, byte by byte.
+
+    Attributes:
+        base_url: What a client takes as its base URL.
+        connections: How many were accepted.
+        requests: The bodies of all complete requests, in order.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.base_url = f"http://127.0.0.1:{port}/bank-connect"
+        self.connections = 0
+        self.requests: list[bytes] = []
+
+    async def read_request(self, reader: asyncio.StreamReader) -> bytes:
+        """Read one request, head and body, and return its head."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                self.requests.append(await reader.readexactly(int(value)))
+        return head
+
+
+Script = Callable[
+    [RawServer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
+]
+
+
+@pytest.fixture(name="raw_server", scope="session")
+def _raw_server() -> Callable[
+    [Script], AbstractAsyncContextManager[RawServer]
+]:
+    """Serve a script: ``async with raw_server(script) as server``."""
+
+    @asynccontextmanager
+    async def serve(script: Script) -> AsyncIterator[RawServer]:
+        handlers: set[asyncio.Task[None]] = set()
+
+        async def handle(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            handlers.add(task)
+            server.connections += 1
+            try:
+                await script(server, reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass  # the client went away, which scripts provoke
+            finally:
+                handlers.discard(task)
+                writer.close()
+
+        listener = await asyncio.start_server(handle, "127.0.0.1", 0)
+        server = RawServer(listener.sockets[0].getsockname()[1])
+        try:
+            yield server
+        finally:
+            listener.close()
+            for task in handlers:
+                task.cancel()
+            await asyncio.gather(*handlers, return_exceptions=True)
+            await listener.wait_closed()
+
+    return serve
+
+
+def answer(
+    body: bytes = b"{}", *, status: str = "200 OK", headers: str = ""
+) -> bytes:
+    """Write an HTTP answer."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+@pytest.fixture(name="answer", scope="session")
+def _answer() -> Callable[..., bytes]:
+    """Write an HTTP answer of a body, a status line and header lines."""
+    return answer
+
+
+CREATED = (
+    b'{"redirect_url": "https://bankconnectclient.finbox.in/?session_id=1d"}'
+)
+
+
+@pytest.fixture(name="created_answer", scope="session")
+def _created_answer() -> bytes:
+    """A good answer of the Session API."""
+    return answer(CREATED)

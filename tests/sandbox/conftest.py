@@ -1,0 +1,79 @@
+"""
+What tests of the sandbox share: an HTTP client, sessions, a receiver.
+"""
+
+import json
+
+import aiohttp
+import attrs
+import pytest
+
+from aiohttp import web
+
+
+LINK_ID = "cust-7f31-0042"
+
+
+@pytest.fixture
+async def http():
+    """A bare HTTP client."""
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture(name="create")
+def _create(http):
+    """Create a session over HTTP, and return the sandbox's record of it."""
+
+    async def create(sandbox, version="v1", **parameters):
+        body = {"link_id": LINK_ID, "api_key": sandbox.api_key, **parameters}
+        url = f"{sandbox.base_url}/{version}/session/"
+        async with http.post(url, json=body) as response:
+            assert response.status == 200
+            opened = (await response.json())["redirect_url"]
+        return next(
+            session
+            for session in sandbox.sessions.values()
+            if session.redirect_url == opened
+        )
+
+    return create
+
+
+@attrs.define
+class Receiver:
+    """
+    An endpoint for webhooks.
+
+    Attributes:
+        url: Where to post to.
+        bodies: What came, in order.
+        headers: With which headers.
+        status: What to answer.
+    """
+
+    url: str = ""
+    bodies: list = attrs.Factory(list)
+    headers: list = attrs.Factory(list)
+    status: int = 200
+
+    async def receive(self, request):
+        self.bodies.append(json.loads(await request.read()))
+        self.headers.append(request.headers)
+        return web.Response(
+            status=self.status, headers={"Location": "/elsewhere"}
+        )
+
+
+@pytest.fixture(name="receiver")
+async def _receiver():
+    """A service that takes webhooks."""
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/hooks", receiver.receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
+    yield receiver
+    await runner.cleanup()

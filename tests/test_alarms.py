@@ -1,0 +1,127 @@
+"""
+One timer limits many tasks, and never eats a cancel of somebody else's.
+"""
+
+import asyncio
+import math
+
+import pytest
+
+from bankconnect_async._alarms import Alarms
+
+
+@pytest.fixture(name="alarms")
+async def _alarms():
+    """Alarms of the running loop."""
+    alarms = Alarms(asyncio.get_running_loop())
+    yield alarms
+    alarms.close()
+
+
+async def limited(alarms, seconds, work):
+    """Await *work* for *seconds* at most; say whether the alarm rang."""
+    alarm = alarms.set(asyncio.get_running_loop().time() + seconds)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not alarm.explains_cancel():
+            raise
+        return True
+    else:
+        return False
+    finally:
+        alarm.clear()
+
+
+async def test_rings_for_the_late_only(alarms):
+    """
+    Of many tasks only those past their limit are cancelled.
+    """
+    never = asyncio.Event()
+    early = asyncio.Event()
+    early.set()
+
+    rang = await asyncio.gather(
+        *(limited(alarms, 0.01 * n, never.wait()) for n in range(5)),
+        *(limited(alarms, 60, early.wait()) for _ in range(5)),
+    )
+
+    assert rang == [True] * 5 + [False] * 5
+    assert not alarms.pending
+
+
+async def test_a_task_goes_on_after_its_alarm(alarms):
+    """
+    The cancel is taken back: the task is not marked as cancelled.
+    """
+    assert await limited(alarms, 0, asyncio.Event().wait())
+    task = asyncio.current_task()
+
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_a_foreign_cancel_goes_first(alarms):
+    """
+    A task cancelled from outside while its alarm rings ends cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(limited(alarms, 60, asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    for alarm in alarms.pending:
+        alarm.when = loop.time()
+    task.cancel()
+    alarms._ring()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not alarms.pending
+
+
+async def test_an_alarm_can_be_moved(alarms):
+    """
+    Moving it earlier makes the timer earlier; later just works.
+    """
+    loop = asyncio.get_running_loop()
+    alarm = alarms.set(math.inf)
+    alarm.move(loop.time())
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.Event().wait()
+
+    assert alarm.explains_cancel()
+    assert not alarm.explains_cancel()
+
+
+async def test_an_alarm_that_rang_in_vain_is_taken_back(alarms):
+    """
+    If the work ended before the cancel arrived, clearing undoes it.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    alarm = alarms.set(asyncio.get_running_loop().time())
+    alarm.ring()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+    alarm.clear()
+
+    assert task.cancelling() == 0
+
+
+async def test_one_timer_serves_all(alarms, monkeypatch):
+    """
+    A thousand limits of the same length arm the loop's timer once.
+    """
+    loop = asyncio.get_running_loop()
+    armed = []
+    call_at = loop.call_at
+    monkeypatch.setattr(
+        loop, "call_at", lambda *args: armed.append(args) or call_at(*args)
+    )
+    now = loop.time()
+    for n in range(1000):
+        alarms.set(now + 30 + n).clear()
+
+    assert len(armed) == 1

@@ -1,0 +1,556 @@
+"""
+Many sessions: one outcome each, bounded, and nothing left behind.
+"""
+
+import asyncio
+import tracemalloc
+
+import pytest
+
+from bankconnect_async import (
+    UNSET,
+    AsyncBankConnect,
+    AuthenticationError,
+    BatchStoppedError,
+    ConfigurationError,
+    Created,
+    Failed,
+    InvalidRequestError,
+    Pool,
+    RejectedError,
+    Session,
+    SessionRequest,
+)
+from bankconnect_async.sandbox import Sandbox
+
+
+@pytest.fixture(name="bank")
+async def _bank(sandbox):
+    """A client of the sandbox, in the inline-frame workflow."""
+    async with AsyncBankConnect(
+        sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
+    ) as bank:
+        yield bank
+
+
+class Double:
+    """
+    A client whose sessions a test holds back, and that counts them.
+    """
+
+    def __init__(self):
+        self.now = self.peak = self.calls = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def resolve(self, item):
+        return SessionRequest(link_id=item, redirect_url=None)
+
+    async def open(self):
+        pass
+
+    def admit(self, concurrency):
+        pass
+
+    def dismiss(self, concurrency):
+        pass
+
+    async def create_session(self, request, *, retry):
+        self.calls += 1
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        try:
+            await asyncio.sleep(0)
+            await self.gate.wait()
+        finally:
+            self.now -= 1
+        return Session(link_id=request.link_id, redirect_url=None)
+
+
+def batch(bank, source, **options):
+    """Begin a batch over a double."""
+    return AsyncBankConnect.create_sessions(_Facade(bank), source, **options)
+
+
+class _Facade:
+    """
+    What `create_sessions` needs of a client, on top of a double.
+    """
+
+    def __init__(self, double):
+        real = AsyncBankConnect("key")
+        self._retry = real._retry
+        for name in ("resolve", "open", "admit", "dismiss", "create_session"):
+            setattr(self, name, getattr(double, name))
+
+
+async def collect(outcomes):
+    """Exhaust a batch."""
+    async with outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+def ids(count):
+    """Make link ids."""
+    return [f"customer-{n}" for n in range(count)]
+
+
+async def later(items):
+    """Yield *items* asynchronously."""
+    for item in items:
+        await asyncio.sleep(0)
+        yield item
+
+
+@pytest.mark.parametrize("kind", [list, iter, later, tuple])
+async def test_every_input_has_one_outcome(bank, sandbox, kind):
+    """
+    Any iterable is taken, and each item comes out exactly once.
+    """
+    found = await collect(bank.create_sessions(kind(ids(500))))
+
+    assert sorted(each.index for each in found) == list(range(500))
+    assert {each.link_id for each in found} == set(ids(500))
+    assert all(isinstance(each, Created) for each in found)
+    assert sandbox.created() == 500
+
+
+async def test_an_empty_source_ends_at_once(bank):
+    """
+    Nothing in, nothing out.
+    """
+    assert await collect(bank.create_sessions([])) == []
+
+
+async def test_failures_stand_beside_successes(bank, sandbox):
+    """
+    Bad items, refused locally or by the server, do not stop the others.
+    """
+    refused = SessionRequest(link_id="x", redirect_url=None, mode="pdf")
+    async with (
+        Sandbox("session") as other,
+        AsyncBankConnect(
+            other.api_key, base_url=other.base_url, redirect_url=None
+        ) as strict,
+    ):
+        found = await collect(
+            strict.create_sessions(["a", "", refused, 7, "b"], ordered=True)
+        )
+
+    assert [type(each) for each in found] == [
+        Created, Failed, Failed, Failed, Created,
+    ]  # fmt: skip
+    blank, missing, number = found[1:4]
+    assert isinstance(blank.error, InvalidRequestError)
+    assert (blank.item, blank.request, blank.link_id) == ("", None, "")
+    assert isinstance(missing.error, RejectedError)
+    assert missing.error.code == "MISSING_BANK_NAME"
+    assert missing.request == refused
+    assert missing.link_id == "x"
+    assert isinstance(number.error, InvalidRequestError)
+    assert (number.item, number.link_id) == (7, None)
+
+
+async def test_a_request_without_redirect_url_keeps_its_link_id(sandbox):
+    """
+    An item that could not be completed still says whose it was.
+    """
+    request = SessionRequest(link_id="c", redirect_url=UNSET)
+    async with AsyncBankConnect(
+        sandbox.api_key, base_url=sandbox.base_url
+    ) as bank:
+        (failed,) = await collect(bank.create_sessions([request]))
+
+    assert (failed.link_id, failed.request) == ("c", None)
+
+
+async def test_concurrency_is_bounded():
+    """
+    Never more in flight than asked for, and that many are reached.
+    """
+    double = Double()
+
+    found = await collect(batch(double, ids(300), concurrency=7))
+
+    assert len(found) == 300
+    assert double.peak == 7
+
+
+async def test_concurrency_raises_the_pool(sandbox):
+    """
+    A batch may have more in flight than the client had.
+    """
+    async with AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        pool=Pool(limit=1),
+    ) as bank:
+        await collect(bank.create_sessions(ids(50), concurrency=10))
+        assert bank._transport._bound.gate_size == 10
+
+
+async def test_order_on_request():
+    """
+    In ordered mode outcomes come as the inputs did, late ones included.
+    """
+
+    class Backwards(Double):
+        async def create_session(self, request, *, retry):
+            number = int(request.link_id.partition("-")[2])
+            for _ in range(10 - number % 10):
+                await asyncio.sleep(0)
+            return await super().create_session(request, retry=retry)
+
+    found = await collect(
+        batch(Backwards(), ids(200), concurrency=10, ordered=True)
+    )
+
+    assert [each.index for each in found] == list(range(200))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_slow_consumer_holds_the_workers_back(ordered):
+    """
+    Only so many items are taken as there is room for their outcomes.
+    """
+    taken = 0
+
+    def source():
+        nonlocal taken
+        for item in ids(10_000):
+            taken += 1
+            yield item
+
+    async with batch(
+        Double(), source(), concurrency=5, ordered=ordered
+    ) as outcomes:
+        await anext(outcomes)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+
+    assert taken <= 2 * 5 + 1
+
+
+async def test_memory_does_not_grow_with_the_source():
+    """
+    Ten times the items take no more memory.
+    """
+
+    async def peak(count):
+        tracemalloc.start()
+        async with batch(
+            Double(), (f"c{n}" for n in range(count)), concurrency=20
+        ) as outcomes:
+            async for _ in outcomes:
+                pass
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    await peak(100)
+    small, large = await peak(1_000), await peak(10_000)
+
+    assert large < small + 64 * 1024
+
+
+async def test_leaving_early_cancels_and_accounts():
+    """
+    What was taken and not reported is in `unreported`; no task is left.
+    """
+    before = asyncio.all_tasks()
+    double = Double()
+    async with batch(double, iter(ids(100)), concurrency=10) as outcomes:
+        seen = [await anext(outcomes) for _ in range(5)]
+        double.gate.clear()
+
+    assert {each.link_id for each in seen}.isdisjoint(outcomes.unreported)
+    assert 0 < len(outcomes.unreported) <= 20
+    assert asyncio.all_tasks() == before
+    assert double.now == 0
+
+
+async def test_an_error_of_the_consumer_stays_what_it_is():
+    """
+    What the body raises is not wrapped into a group.
+    """
+    with pytest.raises(KeyError):
+        async with batch(Double(), ids(100)) as outcomes:
+            async for _ in outcomes:
+                raise KeyError
+
+
+async def test_cancelling_leaves_nothing_behind():
+    """
+    A cancelled batch ends cancelled, with all of its tasks.
+    """
+    before = asyncio.all_tasks()
+    double = Double()
+    double.gate.clear()
+    task = asyncio.create_task(collect(batch(double, ids(100))))
+    while not double.now:
+        await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before
+    assert double.now == 0
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_an_error_of_the_source_comes_last(asynchronous):
+    """
+    What was taken before is reported, then the source's own error raised.
+    """
+
+    def broken():
+        yield from ids(20)
+        raise ZeroDivisionError
+
+    async def broken_later():
+        for item in ids(20):
+            yield item
+        raise ZeroDivisionError
+
+    source = broken_later() if asynchronous else broken()
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        async with batch(Double(), source, concurrency=3) as outcomes:
+            async for outcome in outcomes:
+                seen.append(outcome)  # noqa: PERF401 - it raises half way
+
+    assert len(seen) == 20
+    assert outcomes.unreported == []
+
+
+async def test_a_source_may_hold_a_timeout_open():
+    """
+    One task drives an async source, so scopes within it stay whole.
+    """
+
+    async def cursor():
+        for n in range(5):
+            async with asyncio.timeout(60):
+                yield f"customer-{n}"
+                await asyncio.sleep(0)
+
+    tasks = set()
+
+    async def page():
+        async for item in cursor():
+            tasks.add(asyncio.current_task())
+            yield item
+
+    found = await collect(batch(Double(), page(), ordered=True))
+
+    assert [each.index for each in found] == list(range(5))
+    assert len(tasks) == 1
+
+
+async def test_an_async_generator_is_closed_on_leaving():
+    """
+    What a source holds open is released before the block ends.
+    """
+    closed = False
+
+    async def cursor():
+        nonlocal closed
+        try:
+            while True:
+                yield "customer-42"
+        finally:
+            closed = True
+
+    async with batch(Double(), cursor(), concurrency=2) as outcomes:
+        await anext(outcomes)
+
+    assert closed
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_stray_cancel_of_the_source_is_an_error(ordered):
+    """
+    A CancelledError that nobody asked for ends the batch loudly.
+    """
+
+    async def cancelled():
+        yield "customer-42"
+        raise asyncio.CancelledError
+
+    seen = []
+    with pytest.raises(RuntimeError, match="source of the batch"):
+        async with batch(Double(), cancelled(), ordered=ordered) as outcomes:
+            async for outcome in outcomes:
+                seen.append(outcome)  # noqa: PERF401 - it raises half way
+
+    assert len(seen) == 1
+
+
+async def test_a_stop_waits_for_no_rate():
+    """
+    Once the key was refused, the rest comes out at once at any rate.
+    """
+    loop = asyncio.get_running_loop()
+
+    class Refusing(Double):
+        async def create_session(self, request, *, retry):
+            raise AuthenticationError("refused", status=401)
+
+    started = loop.time()
+    found = await collect(
+        batch(Refusing(), ids(200), concurrency=20, rate=0.1)
+    )
+
+    assert len(found) == 200
+    assert loop.time() - started < 5
+
+
+async def test_batches_share_a_client(sandbox):
+    """
+    Two at once get the slots of both.
+    """
+    async with AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        pool=Pool(limit=1),
+    ) as bank:
+        found = await asyncio.gather(
+            collect(bank.create_sessions(ids(50), concurrency=5)),
+            collect(bank.create_sessions(ids(50), concurrency=7)),
+        )
+
+        assert bank._transport._bound.gate_size == 12
+    assert all(isinstance(each, Created) for share in found for each in share)
+
+
+async def test_a_bug_is_not_an_outcome():
+    """
+    What is no error of ours ends the batch, loudly.
+    """
+
+    class Broken(Double):
+        async def create_session(self, request, *, retry):
+            raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await collect(batch(Broken(), ids(10)))
+
+    assert caught.group_contains(ZeroDivisionError)
+
+
+async def test_a_refused_key_stops_it(sandbox):
+    """
+    After 401 nothing more is sent, and every input still has its outcome.
+    """
+    async with AsyncBankConnect(
+        "wrong-key", base_url=sandbox.base_url, redirect_url=None
+    ) as bank:
+        found = await collect(bank.create_sessions(ids(500), concurrency=4))
+
+    refused = [
+        each for each in found if isinstance(each.error, AuthenticationError)
+    ]
+    stopped = [
+        each for each in found if isinstance(each.error, BatchStoppedError)
+    ]
+    assert len(found) == len(refused) + len(stopped) == 500
+    assert len(refused) == sandbox.requests <= 4
+    assert "stopped, because the server answered 401" in str(stopped[0].error)
+
+
+async def test_a_rate_is_kept():
+    """
+    A limited batch starts no more than the rate allows, without a burst.
+    """
+    loop = asyncio.get_running_loop()
+    starts = []
+
+    class Noting(Double):
+        async def create_session(self, request, *, retry):
+            starts.append(loop.time())
+            return await super().create_session(request, retry=retry)
+
+    await collect(batch(Noting(), ids(60), concurrency=60, rate=100))
+
+    # A tenth of a second's worth may go at once, the rest at the rate.
+    assert starts[-1] - starts[0] >= (60 - 10 - 1) / 100
+    assert sum(start < starts[0] + 0.05 for start in starts) <= 16
+
+
+async def test_a_rate_below_one():
+    """
+    Less than one a second is possible.
+    """
+    found = await collect(batch(Double(), ids(1), rate=0.1))
+
+    assert len(found) == 1
+
+
+async def test_iterating_needs_the_block(bank):
+    """
+    Without `async with` the error says what to write.
+    """
+    with pytest.raises(RuntimeError, match="use async with"):
+        async for _ in bank.create_sessions(["a"]):
+            raise AssertionError("it began")
+
+
+async def test_is_entered_once():
+    """
+    A batch is used up by one block.
+    """
+    outcomes = batch(Double(), ids(1))
+    await collect(outcomes)
+
+    with pytest.raises(RuntimeError, match="only once"):
+        await collect(outcomes)
+
+
+async def test_consumers_may_share_it():
+    """
+    Several tasks may take outcomes; each outcome goes to one of them.
+    """
+    async with batch(Double(), ids(100)) as outcomes:
+
+        async def consume():
+            return [outcome async for outcome in outcomes]
+
+        shares = await asyncio.gather(*(consume() for _ in range(3)))
+
+    assert sorted(each.index for share in shares for each in share) == list(
+        range(100)
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+        {"concurrency": True},
+        {"rate": 0},
+        {"rate": -1},
+        {"rate": float("inf")},
+        {"rate": "5"},
+        {"deadline": 0},
+    ],
+)
+def test_numbers_that_make_no_sense(options):
+    """
+    They are refused where the batch is made.
+    """
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncBankConnect("key").create_sessions(["a"], **options)
+
+    assert list(caught.value.fields) == list(options)
+
+
+@pytest.mark.parametrize("source", ["customer-42", b"customer-42"])
+def test_one_text_is_no_source(source):
+    """
+    A bare link id would be taken for a list of letters.
+    """
+    with pytest.raises(ConfigurationError, match="list of link ids"):
+        AsyncBankConnect("key").create_sessions(source)

@@ -1,0 +1,776 @@
+"""
+The client against the sandbox, over real sockets.
+"""
+
+import asyncio
+import gc
+import logging
+import pickle
+import ssl
+import traceback
+
+from datetime import date
+
+import aiohttp
+import attrs
+import pytest
+
+from yarl import URL
+
+from bankconnect_async import (
+    CURRENT_BASE_URL,
+    UNSET,
+    AsyncBankConnect,
+    AuthenticationError,
+    BankConnectError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectFailedError,
+    Delivery,
+    ExitEvent,
+    InvalidRequestError,
+    PaymentRequiredError,
+    RejectedError,
+    RetryPolicy,
+    ServerFaultError,
+    Session,
+    SessionRequest,
+    SuccessEvent,
+    Timeouts,
+    UnreadableAnswerError,
+    decode_event,
+)
+from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
+
+
+RETURN = "https://lender.example/return"
+
+
+def connect(server, **settings):
+    """Make a client of *server*, in the inline-frame workflow."""
+    return AsyncBankConnect(
+        settings.pop("api_key", "sandbox-api-key"),
+        **{"base_url": server.base_url, "redirect_url": None, **settings},
+    )
+
+
+@pytest.fixture(name="bank")
+async def _bank(sandbox):
+    """A client of the sandbox."""
+    async with connect(sandbox) as bank:
+        yield bank
+
+
+class TestCreateSession:
+    """
+    AsyncBankConnect.create_session
+    """
+
+    async def test_takes_a_bare_link_id(self, bank, sandbox):
+        """
+        A link id is enough where the client knows the rest.
+        """
+        session = await bank.create_session("customer-42")
+
+        assert session.link_id == "customer-42"
+        assert session.attempts == 1
+        assert session.session_id in sandbox.sessions
+        assert str(session.redirect_url) == (
+            sandbox.sessions[session.session_id].redirect_url
+        )
+        assert sandbox.created("customer-42") == 1
+
+    @pytest.mark.parametrize("encoding", ["json", "form"])
+    async def test_sends_what_was_asked_for(self, sandbox, encoding):
+        """
+        Parameters arrive in either encoding.
+        """
+        async with connect(sandbox, encoding=encoding) as bank:
+            session = await bank.create_session(
+                SessionRequest(
+                    link_id="customer-42",
+                    redirect_url=RETURN,
+                    from_date=date(2026, 1, 1),
+                    to_date=date(2026, 6, 30),
+                    bank_name="axis",
+                )
+            )
+
+        assert sandbox.sessions[session.session_id].parameters == {
+            "link_id": "customer-42",
+            "redirect_url": RETURN,
+            "from_date": date(2026, 1, 1),
+            "to_date": date(2026, 6, 30),
+            "bank_name": "axis",
+        }
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    async def test_speaks_every_dialect(self, dialect, version):
+        """
+        The id is found in the key or in the URL, a token stays in the URL.
+        """
+        async with (
+            Sandbox(dialect) as sandbox,
+            connect(sandbox, version=version) as bank,
+        ):
+            session = await bank.create_session("customer-42")
+
+            assert session.session_id in sandbox.sessions
+            assert ("token" in session.redirect_url.query) is (version == "v2")
+
+    @pytest.mark.parametrize(
+        ("of_client", "of_request", "sent"),
+        [
+            (RETURN, UNSET, RETURN),
+            (RETURN, None, None),
+            (None, RETURN, RETURN),
+            (URL(RETURN), UNSET, RETURN),
+            (UNSET, RETURN, RETURN),
+        ],
+    )
+    async def test_the_request_s_redirect_url_wins(
+        self, sandbox, of_client, of_request, sent
+    ):
+        """
+        What a request says counts; UNSET means what the client says.
+        """
+        async with connect(sandbox, redirect_url=of_client) as bank:
+            session = await bank.create_session(
+                SessionRequest(link_id="c", redirect_url=of_request)
+            )
+
+        parameters = sandbox.sessions[session.session_id].parameters
+        assert parameters.get("redirect_url") == sent
+
+    async def test_some_redirect_url_has_to_be_given(self, sandbox):
+        """
+        If neither says anything, nothing is sent and the error says so.
+        """
+        async with connect(sandbox, redirect_url=UNSET) as bank:
+            with pytest.raises(InvalidRequestError, match="inline-frame"):
+                await bank.create_session("customer-42")
+
+        assert sandbox.requests == 0
+
+    async def test_refuses_what_is_no_request(self, bank, sandbox):
+        """
+        Another type is a local error that names it.
+        """
+        with pytest.raises(InvalidRequestError, match="not a int"):
+            await bank.create_session(42)
+        assert sandbox.requests == 0
+
+    async def test_a_wrong_key(self, sandbox):
+        """
+        401 is an authentication error and is not repeated.
+        """
+        async with connect(sandbox, api_key="wrong-key") as bank:
+            with pytest.raises(AuthenticationError) as caught:
+                await bank.create_session("customer-42")
+
+        assert caught.value.status == 401
+        assert [each.number for each in caught.value.attempts] == [1]
+        assert sandbox.requests == 1
+
+    async def test_an_unpaid_plan(self, sandbox):
+        """
+        402 has an error of its own.
+        """
+        async with connect(sandbox, api_key=UNPAID_API_KEY) as bank:
+            with pytest.raises(PaymentRequiredError) as caught:
+                await bank.create_session("customer-42")
+
+        assert caught.value.delivery is Delivery.REJECTED
+
+    async def test_the_server_s_refusal_has_its_fields(self):
+        """
+        A vendor code and the field it is about stand in attributes.
+        """
+        request = SessionRequest(
+            link_id="c", redirect_url=None, bank_name="no such bank"
+        )
+        async with Sandbox("session") as sandbox, connect(sandbox) as bank:
+            with pytest.raises(RejectedError) as caught:
+                await bank.create_session(request)
+
+        assert caught.value.code == "INVALID_BANK_NAME"
+        assert caught.value.status == 400
+
+
+class TestRetries:
+    """
+    Failures on the way, and what the caller sees of them.
+    """
+
+    async def test_goes_on_after_a_fault(
+        self, raw_server, answer, created_answer, clock
+    ):
+        """
+        A 500 is repeated, and the session says how often it was sent.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(answer(status="500 Oops"))
+            await server.read_request(reader)
+            writer.write(created_answer)
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock) as bank,
+        ):
+            session = await bank.create_session("customer-42")
+
+        assert session.attempts == 2
+        assert len(clock.slept) == 1
+        assert server.requests[0] == server.requests[1]
+
+    async def test_at_most_once_sends_once(self, raw_server, answer, clock):
+        """
+        In that mode an open outcome is raised, not repeated.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(answer(status="502 Bad Gateway"))
+
+        policy = RetryPolicy(delivery="at-most-once")
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock, retry=policy) as bank,
+        ):
+            with pytest.raises(ServerFaultError) as caught:
+                await bank.create_session("customer-42")
+
+        assert caught.value.delivery is Delivery.AMBIGUOUS
+        assert len(server.requests) == 1
+
+    async def test_a_call_may_have_a_policy_of_its_own(
+        self, raw_server, answer, clock
+    ):
+        """
+        The policy of one call replaces the client's.
+        """
+
+        async def script(server, reader, writer):
+            while True:
+                await server.read_request(reader)
+                writer.write(answer(status="500 Oops"))
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock) as bank,
+        ):
+            with pytest.raises(ServerFaultError) as caught:
+                await bank.create_session("c", retry=RetryPolicy(attempts=5))
+
+        assert len(caught.value.attempts) == 5
+        assert len(server.requests) == 5
+
+    async def test_html_with_200_is_no_session(
+        self, raw_server, answer, clock
+    ):
+        """
+        A yes that cannot be read is repeated, then raised as such.
+        """
+
+        async def script(server, reader, writer):
+            while True:
+                await server.read_request(reader)
+                writer.write(answer(b"<html>OK</html>"))
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock) as bank,
+        ):
+            with pytest.raises(UnreadableAnswerError) as caught:
+                await bank.create_session("customer-42")
+
+        assert caught.value.delivery is Delivery.CREATED_UNREADABLE
+        assert len(server.requests) == 3
+
+    async def test_waits_as_long_as_told(
+        self, raw_server, answer, created_answer, clock
+    ):
+        """
+        Retry-After in seconds is waited out.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(
+                answer(status="429 Slow", headers="Retry-After: 4\r\n")
+            )
+            await server.read_request(reader)
+            writer.write(created_answer)
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock) as bank,
+        ):
+            session = await bank.create_session("customer-42")
+
+        assert clock.slept == [4]
+        assert session.attempts == 2
+
+    async def test_an_outage_ends_at_the_deadline(self, raw_server):
+        """
+        One deadline spans all attempts, waits included.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            await asyncio.Event().wait()
+
+        policy = RetryPolicy(attempts=100, deadline=0.3, wait_initial=0.01)
+        loop = asyncio.get_running_loop()
+        async with (
+            raw_server(script) as server,
+            connect(server, retry=policy, timeouts=Timeouts(read=0.1)) as bank,
+        ):
+            started = loop.time()
+            with pytest.raises(BankConnectError):
+                await bank.create_session("customer-42")
+            took = loop.time() - started
+
+        assert took < 0.3 + 0.25
+        assert 2 <= len(server.requests) <= 4
+
+    async def test_no_retries_after_a_refused_certificate(self, clock):
+        """
+        A server that cannot prove who it is gets no second chance.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        server = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        async with AsyncBankConnect(
+            "key",
+            base_url=f"https://127.0.0.1:{port}/",
+            redirect_url=None,
+            tls=context,
+            clock=clock,
+        ) as bank:
+            with pytest.raises(ConnectFailedError) as caught:
+                await bank.create_session("customer-42")
+        server.close()
+
+        assert caught.value.delivery is Delivery.NOT_SENT
+
+
+class TestSetup:
+    """
+    Making and closing clients.
+    """
+
+    @pytest.mark.parametrize(
+        ("settings", "name"),
+        [
+            ({"api_key": ""}, "api_key"),
+            ({"api_key": "a\nb"}, "api_key"),
+            ({"server_hash": ""}, "server_hash"),
+            ({"base_url": "http://api.example"}, "base_url"),
+            ({"version": "2"}, "version"),
+            ({"redirect_url": "nowhere"}, "redirect_url"),
+            ({"redirect_url": RETURN + "x" * 200}, "redirect_url"),
+            ({"encoding": "xml"}, "encoding"),
+            ({"proxy": "socks5://127.0.0.1"}, "proxy"),
+            ({"proxy": "nowhere"}, "proxy"),
+        ],
+    )
+    def test_bad_settings_are_named(self, settings, name):
+        """
+        A client that cannot work is never made.
+        """
+        with pytest.raises(ConfigurationError) as caught:
+            AsyncBankConnect(**{"api_key": "key", **settings})
+
+        assert list(caught.value.fields) == [name]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"encoding": "xml"},
+            {"base_url": "http://api.example"},
+            {"api_key": f"canary-{'x' * 100} "},
+            {"proxy": "socks5://user:canary@127.0.0.1"},
+        ],
+    )
+    def test_secrets_stay_out_of_tracebacks(self, settings):
+        """
+        A client that cannot be made shows no secret, locals included.
+        """
+        given = {"api_key": "canary-key", "server_hash": "canary-hash"}
+
+        for make in (
+            lambda: AsyncBankConnect(**(given | settings)),
+            lambda: AsyncBankConnect.from_env(
+                {"BANKCONNECT_API_KEY": "canary-env"}, **(given | settings)
+            ),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                make()
+            frames = caught.value.__traceback__
+            while frames is not None and "test_" in str(frames.tb_frame):
+                frames = frames.tb_next
+            text = "".join(
+                traceback.TracebackException(
+                    ConfigurationError,
+                    caught.value,
+                    frames,
+                    capture_locals=True,
+                ).format()
+            )
+            assert "AsyncBankConnect" in text
+            assert "canary" not in text
+
+    def test_reads_the_environment(self):
+        """
+        Every variable counts, arguments win, blanks are nothing.
+        """
+        environ = {
+            "BANKCONNECT_API_KEY": "key",
+            "BANKCONNECT_SERVER_HASH": "hash",
+            "BANKCONNECT_BASE_URL": CURRENT_BASE_URL,
+            "BANKCONNECT_API_VERSION": "v2",
+            "BANKCONNECT_REDIRECT_URL": RETURN,
+        }
+
+        bank = AsyncBankConnect.from_env(environ)
+        other = AsyncBankConnect.from_env(
+            environ | {"BANKCONNECT_BASE_URL": " "}, version="v1"
+        )
+
+        assert repr(bank) == (
+            f"<AsyncBankConnect {CURRENT_BASE_URL}/v2/session/>"
+        )
+        assert bank.resolve("c").redirect_url == RETURN
+        assert "portal.finbox.in/bank-connect/v1/" in repr(other)
+
+    def test_the_environment_needs_a_key(self):
+        """
+        Without a key the error names the variable to set.
+        """
+        with pytest.raises(ConfigurationError, match="BANKCONNECT_API_KEY"):
+            AsyncBankConnect.from_env({})
+
+    async def test_a_closed_client_says_so(self, sandbox):
+        """
+        After the block nothing is sent any more.
+        """
+        async with connect(sandbox) as bank:
+            pass
+
+        with pytest.raises(ClientClosedError, match="closed") as caught:
+            await bank.create_session("customer-42")
+        assert caught.value.delivery is Delivery.NOT_SENT
+        assert sandbox.requests == 0
+
+    async def test_works_without_a_block(self, sandbox):
+        """
+        Services that close at shutdown need no `async with`.
+        """
+        bank = connect(sandbox)
+        await bank.create_session("customer-42")
+        await bank.aclose()
+        await bank.aclose()
+
+        assert sandbox.created() == 1
+
+    async def test_a_forgotten_close_is_told(self, sandbox):
+        """
+        An open client that is thrown away warns.
+        """
+        bank = connect(sandbox)
+        await bank.create_session("customer-42")
+        transport = bank._transport
+
+        with pytest.warns(ResourceWarning, match="AsyncBankConnect"):
+            del bank
+            gc.collect()
+        await transport.aclose()
+
+    async def test_a_borrowed_session_is_left_open(self, sandbox):
+        """
+        The caller's own session serves, and stays the caller's.
+        """
+        async with aiohttp.ClientSession() as session:
+            async with connect(sandbox, client_session=session) as bank:
+                await bank.create_session("customer-42")
+            assert not session.closed
+
+        assert sandbox.created("customer-42") == 1
+
+    def test_clients_do_not_travel(self):
+        """
+        A client cannot be pickled, and says what to do instead.
+        """
+        with pytest.raises(TypeError, match="from_env"):
+            pickle.dumps(AsyncBankConnect("key"))
+
+
+CANARY = "canary-5c1f9d"
+
+
+async def failure_of(bank):
+    """Fail once; away from the test's own locals, which hold the canary."""
+    with pytest.raises(BankConnectError) as caught:
+        await bank.create_session("customer-42")
+    return caught.value
+
+
+async def test_secrets_show_nowhere(raw_server, answer, caplog, clock):
+    """
+    Key, server hash and token are in no log, repr, traceback or pickle.
+    """
+    caplog.set_level(logging.DEBUG)
+    token = f"https://x.example/?session_id=1&token={CANARY}"
+
+    def said(text, status="200 OK"):
+        return answer(
+            text.encode(), status=status, headers="Connection: close\r\n"
+        )
+
+    answers = [
+        said(f'{{"detail": "bad key {CANARY}-key"}}', "401 No"),
+        said(f'{{"api_key": ["{CANARY}-key"]}}', "400 No"),
+        said(f"oops {CANARY}-hash", "500 Oops"),
+        said(f'{{"redirect_url": "{token} "}}'),
+        said(f'{{"redirect_url": ["{token}"]}}'),
+        said(f"<html>{CANARY}</html>"),
+        f"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{token}".encode(),
+        f"{CANARY} garbage\r\n\r\n".encode(),
+        b"",
+        said(f'{{"redirect_url": "{token}"}}'),
+    ]
+
+    async def script(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answers[len(server.requests) - 1])
+
+    shown = []
+    async with (
+        raw_server(script) as server,
+        connect(
+            server,
+            api_key=f"{CANARY}-key",
+            server_hash=f"{CANARY}-hash",
+            retry=RetryPolicy(attempts=1),
+            clock=clock,
+        ) as bank,
+    ):
+        shown.append(repr(bank))
+        for _ in answers[:-1]:
+            error = await failure_of(bank)
+            trace = traceback.TracebackException.from_exception(
+                error, capture_locals=True
+            )
+            shown += [
+                str(error),
+                repr(error),
+                *trace.format(),
+                pickle.dumps(error).decode("latin-1"),
+            ]
+        shown.append(repr(await bank.create_session("customer-42")))
+
+    assert len(server.requests) == len(answers)
+    assert not [
+        line
+        for text in (*shown, caplog.text)
+        for line in text.splitlines()
+        if CANARY in line
+    ]
+
+
+class TestConfirm:
+    """
+    AsyncBankConnect.confirm
+    """
+
+    @pytest.fixture(name="entity_bank")
+    async def _entity_bank(self):
+        """A sandbox of the entity flow and a client that knows the hash."""
+        async with (
+            Sandbox("entity") as sandbox,
+            connect(sandbox, server_hash=sandbox.server_hash) as bank,
+        ):
+            yield sandbox, bank
+
+    @pytest.fixture(name="session_bank")
+    async def _session_bank(self):
+        """The same of the session flow."""
+        async with (
+            Sandbox("session") as sandbox,
+            connect(sandbox, server_hash=sandbox.server_hash) as bank,
+        ):
+            yield sandbox, bank
+
+    async def succeed(self, sandbox, bank, link_id):
+        """Let a customer succeed; return session and event."""
+        session = await bank.create_session(link_id)
+        played = await sandbox.play(session.session_id, "success")
+        return session, decode_event(played.messages[-1])
+
+    async def test_an_entity_of_the_customer(self, entity_bank):
+        """
+        The entity's link id is the event's.
+        """
+        _, event = await self.succeed(*entity_bank, "customer-42")
+
+        confirmed = await entity_bank[1].confirm(event)
+
+        assert confirmed.confirmed is True
+        assert confirmed == event
+        assert event.confirmed is None
+
+    async def test_an_entity_of_somebody_else(self, entity_bank):
+        """
+        Another customer's id behind one's own link id is caught.
+        """
+        sandbox, bank = entity_bank
+        _, event = await self.succeed(sandbox, bank, "victim")
+
+        forged = attrs.evolve(event, link_id="attacker")
+
+        assert (await bank.confirm(forged)).confirmed is False
+
+    async def test_an_entity_that_is_none(self, entity_bank):
+        """
+        An id nobody has is no success.
+        """
+        event = SuccessEvent(entity_id="../x?y", link_id="customer-42")
+
+        assert (await entity_bank[1].confirm(event)).confirmed is False
+
+    @pytest.mark.parametrize("key", ["session_id", "entity_id"])
+    async def test_a_session_of_the_customer(self, session_bank, key):
+        """
+        The session was created for the customer, and its uploads are there;
+        the id may stand under the other flow's name.
+        """
+        sandbox, bank = session_bank
+        session, event = await self.succeed(sandbox, bank, "customer-42")
+        moved = SuccessEvent(
+            **{key: session.session_id}, link_id=event.link_id
+        )
+
+        assert (await bank.confirm(event)).confirmed is True
+        assert (await bank.confirm(moved)).confirmed is True
+
+    async def test_a_session_without_uploads(self, session_bank):
+        """
+        A success that is told before the uploads are complete is none.
+        """
+        _, bank = session_bank
+        session = await bank.create_session("customer-42")
+        event = SuccessEvent(
+            session_id=session.session_id, link_id="customer-42"
+        )
+
+        assert (await bank.confirm(event)).confirmed is False
+
+    async def test_a_session_of_somebody_else(self, session_bank):
+        """
+        Another customer's session is caught without asking.
+        """
+        sandbox, bank = session_bank
+        _, event = await self.succeed(sandbox, bank, "victim")
+        seen = sandbox.requests
+
+        forged = attrs.evolve(event, link_id="attacker")
+
+        assert (await bank.confirm(forged)).confirmed is False
+        assert sandbox.requests == seen
+
+    async def test_a_session_of_another_process(self, session_bank):
+        """
+        A client cannot know whose it is, unless it is told.
+        """
+        sandbox, bank = session_bank
+        session, event = await self.succeed(sandbox, bank, "customer-42")
+        async with connect(sandbox, server_hash=sandbox.server_hash) as other:
+            unknown = await other.confirm(event)
+            known = await other.confirm(event, session=session)
+
+        assert (unknown.confirmed, known.confirmed) == (None, True)
+
+    async def test_a_session_that_is_gone(self, session_bank):
+        """
+        A session the server does not know has no uploads.
+        """
+        _, bank = session_bank
+        session = Session(
+            link_id="customer-42",
+            redirect_url=URL("https://x.example/"),
+            session_id="gone",
+        )
+        event = SuccessEvent(session_id="gone", link_id="customer-42")
+
+        found = await bank.confirm(event, session=session)
+
+        assert found.confirmed is False
+
+    async def test_nothing_can_be_said_without_a_customer(self, entity_bank):
+        """
+        Without a link id, and of other events, nothing is asked.
+        """
+        sandbox, bank = entity_bank
+        for event in (SuccessEvent(entity_id="e"), ExitEvent(link_id="c")):
+            assert (await bank.confirm(event)) is event
+        assert sandbox.requests == 0
+
+    async def test_the_hash_is_asked_for(self, entity_bank):
+        """
+        Without the second secret the server cannot be asked.
+        """
+        sandbox, _ = entity_bank
+        async with connect(sandbox) as bank:
+            with pytest.raises(AuthenticationError):
+                await bank.confirm(SuccessEvent(entity_id="e", link_id="c"))
+
+    async def test_remembers_so_many_sessions(self, session_bank, monkeypatch):
+        """
+        The memory of a client is bounded.
+        """
+        monkeypatch.setattr("bankconnect_async.client._REMEMBERED", 2)
+        _, bank = session_bank
+        sessions = [await bank.create_session(f"c{n}") for n in range(3)]
+
+        owners = [bank._made.owner(each.session_id) for each in sessions]
+        assert owners == [None, "c1", "c2"]
+
+
+class TestWebhooks:
+    """
+    update_webhook and webhook_payloads
+    """
+
+    @pytest.mark.parametrize("flow", ["entity", "session"])
+    async def test_sets_the_endpoint(self, flow):
+        """
+        The mode is sent with every update.
+        """
+        async with (
+            Sandbox(flow) as sandbox,
+            connect(sandbox, server_hash=sandbox.server_hash) as bank,
+        ):
+            await bank.update_webhook("https://lender.example/h", flow=flow)
+            assert sandbox.requests == 1
+
+    async def test_recovers_what_was_missed(self):
+        """
+        Webhooks of a customer can be fetched, newest first.
+        """
+        async with (
+            Sandbox("entity") as sandbox,
+            connect(sandbox, server_hash=sandbox.server_hash) as bank,
+        ):
+            session = await bank.create_session("customer & 42")
+            await sandbox.play(session.session_id, "success")
+
+            (webhook,) = await bank.webhook_payloads("customer & 42")
+
+        assert webhook.link_id == "customer & 42"
+        assert webhook.progress == "completed"

@@ -1,0 +1,139 @@
+"""
+Promises about the package as a whole.
+"""
+
+import ast
+import importlib.metadata
+import importlib.resources
+import pkgutil
+import re
+
+from pathlib import Path
+
+import pytest
+
+import bankconnect_async
+
+from bankconnect_async import errors
+
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(bankconnect_async.__file__).parent
+PURE = [
+    "_reading",
+    "callbacks",
+    "embed",
+    "errors",
+    "events",
+    "redirect",
+    "schema",
+    "webhooks",
+    "wire",
+]
+UNCLEAN = {"asyncio", "aiohttp", "time", "random", "socket"}
+
+
+def imports(path):
+    """List the top-level names of all modules that *path* imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).partition(".")[0]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_middle_is_pure(name):
+    """
+    Modules that turn bytes into values do no I/O and know no time.
+    """
+    assert UNCLEAN.isdisjoint(imports(PACKAGE / f"{name}.py"))
+
+
+def test_pure_modules_lean_on_pure_ones_only():
+    """
+    No relative import leads out of the pure middle.
+    """
+    for name in PURE:
+        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module in PURE
+
+
+def test_only_transport_speaks_aiohttp():
+    """
+    Beside it, aiohttp is imported for types and by servers.
+    """
+    users = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if "aiohttp" in imports(path)
+    }
+
+    assert users <= {"transport.py", "client.py", "sandbox", "web"}
+
+
+def test_exports_are_sorted_and_complete():
+    """
+    Every public error and every name of `__all__` can be imported.
+    """
+    names = bankconnect_async.__all__
+
+    assert len(set(names)) == len(names)
+    assert all(hasattr(bankconnect_async, name) for name in names)
+    exported = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type)
+        and value.__module__ == errors.__name__
+        and not name.startswith("_")
+    }
+    assert exported <= set(names)
+
+
+def test_is_typed():
+    """
+    Type checkers of our users see our annotations.
+    """
+    assert (
+        importlib.resources.files(bankconnect_async)
+        .joinpath("py.typed")
+        .is_file()
+    )
+
+
+def test_one_version():
+    """
+    Package, metadata and changelog name the same version.
+    """
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)
+
+    assert newest is not None
+    assert newest[1] == bankconnect_async.__version__
+    assert (
+        importlib.metadata.version("bankconnect-async")
+        == bankconnect_async.__version__
+    )
+
+
+def test_public_names_are_documented():
+    """
+    Every public class and function of every public module says what for.
+    """
+    missing = []
+    for module in pkgutil.walk_packages([str(PACKAGE)]):
+        path = PACKAGE / f"{module.name}.py"
+        if module.name.startswith("_") or not path.is_file():
+            continue
+        missing += [
+            f"{module.name}.{node.name}"
+            for node in ast.parse(path.read_text()).body
+            if isinstance(
+                node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            )
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ]
+
+    assert not missing

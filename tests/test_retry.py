@@ -1,0 +1,376 @@
+"""
+What is repeated, when, and at whose expense; time and chance are held.
+"""
+
+import asyncio
+import copy
+import pickle
+
+import pytest
+
+from bankconnect_async import (
+    AuthenticationError,
+    CertificateError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectFailedError,
+    ConnectionLostError,
+    Delivery,
+    InvalidRequestError,
+    Phase,
+    QueueTimeoutError,
+    RateLimitedError,
+    RejectedError,
+    RequestTimeoutError,
+    RetryBudget,
+    RetryPolicy,
+    ServerFaultError,
+    UnreadableAnswerError,
+)
+from bankconnect_async.retry import (
+    is_worth_repeating,
+    parse_retry_after,
+    repeat,
+)
+
+
+NOT_SENT = ConnectFailedError("refused", delivery=Delivery.NOT_SENT)
+AMBIGUOUS = ConnectionLostError("lost", delivery=Delivery.AMBIGUOUS)
+
+
+def upper_end(_low, high):
+    """Draw the longest wait."""
+    return high
+
+
+LONGEST = RetryPolicy(rng=upper_end)
+
+
+def failing(*errors, then="done"):
+    """Return work that raises each of *errors*, then returns *then*."""
+    left = list(errors)
+
+    async def work():
+        if left:
+            raise left.pop(0)
+        return then
+
+    return work
+
+
+async def run(clock, first, *errors, policy=LONGEST, budget=None):
+    """Repeat work that first raised *first*, then *errors*, on *clock*."""
+    return await repeat(
+        failing(*errors),
+        after=first,
+        policy=policy,
+        budget=budget or RetryBudget(),
+        clock=clock,
+        give_up_at=clock.monotonic() + policy.deadline,
+    )
+
+
+async def test_goes_on_after_the_first_failure(clock):
+    """
+    The first failure is attempt 1, and its wait comes before attempt 2.
+    """
+    assert await run(clock, NOT_SENT) == ("done", 2)
+    assert clock.slept == [0.25]
+
+
+async def test_waits_double_up_to_their_end():
+    """
+    Upper ends are 0.25, 0.5, 1, 2, 4, 5, 5 … seconds.
+    """
+    assert [LONGEST.backoff(attempt) for attempt in range(1, 9)] == [
+        0.25, 0.5, 1, 2, 4, 5, 5, 5,
+    ]  # fmt: skip
+    assert LONGEST.backoff(10_000) == 5
+
+
+async def test_jitter_is_full():
+    """
+    A wait is drawn from the whole range, zero included.
+    """
+    ranges = []
+
+    def note(low, high):
+        ranges.append((low, high))
+        return low
+
+    assert RetryPolicy(rng=note).backoff(3) == 0
+    assert ranges == [(0, 1)]
+    assert 0 <= RetryPolicy().backoff(1) <= 0.25
+
+
+async def test_the_last_error_is_raised_with_its_timeline(clock):
+    """
+    When attempts run out the caller gets the last real error and the story.
+    """
+    last = RequestTimeoutError(
+        "late", delivery=Delivery.AMBIGUOUS, phase=Phase.SENT
+    )
+    with pytest.raises(RequestTimeoutError) as caught:
+        await run(clock, NOT_SENT, AMBIGUOUS, last)
+
+    assert caught.value is last
+    assert [
+        (each.number, each.reason, each.wait, each.tokens, each.stopped)
+        for each in last.attempts
+    ] == [
+        (1, "refused", 0.25, 495, None),
+        (2, "lost", 0.5, 490, None),
+        (3, "late", None, 490, "no attempts left"),
+    ]
+    assert str(last) == "late (3 attempts; no attempts left)"
+
+
+@pytest.mark.parametrize(
+    ("error", "at_least_once", "at_most_once"),
+    [
+        (NOT_SENT, True, True),
+        (QueueTimeoutError(delivery=Delivery.NOT_SENT), True, True),
+        (RateLimitedError(status=429), True, True),
+        (ServerFaultError(status=503, retry_after=1.0), True, True),
+        (AMBIGUOUS, True, False),
+        (
+            ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS),
+            True,
+            False,
+        ),
+        (UnreadableAnswerError(), True, False),
+        (RejectedError(status=400), False, False),
+        (AuthenticationError(status=401), False, False),
+        (CertificateError(delivery=Delivery.NOT_SENT), False, False),
+        (ClientClosedError(), False, False),
+        (InvalidRequestError(), False, False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_worth_repeating(error, at_least_once, at_most_once):
+    """
+    The table of delivery classes, in both modes.
+    """
+    assert is_worth_repeating(error, "at-least-once") is at_least_once
+    assert is_worth_repeating(error, "at-most-once") is at_most_once
+
+
+async def test_at_most_once_says_why_it_stops(clock):
+    """
+    An ambiguous failure is raised, with the mode as the reason.
+    """
+    error = ConnectionLostError("lost", delivery=Delivery.AMBIGUOUS)
+    with pytest.raises(ConnectionLostError) as caught:
+        await run(clock, error, policy=RetryPolicy(delivery="at-most-once"))
+
+    assert caught.value.attempts[0].stopped == (
+        "not repeated, because delivery is at-most-once"
+    )
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "delivery"),
+    [
+        (AMBIGUOUS, NOT_SENT, Delivery.AMBIGUOUS),
+        (AMBIGUOUS, RejectedError(status=400), Delivery.AMBIGUOUS),
+        (AMBIGUOUS, ClientClosedError(), Delivery.AMBIGUOUS),
+        (
+            UnreadableAnswerError(),
+            AuthenticationError(status=401),
+            Delivery.CREATED_UNREADABLE,
+        ),
+        (NOT_SENT, RejectedError(status=400), Delivery.REJECTED),
+        (NOT_SENT, QueueTimeoutError(), Delivery.NOT_SENT),
+    ],
+)
+async def test_delivery_is_that_of_the_whole_call(
+    clock, first, last, delivery
+):
+    """
+    What one attempt may have done, a later one does not undo.
+    """
+    first, last = copy.copy(first), copy.copy(last)
+    with pytest.raises(type(last)) as caught:
+        await run(clock, first, last, policy=RetryPolicy(attempts=2))
+
+    assert caught.value.delivery is delivery
+    assert caught.value.attempts[0].delivery is first.delivery
+
+
+async def test_a_final_refusal_ends_at_once(clock):
+    """
+    A refusal after a retry ends the call and needs no reason.
+    """
+    with pytest.raises(RejectedError) as caught:
+        await run(clock, NOT_SENT, RejectedError("no", status=400))
+
+    assert len(clock.slept) == 1
+    assert [each.stopped for each in caught.value.attempts] == [None, None]
+
+
+async def test_one_attempt_switches_retries_off(clock):
+    """
+    With attempts=1 nothing is ever repeated.
+    """
+    with pytest.raises(ConnectFailedError):
+        await run(clock, NOT_SENT, policy=RetryPolicy(attempts=1))
+
+    assert clock.slept == []
+
+
+async def test_retry_after_wins(clock):
+    """
+    A Retry-After longer than our own wait is waited out to the second.
+    """
+    busy = RateLimitedError("busy", status=429, retry_after=7.0)
+
+    assert await run(clock, busy) == ("done", 2)
+    assert clock.slept == [7.0]
+
+
+async def test_retry_after_beyond_the_deadline_fails_at_once(clock):
+    """
+    A wait that cannot fit is not begun; the caller gets retry_after.
+    """
+    busy = RateLimitedError("busy", status=429, retry_after=86400.0)
+    with pytest.raises(RateLimitedError) as caught:
+        await run(clock, busy)
+
+    assert caught.value.retry_after == 86400.0
+    assert clock.slept == []
+    assert "no time left" in str(caught.value)
+
+
+async def test_the_deadline_spans_waits(clock):
+    """
+    No attempt starts after the deadline, however many are allowed.
+    """
+    policy = RetryPolicy(attempts=100, deadline=3, rng=upper_end)
+    with pytest.raises(ConnectFailedError):
+        await run(clock, *[NOT_SENT] * 100, policy=policy)
+
+    assert clock.slept == [0.25, 0.5, 1]
+
+
+async def test_the_budget_bounds_an_outage(clock):
+    """
+    However many calls fail, 500 tokens buy 100 retries.
+    """
+    budget = RetryBudget()
+    for _ in range(300):
+        error = ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS)
+        with pytest.raises(ServerFaultError):
+            await run(clock, error, error, error, budget=budget)
+
+    assert len(clock.slept) == 100
+    assert budget.tokens == 0
+    assert "retry budget is spent" in str(error)
+
+
+async def test_a_timeout_costs_double(clock):
+    """
+    Retrying after a timeout costs 10 tokens.
+    """
+    budget = RetryBudget()
+    late = RequestTimeoutError(delivery=Delivery.AMBIGUOUS)
+    with pytest.raises(RequestTimeoutError):
+        await run(clock, late, late, late, budget=budget)
+
+    assert budget.tokens == 480
+
+
+async def test_success_after_retries_refunds_the_last(clock):
+    """
+    A success gives its last price back, and the budget never overflows.
+    """
+    budget = RetryBudget()
+
+    await run(clock, NOT_SENT, NOT_SENT, budget=budget)
+    assert budget.tokens == 495
+
+    for _ in range(10):
+        budget.refund()
+    assert budget.tokens == 500
+
+
+async def test_cancellation_is_never_retried(clock):
+    """
+    A cancelled attempt ends the call, whatever the policy.
+    """
+    with pytest.raises(asyncio.CancelledError):
+        await run(clock, NOT_SENT, asyncio.CancelledError())
+
+    assert len(clock.slept) == 1
+
+
+async def test_bugs_are_never_retried(clock):
+    """
+    What is not an error of ours goes straight to the caller.
+    """
+    with pytest.raises(ZeroDivisionError):
+        await run(clock, NOT_SENT, ZeroDivisionError())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("0", 0),
+        ("7", 7),
+        (" 120 ", 120),
+        ("9" * 400, 999_999_999_999),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("٣", None),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", 30),
+        ("Fri, 15 Jan 2027 08:00:30 -0000", 30),
+        ("Friday, 15-Jan-27 08:00:30 GMT", 30),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0),
+        ("Fri, 32 Jan 2027 08:00:30 GMT", None),
+        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        ("000000000000000005", 5),
+    ],
+)
+def test_retry_after_is_read(text, seconds):
+    """
+    Seconds and HTTP dates count (RFC 9110, 10.2.3); garbage does not.
+    """
+    # 1,800,000,000 s is Fri, 15 Jan 2027 08:00:00 GMT.
+    assert parse_retry_after(text, now=1_800_000_000) == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempts", 0),
+        ("attempts", 1.5),
+        ("attempts", True),
+        ("wait_initial", -1),
+        ("wait_max", float("inf")),
+        ("wait_max", "5"),
+        ("deadline", 0),
+        ("deadline", float("nan")),
+        ("delivery", "exactly-once"),
+    ],
+)
+def test_policies_refuse_nonsense(name, value):
+    """
+    A policy that cannot work is refused where it is written.
+    """
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(**{name: value})
+
+    assert list(caught.value.fields) == [name]
+
+
+def test_policies_are_values():
+    """
+    Policies compare by what they say and travel to other processes.
+    """
+    assert RetryPolicy() == RetryPolicy(rng=upper_end)
+    assert pickle.loads(pickle.dumps(RetryPolicy())) == RetryPolicy()
+    assert "rng" not in repr(RetryPolicy())

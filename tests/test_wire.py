@@ -1,0 +1,903 @@
+"""
+Bytes to schema and back, against every sample of the session API.
+"""
+
+import json
+import string
+
+from datetime import date
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bankconnect_async import (
+    AuthenticationError,
+    BankConnectError,
+    Consent,
+    Delivery,
+    InvalidRequestError,
+    Metadata,
+    NotAllowedError,
+    NotFoundError,
+    PaymentRequiredError,
+    RateLimitedError,
+    RejectedError,
+    ServerFaultError,
+    Session,
+    SessionRequest,
+    UnreadableAnswerError,
+)
+from bankconnect_async.schema import UNSET
+from bankconnect_async.wire import (
+    date_text,
+    decode_error_body,
+    decode_session,
+    encode_session,
+    is_loopback,
+    refusal,
+)
+
+
+KEY = "test-api-key-000000000000"
+LINK = "cust-7f31-0042"
+RETURN = "https://merchant.example/bank/return"
+OCTOBER, MARCH = date(2025, 10, 1), date(2026, 3, 31)
+
+REQUESTS = {
+    "session.request.seed.minimal.json": {"redirect_url": RETURN},
+    "session.request.seed.full.json": {
+        "redirect_url": RETURN,
+        "from_date": date(2019, 11, 1),
+        "to_date": date(2020, 4, 30),
+        "bank_name": "axis",
+    },
+    "session.request.v1.entity.iframe.json": {"redirect_url": None},
+    "session.request.v1.entity.full.json": {
+        "redirect_url": RETURN,
+        "from_date": OCTOBER,
+        "to_date": MARCH,
+        "logo_url": "https://merchant.example/logo.png",
+        "bank_name": "hdfc",
+        "mode": "aa",
+        "mobile_number": "9000000001",
+        "journey_mode": "multi_banking",
+        "aa_journey_mode": "only_recurring",
+        "aa_recurring_tenure_month_count": 12,
+        "aa_recurring_frequency_unit": "day",
+        "aa_recurring_frequency_value": 2,
+    },
+    "session.request.v1.session.full.json": {
+        "redirect_url": RETURN,
+        "from_date": OCTOBER,
+        "to_date": MARCH,
+        "logo_url": "https://merchant.example/logo.png",
+        "bank_name": "hdfc",
+        "mode": "aa",
+        "mobile_number": "9000000001",
+        "session_expiry": 120,
+        "journey_mode": "multi_pdf",
+        "accept_anything": False,
+        "is_mobile_field_editable": True,
+        "aa_journey_mode": "once_with_recurring",
+        "aa_recurring_tenure_month_count": 24,
+        "aa_recurring_frequency_unit": "month",
+        "aa_recurring_frequency_value": 1,
+        "metadata": Metadata(
+            names=["SAMPLE HOLDER ONE"],
+            employer_names=["SAMPLE EMPLOYER LTD"],
+            companies_for_self_transfer=[],
+        ),
+    },
+    "session.request.v1.session.postman.json": {
+        "redirect_url": RETURN,
+        "from_date": OCTOBER,
+        "to_date": MARCH,
+    },
+    "session.request.v1.session.tenure_short_name.json": {
+        "redirect_url": None,
+        "mode": "aa",
+        "bank_name": "hdfc",
+        "aa_journey_mode": "only_recurring",
+        "aa_recurring_tenure_month": 24,
+        "aa_recurring_frequency_unit": "month",
+        "aa_recurring_frequency_value": 1,
+    },
+    "session.request.v2.body_key.json": {"redirect_url": None},
+    "session.request.v2.minimal.json": {"redirect_url": None},
+    "session.request.v2.bank_alias.json": {
+        "redirect_url": None,
+        "from_date": OCTOBER,
+        "to_date": MARCH,
+        "aa_journey_code": "BCAA001",
+        "bank": "HDFC",
+    },
+    "session.request.v2.full.json": {
+        "redirect_url": RETURN,
+        "from_date": OCTOBER,
+        "to_date": MARCH,
+        "logo_url": "https://merchant.example/logo.png",
+        "bank_name": "HDFC",
+        "mode": "aa",
+        "mobile_number": "9000000001",
+        "session_expiry": 60,
+        "journey_mode": "multi_banking",
+        "accept_anything": False,
+        "is_mobile_field_editable": False,
+        "aa_journey_code": "BCAA003",
+        "consents": {
+            "CC0003": Consent(
+                from_date=OCTOBER,
+                to_date=MARCH,
+                consent_expiry=date(2026, 4, 1),
+            ),
+            "CC0004": Consent(from_date=OCTOBER, to_date=MARCH),
+        },
+        "metadata": Metadata(
+            names=["SAMPLE HOLDER ONE"],
+            employer_names=[],
+            companies_for_self_transfer=[],
+        ),
+    },
+}
+# The key goes into the header too; these samples show it only there (U-02).
+KEY_IN_HEADER_ONLY = {
+    "session.request.v2.minimal.json",
+    "session.request.v2.bank_alias.json",
+}
+
+
+class TestEncodeSession:
+    """
+    encode_session
+    """
+
+    @pytest.mark.parametrize("name", REQUESTS)
+    def test_writes_the_samples(self, name, sample_json):
+        """
+        Every documented JSON request is written as the vendor prints it.
+        """
+        expected = sample_json(name)
+        if name in KEY_IN_HEADER_ONLY:
+            expected["api_key"] = KEY
+
+        raw = encode_session(
+            SessionRequest(link_id=LINK, **REQUESTS[name]), KEY
+        )
+
+        assert json.loads(raw) == expected
+
+    def test_writes_the_form_sample(self, sample):
+        """
+        The documented form body is written field for field.
+        """
+        request = SessionRequest(
+            link_id=LINK,
+            redirect_url=RETURN,
+            from_date=date(2019, 11, 1),
+            to_date=date(2020, 4, 30),
+        )
+
+        raw = encode_session(request, KEY, encoding="form")
+
+        assert parse_qs(raw.decode()) == parse_qs(
+            sample("session.request.seed.form.txt").decode().strip()
+        )
+
+    def test_no_request_sample_is_forgotten(self):
+        """
+        The tables above name every request sample there is.
+        """
+        fixtures = Path(__file__).parent / "fixtures"
+        names = {path.name for path in fixtures.glob("session.request.*")}
+
+        assert names == {*REQUESTS, "session.request.seed.form.txt"}
+
+    def test_leaves_out_what_is_not_given(self):
+        """
+        None and an unset redirect URL never travel, not even as null.
+        """
+        request = SessionRequest(link_id=LINK, redirect_url=UNSET)
+
+        assert json.loads(encode_session(request, KEY)) == {
+            "link_id": LINK,
+            "api_key": KEY,
+        }
+
+    def test_extra_parameters_stand_beside_the_known(self):
+        """
+        Unknown parameters are passed through at the top level.
+        """
+        request = SessionRequest(
+            link_id=LINK,
+            redirect_url=None,
+            extra={"program_id": "P1", "aa_first_flow": True},
+        )
+
+        body = json.loads(encode_session(request, KEY))
+
+        assert body["program_id"] == "P1"
+        assert body["aa_first_flow"] is True
+        assert "extra" not in body
+
+    def test_forms_write_booleans_in_lower_case(self):
+        """
+        A form has texts only: true, false and digits.
+        """
+        request = SessionRequest(
+            link_id="ग्राहक &1",
+            redirect_url=None,
+            accept_anything=True,
+            is_mobile_field_editable=False,
+            session_expiry=60,
+            extra={"nothing": None},
+        )
+
+        raw = encode_session(request, KEY, encoding="form")
+
+        assert parse_qs(raw.decode()) == {
+            "link_id": ["ग्राहक &1"],
+            "accept_anything": ["true"],
+            "is_mobile_field_editable": ["false"],
+            "session_expiry": ["60"],
+            "api_key": [KEY],
+        }
+
+    def test_forms_refuse_nested_values(self):
+        """
+        What only JSON can carry is named, all of it at once (U-01).
+        """
+        request = SessionRequest(
+            link_id=LINK,
+            redirect_url=None,
+            consents={"CC0001": Consent()},
+            metadata=Metadata(names=["A"]),
+        )
+
+        with pytest.raises(InvalidRequestError) as caught:
+            encode_session(request, KEY, encoding="form")
+
+        assert caught.value.fields.keys() == {"consents", "metadata"}
+
+    def test_dates_are_padded(self):
+        """
+        Dates are DD/MM/YYYY with zeros, whatever the C library does.
+        """
+        assert date_text(date(987, 6, 5)) == "05/06/0987"
+
+
+class TestDecodeSession:
+    """
+    decode_session
+    """
+
+    @pytest.mark.parametrize(
+        ("name", "session_id"),
+        [
+            ("session.response.seed.json", "04165baaad1e1cd00d"),
+            ("session.response.v1.entity.json", "6370d734b4ecf4f183"),
+            (
+                "session.response.v1.session.json",
+                "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee",
+            ),
+            (
+                "session.response.v1.session.url_typo.json",
+                "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee",
+            ),
+            (
+                "session.response.v2.json",
+                "44d09f3d-38c2-4ebb-95ba-b91cd20b52cf",
+            ),
+        ],
+    )
+    def test_reads_the_samples(self, name, session_id, sample, sample_json):
+        """
+        Every documented answer gives its URL unchanged and its id.
+        """
+        session = decode_session(sample(name), link_id=LINK)
+
+        assert session.session_id == session_id
+        assert str(session.redirect_url) == sample_json(name)["redirect_url"]
+        assert session.link_id == LINK
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://x.example/?session_id=a%2fb%7E+c&token=%41",
+            "https://x.example/a/../b//c;d?x=1?y=2#frag%20ment",
+            "https://x.example/?q=ü&session_id=",
+            "https://x.example:8443/",
+            "http://127.0.0.1:8600/?session_id=1",
+            "http://[::1]:8600/?session_id=1",
+            "http://localhost/?session_id=1",
+        ],
+    )
+    def test_keeps_the_url_byte_for_byte(self, url):
+        """
+        Nothing is decoded, normalised or sorted in the URL.
+        """
+        raw = json.dumps({"redirect_url": url}).encode()
+
+        assert str(decode_session(raw, link_id=LINK).redirect_url) == url
+
+    @pytest.mark.parametrize(
+        ("document", "session_id"),
+        [
+            ({"session_id": None}, "in-url"),
+            ({"session_id": ""}, "in-url"),
+            ({"session_id": 7}, "in-url"),
+            ({"session_id": "key"}, "key"),
+            ({"status": "new", "later": {"field": 1}}, "in-url"),
+        ],
+    )
+    def test_a_spoilt_id_does_not_spoil_the_session(
+        self, document, session_id
+    ):
+        """
+        The id of the URL serves where the key has none; more keys are fine.
+        """
+        url = "https://x.example/?session_id=in-url"
+        raw = json.dumps({"redirect_url": url, **document}).encode()
+
+        assert decode_session(raw, link_id=LINK).session_id == session_id
+
+    @pytest.mark.parametrize(
+        ("raw", "problem"),
+        [
+            (b"", "the body is not JSON @ $"),
+            (b"<html>200 OK</html>", "the body is not JSON @ $"),
+            (b"\xff\xfe", "the body is not JSON @ $"),
+            (b"[]", "the body is not a JSON object @ $"),
+            (b'"https://x.example/"', "the body is not a JSON object @ $"),
+            (b"{}", "required field missing @ $.redirect_url"),
+            (b'{"redirect_url": null}', "must be str @ $.redirect_url"),
+            (b'{"redirect_url": 1}', "must be str @ $.redirect_url"),
+        ],
+    )
+    def test_names_what_is_missing(self, raw, problem):
+        """
+        An unusable answer is told by path, without its values.
+        """
+        with pytest.raises(UnreadableAnswerError) as caught:
+            decode_session(raw, link_id=LINK, status=201)
+
+        assert caught.value.problems == (problem,)
+        assert caught.value.status == 201
+        assert caught.value.delivery is Delivery.CREATED_UNREADABLE
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "/?session_id=1",
+            "//x.example/",
+            "https:///path",
+            "https://",
+            "http://x.example/?session_id=1",
+            "http://127.0.0.1.x.example/",
+            "ftp://x.example/",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https://x.example\\@y.example/",
+            "https://x.example/a b",
+            " https://x.example/",
+            "https://x.example/\n",
+            "https://x.example:port/",
+            "https://x.example:99999/",
+            "https://[::1/",
+            "https://[]@/",
+            "https://bücher.example/",
+            "https://x.example:٣/",
+            'https://">x/',
+            "https://user:pw@x.example/",
+            "//:[é@]@?",
+        ],
+    )
+    def test_unsafe_urls_are_not_usable(self, url):
+        """
+        Only an absolute https URL, or http of this machine, gets through.
+        """
+        raw = json.dumps({"redirect_url": url}).encode()
+
+        with pytest.raises(UnreadableAnswerError) as caught:
+            decode_session(raw, link_id=LINK)
+
+        assert caught.value.problems[0].endswith(" @ $.redirect_url")
+
+    def test_http_is_taken_where_it_was_allowed(self):
+        """
+        With allow_http a sandbox on another host can answer.
+        """
+        raw = b'{"redirect_url": "http://sandbox:8600/?session_id=1"}'
+
+        session = decode_session(raw, link_id=LINK, allow_http=True)
+
+        assert session.redirect_url.host == "sandbox"
+
+
+ERRORS = {
+    # file: (shape, code, status number, fields, first words)
+    "error.detail.401.json": ("S3", None, None, [], "Authentication"),
+    "error.message_only.json": ("S4", None, None, [], "Route not"),
+    "error.upload.entity.bank_mismatch.json": ("S5", None, 4, [], "Not axis"),
+    "error.upload.entity.bank_undetected.json": ("S5", None, 5, [], "Unable"),
+    "error.upload.entity.content_type.json": (
+        "S6",
+        None,
+        0,
+        ["file"],
+        "file: This field must",
+    ),
+    "error.upload.entity.field_required.json": (
+        "S6",
+        None,
+        0,
+        ["file"],
+        "file: This field is",
+    ),
+    "error.upload.entity.field_required.seed.json": (
+        "S6",
+        None,
+        None,
+        ["file"],
+        "file: This field is",
+    ),
+    "error.upload.entity.invalid_bank_name.json": (
+        "S6",
+        None,
+        0,
+        ["bank_name"],
+        "bank_name: Please",
+    ),
+    "error.upload.entity.invalid_base64.json": (
+        "S6",
+        None,
+        0,
+        ["file"],
+        "file: Invalid",
+    ),
+    "error.upload.entity.not_parsable.json": ("S5", None, 6, [], "PDF is"),
+    "error.upload.entity.password_incorrect.json": (
+        "S5",
+        None,
+        3,
+        [],
+        "Password",
+    ),
+    "error.upload.entity.password_incorrect.seed.json": (
+        "S5",
+        None,
+        None,
+        [],
+        "Password",
+    ),
+    "error.upload.entity.trial_expired.json": ("S4", None, 2, [], "Your"),
+    "error.upload.entity.unsupported_columns.json": (
+        "S5",
+        None,
+        7,
+        [],
+        "Unsupported",
+    ),
+    "error.upload.session.legacy_entity_key.json": (
+        "S2",
+        "SESSION_NOT_FOUND",
+        None,
+        [],
+        "The provided",
+    ),
+    "error.upload.session.password_incorrect.json": (
+        "S2",
+        "PASSWORD_INCORRECT",
+        None,
+        [],
+        "The provided",
+    ),
+    "error.upload.session.session_expired.json": (
+        "S2",
+        "SESSION_EXPIRED",
+        None,
+        [],
+        "This session",
+    ),
+    "error.upload.session.session_not_found.json": (
+        "S2",
+        "SESSION_NOT_FOUND",
+        None,
+        [],
+        "The provided",
+    ),
+    "error.upload.session.trial_expired.json": (
+        "S2",
+        "TRIAL_PERIOD_EXPIRED",
+        None,
+        [],
+        "Your trial",
+    ),
+    "error.v2.bare_fragment.txt": (
+        "S1",
+        "INVALID_DATE_FORMAT",
+        None,
+        [],
+        "Invalid format",
+    ),
+    "error.v2.invalid_request.link_id_required.json": (
+        "S1",
+        "INVALID_REQUEST",
+        None,
+        ["link_id"],
+        "link_id, This field",
+    ),
+    "error.v2.invalid_request.link_id_too_long.json": (
+        "S1",
+        "INVALID_REQUEST",
+        None,
+        ["link_id"],
+        "link_id, Ensure",
+    ),
+    "error.v2.invalid_request.mode_choice.json": (
+        "S1",
+        "INVALID_REQUEST",
+        None,
+        ["mode"],
+        'mode, "no"',
+    ),
+    "error.v2.invalid_request.generic.json": (
+        "S1",
+        "INVALID_REQUEST",
+        None,
+        [],
+        "Something went",
+    ),
+    "error.v2.auth_missing.json": (
+        "S1",
+        "AUTHENTICATION_CREDENTIALS_NOT_PROVIDED",
+        None,
+        [],
+        "Authentication",
+    ),
+} | {
+    # These are named after their code.
+    f"error.{name}.json": (
+        "S1",
+        name.partition(".")[2].upper(),
+        None,
+        [],
+        words,
+    )
+    for name, words in {
+        "session_data.access_denied": "Authentication",
+        "session_data.duplicate_processing_request": "Request for",
+        "session_data.key_required": "valid session_id",
+        "session_data.processing_not_completed": "The processing",
+        "session_data.processing_not_requested": "Cannot proceed",
+        "session_data.session_deleted": "The provided",
+        "session_data.session_not_found": "The provided",
+        "session_data.unparsable_statements": "The uploaded",
+        "v2.invalid_aa_parameter": "Tenure must",
+        "v2.invalid_bank_name": "Invalid bank",
+        "v2.invalid_date_format": "Invalid format",
+        "v2.invalid_date_range": "`from_date` cannot",
+        "v2.invalid_length": "Field length",
+        "v2.invalid_mobile_number": "Invalid mobile",
+        "v2.invalid_parameter_count": "Invalid number",
+        "v2.invalid_session_expiry": "Session expiry",
+        "v2.invalid_url": "Enter a",
+        "v2.method_not_allowed": "Method GET",
+        "v2.missing_aa_parameter": "Frequency",
+        "v2.missing_bank_name": "`bank_name` is",
+        "v2.missing_date_field": "`from_date` and",
+        "v2.mode_not_available": "Specified mode",
+        "v2.mode_not_enabled": "Specified mode",
+        "v2.payment_required": "Payment",
+        "v2.unsupported_media_type": "Unsupported",
+    }.items()
+}
+
+
+class TestDecodeErrorBody:
+    """
+    decode_error_body
+    """
+
+    @pytest.mark.parametrize("name", ERRORS)
+    def test_reads_the_samples(self, name, sample):
+        """
+        Every documented error body gives shape, code, fields and message.
+        """
+        shape, code, status, fields, words = ERRORS[name]
+
+        body = decode_error_body(sample(name))
+
+        assert (body.shape, body.code, body.status) == (shape, code, status)
+        assert list(body.fields) == fields
+        assert body.message.startswith(words)
+
+    def test_no_error_sample_is_forgotten(self):
+        """
+        The table above names every error sample there is.
+        """
+        fixtures = Path(__file__).parent / "fixtures"
+
+        assert {path.name for path in fixtures.glob("error.*")} == set(ERRORS)
+
+    def test_reads_the_ids_beside_an_error(self, sample):
+        """
+        Ids are kept, and blank ones are none.
+        """
+        body = decode_error_body(
+            sample("error.upload.session.password_incorrect.json")
+        )
+        blank = decode_error_body(
+            sample("error.upload.session.session_not_found.json")
+        )
+
+        assert body.session_id == "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
+        assert body.statement_id == "43c243ee-0945-46ce-9f76-663f8330df68"
+        assert (blank.session_id, blank.statement_id) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("raw", "shape", "message"),
+        [
+            (b"", "S8", ""),
+            (b"<h1>502  Bad\nGateway</h1>", "S8", "<h1>502 Bad Gateway</h1>"),
+            (b"\xff\x00\x1b[31m", "S8", "���[31m"),
+            (b"x" * 500, "S8", "x" * 119 + "…"),
+            (b'["text"]', "S8", '["text"]'),
+            (b'{"error": "text"}', "S7", "text"),
+            (b'{"error": {}, "message": "m"}', "S4", "m"),
+            (b'{"error": {"code": "X"}}', "S1", "X"),
+            (b'{"error": {"message": 7, "code": 8}}', "S1", ""),
+            (b'{"non_field_errors": ["a", "b"]}', "S6", "non_field_errors: a"),
+            (b'{"a": [], "b": [1], "c": {}}', "S8", '{"a": [], "b": [1], "c"'),
+            (b'{"session_id": ["bad"]}', "S6", "session_id: bad"),
+            (b'{"status": true}', "S8", '{"status": true}'),
+            (b'{"detail": "a\\nb\\u001b[31m"}', "S3", "a b�[31m"),
+            (b'{"message": "%b"}' % (b"x" * 9000), "S4", "x" * 499 + "…"),
+            (
+                b'{"redirect_url": "https://x.example/?session_id=1&token=2"}',
+                "S6",
+                "redirect_url: https://x.example/?…",
+            ),
+            (
+                b"see https://x.example/a#token and http://y.example?b=c.",
+                "S8",
+                "see https://x.example/a?… and http://y.example?…",
+            ),
+        ],
+    )
+    def test_survives_the_undocumented(self, raw, shape, message):
+        """
+        Any other body gives a short, printable excerpt.
+        """
+        body = decode_error_body(raw)
+
+        assert body.shape == shape
+        assert body.message.startswith(message)
+        assert body.status is None
+
+
+class TestRefusal:
+    """
+    refusal
+    """
+
+    @pytest.mark.parametrize(
+        ("status", "body", "retry_after", "cls", "delivery"),
+        [
+            (400, {}, None, RejectedError, Delivery.REJECTED),
+            (401, {"detail": "x"}, None, AuthenticationError, None),
+            (402, {}, None, PaymentRequiredError, None),
+            (403, {"detail": "x"}, None, AuthenticationError, None),
+            (
+                403,
+                {"error": {"code": "ACCESS_DENIED"}},
+                None,
+                AuthenticationError,
+                None,
+            ),
+            (
+                403,
+                {"error": {"code": "INVALID_API_KEY"}},
+                None,
+                AuthenticationError,
+                None,
+            ),
+            (
+                403,
+                {"error": {"code": "MODE_NOT_ENABLED"}},
+                None,
+                NotAllowedError,
+                None,
+            ),
+            (403, {"message": "x"}, None, NotAllowedError, None),
+            (404, {}, None, NotFoundError, None),
+            (410, {}, None, NotFoundError, None),
+            (405, {}, None, RejectedError, None),
+            (415, {}, None, RejectedError, None),
+            (418, {}, None, RejectedError, None),
+            (429, {}, None, RateLimitedError, None),
+            (429, {}, 7.0, RateLimitedError, None),
+            (301, {}, None, RejectedError, None),
+            (307, {}, None, RejectedError, None),
+            (408, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
+            (500, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
+            (502, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
+            (503, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
+            (503, {}, 0.0, ServerFaultError, Delivery.REJECTED),
+            (504, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
+            (520, {}, 3.0, ServerFaultError, Delivery.AMBIGUOUS),
+        ],
+    )
+    def test_is_chosen_by_status_then_code(
+        self, status, body, retry_after, cls, delivery
+    ):
+        """
+        The class of the error says what the caller can do.
+        """
+        error = refusal(
+            status, json.dumps(body).encode(), retry_after=retry_after
+        )
+
+        assert type(error) is cls
+        assert error.delivery is (delivery or Delivery.REJECTED)
+        assert (error.status, error.retry_after) == (status, retry_after)
+
+    def test_carries_every_fact(self, sample):
+        """
+        What the body says stands in attributes.
+        """
+        raw = sample("error.upload.entity.password_incorrect.json")
+
+        error = refusal(400, raw, headers={"x-trace": "t"})
+
+        assert error.entity_status == 3
+        assert error.entity_id == "f5057fee-4c3e-4459-82dd-21250b729601"
+        assert error.headers == {"x-trace": "t"}
+        assert error.body == raw
+        assert str(error) == "the server answered 400: Password incorrect"
+
+    def test_names_the_code(self, sample):
+        """
+        The vendor's code stands in the line a person reads.
+        """
+        error = refusal(400, sample("error.v2.invalid_bank_name.json"))
+
+        assert error.code == "INVALID_BANK_NAME"
+        assert str(error) == (
+            "the server answered 400 INVALID_BANK_NAME: "
+            "Invalid bank identifier."
+        )
+
+    def test_strikes_our_secrets_out(self):
+        """
+        A key that the server echoes is nowhere in the error.
+        """
+        key = 'ab/cd+"ef"'
+        raw = json.dumps(
+            {
+                "error": {"code": key, "message": f"x_y, bad {key}"},
+                "session_id": key,
+            }
+        ).replace("/", "\\/")
+
+        error = refusal(
+            400, raw.encode(), headers={"X-Echo": key}, secrets=[key]
+        )
+        plain = refusal(400, f"bad {key}".encode(), secrets=[key])
+
+        assert error.headers == {"x-echo": "***"}
+        assert error.session_id == error.code == "***"
+        assert key not in f"{error} {error.__dict__} {plain} {plain.body!r}"
+
+    def test_says_that_redirects_are_not_followed(self):
+        """
+        A redirect is a refusal with a reason of its own.
+        """
+        assert str(refusal(307, b"")) == (
+            "the server answered 307: a redirect, which is never followed"
+        )
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("127.0.0.1.example", False),
+        ("localhost.example", False),
+        ("10.0.0.1", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_loopback_is_this_machine_only(host, loopback):
+    """
+    A name that merely begins like a loopback address is not one.
+    """
+    assert is_loopback(host) is loopback
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["https://x.example/?session_id=1", "INVALID_REQUEST"]),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "redirect_url",
+                    "session_id",
+                    "error",
+                    "code",
+                    "message",
+                    "detail",
+                    "status",
+                    "entity_id",
+                ]
+            )
+            | st.text(),
+            children,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+BODIES = st.binary(max_size=300) | JSON.map(
+    lambda value: json.dumps(value).encode()
+)
+
+
+@given(status=st.integers(200, 599), raw=BODIES)
+def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
+    """
+    No body and no status makes anything but a Session or our own error.
+    """
+    try:
+        if status < 300:
+            result = decode_session(raw, link_id=LINK, status=status)
+        else:
+            raise refusal(status, raw)
+    except BankConnectError as error:
+        assert str(error).isprintable() or "\n" not in str(error)
+        assert error.delivery is not None
+    else:
+        assert isinstance(result, Session)
+
+
+@given(
+    link_id=st.text(min_size=1, max_size=500).filter(str.strip),
+    bank_name=st.none() | st.text(string.ascii_letters, min_size=1),
+    days=st.none() | st.tuples(st.dates(), st.dates()),
+)
+def test_what_is_encoded_can_be_read_back(link_id, bank_name, days):
+    """
+    The body is JSON that holds the parameters as they were given.
+    """
+    start, end = sorted(days) if days else (None, None)
+    try:
+        request = SessionRequest(
+            link_id=link_id,
+            redirect_url=None,
+            bank_name=bank_name,
+            from_date=start,
+            to_date=end,
+        )
+    except InvalidRequestError as error:
+        assert error.fields.keys() <= {"link_id", "bank_name", "from_date"}
+        return
+
+    body = json.loads(encode_session(request, KEY))
+
+    assert body["link_id"] == link_id
+    assert body.get("bank_name") == bank_name
+    assert body.get("to_date") == (end and date_text(end))
