@@ -66,6 +66,7 @@ from .settings import (
     Pool,
     Timeouts,
 )
+from .stats import AttemptEnd, AttemptStart, Latency, Stats
 from .webhooks import decode_webhook, deduplication_key
 
 
@@ -76,6 +77,8 @@ __all__ = [
     "UNSET",
     "AsyncBankConnect",
     "Attempt",
+    "AttemptEnd",
+    "AttemptStart",
     "AuthenticationError",
     "BankConnectError",
     "BatchStoppedError",
@@ -102,6 +105,7 @@ __all__ = [
     "InfoEvent",
     "InvalidCallbackError",
     "InvalidRequestError",
+    "Latency",
     "Listener",
     "Metadata",
     "NotAllowedError",
@@ -122,6 +126,7 @@ __all__ = [
     "Session",
     "SessionBatch",
     "SessionRequest",
+    "Stats",
     "SuccessEvent",
     "Timeouts",
     "TransportError",

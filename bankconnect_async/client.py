@@ -4,16 +4,17 @@ The client: one short method for each thing the vendor's API does.
 
 import os
 import ssl
+import sys
 import warnings
 
 from collections import OrderedDict
 from collections.abc import (
     AsyncIterable,
-    Callable,
     Iterable,
     Mapping,
     Sequence,
 )
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 from urllib.parse import quote
@@ -24,6 +25,7 @@ import attrs
 from yarl import URL
 
 from . import __version__
+from ._calls import Call, Caller
 from ._clock import SYSTEM_CLOCK, Clock
 from .answers import (
     COMPLETED,
@@ -35,12 +37,12 @@ from .answers import (
 from .batch import SessionBatch
 from .callbacks import Event, ExtractionWebhook, SuccessEvent
 from .errors import (
-    BankConnectError,
     ConfigurationError,
     InvalidRequestError,
     NotFoundError,
 )
-from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
+from .redirect import ReturnURL
+from .retry import RetryPolicy
 from .schema import UNSET, Session, SessionRequest, Unset
 from .settings import (
     DEFAULT_BASE_URL,
@@ -55,13 +57,16 @@ from .settings import (
     read_environment,
     secret,
 )
+from .stats import (
+    AttemptHook,
+    Stats,
+)
 from .transport import Answer, Body, Transport
 from .wire import (
     CONTENT_TYPES,
     Encoding,
     decode_session,
     encode_session,
-    refusal,
 )
 
 
@@ -77,6 +82,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "base_url": "BANKCONNECT_BASE_URL",
     "version": "BANKCONNECT_API_VERSION",
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
+    "signing_key": "BANKCONNECT_SIGNING_KEY",
 }
 
 
@@ -96,8 +102,9 @@ class AsyncBankConnect:
             `CURRENT_BASE_URL` names the vendor's host of today.
         version: Of the Session API, `v1` or `v2`.
         redirect_url: Where browsers return to, for requests that do not say
-            so themselves. `None`: nowhere, the journey runs in an
-            `<iframe>`. Unset: each request has to say.
+            so themselves; a `ReturnURL` makes one for each `link_id`.
+            `None`: nowhere, the journey runs in an `<iframe>`. Unset: each
+            request has to say.
         encoding: Of session requests, `json` or `form` (U-01).
         retry: When failed calls are tried again.
         timeouts: Limits of one attempt, in seconds.
@@ -108,6 +115,8 @@ class AsyncBankConnect:
         client_session: Use this session, and never close it. Its own
             timeouts, redirects, middlewares and `raise_for_status` are
             overridden for our requests.
+        on_attempt: Called when an attempt of any call begins; what it
+            returns is called when that attempt ends. For metrics and traces.
         clock: A seam for tests.
 
     Raises:
@@ -121,7 +130,7 @@ class AsyncBankConnect:
         server_hash: str | None = None,
         base_url: str | URL = DEFAULT_BASE_URL,
         version: str = "v1",
-        redirect_url: str | URL | None | Unset = UNSET,
+        redirect_url: str | URL | ReturnURL | None | Unset = UNSET,
         encoding: Encoding = "json",
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
@@ -130,6 +139,7 @@ class AsyncBankConnect:
         proxy: str | URL | None = None,
         allow_http: bool = False,
         client_session: aiohttp.ClientSession | None = None,
+        on_attempt: AttemptHook | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         # First of all, so that no traceback with locals shows them.
@@ -156,23 +166,29 @@ class AsyncBankConnect:
                 fields={"encoding": ("must be json or form",)}
             )
         self._encoding: Encoding = encoding
-        self._retry = retry
-        self._budget = RetryBudget()
-        self._clock = clock
-        self._transport = Transport(
-            headers={
-                "x-api-key": self._api_key,
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"bankconnect-async/{__version__}",
-            },
-            timeouts=timeouts,
-            pool=pool,
-            tls=tls,
-            proxy=proxy,
-            proxy_credentials=proxy_credentials,
-            borrowed=client_session,
+        self._calls = Caller(
+            Transport(
+                headers={
+                    "x-api-key": self._api_key,
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"bankconnect-async/{__version__}",
+                },
+                timeouts=timeouts,
+                pool=pool,
+                tls=tls,
+                proxy=proxy,
+                proxy_credentials=proxy_credentials,
+                borrowed=client_session,
+            ),
+            retry=retry,
+            clock=clock,
+            on_attempt=on_attempt,
+            secrets=[
+                text for text in (self._api_key, self._server_hash) if text
+            ],
         )
+        self._made_at = _calling_line()
 
     @classmethod
     def from_env(
@@ -182,7 +198,9 @@ class AsyncBankConnect:
         Make a client from `BANKCONNECT_*` environment variables.
 
         They are `BANKCONNECT_API_KEY`, `_SERVER_HASH`, `_BASE_URL`,
-        `_API_VERSION` and `_REDIRECT_URL`; a blank one counts as not set.
+        `_API_VERSION`, `_REDIRECT_URL` and `_SIGNING_KEY`; a blank one counts
+        as not set. With a signing key of 32 bytes or more, the redirect URL
+        becomes a `ReturnURL`.
 
         Args:
             environ: Where to read them.
@@ -200,10 +218,15 @@ class AsyncBankConnect:
             raise ConfigurationError(
                 fields={"api_key": (f"set {_VARIABLES['api_key']}",)}
             )
+        signing_key = found.pop("signing_key", None)
+        if signing_key is not None and "redirect_url" in found:
+            found["redirect_url"] = ReturnURL(
+                found["redirect_url"], secret=signing_key
+            )
         return cls(found.pop("api_key"), **found)
 
     async def __aenter__(self) -> Self:
-        await self._transport.open()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -214,24 +237,30 @@ class AsyncBankConnect:
     ) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, drain: float = 0) -> None:
         """
         Close the connections; calling it again does nothing.
 
-        A borrowed `aiohttp.ClientSession` stays open.
+        A borrowed `aiohttp.ClientSession` stays open. What is still in
+        flight ends with an error that says what may have become of it.
+
+        Args:
+            drain: Seconds to wait for calls in flight before that. New calls
+                are refused meanwhile.
         """
-        await self._transport.aclose()
+        await self._calls.aclose(drain=drain)
 
     def __del__(self) -> None:
-        transport = getattr(self, "_transport", None)
-        if transport is not None and transport.is_open:
+        calls = getattr(self, "_calls", None)
+        if calls is not None and calls.transport.is_open:
             warnings.warn(
-                f"{self!r} was not closed: use `async with`, or await "
-                f"its aclose()",
+                f"{self!r}, made at {self._made_at}, was not closed: use "
+                f"`async with`, or await its aclose()",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,
             )
+            calls.transport.abandon()
 
     def __repr__(self) -> str:
         # A traceback may ask in the middle of __init__.
@@ -265,24 +294,27 @@ class AsyncBankConnect:
             UnreadableAnswerError: If it agreed in words that cannot be used.
         """
         request = self.resolve(request)
-        link_id = request.link_id
-        body = self._body(request)
-
-        def decode(answer: Answer) -> Session:
-            return decode_session(
-                answer.body,
-                link_id=link_id,
-                status=answer.status,
-                allow_http=self._service.allow_http,
-            )
-
-        session, attempts = await self._call(
-            "POST", self._session_url, body, decode, policy=retry
+        call = Call(
+            operation="POST session",
+            method="POST",
+            url=self._session_url,
+            body=self._body(request),
+            decode=partial(self._decode_session, request.link_id),
+            repeatable=False,
         )
+        session, attempts = await self._calls.run(call, retry)
         if attempts > 1:
             session = attrs.evolve(session, attempts=attempts)
         self._made.note(session)
         return session
+
+    def _decode_session(self, link_id: str, answer: Answer) -> Session:
+        return decode_session(
+            answer.body,
+            link_id=link_id,
+            status=answer.status,
+            allow_http=self._service.allow_http,
+        )
 
     async def confirm(
         self, event: E, /, *, session: Session | None = None
@@ -334,25 +366,27 @@ class AsyncBankConnect:
         return attrs.evolve(event, confirmed=confirmed)
 
     async def _is_uploaded(self, session_id: str) -> bool:
+        call = Call(
+            operation="GET session_upload_status",
+            url=self._url("session_data", session_id, "session_upload_status"),
+            headers=self._hash_header,
+            decode=lambda answer: decode_upload_status(answer.body),
+        )
         try:
-            status, _ = await self._call(
-                "GET",
-                self._url("session_data", session_id, "session_upload_status"),
-                None,
-                lambda answer: decode_upload_status(answer.body),
-            )
+            status, _ = await self._calls.run(call)
         except NotFoundError:
             return False
         return status.upload_status == COMPLETED
 
     async def _owns(self, entity_id: str, link_id: str) -> bool:
+        call = Call(
+            operation="GET entity",
+            url=self._url("entity", entity_id),
+            headers=self._hash_header,
+            decode=lambda answer: decode_entity(answer.body),
+        )
         try:
-            entity, _ = await self._call(
-                "GET",
-                self._url("entity", entity_id),
-                None,
-                lambda answer: decode_entity(answer.body),
-            )
+            entity, _ = await self._calls.run(call)
         except NotFoundError:
             return False
         return entity.link_id == link_id
@@ -381,17 +415,16 @@ class AsyncBankConnect:
             ResponseError: If the server refused.
         """
         path = {"entity": "entity", "session": "session_data"}[flow]
-        body = Body(
-            encode_webhook_update(url, mode),
-            content_type=CONTENT_TYPES["json"],
+        content = encode_webhook_update(url, mode)
+        call = Call(
+            operation="POST update_webhook",
+            method="POST",
+            url=self._url(path, "update_webhook"),
+            headers=self._hash_header,
+            body=Body(content, content_type=CONTENT_TYPES["json"]),
+            decode=lambda _: None,
         )
-        await self._call(
-            "POST",
-            self._url(path, "update_webhook"),
-            body,
-            lambda _: None,
-            idempotent=True,
-        )
+        await self._calls.run(call)
 
     async def webhook_payloads(
         self, link_id: str
@@ -406,14 +439,15 @@ class AsyncBankConnect:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        payloads, _ = await self._call(
-            "GET",
-            self._url("entity", "webhook_payloads").with_query(
+        call = Call(
+            operation="GET webhook_payloads",
+            url=self._url("entity", "webhook_payloads").with_query(
                 {"link_id": link_id}
             ),
-            None,
-            lambda answer: decode_webhook_payloads(answer.body),
+            headers=self._hash_header,
+            decode=lambda answer: decode_webhook_payloads(answer.body),
         )
+        payloads, _ = await self._calls.run(call)
         return payloads
 
     def create_sessions(
@@ -463,8 +497,14 @@ class AsyncBankConnect:
             concurrency=concurrency,
             rate=rate,
             ordered=ordered,
-            retry=attrs.evolve(self._retry, deadline=deadline),
+            retry=attrs.evolve(self._calls.retry, deadline=deadline),
         )
+
+    def stats(self) -> Stats:
+        """
+        Return what the client did so far, and does now.
+        """
+        return self._calls.stats()
 
     def resolve(self, request: SessionRequest | str) -> SessionRequest:
         """
@@ -476,7 +516,7 @@ class AsyncBankConnect:
         """
         if isinstance(request, str):
             return SessionRequest(
-                link_id=request, redirect_url=self._given_redirect_url()
+                link_id=request, redirect_url=self._given_redirect_url(request)
             )
         if not isinstance(request, SessionRequest):
             raise InvalidRequestError(
@@ -485,23 +525,26 @@ class AsyncBankConnect:
             )
         if request.redirect_url is UNSET:
             return attrs.evolve(
-                request, redirect_url=self._given_redirect_url()
+                request,
+                redirect_url=self._given_redirect_url(request.link_id),
             )
         return request
 
     def admit(self, concurrency: int) -> None:
         """Make room for that many requests more, until `dismiss`."""
-        self._transport.admit(concurrency)
+        self._calls.transport.admit(concurrency)
 
     def dismiss(self, concurrency: int) -> None:
         """Take back what `admit` was told."""
-        self._transport.dismiss(concurrency)
+        self._calls.transport.dismiss(concurrency)
 
     async def open(self) -> None:
         """Bind to the running event loop; the first request does it too."""
-        await self._transport.open()
+        await self._calls.transport.open()
 
-    def _given_redirect_url(self) -> str | None:
+    def _given_redirect_url(self, link_id: str) -> str | None:
+        if isinstance(self._redirect_url, ReturnURL):
+            return str(self._redirect_url.build(link_id))
         if isinstance(self._redirect_url, Unset):
             raise InvalidRequestError(
                 fields={
@@ -524,66 +567,6 @@ class AsyncBankConnect:
         quoted = (quote(part, safe="") for part in path)
         return self._service.base_url.joinpath("v1", *quoted, "", encoded=True)
 
-    async def _call(  # noqa: PLR0913
-        self,
-        method: str,
-        url: URL,
-        body: Body | None,
-        decode: Callable[[Answer], T],
-        *,
-        policy: RetryPolicy | None = None,
-        idempotent: bool | None = None,
-    ) -> tuple[T, int]:
-        policy = policy or self._retry
-        if method == "GET" if idempotent is None else idempotent:
-            policy = attrs.evolve(policy, delivery="at-least-once")
-        headers = None if url is self._session_url else self._hash_header
-        clock = self._clock
-        give_up_at = clock.monotonic() + policy.deadline
-
-        async def attempt() -> T:
-            answer = await self._transport.send(
-                method,
-                url,
-                body,
-                headers=headers,
-                within=give_up_at - clock.monotonic(),
-            )
-            self._raise_for_status(answer)
-            return decode(answer)
-
-        try:
-            result = await attempt()
-        except BankConnectError as error:
-            first = error
-        else:
-            self._budget.refund()
-            return result, 1
-        return await repeat(
-            attempt,
-            after=first,
-            policy=policy,
-            budget=self._budget,
-            clock=clock,
-            give_up_at=give_up_at,
-        )
-
-    def _raise_for_status(self, answer: Answer) -> None:
-        if 200 <= answer.status < 300:  # noqa: PLR2004
-            return
-        raise refusal(
-            answer.status,
-            answer.body,
-            headers=answer.headers,
-            retry_after=parse_retry_after(
-                answer.headers.get("Retry-After"), now=self._clock.time()
-            ),
-            secrets=self._secrets(),
-        )
-
-    def _secrets(self) -> list[str]:
-        return [text for text in (self._api_key, self._server_hash) if text]
-
 
 @attrs.define
 class _Made:
@@ -604,9 +587,19 @@ class _Made:
         return self._owners.get(session_id)
 
 
+def _calling_line() -> str:
+    # Where the user's code made the client, whichever way it took.
+    frame = sys._getframe(1)  # noqa: SLF001 - what warnings do themselves
+    while frame.f_back and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 def _check_redirect_url(
-    value: str | URL | None | Unset,
-) -> str | None | Unset:
+    value: str | URL | ReturnURL | None | Unset,
+) -> str | ReturnURL | None | Unset:
+    if isinstance(value, ReturnURL):
+        return value
     try:
         # The request's own rules apply; one of a made-up customer tells.
         checked = SessionRequest(link_id="-", redirect_url=value)

@@ -154,7 +154,7 @@ def _unquoted(escaped: str) -> str:
     return unquote_plus(escaped, errors="surrogateescape")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, init=False)
 class ReturnURL:
     """
     Redirect URLs that tell, and prove, whose session it was.
@@ -208,7 +208,7 @@ class ReturnURL:
             del secret, secrets
             raise ConfigurationError(fields=fields)
         text = str(URL(str(base))).rstrip("/")
-        self.__attrs_init__(  # type: ignore[attr-defined]
+        self.__attrs_init__(
             URL(text), max_age, _make_signer(text, secrets, now)
         )
 

@@ -11,6 +11,7 @@ to the connection.
 import asyncio
 import math
 import os
+import socket
 import ssl
 import zlib
 
@@ -45,6 +46,8 @@ MAX_ANSWER: Final = 1024 * 1024
 # What a child process inherited: closing it there would take the parent's
 # sockets out of the epoll set that both share.
 _INHERITED: Final[list[object]] = []
+# A loop keeps weak references to its tasks only.
+_CLOSING: Final[set[asyncio.Future[None]]] = set()
 # Default headers of a borrowed session that would garble our requests.
 _FRAMING: Final = frozenset(
     {
@@ -261,6 +264,8 @@ class _Bound:
     gate: asyncio.Semaphore
     gate_size: int
     alarms: Alarms
+    in_flight: int = 0
+    waiting: int = 0
 
 
 class Transport:
@@ -305,6 +310,7 @@ class Transport:
         self._bound: _Bound | None = None
         self._binding: _Binding | None = None
         self._admitted = 0
+        self._opened = 0
         self._closed = False
         self._per_request: dict[str, Any] = {
             "allow_redirects": False,
@@ -324,6 +330,21 @@ class Transport:
             self._proxy_headers["Proxy-Authorization"] = proxy_credentials
         if borrowed is not None:
             _refuse_framing(borrowed)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have a slot."""
+        return self._bound.in_flight if self._bound else 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one."""
+        return self._bound.waiting if self._bound else 0
+
+    @property
+    def connections_opened(self) -> int | None:
+        """Sockets opened so far; `None` over a borrowed session."""
+        return self._opened if self._borrowed is None else None
 
     @property
     def is_open(self) -> bool:
@@ -398,10 +419,18 @@ class Transport:
                 keepalive_timeout=self._pool.keepalive,
                 ttl_dns_cache=10,
                 ssl=True if tls is None else tls,
+                socket_factory=self._open_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
         )
+
+    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        # What aiohttp does itself; a trace would tell too, at a price for
+        # every request.
+        self._opened += 1
+        family, kind, protocol, _, _ = address
+        return socket.socket(family, kind, protocol)
 
     def _ceiling(self) -> float:
         # Who waits inside aiohttp's own pool waits on its connect timeout.
@@ -485,6 +514,25 @@ class Transport:
             return
         if self._borrowed is None:
             await bound.session.close()
+        self._let_go(bound)
+
+    def abandon(self) -> None:
+        """
+        Let go of the pool as far as a finalizer can.
+        """
+        bound, self._bound = self._bound, None
+        if bound is None or bound.pid != os.getpid() or self._borrowed:
+            return
+        connector = bound.session.connector
+        # Else aiohttp would tell of the session and of the connector, too.
+        bound.session.detach()
+        if connector is not None and bound.loop.is_running():
+            closing = asyncio.ensure_future(connector.close())
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
+        self._let_go(bound)
+
+    def _let_go(self, bound: _Bound) -> None:
         # Calls in flight over a borrowed session still need their limits.
         if not bound.alarms.pending:
             bound.alarms.close()
@@ -534,12 +582,15 @@ class _Attempt:
         gate = self._bound.gate
         try:
             if gate.locked():
-                self._limit(self._timeouts.queue)
-            await gate.acquire()
+                await self._queue(gate)
+            else:
+                await gate.acquire()
+            self._bound.in_flight += 1
             try:
                 self._begin(body)
                 return await self._exchange(method, url, body, options)
             finally:
+                self._bound.in_flight -= 1
                 gate.release()
         except asyncio.CancelledError:
             timed_out = self._alarm.explains_cancel()
@@ -550,6 +601,14 @@ class _Attempt:
         if self._head is not None:
             return _without_body(self._head, "did not arrive in time")
         raise self._timed_out() if timed_out else self._interrupted()
+
+    async def _queue(self, gate: asyncio.Semaphore) -> None:
+        self._limit(self._timeouts.queue)
+        self._bound.waiting += 1
+        try:
+            await gate.acquire()
+        finally:
+            self._bound.waiting -= 1
 
     def _begin(self, body: Body | None) -> None:
         if body is None:

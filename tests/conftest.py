@@ -101,6 +101,8 @@ def _raw_server() -> Callable[
                 await script(server, reader, writer)
             except (ConnectionError, asyncio.IncompleteReadError):
                 pass  # the client went away, which scripts provoke
+            except asyncio.CancelledError:
+                pass  # at the end; Python 3.11 logs cancelled handlers
             finally:
                 handlers.discard(task)
                 writer.close()

@@ -79,7 +79,7 @@ class _Facade:
 
     def __init__(self, double):
         real = AsyncBankConnect("key")
-        self._retry = real._retry
+        self._calls = real._calls
         for name in ("resolve", "open", "admit", "dismiss", "create_session"):
             setattr(self, name, getattr(double, name))
 
@@ -187,7 +187,7 @@ async def test_concurrency_raises_the_pool(sandbox):
         pool=Pool(limit=1),
     ) as bank:
         await collect(bank.create_sessions(ids(50), concurrency=10))
-        assert bank._transport._bound.gate_size == 10
+        assert bank._calls.transport._bound.gate_size == 10
 
 
 async def test_order_on_request():
@@ -421,7 +421,7 @@ async def test_batches_share_a_client(sandbox):
             collect(bank.create_sessions(ids(50), concurrency=7)),
         )
 
-        assert bank._transport._bound.gate_size == 12
+        assert bank._calls.transport._bound.gate_size == 12
     assert all(isinstance(each, Created) for share in found for each in share)
 
 

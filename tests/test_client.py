@@ -30,8 +30,10 @@ from bankconnect_async import (
     ExitEvent,
     InvalidRequestError,
     PaymentRequiredError,
+    Pool,
     RejectedError,
     RetryPolicy,
+    ReturnURL,
     ServerFaultError,
     Session,
     SessionRequest,
@@ -485,12 +487,16 @@ class TestSetup:
         """
         bank = connect(sandbox)
         await bank.create_session("customer-42")
-        transport = bank._transport
+        transport = bank._calls.transport
 
-        with pytest.warns(ResourceWarning, match="AsyncBankConnect"):
+        with pytest.warns(ResourceWarning) as caught:
             del bank
             gc.collect()
-        await transport.aclose()
+        await asyncio.sleep(0)
+
+        assert len(caught) == 1
+        assert f"made at {__file__}:" in str(caught[0].message)
+        assert not transport.is_open
 
     async def test_a_borrowed_session_is_left_open(self, sandbox):
         """
@@ -503,12 +509,222 @@ class TestSetup:
 
         assert sandbox.created("customer-42") == 1
 
+    async def test_closing_can_wait(self, raw_server, created_answer):
+        """
+        With drain, calls in flight end well and new ones are refused.
+        """
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            asked.set()
+            await go_on.wait()
+            writer.write(created_answer)
+
+        async with raw_server(script) as server:
+            bank = connect(server)
+            call = asyncio.create_task(bank.create_session("customer-42"))
+            await asked.wait()
+            closing = asyncio.create_task(bank.aclose(drain=60))
+            await asyncio.sleep(0)
+            with pytest.raises(ClientClosedError, match="closing"):
+                await bank.create_session("customer-43")
+            go_on.set()
+            await closing
+
+        assert (await call).session_id == "1d"
+
+    async def test_closing_does_not_wait_for_ever(self, raw_server):
+        """
+        What is still in flight after the drain is aborted, and told so.
+        """
+        asked = asyncio.Event()
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            asked.set()
+            await asyncio.Event().wait()
+
+        async with raw_server(script) as server:
+            bank = connect(server)
+            call = asyncio.create_task(bank.create_session("customer-42"))
+            await asked.wait()
+            await bank.aclose(drain=0.05)
+            with pytest.raises(BankConnectError) as caught:
+                await call
+
+        assert caught.value.delivery is Delivery.AMBIGUOUS
+
+    async def test_signs_a_return_url_for_each_customer(self, sandbox):
+        """
+        A ReturnURL as redirect URL tells later whose session it was.
+        """
+        signing = ReturnURL(RETURN, secret=b"s" * 32)
+        async with connect(sandbox, redirect_url=signing) as bank:
+            session = await bank.create_session("customer-42")
+
+        sent = sandbox.sessions[session.session_id].parameters["redirect_url"]
+        event = signing.decode(f"{sent}?success=true&entity_id=e")
+        assert event == SuccessEvent(entity_id="e", link_id="customer-42")
+
+    def test_a_signing_key_signs_the_redirect_url(self):
+        """
+        With BANKCONNECT_SIGNING_KEY the redirect URL bears a state.
+        """
+        environ = {
+            "BANKCONNECT_API_KEY": "key",
+            "BANKCONNECT_REDIRECT_URL": RETURN,
+            "BANKCONNECT_SIGNING_KEY": "k" * 32,
+        }
+
+        bank = AsyncBankConnect.from_env(environ)
+
+        url = bank.resolve("customer-42").redirect_url
+        assert url.startswith(f"{RETURN}/")
+        assert ReturnURL(RETURN, secret="k" * 32).decode(
+            f"{url}?success=false"
+        ) == ExitEvent(link_id="customer-42")
+
     def test_clients_do_not_travel(self):
         """
         A client cannot be pickled, and says what to do instead.
         """
         with pytest.raises(TypeError, match="from_env"):
             pickle.dumps(AsyncBankConnect("key"))
+
+
+class TestStats:
+    """
+    Counts of a client, and its hook.
+    """
+
+    async def test_counts_what_became_of_attempts(
+        self, raw_server, answer, created_answer, clock
+    ):
+        """
+        Attempts by class, tokens, sockets and latency are there.
+        """
+
+        async def script(server, reader, writer):
+            for said in (
+                answer(status="500 Oops"),
+                created_answer,
+                answer(status="400 No"),
+                created_answer,
+            ):
+                await server.read_request(reader)
+                writer.write(said)
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock) as bank,
+        ):
+            await bank.create_session("a")
+            with pytest.raises(RejectedError):
+                await bank.create_session("b")
+            await bank.create_session("c")
+            stats = bank.stats()
+
+        assert stats.attempts == {
+            "ambiguous": 1,
+            "rejected": 1,
+            "succeeded": 2,
+        }
+        assert (stats.in_flight, stats.waiting) == (0, 0)
+        assert stats.tokens == 500
+        assert stats.connections_opened == server.connections == 1
+        assert stats.latency.count == 2
+        assert 0 < stats.latency.p50 <= stats.latency.max < 5
+
+    async def test_shows_what_is_going_on(self, raw_server):
+        """
+        Requests in flight and in the queue are told apart.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            await asyncio.Event().wait()
+
+        async with (
+            raw_server(script) as server,
+            connect(server, pool=Pool(limit=2)) as bank,
+        ):
+            tasks = [
+                asyncio.create_task(bank.create_session(f"c{n}"))
+                for n in range(5)
+            ]
+            while len(server.requests) < 2:
+                await asyncio.sleep(0)
+            stats = bank.stats()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+            assert (stats.in_flight, stats.waiting) == (2, 3)
+            after = bank.stats()
+            assert (after.in_flight, after.waiting) == (0, 0)
+
+    async def test_a_borrowed_session_tells_no_sockets(self, sandbox):
+        """
+        Of somebody else's pool the number is not known.
+        """
+        async with (
+            aiohttp.ClientSession() as session,
+            connect(sandbox, client_session=session) as bank,
+        ):
+            assert bank.stats().connections_opened is None
+
+    async def test_the_hook_sees_every_attempt(
+        self, raw_server, answer, created_answer, clock
+    ):
+        """
+        Start and end of each attempt, and what it raised.
+        """
+        seen = []
+
+        def hook(start):
+            seen.append((start.operation, start.number))
+            return lambda end: seen.append(
+                (type(end.error).__name__, end.cancelled)
+            )
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(answer(status="500 Oops"))
+            await server.read_request(reader)
+            writer.write(created_answer)
+            await server.read_request(reader)
+            await asyncio.Event().wait()
+
+        async with (
+            raw_server(script) as server,
+            connect(server, clock=clock, on_attempt=hook) as bank,
+        ):
+            await bank.create_session("customer-42")
+            call = asyncio.create_task(bank.create_session("customer-43"))
+            while len(server.requests) < 3:
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+
+        assert seen == [
+            ("POST session", 1),
+            ("ServerFaultError", False),
+            ("POST session", 2),
+            ("NoneType", False),
+            ("POST session", 1),
+            ("NoneType", True),
+        ]
+
+    async def test_a_hook_may_look_at_starts_only(self, sandbox):
+        """
+        A hook that returns nothing hears nothing more.
+        """
+        seen = []
+        async with connect(sandbox, on_attempt=seen.append) as bank:
+            await bank.create_session("customer-42")
+
+        assert [start.number for start in seen] == [1]
 
 
 CANARY = "canary-5c1f9d"

@@ -1,0 +1,240 @@
+"""
+Calls: attempts of one request until there is a result, and their accounts.
+"""
+
+import asyncio
+import logging
+import time
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from yarl import URL
+
+from ._clock import Clock
+from .errors import BankConnectError, ClientClosedError, Delivery
+from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
+from .stats import AttemptEnd, AttemptHook, AttemptStart, Histogram, Stats
+from .transport import Answer, Body, Transport
+from .wire import refusal
+
+
+T = TypeVar("T")
+
+_OK: Final = range(200, 300)
+# Numbers and words of ours only: what a server says, and what we send it,
+# never gets into a log.
+_log = logging.getLogger("bankconnect_async")
+
+
+@attrs.frozen(kw_only=True)
+class Call(Generic[T]):
+    """
+    A request, and what to make of a good answer to it.
+
+    Attributes:
+        operation: What for, such as ``POST session``; no ids.
+        url: Where to.
+        decode: Makes the result of an answer with a 2xx status.
+        method: Of HTTP.
+        body: What to send, if anything.
+        headers: Beside those of every request.
+        repeatable: Whether sending it twice does no harm at all.
+    """
+
+    operation: str
+    url: URL
+    decode: Callable[[Answer], T]
+    method: str = "GET"
+    body: Body | None = None
+    headers: Mapping[str, str] | None = None
+    repeatable: bool = True
+
+
+class Caller:
+    """
+    Makes calls over one transport, with one retry budget for all of them.
+
+    Args:
+        transport: Sends single requests.
+        retry: When failed calls are tried again.
+        clock: Time.
+        on_attempt: Told of every attempt, if given.
+        secrets: Struck out of what servers echo.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        retry: RetryPolicy,
+        clock: Clock,
+        on_attempt: AttemptHook | None,
+        secrets: Sequence[str],
+    ) -> None:
+        self.transport = transport
+        self.retry = retry
+        self._clock = clock
+        self._on_attempt = on_attempt
+        self._secrets = secrets
+        self._budget = RetryBudget()
+        self._attempts: Counter[str] = Counter()
+        self._latency = Histogram()
+        self._under_way = 0
+        self._closing = False
+        self._idle: asyncio.Event | None = None
+
+    async def run(
+        self, call: Call[T], policy: RetryPolicy | None = None
+    ) -> tuple[T, int]:
+        """
+        Make *call* and return its result, and how many attempts it took.
+
+        Raises:
+            BankConnectError: Of the last attempt, with the story of all.
+        """
+        if self._closing:
+            raise ClientClosedError("the client is closed, or closing")
+        policy = policy or self.retry
+        give_up_at = self._clock.monotonic() + policy.deadline
+        self._under_way += 1
+        try:
+            try:
+                result = await self._attempt(call, give_up_at, 1)
+            except BankConnectError as error:
+                first = error
+            else:
+                self._budget.refund()
+                return result, 1
+            return await self._go_on(call, first, policy, give_up_at)
+        finally:
+            self._under_way -= 1
+            if self._idle is not None and not self._under_way:
+                self._idle.set()
+
+    async def _go_on(
+        self,
+        call: Call[T],
+        first: BankConnectError,
+        policy: RetryPolicy,
+        give_up_at: float,
+    ) -> tuple[T, int]:
+        number = 1
+        if call.repeatable:
+            policy = attrs.evolve(policy, delivery="at-least-once")
+
+        async def attempt() -> T:
+            nonlocal number
+            number += 1
+            return await self._attempt(call, give_up_at, number)
+
+        return await repeat(
+            attempt,
+            after=first,
+            policy=policy,
+            budget=self._budget,
+            clock=self._clock,
+            give_up_at=give_up_at,
+        )
+
+    async def _attempt(
+        self, call: Call[T], give_up_at: float, number: int
+    ) -> T:
+        if self._on_attempt is None:
+            return await self._once(call, give_up_at, number)
+        tell = self._on_attempt(
+            AttemptStart(operation=call.operation, number=number)
+        )
+        started = time.monotonic()
+        error: BankConnectError | None = None
+        cancelled = True
+        try:
+            result = await self._once(call, give_up_at, number)
+            cancelled = False
+        except BankConnectError as exc:
+            error, cancelled = exc, False
+            raise
+        finally:
+            if tell is not None:
+                seconds = time.monotonic() - started
+                tell(
+                    AttemptEnd(
+                        seconds=seconds, error=error, cancelled=cancelled
+                    )
+                )
+        return result
+
+    async def _once(self, call: Call[T], give_up_at: float, number: int) -> T:
+        started = time.monotonic()
+        try:
+            answer = await self.transport.send(
+                call.method,
+                call.url,
+                call.body,
+                headers=call.headers,
+                within=give_up_at - self._clock.monotonic(),
+            )
+            if answer.status not in _OK:
+                raise self._refusal(answer)
+            result = call.decode(answer)
+        except BankConnectError as error:
+            self._note_failure(call, number, error)
+            raise
+        self._attempts["succeeded"] += 1
+        self._latency.add(time.monotonic() - started)
+        return result
+
+    def _note_failure(
+        self, call: Call[T], number: int, error: BankConnectError
+    ) -> None:
+        delivery = error.delivery or Delivery.NOT_SENT
+        self._attempts[delivery] += 1
+        _log.info(
+            "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
+            call.operation,
+            number,
+            type(error).__name__,
+            delivery,
+            getattr(error, "status", None),
+            self._budget.tokens,
+        )
+
+    def _refusal(self, answer: Answer) -> BankConnectError:
+        retry_after = parse_retry_after(
+            answer.headers.get("Retry-After"), now=self._clock.time()
+        )
+        return refusal(
+            answer.status,
+            answer.body,
+            headers=answer.headers,
+            retry_after=retry_after,
+            secrets=self._secrets,
+        )
+
+    def stats(self) -> Stats:
+        """Return what was done so far, and is done now."""
+        transport = self.transport
+        return Stats(
+            in_flight=transport.in_flight,
+            waiting=transport.waiting,
+            tokens=self._budget.tokens,
+            attempts=dict(self._attempts),
+            connections_opened=transport.connections_opened,
+            latency=self._latency.summary(),
+        )
+
+    async def aclose(self, *, drain: float) -> None:
+        """
+        Refuse new calls, give those under way *drain* seconds, and close.
+        """
+        self._closing = True
+        if drain > 0 and self._under_way:
+            self._idle = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain):
+                    await self._idle.wait()
+        await self.transport.aclose()
