@@ -31,7 +31,7 @@ _OK: Final = range(200, 300)
 _log = logging.getLogger("bankconnect_async")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Call(Generic[T]):
     """
     A request, and what to make of a good answer to it.

@@ -11,6 +11,7 @@ import datetime
 import enum
 import functools
 import math
+import operator
 import re
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -221,23 +222,47 @@ def _optional(rule: _Rule, **kwargs: Any) -> Any:
     return _param(rule, default=None, **kwargs)
 
 
+@attrs.frozen
+class _Checks:
+    """
+    The rules of a class, and a quick look at whether most of them matter.
+    """
+
+    all: tuple[tuple[str, _Rule], ...]
+    required: tuple[tuple[str, _Rule], ...]
+    optional_values: Callable[[Any], tuple[Any, ...]]
+
+
 @functools.lru_cache
-def _rules(cls: type[Any]) -> tuple[tuple[str, _Rule], ...]:
-    return tuple(
-        (field.name, field.metadata["rule"])
+def _checks(cls: type[Any]) -> _Checks:
+    rules = {
+        field.name: field.metadata["rule"]
         for field in attrs.fields(cls)
         if "rule" in field.metadata
+    }
+    required = {
+        name: rule
+        for name, rule in rules.items()
+        if getattr(attrs.fields(cls), name).default is attrs.NOTHING
+    }
+    return _Checks(
+        tuple(rules.items()),
+        tuple(required.items()),
+        operator.attrgetter(*(rules.keys() - required.keys())),
     )
 
 
 def _refuse_problems(value: Any) -> None:
-    problems = {}
-    for name, rule in _rules(value.__class__):
-        entry = getattr(value, name)
-        if entry is None and name != "link_id":
-            continue
-        if (problem := rule(entry)) is not None:
-            problems[name] = (problem,)
+    checks = _checks(value.__class__)
+    given = checks.optional_values(value)
+    # The usual request has nothing beyond what is required.
+    rules = checks.required if given.count(None) == len(given) else checks.all
+    problems = {
+        name: (problem,)
+        for name, rule in rules
+        if ((entry := getattr(value, name)) is not None or name == "link_id")
+        and (problem := rule(entry)) is not None
+    }
     start = getattr(value, "from_date", None)
     end = getattr(value, "to_date", None)
     if (

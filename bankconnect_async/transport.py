@@ -109,15 +109,16 @@ class Body(aiohttp.BytesPayload):
         raise failure
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class Answer:
     """
     A complete head, and the body as far as it could be read.
     """
 
+    # Not frozen: one is made for every call, and freezing costs a microsecond.
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
-    body: bytes = attrs.field(default=b"", repr=False)
+    body: bytes = attrs.field(repr=False)
 
 
 # Narrow rows first: the first match counts.
@@ -570,7 +571,7 @@ class _Attempt:
         self._give_up_at = give_up_at
         self._alarm: Alarm = bound.alarms.set(give_up_at)
         self._phase = Phase.QUEUED
-        self._head: Answer | None = None
+        self._head: aiohttp.ClientResponse | None = None
 
     async def run(
         self,
@@ -639,12 +640,12 @@ class _Attempt:
             async with self._bound.session.request(
                 method, url, data=body, **options
             ) as response:
-                self._head = Answer(
-                    status=response.status, headers=response.headers
+                self._head = response
+                return Answer(
+                    response.status, response.headers, await _read(response)
                 )
-                return attrs.evolve(self._head, body=await _read(response))
         except (aiohttp.ClientError, OSError) as exc:
-            failure = None if self._head else translate(exc, body)
+            failure = translate(exc, body) if self._head is None else None
         except RuntimeError as exc:
             if not self._bound.session.closed:
                 raise
@@ -684,14 +685,14 @@ class _Attempt:
         )
 
 
-def _without_body(head: Answer, what: str) -> Answer:
+def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
     # The head is enough to know a refusal; a promise needs its body.
     if head.status in _OK:
         raise UnreadableAnswerError(
             f"the server answered {head.status} and the body {what}",
             status=head.status,
         )
-    return head
+    return Answer(head.status, head.headers, b"")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
