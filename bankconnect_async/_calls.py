@@ -101,10 +101,11 @@ class Caller:
             raise ClientClosedError("the client is closed, or closing")
         policy = policy or self.retry
         give_up_at = self._clock.monotonic() + policy.deadline
+        once = self._once if self._on_attempt is None else self._watched
         self._under_way += 1
         try:
             try:
-                result = await self._attempt(call, give_up_at, 1)
+                result = await once(call, give_up_at, 1)
             except BankConnectError as error:
                 first = error
             else:
@@ -124,13 +125,14 @@ class Caller:
         give_up_at: float,
     ) -> tuple[T, int]:
         number = 1
+        once = self._once if self._on_attempt is None else self._watched
         if call.repeatable:
             policy = attrs.evolve(policy, delivery="at-least-once")
 
         async def attempt() -> T:
             nonlocal number
             number += 1
-            return await self._attempt(call, give_up_at, number)
+            return await once(call, give_up_at, number)
 
         return await repeat(
             attempt,
@@ -141,11 +143,10 @@ class Caller:
             give_up_at=give_up_at,
         )
 
-    async def _attempt(
+    async def _watched(
         self, call: Call[T], give_up_at: float, number: int
     ) -> T:
-        if self._on_attempt is None:
-            return await self._once(call, give_up_at, number)
+        assert self._on_attempt is not None  # noqa: S101 - callers look
         tell = self._on_attempt(
             AttemptStart(operation=call.operation, number=number)
         )

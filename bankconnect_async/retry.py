@@ -41,6 +41,8 @@ T = TypeVar("T")
 DeliveryMode: TypeAlias = Literal["at-least-once", "at-most-once"]
 
 _MODES = "at-least-once", "at-most-once"
+# Seconds. A request with less time left would only become ambiguous.
+_SHORTEST = 0.05
 # How much a delivery leaves behind at the server, least first.
 _GRAVITY = (
     Delivery.NOT_SENT,
@@ -248,7 +250,7 @@ class _Course:
         return self.stopped is not None
 
     def _starts_too_late(self, wait: float) -> bool:
-        return self.clock.monotonic() + wait >= self.give_up_at
+        return self.clock.monotonic() + wait + _SHORTEST > self.give_up_at
 
     def pay(self, state: "tenacity.RetryCallState") -> None:
         error = _error(state)

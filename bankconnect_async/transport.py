@@ -599,6 +599,9 @@ class _Attempt:
                 raise
         finally:
             self._alarm.clear()
+            if self._head is not None:
+                # Does nothing to a connection that was given back.
+                self._head.close()
         if self._head is not None:
             return _without_body(self._head, "did not arrive in time")
         raise self._timed_out() if timed_out else self._interrupted()
@@ -637,13 +640,14 @@ class _Attempt:
         options: Mapping[str, Any],
     ) -> Answer:
         try:
-            async with self._bound.session.request(
+            # Not `async with`: a body that was read to its end has already
+            # given its connection back.
+            self._head = response = await self._bound.session.request(
                 method, url, data=body, **options
-            ) as response:
-                self._head = response
-                return Answer(
-                    response.status, response.headers, await _read(response)
-                )
+            )
+            return Answer(
+                response.status, response.headers, await _read(response)
+            )
         except (aiohttp.ClientError, OSError) as exc:
             failure = translate(exc, body) if self._head is None else None
         except RuntimeError as exc:
@@ -701,8 +705,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         content = await response.read()
     else:
         content = await _read_bounded(response)
-    encoding = response.headers.get("Content-Encoding", "").lower()
-    if encoding in {"gzip", "x-gzip", "deflate"}:
+    encoding = response.headers.get("Content-Encoding")
+    if encoding and encoding.lower() in {"gzip", "x-gzip", "deflate"}:
         return _inflate(content)
     return content
 
