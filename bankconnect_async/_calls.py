@@ -15,11 +15,13 @@ import attrs
 
 from yarl import URL
 
+from ._body import Body
 from ._clock import Clock
+from ._exchange import Answer
 from .errors import BankConnectError, ClientClosedError, Delivery
 from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
 from .stats import AttemptEnd, AttemptHook, AttemptStart, Histogram, Stats
-from .transport import Answer, Body, Transport
+from .transport import Transport
 from .wire import refusal
 
 

@@ -25,8 +25,10 @@ import attrs
 from yarl import URL
 
 from . import __version__
+from ._body import Body
 from ._calls import Call, Caller
 from ._clock import SYSTEM_CLOCK, Clock
+from ._exchange import Answer
 from .answers import (
     COMPLETED,
     decode_entity,
@@ -61,7 +63,7 @@ from .stats import (
     AttemptHook,
     Stats,
 )
-from .transport import Answer, Body, Transport
+from .transport import Transport
 from .wire import (
     CONTENT_TYPES,
     Encoding,

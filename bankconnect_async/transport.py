@@ -1,11 +1,8 @@
 """
-The only module that speaks through aiohttp's client.
+The pool of connections, and whose it is.
 
-What becomes of a request decides whether it may be repeated, and exception
-types do not tell it: a reset before the server read anything and one after
-it processed everything look the same. The body's own payload object knows
-when its write began, and whether that write failed before a byte was handed
-to the connection.
+This module and those below it (`_exchange`, `_translation`, `_body`) are the
+only ones that speak through aiohttp's client.
 """
 
 import asyncio
@@ -13,36 +10,22 @@ import math
 import os
 import socket
 import ssl
-import zlib
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
 import attrs
 
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from ._alarms import Alarm, Alarms
-from .errors import (
-    CertificateError,
-    ClientClosedError,
-    ConfigurationError,
-    ConnectFailedError,
-    ConnectionLostError,
-    Delivery,
-    Phase,
-    QueueTimeoutError,
-    RequestTimeoutError,
-    TransportError,
-    UnreadableAnswerError,
-)
+from ._alarms import Alarms
+from ._body import Body
+from ._exchange import Answer, Bound, Exchange
+from .errors import ClientClosedError, ConfigurationError
 from .settings import TLS, Pool, Timeouts
 
 
-#: Bytes of an answer that are read at most.
-MAX_ANSWER: Final = 1024 * 1024
 # What a child process inherited: closing it there would take the parent's
 # sockets out of the epoll set that both share.
 _INHERITED: Final[list[object]] = []
@@ -59,187 +42,7 @@ _FRAMING: Final = frozenset(
         "upgrade",
     }
 )
-# aiohttp hands a body of this size over in one piece; only of a larger one
-# can a part have left when the write fails.
-_ONE_PIECE = 64 * 1024
 _NEVER_ROUNDED = float("inf")
-_OK = range(200, 300)
-
-
-class Body(aiohttp.BytesPayload):
-    """
-    A request body that notes how far its sending came.
-
-    Its bytes show in no repr: they hold the API key.
-
-    Attributes:
-        begun: Whether its write was begun.
-        unsent: Whether that write failed before anything was handed on.
-    """
-
-    def __init__(self, content: bytes, *, content_type: str) -> None:
-        super().__init__(content, content_type=content_type)
-        self.begun = False
-        self.unsent = False
-        self._on_begun: Callable[[], None] | None = None
-
-    def fresh(self, on_begun: Callable[[], None]) -> None:
-        """Get ready for another attempt; *on_begun* is called in it."""
-        self.begun = self.unsent = False
-        self._on_begun = on_begun
-
-    async def write_with_length(
-        self,
-        writer: AbstractStreamWriter,
-        content_length: int | None,
-    ) -> None:
-        """Write the body, taking notes."""
-        self.begun = True
-        if self._on_begun is not None:
-            self._on_begun()
-        try:
-            await super().write_with_length(writer, content_length)
-        except Exception as exc:  # noqa: BLE001 - it is raised below
-            self.unsent = len(self._value) <= _ONE_PIECE
-            failure = exc.with_traceback(None)
-        else:
-            return
-        # The frames in between hold headers and body as locals, which a
-        # traceback with locals would print.
-        raise failure
-
-
-@attrs.define
-class Answer:
-    """
-    A complete head, and the body as far as it could be read.
-    """
-
-    # Not frozen: one is made for every call, and freezing costs a microsecond.
-    status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
-
-
-# Narrow rows first: the first match counts.
-TRANSLATIONS: Final[
-    tuple[tuple[type[Exception], type[TransportError], str], ...]
-] = (
-    (
-        aiohttp.ClientConnectorCertificateError,
-        CertificateError,
-        "the server's TLS certificate was refused",
-    ),
-    (
-        aiohttp.ServerFingerprintMismatch,
-        CertificateError,
-        "the server's TLS fingerprint is not the expected one",
-    ),
-    (
-        aiohttp.ClientSSLError,
-        ConnectFailedError,
-        "the TLS handshake failed",
-    ),
-    (
-        aiohttp.ClientProxyConnectionError,
-        ConnectFailedError,
-        "the proxy could not be reached",
-    ),
-    (
-        aiohttp.ClientHttpProxyError,
-        ConnectFailedError,
-        "the proxy refused to connect",
-    ),
-    (
-        aiohttp.ClientConnectorDNSError,
-        ConnectFailedError,
-        "the server's name could not be looked up",
-    ),
-    (
-        aiohttp.ClientConnectorError,
-        ConnectFailedError,
-        "no connection could be made",
-    ),
-    (
-        aiohttp.ConnectionTimeoutError,
-        ConnectFailedError,
-        "connecting took too long",
-    ),
-    (
-        aiohttp.ServerTimeoutError,
-        RequestTimeoutError,
-        "the server did not answer in time",
-    ),
-    (
-        aiohttp.ClientResponseError,
-        ConnectionLostError,
-        "the answer is not HTTP",
-    ),
-    (
-        aiohttp.ClientPayloadError,
-        ConnectionLostError,
-        "the answer broke off",
-    ),
-    (
-        aiohttp.InvalidURL,
-        ConnectFailedError,
-        "the address cannot be used",
-    ),
-    (
-        aiohttp.NonHttpUrlClientError,
-        ConnectFailedError,
-        "the address cannot be used",
-    ),
-    (
-        aiohttp.ClientError,
-        ConnectionLostError,
-        "the connection was lost",
-    ),
-    (TimeoutError, ConnectFailedError, "connecting took too long"),
-    (OSError, ConnectionLostError, "the connection was lost"),
-)
-
-
-def translate(exc: Exception, body: Body | None) -> TransportError:
-    """
-    Put what aiohttp raised into our terms.
-
-    Args:
-        exc: What was raised.
-        body: The request's body, which knows how far it came; `None` for a
-            request without one, of which only a failed connect is sure not
-            to have been sent.
-    """
-    cls, text = next(
-        (cls, text)
-        for foreign, cls, text in TRANSLATIONS
-        if isinstance(exc, foreign)
-    )
-    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
-        text = f"{text} ({os.strerror(exc.errno)})"
-    if body is None:
-        begun = sent = not issubclass(cls, ConnectFailedError)
-    else:
-        begun, sent = body.begun, body.begun and not body.unsent
-    error: TransportError
-    if sent:
-        if not issubclass(cls, RequestTimeoutError):
-            cls = ConnectionLostError
-        error = cls(
-            f"{text} after the request was sent",
-            delivery=Delivery.AMBIGUOUS,
-            phase=Phase.SENT,
-        )
-    else:
-        error = cls(
-            f"{text}; nothing was sent",
-            delivery=Delivery.NOT_SENT,
-            phase=Phase.SENT if begun else Phase.CONNECTING,
-        )
-    # This one quotes what a server or a proxy sent, in words and in locals.
-    if not isinstance(exc, aiohttp.ClientResponseError):
-        error.__cause__ = exc
-    return error
 
 
 @attrs.define
@@ -251,22 +54,6 @@ class _Binding:
     pid: int
     loop: asyncio.AbstractEventLoop
     lock: asyncio.Lock = attrs.Factory(asyncio.Lock)
-
-
-@attrs.define
-class _Bound:
-    """
-    What belongs to one process and one event loop.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    pid: int
-    session: aiohttp.ClientSession
-    gate: asyncio.Semaphore
-    gate_size: int
-    alarms: Alarms
-    in_flight: int = 0
-    waiting: int = 0
 
 
 class Transport:
@@ -308,7 +95,7 @@ class Transport:
         self._proxy = proxy
         self._borrowed = borrowed
         self._pid = os.getpid()
-        self._bound: _Bound | None = None
+        self._bound: Bound | None = None
         self._binding: _Binding | None = None
         self._admitted = 0
         self._opened = 0
@@ -370,7 +157,7 @@ class Transport:
                     _INHERITED.append(self._bound)
                 self._bound = await self._bind()
 
-    def _usable(self) -> _Bound | None:
+    def _usable(self) -> Bound | None:
         if self._closed:
             raise ClientClosedError("the client is closed")
         pid = os.getpid()
@@ -391,7 +178,7 @@ class Transport:
             raise ClientClosedError("the borrowed ClientSession is closed")
         return bound
 
-    async def _bind(self) -> _Bound:
+    async def _bind(self) -> Bound:
         loop = asyncio.get_running_loop()
         # aiohttp would count queueing as request time and knows no separate
         # limit for it, so requests queue here and its own pool has no limit.
@@ -401,7 +188,7 @@ class Transport:
             session = await self._make_session()
         else:
             size = min(size, self._ceiling())
-        return _Bound(
+        return Bound(
             loop=loop,
             pid=os.getpid(),
             session=session,
@@ -504,8 +291,8 @@ class Transport:
         if headers:
             options = {**options, "headers": headers}
         give_up_at = bound.loop.time() + within
-        attempt = _Attempt(bound, self._timeouts, give_up_at)
-        return await attempt.run(method, url, body, options)
+        exchange = Exchange(bound, self._timeouts, give_up_at)
+        return await exchange.run(method, url, body, options)
 
     async def aclose(self) -> None:
         """Close the pool; a borrowed session stays open."""
@@ -533,7 +320,7 @@ class Transport:
             closing.add_done_callback(_CLOSING.discard)
         self._let_go(bound)
 
-    def _let_go(self, bound: _Bound) -> None:
+    def _let_go(self, bound: Bound) -> None:
         # Calls in flight over a borrowed session still need their limits.
         if not bound.alarms.pending:
             bound.alarms.close()
@@ -552,191 +339,3 @@ def _refuse_framing(session: aiohttp.ClientSession) -> None:
                 )
             }
         )
-
-
-class _Attempt:
-    """
-    One request and its answer, and the clock that runs meanwhile.
-    """
-
-    __slots__ = (
-        "_alarm", "_bound", "_give_up_at", "_head", "_phase", "_timeouts",
-    )  # fmt: skip
-
-    def __init__(
-        self, bound: _Bound, timeouts: Timeouts, give_up_at: float
-    ) -> None:
-        self._bound = bound
-        self._timeouts = timeouts
-        self._give_up_at = give_up_at
-        self._alarm: Alarm = bound.alarms.set(give_up_at)
-        self._phase = Phase.QUEUED
-        self._head: aiohttp.ClientResponse | None = None
-
-    async def run(
-        self,
-        method: str,
-        url: URL,
-        body: Body | None,
-        options: Mapping[str, Any],
-    ) -> Answer:
-        gate = self._bound.gate
-        try:
-            if gate.locked():
-                await self._queue(gate)
-            else:
-                await gate.acquire()
-            self._bound.in_flight += 1
-            try:
-                self._begin(body)
-                return await self._exchange(method, url, body, options)
-            finally:
-                self._bound.in_flight -= 1
-                gate.release()
-        except asyncio.CancelledError:
-            timed_out = self._alarm.explains_cancel()
-            if not timed_out and self._alarm.was_cancelled():
-                raise
-        finally:
-            self._alarm.clear()
-            if self._head is not None:
-                # Does nothing to a connection that was given back.
-                self._head.close()
-        if self._head is not None:
-            return _without_body(self._head, "did not arrive in time")
-        raise self._timed_out() if timed_out else self._interrupted()
-
-    async def _queue(self, gate: asyncio.Semaphore) -> None:
-        self._limit(self._timeouts.queue)
-        self._bound.waiting += 1
-        try:
-            await gate.acquire()
-        finally:
-            self._bound.waiting -= 1
-
-    def _begin(self, body: Body | None) -> None:
-        if body is None:
-            # Nothing tells when the head of such a request goes out.
-            self._phase = Phase.SENT
-            self._limit(self._timeouts.connect + self._timeouts.read)
-            return
-        body.fresh(self._start_reading)
-        self._phase = Phase.CONNECTING
-        self._alarm.move(self._give_up_at)
-
-    def _limit(self, seconds: float) -> None:
-        now = self._bound.loop.time()
-        self._alarm.move(min(self._give_up_at, now + seconds))
-
-    def _start_reading(self) -> None:
-        self._phase = Phase.SENT
-        self._limit(self._timeouts.read)
-
-    async def _exchange(
-        self,
-        method: str,
-        url: URL,
-        body: Body | None,
-        options: Mapping[str, Any],
-    ) -> Answer:
-        try:
-            # Not `async with`: a body that was read to its end has already
-            # given its connection back.
-            self._head = response = await self._bound.session.request(
-                method, url, data=body, **options
-            )
-            return Answer(
-                response.status, response.headers, await _read(response)
-            )
-        except (aiohttp.ClientError, OSError) as exc:
-            failure = translate(exc, body) if self._head is None else None
-        except RuntimeError as exc:
-            if not self._bound.session.closed:
-                raise
-            raise ClientClosedError("the client was closed meanwhile") from exc
-        # Outside of `except`: what broke there may hold the answer's bytes.
-        if failure is not None:
-            raise failure
-        assert self._head is not None  # noqa: S101 - or there is a failure
-        return _without_body(self._head, "broke off")
-
-    def _interrupted(self) -> TransportError:
-        # The session was closed, and cancelled a name lookup of ours.
-        sent = self._phase is Phase.SENT
-        return ConnectionLostError(
-            "the pool of connections was closed "
-            + ("after the request was sent" if sent else "; nothing was sent"),
-            delivery=Delivery.AMBIGUOUS if sent else Delivery.NOT_SENT,
-            phase=self._phase,
-        )
-
-    def _timed_out(self) -> TransportError:
-        match self._phase:
-            case Phase.QUEUED:
-                return QueueTimeoutError(
-                    "no slot of the client's pool became free in time; "
-                    "nothing was sent",
-                    delivery=Delivery.NOT_SENT,
-                    phase=Phase.QUEUED,
-                )
-            case Phase.CONNECTING:
-                said, delivery = "nothing was sent", Delivery.NOT_SENT
-            case _:
-                said = "the request was sent and may have been processed"
-                delivery = Delivery.AMBIGUOUS
-        return RequestTimeoutError(
-            f"time ran out; {said}", delivery=delivery, phase=self._phase
-        )
-
-
-def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
-    # The head is enough to know a refusal; a promise needs its body.
-    if head.status in _OK:
-        raise UnreadableAnswerError(
-            f"the server answered {head.status} and the body {what}",
-            status=head.status,
-        )
-    return Answer(head.status, head.headers, b"")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    length = response.content_length
-    if length is not None and length <= MAX_ANSWER:
-        content = await response.read()
-    else:
-        content = await _read_bounded(response)
-    encoding = response.headers.get("Content-Encoding")
-    if encoding and encoding.lower() in {"gzip", "x-gzip", "deflate"}:
-        return _inflate(content)
-    return content
-
-
-class _Content(bytearray):
-    """
-    Bytes that show in no traceback with locals.
-    """
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} bytes>"
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    content = _Content()
-    while not response.content.at_eof():
-        content += await response.content.readany()
-        if len(content) > MAX_ANSWER:
-            response.close()
-            raise aiohttp.ClientPayloadError("answer too long")
-    return bytes(content)
-
-
-def _inflate(content: bytes) -> bytes:
-    # We ask for no compression; some proxies compress all the same.
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    try:
-        content = inflater.decompress(content, MAX_ANSWER + 1)
-    except zlib.error as exc:
-        raise aiohttp.ClientPayloadError("bad compression") from exc
-    if not inflater.eof or len(content) > MAX_ANSWER:
-        raise aiohttp.ClientPayloadError("cut off, or too long")
-    return content

@@ -35,13 +35,10 @@ from bankconnect_async import (
     TransportError,
     UnreadableAnswerError,
 )
-from bankconnect_async.transport import (
-    MAX_ANSWER,
-    TRANSLATIONS,
-    Body,
-    Transport,
-    translate,
-)
+from bankconnect_async._body import Body
+from bankconnect_async._exchange import MAX_ANSWER
+from bankconnect_async._translation import TRANSLATIONS, translate
+from bankconnect_async.transport import Transport
 
 
 def make_transport(**settings):

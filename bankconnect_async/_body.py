@@ -1,0 +1,62 @@
+"""
+A request's body, as the witness of what became of the request.
+
+What became of it decides whether it may be repeated, and exception types do
+not tell: a reset before the server read anything and one after it processed
+everything look the same. The payload itself knows when its write began, and
+whether that write failed before a byte was handed to the connection.
+"""
+
+from collections.abc import Callable
+
+import aiohttp
+
+from aiohttp.abc import AbstractStreamWriter
+
+
+# aiohttp hands a body of this size over in one piece; only of a larger one
+# can a part have left when the write fails.
+_ONE_PIECE = 64 * 1024
+
+
+class Body(aiohttp.BytesPayload):
+    """
+    A request body that notes how far its sending came.
+
+    Its bytes show in no repr: they hold the API key.
+
+    Attributes:
+        begun: Whether its write was begun.
+        unsent: Whether that write failed before anything was handed on.
+    """
+
+    def __init__(self, content: bytes, *, content_type: str) -> None:
+        super().__init__(content, content_type=content_type)
+        self.begun = False
+        self.unsent = False
+        self._on_begun: Callable[[], None] | None = None
+
+    def fresh(self, on_begun: Callable[[], None]) -> None:
+        """Get ready for another attempt; *on_begun* is called in it."""
+        self.begun = self.unsent = False
+        self._on_begun = on_begun
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,
+    ) -> None:
+        """Write the body, taking notes."""
+        self.begun = True
+        if self._on_begun is not None:
+            self._on_begun()
+        try:
+            await super().write_with_length(writer, content_length)
+        except Exception as exc:  # noqa: BLE001 - it is raised below
+            self.unsent = len(self._value) <= _ONE_PIECE
+            failure = exc.with_traceback(None)
+        else:
+            return
+        # The frames in between hold headers and body as locals, which a
+        # traceback with locals would print.
+        raise failure

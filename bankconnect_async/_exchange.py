@@ -1,0 +1,251 @@
+"""
+One request and its answer, and the clock that runs meanwhile.
+"""
+
+import asyncio
+import zlib
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import attrs
+
+from yarl import URL
+
+from ._alarms import Alarm, Alarms
+from ._body import Body
+from ._translation import translate
+from .errors import (
+    ClientClosedError,
+    ConnectionLostError,
+    Delivery,
+    Phase,
+    QueueTimeoutError,
+    RequestTimeoutError,
+    TransportError,
+    UnreadableAnswerError,
+)
+from .settings import Timeouts
+
+
+#: Bytes of an answer that are read at most.
+MAX_ANSWER: Final = 1024 * 1024
+
+_OK = range(200, 300)
+
+
+@attrs.define
+class Answer:
+    """
+    A complete head, and the body as far as it could be read.
+    """
+
+    # Not frozen: one is made for every call, and freezing costs a microsecond.
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.define
+class Bound:
+    """
+    What belongs to one process and one event loop.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    pid: int
+    session: aiohttp.ClientSession
+    gate: asyncio.Semaphore
+    gate_size: int
+    alarms: Alarms
+    in_flight: int = 0
+    waiting: int = 0
+
+
+class Exchange:
+    """
+    One request and its answer, and the clock that runs meanwhile.
+    """
+
+    __slots__ = (
+        "_alarm", "_bound", "_give_up_at", "_head", "_phase", "_timeouts",
+    )  # fmt: skip
+
+    def __init__(
+        self, bound: Bound, timeouts: Timeouts, give_up_at: float
+    ) -> None:
+        self._bound = bound
+        self._timeouts = timeouts
+        self._give_up_at = give_up_at
+        self._alarm: Alarm = bound.alarms.set(give_up_at)
+        self._phase = Phase.QUEUED
+        self._head: aiohttp.ClientResponse | None = None
+
+    async def run(
+        self,
+        method: str,
+        url: URL,
+        body: Body | None,
+        options: Mapping[str, Any],
+    ) -> Answer:
+        gate = self._bound.gate
+        try:
+            if gate.locked():
+                await self._queue(gate)
+            else:
+                await gate.acquire()
+            self._bound.in_flight += 1
+            try:
+                self._begin(body)
+                return await self._exchange(method, url, body, options)
+            finally:
+                self._bound.in_flight -= 1
+                gate.release()
+        except asyncio.CancelledError:
+            timed_out = self._alarm.explains_cancel()
+            if not timed_out and self._alarm.was_cancelled():
+                raise
+        finally:
+            self._alarm.clear()
+            if self._head is not None:
+                # Does nothing to a connection that was given back.
+                self._head.close()
+        if self._head is not None:
+            return _without_body(self._head, "did not arrive in time")
+        raise self._timed_out() if timed_out else self._interrupted()
+
+    async def _queue(self, gate: asyncio.Semaphore) -> None:
+        self._limit(self._timeouts.queue)
+        self._bound.waiting += 1
+        try:
+            await gate.acquire()
+        finally:
+            self._bound.waiting -= 1
+
+    def _begin(self, body: Body | None) -> None:
+        if body is None:
+            # Nothing tells when the head of such a request goes out.
+            self._phase = Phase.SENT
+            self._limit(self._timeouts.connect + self._timeouts.read)
+            return
+        body.fresh(self._start_reading)
+        self._phase = Phase.CONNECTING
+        self._alarm.move(self._give_up_at)
+
+    def _limit(self, seconds: float) -> None:
+        now = self._bound.loop.time()
+        self._alarm.move(min(self._give_up_at, now + seconds))
+
+    def _start_reading(self) -> None:
+        self._phase = Phase.SENT
+        self._limit(self._timeouts.read)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        body: Body | None,
+        options: Mapping[str, Any],
+    ) -> Answer:
+        try:
+            # Not `async with`: a body that was read to its end has already
+            # given its connection back.
+            self._head = response = await self._bound.session.request(
+                method, url, data=body, **options
+            )
+            return Answer(
+                response.status, response.headers, await _read(response)
+            )
+        except (aiohttp.ClientError, OSError) as exc:
+            failure = translate(exc, body) if self._head is None else None
+        except RuntimeError as exc:
+            if not self._bound.session.closed:
+                raise
+            raise ClientClosedError("the client was closed meanwhile") from exc
+        # Outside of `except`: what broke there may hold the answer's bytes.
+        if failure is not None:
+            raise failure
+        assert self._head is not None  # noqa: S101 - or there is a failure
+        return _without_body(self._head, "broke off")
+
+    def _interrupted(self) -> TransportError:
+        # The session was closed, and cancelled a name lookup of ours.
+        sent = self._phase is Phase.SENT
+        return ConnectionLostError(
+            "the pool of connections was closed "
+            + ("after the request was sent" if sent else "; nothing was sent"),
+            delivery=Delivery.AMBIGUOUS if sent else Delivery.NOT_SENT,
+            phase=self._phase,
+        )
+
+    def _timed_out(self) -> TransportError:
+        match self._phase:
+            case Phase.QUEUED:
+                return QueueTimeoutError(
+                    "no slot of the client's pool became free in time; "
+                    "nothing was sent",
+                    delivery=Delivery.NOT_SENT,
+                    phase=Phase.QUEUED,
+                )
+            case Phase.CONNECTING:
+                said, delivery = "nothing was sent", Delivery.NOT_SENT
+            case _:
+                said = "the request was sent and may have been processed"
+                delivery = Delivery.AMBIGUOUS
+        return RequestTimeoutError(
+            f"time ran out; {said}", delivery=delivery, phase=self._phase
+        )
+
+
+def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
+    # The head is enough to know a refusal; a promise needs its body.
+    if head.status in _OK:
+        raise UnreadableAnswerError(
+            f"the server answered {head.status} and the body {what}",
+            status=head.status,
+        )
+    return Answer(head.status, head.headers, b"")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= MAX_ANSWER:
+        content = await response.read()
+    else:
+        content = await _read_bounded(response)
+    encoding = response.headers.get("Content-Encoding")
+    if encoding and encoding.lower() in {"gzip", "x-gzip", "deflate"}:
+        return _inflate(content)
+    return content
+
+
+class _Content(bytearray):
+    """
+    Bytes that show in no traceback with locals.
+    """
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    content = _Content()
+    while not response.content.at_eof():
+        content += await response.content.readany()
+        if len(content) > MAX_ANSWER:
+            response.close()
+            raise aiohttp.ClientPayloadError("answer too long")
+    return bytes(content)
+
+
+def _inflate(content: bytes) -> bytes:
+    # We ask for no compression; some proxies compress all the same.
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        content = inflater.decompress(content, MAX_ANSWER + 1)
+    except zlib.error as exc:
+        raise aiohttp.ClientPayloadError("bad compression") from exc
+    if not inflater.eof or len(content) > MAX_ANSWER:
+        raise aiohttp.ClientPayloadError("cut off, or too long")
+    return content

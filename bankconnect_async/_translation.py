@@ -1,0 +1,141 @@
+"""
+What aiohttp raises, in our terms.
+"""
+
+import os
+
+from typing import Final
+
+import aiohttp
+
+from ._body import Body
+from .errors import (
+    CertificateError,
+    ConnectFailedError,
+    ConnectionLostError,
+    Delivery,
+    Phase,
+    RequestTimeoutError,
+    TransportError,
+)
+
+
+# Narrow rows first: the first match counts.
+TRANSLATIONS: Final[
+    tuple[tuple[type[Exception], type[TransportError], str], ...]
+] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        CertificateError,
+        "the server's TLS certificate was refused",
+    ),
+    (
+        aiohttp.ServerFingerprintMismatch,
+        CertificateError,
+        "the server's TLS fingerprint is not the expected one",
+    ),
+    (
+        aiohttp.ClientSSLError,
+        ConnectFailedError,
+        "the TLS handshake failed",
+    ),
+    (
+        aiohttp.ClientProxyConnectionError,
+        ConnectFailedError,
+        "the proxy could not be reached",
+    ),
+    (
+        aiohttp.ClientHttpProxyError,
+        ConnectFailedError,
+        "the proxy refused to connect",
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        ConnectFailedError,
+        "the server's name could not be looked up",
+    ),
+    (
+        aiohttp.ClientConnectorError,
+        ConnectFailedError,
+        "no connection could be made",
+    ),
+    (
+        aiohttp.ConnectionTimeoutError,
+        ConnectFailedError,
+        "connecting took too long",
+    ),
+    (
+        aiohttp.ServerTimeoutError,
+        RequestTimeoutError,
+        "the server did not answer in time",
+    ),
+    (
+        aiohttp.ClientResponseError,
+        ConnectionLostError,
+        "the answer is not HTTP",
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        ConnectionLostError,
+        "the answer broke off",
+    ),
+    (
+        aiohttp.InvalidURL,
+        ConnectFailedError,
+        "the address cannot be used",
+    ),
+    (
+        aiohttp.NonHttpUrlClientError,
+        ConnectFailedError,
+        "the address cannot be used",
+    ),
+    (
+        aiohttp.ClientError,
+        ConnectionLostError,
+        "the connection was lost",
+    ),
+    (TimeoutError, ConnectFailedError, "connecting took too long"),
+    (OSError, ConnectionLostError, "the connection was lost"),
+)
+
+
+def translate(exc: Exception, body: Body | None) -> TransportError:
+    """
+    Put what aiohttp raised into our terms.
+
+    Args:
+        exc: What was raised.
+        body: The request's body, which knows how far it came; `None` for a
+            request without one, of which only a failed connect is sure not
+            to have been sent.
+    """
+    cls, text = next(
+        (cls, text)
+        for foreign, cls, text in TRANSLATIONS
+        if isinstance(exc, foreign)
+    )
+    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
+        text = f"{text} ({os.strerror(exc.errno)})"
+    if body is None:
+        begun = sent = not issubclass(cls, ConnectFailedError)
+    else:
+        begun, sent = body.begun, body.begun and not body.unsent
+    error: TransportError
+    if sent:
+        if not issubclass(cls, RequestTimeoutError):
+            cls = ConnectionLostError
+        error = cls(
+            f"{text} after the request was sent",
+            delivery=Delivery.AMBIGUOUS,
+            phase=Phase.SENT,
+        )
+    else:
+        error = cls(
+            f"{text}; nothing was sent",
+            delivery=Delivery.NOT_SENT,
+            phase=Phase.SENT if begun else Phase.CONNECTING,
+        )
+    # This one quotes what a server or a proxy sent, in words and in locals.
+    if not isinstance(exc, aiohttp.ClientResponseError):
+        error.__cause__ = exc
+    return error
