@@ -208,7 +208,7 @@ class ReturnURL:
             del secret, secrets
             raise ConfigurationError(fields=fields)
         text = str(URL(str(base))).rstrip("/")
-        self.__attrs_init__(
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
             URL(text), max_age, _make_signer(text, secrets, now)
         )
 

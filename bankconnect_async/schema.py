@@ -248,7 +248,9 @@ def _checks(cls: type[Any]) -> _Checks:
     return _Checks(
         tuple(rules.items()),
         tuple(required.items()),
-        operator.attrgetter(*(rules.keys() - required.keys())),
+        # The class comes along, because Python 3.11 puts every freed tuple
+        # of twenty, which is how many there are, aside and never uses it.
+        operator.attrgetter(*(rules.keys() - required.keys()), "__class__"),
     )
 
 
@@ -256,7 +258,8 @@ def _refuse_problems(value: Any) -> None:
     checks = _checks(value.__class__)
     given = checks.optional_values(value)
     # The usual request has nothing beyond what is required.
-    rules = checks.required if given.count(None) == len(given) else checks.all
+    is_plain = given.count(None) == len(given) - 1
+    rules = checks.required if is_plain else checks.all
     problems = {
         name: (problem,)
         for name, rule in rules

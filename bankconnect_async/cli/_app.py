@@ -28,6 +28,7 @@ from bankconnect_async.schema import UNSET, Session
 
 from ._batch import Batch
 from ._client import DIALECTS, Target, require_redirect_url, target_options
+from ._demo import demo
 from ._feed import Feed
 from ._input import Input, open_input
 from ._output import Output, OutputClosedError, OutputError
@@ -285,6 +286,9 @@ def _batch_code(tally: Tally) -> Exit:
     return Exit.OK
 
 
+app.add_command(demo)
+
+
 @app.command()
 @click.option(
     "--host",
@@ -322,17 +326,51 @@ def _batch_code(tally: Tally) -> Exit:
     show_default=True,
     help="The made-up server hash that it lets in.",
 )
-def sandbox(
-    *, host: str, port: int, dialect: Dialect, api_key: str, server_hash: str
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="SPEC",
+    help="What goes wrong, such as 503 or reset:after@0.1; see above. Repeat "
+    "it for more.",
+)
+@click.option(
+    "--fault-seed",
+    type=int,
+    metavar="N",
+    help="Let chance do what it did with the same seed before.",
+)
+def sandbox(  # noqa: PLR0913
+    *,
+    host: str,
+    port: int,
+    dialect: Dialect,
+    api_key: str,
+    server_hash: str,
+    faults: tuple[str, ...],
+    fault_seed: int | None,
 ) -> None:
     """
     Serve a stand-in for the vendor's API until interrupted.
 
     It prints the environment variables that make clients use it.
+
+    A SPEC is FAULT for every request, FAULT@CHANCE, or FAULT,FAULT,... for
+    the next requests in turn. PREFIX*= before it limits it to link ids that
+    start so, each of which goes through a list by itself.
+
+    A FAULT is ok, refuse, slow-accept[:SECONDS], reset, eof,
+    stall[:SECONDS], truncate, garbage, html, empty, redirect,
+    hang-up[:SECONDS], or a status such as 503. It may go on with :after
+    (strike after processing), :head or :body (where an answer is cut or
+    stalls), :retry-after=SECONDS and :date.
     """
     server = Sandbox(
         dialect, host=host, port=port, api_key=api_key, server_hash=server_hash
     )
+    seed = server.faults.load(faults, seed=fault_seed)
+    if seed is not None:
+        click.echo(f"faults by chance: --fault-seed {seed}", err=True)
     asyncio.run(_serve(server))
 
 

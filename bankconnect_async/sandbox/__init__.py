@@ -4,6 +4,8 @@ A local stand-in for the vendor, for tests, demos and load experiments.
 
 from bankconnect_async.events import Dialect
 
+from ._kinds import Fault
+from ._plans import Faults
 from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
 from ._server import Sandbox
 from ._session_api import UNPAID_API_KEY
@@ -12,6 +14,8 @@ from ._session_api import UNPAID_API_KEY
 __all__ = [
     "UNPAID_API_KEY",
     "Dialect",
+    "Fault",
+    "Faults",
     "Played",
     "Sandbox",
     "SandboxEntity",

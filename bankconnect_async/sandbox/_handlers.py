@@ -124,7 +124,7 @@ class Handlers:
         self, api: Api, request: web.Request
     ) -> web.Response:
         outcome = judge(
-            await _call(request),
+            await call_of(request),
             api=api,
             api_key=self.api_key,
             today=self.journeys.now().date(),
@@ -213,7 +213,7 @@ class Handlers:
                 write_notice(notice, new_nonce()), status=notice.refusal
             )
         try:
-            step = read_step(read_body(await _call(request)))
+            step = read_step(read_body(await call_of(request)))
         except Fault as fault:
             return _json(write_coded(fault), status=fault.status)
         return _json(attrs.asdict(self.journeys.play(opened, step)))
@@ -224,19 +224,10 @@ class Handlers:
         )
 
 
-async def _call(request: web.Request) -> Call:
-    return Call(
-        method=request.method,
-        content_type=request.headers.get("Content-Type", ""),
-        body=await request.read(),
-        header_key=request.headers.get("x-api-key"),
-    )
-
-
 async def _fields(
     request: web.Request, rules: Mapping[str, Rule]
 ) -> Mapping[str, Any]:
-    body = read_body(await _call(request))
+    body = read_body(await call_of(request))
     values, problems = read_fields(body, rules, required="webhook_url")
     if problems:
         raise Fault(HTTPStatus.BAD_REQUEST, problems=problems)
@@ -267,6 +258,18 @@ def _html(page: Page, *, status: int = HTTPStatus.OK) -> web.Response:
         text=page.text,
         content_type="text/html",
         headers=page.headers,
+    )
+
+
+async def call_of(request: web.Request) -> Call:
+    """
+    Take from a request what matters.
+    """
+    return Call(
+        method=request.method,
+        content_type=request.headers.get("Content-Type", ""),
+        body=await request.read(),
+        header_key=request.headers.get("x-api-key"),
     )
 
 

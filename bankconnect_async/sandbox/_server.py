@@ -2,25 +2,28 @@
 The sandbox as a server: sockets, sessions and counts around the pure rules.
 """
 
-import ipaddress
+import contextlib
 import types
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from ssl import SSLContext
 from typing import Any, Final, Self
 
 import attrs
 
 from aiohttp import web
-from yarl import URL
 
 from bankconnect_async._clock import SYSTEM_CLOCK, Clock
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.events import Dialect
 
+from ._attendant import Attendant
 from ._faults import Fault
-from ._handlers import PREFIX, Handler, Handlers, not_found
+from ._handlers import PREFIX, Handlers
 from ._journey import Action, Closed, Journey, Mode, read_step
 from ._journeys import Journeys
+from ._listener import Listener
+from ._plans import Faults
 from ._poster import Poster
 from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
 from ._settings import check_settings
@@ -28,13 +31,16 @@ from ._webhooks import Webhooks
 
 
 _MAX_BODY: Final = 2**20
-_BACKLOG: Final = 1024
 # Nothing here takes long, so a request that still hangs was never sent whole.
 _SHUTDOWN: Final = 1.0
 
 
 def _setting(**kwargs: Any) -> Any:
     return attrs.field(on_setattr=attrs.setters.frozen, **kwargs)
+
+
+def _state(**kwargs: Any) -> Any:
+    return attrs.field(init=False, repr=False, **kwargs)
 
 
 @attrs.define(eq=False)
@@ -56,6 +62,7 @@ class Sandbox:
             `session`. `v2` is always there.
         host: Address to listen on.
         port: 0 for any free one.
+        ssl: Serve https with it.
         api_key: The key it lets in.
         server_hash: The second secret it lets in, where one is asked for.
         public_url: Where browsers reach it, if not at *host* and *port*.
@@ -65,6 +72,7 @@ class Sandbox:
         allow_remote_webhooks: Post webhooks to other machines, too. Without
             it, one that leads there is reported by `webhooks_sent` only.
         clock: A seam for tests: what time it is.
+        faults: What goes wrong, and when; nothing does by itself.
 
     Raises:
         ConfigurationError: With every bad argument in `fields`.
@@ -73,6 +81,7 @@ class Sandbox:
     dialect: Dialect = _setting(default="seed")
     host: str = _setting(default="127.0.0.1", kw_only=True)
     port: int = _setting(default=0, kw_only=True)
+    ssl: SSLContext | None = _setting(default=None, kw_only=True, repr=False)
     api_key: str = _setting(
         default="sandbox-api-key", kw_only=True, repr=False
     )
@@ -86,17 +95,18 @@ class Sandbox:
     )
     allow_remote_webhooks: bool = _setting(default=False, kw_only=True)
     clock: Clock = _setting(default=SYSTEM_CLOCK, kw_only=True, repr=False)
-    _runner: web.AppRunner | None = attrs.field(
-        default=None, init=False, repr=False
-    )
-    _requests: int = attrs.field(default=0, init=False, repr=False)
-    _poster: Poster = attrs.field(init=False, repr=False)
-    _journeys: Journeys = attrs.field(init=False, repr=False)
+    faults: Faults = _setting(factory=Faults, init=False, repr=False)
+    _runner: web.AppRunner | None = _state(default=None)
+    _listener: Listener | None = _state(default=None)
+    _attendant: Attendant = _state()
+    _poster: Poster = _state()
+    _journeys: Journeys = _state()
     # Asking the sockets for every answered URL would cost more than the rest.
-    _origin: str = attrs.field(default="", init=False, repr=False)
+    _origin: str = _state(default="")
 
     def __attrs_post_init__(self) -> None:
         check_settings(self)
+        self._attendant = Attendant(clock=self.clock, faults=self.faults)
         self._poster = Poster(
             secret=self.webhook_secret, allow_remote=self.allow_remote_webhooks
         )
@@ -126,7 +136,7 @@ class Sandbox:
         if self._runner is not None:
             raise RuntimeError("the sandbox is running")
         app = web.Application(
-            client_max_size=_MAX_BODY, middlewares=[self._attend]
+            client_max_size=_MAX_BODY, middlewares=[self._attendant.attend]
         )
         app.add_routes(self._handlers().routes())
         # A Django server hands compressed bodies on as they are.
@@ -138,12 +148,12 @@ class Sandbox:
         )
         try:
             await runner.setup()
-            site = web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG)
-            await site.start()
+            listener = self._listener = self._listen(runner)
+            await listener.open()
         except BaseException:
             await self.aclose()
             raise
-        self._origin = _origin(*runner.addresses[0][:2])
+        self._origin = listener.origin
 
     async def aclose(self) -> None:
         """
@@ -151,11 +161,36 @@ class Sandbox:
 
         May be called repeatedly.
         """
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close()
+            await self._attendant.end()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
             self._origin = ""
         await self._poster.aclose()
+
+    @contextlib.asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """
+        Be away for a while: ``async with sandbox.outage(): ...``.
+
+        Connections are reset and nobody listens at the port. Afterwards it
+        is back under the same address, with what was processed so far.
+
+        Raises:
+            RuntimeError: If the sandbox is not running.
+        """
+        self._running_origin()
+        listener = self._listener
+        assert listener is not None  # noqa: S101 - it has an origin
+        await listener.shut()
+        await self._attendant.end()
+        try:
+            yield
+        finally:
+            listener.reopen()
 
     @property
     def base_url(self) -> str:
@@ -170,7 +205,12 @@ class Sandbox:
     @property
     def requests(self) -> int:
         """How many HTTP requests arrived, good and bad."""
-        return self._requests
+        return self._attendant.requests
+
+    @property
+    def connections(self) -> int:
+        """How many connections were accepted, refused ones included."""
+        return self._attendant.connections
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
@@ -189,6 +229,10 @@ class Sandbox:
         if link_id is None:
             return len(self._journeys.sessions)
         return self._journeys.created[link_id]
+
+    def received(self, link_id: str) -> int:
+        """Count the requests about *link_id* that arrived whole."""
+        return self._attendant.received[link_id]
 
     async def play(
         self,
@@ -278,15 +322,16 @@ class Sandbox:
             origin=lambda: self._journey_origin,
         )
 
-    @web.middleware
-    async def _attend(
-        self, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        self._requests += 1
-        try:
-            return await handler(request)
-        except web.HTTPNotFound:
-            return not_found()
+    def _listen(self, runner: web.AppRunner) -> Listener:
+        server = runner.server
+        assert server is not None  # noqa: S101 - it is set up
+        return Listener(
+            host=self.host,
+            port=self.port,
+            ssl=self.ssl,
+            protocol=server,
+            fault=self._attendant.knock,
+        )
 
     def _running_origin(self) -> str:
         if not self._origin:
@@ -302,11 +347,3 @@ class Sandbox:
 
 def _over(closed: Closed) -> InvalidRequestError:
     return InvalidRequestError(fields={"session_id": (closed.value,)})
-
-
-def _origin(host: str, port: int) -> str:
-    # Listening everywhere is no address to send anybody to.
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        host = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004
-    return str(URL.build(scheme="http", host=host, port=port))

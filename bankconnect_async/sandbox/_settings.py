@@ -3,6 +3,7 @@ What the settings of a sandbox must be.
 """
 
 from collections.abc import Callable, Mapping
+from ssl import SSLContext
 from typing import Any, Final, get_args
 
 from yarl import URL
@@ -72,6 +73,10 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "host": (_is_text, "must be a host name or an address"),
     "port": (_is_port, f"must be a whole number from 0 to {_MAX_PORT}"),
+    "ssl": (
+        lambda value: value is None or isinstance(value, SSLContext),
+        "must be an ssl.SSLContext",
+    ),
     "api_key": (_is_text, "must be a text that is not blank"),
     "server_hash": (_is_text, "must be a text that is not blank"),
     "public_url": (

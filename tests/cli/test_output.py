@@ -181,7 +181,7 @@ def test_stdout(capfd):
     output = Output.open("-")
     output.write({"a": 1})
     output.close()
-    print("still there")  # noqa: T201
+    print("still there")
 
     assert output.is_stdout
     assert capfd.readouterr().out == '{"a":1}\nstill there\n'

@@ -369,6 +369,8 @@ def test_exports():
     assert set(package.__all__) == {
         "UNPAID_API_KEY",
         "Dialect",
+        "Fault",
+        "Faults",
         "Played",
         "Sandbox",
         "SandboxEntity",

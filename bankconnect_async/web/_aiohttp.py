@@ -1,0 +1,121 @@
+"""
+The endpoints as routes of `aiohttp.web`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from bankconnect_async.schema import SessionRequest
+
+from ._messages import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
+from .endpoints import Endpoints
+from .handlers import CONNECT, EVENTS, REDIRECT, RETURN, WEBHOOK
+
+
+Customer: TypeAlias = Callable[[web.Request], Awaitable[str | SessionRequest]]
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def mount(
+    app: web.Application,
+    endpoints: Endpoints,
+    *,
+    customer: Customer,
+    prefix: str | None = None,
+) -> None:
+    """
+    Add the endpoints to *app*, and the wait for webhooks to its cleanup.
+
+    It takes the application rather than return routes, because routes alone
+    would leave webhooks behind that were answered and not yet handed on.
+    What the callback needs, such as the client, has to outlive them: set it
+    up in a `cleanup_ctx` that was appended before.
+
+    ======================= ==============================================
+    GET connect             the page with the journey in a frame
+    GET redirect            to the journey in the whole window
+    GET return/…            where such a journey comes back
+    POST events             what the page around the frame heard
+    POST webhook/…          what the vendor says from server to server
+    ======================= ==============================================
+
+    Args:
+        app: Before it is started.
+        endpoints: What answers.
+        customer: Tells who is asking, by the service's own authentication.
+            It raises an exception of `aiohttp.web`, such as
+            `HTTPUnauthorized` or `HTTPFound` to a login, for strangers.
+        prefix: Where the application sees the paths, if a proxy in front of
+            it rewrites them; else that of `Handlers.base`.
+    """
+    public = endpoints.handlers.base.raw_path.rstrip("/")
+    at = public if prefix is None else prefix.rstrip("/")
+
+    def call(request: web.Request, body: bytes = b"") -> Call:
+        path = public + request.raw_path.removeprefix(at)
+        return Call(path=path, headers=request.headers, body=body)
+
+    def begun_by(
+        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+    ) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            return _response(
+                await begin(call(request), await customer(request))
+            )
+
+        return handle
+
+    def taken_by(
+        take: Callable[[Call], Awaitable[Reply]], limit: int
+    ) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            body = await read_body(request.content.iter_any(), limit)
+            return _response(await take(call(request, body)))
+
+        return handle
+
+    async def returned(request: web.Request) -> web.Response:
+        return _response(await endpoints.take_return(call(request)))
+
+    app.add_routes(
+        [
+            # Whoever asks for the head of a page does not mean to go there.
+            web.get(
+                f"{at}/{CONNECT}",
+                begun_by(endpoints.connect),
+                allow_head=False,
+            ),
+            web.get(
+                f"{at}/{REDIRECT}",
+                begun_by(endpoints.redirect),
+                allow_head=False,
+            ),
+            web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
+            web.post(
+                f"{at}/{EVENTS}", taken_by(endpoints.take_event, MAX_EVENT)
+            ),
+            web.post(
+                f"{at}/{WEBHOOK}/{{name}}",
+                taken_by(endpoints.take_webhook, MAX_WEBHOOK),
+            ),
+        ]
+    )
+    app.cleanup_ctx.append(_closing(endpoints))
+
+
+def _closing(
+    endpoints: Endpoints,
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def close(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await endpoints.aclose()
+
+    return close
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(
+        status=reply.status, headers=reply.headers, body=reply.body
+    )

@@ -1,0 +1,79 @@
+"""
+A whole service in aiohttp: it creates sessions, and hears how they ended.
+
+With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
+`BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set::
+
+    python -m aiohttp.web -H 127.0.0.1 -P 8080 examples.aiohttp_app:from_env
+"""
+
+import os
+
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+
+from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
+from bankconnect_async.web import Endpoints, Handlers, mount
+
+
+async def on_event(event: Event | Webhook) -> None:
+    """
+    Take what happened. A success that comes here is confirmed.
+    """
+    match event:
+        case SuccessEvent(link_id=link_id):
+            print(f"{link_id} has submitted statements")
+        case _:
+            print(event)
+
+
+async def on_failure(what: Event | Webhook, error: Exception) -> None:
+    """
+    Keep what could not be taken; a real service would queue it.
+    """
+    print(f"{type(what).__name__} is to be looked at: {error}")
+
+
+def make_app(
+    bank: AsyncBankConnect, handlers: Handlers, logins: Mapping[str, str]
+) -> web.Application:
+    """
+    Make the application.
+
+    Args:
+        bank: The client; it is closed with the application.
+        handlers: The settings of the endpoints.
+        logins: Stands for your own authentication: value of the cookie
+            `login` to `link_id`.
+    """
+
+    async def open_bank(_: web.Application) -> AsyncIterator[None]:
+        async with bank:
+            yield
+
+    async def customer(request: web.Request) -> str:
+        try:
+            return logins[request.cookies["login"]]
+        except KeyError:
+            raise web.HTTPUnauthorized from None
+
+    app = web.Application()
+    # Before mount: the last webhooks may still need the client.
+    app.cleanup_ctx.append(open_bank)
+    endpoints = Endpoints(
+        bank, handlers, on_event=on_event, on_failure=on_failure
+    )
+    mount(app, endpoints, customer=customer)
+    return app
+
+
+def from_env(_: list[str]) -> web.Application:
+    """
+    Make the application from environment variables.
+    """
+    handlers = Handlers(
+        f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
+    )
+    bank = AsyncBankConnect.from_env(redirect_url=None)
+    return make_app(bank, handlers, logins={})

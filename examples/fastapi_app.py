@@ -1,0 +1,118 @@
+"""
+The endpoints in FastAPI: five routes of one line each.
+
+With `BANKCONNECT_API_KEY`, `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and
+`SIGNING_KEY` set::
+
+    uvicorn --factory examples.fastapi_app:from_env
+"""
+
+import os
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Cookie, Depends, FastAPI, HTTPException, Request, Response
+
+from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
+from bankconnect_async.web import (
+    MAX_WEBHOOK,
+    Call,
+    Endpoints,
+    Handlers,
+    Reply,
+    read_body,
+)
+
+
+async def on_event(event: Event | Webhook) -> None:
+    """
+    Take what happened. A success that comes here is confirmed.
+    """
+    match event:
+        case SuccessEvent(link_id=link_id, entity_id=id_, session_id=None):
+            print(f"{link_id} has submitted statements, see entity {id_}")
+        case SuccessEvent(link_id=link_id, session_id=id_):
+            print(f"{link_id} has submitted statements, see session {id_}")
+        case _:
+            print(event)
+
+
+async def call(request: Request) -> Call:
+    """
+    Tell the endpoints of a request.
+    """
+    return Call(
+        path=f"{request.url.path}?{request.url.query}",
+        headers=request.headers,
+        body=await read_body(request.stream(), MAX_WEBHOOK),
+    )
+
+
+def response(reply: Reply) -> Response:
+    """
+    Tell FastAPI of a reply.
+    """
+    return Response(reply.body, reply.status, dict(reply.headers))
+
+
+def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
+    """
+    Make the application.
+
+    Args:
+        endpoints: What answers below ``/bank``.
+        logins: Stands for your own authentication: value of the cookie
+            `login` to `link_id`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with endpoints.bank:
+            yield
+            await endpoints.aclose()
+
+    def customer(login: Annotated[str, Cookie()] = "") -> str:
+        if login not in logins:
+            raise HTTPException(401)
+        return logins[login]
+
+    app = FastAPI(lifespan=lifespan)
+    called = Annotated[Call, Depends(call)]
+    known = Annotated[str, Depends(customer)]
+
+    @app.get("/bank/connect")
+    async def connect(call: called, link_id: known) -> Response:
+        return response(await endpoints.connect(call, link_id))
+
+    @app.get("/bank/redirect")
+    async def redirect(call: called, link_id: known) -> Response:
+        return response(await endpoints.redirect(call, link_id))
+
+    # The endpoints read the whole path.
+    @app.get("/bank/return/{state}")  # noqa: FAST003
+    async def returned(call: called) -> Response:
+        return response(await endpoints.take_return(call))
+
+    @app.post("/bank/events")
+    async def events(call: called) -> Response:
+        return response(await endpoints.take_event(call))
+
+    @app.post("/bank/webhook/{name}")  # noqa: FAST003
+    async def webhook(call: called) -> Response:
+        return response(await endpoints.take_webhook(call))
+
+    return app
+
+
+def from_env() -> FastAPI:
+    """
+    Make the application from environment variables.
+    """
+    handlers = Handlers(
+        f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
+    )
+    bank = AsyncBankConnect.from_env()
+    endpoints = Endpoints(bank, handlers, on_event=on_event)
+    return make_app(endpoints, logins={})

@@ -1,0 +1,241 @@
+"""
+The inline-frame workflow in a real browser.
+"""
+
+import pytest
+
+from playwright.async_api import expect
+
+from bankconnect_async import (
+    ErrorEvent,
+    ErrorType,
+    EventName,
+    ExitEvent,
+    InfoEvent,
+    SuccessEvent,
+)
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CURRENT = ("entity", "session")
+DIALECTS = ("seed", *CURRENT)
+THANKS = "Thank you. Your statements are being checked."
+LEFT = "You have left the bank connection."
+
+
+@pytest.mark.parametrize("mode", ["Upload PDF", "Net banking"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_success(serve, page, framed, until, dialect, mode):
+    """
+    A success closes the frame, and is confirmed when the service hears it.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/connect")
+        await framed(page).open(mode)
+        await framed(page).succeed()
+        await expect(page.get_by_role("status")).to_have_text(THANKS)
+        await until(lambda: service.told.outcomes)
+
+    (event,) = service.told.outcomes
+    assert isinstance(event, SuccessEvent)
+    assert (event.link_id, event.confirmed) == ("customer-42", True)
+    assert service.told.failures == []
+    assert await page.locator("iframe").count() == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_leave(serve, page, framed, until, dialect):
+    """
+    Who leaves sees the frame make way for a sentence, which has the focus.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/connect")
+        await framed(page).leave()
+        note = page.get_by_role("status")
+        await expect(note).to_have_text(LEFT)
+        await expect(note).to_be_focused()
+        await until(lambda: service.told.outcomes)
+
+    (event,) = service.told.outcomes
+    assert isinstance(event, ExitEvent)
+    assert event.link_id == "customer-42"
+    assert event.is_failure is (None if dialect == "seed" else False)
+
+
+@pytest.mark.parametrize("dialect", CURRENT)
+async def test_failure_then_exit(serve, page, framed, until, dialect):
+    """
+    A failure followed by leaving is two events, in that order.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/connect")
+        await framed(page).open()
+        await framed(page).fail("MU004", leave=True)
+        await expect(page.get_by_role("status")).to_have_text(LEFT)
+        await until(lambda: len(service.told.outcomes) == 2)
+
+    failure, exit_ = service.told.outcomes
+    assert isinstance(failure, ErrorEvent)
+    assert failure.error_type is ErrorType.BANK_MISMATCH
+    assert failure.reason == "Not axis statement"
+    assert isinstance(exit_, ExitEvent)
+
+
+async def test_failure_in_the_first_dialect(serve, page, framed, until):
+    """
+    There a failure is an exit, so the frame closes.
+    """
+    async with serve("seed") as service:
+        await page.goto(f"{service.base}/connect")
+        await framed(page).open()
+        await framed(page).fail("MU003")
+        await expect(page.get_by_role("status")).to_have_text(LEFT)
+        await until(lambda: service.told.events)
+
+    (event,) = service.told.events
+    assert isinstance(event, ExitEvent)
+    assert event.is_failure is None
+    assert event.reason == "Password Incorrect"
+
+
+@pytest.mark.parametrize(
+    ("mode", "prefix"), [("Upload PDF", "MU"), ("Net banking", "NB")]
+)
+async def test_every_failure_keeps_the_frame(
+    serve, page, framed, until, mode, prefix
+):
+    """
+    The frame stays open through every documented failure, until a success.
+    """
+    codes = [code for code in ErrorType if code.startswith(prefix)]
+    async with serve("entity") as service:
+        await page.goto(f"{service.base}/connect")
+        journey = framed(page)
+        await journey.open(mode)
+        for count, code in enumerate(codes, 1):
+            await journey.fail(code.value)
+            await expect(journey.at.get_by_role("alert")).to_contain_text(code)
+            await until(
+                lambda count=count: len(service.told.outcomes) == count
+            )
+            await expect(page.locator("iframe")).to_be_visible()
+        await journey.succeed()
+        await expect(page.get_by_role("status")).to_have_text(THANKS)
+        await until(lambda: len(service.told.outcomes) == len(codes) + 1)
+
+    *failures, success = service.told.outcomes
+    assert [event.error_type for event in failures] == codes
+    assert isinstance(success, SuccessEvent)
+
+
+async def test_steps(serve, page, framed, until):
+    """
+    Steps in between are told, too, and close nothing.
+    """
+    async with serve("session", bank_name=None) as service:
+        await page.goto(f"{service.base}/connect")
+        journey = framed(page)
+        await journey.open(bank="Axis Bank")
+        await journey.at.get_by_role("button", name="Back").click()
+        await until(lambda: len(service.told.events) == 3)
+        await expect(page.locator("iframe")).to_be_visible()
+
+    assert [event.event_name for event in service.told.events] == [
+        EventName.BANK_SELECTED,
+        EventName.MANUAL,
+        EventName.MANUAL_UPLOAD_BACK,
+    ]
+    assert all(isinstance(one, InfoEvent) for one in service.told.events)
+
+
+async def test_goes_on(serve, serve_page, page, framed):
+    """
+    With a page to continue to, the browser goes there once it is over.
+    """
+    async with (
+        serve_page("<title>Account</title>") as account,
+        serve("entity", continue_to=f"{account}/?from=bank") as service,
+    ):
+        await page.goto(f"{service.base}/connect")
+        await framed(page).leave()
+        await page.wait_for_url(f"{account}/?from=bank")
+        assert await page.title() == "Account"
+
+    assert len(service.told.outcomes) == 1
+
+
+async def test_keyboard_only(serve, page, framed, until):
+    """
+    A whole journey can be made without a mouse.
+    """
+
+    async def tab_to(name):
+        target = framed(page).at.get_by_role("button", name=name)
+        for _ in range(30):
+            await page.keyboard.press("Tab")
+            if await target.evaluate("it => it === document.activeElement"):
+                return
+        pytest.fail(f"Tab never comes to {name}")
+
+    async with serve("entity", bank_name=None) as service:
+        await page.goto(f"{service.base}/connect")
+        at = framed(page).at
+        await expect(at.get_by_label("Search by name")).to_be_visible()
+        await tab_to("Leave")
+        await page.keyboard.press("Tab")
+        await expect(at.get_by_label("Search by name")).to_be_focused()
+        await page.keyboard.type("axis")
+        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("Enter")
+        await expect(
+            at.get_by_role("heading", name="How do you want")
+        ).to_be_focused()
+        await tab_to("Upload PDF")
+        await page.keyboard.press("Space")
+        await expect(
+            at.get_by_role("heading", name="Upload your statements")
+        ).to_be_focused()
+        await tab_to("Upload and finish")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_be_focused()
+        await until(lambda: service.told.outcomes)
+
+    assert isinstance(service.told.outcomes[-1], SuccessEvent)
+
+
+async def test_phone(serve, new_context, framed, until):
+    """
+    On a small phone nothing is wider than the screen, and all is reachable.
+    """
+    context = await new_context(
+        viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True
+    )
+    page = await context.new_page()
+    too_wide = "() => document.scrollingElement.scrollWidth > innerWidth"
+    async with serve("entity", bank_name=None) as service:
+        await page.goto(f"{service.base}/connect")
+        journey = framed(page)
+        await expect(journey.at.get_by_label("Search by name")).to_be_visible()
+        _, inner = page.frames
+        await journey.choose_bank("Axis Bank")
+        for step, heading in (
+            ("Upload PDF", "Upload your statements"),
+            ("Back", "How do you want"),
+            ("Net banking", "Log in to net banking"),
+        ):
+            await journey.at.get_by_role("button", name=step).tap()
+            await expect(
+                journey.at.get_by_role("heading", name=heading)
+            ).to_be_focused()
+            assert not await page.evaluate(too_wide)
+            assert not await inner.evaluate(too_wide)
+            for button in await journey.at.get_by_role("button").all():
+                # It could be tapped: visible, and nothing in front of it.
+                await button.tap(trial=True)
+        await journey.at.get_by_role("button", name="and finish").tap()
+        await expect(page.get_by_role("status")).to_have_text(THANKS)
+        assert not await page.evaluate(too_wide)
+        await until(lambda: service.told.outcomes)
+
+    assert isinstance(service.told.outcomes[-1], SuccessEvent)

@@ -1,0 +1,266 @@
+"""
+Pages and frames that mean no good, in a real browser.
+
+A forged message is sent before a genuine one. Messages arrive in order, so
+when the genuine one has, the forged one was turned away.
+"""
+
+import pytest
+
+from playwright.async_api import expect
+
+from bankconnect_async import ErrorType, ExitEvent
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FORGED = {
+    "type": "finbox-bankconnect",
+    "status": "success",
+    "payload": {"entityId": "forged", "linkId": "victim"},
+}
+FRAMING = "<iframe src='{}' width=500 height=500></iframe>"
+
+
+async def only_the_genuine(service, page, framed, until):
+    """
+    Fail genuinely, and check that this was all the service heard.
+    """
+    journey = framed(page)
+    await journey.open()
+    await journey.fail("MU003")
+    await until(lambda: service.told.outcomes)
+    (event,) = service.told.outcomes
+    assert event.error_type is ErrorType.PASSWORD_INCORRECT
+    assert service.told.failures == []
+    await expect(page.locator("iframe")).to_be_visible()
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+async def test_page_of_another_site(
+    serve, serve_page, page, framed, until, as_text
+):
+    """
+    A page that opened ours cannot tell it anything.
+    """
+    async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
+        await page.goto(evil)
+        async with page.expect_popup() as opening:
+            await page.evaluate(
+                "url => { window.opened = window.open(url); }",
+                f"{service.base}/connect",
+            )
+        ours = await opening.value
+        await expect(
+            framed(ours).at.get_by_role("button", name="Upload PDF")
+        ).to_be_visible()
+        await page.evaluate(
+            """([message, asText]) => window.opened.postMessage(
+                asText ? JSON.stringify(message) : message, "*")""",
+            [FORGED, as_text],
+        )
+        await only_the_genuine(service, ours, framed, until)
+
+
+async def test_window_of_the_same_origin(serve, page, framed, until):
+    """
+    The journey's origin in another window is not our frame.
+    """
+    async with serve() as service:
+        await page.goto(f"{service.base}/connect")
+        other = await service.bank.create_session("thief")
+        async with page.expect_popup() as opening:
+            await page.evaluate(
+                "url => { window.open(url); }", str(other.redirect_url)
+            )
+        popup = await opening.value
+        await expect(popup.get_by_label("Search by name")).to_be_visible()
+        await popup.evaluate(
+            "message => window.opener.postMessage(message, '*')", FORGED
+        )
+        # A page in the background is slow.
+        await page.bring_to_front()
+        await only_the_genuine(service, page, framed, until)
+
+
+async def test_other_site_in_the_frame(
+    serve, serve_page, new_context, framed, until
+):
+    """
+    Another site in our frame is not believed, even if no policy kept it out.
+    """
+    context = await new_context(bypass_csp=True)
+    page = await context.new_page()
+    async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
+        await page.goto(f"{service.base}/connect")
+        _, frame = page.frames
+        journey = frame.url
+        await frame.goto(evil)
+        await frame.evaluate(
+            "message => window.parent.postMessage(message, '*')", FORGED
+        )
+        await page.evaluate(
+            """url => {
+                document.querySelector("iframe").src = url;
+            }""",
+            journey,
+        )
+        await only_the_genuine(service, page, framed, until)
+
+
+async def test_other_types(serve, page, framed, until):
+    """
+    What the frame says that is not the vendor's message is ignored.
+    """
+    foreign = [
+        {**FORGED, "type": "react-devtools"},
+        {**FORGED, "type": ["finbox-bankconnect"]},
+        {"status": "success", "payload": {}},
+        "not JSON",
+        '"finbox-bankconnect"',
+        None,
+        7,
+        [FORGED],
+    ]
+    async with serve() as service:
+        await page.goto(f"{service.base}/connect")
+        at = framed(page).at
+        await expect(
+            at.get_by_role("button", name="Upload PDF")
+        ).to_be_visible()
+        _, frame = page.frames
+        for message in foreign:
+            await frame.evaluate(
+                "message => window.parent.postMessage(message, '*')", message
+            )
+        await only_the_genuine(service, page, framed, until)
+
+
+async def test_own_page_lies(serve, page, framed, watch, until):
+    """
+    A message made up by the customer himself is refused by the server.
+    """
+    watch.expected.append("status of 403")
+    async with serve() as service:
+        await page.goto(f"{service.base}/connect")
+        at = framed(page).at
+        await expect(
+            at.get_by_role("button", name="Upload PDF")
+        ).to_be_visible()
+        _, frame = page.frames
+        async with page.expect_response("**/bank/events") as answering:
+            await frame.evaluate(
+                "message => window.parent.postMessage(message, '*')", FORGED
+            )
+        answer = await answering.value
+        await until(lambda: service.told.failures)
+
+    assert answer.status == 403
+    assert service.told.events == []
+    ((event, _),) = service.told.failures
+    assert (event.link_id, event.entity_id) == ("customer-42", "forged")
+
+
+async def test_other_site_cannot_post(serve, serve_page, page, watch):
+    """
+    Nor can a page of another site post to the endpoint, with a token or not.
+    """
+    watch.expected += ["CORS policy", "Failed to load resource"]
+    async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
+        session = await service.bank.create_session("victim")
+        token = service.handlers.listener(session).token
+        exit_ = {**FORGED, "status": "exit", "payload": {}}
+        await page.goto(evil)
+        outcomes = [
+            await page.evaluate(
+                """([url, type, body]) => fetch(url, {
+                    method: "POST",
+                    mode: type === "text/plain" ? "no-cors" : "cors",
+                    headers: { "content-type": type },
+                    body: JSON.stringify(body),
+                }).then((answer) => answer.type, () => "refused")""",
+                [
+                    f"{service.base}/events",
+                    content_type,
+                    {"event": exit_, "token": token},
+                ],
+            )
+            for content_type in ("application/json", "text/plain")
+        ]
+
+    assert outcomes == ["refused", "opaque"]
+    assert service.told.events == service.told.failures == []
+
+
+def shows_an_error(page):
+    """
+    Tell whether the browser put a page of its own into the frame.
+    """
+    return len(page.frames) > 1 and page.frames[1].url.startswith(
+        "chrome-error:"
+    )
+
+
+async def test_hostile_parent(serve, serve_page, page, watch, until):
+    """
+    Another site cannot put our page into a frame, nor make it begin.
+    """
+    watch.expected += ["frame-ancestors", "status of 403"]
+    async with (
+        serve() as service,
+        serve_page(FRAMING.format(f"{service.base}/connect")) as evil,
+    ):
+        async with page.expect_response("**/bank/connect") as answering:
+            await page.goto(evil)
+        answer = await answering.value
+        await until(lambda: shows_an_error(page))
+
+    assert answer.status == 403
+    assert service.sandbox.created() == 0
+
+
+async def test_hostile_parent_of_the_return(
+    serve, serve_page, page, watch, until
+):
+    """
+    A page that may be fetched by a frame is still not shown in one.
+    """
+    watch.expected.append("frame-ancestors")
+    async with serve() as service:
+        url = f"{service.handlers.return_url('customer-42')}?success=false"
+        async with serve_page(FRAMING.format(url)) as evil:
+            async with page.expect_response("**/bank/return/**") as answering:
+                await page.goto(evil)
+            answer = await answering.value
+            await until(lambda: shows_an_error(page))
+
+    policy = answer.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert service.told.events == [ExitEvent(link_id="customer-42")]
+
+
+async def test_frame_cannot_take_the_page_away(serve, page, framed, watch):
+    """
+    What is in the frame cannot send the whole window elsewhere.
+    """
+    watch.expected.append("Unsafe attempt to initiate navigation")
+    async with serve() as service:
+        await page.goto(f"{service.base}/connect")
+        at = framed(page).at
+        await expect(
+            at.get_by_role("button", name="Upload PDF")
+        ).to_be_visible()
+        _, frame = page.frames
+        problem = await frame.evaluate(
+            """() => {
+                try {
+                    window.top.location = "about:blank";
+                    return "";
+                } catch (error) {
+                    return error.name;
+                }
+            }"""
+        )
+
+        assert problem == "SecurityError"
+        assert page.url == f"{service.base}/connect"

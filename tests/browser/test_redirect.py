@@ -1,0 +1,118 @@
+"""
+The redirect workflow in a real browser.
+"""
+
+import pytest
+
+from playwright.async_api import expect
+
+from bankconnect_async import ExitEvent, SuccessEvent
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DIALECTS = ("seed", "entity", "session")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_success(serve, page, alone, dialect):
+    """
+    There and back again: the page says thanks, and the success is confirmed.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/redirect")
+        journey = alone(page)
+        await journey.open()
+        await journey.succeed()
+        await expect(page.get_by_text("Thank you.")).to_be_visible()
+        (cookie,) = await page.context.cookies()
+
+    (event,) = service.told.events
+    assert isinstance(event, SuccessEvent)
+    assert (event.link_id, event.confirmed) == ("customer-42", True)
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+    assert cookie["path"] == "/bank/return"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_leave(serve, page, alone, dialect):
+    """
+    Who leaves comes back to a page that says so.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/redirect")
+        await alone(page).leave()
+        await expect(page.get_by_text("You have left")).to_be_visible()
+
+    (event,) = service.told.events
+    assert event == ExitEvent(link_id="customer-42")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_failure_then_exit(serve, page, alone, dialect):
+    """
+    A failure stays inside the journey; only leaving comes back.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/redirect")
+        journey = alone(page)
+        await journey.open("Net banking")
+        await journey.fail("NB004")
+        await expect(page.get_by_role("alert")).to_contain_text("NB004")
+        assert service.told.events == []
+        await journey.fail("NB005", leave=True)
+        await expect(page.get_by_text("You have left")).to_be_visible()
+
+    assert service.told.events == [ExitEvent(link_id="customer-42")]
+
+
+async def test_failure_then_success(serve, page, alone):
+    """
+    After a failure the customer may try again.
+    """
+    async with serve("session") as service:
+        await page.goto(f"{service.base}/redirect")
+        journey = alone(page)
+        await journey.open()
+        await journey.fail()
+        await expect(page.get_by_role("alert")).to_contain_text("MU002")
+        await journey.succeed()
+        await expect(page.get_by_text("Thank you.")).to_be_visible()
+
+    (event,) = service.told.events
+    assert event.confirmed is True
+
+
+async def test_goes_on(serve, serve_page, page, alone):
+    """
+    With a page to continue to, the browser ends there, outcome not in sight.
+    """
+    async with (
+        serve_page("<title>Account</title>") as account,
+        serve("entity", continue_to=f"{account}/") as service,
+    ):
+        await page.goto(f"{service.base}/redirect")
+        await alone(page).leave()
+        await page.wait_for_url(f"{account}/")
+        assert await page.evaluate("document.referrer") == ""
+
+    assert len(service.told.events) == 1
+
+
+async def test_swapped_ids(serve, page, watch):
+    """
+    Another customer's entity behind one's own signed URL gets no thanks.
+    """
+    watch.expected.append("status of 403")
+    async with serve("entity") as service:
+        victim = await service.bank.create_session("victim")
+        played = await service.sandbox.play(victim.session_id, "success")
+        entity_id = played.messages[0]["payload"]["entityId"]
+        url = service.handlers.return_url("customer-42")
+        await page.goto(f"{url}?success=true&entity_id={entity_id}")
+        await expect(page.get_by_text("could not confirm")).to_be_visible()
+
+    assert service.told.events == []
+    ((event, _),) = service.told.failures
+    assert (event.link_id, event.confirmed) == ("customer-42", False)

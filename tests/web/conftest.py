@@ -1,0 +1,258 @@
+"""
+What tests of the endpoints share: a service, and everything it was told.
+"""
+
+import asyncio
+import json
+import socket
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+
+from aiohttp import web
+from yarl import URL
+
+from bankconnect_async import AsyncBankConnect, RetryPolicy
+from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.web import Call, Endpoints, Handlers, mount
+
+
+SECRET = "correct horse battery staple, long enough"
+BASE = "https://lender.example/bank"
+
+
+@attrs.define
+class Told:
+    """
+    What the service was told.
+
+    Attributes:
+        events: Events and webhooks, in order.
+        failures: Each with its error, in order.
+        breaks: What the callback raises, if anything.
+    """
+
+    events: list[Any] = attrs.Factory(list)
+    failures: list[tuple[Any, Exception]] = attrs.Factory(list)
+    breaks: Exception | None = None
+
+    async def on_event(self, event: Any) -> None:
+        """Take an event, or raise."""
+        if self.breaks is not None:
+            raise self.breaks
+        self.events.append(event)
+
+    async def on_failure(self, what: Any, error: Exception) -> None:
+        """Take a failure."""
+        self.failures.append((what, error))
+
+
+@pytest.fixture(name="told")
+def _told() -> Told:
+    """What the service is told."""
+    return Told()
+
+
+@pytest.fixture(name="handlers", scope="session")
+def _handlers() -> Callable[..., Handlers]:
+    """Make handlers of a service at https://lender.example/bank."""
+
+    def make(base: str = BASE, **settings: Any) -> Handlers:
+        return Handlers(base, **{"secret": SECRET, **settings})
+
+    return make
+
+
+@pytest.fixture(name="ours", scope="session")
+def _ours(handlers) -> Handlers:
+    """Handlers in their default settings."""
+    return handlers()
+
+
+@pytest.fixture(name="json_call", scope="session")
+def _json_call() -> Callable[..., Call]:
+    """Make a call as the listener of our own page does."""
+
+    def make(body: bytes, *, path: str = "", **headers: str) -> Call:
+        given = {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        return Call(
+            path=path,
+            headers={
+                "Origin": "https://lender.example",
+                "Content-Type": "application/json",
+                **given,
+            },
+            body=body,
+        )
+
+    return make
+
+
+@attrs.frozen
+class Service:
+    """
+    A service on loopback, with its sandbox and a browser's client.
+    """
+
+    sandbox: Sandbox
+    bank: AsyncBankConnect
+    endpoints: Endpoints
+    told: Told
+    http: aiohttp.ClientSession
+    runner: web.AppRunner
+
+    @property
+    def base(self) -> str:
+        """Where its endpoints are."""
+        return str(self.endpoints.handlers.base)
+
+    @property
+    def origin(self) -> str:
+        """What a browser calls it."""
+        return str(self.endpoints.handlers.base.origin())
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture(name="serve")
+def _serve(told: Told) -> Serve:
+    """Run a service: ``async with serve(dialect) as service``."""
+
+    @asynccontextmanager
+    async def serve(
+        dialect: Any = "seed", *, prefix: str = "/bank", **settings: Any
+    ) -> AsyncIterator[Service]:
+        app = web.Application()
+        runner = web.AppRunner(app, access_log=None)
+        # The port has to be known before the routes are.
+        listener = socket.create_server(("127.0.0.1", 0))
+        base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
+        async with (
+            Sandbox(dialect) as sandbox,
+            AsyncBankConnect(
+                sandbox.api_key,
+                server_hash=sandbox.server_hash,
+                base_url=sandbox.base_url,
+                redirect_url=None,
+            ) as bank,
+            aiohttp.ClientSession(
+                cookie_jar=aiohttp.CookieJar(unsafe=True)
+            ) as http,
+        ):
+            endpoints = Endpoints(
+                bank,
+                Handlers(base, secret=SECRET, **settings),
+                on_event=told.on_event,
+                on_failure=told.on_failure,
+            )
+            mount(app, endpoints, customer=_customer, prefix=prefix)
+            await runner.setup()
+            await web.SockSite(runner, listener).start()
+            try:
+                yield Service(sandbox, bank, endpoints, told, http, runner)
+            finally:
+                await runner.cleanup()
+
+    return serve
+
+
+async def _customer(request: web.Request) -> str:
+    """Know who is asking, as a service would by its own session."""
+    if "X-Customer" not in request.headers:
+        raise web.HTTPUnauthorized
+    return request.headers["X-Customer"]
+
+
+@pytest.fixture(name="until", scope="session")
+def _until() -> Callable[..., Awaitable[None]]:
+    """Wait until something is so, and fail if it never is."""
+
+    async def until(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return until
+
+
+@pytest.fixture(name="make")
+def _make(told, handlers):
+    """Make endpoints that tell `told`."""
+
+    def make(bank, **settings):
+        return Endpoints(
+            bank,
+            handlers(),
+            on_event=told.on_event,
+            **{"on_failure": told.on_failure, **settings},
+        )
+
+    return make
+
+
+@pytest.fixture(name="webhook_call")
+def _webhook_call(json_call):
+    """Make a call of the vendor's."""
+
+    def make(endpoints, body=None, **changes):
+        body = (
+            body
+            or json.dumps(
+                {
+                    "entity_id": "e-1",
+                    "statement_id": "st-1",
+                    "link_id": "customer-42",
+                    "progress": "completed",
+                    "reason": "",
+                    **changes,
+                }
+            ).encode()
+        )
+        path = URL(endpoints.handlers.webhook_url).raw_path
+        return json_call(body, path=path)
+
+    return make
+
+
+@pytest.fixture(name="offline")
+def _offline(make):
+    """Endpoints whose client is never asked."""
+    return make(AsyncBankConnect("key", redirect_url=None))
+
+
+@pytest.fixture(name="bank_of")
+def _bank_of():
+    """Make a client of a sandbox that tries once."""
+
+    def make(sandbox, **settings):
+        given = {
+            "api_key": sandbox.api_key,
+            "server_hash": sandbox.server_hash,
+            "base_url": sandbox.base_url,
+            "redirect_url": None,
+            "retry": RetryPolicy(attempts=1),
+        }
+        return AsyncBankConnect(**{**given, **settings})
+
+    return make
+
+
+@pytest.fixture(name="posted")
+def _posted(json_call):
+    """Make the call by which a page for *session* posts *message*."""
+
+    def make(endpoints, session, message):
+        token = endpoints.handlers.listener(session).token
+        return json_call(
+            json.dumps({"event": message, "token": token}).encode()
+        )
+
+    return make

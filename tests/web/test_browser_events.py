@@ -1,0 +1,268 @@
+"""
+What `read_event` makes of bytes.
+"""
+
+import datetime
+import json
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async.callbacks import (
+    ErrorEvent,
+    ExitEvent,
+    InfoEvent,
+    SuccessEvent,
+)
+from bankconnect_async.schema import Session
+from bankconnect_async.web import MAX_EVENT, Call, Claim
+
+
+SECRET = "correct horse battery staple, long enough"
+OLD_SECRET = "an older secret, which is long enough too"
+SESSION = Session(
+    link_id="customer-42",
+    session_id="s-1",
+    redirect_url=URL("https://bankconnectclient.finbox.in/?session_id=s-1"),
+)
+SUCCESS = {
+    "type": "finbox-bankconnect",
+    "status": "fb-success",
+    "payload": {"entityId": "e-1", "linkId": "somebody-else"},
+}
+
+
+class Clock:
+    """
+    The time, as a test has it.
+    """
+
+    def __init__(self):
+        self.time = 1_800_000_000.0
+
+    def __call__(self):
+        """Tell it."""
+        return self.time
+
+
+def post(token, event=SUCCESS):
+    """
+    The body that the listener posts.
+    """
+    return json.dumps({"event": event, "token": token}).encode()
+
+
+def cookie_of(reply):
+    """
+    The name and value of the cookie that *reply* sets.
+    """
+    return reply.headers["Set-Cookie"].partition(";")[0]
+
+
+@pytest.fixture(name="token")
+def _token(ours):
+    """A token for the session of customer-42."""
+    return ours.listener(SESSION).token
+
+
+class TestReadEvent:
+    """
+    `read_event` believes our token, and nothing else.
+    """
+
+    def test_link_id_is_the_tokens(self, ours, token, json_call):
+        """
+        A message that names another customer is about the token's customer.
+        """
+        claim = ours.read_event(json_call(post(token)))
+
+        assert isinstance(claim, Claim)
+        assert claim.event == SuccessEvent(
+            entity_id="e-1", link_id="customer-42"
+        )
+        assert claim.event.confirmed is None
+        assert claim.session is not None
+        assert claim.session.link_id == "customer-42"
+        assert claim.session.session_id == "s-1"
+
+    @pytest.mark.parametrize(
+        ("said", "kind"),
+        [
+            (("fb-exit", {"reason": "left"}), ExitEvent),
+            (("exit", {"message": "left"}), ExitEvent),
+            (("error", {"error_type": "MU003", "reason": ""}), ErrorEvent),
+            (("info", {"event_name": "manual"}), InfoEvent),
+        ],
+    )
+    def test_kinds(self, ours, token, json_call, said, kind):
+        """
+        Every kind of event gets the customer of the token.
+        """
+        status, payload = said
+        event = {**SUCCESS, "status": status, "payload": payload}
+        claim = ours.read_event(json_call(post(token, event)))
+
+        assert isinstance(claim.event, kind)
+        assert claim.event.link_id == "customer-42"
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "http://lender.example"}, 403),
+            ({"Origin": "https://lender.example:8443"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec_Fetch_Site": "cross-site"}, 403),
+            ({"Sec_Fetch_Site": "same-site"}, 403),
+            ({"Sec_Fetch_Site": "same-origin"}, None),
+            ({"Content_Type": "text/plain"}, 415),
+            ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
+            ({"Content_Type": ""}, 415),
+            ({"Content_Type": "Application/JSON; charset=utf-8"}, None),
+            ({"Content_Encoding": "gzip"}, 415),
+            ({"Content_Encoding": "identity"}, None),
+        ],
+    )
+    def test_headers(self, ours, token, json_call, headers, status):
+        """
+        Only our own page posts JSON from our own origin.
+        """
+        read = ours.read_event(json_call(post(token), **headers))
+
+        assert getattr(read, "status", None) == status
+
+    def test_needs_an_origin(self, ours, token):
+        """
+        What names no origin is no browser's post.
+        """
+        call = Call(
+            headers={"content-type": "application/json"}, body=post(token)
+        )
+
+        assert ours.read_event(call).status == 403
+
+    @pytest.mark.parametrize(
+        ("base", "origin"),
+        [
+            ("https://Lender.Example:443/bank", "https://lender.example"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://bücher.example/b/", "https://xn--bcher-kva.example"),
+        ],
+    )
+    def test_origin_as_browsers_write_it(
+        self, handlers, json_call, base, origin
+    ):
+        """
+        Case, default port and international names make no difference.
+        """
+        ours = handlers(base)
+        token = ours.listener(SESSION).token
+
+        assert isinstance(
+            ours.read_event(json_call(post(token), Origin=origin)), Claim
+        )
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b'"text"',
+            b"\xff",
+            b"{}",
+            b'{"event": {}}',
+            b'{"token": "t"}',
+            b'{"event": "text", "token": "t"}',
+            b'{"event": {}, "token": 1}',
+            b"[" * 5000,
+        ],
+    )
+    def test_malformed(self, ours, json_call, body):
+        """
+        What is no post of the listener is malformed, whatever it is.
+        """
+        assert ours.read_event(json_call(body)).status == 400
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {},
+            {**SUCCESS, "type": "react-devtools"},
+            {**SUCCESS, "payload": {}},
+            {**SUCCESS, "payload": "text"},
+        ],
+    )
+    def test_not_the_vendors(self, ours, token, json_call, event):
+        """
+        A post of ours with a message that is not the vendor's is malformed.
+        """
+        assert ours.read_event(json_call(post(token, event))).status == 400
+
+    def test_size(self, ours, token, json_call):
+        """
+        A body is read up to 64 KiB.
+        """
+        body = post(token)
+        fits = body + b" " * (MAX_EVENT - len(body))
+
+        assert isinstance(ours.read_event(json_call(fits)), Claim)
+        assert ours.read_event(json_call(fits + b" ")).status == 413
+
+    def test_forged_token(self, ours, handlers, token, json_call):
+        """
+        Any change, another secret, base or purpose makes it a forgery.
+        """
+        payload, *rest = token.split(".")
+        other = json.dumps(["customer-43", "s-1"]).encode()
+        redirect = ours.write_redirect(SESSION)
+        forged = [
+            "",
+            "x",
+            token[:-2],
+            "A" + token,
+            ".".join([other.hex(), *rest]),
+            payload,
+            handlers(secret=OLD_SECRET).listener(SESSION).token,
+            handlers("https://lender.example/other").listener(SESSION).token,
+            handlers("https://evil.example/bank").listener(SESSION).token,
+            cookie_of(redirect).partition("=")[2],
+        ]
+        statuses = [
+            ours.read_event(json_call(post(one))).status for one in forged
+        ]
+
+        # An empty text is as good as none.
+        assert statuses == [400] + [403] * (len(forged) - 1)
+
+    def test_expiry(self, handlers, json_call):
+        """
+        A token is good for as long as a journey may take, and from before.
+        """
+        clock = Clock()
+        ours = handlers(max_age=datetime.timedelta(hours=1), now=clock)
+        call = json_call(post(ours.listener(SESSION).token))
+        clock.time -= 60
+        early = ours.read_event(call)
+        clock.time += 60 + 3600
+        in_time = ours.read_event(call)
+        clock.time += 1
+
+        assert isinstance(early, Claim)
+        assert isinstance(in_time, Claim)
+        assert ours.read_event(call).status == 403
+
+    def test_rotation(self, handlers, json_call, token):
+        """
+        The newest secret signs; older ones still verify.
+        """
+        new = "the newest secret, which is long enough!!"
+        rotated = handlers(secret=[new, "x" * 32, SECRET])
+
+        assert isinstance(rotated.read_event(json_call(post(token))), Claim)
+        fresh = rotated.listener(SESSION).token
+        assert isinstance(
+            handlers(secret=new).read_event(json_call(post(fresh))), Claim
+        )

@@ -1,0 +1,201 @@
+"""
+Trouble with the vendor or the callback loses no claim.
+"""
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async import AsyncBankConnect, SessionRequest
+from bankconnect_async.callbacks import ErrorEvent
+from bankconnect_async.errors import (
+    AuthenticationError,
+    ConnectFailedError,
+    InvalidRequestError,
+)
+from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.schema import Session
+from bankconnect_async.web import Call, read_body
+
+
+VISIT = Call()
+SESSION = Session(link_id="customer-42", session_id="s-1", redirect_url=URL())
+SUCCESS_QUERY = "success=true&entity_id=e"
+
+
+class TestProviderTrouble:
+    """
+    A vendor that cannot be asked is no reason to lose or believe a claim.
+    """
+
+    @pytest.fixture(name="asked_by")
+    def _asked_by(self, bank_of, make, posted):
+        """Claim a success in both workflows, and return the replies."""
+
+        async def ask(settings):
+            async with Sandbox("entity") as sandbox:
+                async with bank_of(sandbox) as bank:
+                    session = await bank.create_session("customer-42")
+                played = await sandbox.play(session.session_id, "success")
+                async with bank_of(sandbox, **settings) as bank:
+                    if not settings:
+                        await sandbox.aclose()
+                    endpoints = make(bank)
+                    path = URL(endpoints.handlers.return_url("customer-42"))
+                    return (
+                        await endpoints.take_event(
+                            posted(endpoints, session, played.messages[0])
+                        ),
+                        await endpoints.take_return(
+                            Call(path=f"{path.raw_path}?{SUCCESS_QUERY}")
+                        ),
+                    )
+
+        return ask
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({}, (503, ConnectFailedError)),
+            ({"api_key": "wrong"}, (502, AuthenticationError)),
+        ],
+    )
+    async def test_confirm(self, asked_by, told, settings, expected):
+        """
+        Trouble that passes is 503, and what will stay is 502.
+        """
+        status, kind = expected
+        reply, page = await asked_by(settings)
+
+        assert (reply.status, page.status) == (status, status)
+        assert ("Retry-After" in reply.headers) == (status == 503)
+        assert ("Retry-After" in page.headers) == (status == 503)
+        assert b"try again" in page.body
+        assert told.events == []
+        assert [type(error) for _, error in told.failures] == [kind, kind]
+
+    @pytest.mark.parametrize("way", ["connect", "redirect"])
+    async def test_no_session(self, bank_of, make, way, caplog):
+        """
+        Without a session there is a page that says so, and a line in the log.
+        """
+        async with Sandbox() as sandbox, bank_of(sandbox) as bank:
+            await sandbox.aclose()
+            reply = await getattr(make(bank), way)(VISIT, "customer-42")
+
+        assert reply.status == 503
+        assert b"cannot be reached" in reply.body
+        assert "no session" in caplog.text
+
+
+class TestBegin:
+    """
+    `connect` and `redirect` create a session for who is asking.
+    """
+
+    async def test_request(self, bank_of, make):
+        """
+        A whole request is taken, but for where it returns to.
+        """
+        request = SessionRequest(
+            link_id="customer-42",
+            redirect_url="https://elsewhere.example",
+            bank_name="axis",
+        )
+        async with Sandbox() as sandbox, bank_of(sandbox) as bank:
+            endpoints = make(bank)
+            page = await endpoints.connect(VISIT, request)
+            redirect = await endpoints.redirect(VISIT, request)
+        framed, alone = sandbox.sessions.values()
+
+        assert (page.status, redirect.status) == (200, 303)
+        assert framed.parameters["bank_name"] == "axis"
+        assert "redirect_url" not in framed.parameters
+        assert alone.parameters["redirect_url"].startswith(
+            "https://lender.example/bank/return/"
+        )
+
+    @pytest.mark.parametrize("way", ["connect", "redirect"])
+    async def test_only_for_visits(self, offline, way):
+        """
+        No session is created for what no person opens.
+        """
+        call = Call(headers={"Sec-Fetch-Dest": "iframe"})
+        reply = await getattr(offline, way)(call, "customer-42")
+
+        assert reply.status == 403
+
+    @pytest.mark.parametrize(
+        ("way", "link_id"),
+        [("connect", ""), ("redirect", ""), ("redirect", "x" * 200)],
+    )
+    async def test_impossible(self, offline, way, link_id):
+        """
+        A customer who can have no session is an error of the service's.
+        """
+        with pytest.raises(InvalidRequestError):
+            await getattr(offline, way)(VISIT, link_id)
+
+
+class TestCallbackTrouble:
+    """
+    What the callback does not take goes to the failure hook.
+    """
+
+    async def test_event(self, offline, posted, told):
+        """
+        The page hears that its event was not taken.
+        """
+        told.breaks = RuntimeError("no database")
+        message = {
+            "type": "finbox-bankconnect",
+            "status": "error",
+            "payload": {"error_type": "MU003", "reason": "wrong"},
+        }
+        reply = await offline.take_event(posted(offline, SESSION, message))
+
+        assert reply.status == 500
+        ((event, error),) = told.failures
+        assert isinstance(event, ErrorEvent)
+        assert error is told.breaks
+
+    async def test_return(self, offline, told):
+        """
+        The customer sees a page that blames the service.
+        """
+        told.breaks = RuntimeError("no database")
+        path = URL(offline.handlers.return_url("customer-42")).raw_path
+        reply = await offline.take_return(Call(path=f"{path}?success=false"))
+
+        assert reply.status == 500
+        assert b"on our side" in reply.body
+        assert len(told.failures) == 1
+
+    async def test_without_hook(self, make, told, caplog):
+        """
+        Without a hook the log says what kind was lost, and not its content.
+        """
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None), on_failure=None
+        )
+        told.breaks = RuntimeError("no database")
+        path = URL(endpoints.handlers.return_url("customer-42")).raw_path
+        await endpoints.take_return(Call(path=f"{path}?success=false"))
+
+        (record,) = caplog.records
+        assert record.message == "ExitEvent is lost"
+        assert record.exc_info[1] is told.breaks
+        assert "customer-42" not in caplog.text
+
+
+@pytest.mark.parametrize(("limit", "length"), [(5, 6), (6, 9), (100, 9)])
+async def test_read_body(limit, length):
+    """
+    No more is read than needed to know that there is too much.
+    """
+
+    async def chunks():
+        for chunk in (b"abc", b"def", b"ghi"):
+            yield chunk
+
+    assert len(await read_body(chunks(), limit)) == length

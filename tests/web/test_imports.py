@@ -1,0 +1,58 @@
+"""
+What the package imports and exports.
+"""
+
+import ast
+import subprocess
+import sys
+
+from pathlib import Path
+
+from bankconnect_async import web
+
+
+PACKAGE = Path(web.__file__).parent
+
+
+def test_only_the_adapter_needs_aiohttp():
+    """
+    No module but the one behind `mount` imports aiohttp.
+    """
+    users = {
+        path.name
+        for path in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.ImportFrom) and node.module == "aiohttp")
+        or (
+            isinstance(node, ast.Import)
+            and any(alias.name == "aiohttp" for alias in node.names)
+        )
+    }
+
+    assert users == {"_aiohttp.py"}
+
+
+def test_other_frameworks_do_not_load_aiohttp_web():
+    """
+    Whoever imports the handlers does not get a second web framework.
+    """
+    script = (
+        "import sys, bankconnect_async.web as w\n"
+        "import bankconnect_async.web.handlers\n"
+        "assert 'aiohttp.web' not in sys.modules\n"
+        "assert w.mount and 'aiohttp.web' in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_exports():
+    """
+    Every name of `__all__` is there, and no other is made up.
+    """
+    assert sorted(web.__all__) == sorted(set(web.__all__))
+    assert all(hasattr(web, name) for name in web.__all__)
+    assert not hasattr(web, "unmount")

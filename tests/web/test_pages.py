@@ -1,0 +1,169 @@
+"""
+What the handlers write.
+"""
+
+import html
+import json
+import re
+
+from http import HTTPStatus
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async.schema import Session
+from bankconnect_async.web import Call, Claim, Texts
+
+
+SESSION = Session(
+    link_id="customer-42",
+    session_id="s-1",
+    redirect_url=URL("https://bankconnectclient.finbox.in/?session_id=s-1"),
+)
+EXIT = {
+    "type": "finbox-bankconnect",
+    "status": "fb-exit",
+    "payload": {"reason": ""},
+}
+
+
+class TestPages:
+    """
+    What the handlers write.
+    """
+
+    def test_connect(self, ours, json_call):
+        """
+        The page has the frame, and a token that its posts are taken with.
+        """
+        reply = ours.write_connect(SESSION)
+        text = reply.body.decode()
+        settings = json.loads(
+            html.unescape(re.search('data-bankconnect="([^"]*)"', text)[1])
+        )
+
+        assert reply.status == 200
+        assert f'src="{SESSION.redirect_url}"' in text
+        assert settings["postTo"] == "/bank/events"
+        body = {"event": EXIT, "token": settings["token"]}
+        claim = ours.read_event(json_call(json.dumps(body).encode()))
+        assert isinstance(claim, Claim)
+
+    def test_security_headers(self, ours):
+        """
+        No page may be framed, cached, sniffed or named as a referrer.
+        """
+        pages = [
+            ours.write_connect(SESSION),
+            ours.read_return(Call()),
+            ours.write_failure(HTTPStatus.SERVICE_UNAVAILABLE),
+            ours.write_event_reply(HTTPStatus.FORBIDDEN),
+        ]
+
+        for reply in pages:
+            policy = reply.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert reply.headers["Cache-Control"] == "no-store"
+            assert reply.headers["Referrer-Policy"] == "no-referrer"
+            assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+    def test_every_script_and_style_has_the_nonce(self, handlers):
+        """
+        Nothing on the page needs more than its policy gives.
+        """
+        reply = handlers(continue_to="/next").write_connect(SESSION)
+        text = reply.body.decode()
+        (nonce,) = set(re.findall('nonce="([^"]*)"', text))
+
+        assert f"'nonce-{nonce}'" in reply.headers["Content-Security-Policy"]
+        assert len(re.findall("<(?:script|style)", text)) == text.count(
+            f'nonce="{nonce}"'
+        )
+        assert "style=" not in text
+
+    def test_nonce_is_new_every_time(self, ours):
+        """
+        No two pages have the same nonce.
+        """
+        policies = {
+            ours.write_connect(SESSION).headers["Content-Security-Policy"]
+            for _ in range(5)
+        }
+
+        assert len(policies) == 5
+
+    @pytest.mark.parametrize(
+        ("base", "flags"),
+        [
+            (
+                "https://lender.example/bank",
+                {"Path=/bank/return", "Secure"},
+            ),
+            ("http://127.0.0.1:1/", {"Path=/return"}),
+        ],
+    )
+    def test_cookie(self, handlers, base, flags):
+        """
+        The cookie is for our return page only, and for no script.
+        """
+        reply = handlers(base).write_redirect(SESSION)
+        _, *given = reply.headers["Set-Cookie"].split("; ")
+
+        assert reply.status == 303
+        assert reply.headers["Location"] == str(SESSION.redirect_url)
+        assert set(given) == flags | {
+            "HttpOnly",
+            "SameSite=Lax",
+            "Max-Age=2592000",
+        }
+
+    def test_texts(self, handlers):
+        """
+        What the pages say can be said in another language, and is escaped.
+        """
+        texts = Texts(
+            language="de",
+            title="Bank <verbinden>",
+            unknown="Ungültig & abgelaufen",
+            onward="Weiter",
+        )
+        ours = handlers(texts=texts, continue_to='/konto?a="b"&c')
+        notice = ours.read_return(Call()).body.decode()
+        page = ours.write_connect(SESSION).body.decode()
+
+        assert '<html lang="de">' in notice
+        assert "Ungültig &amp; abgelaufen" in notice
+        assert '<a href="/konto?a=&quot;b&quot;&amp;c">Weiter</a>' in notice
+        assert "<h1>Bank &lt;verbinden&gt;</h1>" in page
+        assert 'data-url="/konto?a=&quot;b&quot;&amp;c"' in page
+
+    def test_texts_of_the_frame(self, handlers):
+        """
+        The frame makes way for the same texts.
+        """
+        listener = handlers(texts=Texts(success="Danke")).listener(SESSION)
+
+        assert listener.success_text == "Danke"
+        assert listener.exit_text == Texts().exit
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({}, None),
+            ({"Sec-Fetch-Dest": "document"}, None),
+            ({"Sec-Fetch-Dest": "iframe"}, 403),
+            ({"Sec-Fetch-Dest": "image"}, 403),
+            ({"Sec-Fetch-Dest": "empty"}, 403),
+            ({"Sec-Purpose": "prefetch;prerender"}, 403),
+        ],
+    )
+    def test_visits(self, ours, headers, status):
+        """
+        Only who opens a page that creates a session gets it.
+        """
+        refused = ours.read_visit(Call(headers=headers))
+
+        assert getattr(refused, "status", None) == status

@@ -1,0 +1,98 @@
+"""
+What `read_return` makes of a URL and a cookie.
+"""
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async.callbacks import ExitEvent, SuccessEvent
+from bankconnect_async.redirect import build_redirect
+from bankconnect_async.schema import Session
+from bankconnect_async.web import Call
+
+
+SESSION = Session(
+    link_id="customer-42",
+    session_id="s-1",
+    redirect_url=URL("https://bankconnectclient.finbox.in/?session_id=s-1"),
+)
+
+
+def cookie_of(reply):
+    """
+    The name and value of the cookie that *reply* sets.
+    """
+    return reply.headers["Set-Cookie"].partition(";")[0]
+
+
+class TestReadReturn:
+    """
+    `read_return` believes the signed path, and the signed cookie.
+    """
+
+    def test_success(self, ours):
+        """
+        A return tells the customer of its URL and the session of the cookie.
+        """
+        cookie = cookie_of(ours.write_redirect(SESSION))
+        url = build_redirect(
+            ours.return_url("customer-42"), SuccessEvent(session_id="s-1")
+        )
+        call = Call(
+            path=url.raw_path_qs, headers={"Cookie": f"a=1; {cookie}; b"}
+        )
+        claim = ours.read_return(call)
+
+        assert claim.event == SuccessEvent(
+            session_id="s-1", link_id="customer-42"
+        )
+        assert claim.session.session_id == "s-1"
+
+    @pytest.mark.parametrize("cookie", ["", "bankconnect=forged", "other=1"])
+    def test_without_our_cookie(self, ours, cookie):
+        """
+        Another browser, or a forged cookie: there is no session then.
+        """
+        url = build_redirect(ours.return_url("customer-42"), ExitEvent())
+        call = Call(path=url.raw_path_qs, headers={"cookie": cookie})
+        claim = ours.read_return(call)
+
+        assert claim.event == ExitEvent(link_id="customer-42")
+        assert claim.session is None
+
+    def test_cookie_of_somebody_else(self, ours):
+        """
+        The cookie of another customer says nothing about this one.
+        """
+        cookie = cookie_of(ours.write_redirect(SESSION))
+        url = build_redirect(ours.return_url("customer-43"), ExitEvent())
+        claim = ours.read_return(
+            Call(path=url.raw_path_qs, headers={"cookie": cookie})
+        )
+
+        assert claim.event.link_id == "customer-43"
+        assert claim.session is None
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/bank/return/x.y.z?success=true&entity_id=e", 403),
+            ("/bank/return/", 403),
+            ("/elsewhere", 403),
+            ("", 403),
+            ("https://evil.example/bank/return/x", 403),
+            ("{good}", 400),
+            ("{good}?success=maybe", 400),
+            ("{good}?success=true", 400),
+        ],
+    )
+    def test_refused(self, ours, path, status):
+        """
+        A path that is not ours is forged; one without an outcome malformed.
+        """
+        good = URL(ours.return_url("customer-42")).raw_path
+        reply = ours.read_return(Call(path=path.format(good=good)))
+
+        assert reply.status == status
+        assert b"not valid" in reply.body

@@ -1,0 +1,92 @@
+"""
+Settings of the handlers, and what may be seen of them.
+"""
+
+import datetime
+
+import pytest
+
+from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.web import Call, Handlers, Reply
+
+
+class TestSettings:
+    """
+    Settings that cannot work are refused, and show no secret.
+    """
+
+    @pytest.mark.parametrize(
+        ("field", "settings"),
+        [
+            ("base", {"base": "lender.example/bank"}),
+            ("base", {"base": "https://lender.example/bank?x=1"}),
+            ("base", {"base": "https://u:p@lender.example/bank"}),
+            ("secret", {"secret": "short"}),
+            ("secret", {"secret": []}),
+            ("max_age", {"max_age": datetime.timedelta(0)}),
+            ("continue_to", {"continue_to": "//evil.example"}),
+            ("continue_to", {"continue_to": "/\\evil.example"}),
+            ("continue_to", {"continue_to": "javascript:alert(1)"}),
+            ("continue_to", {"continue_to": "https:///path"}),
+            ("continue_to", {"continue_to": "/a\r\nSet-Cookie: x"}),
+            ("continue_to", {"continue_to": ""}),
+        ],
+    )
+    def test_refused(self, handlers, field, settings):
+        """
+        The bad setting is named.
+        """
+        with pytest.raises(ConfigurationError) as caught:
+            handlers(**settings)
+
+        assert list(caught.value.fields) == [field]
+
+    @pytest.mark.parametrize("bad", [{"max_age": None}, {"continue_to": ""}])
+    def test_traceback_shows_no_secret(self, bad):
+        """
+        No frame of the package has a secret among its locals.
+        """
+        with pytest.raises(ConfigurationError) as caught:
+            Handlers(
+                "https://lender.example",
+                secret="hunter2" * 5,
+                webhook_secret="hunter2",
+                **bad,
+            )
+        frame, shown = caught.value.__traceback__.tb_next, []
+        while frame is not None:
+            # One that is not made yet cannot be shown at all.
+            local = dict(frame.tb_frame.f_locals)
+            shown += [repr(local[name]) for name in local.keys() - {"self"}]
+            frame = frame.tb_next
+
+        assert shown
+        assert "hunter2" not in "".join(shown)
+
+    def test_repr_shows_no_secret(self, handlers):
+        """
+        Neither does the repr of the handlers.
+        """
+        ours = handlers(secret="hunter2" * 5, webhook_secret="hunter2")
+
+        assert "hunter2" not in repr(ours)
+
+    @pytest.mark.parametrize(
+        "url", ["/", "/next?a=b#c", "https://lender.example", "/ü"]
+    )
+    def test_good_continue_to(self, handlers, url):
+        """
+        A path or an address of the web will do.
+        """
+        assert handlers(continue_to=url).continue_to == url
+
+
+def test_repr_of_a_call_is_discreet():
+    """
+    Neither cookie nor body nor path of a call shows in its repr.
+    """
+    call = Call(path="/s3cret", headers={"Cookie": "s3cret"}, body=b"s3cret")
+    reply = Reply(status=200, headers={"Set-Cookie": "s3cret"}, body=b"s3cret")
+
+    assert "s3cret" not in repr(call)
+    assert "s3cret" not in repr(reply)

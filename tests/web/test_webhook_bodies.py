@@ -1,0 +1,162 @@
+"""
+What `read_webhook` makes of bytes.
+"""
+
+import json
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async.callbacks import ExtractionWebhook, UnknownWebhook
+from bankconnect_async.web import MAX_WEBHOOK, Notification
+
+
+SECRET = "correct horse battery staple, long enough"
+EXTRACTED = {
+    "entity_id": "e-1",
+    "statement_id": "st-1",
+    "link_id": "customer-42",
+    "progress": "completed",
+    "reason": "",
+}
+
+
+class TestReadWebhook:
+    """
+    `read_webhook` takes what comes to the unguessable URL.
+    """
+
+    @pytest.fixture(name="webhook_call")
+    def _webhook_call(self, ours, json_call):
+        """Make a call to the webhook URL."""
+        path = URL(ours.webhook_url).raw_path
+
+        def make(body=b'{"progress": "completed"}', **headers):
+            return json_call(
+                body, **{"path": path, "Origin": "none", **headers}
+            )
+
+        return make
+
+    def test_webhook(self, ours, webhook_call):
+        """
+        A body of the vendor's is decoded; no browser's header is asked for.
+        """
+        body = json.dumps(EXTRACTED).encode()
+
+        assert ours.read_webhook(webhook_call(body)) == Notification(
+            webhook=ExtractionWebhook(
+                entity_id="e-1",
+                statement_id="st-1",
+                link_id="customer-42",
+                progress="completed",
+                reason=None,
+            )
+        )
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/bank/webhook/",
+            "/bank/webhook/guess",
+            "/bank/webhook/" + "0" * 40,
+            "/webhook/{name}",
+            "/bank/webhook/{name}/",
+            "/bank/webhook/{name}\udcff",
+        ],
+    )
+    def test_guessed(self, ours, webhook_call, path):
+        """
+        Elsewhere there is nothing.
+        """
+        name = ours.webhook_url.rpartition("/")[2]
+        call = webhook_call(path=path.format(name=name))
+
+        assert ours.read_webhook(call).status == 404
+
+    def test_url_is_a_secret(self, ours, handlers):
+        """
+        The URL depends on the secret, and no repr shows it.
+        """
+        name = ours.webhook_url.rpartition("/")[2]
+
+        assert len(name) == 40
+        assert handlers().webhook_url == ours.webhook_url
+        assert handlers(secret="y" * 32).webhook_url != ours.webhook_url
+        assert name not in repr(ours)
+
+    def test_rotation(self, handlers, ours, webhook_call):
+        """
+        The URL of an older secret is good until that is gone.
+        """
+        rotated = handlers(secret=["z" * 32, SECRET])
+
+        assert isinstance(rotated.read_webhook(webhook_call()), Notification)
+        assert rotated.webhook_url == handlers(secret="z" * 32).webhook_url
+        assert (
+            handlers(secret="z" * 32).read_webhook(webhook_call()).status
+            == 404
+        )
+
+    @pytest.mark.parametrize(
+        ("required", "given", "status"),
+        [
+            (True, "tell nobody", None),
+            (True, "tell everybody", 403),
+            (True, "", 403),
+            (True, "\udcff", 403),
+            (True, None, 403),
+            (False, "tell nobody", None),
+            (False, "tell everybody", 403),
+            (False, None, None),
+        ],
+    )
+    def test_secret(self, handlers, webhook_call, required, given, status):
+        """
+        A wrong secret is refused; a missing one where it is required.
+        """
+        ours = handlers(
+            webhook_secret="tell nobody", require_webhook_secret=required
+        )
+        headers = {} if given is None else {"X_Secret_Key": given}
+        read = ours.read_webhook(webhook_call(**headers))
+
+        assert getattr(read, "status", None) == status
+
+    def test_unasked_secret(self, ours, webhook_call):
+        """
+        A header that nobody asked for is no reason to refuse.
+        """
+        read = ours.read_webhook(webhook_call(X_Secret_Key="whatever"))
+
+        assert isinstance(read, Notification)
+
+    @pytest.mark.parametrize(
+        ("body", "headers", "status"),
+        [
+            (b"", {}, 400),
+            (b"[]", {}, 400),
+            (b"nonsense", {}, 400),
+            (b"{}", {"Content_Type": "text/plain"}, 415),
+            (b"{}", {"Content_Encoding": "br"}, 415),
+            (b"{" + b" " * MAX_WEBHOOK, {}, 413),
+        ],
+    )
+    def test_malformed(self, ours, webhook_call, body, headers, status):
+        """
+        What is no JSON object of a bounded size is refused.
+        """
+        reply = ours.read_webhook(webhook_call(body, **headers))
+
+        assert reply.status == status
+
+    def test_not_understood(self, ours, webhook_call):
+        """
+        An object of a shape that is new is kept, with what is odd about it.
+        """
+        read = ours.read_webhook(webhook_call(b'{"event_name": ["x"]}'))
+
+        assert isinstance(read.webhook, UnknownWebhook)
+        assert read.webhook.raw == {"event_name": ["x"]}
+        assert "event_name" in str(read.error)

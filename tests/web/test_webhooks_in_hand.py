@@ -1,0 +1,217 @@
+"""
+The vendor is answered at once, and nothing that it says is lost.
+"""
+
+import asyncio
+import logging
+
+from bankconnect_async import AsyncBankConnect
+from bankconnect_async.callbacks import ExtractionWebhook, UnknownWebhook
+from bankconnect_async.errors import DecodeError
+from bankconnect_async.web import RecentKeys
+
+
+class TestWebhooks:
+    """
+    The vendor is answered at once, and nothing that it says is lost.
+    """
+
+    async def test_answer_does_not_wait(
+        self, make, webhook_call, told, caplog
+    ):
+        """
+        The answer is there before the callback is done.
+        """
+        gate = asyncio.Event()
+
+        async def slow(webhook):
+            await gate.wait()
+            told.events.append(webhook)
+
+        endpoints = make(AsyncBankConnect("key", redirect_url=None))
+        endpoints.on_event = slow
+        reply = await endpoints.take_webhook(webhook_call(endpoints))
+        assert (reply.status, told.events) == (200, [])
+        gate.set()
+        await endpoints.aclose()
+
+        (webhook,) = told.events
+        assert isinstance(webhook, ExtractionWebhook)
+        assert webhook.statement_id == "st-1"
+        assert not caplog.records
+
+    async def test_duplicates(self, offline, webhook_call, told):
+        """
+        The same again is answered and not told again; another one is.
+        """
+        for _ in range(3):
+            reply = await offline.take_webhook(webhook_call(offline))
+            assert reply.status == 200
+        await offline.take_webhook(
+            webhook_call(offline, progress="failed", reason="x")
+        )
+        await offline.aclose()
+
+        assert [webhook.progress for webhook in told.events] == [
+            "completed",
+            "failed",
+        ]
+
+    async def test_failure_goes_to_the_hook(self, offline, webhook_call, told):
+        """
+        A webhook that the callback fails on is handed over whole, once.
+        """
+        told.breaks = RuntimeError("no database")
+        for _ in range(2):
+            await offline.take_webhook(webhook_call(offline))
+        await offline.aclose()
+
+        ((webhook, error),) = told.failures
+        assert webhook.raw["statement_id"] == "st-1"
+        assert error is told.breaks
+
+    async def test_hook_fails_too(
+        self, make, webhook_call, told, caplog, until
+    ):
+        """
+        If nobody could take it, it is no duplicate when it comes again.
+        """
+
+        async def broken(what, error):
+            raise OSError("disk full")
+
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None), on_failure=broken
+        )
+        told.breaks = RuntimeError("no database")
+        await endpoints.take_webhook(webhook_call(endpoints))
+        await until(lambda: not endpoints.pending)
+        told.breaks = None
+        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.aclose()
+
+        assert len(told.events) == 1
+        assert [record.levelno for record in caplog.records] == [
+            logging.ERROR,
+            logging.ERROR,
+        ]
+
+    async def test_store_fails(self, make, webhook_call, told):
+        """
+        A broken store of keys loses nothing either.
+        """
+
+        class Broken:
+            async def add(self, key):
+                raise OSError("no store")
+
+            async def discard(self, key):
+                raise OSError("no store")
+
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None), seen=Broken()
+        )
+        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.aclose()
+
+        ((webhook, error),) = told.failures
+        assert webhook.statement_id == "st-1"
+        assert str(error) == "no store"
+
+    async def test_not_understood(self, offline, webhook_call, told):
+        """
+        An object of an unknown shape is refused, and kept.
+        """
+        call = webhook_call(offline, b'{"news": [1, 2]}')
+        reply = await offline.take_webhook(call)
+        await offline.aclose()
+
+        assert reply.status == 400
+        ((webhook, error),) = told.failures
+        assert isinstance(webhook, UnknownWebhook)
+        assert webhook.raw == {"news": [1, 2]}
+        assert isinstance(error, DecodeError)
+
+    async def test_too_many(self, make, webhook_call, told):
+        """
+        More than can be kept in hand stay with the vendor.
+        """
+        gate = asyncio.Event()
+
+        async def slow(webhook):
+            await gate.wait()
+            told.events.append(webhook)
+
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None), max_pending=2
+        )
+        endpoints.on_event = slow
+        statuses = [
+            (
+                await endpoints.take_webhook(
+                    webhook_call(endpoints, statement_id=f"st-{number}")
+                )
+            ).status
+            for number in range(3)
+        ]
+        gate.set()
+        await endpoints.aclose()
+
+        assert statuses == [200, 200, 503]
+        assert len(told.events) == 2
+
+    async def test_closing(self, offline, webhook_call, told):
+        """
+        While closing, a webhook stays with the vendor; so does it after.
+        """
+        await offline.aclose()
+        reply = await offline.take_webhook(webhook_call(offline))
+
+        assert reply.status == 503
+        assert reply.headers["Retry-After"]
+        assert told.events == []
+
+    async def test_callback_that_never_ends(
+        self, make, webhook_call, told, until
+    ):
+        """
+        What does not end in time is cancelled, and handed to the hook.
+        """
+        entered = []
+
+        async def stuck(webhook):
+            entered.append(webhook)
+            await asyncio.Event().wait()
+
+        endpoints = make(AsyncBankConnect("key", redirect_url=None))
+        endpoints.on_event = stuck
+        await endpoints.take_webhook(webhook_call(endpoints))
+        await until(lambda: entered)
+        await endpoints.aclose(grace=0.01)
+
+        ((webhook, error),) = told.failures
+        assert webhook is entered[0]
+        assert isinstance(error, TimeoutError)
+
+    async def test_refused(self, offline, webhook_call, told):
+        """
+        What is refused is told to nobody.
+        """
+        call = webhook_call(offline, b"[]")
+        reply = await offline.take_webhook(call)
+        await offline.aclose()
+
+        assert reply.status == 400
+        assert told.events == told.failures == []
+
+    async def test_pluggable(self, make, webhook_call, told):
+        """
+        Endpoints that share a store share what they have seen.
+        """
+        shared = RecentKeys()
+        banks = [AsyncBankConnect("key", redirect_url=None) for _ in range(2)]
+        for endpoints in [make(bank, seen=shared) for bank in banks]:
+            await endpoints.take_webhook(webhook_call(endpoints))
+            await endpoints.aclose()
+
+        assert len(told.events) == 1
