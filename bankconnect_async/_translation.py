@@ -99,6 +99,16 @@ TRANSLATIONS: Final[
 )
 
 
+def _detail(exc: Exception) -> str | None:
+    if isinstance(exc, aiohttp.ClientSSLError):
+        # Its number is one of OpenSSL's.
+        reason = getattr(getattr(exc, "os_error", None), "reason", None)
+        return reason and str(reason).replace("_", " ").lower()
+    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return None
+
+
 def translate(exc: Exception, body: Body | None) -> TransportError:
     """
     Put what aiohttp raised into our terms.
@@ -114,8 +124,8 @@ def translate(exc: Exception, body: Body | None) -> TransportError:
         for foreign, cls, text in TRANSLATIONS
         if isinstance(exc, foreign)
     )
-    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
-        text = f"{text} ({os.strerror(exc.errno)})"
+    if detail := _detail(exc):
+        text = f"{text} ({detail})"
     if body is None:
         begun = sent = not issubclass(cls, ConnectFailedError)
     else:

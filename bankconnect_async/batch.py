@@ -127,6 +127,7 @@ class SessionBatch:
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
         self._pacing: set[asyncio.Task[Any]] = set()
+        self._sending: set[int] = set()
         self._stopped_by: BankConnectError | None = None
 
     @property
@@ -134,9 +135,19 @@ class SessionBatch:
         """
         Items that were taken from the source and whose outcome was not seen.
 
-        After an early exit their requests may or may not have been sent.
+        After an early exit `may_have_sent` tells which requests may have
+        been sent.
         """
         return list(self._intake.held.values())
+
+    def may_have_sent(self, index: int) -> bool:
+        """
+        Tell whether an unreported item's request may have left.
+
+        Args:
+            index: Position of the item in the source, from 0.
+        """
+        return index in self._sending
 
     async def __aenter__(self) -> Self:
         if self._group is not None:
@@ -183,6 +194,7 @@ class SessionBatch:
                 raise self._intake.error
             raise StopAsyncIteration
         del self._intake.held[outcome.index]
+        self._sending.discard(outcome.index)
         self._room.release()
         return outcome
 
@@ -200,6 +212,7 @@ class SessionBatch:
         try:
             request = self._bank.resolve(item)
             await self._pace()
+            self._sending.add(index)
             session = await self._bank.create_session(
                 request, retry=self._retry
             )

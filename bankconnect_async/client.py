@@ -54,6 +54,7 @@ from .settings import (
     Secret,
     Service,
     Timeouts,
+    check_instance,
     hide,
     parse_proxy,
     read_environment,
@@ -75,6 +76,8 @@ from .wire import (
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
+# Where each flow of the vendor keeps its data.
+_FLOWS: Final = {"entity": "entity", "session": "session_data"}
 # A session lives for hours; customers come back within them.
 _REMEMBERED: Final = 10_000
 
@@ -122,7 +125,7 @@ class AsyncBankConnect:
         clock: A seam for tests.
 
     Raises:
-        ConfigurationError: Naming every bad setting it met.
+        ConfigurationError: Naming the first bad setting.
     """
 
     def __init__(  # noqa: PLR0913
@@ -144,6 +147,9 @@ class AsyncBankConnect:
         on_attempt: AttemptHook | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        check_instance("retry", retry, RetryPolicy)
+        check_instance("timeouts", timeouts, Timeouts)
+        check_instance("pool", pool, Pool)
         # First of all, so that no traceback with locals shows them.
         api_key, server_hash = hide(api_key), hide(server_hash)
         proxy_credentials = None
@@ -416,12 +422,15 @@ class AsyncBankConnect:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        path = {"entity": "entity", "session": "session_data"}[flow]
+        if flow not in _FLOWS:
+            raise InvalidRequestError(
+                fields={"flow": ("must be entity or session",)}
+            )
         content = encode_webhook_update(url, mode)
         call = Call(
             operation="POST update_webhook",
             method="POST",
-            url=self._url(path, "update_webhook"),
+            url=self._url(_FLOWS[flow], "update_webhook"),
             headers=self._hash_header,
             body=Body(content, content_type=CONTENT_TYPES["json"]),
             decode=lambda _: None,
@@ -485,7 +494,8 @@ class AsyncBankConnect:
             source: Requests or bare link ids, sync or async.
             concurrency: Requests in flight at most; raises the client's
                 pool to itself where that is smaller.
-            rate: New requests per second at most; `None` for no limit.
+            rate: New requests per second; `None` for no limit. A tenth of
+                a second's worth may go at once.
             ordered: Report in the order of *source* rather than as
                 completed.
             deadline: Seconds for one item, its retries included.
@@ -522,7 +532,7 @@ class AsyncBankConnect:
             )
         if not isinstance(request, SessionRequest):
             raise InvalidRequestError(
-                f"give a SessionRequest or a link_id, not a "
+                f"give a SessionRequest or a link_id, which is a text, not "
                 f"{type(request).__name__}"
             )
         if request.redirect_url is UNSET:

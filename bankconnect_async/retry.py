@@ -76,7 +76,7 @@ class RetryPolicy:
         rng: Draws from a range; a seam for tests.
 
     Raises:
-        ConfigurationError: Naming the first bad value.
+        ConfigurationError: With every bad value in `fields`.
     """
 
     attempts: int = 3

@@ -31,7 +31,7 @@ DEFAULT_BASE_URL: Final = "https://portal.finbox.in/bank-connect"
 #: Host and prefix of today's documentation (dialects B and C).
 CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
 
-_VERSION = re.compile(r"v[0-9]{1,3}")
+_VERSIONS = "v1", "v2"
 # Labels as name servers take them; what is longer fails at the first call.
 _HOST = re.compile(
     r"(?=.{1,253}\Z)"
@@ -224,7 +224,7 @@ class Service:
         url, problem = _parse_base(base_url, allow_http=allow_http)
         if problem:
             fields["base_url"] = (problem,)
-        if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        if version not in _VERSIONS:
             fields["version"] = ("must be v1 or v2",)
         if fields:
             raise ConfigurationError(fields=fields)
@@ -298,6 +298,17 @@ def _basic(url: URL) -> Secret | None:
     # RFC 7617, in the encoding that it names.
     text = f"{url.user}:{url.password or ''}".encode()
     return Secret(f"Basic {base64.b64encode(text).decode()}")
+
+
+def check_instance(name: str, value: object, type_: type) -> None:
+    """
+    Refuse a number where a value with names is wanted.
+
+    Raises:
+        ConfigurationError: Saying what to write.
+    """
+    if not isinstance(value, type_):
+        _refuse(name, f"must be a {type_.__name__}, such as {type_()!r}")
 
 
 def read_environment(

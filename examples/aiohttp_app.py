@@ -2,7 +2,9 @@
 A whole service in aiohttp: it creates sessions, and hears how they ended.
 
 With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
-`BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set::
+`BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set (`PUBLIC_URL` is
+scheme and host, such as `https://lender.example`; the endpoints are below
+`/bank`)::
 
     python -m aiohttp.web -H 127.0.0.1 -P 8080 examples.aiohttp_app:from_env
 """
@@ -71,6 +73,8 @@ def make_app(
 def from_env(_: list[str]) -> web.Application:
     """
     Make the application from environment variables.
+
+    Nobody is let in until your own authentication stands where *logins* is.
     """
     handlers = Handlers(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]

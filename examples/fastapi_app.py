@@ -2,7 +2,8 @@
 The endpoints in FastAPI: five routes of one line each.
 
 With `BANKCONNECT_API_KEY`, `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and
-`SIGNING_KEY` set::
+`SIGNING_KEY` set (`PUBLIC_URL` is scheme and host, such as
+`https://lender.example`; the endpoints are below `/bank`)::
 
     uvicorn --factory examples.fastapi_app:from_env
 """
@@ -109,6 +110,8 @@ def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
 def from_env() -> FastAPI:
     """
     Make the application from environment variables.
+
+    Nobody is let in until your own authentication stands where *logins* is.
     """
     handlers = Handlers(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]

@@ -270,6 +270,21 @@ async def test_leaving_early_cancels_and_accounts():
     assert double.now == 0
 
 
+async def test_tells_what_may_have_been_sent():
+    """
+    Of unreported items, those that only waited were not sent.
+    """
+    double = Double()
+    double.gate.clear()
+    async with batch(double, later(ids(100)), concurrency=3) as outcomes:
+        while double.now < 3:
+            await asyncio.sleep(0)
+
+    sent = [outcomes.may_have_sent(index) for index in range(100)]
+    assert sum(sent) == double.calls == 3
+    assert 3 < len(outcomes.unreported) <= 6
+
+
 async def test_an_error_of_the_consumer_stays_what_it_is():
     """
     What the body raises is not wrapped into a group.

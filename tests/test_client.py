@@ -159,7 +159,7 @@ class TestCreateSession:
         """
         Another type is a local error that names it.
         """
-        with pytest.raises(InvalidRequestError, match="not a int"):
+        with pytest.raises(InvalidRequestError, match="not int"):
             await bank.create_session(42)
         assert sandbox.requests == 0
 
@@ -375,6 +375,10 @@ class TestSetup:
             ({"server_hash": ""}, "server_hash"),
             ({"base_url": "http://api.example"}, "base_url"),
             ({"version": "2"}, "version"),
+            ({"version": "v3"}, "version"),
+            ({"retry": 3}, "retry"),
+            ({"timeouts": 5}, "timeouts"),
+            ({"pool": 10}, "pool"),
             ({"redirect_url": "nowhere"}, "redirect_url"),
             ({"redirect_url": RETURN + "x" * 200}, "redirect_url"),
             ({"encoding": "xml"}, "encoding"),
@@ -974,6 +978,17 @@ class TestWebhooks:
         ):
             await bank.update_webhook("https://lender.example/h", flow=flow)
             assert sandbox.requests == 1
+
+    async def test_knows_two_flows(self):
+        """
+        Another flow is refused locally, by name.
+        """
+        with pytest.raises(InvalidRequestError) as caught:
+            await AsyncBankConnect("key").update_webhook(
+                "https://lender.example/h", flow="both"
+            )
+
+        assert list(caught.value.fields) == ["flow"]
 
     async def test_recovers_what_was_missed(self):
         """

@@ -244,6 +244,28 @@ class TestDelivery:
         assert error.delivery is Delivery.NOT_SENT
         assert error.phase is Phase.CONNECTING
 
+    async def test_no_tls_at_the_other_end(self, transport, raw_server):
+        """
+        What OpenSSL says stands there, not what its number means elsewhere.
+        """
+
+        async def script(server, reader, writer):
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async with raw_server(script) as server:
+            with pytest.raises(ConnectFailedError) as caught:
+                await transport.send(
+                    "POST",
+                    URL(server.base_url).with_scheme("https"),
+                    body(),
+                    within=5,
+                )
+
+        assert "TLS handshake failed (" in str(caught.value)
+        assert "permitted" not in str(caught.value)
+        assert caught.value.delivery is Delivery.NOT_SENT
+
     async def test_unknown_name(self, transport):
         """
         A name that cannot be looked up: nothing was sent.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.batch import Created, Outcome
+from bankconnect_async.batch import Created, Outcome, SessionBatch
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     AuthenticationError,
@@ -32,6 +32,7 @@ from ._tally import Tally
 
 
 _DROPPED: Final = "interrupted before an answer came; a session may exist"
+_UNSENT: Final = "interrupted before it was sent"
 
 
 @attrs.define(kw_only=True)
@@ -106,30 +107,34 @@ class Batch:
         self.feed.stop()
         if self.begun:
             self.bar.say(
-                f"stopping when {self.begun} rows that were begun are done; "
+                f"stopping when {self.begun} rows that were taken are done; "
                 f"press Ctrl-C again to give them up"
             )
 
-    def _give_up_begun(self) -> None:
-        for row in list(self._begun.values()):
-            error = TransportError(_DROPPED, delivery=Delivery.AMBIGUOUS)
+    def _give_up_begun(self, outcomes: SessionBatch) -> None:
+        for index, row in list(self._begun.items()):
+            if outcomes.may_have_sent(index):
+                error = TransportError(_DROPPED, delivery=Delivery.AMBIGUOUS)
+            else:
+                error = TransportError(_UNSENT, delivery=Delivery.NOT_SENT)
             self._fail(row.line, row.request.link_id, error)
         self._begun.clear()
 
     async def _create(
         self, bank: AsyncBankConnect, task: asyncio.Task[Any]
     ) -> None:
+        outcomes = bank.create_sessions(
+            self._requests(), concurrency=self.concurrency, rate=self.rate
+        )
         try:
-            async with bank.create_sessions(
-                self._requests(), concurrency=self.concurrency, rate=self.rate
-            ) as outcomes:
+            async with outcomes:
                 async for outcome in outcomes:
                     self._report(outcome)
         except asyncio.CancelledError:
             if not self.tally.interrupted:
                 raise
             task.uncancel()
-            self._give_up_begun()
+            self._give_up_begun(outcomes)
 
     async def _requests(self) -> AsyncIterator[SessionRequest]:
         async for row in self.feed:

@@ -209,6 +209,12 @@ class Listener:
         """
         Let nobody in any more; who is in stays.
         """
+        loop = asyncio.get_running_loop()
+        for entrance in self._sockets:
+            # Else it may accept once more, for a task that is cancelled. Loops
+            # without readers do not.
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_reader(entrance)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -612,7 +612,7 @@ class TestProcess:
             release.set()
             out, err = await process.communicate()
 
-        assert b"stopping when 2 rows that were begun are done" in said
+        assert b"stopping when 2 rows that were taken are done" in said
         assert process.returncode == 130
         records = parse(out.decode())
         assert [record["attempts"] for record in records] == [1, 1]
