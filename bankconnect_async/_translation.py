@@ -147,5 +147,15 @@ def translate(exc: Exception, body: Body | None) -> TransportError:
         )
     # This one quotes what a server or a proxy sent, in words and in locals.
     if not isinstance(exc, aiohttp.ClientResponseError):
-        error.__cause__ = exc
+        error.__cause__ = _without_frames(exc)
     return error
+
+
+def _without_frames(exc: BaseException) -> BaseException:
+    # Frames of a failed write hold the whole request as a local, which a
+    # traceback with locals would print, and so may those of its causes.
+    each: BaseException | None = exc
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return exc
