@@ -290,13 +290,13 @@ class TestOnTheWire:
         """
         A connection in use is not closed, an idle one is.
         """
-        sandbox.faults.script(Fault.hang_up(0.1), None, Fault.hang_up(0.1))
+        sandbox.faults.script(Fault.hang_up(0.4), None, Fault.hang_up(0.1))
         caller = await call()
         loop = asyncio.get_running_loop()
         for _ in range(2):
             await caller.send()
             assert (await caller.read_answer())[0] == 200
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.45)
         await caller.send()
         assert (await caller.read_answer())[0] == 200
         started = loop.time()
