@@ -92,7 +92,6 @@ class Transport:
         self._timeouts = timeouts
         self._pool = pool
         self._tls = tls
-        self._proxy = proxy
         self._borrowed = borrowed
         self._pid = os.getpid()
         self._bound: Bound | None = None
