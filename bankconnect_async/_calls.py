@@ -102,12 +102,12 @@ class Caller:
         if self._closing:
             raise ClientClosedError("the client is closed, or closing")
         policy = policy or self.retry
-        give_up_at = self._clock.monotonic() + policy.deadline
         once = self._once if self._on_attempt is None else self._watched
+        give_up_at = self._clock.monotonic() + policy.deadline
         self._under_way += 1
         try:
             try:
-                result = await once(call, give_up_at, 1)
+                result = await once(call, policy.deadline, 1)
             except BankConnectError as error:
                 first = error
             else:
@@ -134,7 +134,8 @@ class Caller:
         async def attempt() -> T:
             nonlocal number
             number += 1
-            return await once(call, give_up_at, number)
+            within = give_up_at - self._clock.monotonic()
+            return await once(call, within, number)
 
         return await repeat(
             attempt,
@@ -145,9 +146,7 @@ class Caller:
             give_up_at=give_up_at,
         )
 
-    async def _watched(
-        self, call: Call[T], give_up_at: float, number: int
-    ) -> T:
+    async def _watched(self, call: Call[T], within: float, number: int) -> T:
         assert self._on_attempt is not None  # noqa: S101 - callers look
         tell = self._on_attempt(
             AttemptStart(operation=call.operation, number=number)
@@ -156,7 +155,7 @@ class Caller:
         error: BankConnectError | None = None
         cancelled = True
         try:
-            result = await self._once(call, give_up_at, number)
+            result = await self._once(call, within, number)
             cancelled = False
         except BankConnectError as exc:
             error, cancelled = exc, False
@@ -171,7 +170,7 @@ class Caller:
                 )
         return result
 
-    async def _once(self, call: Call[T], give_up_at: float, number: int) -> T:
+    async def _once(self, call: Call[T], within: float, number: int) -> T:
         started = time.monotonic()
         try:
             answer = await self.transport.send(
@@ -179,7 +178,7 @@ class Caller:
                 call.url,
                 call.body,
                 headers=call.headers,
-                within=give_up_at - self._clock.monotonic(),
+                within=within,
             )
             if answer.status not in _OK:
                 raise self._refusal(answer)

@@ -11,10 +11,12 @@ from typing import Any, Final
 import aiohttp
 import attrs
 
+from aiohttp import hdrs
 from yarl import URL
 
 from ._alarms import Alarm, Alarms
 from ._body import Body
+from ._gate import Gate
 from ._translation import translate
 from .errors import (
     ClientClosedError,
@@ -56,11 +58,8 @@ class Bound:
     loop: asyncio.AbstractEventLoop
     pid: int
     session: aiohttp.ClientSession
-    gate: asyncio.Semaphore
-    gate_size: int
+    gate: Gate
     alarms: Alarms
-    in_flight: int = 0
-    waiting: int = 0
 
 
 class Exchange:
@@ -69,8 +68,14 @@ class Exchange:
     """
 
     __slots__ = (
-        "_alarm", "_bound", "_give_up_at", "_head", "_phase", "_timeouts",
-    )  # fmt: skip
+        "_alarm",
+        "_bound",
+        "_give_up_at",
+        "_head",
+        "_phase",
+        "_read",
+        "_timeouts",
+    )
 
     def __init__(
         self, bound: Bound, timeouts: Timeouts, give_up_at: float
@@ -81,6 +86,7 @@ class Exchange:
         self._alarm: Alarm = bound.alarms.set(give_up_at)
         self._phase = Phase.QUEUED
         self._head: aiohttp.ClientResponse | None = None
+        self._read = False
 
     async def run(
         self,
@@ -91,37 +97,29 @@ class Exchange:
     ) -> Answer:
         gate = self._bound.gate
         try:
-            if gate.locked():
+            if not gate.enter():
                 await self._queue(gate)
-            else:
-                await gate.acquire()
-            self._bound.in_flight += 1
             try:
                 self._begin(body)
                 return await self._exchange(method, url, body, options)
             finally:
-                self._bound.in_flight -= 1
-                gate.release()
+                gate.leave()
         except asyncio.CancelledError:
             timed_out = self._alarm.explains_cancel()
             if not timed_out and self._alarm.was_cancelled():
                 raise
         finally:
             self._alarm.clear()
-            if self._head is not None:
-                # Does nothing to a connection that was given back.
+            if self._head is not None and not self._read:
                 self._head.close()
         if self._head is not None:
             return _without_body(self._head, "did not arrive in time")
         raise self._timed_out() if timed_out else self._interrupted()
 
-    async def _queue(self, gate: asyncio.Semaphore) -> None:
+    async def _queue(self, gate: Gate) -> None:
         self._limit(self._timeouts.queue)
-        self._bound.waiting += 1
-        try:
-            await gate.acquire()
-        finally:
-            self._bound.waiting -= 1
+        await gate.queue()
+        self._alarm.move(self._give_up_at)
 
     def _begin(self, body: Body | None) -> None:
         if body is None:
@@ -131,7 +129,6 @@ class Exchange:
             return
         body.fresh(self._start_reading)
         self._phase = Phase.CONNECTING
-        self._alarm.move(self._give_up_at)
 
     def _limit(self, seconds: float) -> None:
         now = self._bound.loop.time()
@@ -149,14 +146,20 @@ class Exchange:
         options: Mapping[str, Any],
     ) -> Answer:
         try:
-            # Not `async with`: a body that was read to its end has already
-            # given its connection back.
             self._head = response = await self._bound.session.request(
                 method, url, data=body, **options
             )
-            return Answer(
-                response.status, response.headers, await _read(response)
-            )
+            if response.content.is_eof():
+                # Usually all of it came with the head.
+                content = response.content.read_nowait()
+            else:
+                content = await _read(response)
+            # A body that was read to its end has given its connection back.
+            self._read = True
+            encoding = response.headers.get(hdrs.CONTENT_ENCODING)
+            if encoding is not None:
+                content = _decompress(content, encoding)
+            return Answer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError) as exc:
             failure = translate(exc, body) if self._head is None else None
         except RuntimeError as exc:
@@ -211,13 +214,8 @@ def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     length = response.content_length
     if length is not None and length <= MAX_ANSWER:
-        content = await response.read()
-    else:
-        content = await _read_bounded(response)
-    encoding = response.headers.get("Content-Encoding")
-    if encoding and encoding.lower() in {"gzip", "x-gzip", "deflate"}:
-        return _inflate(content)
-    return content
+        return await response.read()
+    return await _read_bounded(response)
 
 
 class _Content(bytearray):
@@ -239,8 +237,10 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(content)
 
 
-def _inflate(content: bytes) -> bytes:
+def _decompress(content: bytes, encoding: str) -> bytes:
     # We ask for no compression; some proxies compress all the same.
+    if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
+        return content
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
         content = inflater.decompress(content, MAX_ANSWER + 1)

@@ -169,6 +169,12 @@ class AsyncBankConnect:
         )
         self._session_url = self._service.session_url()
         self._redirect_url = _check_redirect_url(redirect_url)
+        # Of everybody for whom a bare link_id is given.
+        self._usual = (
+            SessionRequest(link_id="-", redirect_url=self._redirect_url)
+            if isinstance(self._redirect_url, str | None)
+            else None
+        )
         if encoding not in CONTENT_TYPES:
             raise ConfigurationError(
                 fields={"encoding": ("must be json or form",)}
@@ -527,6 +533,8 @@ class AsyncBankConnect:
                 what is given is no request.
         """
         if isinstance(request, str):
+            if self._usual is not None:
+                return self._usual.with_link_id(request)
             return SessionRequest(
                 link_id=request, redirect_url=self._given_redirect_url(request)
             )

@@ -154,7 +154,8 @@ class RetryBudget:
 
     def refund(self, tokens: float = 1) -> None:
         """Give back after a success: its last price, or 1 if it was clean."""
-        self.tokens = min(self.capacity, self.tokens + tokens)
+        if self.tokens < self.capacity:
+            self.tokens = min(self.capacity, self.tokens + tokens)
 
 
 def parse_retry_after(text: str | None, *, now: float) -> float | None:

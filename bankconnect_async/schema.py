@@ -11,11 +11,10 @@ import datetime
 import enum
 import functools
 import math
-import operator
 import re
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import attrs
 
@@ -74,17 +73,22 @@ def _text(*, max_length: int | None = None) -> _Rule:
 def _url(*, max_length: int | None = None) -> _Rule:
     text = _text(max_length=max_length)
 
-    def rule(value: object) -> str | None:
-        if isinstance(value, Unset):
-            return None
+    # A service sends most of its customers back to one address.
+    @functools.lru_cache(maxsize=16)
+    def judge(value: str) -> str | None:
         if problem := text(value):
             return problem
-        if not _URL.fullmatch(str(value)):
+        if not _URL.fullmatch(value):
             return (
                 "is not an absolute http or https URL, such as "
                 "https://lender.example/return"
             )
         return None
+
+    def rule(value: object) -> str | None:
+        if isinstance(value, str):
+            return judge(value)
+        return None if isinstance(value, Unset) else text(value)
 
     return rule
 
@@ -222,61 +226,33 @@ def _optional(rule: _Rule, **kwargs: Any) -> Any:
     return _param(rule, default=None, **kwargs)
 
 
-@attrs.frozen
-class _Checks:
-    """
-    The rules of a class, and a quick look at whether most of them matter.
-    """
-
-    all: tuple[tuple[str, _Rule], ...]
-    required: tuple[tuple[str, _Rule], ...]
-    optional_values: Callable[[Any], tuple[Any, ...]]
-
-
-@functools.lru_cache
-def _checks(cls: type[Any]) -> _Checks:
-    rules = {
+@functools.cache
+def _rules(cls: type[Any]) -> Mapping[str, _Rule]:
+    return {
         field.name: field.metadata["rule"]
         for field in attrs.fields(cls)
         if "rule" in field.metadata
     }
-    required = {
-        name: rule
-        for name, rule in rules.items()
-        if getattr(attrs.fields(cls), name).default is attrs.NOTHING
-    }
-    return _Checks(
-        tuple(rules.items()),
-        tuple(required.items()),
-        # The class comes along, because Python 3.11 puts every freed tuple
-        # of twenty, which is how many there are, aside and never uses it.
-        operator.attrgetter(*(rules.keys() - required.keys()), "__class__"),
-    )
 
 
 def _refuse_problems(value: Any) -> None:
-    checks = _checks(value.__class__)
-    given = checks.optional_values(value)
-    # The usual request has nothing beyond what is required.
-    is_plain = given.count(None) == len(given) - 1
-    rules = checks.required if is_plain else checks.all
-    problems = {
+    rules = _rules(value.__class__)
+    problems: dict[str, tuple[str, ...]] = {
         name: (problem,)
-        for name, rule in rules
-        if ((entry := getattr(value, name)) is not None or name == "link_id")
-        and (problem := rule(entry)) is not None
+        for name, entry in value.__dict__.items()
+        if (entry is not None or name == "link_id")
+        and (problem := rules[name](entry)) is not None
     }
-    start = getattr(value, "from_date", None)
-    end = getattr(value, "to_date", None)
-    if (
-        start is not None
-        and end is not None
-        and not problems.keys() & {"from_date", "to_date"}
-        and start >= end
-    ):
-        problems["from_date"] = (f"{start} must be before to_date {end}",)
+    if getattr(value, "from_date", None) and getattr(value, "to_date", None):
+        _refuse_reversed(value, problems)
     if problems:
         raise InvalidRequestError(fields=problems)
+
+
+def _refuse_reversed(value: Any, problems: dict[str, tuple[str, ...]]) -> None:
+    start, end = value.from_date, value.to_date
+    if not problems.keys() & {"from_date", "to_date"} and start >= end:
+        problems["from_date"] = (f"{start} must be before to_date {end}",)
 
 
 def _url_text(
@@ -304,7 +280,7 @@ def _rule(rule: _Rule) -> dict[str, _Rule]:
     return {"rule": rule}
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Consent:
     """
     The dates of one Account Aggregator consent (contract, v2 session API).
@@ -332,7 +308,7 @@ def _consent_dict(
     return _dict(value)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Metadata:
     """
     What helps the vendor to recognise names in the statements.
@@ -360,7 +336,7 @@ class Metadata:
         _refuse_problems(self)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SessionRequest:
     """
     What to ask the Session API for (contract, `session/`, all dialects).
@@ -448,6 +424,25 @@ class SessionRequest:
 
     def __attrs_post_init__(self) -> None:
         _refuse_problems(self)
+
+    def with_link_id(self, link_id: str) -> Self:
+        """
+        Return the same request for another customer.
+
+        Nothing but the *link_id* is checked again, which makes it the
+        cheapest way to many requests.
+
+        Args:
+            link_id: Your own id of the customer, 1 to 500 characters.
+
+        Raises:
+            InvalidRequestError: If that is none.
+        """
+        if problem := _rules(SessionRequest)["link_id"](link_id):
+            raise InvalidRequestError(fields={"link_id": (problem,)})
+        request = object.__new__(self.__class__)
+        request.__dict__.update(self.__dict__, link_id=link_id)
+        return request
 
 
 #: Wire names of all documented parameters of `session/` but the key.

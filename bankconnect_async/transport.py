@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -22,6 +22,7 @@ from yarl import URL
 from ._alarms import Alarms
 from ._body import Body
 from ._exchange import Answer, Bound, Exchange
+from ._gate import Gate
 from .errors import ClientClosedError, ConfigurationError
 from .settings import TLS, Pool, Timeouts
 
@@ -99,8 +100,7 @@ class Transport:
         self._admitted = 0
         self._opened = 0
         self._closed = False
-        self._per_request: dict[str, Any] = {
-            "allow_redirects": False,
+        self._per_session: dict[str, Any] = {
             "raise_for_status": False,
             "auto_decompress": False,
             "middlewares": (),
@@ -110,6 +110,9 @@ class Transport:
                 ceil_threshold=_NEVER_ROUNDED,
             ),
         }
+        self._per_request: dict[str, Any] = {"allow_redirects": False}
+        if borrowed is not None:
+            self._per_request |= self._per_session
         self._proxy_headers: dict[str, str] = {}
         if proxy is not None:
             self._per_request["proxy"] = proxy
@@ -121,12 +124,12 @@ class Transport:
     @property
     def in_flight(self) -> int:
         """Requests that have a slot."""
-        return self._bound.in_flight if self._bound else 0
+        return self._bound.gate.taken if self._bound else 0
 
     @property
     def waiting(self) -> int:
         """Requests that wait for one."""
-        return self._bound.waiting if self._bound else 0
+        return self._bound.gate.waiting if self._bound else 0
 
     @property
     def connections_opened(self) -> int | None:
@@ -191,8 +194,7 @@ class Transport:
             loop=loop,
             pid=os.getpid(),
             session=session,
-            gate=asyncio.Semaphore(int(size)),
-            gate_size=int(size),
+            gate=Gate(int(size)),
             alarms=Alarms(loop),
         )
 
@@ -210,6 +212,7 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
+            **self._per_session,
         )
 
     def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
@@ -237,16 +240,13 @@ class Transport:
         self._admitted += concurrency
         bound = self._usable()
         if bound is not None:
-            wanted = min(self._admitted, self._ceiling())
-            while bound.gate_size < wanted:
-                bound.gate.release()
-                bound.gate_size += 1
+            bound.gate.widen(int(min(self._admitted, self._ceiling())))
 
     def dismiss(self, concurrency: int) -> None:
         """Take back what `admit` was told."""
         self._admitted -= concurrency
 
-    async def send(
+    def send(
         self,
         method: str,
         url: URL,
@@ -254,7 +254,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         within: float,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """
         Send one request and return the answer, whatever its status.
 
@@ -270,11 +270,25 @@ class Transport:
             UnreadableAnswerError: If the body of a 2xx answer broke off.
             ClientClosedError: After `aclose`, or in another loop.
         """
+        # No coroutine: there is nothing to wait for but the exchange.
         bound = self._usable()
         if bound is None:
-            await self.open()
-            bound = self._usable()
-            assert bound is not None  # noqa: S101 - open() bound it
+            return self._open_and_send(
+                method, url, body, headers=headers, within=within
+            )
+        options = self._per_request
+        if headers or self._borrowed is not None or self._proxy_headers:
+            options = self._options(url, body, headers)
+        exchange = Exchange(bound, self._timeouts, bound.loop.time() + within)
+        return exchange.run(method, url, body, options)
+
+    async def _open_and_send(self, *args: Any, **kwargs: Any) -> Answer:
+        await self.open()
+        return await self.send(*args, **kwargs)
+
+    def _options(
+        self, url: URL, body: Body | None, headers: Mapping[str, str] | None
+    ) -> dict[str, Any]:
         options = self._per_request
         if self._proxy_headers:
             # An https server is reached by CONNECT, which has its own.
@@ -287,11 +301,7 @@ class Transport:
             headers = {**self._headers, **(headers or {})}
             if body is not None:
                 headers["Content-Type"] = body.content_type
-        if headers:
-            options = {**options, "headers": headers}
-        give_up_at = bound.loop.time() + within
-        exchange = Exchange(bound, self._timeouts, give_up_at)
-        return await exchange.run(method, url, body, options)
+        return {**options, "headers": headers} if headers else options
 
     async def aclose(self) -> None:
         """Close the pool; a borrowed session stays open."""

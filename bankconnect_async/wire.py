@@ -8,7 +8,7 @@ cattrs coerces primitives on its own (`null` in a text field becomes
 import datetime
 import re
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -37,6 +37,7 @@ from .errors import (
     UnreadableAnswerError,
 )
 from .schema import (
+    UNSET,
     Consent,
     ErrorBody,
     Metadata,
@@ -101,27 +102,34 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(type_, _exactly)
     converter.register_unstructure_hook(datetime.date, date_text)
     # Innermost first: a generated hook binds those of its fields.
-    for cls in (Consent, Metadata, SessionRequest):
+    for cls in (Consent, Metadata):
         converter.register_unstructure_hook(
             cls,
             make_dict_unstructure_fn(
                 cls, converter, _cattrs_omit_if_default=True
             ),
         )
-    # A server that spoils an id it need not send has still created the
-    # session: the id in the URL serves as well.
-    converter.register_structure_hook(
-        SessionAnswer,
-        make_dict_structure_fn(
-            SessionAnswer,
-            converter,
-            session_id=override(struct_hook=lambda value, _: _id(value)),
-        ),
-    )
     return converter
 
 
 _converter = _make_converter()
+# What JSON carries as it is.
+_PRIMITIVES: Final = frozenset({str, int, float, bool})
+
+
+def _make_answer_hook(*, explain: bool) -> Callable[[Any, Any], SessionAnswer]:
+    return make_dict_structure_fn(
+        SessionAnswer,
+        _converter,
+        _cattrs_detailed_validation=explain,
+        # A server that spoils an id it need not send has still created the
+        # session: the id in the URL serves as well.
+        session_id=override(struct_hook=lambda value, _: _id(value)),
+    )
+
+
+_structure_answer = _make_answer_hook(explain=False)
+_explain_answer = _make_answer_hook(explain=True)
 
 
 def encode_session(
@@ -140,9 +148,15 @@ def encode_session(
     Raises:
         InvalidRequestError: If the form encoding cannot carry a parameter.
     """
-    body: dict[str, Any] = _converter.unstructure(request)
-    if not isinstance(request.redirect_url, str):
-        del body["redirect_url"]
+    # The generated hook of the whole class compares every field with its
+    # default, which costs four times this.
+    body: dict[str, Any] = {
+        name: value
+        if value.__class__ in _PRIMITIVES
+        else _converter.unstructure(value)
+        for name, value in vars(request).items()
+        if value is not None and value is not UNSET
+    }
     body |= body.pop("extra", None) or {}
     body["api_key"] = api_key
     if encoding == "json":
@@ -212,17 +226,23 @@ def _read_answer(
     if not isinstance(document, dict):
         return None, "the body is not a JSON object @ $"
     try:
-        answer = _converter.structure(document, SessionAnswer)
-    except cattrs.ClassValidationError as exc:
-        return None, "; ".join(_explain(exc))
+        answer = _structure_answer(document, SessionAnswer)
+    except (KeyError, TypeError):
+        return None, "; ".join(_problems(document))
     if problem := url_problem(answer.redirect_url, allow_http=allow_http):
         return None, f"{problem} @ $.redirect_url"
     return answer, ""
 
 
-def _explain(group: cattrs.ClassValidationError) -> list[str]:
-    # cattrs' own wording may quote values; ours names paths and types only.
-    return [f"{_condition(exc)} @ $.{_field(exc)}" for exc in group.exceptions]
+def _problems(document: object) -> list[str]:
+    try:
+        _explain_answer(document, SessionAnswer)
+    except cattrs.ClassValidationError as group:
+        # cattrs' own wording may quote values; ours names paths and types.
+        return [
+            f"{_condition(exc)} @ $.{_field(exc)}" for exc in group.exceptions
+        ]
+    return []
 
 
 def _condition(exc: BaseException) -> str:

@@ -187,7 +187,7 @@ async def test_concurrency_raises_the_pool(sandbox):
         pool=Pool(limit=1),
     ) as bank:
         await collect(bank.create_sessions(ids(50), concurrency=10))
-        assert bank._calls.transport._bound.gate_size == 10
+        assert bank._calls.transport._bound.gate.size == 10
 
 
 async def test_order_on_request():
@@ -436,7 +436,7 @@ async def test_batches_share_a_client(sandbox):
             collect(bank.create_sessions(ids(50), concurrency=7)),
         )
 
-        assert bank._calls.transport._bound.gate_size == 12
+        assert bank._calls.transport._bound.gate.size == 12
     assert all(isinstance(each, Created) for share in found for each in share)
 
 

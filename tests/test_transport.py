@@ -651,17 +651,19 @@ class TestLifetime:
         Use from a second event loop names the mistake.
         """
         transport = make_transport()
+
+        async def send():
+            await transport.send(
+                "POST", URL("http://127.0.0.1:1/"), body(), within=1
+            )
+
         with asyncio.Runner() as first:
             first.run(transport.open())
             with (
                 asyncio.Runner() as second,
                 pytest.raises(ClientClosedError, match="another event loop"),
             ):
-                second.run(
-                    transport.send(
-                        "POST", URL("http://127.0.0.1:1/"), body(), within=1
-                    )
-                )
+                second.run(send())
             first.run(transport.aclose())
 
     async def test_closing_in_flight_ends_the_call(self, raw_server):
@@ -758,7 +760,7 @@ class TestLifetime:
             transport = make_transport(borrowed=session)
             await transport.open()
             transport.admit(100)
-            assert transport._bound.gate_size == 2
+            assert transport._bound.gate.size == 2
             await transport.aclose()
 
     async def test_a_stray_cancel_is_an_answer_of_the_pool(

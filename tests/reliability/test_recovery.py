@@ -92,6 +92,8 @@ async def test_random_cancellation(meet, call_all, seed, route):
         assert not taken(bank)
 
         sandbox.faults.clear()
+        # The tight limit was for the stalls; a busy machine breaks it too.
+        bank._calls.transport._timeouts = Timeouts()
         after = await call_all(bank, (f"after{n}" for n in range(100)))
         assert all(isinstance(each, Session) for each in after.values())
 
@@ -99,7 +101,7 @@ async def test_random_cancellation(meet, call_all, seed, route):
 def taken(bank) -> int:
     """Count the connections that are neither idle nor closed."""
     bound = bank._calls.transport._bound
-    assert bound.gate._value == bound.gate_size
+    assert (bound.gate.taken, bound.gate.waiting) == (0, 0)
     assert not bound.alarms.pending
     return len(bound.session.connector._acquired)
 
