@@ -1,8 +1,8 @@
 """
-What a client did so far, in numbers that cost next to nothing to keep.
+What a client or a batch did so far, in numbers that cost next to nothing.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
@@ -59,6 +59,50 @@ class Stats:
     attempts: Mapping[str, int]
     connections_opened: int | None
     latency: Latency
+
+
+@attrs.frozen(kw_only=True)
+class BatchStats:
+    """
+    A snapshot of a batch.
+
+    Attributes:
+        taken: Items taken from the source.
+        created: Items that became sessions.
+        failures: Items that did not, by the name of the error's class.
+        skipped: Items that needed no session, because a journal has one.
+        in_flight: Items that were sent and are not settled yet; some may be
+            waiting to be sent again.
+        retries: Requests sent beside the first of each item.
+        seconds: Since the batch began.
+        rate: Items that the server settled per second, over the last five.
+        limit: Requests per second that the batch allows itself because the
+            server said "too many" or was out of its depth; `None` as long
+            as it did not.
+        pause: Seconds for which nothing is sent, because the server asked
+            for that.
+    """
+
+    taken: int
+    created: int
+    failures: Mapping[str, int]
+    skipped: int
+    in_flight: int
+    retries: int
+    seconds: float
+    rate: float
+    limit: float | None
+    pause: float
+
+    @property
+    def failed(self) -> int:
+        """Items that became no sessions."""
+        return sum(self.failures.values())
+
+    @property
+    def done(self) -> int:
+        """Items that are settled, one way or the other."""
+        return self.created + self.failed + self.skipped
 
 
 @attrs.frozen(kw_only=True)
@@ -142,3 +186,37 @@ def _upper_end(bucket: int) -> float:
     shift = (bucket >> _FINE_BITS) - 1
     leading = (bucket & (_FINE - 1)) + _FINE
     return ((leading + 1) << shift) / 1e6
+
+
+class Meter:
+    """
+    Counts events, and tells how many of them are how recent.
+
+    Args:
+        slots: How many slices of time are remembered.
+        width: Seconds of one.
+    """
+
+    def __init__(self, *, slots: int, width: float) -> None:
+        self._width = width
+        self._counts: deque[tuple[int, int]] = deque(maxlen=slots)
+        self._slot = 0
+        self._count = 0
+
+    def add(self, now: float) -> None:
+        """Count one event."""
+        slot = int(now / self._width)
+        if slot != self._slot:
+            self._counts.append((self._slot, self._count))
+            self._slot, self._count = slot, 0
+        self._count += 1
+
+    def since(self, when: float) -> int:
+        """Return how many events were counted since *when*."""
+        first = int(when / self._width)
+        found = self._count if self._slot >= first else 0
+        for slot, count in reversed(self._counts):
+            if slot < first:
+                break
+            found += count
+        return found
