@@ -4,7 +4,6 @@ Many sessions: bounded in flight, constant in memory, one outcome each.
 
 import abc
 import asyncio
-import time
 
 from collections import Counter
 from collections.abc import (
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import attrs
 
+from ._clock import Clock
+from ._turns import Line, Turn
 from .errors import (
     AuthenticationError,
     BankConnectError,
@@ -29,7 +30,7 @@ from .errors import (
 )
 from .retry import RetryPolicy
 from .schema import Session, SessionRequest
-from .stats import BatchStats, Meter
+from .stats import BatchStats
 
 
 if TYPE_CHECKING:
@@ -118,14 +119,20 @@ class SessionBatch:
         rate: float | None,
         ordered: bool,
         retry: RetryPolicy,
+        clock: Clock,
     ) -> None:
         _check("concurrency", concurrency, int)
         if rate is not None:
             _check("rate", rate, (int, float))
         self._bank = bank
         self._concurrency = concurrency
-        self._limiter = None if rate is None else _make_limiter(rate)
         self._retry = retry
+        self._clock = clock
+        self._line = Line(
+            clock,
+            limiter=None if rate is None else _make_limiter(rate),
+            longest_pause=retry.deadline,
+        )
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
         self._room = asyncio.Semaphore(2 * concurrency)
@@ -134,11 +141,11 @@ class SessionBatch:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
-        self._pacing: set[asyncio.Task[Any]] = set()
         self._sending: set[int] = set()
         self._stopped_by: BankConnectError | None = None
         self._draining = False
         self._counts = _Counts()
+        self._started: float | None = None
 
     @property
     def unreported(self) -> list[Item]:
@@ -154,21 +161,21 @@ class SessionBatch:
         """
         Return what the batch did so far, and does now.
         """
-        counts = self._counts
-        now = time.monotonic()
-        seconds = now - counts.started if counts.started else 0.0
-        recent = min(seconds, _LATELY)
+        counts, pace = self._counts, self._line.pace
+        now = self._clock.monotonic()
+        started = now if self._started is None else self._started
+        recent = max(min(now - started, _LATELY), 1.0)
         return BatchStats(
             taken=self._intake.count,
             created=counts.created,
             failures=dict(counts.failures),
             skipped=0,
             in_flight=counts.in_flight,
-            retries=0,
-            seconds=seconds,
-            rate=counts.meter.since(now - recent) / max(recent, 1.0),
-            limit=None,
-            pause=0.0,
+            retries=self._line.retries,
+            seconds=now - started,
+            rate=pace.served.since(now - recent) / recent,
+            limit=pace.rate(now),
+            pause=pace.pause(now),
         )
 
     def drain(self) -> None:
@@ -182,7 +189,7 @@ class SessionBatch:
             return
         self._draining = True
         self._intake.stop()
-        self._wake_pacing()
+        self._line.turn_back()
         # Nobody has to wait for room to take what is not taken any more.
         for _ in range(self._concurrency):
             self._room.release()
@@ -203,7 +210,7 @@ class SessionBatch:
         self._bank.admit(self._concurrency)
         self._group = group = asyncio.TaskGroup()
         await group.__aenter__()
-        self._counts.started = time.monotonic()
+        self._started = self._clock.monotonic()
         self._working = self._concurrency
         work = [self._work() for _ in range(self._concurrency)]
         if isinstance(self._intake, _AsyncIntake):
@@ -247,78 +254,57 @@ class SessionBatch:
         return outcome
 
     async def _work(self) -> None:
+        turn = Turn(self._line)
+        retry = attrs.evolve(self._retry, turns=turn)
         try:
             while (taken := await self._intake.take()) is not None:
-                outcome = await self._settle(*taken)
+                outcome = await self._settle(*taken, turn, retry)
+                if outcome is None:
+                    break
                 self._counts.add(outcome)
                 self._shelf.put(outcome)
-        except _DrainedError:
-            pass
         finally:
             self._working -= 1
             if not self._working:
                 self._shelf.close()
 
-    async def _settle(self, index: int, item: Item) -> Outcome:
+    async def _settle(
+        self, index: int, item: Item, turn: Turn, retry: RetryPolicy
+    ) -> Outcome | None:
         request: SessionRequest | None = None
         try:
             request = self._bank.resolve(item)
-            await self._pace()
-            self._sending.add(index)
-            self._counts.in_flight += 1
-            try:
-                session = await self._bank.create_session(
-                    request, retry=self._retry
-                )
-            finally:
-                self._counts.in_flight -= 1
+            self._refuse_if_stopped()
+            if self._draining or not await turn.begin():
+                self._refuse_if_stopped()
+                return None
+            session = await self._create(index, request, retry)
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
-                self._stop(error)
+                self._stopped_by = error
+                self._line.stop()
             return Failed(index=index, item=item, request=request, error=error)
+        turn.note_served()
         return Created(
             index=index, item=item, request=request, session=session
         )
 
-    async def _pace(self) -> None:
-        self._refuse_if_stopped()
-        if self._limiter is None:
-            return
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
-        self._pacing.add(task)
+    async def _create(
+        self, index: int, request: SessionRequest, retry: RetryPolicy
+    ) -> Session:
+        self._sending.add(index)
+        self._counts.in_flight += 1
         try:
-            await self._limiter.acquire()
-        except asyncio.CancelledError:
-            if task in self._pacing or task.uncancel():
-                raise
+            return await self._bank.create_session(request, retry=retry)
         finally:
-            self._pacing.discard(task)
-        self._refuse_if_stopped()
-
-    def _stop(self, error: BankConnectError) -> None:
-        self._stopped_by = error
-        self._wake_pacing()
-
-    def _wake_pacing(self) -> None:
-        # Nobody has to wait for leave to send what is not sent any more.
-        while self._pacing:
-            self._pacing.pop().cancel()
+            self._counts.in_flight -= 1
 
     def _refuse_if_stopped(self) -> None:
-        if self._draining:
-            raise _DrainedError
         if self._stopped_by is not None:
             raise BatchStoppedError(
                 f"not sent: the batch was stopped, because "
                 f"{self._stopped_by.message}"
             )
-
-
-class _DrainedError(Exception):
-    """
-    The item was not sent, and is not going to be.
-    """
 
 
 @attrs.define
@@ -330,15 +316,12 @@ class _Counts:
     created: int = 0
     failures: Counter[str] = attrs.Factory(Counter)
     in_flight: int = 0
-    started: float = 0.0
-    meter: Meter = attrs.Factory(lambda: Meter(slots=600, width=0.01))
 
     def add(self, outcome: Outcome) -> None:
         if isinstance(outcome, Created):
             self.created += 1
         else:
             self.failures[type(outcome.error).__name__] += 1
-        self.meter.add(time.monotonic())
 
 
 class _Intake(abc.ABC):

@@ -3,7 +3,7 @@ What a client or a batch did so far, in numbers that cost next to nothing.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -193,30 +193,46 @@ class Meter:
     Counts events, and tells how many of them are how recent.
 
     Args:
-        slots: How many slices of time are remembered.
+        slots: How many slices of time with events are remembered.
         width: Seconds of one.
+
+    Attributes:
+        total: All events so far.
+        last: When the last event was.
     """
 
     def __init__(self, *, slots: int, width: float) -> None:
         self._width = width
-        self._counts: deque[tuple[int, int]] = deque(maxlen=slots)
+        self._past: deque[tuple[int, int]] = deque(maxlen=slots)
         self._slot = 0
         self._count = 0
+        self.total = 0
+        self.last = 0.0
 
     def add(self, now: float) -> None:
         """Count one event."""
         slot = int(now / self._width)
         if slot != self._slot:
-            self._counts.append((self._slot, self._count))
+            if self._count:
+                self._past.append((self._slot, self._count))
             self._slot, self._count = slot, 0
         self._count += 1
+        self.total += 1
+        self.last = now
+
+    def backwards(self) -> Iterator[tuple[float, int]]:
+        """Yield points in time, latest first, and how many came since."""
+        total = self._count
+        yield self._slot * self._width, total
+        for slot, count in reversed(self._past):
+            total += count
+            yield slot * self._width, total
 
     def since(self, when: float) -> int:
-        """Return how many events were counted since *when*."""
-        first = int(when / self._width)
-        found = self._count if self._slot >= first else 0
-        for slot, count in reversed(self._counts):
-            if slot < first:
+        """Return how many events came since *when*, to a slice's width."""
+        found = 0
+        for start, count in self.backwards():
+            if start <= when - self._width:
                 break
-            found += count
+            found = count
         return found

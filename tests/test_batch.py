@@ -11,6 +11,7 @@ from bankconnect_async import (
     UNSET,
     AsyncBankConnect,
     AuthenticationError,
+    BankConnectError,
     BatchStoppedError,
     ConfigurationError,
     Created,
@@ -21,6 +22,7 @@ from bankconnect_async import (
     Session,
     SessionRequest,
 )
+from bankconnect_async.batch import _Shelf
 from bankconnect_async.sandbox import Sandbox
 
 
@@ -641,26 +643,16 @@ async def test_a_drain_leaves_gaps_in_the_order():
     """
     What comes after an unsent item is reported all the same, in order.
     """
+    shelf = _Shelf(ordered=True)
+    late = [
+        Failed(index=index, item="c", request=None, error=BankConnectError())
+        for index in (3, 1)
+    ]
+    for outcome in late:
+        shelf.put(outcome)
+    shelf.close()
 
-    class Uneven(Double):
-        def resolve(self, item):
-            if item == "customer-0":
-                # It is taken first, and waits longest.
-                outcomes.drain()
-            return super().resolve(item)
-
-    async def later_first():
-        yield "customer-1"
-        yield "customer-0"
-        yield "customer-2"
-
-    async with batch(
-        Uneven(), later_first(), concurrency=3, ordered=True
-    ) as outcomes:
-        found = [outcome.item async for outcome in outcomes]
-
-    assert found == ["customer-1"]
-    assert set(outcomes.unreported) <= {"customer-0", "customer-2"}
+    assert [await shelf.take() for _ in range(3)] == [*reversed(late), None]
 
 
 async def test_numbers_of_a_batch():
