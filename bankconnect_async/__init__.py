@@ -66,7 +66,13 @@ from .settings import (
     Pool,
     Timeouts,
 )
-from .stats import AttemptEnd, AttemptStart, Latency, Stats
+from .stats import (
+    AttemptEnd,
+    AttemptStart,
+    BatchStats,
+    Latency,
+    Stats,
+)
 from .webhooks import decode_webhook, deduplication_key
 
 
@@ -81,6 +87,7 @@ __all__ = [
     "AttemptStart",
     "AuthenticationError",
     "BankConnectError",
+    "BatchStats",
     "BatchStoppedError",
     "CertificateError",
     "Channel",

@@ -90,6 +90,11 @@ class Caller:
         self._closing = False
         self._idle: asyncio.Event | None = None
 
+    @property
+    def clock(self) -> Clock:
+        """What it takes the time from."""
+        return self._clock
+
     async def run(
         self, call: Call[T], policy: RetryPolicy | None = None
     ) -> tuple[T, int]:
@@ -130,11 +135,13 @@ class Caller:
         once = self._once if self._on_attempt is None else self._watched
         if call.repeatable:
             policy = attrs.evolve(policy, delivery="at-least-once")
+        turns = policy.turns
 
         async def attempt() -> T:
             nonlocal number
             number += 1
-            within = give_up_at - self._clock.monotonic()
+            held = 0.0 if turns is None else turns.held
+            within = give_up_at + held - self._clock.monotonic()
             return await once(call, within, number)
 
         return await repeat(

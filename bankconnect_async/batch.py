@@ -5,6 +5,7 @@ Many sessions: bounded in flight, constant in memory, one outcome each.
 import abc
 import asyncio
 
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -14,10 +15,12 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import attrs
 
+from ._clock import Clock
+from ._turns import Line, Turn
 from .errors import (
     AuthenticationError,
     BankConnectError,
@@ -27,6 +30,7 @@ from .errors import (
 )
 from .retry import RetryPolicy
 from .schema import Session, SessionRequest
+from .stats import BatchStats
 
 
 if TYPE_CHECKING:
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = SessionRequest | str
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
+
+# Seconds over which the present rate is taken.
+_LATELY: Final = 5.0
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +105,9 @@ class SessionBatch:
     The outcomes of `AsyncBankConnect.create_sessions`, as they come.
 
     It is a context manager, because an abandoned generator would leave its
-    tasks behind (PEP 789). Leaving it early cancels what is in flight.
+    tasks behind (PEP 789). Leaving it early cancels what is in flight;
+    `drain` ends it gently. `stats` may be called at any time, from the loop
+    over the outcomes or from a task beside it.
     """
 
     def __init__(  # noqa: PLR0913
@@ -110,14 +119,20 @@ class SessionBatch:
         rate: float | None,
         ordered: bool,
         retry: RetryPolicy,
+        clock: Clock,
     ) -> None:
         _check("concurrency", concurrency, int)
         if rate is not None:
             _check("rate", rate, (int, float))
         self._bank = bank
         self._concurrency = concurrency
-        self._limiter = None if rate is None else _make_limiter(rate)
         self._retry = retry
+        self._clock = clock
+        self._line = Line(
+            clock,
+            limiter=None if rate is None else _make_limiter(rate),
+            longest_pause=retry.deadline,
+        )
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
         self._room = asyncio.Semaphore(2 * concurrency)
@@ -126,9 +141,11 @@ class SessionBatch:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
-        self._pacing: set[asyncio.Task[Any]] = set()
         self._sending: set[int] = set()
         self._stopped_by: BankConnectError | None = None
+        self._draining = False
+        self._counts = _Counts()
+        self._started: float | None = None
 
     @property
     def unreported(self) -> list[Item]:
@@ -139,6 +156,43 @@ class SessionBatch:
         been sent.
         """
         return list(self._intake.held.values())
+
+    def stats(self) -> BatchStats:
+        """
+        Return what the batch did so far, and does now.
+        """
+        counts, pace = self._counts, self._line.pace
+        now = self._clock.monotonic()
+        started = now if self._started is None else self._started
+        recent = max(min(now - started, _LATELY), 1.0)
+        return BatchStats(
+            taken=self._intake.count,
+            created=counts.created,
+            failures=dict(counts.failures),
+            skipped=0,
+            in_flight=counts.in_flight,
+            retries=self._line.retries,
+            seconds=now - started,
+            rate=pace.served.since(now - recent) / recent,
+            limit=pace.rate(now),
+            pause=pace.pause(now),
+        )
+
+    def drain(self) -> None:
+        """
+        Take nothing more, and let what was sent come to its end.
+
+        The outcomes end when those in flight are settled. Items that were
+        taken ahead and not sent have no outcome: they stay in `unreported`.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        self._intake.stop()
+        self._line.turn_back()
+        # Nobody has to wait for room to take what is not taken any more.
+        for _ in range(self._concurrency):
+            self._room.release()
 
     def may_have_sent(self, index: int) -> bool:
         """
@@ -156,6 +210,7 @@ class SessionBatch:
         self._bank.admit(self._concurrency)
         self._group = group = asyncio.TaskGroup()
         await group.__aenter__()
+        self._started = self._clock.monotonic()
         self._working = self._concurrency
         work = [self._work() for _ in range(self._concurrency)]
         if isinstance(self._intake, _AsyncIntake):
@@ -199,52 +254,50 @@ class SessionBatch:
         return outcome
 
     async def _work(self) -> None:
+        turn = Turn(self._line)
+        retry = attrs.evolve(self._retry, turns=turn)
         try:
             while (taken := await self._intake.take()) is not None:
-                self._shelf.put(await self._settle(*taken))
+                outcome = await self._settle(*taken, turn, retry)
+                if outcome is None:
+                    break
+                self._counts.add(outcome)
+                self._shelf.put(outcome)
         finally:
             self._working -= 1
             if not self._working:
                 self._shelf.close()
 
-    async def _settle(self, index: int, item: Item) -> Outcome:
+    async def _settle(
+        self, index: int, item: Item, turn: Turn, retry: RetryPolicy
+    ) -> Outcome | None:
         request: SessionRequest | None = None
         try:
             request = self._bank.resolve(item)
-            await self._pace()
-            self._sending.add(index)
-            session = await self._bank.create_session(
-                request, retry=self._retry
-            )
+            self._refuse_if_stopped()
+            if self._draining or not await turn.begin():
+                self._refuse_if_stopped()
+                return None
+            session = await self._create(index, request, retry)
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
-                self._stop(error)
+                self._stopped_by = error
+                self._line.stop()
             return Failed(index=index, item=item, request=request, error=error)
+        turn.note_served()
         return Created(
             index=index, item=item, request=request, session=session
         )
 
-    async def _pace(self) -> None:
-        self._refuse_if_stopped()
-        if self._limiter is None:
-            return
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
-        self._pacing.add(task)
+    async def _create(
+        self, index: int, request: SessionRequest, retry: RetryPolicy
+    ) -> Session:
+        self._sending.add(index)
+        self._counts.in_flight += 1
         try:
-            await self._limiter.acquire()
-        except asyncio.CancelledError:
-            if task in self._pacing or task.uncancel():
-                raise
+            return await self._bank.create_session(request, retry=retry)
         finally:
-            self._pacing.discard(task)
-        self._refuse_if_stopped()
-
-    def _stop(self, error: BankConnectError) -> None:
-        self._stopped_by = error
-        # Nobody has to wait for leave to send what is not sent any more.
-        while self._pacing:
-            self._pacing.pop().cancel()
+            self._counts.in_flight -= 1
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
@@ -254,18 +307,36 @@ class SessionBatch:
             )
 
 
+@attrs.define
+class _Counts:
+    """
+    What became of the items so far.
+    """
+
+    created: int = 0
+    failures: Counter[str] = attrs.Factory(Counter)
+    in_flight: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Created):
+            self.created += 1
+        else:
+            self.failures[type(outcome.error).__name__] += 1
+
+
 class _Intake(abc.ABC):
     """
     The source, shared by all workers.
 
     Attributes:
+        count: Items taken so far.
         held: Items that were taken and not reported yet, by index.
         error: What the source raised.
     """
 
     def __init__(self, room: asyncio.Semaphore) -> None:
         self._room = room
-        self._count = 0
+        self.count = 0
         self.held: dict[int, Item] = {}
         self.error: Exception | None = None
 
@@ -273,9 +344,13 @@ class _Intake(abc.ABC):
     async def take(self) -> tuple[int, Item] | None:
         """Take the next item, when there is room; `None` at the end."""
 
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Let this be the end."""
+
     def _own(self, item: Item) -> tuple[int, Item]:
-        index = self._count
-        self._count += 1
+        index = self.count
+        self.count += 1
         self.held[index] = item
         return index, item
 
@@ -300,6 +375,10 @@ class _SyncIntake(_Intake):
             self._source = None
         return None
 
+    def stop(self) -> None:
+        """Let this be the end."""
+        self._source = None
+
 
 class _AsyncIntake(_Intake):
     """
@@ -316,19 +395,30 @@ class _AsyncIntake(_Intake):
         super().__init__(room)
         self._source = aiter(source)
         self._taken: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue()
+        self._feeder: asyncio.Task[Any] | None = None
+        self._stopped = False
 
     async def take(self) -> tuple[int, Item] | None:
         taken = await self._taken.get()
-        if taken is None:
+        if taken is None or self._stopped:
             self._taken.put_nowait(None)
+            return None
         return taken
+
+    def stop(self) -> None:
+        """Let this be the end, for the source too."""
+        self._stopped = True
+        self._taken.put_nowait(None)
+        if self._feeder is not None:
+            self._feeder.cancel()
 
     async def feed(self) -> None:
         """Take all items, one for each place that becomes free."""
-        task = asyncio.current_task()
+        self._feeder = task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in a coroutine
         try:
-            await self._drain()
+            if not self._stopped:
+                await self._drain()
         except asyncio.CancelledError:
             if task.cancelling():
                 raise
@@ -387,6 +477,9 @@ class _Shelf:
 
     def close(self) -> None:
         """Say that nothing more will come."""
+        # After a drain there are gaps that nothing will fill.
+        for index in sorted(self._early):
+            self._ready.put_nowait(self._early.pop(index))
         self._ready.put_nowait(None)
 
 

@@ -516,6 +516,7 @@ class AsyncBankConnect:
             rate=rate,
             ordered=ordered,
             retry=attrs.evolve(self._calls.retry, deadline=deadline),
+            clock=self._calls.clock,
         )
 
     def stats(self) -> Stats:

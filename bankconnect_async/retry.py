@@ -10,7 +10,15 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+)
 
 import attrs
 
@@ -37,12 +45,44 @@ if TYPE_CHECKING:
     import tenacity
 
 
+class Turns(Protocol):
+    """
+    Where a call that is one of many waits, so that all hold back together.
+
+    Attributes:
+        held: Seconds that the call's own deadline does not count.
+    """
+
+    held: float
+
+    def note_failed(self, error: BankConnectError) -> bool:
+        """
+        Take note of a failed attempt.
+
+        Returns:
+            Whether it costs the call neither an attempt nor tokens.
+        """
+        ...
+
+    async def again(self, seconds: float, /) -> bool:
+        """
+        Wait *seconds* at least, and for leave to try again.
+
+        Returns:
+            Whether it came; `False` if nothing is sent any more.
+        """
+        ...
+
+
 T = TypeVar("T")
 DeliveryMode: TypeAlias = Literal["at-least-once", "at-most-once"]
 
 _MODES = "at-least-once", "at-most-once"
 # Seconds. A request with less time left would only become ambiguous.
 _SHORTEST = 0.05
+# So often a call may be turned away beside its attempts. A server that serves
+# others may refuse this one for ever.
+_PATIENCE: Final = 10
 # How much a delivery leaves behind at the server, least first.
 _GRAVITY = (
     Delivery.NOT_SENT,
@@ -74,6 +114,7 @@ class RetryPolicy:
             processed: the vendor allows many sessions of one `link_id`, and
             only the last URL is handed out. `at-most-once` never does.
         rng: Draws from a range; a seam for tests.
+        turns: Where to wait for the next attempt; a seam for batches.
 
     Raises:
         ConfigurationError: With every bad value in `fields`.
@@ -87,6 +128,7 @@ class RetryPolicy:
     rng: Callable[[float, float], float] = attrs.field(
         default=_uniform, repr=False, eq=False
     )
+    turns: Turns | None = attrs.field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         fields: dict[str, tuple[str, ...]] = {}
@@ -217,48 +259,92 @@ class _Course:
     timeline: list[Attempt] = attrs.Factory(list)
     paid: float = 0
     stopped: str | None = None
+    excuses: int = 0
+    is_excused: bool = False
+    latest: BankConnectError | None = None
 
     def may_repeat(self, state: "tenacity.RetryCallState") -> bool:
         error = _error(state)
         if error is None:
             return False
+        self.latest = error
         self.stopped = None
+        self.is_excused = self.hear(error)
         if is_worth_repeating(error, self.policy.delivery):
             return True
         if is_worth_repeating(error, "at-least-once"):
             self.stopped = "not repeated, because delivery is at-most-once"
         return False
 
+    def hear(self, error: BankConnectError) -> bool:
+        turns = self.policy.turns
+        if turns is None or not turns.note_failed(error):
+            return False
+        if self.policy.attempts == 1 or self.excuses == _PATIENCE:
+            return False
+        self.excuses += 1
+        return True
+
     def wait(self, state: "tenacity.RetryCallState") -> float:
         error = _error(state)
-        wait = self.policy.backoff(state.attempt_number)
+        wait = 0.0
+        if not self.is_excused:
+            wait = self.policy.backoff(state.attempt_number - self.excuses)
         if isinstance(error, ResponseError) and error.retry_after is not None:
             return max(wait, error.retry_after)
         return wait
 
+    async def sleep(self, seconds: float) -> None:
+        turns = self.policy.turns
+        if turns is None:
+            await self.clock.sleep(seconds)
+            return
+        if not await turns.again(seconds):
+            self.stopped = "nothing is sent any more"
+        elif self._starts_too_late(0):
+            self.stopped = "no time left: others were waiting, too"
+        else:
+            return
+        assert self.latest is not None  # noqa: S101 - may_repeat came first
+        raise self.latest
+
     def must_stop(self, state: "tenacity.RetryCallState") -> bool:
         error = _error(state)
         assert error is not None  # noqa: S101 - may_repeat came first
-        if state.attempt_number >= self.policy.attempts:
+        if state.attempt_number - self.excuses >= self.policy.attempts:
             self.stopped = "no attempts left"
         elif self._starts_too_late(state.upcoming_sleep):
             self.stopped = (
                 f"no time left: the next try is due in "
                 f"{state.upcoming_sleep:.3g} s"
             )
-        elif self.budget.tokens < self.budget.price(error):
+        elif self.budget.tokens < self.price(error):
             self.stopped = "the client's retry budget is spent"
         return self.stopped is not None
 
+    def price(self, error: BankConnectError) -> float:
+        return 0 if self.is_excused else self.budget.price(error)
+
     def _starts_too_late(self, wait: float) -> bool:
-        return self.clock.monotonic() + wait + _SHORTEST > self.give_up_at
+        turns = self.policy.turns
+        held = 0.0 if turns is None else turns.held
+        return (
+            self.clock.monotonic() + wait + _SHORTEST > self.give_up_at + held
+        )
 
     def pay(self, state: "tenacity.RetryCallState") -> None:
         error = _error(state)
         assert error is not None  # noqa: S101 - may_repeat came first
-        self.paid = self.budget.price(error)
+        self.paid = self.price(error)
         self.budget.spend(self.paid)
         self.note(error, state.attempt_number, wait=state.upcoming_sleep)
+
+    def conclude(self, error: BankConnectError, number: int) -> None:
+        if self.timeline and self.timeline[-1].number == number:
+            # It was to be repeated, and was not.
+            self.timeline.pop()
+            self.budget.refund(self.paid)
+        self.note(error, number)
 
     def note(
         self, error: BankConnectError, number: int, wait: float | None = None
@@ -331,7 +417,7 @@ async def repeat(  # noqa: PLR0913
         return await work()
 
     retrying = tenacity.AsyncRetrying(
-        sleep=clock.sleep,
+        sleep=course.sleep,
         retry=course.may_repeat,
         wait=course.wait,
         stop=course.must_stop,
@@ -341,7 +427,7 @@ async def repeat(  # noqa: PLR0913
     try:
         result: T = await retrying(attempt)
     except BankConnectError as error:
-        course.note(error, number)
+        course.conclude(error, number)
         error.attempts = tuple(course.timeline)
         # What one attempt may have done, a later one does not undo.
         error.delivery = max(

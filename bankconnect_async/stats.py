@@ -1,9 +1,9 @@
 """
-What a client did so far, in numbers that cost next to nothing to keep.
+What a client or a batch did so far, in numbers that cost next to nothing.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -59,6 +59,50 @@ class Stats:
     attempts: Mapping[str, int]
     connections_opened: int | None
     latency: Latency
+
+
+@attrs.frozen(kw_only=True)
+class BatchStats:
+    """
+    A snapshot of a batch.
+
+    Attributes:
+        taken: Items taken from the source.
+        created: Items that became sessions.
+        failures: Items that did not, by the name of the error's class.
+        skipped: Items that needed no session, because a journal has one.
+        in_flight: Items that were sent and are not settled yet; some may be
+            waiting to be sent again.
+        retries: Requests sent beside the first of each item.
+        seconds: Since the batch began.
+        rate: Items that the server settled per second, over the last five.
+        limit: Requests per second that the batch allows itself because the
+            server said "too many" or was out of its depth; `None` as long
+            as it did not.
+        pause: Seconds for which nothing is sent, because the server asked
+            for that.
+    """
+
+    taken: int
+    created: int
+    failures: Mapping[str, int]
+    skipped: int
+    in_flight: int
+    retries: int
+    seconds: float
+    rate: float
+    limit: float | None
+    pause: float
+
+    @property
+    def failed(self) -> int:
+        """Items that became no sessions."""
+        return sum(self.failures.values())
+
+    @property
+    def done(self) -> int:
+        """Items that are settled, one way or the other."""
+        return self.created + self.failed + self.skipped
 
 
 @attrs.frozen(kw_only=True)
@@ -143,3 +187,53 @@ def _upper_end(bucket: int) -> float:
     shift = (bucket >> _FINE_BITS) - 1
     leading = (bucket & (_FINE - 1)) + _FINE
     return ((leading + 1) << shift) / 1e6
+
+
+class Meter:
+    """
+    Counts events, and tells how many of them are how recent.
+
+    Args:
+        slots: How many slices of time with events are remembered.
+        width: Seconds of one.
+
+    Attributes:
+        total: All events so far.
+        last: When the last event was.
+    """
+
+    def __init__(self, *, slots: int, width: float) -> None:
+        self._width = width
+        self._past: deque[tuple[int, int]] = deque(maxlen=slots)
+        self._slot = 0
+        self._count = 0
+        self.total = 0
+        self.last = 0.0
+
+    def add(self, now: float) -> None:
+        """Count one event."""
+        slot = int(now / self._width)
+        if slot != self._slot:
+            if self._count:
+                self._past.append((self._slot, self._count))
+            self._slot, self._count = slot, 0
+        self._count += 1
+        self.total += 1
+        self.last = now
+
+    def backwards(self) -> Iterator[tuple[float, int]]:
+        """Yield points in time, latest first, and how many came since."""
+        total = self._count
+        yield self._slot * self._width, total
+        for slot, count in reversed(self._past):
+            total += count
+            yield slot * self._width, total
+
+    def since(self, when: float) -> int:
+        """Return how many events came since *when*, to a slice's width."""
+        found = 0
+        for start, count in self.backwards():
+            if start <= when - self._width:
+                break
+            found = count
+        return found

@@ -11,6 +11,7 @@ from bankconnect_async import (
     UNSET,
     AsyncBankConnect,
     AuthenticationError,
+    BankConnectError,
     BatchStoppedError,
     ConfigurationError,
     Created,
@@ -21,6 +22,7 @@ from bankconnect_async import (
     Session,
     SessionRequest,
 )
+from bankconnect_async.batch import _Shelf
 from bankconnect_async.sandbox import Sandbox
 
 
@@ -569,3 +571,119 @@ def test_one_text_is_no_source(source):
     """
     with pytest.raises(ConfigurationError, match="list of link ids"):
         AsyncBankConnect("key").create_sessions(source)
+
+
+async def test_drain_settles_what_was_sent():
+    """
+    The items in flight have outcomes; the source keeps the rest.
+    """
+    double = Double()
+    double.gate.clear()
+    source = iter(ids(100))
+    async with batch(double, source, concurrency=5) as outcomes:
+        while double.now < 5:
+            await asyncio.sleep(0)
+        outcomes.drain()
+        outcomes.drain()
+        double.gate.set()
+        found = [outcome async for outcome in outcomes]
+
+    assert len(found) == double.calls == 5
+    assert outcomes.unreported == []
+    assert next(source) == "customer-5"
+
+
+async def test_drain_closes_an_async_source():
+    """
+    A source that may never go on is not waited for; what was taken ahead
+    stays unreported, unsent.
+    """
+    double = Double()
+    double.gate.clear()
+    closed = False
+
+    async def cursor():
+        nonlocal closed
+        try:
+            for item in ids(5):
+                yield item
+            await asyncio.Event().wait()
+        finally:
+            closed = True
+
+    async with batch(double, cursor(), concurrency=3) as outcomes:
+        while outcomes.stats().taken < 5 or double.now < 3:
+            await asyncio.sleep(0)
+        outcomes.drain()
+        double.gate.set()
+        found = [outcome async for outcome in outcomes]
+
+    assert closed
+    assert len(found) == double.calls == 3
+    assert outcomes.unreported == ["customer-3", "customer-4"]
+    assert not any(outcomes.may_have_sent(index) for index in (3, 4))
+
+
+async def test_drain_waits_for_no_rate():
+    """
+    Items that wait for their turn go back to where they came from.
+    """
+    async with batch(
+        Double(), ids(200), concurrency=20, rate=0.001, ordered=True
+    ) as outcomes:
+        first = await anext(outcomes)
+        outcomes.drain()
+        rest = [outcome async for outcome in outcomes]
+
+    assert (first.index, rest) == (0, [])
+    assert 19 <= len(outcomes.unreported) <= 20
+
+
+async def test_a_drain_leaves_gaps_in_the_order():
+    """
+    What comes after an unsent item is reported all the same, in order.
+    """
+    shelf = _Shelf(ordered=True)
+    late = [
+        Failed(index=index, item="c", request=None, error=BankConnectError())
+        for index in (3, 1)
+    ]
+    for outcome in late:
+        shelf.put(outcome)
+    shelf.close()
+
+    assert [await shelf.take() for _ in range(3)] == [*reversed(late), None]
+
+
+async def test_numbers_of_a_batch():
+    """
+    A snapshot tells at any time what was done.
+    """
+    double = Double()
+    double.gate.clear()
+    async with batch(
+        double, ["a", "b", "", "c", "d"], concurrency=3
+    ) as outcomes:
+        while double.now < 3:
+            await asyncio.sleep(0)
+        early = outcomes.stats()
+        double.gate.set()
+        found = [outcome async for outcome in outcomes]
+    stats = outcomes.stats()
+
+    assert (early.taken, early.in_flight, early.done) == (4, 3, 1)
+    assert early.failures == {"InvalidRequestError": 1}
+    assert len(found) == stats.taken == stats.done == 5
+    assert (stats.created, stats.failed, stats.in_flight) == (4, 1, 0)
+    assert (stats.limit, stats.pause, stats.retries) == (None, 0, 0)
+    assert stats.seconds > 0
+    assert stats.rate > 0
+
+
+def test_numbers_before_it_began():
+    """
+    A batch that was not entered did nothing.
+    """
+    stats = batch(Double(), ["a"]).stats()
+
+    assert (stats.taken, stats.seconds, stats.rate) == (0, 0, 0)
