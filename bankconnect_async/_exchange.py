@@ -5,7 +5,7 @@ One request and its answer, and the clock that runs meanwhile.
 import asyncio
 import zlib
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -14,7 +14,7 @@ import attrs
 from yarl import URL
 
 from ._alarms import Alarm, Alarms
-from ._body import Body
+from ._body import Sending
 from ._translation import translate
 from .errors import (
     ClientClosedError,
@@ -29,7 +29,7 @@ from .errors import (
 from .settings import Timeouts
 
 
-#: Bytes of an answer that are read at most.
+#: Bytes of an answer that are read at most, unless a call says otherwise.
 MAX_ANSWER: Final = 1024 * 1024
 
 _OK = range(200, 300)
@@ -86,8 +86,9 @@ class Exchange:
         self,
         method: str,
         url: URL,
-        body: Body | None,
+        body: Sending | None,
         options: Mapping[str, Any],
+        limit: int = MAX_ANSWER,
     ) -> Answer:
         gate = self._bound.gate
         try:
@@ -98,7 +99,7 @@ class Exchange:
             self._bound.in_flight += 1
             try:
                 self._begin(body)
-                return await self._exchange(method, url, body, options)
+                return await self._exchange(method, url, body, options, limit)
             finally:
                 self._bound.in_flight -= 1
                 gate.release()
@@ -123,7 +124,7 @@ class Exchange:
         finally:
             self._bound.waiting -= 1
 
-    def _begin(self, body: Body | None) -> None:
+    def _begin(self, body: Sending | None) -> None:
         if body is None:
             # Nothing tells when the head of such a request goes out.
             self._phase = Phase.SENT
@@ -145,8 +146,9 @@ class Exchange:
         self,
         method: str,
         url: URL,
-        body: Body | None,
+        body: Sending | None,
         options: Mapping[str, Any],
+        limit: int,
     ) -> Answer:
         try:
             # Not `async with`: a body that was read to its end has already
@@ -155,7 +157,9 @@ class Exchange:
                 method, url, data=body, **options
             )
             return Answer(
-                response.status, response.headers, await _read(response)
+                response.status,
+                response.headers,
+                await _read(response, limit, self._start_reading),
             )
         except (aiohttp.ClientError, OSError) as exc:
             failure = translate(exc, body) if self._head is None else None
@@ -208,15 +212,22 @@ def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
     return Answer(head.status, head.headers, b"")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse,
+    limit: int,
+    on_moved: Callable[[], None],
+) -> bytes:
     length = response.content_length
     if length is not None and length <= MAX_ANSWER:
         content = await response.read()
+    elif limit <= MAX_ANSWER or response.status not in _OK:
+        content = await _read_bounded(response, MAX_ANSWER)
     else:
-        content = await _read_bounded(response)
+        # What is large may take its time, as long as it keeps coming.
+        content = await _read_bounded(response, limit, on_moved)
     encoding = response.headers.get("Content-Encoding")
     if encoding and encoding.lower() in {"gzip", "x-gzip", "deflate"}:
-        return _inflate(content)
+        return _inflate(content, limit)
     return content
 
 
@@ -229,23 +240,29 @@ class _Content(bytearray):
         return f"<{len(self)} bytes>"
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(
+    response: aiohttp.ClientResponse,
+    limit: int,
+    on_moved: Callable[[], None] | None = None,
+) -> bytes:
     content = _Content()
     while not response.content.at_eof():
         content += await response.content.readany()
-        if len(content) > MAX_ANSWER:
+        if len(content) > limit:
             response.close()
             raise aiohttp.ClientPayloadError("answer too long")
+        if on_moved is not None:
+            on_moved()
     return bytes(content)
 
 
-def _inflate(content: bytes) -> bytes:
+def _inflate(content: bytes, limit: int) -> bytes:
     # We ask for no compression; some proxies compress all the same.
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        content = inflater.decompress(content, MAX_ANSWER + 1)
+        content = inflater.decompress(content, limit + 1)
     except zlib.error as exc:
         raise aiohttp.ClientPayloadError("bad compression") from exc
-    if not inflater.eof or len(content) > MAX_ANSWER:
+    if not inflater.eof or len(content) > limit:
         raise aiohttp.ClientPayloadError("cut off, or too long")
     return content

@@ -1,139 +1,33 @@
 """
-Answers of endpoints other than ``session/``, and the bodies they are asked by.
+Setting the endpoint of webhooks, and recovering what was missed.
 
-The contract's `rest-api.md` (entities, upload status) and `webhooks.md`
-(setting the endpoint, recovery) say what stands here.
+The contract's `webhooks.md` says what stands here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import attrs
 import orjson
 
-from . import _reading as reading
-from ._reading import wired
-from .callbacks import ExtractionWebhook
-from .errors import InvalidRequestError, UnreadableAnswerError
+from bankconnect_async import _reading as reading
+from bankconnect_async._reading import wired
+from bankconnect_async.callbacks import ExtractionWebhook
+from bankconnect_async.errors import InvalidRequestError
 
-
-T = TypeVar("T")
-
-#: What `upload_status` says once the uploads are complete.
-COMPLETED: Final = "COMPLETED"
-
-# The same state in two spellings (U-20).
-_SYNONYMS: Final = {"NO_UPLOAD": "NO_UPLOADS"}
-
-
-def _status_word(value: object, path: str, problems: list[str]) -> Any:
-    word = reading.text(value, path, problems)
-    if word is None:
-        return None
-    word = word.strip().upper().replace(" ", "_")
-    return _SYNONYMS.get(word, word)
+from ._decoding import raw
 
 
 @attrs.frozen(kw_only=True)
-class Entity:
+class MissedWebhooks:
     """
-    A customer in the entity flow (`GET entity/<entity_id>/`).
-
-    Attributes:
-        entity_id: The vendor's id.
-        link_id: Yours, if one was given.
-        raw: The answer as received.
+    Webhooks of a customer, newest first (`webhook_payloads/`).
     """
 
-    entity_id: str = wired(reading.text, required=True)
-    link_id: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = attrs.field(
-        factory=dict, repr=False, eq=False, hash=False
-    )
-
-
-@attrs.frozen(kw_only=True)
-class UploadStatus:
-    """
-    How far the uploads of a session are (`session_upload_status/`).
-
-    Attributes:
-        session_id: Of the session.
-        upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`
-            in one spelling; words not known yet are kept.
-        raw: The answer as received; it holds account numbers.
-    """
-
-    session_id: str = wired(reading.text, required=True)
-    upload_status: str = wired(_status_word, required=True)
-    raw: Mapping[str, Any] = attrs.field(
-        factory=dict, repr=False, eq=False, hash=False
-    )
-
-
-def decode_entity(raw: bytes, *, status: int = 200) -> Entity:
-    """
-    Read the answer of `GET entity/<entity_id>/`.
-
-    Raises:
-        UnreadableAnswerError: If it is none.
-    """
-    return _decode(Entity, raw, status)
-
-
-def decode_upload_status(raw: bytes, *, status: int = 200) -> UploadStatus:
-    """
-    Read the answer of `GET session_data/<session_id>/session_upload_status/`.
-
-    Raises:
-        UnreadableAnswerError: If it is none.
-    """
-    return _decode(UploadStatus, raw, status)
-
-
-@attrs.frozen(kw_only=True)
-class _Payloads:
     payloads: tuple[ExtractionWebhook, ...] = wired(
         reading.many(reading.one(ExtractionWebhook)), default=()
     )
-    raw: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-
-
-def decode_webhook_payloads(
-    raw: bytes, *, status: int = 200
-) -> tuple[ExtractionWebhook, ...]:
-    """
-    Read the answer of `GET entity/webhook_payloads/`, newest first.
-
-    Raises:
-        UnreadableAnswerError: If it is none.
-    """
-    return _decode(_Payloads, raw, status).payloads
-
-
-def _decode(cls: type[T], raw: bytes, status: int) -> T:
-    # A frame that raises must not hold the answer.
-    value, problems = _read(cls, raw)
-    del raw
-    if problems:
-        del value
-        raise UnreadableAnswerError(
-            f"the server answered {status} in another shape than documented: "
-            f"{'; '.join(problems)}",
-            problems=problems,
-            status=status,
-        )
-    return value
-
-
-def _read(cls: type[T], raw: bytes) -> tuple[T, list[str]]:
-    problems: list[str] = []
-    document = reading.load(raw)
-    if isinstance(document, str):
-        problems.append(document)
-        document = {}
-    value = reading.structure(cls, document, "$", problems, raw=document)
-    return value, problems
+    raw: Mapping[str, Any] = raw()
 
 
 def encode_webhook_update(url: str, mode: int | Sequence[str]) -> bytes:
