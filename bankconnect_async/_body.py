@@ -10,6 +10,7 @@ whether that write failed before a byte was handed to the connection.
 import functools
 
 from collections.abc import Callable
+from typing import Protocol
 
 import aiohttp
 
@@ -21,6 +22,33 @@ from multidict import CIMultiDict
 # aiohttp hands a body of this size over in one piece; only of a larger one
 # can a part have left when the write fails.
 _ONE_PIECE = 64 * 1024
+
+
+class Sending(Protocol):
+    """
+    What an exchange needs to know about the body it sends.
+
+    Attributes:
+        begun: Whether its write was begun.
+        unsent: Whether that write failed before anything was handed on.
+    """
+
+    begun: bool
+    unsent: bool
+
+    @property
+    def content_type(self) -> str:
+        """Value of the header."""
+        ...
+
+    def fresh(self, on_moved: Callable[[], None], /) -> None:
+        """
+        Get ready for another attempt.
+
+        Args:
+            on_moved: Called as the write begins, and as often as it gets on.
+        """
+        ...
 
 
 class Body(aiohttp.Payload):

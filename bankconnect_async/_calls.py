@@ -7,17 +7,17 @@ import logging
 import time
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, Generic, TypeVar
 
 import attrs
 
 from yarl import URL
 
-from ._body import Body
+from ._body import Sending
 from ._clock import Clock
-from ._exchange import Answer
+from ._exchange import MAX_ANSWER, Answer
 from .errors import BankConnectError, ClientClosedError, Delivery
 from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
 from .stats import AttemptEnd, AttemptHook, AttemptStart, Histogram, Stats
@@ -28,6 +28,8 @@ from .wire import refusal
 T = TypeVar("T")
 
 _OK: Final = range(200, 300)
+# Bytes of an answer whose decoding would hold up the loop for milliseconds.
+_LARGE: Final = 128 * 1024
 # Numbers and words of ours only: what a server says, and what we send it,
 # never gets into a log.
 _log = logging.getLogger("bankconnect_async")
@@ -46,15 +48,17 @@ class Call(Generic[T]):
         body: What to send, if anything.
         headers: Beside those of every request.
         repeatable: Whether sending it twice does no harm at all.
+        limit: Bytes of the answer that are read at most.
     """
 
     operation: str
     url: URL
     decode: Callable[[Answer], T]
     method: str = "GET"
-    body: Body | None = None
+    body: Sending | None = None
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
+    limit: int = MAX_ANSWER
 
 
 class Caller:
@@ -83,7 +87,7 @@ class Caller:
         self._clock = clock
         self._on_attempt = on_attempt
         self._secrets = secrets
-        self._budget = RetryBudget()
+        self.budget = RetryBudget()
         self._attempts: Counter[str] = Counter()
         self._latency = Histogram()
         self._under_way = 0
@@ -104,25 +108,42 @@ class Caller:
         Raises:
             BankConnectError: Of the last attempt, with the story of all.
         """
-        if self._closing:
-            raise ClientClosedError("the client is closed, or closing")
+        self._begin()
         policy = policy or self.retry
         once = self._once if self._on_attempt is None else self._watched
         give_up_at = self._clock.monotonic() + policy.deadline
-        self._under_way += 1
         try:
             try:
                 result = await once(call, policy.deadline, 1)
             except BankConnectError as error:
                 first = error
             else:
-                self._budget.refund()
+                self.budget.refund()
                 return result, 1
             return await self._go_on(call, first, policy, give_up_at)
         finally:
-            self._under_way -= 1
-            if self._idle is not None and not self._under_way:
-                self._idle.set()
+            self._end()
+
+    def _begin(self) -> None:
+        if self._closing:
+            raise ClientClosedError("the client is closed, or closing")
+        self._under_way += 1
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if self._idle is not None and not self._under_way:
+            self._idle.set()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """
+        Have `aclose` wait for what is done meanwhile, as for a call.
+        """
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
 
     async def _go_on(
         self,
@@ -148,7 +169,7 @@ class Caller:
             attempt,
             after=first,
             policy=policy,
-            budget=self._budget,
+            budget=self.budget,
             clock=self._clock,
             give_up_at=give_up_at,
         )
@@ -186,10 +207,14 @@ class Caller:
                 call.body,
                 headers=call.headers,
                 within=within,
+                limit=call.limit,
             )
             if answer.status not in _OK:
                 raise self._refusal(answer)
-            result = call.decode(answer)
+            if len(answer.body) > _LARGE:
+                result = await asyncio.to_thread(call.decode, answer)
+            else:
+                result = call.decode(answer)
         except BankConnectError as error:
             self._note_failure(call, number, error)
             raise
@@ -209,7 +234,7 @@ class Caller:
             type(error).__name__,
             delivery,
             getattr(error, "status", None),
-            self._budget.tokens,
+            self.budget.tokens,
         )
 
     def _refusal(self, answer: Answer) -> BankConnectError:
@@ -230,7 +255,7 @@ class Caller:
         return Stats(
             in_flight=transport.in_flight,
             waiting=transport.waiting,
-            tokens=self._budget.tokens,
+            tokens=self.budget.tokens,
             attempts=dict(self._attempts),
             connections_opened=transport.connections_opened,
             latency=self._latency.summary(),

@@ -5,7 +5,7 @@ One request and its answer, and the clock that runs meanwhile.
 import asyncio
 import zlib
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -15,7 +15,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from ._alarms import Alarm, Alarms
-from ._body import Body
+from ._body import Sending
 from ._gate import Gate
 from ._translation import translate
 from .errors import (
@@ -31,7 +31,7 @@ from .errors import (
 from .settings import Timeouts
 
 
-#: Bytes of an answer that are read at most.
+#: Bytes of an answer that are read at most, unless a call says otherwise.
 MAX_ANSWER: Final = 1024 * 1024
 
 _OK = range(200, 300)
@@ -92,8 +92,9 @@ class Exchange:
         self,
         method: str,
         url: URL,
-        body: Body | None,
+        body: Sending | None,
         options: Mapping[str, Any],
+        limit: int = MAX_ANSWER,
     ) -> Answer:
         gate = self._bound.gate
         try:
@@ -101,7 +102,7 @@ class Exchange:
                 await self._queue(gate)
             try:
                 self._begin(body)
-                return await self._exchange(method, url, body, options)
+                return await self._exchange(method, url, body, options, limit)
             finally:
                 gate.leave()
         except asyncio.CancelledError:
@@ -121,7 +122,7 @@ class Exchange:
         await gate.queue()
         self._alarm.move(self._give_up_at)
 
-    def _begin(self, body: Body | None) -> None:
+    def _begin(self, body: Sending | None) -> None:
         if body is None:
             # Nothing tells when the head of such a request goes out.
             self._phase = Phase.SENT
@@ -142,8 +143,9 @@ class Exchange:
         self,
         method: str,
         url: URL,
-        body: Body | None,
+        body: Sending | None,
         options: Mapping[str, Any],
+        limit: int,
     ) -> Answer:
         try:
             self._head = response = await self._bound.session.request(
@@ -153,12 +155,12 @@ class Exchange:
                 # Usually all of it came with the head.
                 content = response.content.read_nowait()
             else:
-                content = await _read(response)
+                content = await _read(response, limit, self._start_reading)
             # A body that was read to its end has given its connection back.
             self._read = True
             encoding = response.headers.get(hdrs.CONTENT_ENCODING)
             if encoding is not None:
-                content = _decompress(content, encoding)
+                content = _decompress(content, encoding, limit)
             return Answer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError) as exc:
             failure = translate(exc, body) if self._head is None else None
@@ -211,11 +213,18 @@ def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
     return Answer(head.status, head.headers, b"")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse,
+    limit: int,
+    on_moved: Callable[[], None],
+) -> bytes:
     length = response.content_length
     if length is not None and length <= MAX_ANSWER:
         return await response.read()
-    return await _read_bounded(response)
+    if limit <= MAX_ANSWER or response.status not in _OK:
+        return await _read_bounded(response, MAX_ANSWER)
+    # What is large may take its time, as long as it keeps coming.
+    return await _read_bounded(response, limit, on_moved)
 
 
 class _Content(bytearray):
@@ -227,25 +236,31 @@ class _Content(bytearray):
         return f"<{len(self)} bytes>"
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(
+    response: aiohttp.ClientResponse,
+    limit: int,
+    on_moved: Callable[[], None] | None = None,
+) -> bytes:
     content = _Content()
     while not response.content.at_eof():
         content += await response.content.readany()
-        if len(content) > MAX_ANSWER:
+        if len(content) > limit:
             response.close()
             raise aiohttp.ClientPayloadError("answer too long")
+        if on_moved is not None:
+            on_moved()
     return bytes(content)
 
 
-def _decompress(content: bytes, encoding: str) -> bytes:
+def _decompress(content: bytes, encoding: str, limit: int) -> bytes:
     # We ask for no compression; some proxies compress all the same.
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
         return content
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        content = inflater.decompress(content, MAX_ANSWER + 1)
+        content = inflater.decompress(content, limit + 1)
     except zlib.error as exc:
         raise aiohttp.ClientPayloadError("bad compression") from exc
-    if not inflater.eof or len(content) > MAX_ANSWER:
+    if not inflater.eof or len(content) > limit:
         raise aiohttp.ClientPayloadError("cut off, or too long")
     return content

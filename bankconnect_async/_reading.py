@@ -7,6 +7,7 @@ they do here. (cattrs, which serves `wire`, knows one key per attribute.)
 """
 
 import datetime
+import decimal
 import functools
 import re
 
@@ -27,6 +28,18 @@ _DATE = re.compile(
     r"(?P<d>[0-9]{2})/(?P<m>[0-9]{2})/(?P<y>[0-9]{4})"
     r"|(?P<Y>[0-9]{4})-(?P<M>[0-9]{2})-(?P<D>[0-9]{2})"
 )
+# As statements print days: `14-Jan-26`.
+_SHORT_DAY = re.compile(r"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4}|[0-9]{2})")
+# Not strptime, which would go by the process's locale.
+_MONTHS: Final = (
+    *("jan", "feb", "mar", "apr", "may", "jun"),
+    *("jul", "aug", "sep", "oct", "nov", "dec"),
+)
+_CENTURY = 2000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
+# Digits of the largest whole number that is taken for a count.
+_MAX_DIGITS = 18
+_SHOWN_DIGITS = 4
 # What no UTF-8 stands for.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TIMESTAMP = re.compile(
@@ -61,10 +74,11 @@ def wired(
             any, the name of the attribute.
         default: What "none" is here.
         required: Whether "none" is a problem.
-        kwargs: For `attrs.field`.
+        kwargs: For `attrs.field`; a `factory` goes before *default*.
     """
+    if "factory" not in kwargs:
+        kwargs["default"] = default
     return attrs.field(
-        default=default,
         metadata={_WIRE: _Wire(read, keys, required)},
         **kwargs,
     )
@@ -160,10 +174,63 @@ def text(value: object, path: str, problems: list[str]) -> str | None:
     if not isinstance(value, str):
         _note_type(problems, "a text", value, path)
         return None
-    if _SURROGATE.search(value):
+    # Most texts are ASCII, and that is known without looking at them.
+    if not value.isascii() and _SURROGATE.search(value):
         note(problems, f"is not Unicode @ {path}")
         return None
     return value
+
+
+def label(value: object, path: str, problems: list[str]) -> str | None:
+    """
+    Read a text that some versions write as a number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text(value, path, problems)
+
+
+def word(value: object, path: str, problems: list[str]) -> str | None:
+    """
+    Read one of a few words, in lower case.
+    """
+    found = text(value, path, problems)
+    return None if found is None else found.strip().lower()
+
+
+def number(
+    value: object, path: str, problems: list[str]
+) -> decimal.Decimal | None:
+    """
+    Read a number, exactly; a text that is none gives `None`.
+
+    A float has lost what was printed, so documents with money are to be
+    loaded without one.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        return decimal.Decimal(value) if _NUMBER.fullmatch(value) else None
+    if isinstance(value, decimal.Decimal):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return decimal.Decimal(str(value))
+    _note_type(problems, "a number", value, path)
+    return None
+
+
+def count(value: object, path: str, problems: list[str]) -> int | None:
+    """
+    Read a whole number; another number, or a text, gives `None`.
+    """
+    if type(value) is int:
+        return value
+    found = number(value, path, problems)
+    if found is None or not found.is_finite():
+        return None
+    # int() of a number with a huge exponent would never end.
+    if found.adjusted() > _MAX_DIGITS or found != found.to_integral_value():
+        return None
+    return int(found)
 
 
 def flag(value: object, path: str, problems: list[str]) -> bool | None:
@@ -219,6 +286,51 @@ def moment(
         return None
 
 
+def instant(
+    value: object, path: str, problems: list[str]
+) -> datetime.datetime | None:
+    """
+    Read a timestamp or a day, of which it is the beginning.
+    """
+    stamp = text(value, path, problems) or ""
+    if _TIMESTAMP.fullmatch(stamp):
+        return moment(stamp, path, problems)
+    short = _SHORT_DAY.fullmatch(stamp)
+    date = _short_day(*short.groups()) if short else day(stamp, path, problems)
+    if date is None:
+        return None
+    return datetime.datetime.combine(date, datetime.time())
+
+
+def _short_day(date: str, month: str, year: str) -> datetime.date | None:
+    try:
+        return datetime.date(
+            int(year) + _CENTURY * (len(year) == 2),  # noqa: PLR2004
+            _MONTHS.index(month.lower()) + 1,
+            int(date),
+        )
+    except ValueError:
+        return None
+
+
+def masked(number: str | None) -> str:
+    """
+    Write an account number as a repr may show it, its last four digits.
+    """
+    if number is None:
+        return "None"
+    # What is short would be shown by half.
+    shown = number[-_SHOWN_DIGITS:] if len(number) >= 2 * _SHOWN_DIGITS else ""
+    return f"'XXXXXX{shown}'"
+
+
+def hidden(value: object) -> str:
+    """
+    Say in a repr whether there is something, and not what.
+    """
+    return "'***'" if value else repr(value)
+
+
 def one(cls: type) -> Reader:
     """
     Read an object as a *cls*, which keeps it as its `raw`.
@@ -235,7 +347,7 @@ def one(cls: type) -> Reader:
 
 def many(reader: Reader) -> Reader:
     """
-    Read an array, each entry with *reader*, as a tuple.
+    Read an array, each entry but `null` with *reader*, as a tuple.
     """
 
     def read(value: object, path: str, problems: list[str]) -> Any:
@@ -243,6 +355,7 @@ def many(reader: Reader) -> Reader:
             return tuple(
                 reader(entry, f"{path}[{index}]", problems)
                 for index, entry in enumerate(value)
+                if entry is not None
             )
         _note_type(problems, "an array", value, path)
         return None

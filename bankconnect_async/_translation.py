@@ -8,7 +8,7 @@ from typing import Final
 
 import aiohttp
 
-from ._body import Body
+from ._body import Sending
 from .errors import (
     CertificateError,
     ConnectFailedError,
@@ -109,7 +109,7 @@ def _detail(exc: Exception) -> str | None:
     return None
 
 
-def translate(exc: Exception, body: Body | None) -> TransportError:
+def translate(exc: Exception, body: Sending | None) -> TransportError:
     """
     Put what aiohttp raised into our terms.
 

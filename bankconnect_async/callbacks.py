@@ -20,6 +20,7 @@ from ._reading import (
     is_given,
     many,
     mapping,
+    masked,
     moment,
     one,
     text,
@@ -291,13 +292,6 @@ class WebhookName(enum.StrEnum):
     ENRICHED = "ENRICHMENT_NOTIFICATION"
 
 
-def _last_digits(number: str | None) -> str:
-    if number is None:
-        return "None"
-    shown = number[-4:] if len(number) >= 8 else ""  # noqa: PLR2004
-    return f"'…{shown}'"
-
-
 @attrs.frozen(kw_only=True)
 class DateRange:
     """
@@ -362,7 +356,7 @@ class WebhookAccount:
     """
 
     account_id: str | None = wired(text)
-    account_number: str | None = wired(text, repr=_last_digits)
+    account_number: str | None = wired(text, repr=masked)
     account_status: str | None = wired(text)
     account_category: str | None = wired(text)
     bank_name: str | None = wired(text)

@@ -2,12 +2,12 @@
 The client: one short method for each thing the vendor's API does.
 """
 
+import datetime
 import os
 import ssl
 import sys
 import warnings
 
-from collections import OrderedDict
 from collections.abc import (
     AsyncIterable,
     Iterable,
@@ -16,8 +16,15 @@ from collections.abc import (
 )
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self, TypeVar
-from urllib.parse import quote
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+)
 
 import aiohttp
 import attrs
@@ -25,24 +32,15 @@ import attrs
 from yarl import URL
 
 from . import __version__
+from ._api import Api
 from ._body import Body
 from ._calls import Call, Caller
 from ._clock import SYSTEM_CLOCK, Clock
+from ._confirm import Made, confirm
 from ._exchange import Answer
-from .answers import (
-    COMPLETED,
-    decode_entity,
-    decode_upload_status,
-    decode_webhook_payloads,
-    encode_webhook_update,
-)
 from .batch import SessionBatch
-from .callbacks import Event, ExtractionWebhook, SuccessEvent
-from .errors import (
-    ConfigurationError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from .callbacks import Event, ExtractionWebhook, Webhook
+from .errors import ConfigurationError, InvalidRequestError
 from .redirect import ReturnURL
 from .retry import RetryPolicy
 from .schema import UNSET, Session, SessionRequest, Unset
@@ -73,13 +71,17 @@ from .wire import (
 )
 
 
+# Imported where they are used: a service that only creates sessions does
+# without them.
+if TYPE_CHECKING:
+    from ._upload import StatementFile
+    from .answers import Bank, BankHealth, Entity, EntityUpload
+    from .entities import Entities, EntityHandle
+    from .sessions import SessionHandle
+
+
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
-
-# Where each flow of the vendor keeps its data.
-_FLOWS: Final = {"entity": "entity", "session": "session_data"}
-# A session lives for hours; customers come back within them.
-_REMEMBERED: Final = 10_000
 
 _VARIABLES: Final[Mapping[str, str]] = {
     "api_key": "BANKCONNECT_API_KEY",
@@ -160,10 +162,7 @@ class AsyncBankConnect:
         self._server_hash = (
             None if server_hash is None else secret("server_hash", server_hash)
         )
-        self._hash_header = (
-            {"server-hash": self._server_hash} if self._server_hash else None
-        )
-        self._made = _Made()
+        self._made = Made()
         self._service = Service.parse(
             base_url, version=version, allow_http=allow_http
         )
@@ -201,6 +200,17 @@ class AsyncBankConnect:
             secrets=[
                 text for text in (self._api_key, self._server_hash) if text
             ],
+        )
+        self._api = Api(
+            calls=self._calls,
+            clock=clock,
+            base_url=self._service.base_url,
+            hash_header=(
+                {"server-hash": self._server_hash}
+                if self._server_hash
+                else None
+            ),
+            allow_http=self._service.allow_http,
         )
         self._made_at = _calling_line()
 
@@ -360,50 +370,262 @@ class AsyncBankConnect:
         Raises:
             BankConnectError: If the server could not be asked.
         """
-        if not isinstance(event, SuccessEvent) or event.link_id is None:
-            return event
-        ids = [id_ for id_ in (event.session_id, event.entity_id) if id_]
-        for session_id in ids:
-            owner = (
-                session.link_id
-                if session is not None and session.session_id == session_id
-                else self._made.owner(session_id)
-            )
-            if owner is not None:
-                confirmed = owner == event.link_id and (
-                    await self._is_uploaded(session_id)
-                )
-                return attrs.evolve(event, confirmed=confirmed)
-        if event.entity_id is None:
-            return event
-        confirmed = await self._owns(event.entity_id, event.link_id)
-        return attrs.evolve(event, confirmed=confirmed)
+        return await confirm(self._api, self._made, event, session)
 
-    async def _is_uploaded(self, session_id: str) -> bool:
-        call = Call(
-            operation="GET session_upload_status",
-            url=self._url("session_data", session_id, "session_upload_status"),
-            headers=self._hash_header,
-            decode=lambda answer: decode_upload_status(answer.body),
-        )
-        try:
-            status, _ = await self._calls.run(call)
-        except NotFoundError:
-            return False
-        return status.upload_status == COMPLETED
+    def session(self, session_id: str, /) -> "SessionHandle":
+        """
+        Return a handle of a session: its uploads, processing and results.
 
-    async def _owns(self, entity_id: str, link_id: str) -> bool:
-        call = Call(
-            operation="GET entity",
-            url=self._url("entity", entity_id),
-            headers=self._hash_header,
-            decode=lambda answer: decode_entity(answer.body),
+        Nothing is sent. `session_id` is in what `create_session` returned,
+        and in the events and webhooks of the session flow.
+
+        Raises:
+            InvalidRequestError: If it is blank, or no text.
+        """
+        from .sessions import SessionHandle  # noqa: PLC0415
+
+        return SessionHandle(self._api, session_id)
+
+    def entity(self, entity_id: str, /) -> "EntityHandle":
+        """
+        Return a handle of an entity: its statements and their analyses.
+
+        Nothing is sent. `entity_id` is in what uploads return, and in the
+        events and webhooks of the entity flow.
+
+        Raises:
+            InvalidRequestError: If it is blank, or no text.
+        """
+        from .entities import EntityHandle  # noqa: PLC0415
+
+        return EntityHandle(self._api, entity_id)
+
+    def entities(
+        self, *, link_id: str | None = None, max_pages: int = 10_000
+    ) -> "Entities":
+        """
+        List entities, for ``async for``; pages are fetched as needed.
+
+        Args:
+            link_id: Those of this customer only.
+            max_pages: Of ten entities, at most; a longer list ends in an
+                `UnreadableAnswerError`.
+        """
+        from .entities import Entities  # noqa: PLC0415
+
+        return Entities(self._api, link_id=link_id, max_pages=max_pages)
+
+    async def create_entity(
+        self,
+        link_id: str | None = None,
+        *,
+        is_single_account: bool = False,
+        meta_data: str | Mapping[str, Any] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> "Entity":
+        """
+        Create an entity, to upload statements of a customer yourself.
+
+        An attempt that may have arrived is repeated as the policy's
+        `delivery` says, and may then leave an empty twin behind.
+
+        Args:
+            link_id: Your id of the customer.
+            is_single_account: Refuse statements of a second account.
+            meta_data: To be kept with it; a mapping becomes JSON.
+            retry: Instead of the client's own.
+
+        Raises:
+            InvalidRequestError: If something cannot be sent.
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import _organisation  # noqa: PLC0415
+
+        return await _organisation.create_entity(
+            self._api,
+            link_id,
+            is_single_account=is_single_account,
+            meta_data=meta_data,
+            retry=retry,
         )
-        try:
-            entity, _ = await self._calls.run(call)
-        except NotFoundError:
-            return False
-        return entity.link_id == link_id
+
+    async def upload(  # noqa: PLR0913
+        self,
+        file: "StatementFile | None" = None,
+        /,
+        *,
+        link_id: str,
+        url: str | URL | None = None,
+        base64: str | bytes | None = None,
+        bank_name: str | None = None,
+        pdf_password: str | None = None,
+        filename: str | None = None,
+        identity: bool = True,
+        deadline: float = 300.0,
+        retry: RetryPolicy | None = None,
+    ) -> "EntityUpload":
+        """
+        Upload a statement of a customer, in the entity flow.
+
+        The vendor creates the entity if there is none. The file is sent
+        piece by piece, and never as a whole in memory. An attempt that may
+        have arrived is repeated as the policy's `delivery` says; what cannot
+        be rewound, such as a pipe, is sent once.
+
+        Args:
+            file: A path, a binary file or bytes; or else *url* or *base64*.
+            link_id: Your id of the customer.
+            url: Where the vendor can fetch it.
+            base64: The file as base64 text.
+            bank_name: Bank identifier; without it, the vendor detects the
+                bank.
+            pdf_password: Opens the file.
+            filename: What to call it; the file's own name by default.
+            identity: Whether the answer shall tell whose it is.
+            deadline: Seconds for all attempts. The client's read limit
+                counts from the last byte that could be sent.
+            retry: Instead of the client's own.
+
+        Raises:
+            InvalidRequestError: If there is not exactly one source, or it
+                cannot be read.
+            StatementError: If the vendor refused the statement; see its
+                kinds. Its `entity_id` may be there all the same.
+            PaymentRequiredError: If the trial is over.
+            TransportError: If no usable answer came.
+        """
+        from .entities import upload  # noqa: PLC0415
+
+        return await upload(
+            self._api,
+            {"link_id": link_id},
+            file,
+            url=url,
+            base64=base64,
+            bank_name=bank_name,
+            pdf_password=pdf_password,
+            filename=filename,
+            identity=identity,
+            deadline=deadline,
+            retry=retry,
+        )
+
+    async def banks(self) -> "tuple[Bank, ...]":
+        """
+        List the vendor's banks, and the ways to their statements.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import _organisation  # noqa: PLC0415
+
+        return await _organisation.banks(self._api)
+
+    async def net_banking_health(self) -> "tuple[BankHealth, ...]":
+        """
+        Tell at which banks net banking works at present.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import _organisation  # noqa: PLC0415
+
+        return await _organisation.net_banking_health(self._api)
+
+    async def fetch_recurring_aa_data(
+        self,
+        consent_id: str,
+        *,
+        from_date: datetime.date,
+        to_date: datetime.date,
+        retry: RetryPolicy | None = None,
+    ) -> "SessionHandle":
+        """
+        Have a bank asked again, under a consent that recurs.
+
+        An attempt that may have arrived is repeated as the policy's
+        `delivery` says.
+
+        Args:
+            consent_id: From `recurring_consents` of an earlier session.
+            from_date: First day wanted.
+            to_date: Last day wanted.
+            retry: Instead of the client's own.
+
+        Returns:
+            The new session, to be waited for.
+
+        Raises:
+            InvalidRequestError: If it cannot be sent.
+            RejectedError: If the consent is used up, revoked or unknown; see
+                its `code`.
+            TransportError: If no usable answer came.
+        """
+        from . import _organisation  # noqa: PLC0415
+
+        return await _organisation.fetch_recurring_aa_data(
+            self._api,
+            consent_id,
+            from_date=from_date,
+            to_date=to_date,
+            retry=retry,
+        )
+
+    async def download(
+        self,
+        link: str | URL,
+        *,
+        to: str | os.PathLike[str],
+        max_bytes: int = 256 * 1024 * 1024,
+        deadline: float = 300.0,
+    ) -> int:
+        """
+        Fetch a file behind a pre-signed link, such as a PDF or a workbook.
+
+        Nothing of ours goes with the request, no key and no redirect is
+        followed. The file appears at *to* when it is complete, for its owner
+        only. What breaks off is resumed where the server allows.
+
+        Args:
+            link: As an answer has it; valid for an hour.
+            to: Path of the file; an old one there is replaced.
+            max_bytes: Of the file, at most.
+            deadline: Seconds for all attempts.
+
+        Returns:
+            Length of the file, in bytes.
+
+        Raises:
+            InvalidRequestError: If *link* is not an absolute https URL.
+            NotFoundError: If the link has expired, or the file is gone.
+            DownloadError: If the file is longer than *max_bytes*, or not
+                whole.
+            TransportError: If it broke off once too often.
+            OSError: If it cannot be written.
+        """
+        from ._download import download  # noqa: PLC0415
+
+        # Who has it has the file; a traceback with locals would show it.
+        link = hide(str(link))
+        return await download(
+            self._api, link, to, max_bytes=max_bytes, deadline=deadline
+        )
+
+    def feed(self, webhook: Webhook, /) -> None:
+        """
+        Tell those who wait that a webhook came.
+
+        It is not trusted: whoever waits for its session or entity looks at
+        once instead of within two seconds. Call it on the client's event
+        loop; `bankconnect_async.web` does so itself.
+        """
+        for name in ("session_id", "entity_id"):
+            id_ = getattr(webhook, name, None)
+            if id_ is not None:
+                self._api.hints.give(id_)
 
     async def update_webhook(
         self,
@@ -428,20 +650,11 @@ class AsyncBankConnect:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        if flow not in _FLOWS:
-            raise InvalidRequestError(
-                fields={"flow": ("must be entity or session",)}
-            )
-        content = encode_webhook_update(url, mode)
-        call = Call(
-            operation="POST update_webhook",
-            method="POST",
-            url=self._url(_FLOWS[flow], "update_webhook"),
-            headers=self._hash_header,
-            body=Body(content, content_type=CONTENT_TYPES["json"]),
-            decode=lambda _: None,
+        from . import _organisation  # noqa: PLC0415
+
+        await _organisation.update_webhook(
+            self._api, url, flow=flow, mode=mode
         )
-        await self._calls.run(call)
 
     async def webhook_payloads(
         self, link_id: str
@@ -456,16 +669,9 @@ class AsyncBankConnect:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        call = Call(
-            operation="GET webhook_payloads",
-            url=self._url("entity", "webhook_payloads").with_query(
-                {"link_id": link_id}
-            ),
-            headers=self._hash_header,
-            decode=lambda answer: decode_webhook_payloads(answer.body),
-        )
-        payloads, _ = await self._calls.run(call)
-        return payloads
+        from . import _organisation  # noqa: PLC0415
+
+        return await _organisation.webhook_payloads(self._api, link_id)
 
     def create_sessions(
         self,
@@ -582,30 +788,6 @@ class AsyncBankConnect:
             encode_session(request, self._api_key, encoding=self._encoding),
             content_type=CONTENT_TYPES[self._encoding],
         )
-
-    def _url(self, *path: str) -> URL:
-        # Only the Session API has a second version.
-        quoted = (quote(part, safe="") for part in path)
-        return self._service.base_url.joinpath("v1", *quoted, "", encoded=True)
-
-
-@attrs.define
-class _Made:
-    """
-    Whose the latest sessions are.
-    """
-
-    _owners: OrderedDict[str, str] = attrs.Factory(OrderedDict)
-
-    def note(self, session: Session) -> None:
-        if session.session_id is None:
-            return
-        self._owners[session.session_id] = session.link_id
-        if len(self._owners) > _REMEMBERED:
-            self._owners.popitem(last=False)
-
-    def owner(self, session_id: str) -> str | None:
-        return self._owners.get(session_id)
 
 
 def _calling_line() -> str:

@@ -22,9 +22,23 @@ Every error this package raises, with the facts a caller acts on.
     │   ├── RateLimitedError          429
     │   ├── ServerFaultError          408 and 5xx: may have been processed
     │   └── RejectedError             any other status
+    │       ├── NotReadyError             processing was not asked for, or runs
+    │       ├── AlreadyRequestedError     processing was asked for before
+    │       ├── SessionExpiredError       the session takes no more uploads
+    │       └── StatementError            the uploaded statement was refused
+    │           ├── PasswordIncorrectError    of the PDF: wrong or missing
+    │           ├── BankMismatchError         from another bank than named
+    │           ├── BankUndetectedError       name the bank and try again
+    │           ├── UnparsableStatementError  damaged, or a scan
+    │           ├── UnsupportedStatementError no layout that is known
+    │           ├── DuplicateStatementError   uploaded before
+    │           └── OutOfDateRangeError       nothing in the days asked for
     ├── DecodeError               bytes that break the contract
     │   ├── UnreadableAnswerError     created, but the answer is unusable
     │   └── ForeignMessageError       a browser message of someone else
+    ├── DownloadError             a file that cannot be had whole
+    ├── ProcessingFailedError     statements or accounts that failed
+    ├── WaitTimeoutError          processing was not over in time
     └── InvalidCallbackError      a return URL that is not ours, or too old
 
 Facts are attributes. Nothing here needs its message parsed, and no message
@@ -175,7 +189,7 @@ class InvalidRequestError(_FieldsError, ValueError):
             problems of one request are there at once.
     """
 
-    delivery = Delivery.NOT_SENT
+    delivery: Delivery | None = Delivery.NOT_SENT
 
 
 class ClientClosedError(BankConnectError):
@@ -338,6 +352,76 @@ class RejectedError(ResponseError):
     """
 
 
+class NotReadyError(RejectedError):
+    """
+    Processing was not asked for yet, or is not over.
+
+    Those who poll take it as "not yet" (contract, `rest-api.md` section 3).
+    """
+
+
+class AlreadyRequestedError(RejectedError):
+    """
+    Processing of the session was asked for before, which does no harm.
+    """
+
+
+class SessionExpiredError(RejectedError):
+    """
+    The session has expired, or never was, and takes no more uploads.
+    """
+
+
+class StatementError(RejectedError):
+    """
+    The uploaded statement was refused.
+
+    A refused upload may still have created the entity: see `entity_id`.
+    """
+
+
+class PasswordIncorrectError(StatementError):
+    """
+    The password of the PDF is wrong, or was not given.
+    """
+
+
+class BankMismatchError(StatementError):
+    """
+    The statement is from another bank than the one named.
+    """
+
+
+class BankUndetectedError(StatementError):
+    """
+    The bank was not recognised: name it.
+    """
+
+
+class UnparsableStatementError(StatementError):
+    """
+    The PDF is damaged, or a scan without text.
+    """
+
+
+class UnsupportedStatementError(StatementError):
+    """
+    The statement has a layout, or columns, that the vendor cannot read.
+    """
+
+
+class DuplicateStatementError(StatementError):
+    """
+    The session has this statement already.
+    """
+
+
+class OutOfDateRangeError(StatementError):
+    """
+    The statement has no transactions in the days that were asked for.
+    """
+
+
 class DecodeError(BankConnectError, ValueError):
     """
     Bytes or an object that the contract does not allow.
@@ -381,6 +465,80 @@ class ForeignMessageError(DecodeError):
     """
     A browser message of another `type`: not the vendor's, so ignore it.
     """
+
+
+class DownloadError(BankConnectError):
+    """
+    A file that is too long, or whose pieces do not fit together.
+
+    Nothing of it was left behind.
+    """
+
+    delivery = Delivery.REJECTED
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """
+    What failed in processing, and why.
+
+    Attributes:
+        statement_id: Which statement; `None` if it is about an account.
+        account_id: Which account, where the vendor names one.
+        code: The vendor's code, where there is one (contract,
+            `webhooks.md`).
+        message: The vendor's text.
+    """
+
+    statement_id: str | None = None
+    account_id: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class ProcessingFailedError(BankConnectError):
+    """
+    Processing is over, and not all of it went well.
+
+    What went well can be fetched all the same.
+
+    Attributes:
+        failures: Each with its reason.
+        answer: What the server said last: a `SessionStatus` in the session
+            flow, the `StatementProgress` of all statements in the entity
+            flow. It does not survive pickling.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failures: Iterable[Failure] = (),
+        answer: Any = None,
+    ) -> None:
+        self.failures = tuple(failures)
+        self.answer = answer
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "answer": None}
+
+
+class WaitTimeoutError(BankConnectError, TimeoutError):
+    """
+    Processing was not over in time; it goes on at the vendor's.
+
+    Attributes:
+        answer: What the server said last about it, if anything. It does not
+            survive pickling.
+    """
+
+    def __init__(self, message: str = "", *, answer: Any = None) -> None:
+        self.answer = answer
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "answer": None}
 
 
 class InvalidCallbackError(BankConnectError):

@@ -11,7 +11,8 @@ import os
 import socket
 import ssl
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -20,8 +21,8 @@ import attrs
 from yarl import URL
 
 from ._alarms import Alarms
-from ._body import Body
-from ._exchange import Answer, Bound, Exchange
+from ._body import Sending
+from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
 from .errors import ClientClosedError, ConfigurationError
 from .settings import TLS, Pool, Timeouts
@@ -246,14 +247,15 @@ class Transport:
         """Take back what `admit` was told."""
         self._admitted -= concurrency
 
-    def send(
+    def send(  # noqa: PLR0913
         self,
         method: str,
         url: URL,
-        body: Body | None = None,
+        body: Sending | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         within: float,
+        limit: int = MAX_ANSWER,
     ) -> Awaitable[Answer]:
         """
         Send one request and return the answer, whatever its status.
@@ -264,6 +266,7 @@ class Transport:
             body: What to send, if anything.
             headers: Beside those of every request.
             within: Seconds this may take in all, waiting for a slot included.
+            limit: Bytes of the answer that are read at most.
 
         Raises:
             TransportError: If no complete head of an answer came.
@@ -274,20 +277,25 @@ class Transport:
         bound = self._usable()
         if bound is None:
             return self._open_and_send(
-                method, url, body, headers=headers, within=within
+                method,
+                url,
+                body,
+                headers=headers,
+                within=within,
+                limit=limit,
             )
         options = self._per_request
         if headers or self._borrowed is not None or self._proxy_headers:
             options = self._options(url, body, headers)
         exchange = Exchange(bound, self._timeouts, bound.loop.time() + within)
-        return exchange.run(method, url, body, options)
+        return exchange.run(method, url, body, options, limit)
 
     async def _open_and_send(self, *args: Any, **kwargs: Any) -> Answer:
         await self.open()
         return await self.send(*args, **kwargs)
 
     def _options(
-        self, url: URL, body: Body | None, headers: Mapping[str, str] | None
+        self, url: URL, body: Sending | None, headers: Mapping[str, str] | None
     ) -> dict[str, Any]:
         options = self._per_request
         if self._proxy_headers:
@@ -302,6 +310,50 @@ class Transport:
             if body is not None:
                 headers["Content-Type"] = body.content_type
         return {**options, "headers": headers} if headers else options
+
+    @asynccontextmanager
+    async def visit(
+        self, url: URL, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """
+        Ask another server than the vendor's, over the same pool.
+
+        Nothing of ours goes there: no key, no cookie, no default header.
+
+        Args:
+            url: Where.
+            headers: All there are, but for those of the protocol.
+        """
+        bound = self._usable()
+        if bound is None:
+            await self.open()
+            bound = self._usable()
+            assert bound is not None  # noqa: S101 - open() bound it
+        options = {
+            name: value
+            for name, value in self._per_request.items()
+            if name in {"allow_redirects", "proxy"}
+        }
+        headers = {"Accept-Encoding": "identity", **headers}
+        if self._proxy_headers and url.scheme == "https":
+            options["proxy_headers"] = self._proxy_headers
+        elif self._proxy_headers:
+            headers |= self._proxy_headers
+        async with (
+            aiohttp.ClientSession(
+                connector=bound.session.connector,
+                connector_owner=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=self._timeouts.connect,
+                    sock_read=self._timeouts.read,
+                ),
+            ) as session,
+            session.get(url, headers=headers, **options) as response,
+        ):
+            yield response
 
     async def aclose(self) -> None:
         """Close the pool; a borrowed session stays open."""

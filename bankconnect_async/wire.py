@@ -24,17 +24,28 @@ from cattrs.gen import (
 from yarl import URL
 
 from .errors import (
+    AlreadyRequestedError,
     AuthenticationError,
+    BankMismatchError,
+    BankUndetectedError,
     Delivery,
+    DuplicateStatementError,
     InvalidRequestError,
     NotAllowedError,
     NotFoundError,
+    NotReadyError,
+    OutOfDateRangeError,
+    PasswordIncorrectError,
     PaymentRequiredError,
     RateLimitedError,
     RejectedError,
     ResponseError,
     ServerFaultError,
+    SessionExpiredError,
+    StatementError,
+    UnparsableStatementError,
     UnreadableAnswerError,
+    UnsupportedStatementError,
 )
 from .schema import (
     UNSET,
@@ -61,6 +72,43 @@ _STRUCK_OUT = "***"
 _IDS: Final = ("session_id", "statement_id", "entity_id")
 # Codes with which a 403 speaks of the key (contract, "Auth failure status").
 _KEY_CODES = frozenset({"ACCESS_DENIED", "INVALID_API_KEY"})
+# Codes of the session flow (contract, `rest-api.md` sections 6 and 9).
+_BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
+    "SESSION_NOT_FOUND": NotFoundError,
+    "SESSION_DELETED": NotFoundError,
+    "SESSION_EXPIRED": SessionExpiredError,
+    "PROCESSING_NOT_REQUESTED": NotReadyError,
+    "PROCESSING_NOT_COMPLETED": NotReadyError,
+    "DUPLICATE_PROCESSING_REQUEST": AlreadyRequestedError,
+    "UNPARSABLE_STATEMENTS": UnparsableStatementError,
+    "PASSWORD_INCORRECT": PasswordIncorrectError,
+    "PDF_IS_IMAGE": UnparsableStatementError,
+    "STATEMENT_UNSUPPORTED_FORMAT": UnsupportedStatementError,
+    "STATEMENT_DUPLICATE": DuplicateStatementError,
+    "OUT_OF_DATE_RANGE": OutOfDateRangeError,
+    "BANK_NAME_UNDETECTED": BankUndetectedError,
+    "BANK_NAME_MISMATCH": BankMismatchError,
+    "MISSING_FILE_OBJECT": StatementError,
+    "INVALID_FILE_OBJECT": StatementError,
+    "EMPTY_FILE": StatementError,
+    "INVALID_FILE_URL": StatementError,
+    "INVALID_BASE_64": StatementError,
+}
+# Numbers of the entity flow (section 5).
+_BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
+    3: PasswordIncorrectError,
+    4: BankMismatchError,
+    5: BankUndetectedError,
+    6: UnparsableStatementError,
+    7: UnsupportedStatementError,
+}
+# Before 2020-06-01 there was no number, and nothing but the words to go by.
+_BY_WORDS: Final = (
+    (re.compile("Password incorrect"), PasswordIncorrectError),
+    (re.compile(r"Not \S+ statement"), BankMismatchError),
+    (re.compile("Unable to detect bank.*"), BankUndetectedError),
+    (re.compile("PDF is not parsable"), UnparsableStatementError),
+)
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # An authority that every reader takes apart alike, and nothing in the rest
 # that browsers drop or rewrite.
@@ -369,7 +417,8 @@ def refusal(
     """
     Choose the error for an answer without a 2xx status.
 
-    By HTTP status first, then by code, never by the words of the message.
+    By HTTP status first, then by code; by words only where the vendor had
+    nothing else.
 
     Args:
         status: Of the answer.
@@ -455,4 +504,20 @@ def _judge(  # noqa: PLR0911
         case _ if status >= 500:  # noqa: PLR2004
             return ServerFaultError, Delivery.AMBIGUOUS
         case _:
-            return RejectedError, Delivery.REJECTED
+            return _rejection(body), Delivery.REJECTED
+
+
+def _rejection(body: ErrorBody) -> type[ResponseError]:
+    found = _BY_CODE.get(body.code)
+    if found is not None or body.shape != "S5":
+        return found or RejectedError
+    if body.status is not None:
+        return _BY_NUMBER.get(body.status, StatementError)
+    return next(
+        (
+            cls
+            for words, cls in _BY_WORDS
+            if words.fullmatch(body.message or "")
+        ),
+        StatementError,
+    )

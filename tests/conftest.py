@@ -31,6 +31,12 @@ def _sample() -> Callable[[str], bytes]:
     return lambda name: (FIXTURES / name).read_bytes()
 
 
+@pytest.fixture(name="fixture_names", scope="session")
+def _fixture_names() -> set[str]:
+    """The file names of all samples."""
+    return {path.name for path in FIXTURES.iterdir()}
+
+
 @pytest.fixture(name="sample_json", scope="session")
 def _sample_json() -> Callable[[str], Any]:
     """Read one of the contract's JSON samples by its file name."""

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = Path(bankconnect_async.__file__).parent
 PURE = [
     "_reading",
+    *(f"answers/{path.stem}" for path in (PACKAGE / "answers").glob("*.py")),
     "callbacks",
     "embed",
     "errors",
@@ -52,12 +53,20 @@ def test_the_middle_is_pure(name):
 
 def test_pure_modules_lean_on_pure_ones_only():
     """
-    No relative import leads out of the pure middle.
+    No import of ours leads out of the pure middle.
     """
     for name in PURE:
-        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                assert node.module in PURE
+        path = PACKAGE / f"{name}.py"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            if node.level:
+                beside = path.with_name(f"{node.module}.py")
+                assert str(beside.relative_to(PACKAGE))[:-3] in PURE
+            elif node.module == "bankconnect_async":
+                assert {alias.name for alias in node.names} <= set(PURE)
+            elif node.module.startswith("bankconnect_async."):
+                assert node.module.partition(".")[2] in PURE
 
 
 def test_only_transport_speaks_aiohttp():
@@ -72,8 +81,10 @@ def test_only_transport_speaks_aiohttp():
 
     assert users <= {
         "_body.py",
+        "_download.py",
         "_exchange.py",
         "_translation.py",
+        "_upload.py",
         "transport.py",
         "client.py",
         "cli",

@@ -1,0 +1,158 @@
+"""
+What a client's methods and handles share: addresses, headers, calls.
+"""
+
+import functools
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from yarl import URL
+
+from ._body import Sending
+from ._calls import Call, Caller
+from ._clock import Clock
+from ._exchange import MAX_ANSWER, Answer
+from .errors import InvalidRequestError
+from .retry import RetryPolicy
+
+
+T = TypeVar("T")
+
+#: Bytes of an answer with statement data that are read at most.
+MAX_DATA: Final = 64 * 1024 * 1024
+
+# Path segments that would lead elsewhere.
+_DOTS: Final = frozenset({".", ".."})
+
+
+@attrs.define
+class Hints:
+    """
+    Who wants to know that something may have changed, by id.
+    """
+
+    _listeners: dict[str, list[Callable[[], None]]] = attrs.Factory(dict)
+
+    def give(self, id_: str) -> None:
+        """Call everyone who listens for *id_*."""
+        for listener in tuple(self._listeners.get(id_, ())):
+            listener()
+
+    @contextmanager
+    def listening(
+        self, id_: str, listener: Callable[[], None]
+    ) -> Iterator[None]:
+        """Have *listener* called meanwhile."""
+        listeners = self._listeners.setdefault(id_, [])
+        listeners.append(listener)
+        try:
+            yield
+        finally:
+            listeners.remove(listener)
+            if not listeners and self._listeners.get(id_) is listeners:
+                del self._listeners[id_]
+
+
+@attrs.frozen(eq=False)
+class Api:
+    """
+    Where the vendor is, and how to call there.
+
+    Attributes:
+        calls: Makes calls.
+        clock: Time.
+        base_url: Up to and including ``/bank-connect``.
+        hash_header: The second secret, if there is one.
+        allow_http: Whether plain http was allowed for any host.
+        hints: That something may have changed.
+    """
+
+    calls: Caller
+    clock: Clock
+    base_url: URL
+    hash_header: Mapping[str, str] | None = attrs.field(repr=False)
+    allow_http: bool
+    hints: Hints = attrs.field(factory=Hints, repr=False)
+
+    def url(
+        self, *path: str, query: Mapping[str, str | None] | None = None
+    ) -> URL:
+        """
+        Return the address of an endpoint.
+
+        Args:
+            path: Its segments, below the version.
+            query: Parameters; those that are `None` are left out.
+        """
+        # Only the Session API has a second version.
+        quoted = (quote(part, safe="") for part in path)
+        url = self.base_url.joinpath("v1", *quoted, "", encoded=True)
+        given = {
+            name: value
+            for name, value in (query or {}).items()
+            if value is not None
+        }
+        return url.with_query(given) if given else url
+
+    async def ask(  # noqa: PLR0913
+        self,
+        operation: str,
+        url: URL,
+        decode: Callable[..., T],
+        *,
+        method: str = "GET",
+        body: Sending | None = None,
+        hashed: bool = True,
+        repeatable: bool = True,
+        limit: int = MAX_ANSWER,
+        retry: RetryPolicy | None = None,
+    ) -> T:
+        """
+        Make a call and return what *decode* makes of the answer.
+
+        Args:
+            operation: What for; no ids.
+            url: Where to.
+            decode: Takes the body, and its *status* by name.
+            method: Of HTTP.
+            body: What to send, if anything.
+            hashed: Whether the call takes the second secret.
+            repeatable: Whether sending it twice does no harm at all.
+            limit: Bytes of the answer that are read at most.
+            retry: Instead of the client's own.
+        """
+        call = Call(
+            operation=operation,
+            method=method,
+            url=url,
+            body=body,
+            headers=self.hash_header if hashed else None,
+            decode=functools.partial(_decoded, decode),
+            repeatable=repeatable,
+            limit=limit,
+        )
+        result, _ = await self.calls.run(call, retry)
+        return result
+
+
+def _decoded(decode: Callable[..., T], answer: Answer) -> T:
+    return decode(answer.body, status=answer.status)
+
+
+def check_id(name: str, value: object) -> str:
+    """
+    Check that *value* can be an id in a path.
+
+    Raises:
+        InvalidRequestError: Naming *name*.
+    """
+    if isinstance(value, str) and value.strip() and value not in _DOTS:
+        return value
+    raise InvalidRequestError(
+        fields={name: ("is required, and must be a text that is not blank",)}
+    )

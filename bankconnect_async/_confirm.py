@@ -1,0 +1,93 @@
+"""
+Whether a success that a browser told is one.
+"""
+
+from collections import OrderedDict
+from typing import Final, TypeVar
+
+import attrs
+
+from ._api import Api, check_id
+from .callbacks import Event, SuccessEvent
+from .errors import InvalidRequestError, NotFoundError
+from .schema import Session
+
+
+E = TypeVar("E", bound=Event)
+
+# A session lives for hours; customers come back within them.
+_REMEMBERED: Final = 10_000
+
+
+@attrs.define
+class Made:
+    """
+    Whose the latest sessions are.
+    """
+
+    _owners: OrderedDict[str, str] = attrs.Factory(OrderedDict)
+
+    def note(self, session: Session) -> None:
+        """Remember *session*, and forget the oldest."""
+        if session.session_id is None:
+            return
+        self._owners[session.session_id] = session.link_id
+        if len(self._owners) > _REMEMBERED:
+            self._owners.popitem(last=False)
+
+    def owner(self, session_id: str) -> str | None:
+        """Return the `link_id` that a session was created for."""
+        return self._owners.get(session_id)
+
+
+async def confirm(
+    api: Api, made: Made, event: E, session: Session | None
+) -> E:
+    """
+    Do what `AsyncBankConnect.confirm` says.
+    """
+    if not isinstance(event, SuccessEvent) or event.link_id is None:
+        return event
+    ids = [id_ for id_ in (event.session_id, event.entity_id) if id_]
+    for session_id in ids:
+        owner = (
+            session.link_id
+            if session is not None and session.session_id == session_id
+            else made.owner(session_id)
+        )
+        if owner is not None:
+            confirmed = owner == event.link_id and (
+                await _is_uploaded(api, session_id)
+            )
+            return attrs.evolve(event, confirmed=confirmed)
+    if event.entity_id is None:
+        return event
+    confirmed = await _owns(api, event.entity_id, event.link_id)
+    return attrs.evolve(event, confirmed=confirmed)
+
+
+async def _is_uploaded(api: Api, session_id: str) -> bool:
+    # Imported late: who only creates sessions does without.
+    from .answers import COMPLETED  # noqa: PLC0415
+    from .sessions import SessionHandle  # noqa: PLC0415
+
+    try:
+        status = await SessionHandle(api, session_id).upload_status()
+    except NotFoundError:
+        return False
+    return status.upload_status == COMPLETED
+
+
+async def _owns(api: Api, entity_id: str, link_id: str) -> bool:
+    from .entities import EntityHandle  # noqa: PLC0415
+
+    try:
+        check_id("entity_id", entity_id)
+    except InvalidRequestError:
+        # What a browser made up.
+        return False
+    try:
+        entity = await EntityHandle(api, entity_id).get()
+    except NotFoundError:
+        return False
+    return entity.link_id == link_id

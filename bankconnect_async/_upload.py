@@ -1,0 +1,389 @@
+"""
+Statements on their way to the vendor, piece by piece.
+"""
+
+import asyncio
+import errno
+import io
+import os
+import socket
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias, TypeVar
+
+import aiohttp
+import attrs
+
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+from ._api import Api
+from .errors import BankConnectError, InvalidRequestError
+from .retry import RetryPolicy
+from .wire import url_problem
+
+
+T = TypeVar("T")
+#: What can be uploaded: a path, a file opened for bytes, or its bytes.
+StatementFile: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+
+_PIECE: Final = 64 * 1024
+_NAME: Final = "statement.pdf"
+# Bytes that may wait in the kernel. With megabytes there, the last byte would
+# count as sent long before it is.
+_UNSENT: Final = 128 * 1024
+_LOW_WATER: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+@attrs.define
+class Source:
+    """
+    A file to be sent, as often as it takes.
+
+    Attributes:
+        size: In bytes, if it is known beforehand.
+        filename: What to call it; `None` sends it as a plain field.
+        rewindable: Whether it can be sent twice.
+        fault: Why it could not be read.
+    """
+
+    _open: Callable[[], IO[bytes]] = attrs.field(repr=False)
+    _close: bool
+    size: int | None
+    filename: str | None = attrs.field(repr=False)
+    rewindable: bool = True
+    fault: Exception | None = None
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """
+        Send it from its beginning.
+
+        Raises:
+            OSError: If it cannot be read; see `fault`.
+        """
+        self.fault = None
+        file = self._try(self._open)
+        try:
+            await self._pump(file, writer)
+        finally:
+            if self._close:
+                file.close()
+
+    async def _pump(
+        self, file: IO[bytes], writer: AbstractStreamWriter
+    ) -> None:
+        left = self.size
+        while left is None or left > 0:
+            size = _PIECE if left is None else min(_PIECE, left)
+            piece = await asyncio.to_thread(self._try, lambda: file.read(size))  # noqa: B023
+            if not piece:
+                break
+            if left is not None:
+                left -= len(piece)
+            await writer.write(piece)
+        if left:
+            self.fault = OSError(errno.EIO, "it became shorter meanwhile")
+            raise self.fault
+
+    def _try(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (OSError, ValueError) as exc:
+            self.fault = exc
+            raise OSError(errno.EIO, "the file cannot be read") from exc
+
+
+def find_source(
+    file: StatementFile | None,
+    url: str | URL | None,
+    base64: str | bytes | None,
+    filename: str | None,
+) -> Source | str:
+    """
+    Take the one source that is given; a URL comes back as a text.
+
+    Raises:
+        InvalidRequestError: If there is not exactly one, or it is unusable.
+    """
+    given = [each for each in (file, url, base64) if each is not None]
+    if len(given) != 1:
+        raise _bad("file", "give one of a file, url=… and base64=…")
+    if url is not None:
+        # The vendor fetches it, and may do so without TLS (U-37).
+        if url_problem(str(url), allow_http=True):
+            raise _bad("url", "must be an absolute http or https URL")
+        return str(url)
+    if base64 is not None:
+        text = base64.encode() if isinstance(base64, str) else base64
+        return _memory(text, None)
+    if isinstance(file, bytes | bytearray | memoryview):
+        return _memory(bytes(file), filename or _NAME)
+    if isinstance(file, str | os.PathLike):
+        return _path(Path(file), filename)
+    return _file(file, filename)
+
+
+def _memory(content: bytes, filename: str | None) -> Source:
+    if not content:
+        raise _bad("file" if filename else "base64", "is empty")
+    return Source(
+        open=lambda: io.BytesIO(content),
+        close=True,
+        size=len(content),
+        filename=filename,
+    )
+
+
+def _path(path: Path, filename: str | None) -> Source:
+    try:
+        # Once, now: what is missing is better told before the first attempt.
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, ValueError) as exc:
+        raise _unreadable(exc) from exc
+    if not size:
+        raise _bad("file", "is empty")
+    return Source(
+        open=lambda: path.open("rb"),
+        close=True,
+        size=size,
+        filename=filename or path.name,
+    )
+
+
+def _file(file: Any, filename: str | None) -> Source:
+    if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
+        raise _bad("file", "must be a path, bytes, or a file opened for bytes")
+    name = filename or getattr(file, "name", None)
+    name = Path(name).name if isinstance(name, str) and name else _NAME
+    try:
+        start = file.tell()
+        size = file.seek(0, os.SEEK_END) - start
+        file.seek(start)
+    except (OSError, ValueError, AttributeError):
+        return Source(
+            open=lambda: file,
+            close=False,
+            size=None,
+            filename=name,
+            rewindable=False,
+        )
+    if size <= 0:
+        raise _bad("file", "is empty, or read to its end")
+
+    def rewind() -> IO[bytes]:
+        file.seek(start)
+        found: IO[bytes] = file
+        return found
+
+    return Source(open=rewind, close=False, size=size, filename=name)
+
+
+def _bad(name: str, problem: str) -> InvalidRequestError:
+    return InvalidRequestError(fields={name: (problem,)})
+
+
+def _unreadable(exc: Exception) -> InvalidRequestError:
+    reason = getattr(exc, "strerror", None) or str(exc) or "no reason given"
+    return _bad("file", f"cannot be read: {reason}")
+
+
+class _Part(aiohttp.Payload):
+    """
+    The part of a form that holds the file.
+    """
+
+    # What was opened here is closed here, and what was not stays open.
+    _autoclose = True
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, content_type="application/pdf")
+        self._size = source.size
+        self._source = source
+
+    def decode(self, *_: object, **__: object) -> str:
+        """Refuse: it is not to be had as a whole."""
+        raise TypeError
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the file."""
+        await self._source.write(writer)
+
+
+class _Meter(AbstractStreamWriter):
+    """
+    A writer that tells of every piece that could be written.
+    """
+
+    def __init__(
+        self, writer: AbstractStreamWriter, on_moved: Callable[[], None]
+    ) -> None:
+        self._writer = writer
+        self._on_moved = on_moved
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        await self._writer.write(chunk)
+        self._on_moved()
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        raise NotImplementedError
+
+    def enable_compression(
+        self, encoding: str = "deflate", strategy: int | None = None
+    ) -> None:
+        raise NotImplementedError
+
+    def enable_chunking(self) -> None:
+        raise NotImplementedError
+
+    async def write_headers(self, status_line: str, headers: Any) -> None:
+        raise NotImplementedError
+
+
+class Form(aiohttp.MultipartWriter):
+    """
+    A form with a file in it, that notes how far its sending came.
+
+    As `Body` does for what is sent in one piece. Nothing of it shows in a
+    repr: it holds statements and their passwords.
+
+    Attributes:
+        begun: Whether its write was begun.
+        unsent: Whether that write failed before anything was handed on.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, str | None], source: Source | str
+    ) -> None:
+        super().__init__("form-data")
+        self.begun = False
+        self.unsent = False
+        self._on_moved: Callable[[], None] | None = None
+        if isinstance(source, str):
+            fields = {"file_url": source, **fields}
+        for name, value in fields.items():
+            if value is not None:
+                text = aiohttp.StringPayload(value)
+                text.set_content_disposition("form-data", name=name)
+                self.append_payload(text)
+        if isinstance(source, Source):
+            self.append_payload(_file_part(source))
+
+    def fresh(self, on_moved: Callable[[], None]) -> None:
+        """Get ready for another attempt; *on_moved* is called in it."""
+        self.begun = self.unsent = False
+        self._on_moved = on_moved
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write the form, taking notes."""
+        del content_length
+        self.begun = self.unsent = True
+        self._moved()
+        _keep_little_unsent(writer)
+        try:
+            await self.write(_Meter(writer, self._handed_on))
+        except Exception as exc:  # noqa: BLE001 - it is raised below
+            failure = exc.with_traceback(None)
+        else:
+            return
+        # The frames in between hold pieces of the file as locals, which a
+        # traceback with locals would print.
+        raise failure
+
+    async def close(self) -> None:
+        """Do nothing: it may be sent again."""
+
+    def _handed_on(self) -> None:
+        self.unsent = False
+        self._moved()
+
+    def _moved(self) -> None:
+        if self._on_moved is not None:
+            self._on_moved()
+
+
+def _file_part(source: Source) -> _Part:
+    part = _Part(source)
+    if source.filename is None:
+        part.headers.popall("Content-Type")
+        part.set_content_disposition("form-data", name="file")
+    else:
+        part.set_content_disposition(
+            "form-data", name="file", filename=source.filename
+        )
+    return part
+
+
+def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
+    transport = writer.transport
+    sock = transport and transport.get_extra_info("socket")
+    if sock and _LOW_WATER is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, _UNSENT)
+
+
+def policy(
+    api: Api, retry: RetryPolicy | None, deadline: float
+) -> RetryPolicy:
+    """
+    Return the policy for an upload, which may take longer than other calls.
+    """
+    if retry is not None:
+        return retry
+    return attrs.evolve(api.calls.retry, deadline=deadline)
+
+
+async def send(  # noqa: PLR0913
+    api: Api,
+    url: URL,
+    fields: Mapping[str, str | None],
+    source: Source | str,
+    decode: Callable[..., T],
+    *,
+    policy: RetryPolicy,
+) -> T:
+    """
+    Send a form and return what *decode* makes of the answer.
+
+    Raises:
+        InvalidRequestError: If the file could not be read.
+    """
+    _check(fields)
+    if isinstance(source, Source) and not source.rewindable:
+        policy = attrs.evolve(policy, attempts=1)
+    form = Form(fields, source)
+    del fields
+    try:
+        return await api.ask(
+            f"POST {url.parent.name}",
+            url,
+            decode,
+            method="POST",
+            body=form,
+            hashed=False,
+            repeatable=False,
+            retry=policy,
+        )
+    except BankConnectError as error:
+        fault = source.fault if isinstance(source, Source) else None
+        if fault is None:
+            raise
+        unreadable = _unreadable(fault)
+        unreadable.delivery = error.delivery
+        unreadable.attempts = error.attempts
+        raise unreadable from fault
+
+
+def _check(fields: Mapping[str, str | None]) -> None:
+    bad = {
+        name: ("must be a text",)
+        for name, value in fields.items()
+        if not (value is None or (isinstance(value, str) and value.strip()))
+    }
+    if bad:
+        raise InvalidRequestError(fields=bad)
