@@ -85,7 +85,7 @@ def serve() -> Iterator[Service]:
 
 
 @contextmanager
-def serve_late(delay: float) -> Iterator[Target]:
+def serve_ours(delay: float = 0.0) -> Iterator[Target]:
     """Run our own server, which answers *delay* seconds after a request."""
     with _program("--delay", str(delay)) as port:
         yield _target(port)
