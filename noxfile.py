@@ -130,10 +130,10 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """
-    Compare the cost of a session with naive aiohttp code.
+    Measure what a session costs; ``nox -s bench -- --help`` says how.
     """
-    session.install(".")
-    session.run("python", "benchmarks/create.py", *session.posargs)
+    session.install(".[speed]", *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 """
 A server that answers every request with the same session, and does no more.
 
-Run as a program it prints its port and serves until its stdin is closed.
+Run as a program it prints its port and serves until its stdin is closed. It
+stands in for nginx where there is none, and where answers have to be late.
 """
 
+import argparse
 import asyncio
+import ssl
 import sys
+
+from functools import partial
 
 
 BODY = (
@@ -21,9 +26,13 @@ ANSWER = (
 class Static(asyncio.Protocol):
     """
     Answers each complete request; knows no routes and no errors.
+
+    Args:
+        delay: Seconds between a request and its answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float = 0) -> None:
+        self._delay = delay
         self._buffer = b""
         self._transport: asyncio.WriteTransport | None = None
 
@@ -38,7 +47,11 @@ class Static(asyncio.Protocol):
         self._buffer += data
         while (end := _end_of_request(self._buffer)) is not None:
             self._buffer = self._buffer[end:]
-            self._transport.write(ANSWER)
+            if self._delay:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._delay, self._transport.write, ANSWER)
+            else:
+                self._transport.write(ANSWER)
 
 
 def _end_of_request(buffer: bytes) -> int | None:
@@ -54,14 +67,29 @@ def _end_of_request(buffer: bytes) -> int | None:
     return end if len(buffer) >= end else None
 
 
-async def serve() -> None:
+async def serve(delay: float, tls: ssl.SSLContext | None) -> None:
     """Serve on a free port of loopback until stdin ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Static, "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(
+        partial(Static, delay), "127.0.0.1", 0, backlog=1024, ssl=tls
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--certificate", help="PEM file with its key")
+    options = parser.parse_args()
+    tls = None
+    if options.certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.certificate)
+    asyncio.run(serve(options.delay, tls))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve())
+    main()

@@ -1,0 +1,3 @@
+"""
+What a created session costs, beside code that does less or does it worse.
+"""

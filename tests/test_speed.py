@@ -1,0 +1,197 @@
+"""
+What a session costs stays what it is.
+
+Nothing here reads a clock that others move: CPU time counts beside that of
+other code in the same process, and calls and modules are counted.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from collections import Counter
+from pathlib import Path
+
+from bankconnect_async import AsyncBankConnect, SessionRequest
+from bankconnect_async.wire import decode_session, encode_session
+
+
+ROOT = Path(__file__).parent.parent
+# Of the CPU time of naive aiohttp code, which does none of what we do.
+CPU_AT_MOST = 1.4
+# Calls of Python and C functions, which are the same on all Pythons. The pure
+# steps have one or two to spare for other releases of attrs and cattrs; of
+# `create_session` only those count that this package makes or takes.
+ENCODE_AT_MOST = 9
+DECODE_AT_MOST = 19
+CREATE_AT_MOST = 117
+# Who creates a session needs none of these.
+NOT_IMPORTED = {
+    "aiolimiter",
+    "click",
+    "distributed",
+    "pypdf",
+    "rich",
+    "uvloop",
+}
+CREATED = b'{"redirect_url": "https://journey.example/?session_id=1d"}'
+# Coverage, warnings and debugging cost many times what is measured.
+WATCHERS = ("COVERAGE", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACE")
+
+
+def run(program):
+    """Run a program as a user's Python would, and return what it prints."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(WATCHERS)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120,
+    )
+    return json.loads(done.stdout)
+
+
+def test_costs_no_more_than_naive_code():
+    """
+    `create_session` stays near the CPU time of naive aiohttp code.
+    """
+    # At the end of the path, so that the installed package is measured.
+    program = (
+        f"import sys; sys.path.append({str(ROOT)!r})\n"
+        f"from benchmarks.guard import main; main({CPU_AT_MOST})"
+    )
+
+    ratios = run(program)
+
+    assert min(ratios) <= CPU_AT_MOST, ratios
+
+
+def test_imports_what_it_needs():
+    """
+    Importing the package leaves out what a create does not need.
+    """
+    loaded = run(
+        "import json, sys, bankconnect_async;"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+
+    assert "bankconnect_async.client" in loaded
+    assert NOT_IMPORTED.isdisjoint(loaded)
+
+
+class Calls:
+    """
+    Counts calls of functions, by name, while it is entered.
+    """
+
+    def __init__(self, *, counts_all=True):
+        self.seen = Counter()
+        self._counts_all = counts_all
+        # A coroutine that goes on is no new call of it.
+        self._frames = set()
+
+    def __enter__(self):
+        sys.setprofile(self._note)
+        return self.seen
+
+    def __exit__(self, *exc_info):
+        sys.setprofile(None)
+
+    def _note(self, frame, event, function):
+        if frame.f_code is Calls.__exit__.__code__:
+            return
+        if event == "call" and frame not in self._frames:
+            self._frames.add(frame)
+            name, caller = frame.f_code.co_qualname, frame.f_back
+            counts = is_ours(frame) or (caller and is_ours(caller))
+        elif event == "c_call":
+            name, counts = function.__qualname__, is_ours(frame)
+        else:
+            return
+        if counts or self._counts_all:
+            self.seen[name] += 1
+
+
+def is_ours(frame):
+    """Tell whether a frame runs code of the package."""
+    return frame.f_globals.get("__name__", "").startswith("bankconnect_async")
+
+
+def fewest(counts):
+    """Return the run with the fewest calls: the first ones fill caches."""
+    return min(counts, key=Counter.total)
+
+
+def test_encoding_takes_few_calls():
+    """
+    A request is written without detours.
+    """
+    request = SessionRequest(
+        link_id="customer-42", redirect_url="https://lender.example/return"
+    )
+    counts = []
+    for _ in range(3):
+        with Calls() as seen:
+            encode_session(request, "key")
+        counts.append(seen)
+
+    assert 0 < fewest(counts).total() <= ENCODE_AT_MOST, fewest(counts)
+
+
+def test_decoding_takes_few_calls():
+    """
+    A good answer is read without detours.
+    """
+    counts = []
+    for _ in range(3):
+        with Calls() as seen:
+            decode_session(CREATED, link_id="customer-42")
+        counts.append(seen)
+
+    assert 0 < fewest(counts).total() <= DECODE_AT_MOST, fewest(counts)
+
+
+async def test_creating_takes_few_calls(raw_server, created_answer):
+    """
+    Between a caller and aiohttp lie few calls of ours.
+    """
+
+    async def script(server, reader, writer):
+        while True:
+            await server.read_request(reader)
+            writer.write(created_answer)
+
+    counts = []
+    async with (
+        raw_server(script) as server,
+        AsyncBankConnect(
+            "key", base_url=server.base_url, redirect_url=None
+        ) as bank,
+    ):
+        for _ in range(20):
+            with Calls(counts_all=False) as seen:
+                await bank.create_session("customer-42")
+            counts.append(seen)
+
+    assert 0 < fewest(counts).total() <= CREATE_AT_MOST, fewest(counts)
+
+
+def test_calls_are_counted():
+    """
+    The counter sees Python and C functions, ours and others'.
+    """
+
+    def add(numbers):
+        return sum(numbers)
+
+    with Calls() as seen:
+        add([1, 2])
+        len("ab")
+
+    assert seen == {add.__qualname__: 1, "sum": 1, "len": 1}
