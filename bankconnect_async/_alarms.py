@@ -27,13 +27,15 @@ class Alarm:
     def move(self, when: float) -> None:
         """Set another time."""
         self.when = when
-        self._alarms.expect(when)
+        if when < self._alarms.due:
+            self._alarms.expect(when)
 
     def clear(self) -> None:
         """Take the limit away; the work is over."""
         self._alarms.pending.discard(self)
-        # It rang, and the work ended before the cancel arrived.
-        self.explains_cancel()
+        if self.rang:
+            # The work ended before the cancel arrived.
+            self.explains_cancel()
 
     def explains_cancel(self) -> bool:
         """
@@ -68,12 +70,16 @@ class Alarms:
     `asyncio.timeout` sets and cancels a timer of the loop for every call,
     and almost none of them ever fires. Here one timer waits for the earliest
     limit; setting and clearing an alarm is a set operation.
+
+    Attributes:
+        due: When that timer fires, on the loop's clock.
+        pending: Alarms that have not rung.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self.due = math.inf
         self.pending: set[Alarm] = set()
 
     def set(self, when: float) -> Alarm:
@@ -82,24 +88,24 @@ class Alarms:
         assert task is not None  # noqa: S101 - we are in a coroutine
         alarm = Alarm(self, task, task.cancelling(), when)
         self.pending.add(alarm)
-        self.expect(when)
+        if when < self.due:
+            self.expect(when)
         return alarm
 
     def expect(self, when: float) -> None:
-        """Make sure that the timer fires at *when* at the latest."""
-        if when < self._timer_at:
-            self.close()
-            self._timer_at = when
-            self._timer = self._loop.call_at(when, self._ring)
+        """Have the timer fire at *when*, which is before it is due."""
+        self.close()
+        self.due = when
+        self._timer = self._loop.call_at(when, self._ring)
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_at = None, math.inf
+        self._timer, self.due = None, math.inf
 
     def _ring(self) -> None:
-        self._timer, self._timer_at = None, math.inf
+        self._timer, self.due = None, math.inf
         now = self._loop.time()
         for alarm in [alarm for alarm in self.pending if alarm.when <= now]:
             self.pending.discard(alarm)

@@ -130,13 +130,12 @@ class Api:
             operation=operation,
             method=method,
             url=url,
-            body=body,
             headers=self.hash_header if hashed else None,
             decode=functools.partial(_decoded, decode),
             repeatable=repeatable,
             limit=limit,
         )
-        result, _ = await self.calls.run(call, retry)
+        result, _ = await self.calls.run(call, body, policy=retry)
         return result
 
 

@@ -38,14 +38,13 @@ _log = logging.getLogger("bankconnect_async")
 @attrs.define(kw_only=True)
 class Call(Generic[T]):
     """
-    A request, and what to make of a good answer to it.
+    What to ask for, and what to make of a good answer.
 
     Attributes:
         operation: What for, such as ``POST session``; no ids.
         url: Where to.
         decode: Makes the result of an answer with a 2xx status.
         method: Of HTTP.
-        body: What to send, if anything.
         headers: Beside those of every request.
         repeatable: Whether sending it twice does no harm at all.
         limit: Bytes of the answer that are read at most.
@@ -55,7 +54,6 @@ class Call(Generic[T]):
     url: URL
     decode: Callable[[Answer], T]
     method: str = "GET"
-    body: Sending | None = None
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
     limit: int = MAX_ANSWER
@@ -100,10 +98,19 @@ class Caller:
         return self._clock
 
     async def run(
-        self, call: Call[T], policy: RetryPolicy | None = None
+        self,
+        call: Call[T],
+        body: Sending | None = None,
+        *,
+        policy: RetryPolicy | None = None,
     ) -> tuple[T, int]:
         """
         Make *call* and return its result, and how many attempts it took.
+
+        Args:
+            call: What to ask for.
+            body: What to send, if anything.
+            policy: Instead of the client's own.
 
         Raises:
             BankConnectError: Of the last attempt, with the story of all.
@@ -114,13 +121,13 @@ class Caller:
         give_up_at = self._clock.monotonic() + policy.deadline
         try:
             try:
-                result = await once(call, policy.deadline, 1)
+                result = await once(call, body, policy.deadline, 1)
             except BankConnectError as error:
                 first = error
             else:
                 self.budget.refund()
                 return result, 1
-            return await self._go_on(call, first, policy, give_up_at)
+            return await self._go_on(call, body, first, policy, give_up_at)
         finally:
             self._end()
 
@@ -148,6 +155,7 @@ class Caller:
     async def _go_on(
         self,
         call: Call[T],
+        body: Sending | None,
         first: BankConnectError,
         policy: RetryPolicy,
         give_up_at: float,
@@ -163,7 +171,7 @@ class Caller:
             number += 1
             held = 0.0 if turns is None else turns.held
             within = give_up_at + held - self._clock.monotonic()
-            return await once(call, within, number)
+            return await once(call, body, within, number)
 
         return await repeat(
             attempt,
@@ -174,7 +182,9 @@ class Caller:
             give_up_at=give_up_at,
         )
 
-    async def _watched(self, call: Call[T], within: float, number: int) -> T:
+    async def _watched(
+        self, call: Call[T], body: Sending | None, within: float, number: int
+    ) -> T:
         assert self._on_attempt is not None  # noqa: S101 - callers look
         tell = self._on_attempt(
             AttemptStart(operation=call.operation, number=number)
@@ -183,7 +193,7 @@ class Caller:
         error: BankConnectError | None = None
         cancelled = True
         try:
-            result = await self._once(call, within, number)
+            result = await self._once(call, body, within, number)
             cancelled = False
         except BankConnectError as exc:
             error, cancelled = exc, False
@@ -198,13 +208,15 @@ class Caller:
                 )
         return result
 
-    async def _once(self, call: Call[T], within: float, number: int) -> T:
+    async def _once(
+        self, call: Call[T], body: Sending | None, within: float, number: int
+    ) -> T:
         started = time.monotonic()
         try:
             answer = await self.transport.send(
                 call.method,
                 call.url,
-                call.body,
+                body,
                 headers=call.headers,
                 within=within,
                 limit=call.limit,

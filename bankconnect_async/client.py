@@ -14,7 +14,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import partial
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -43,7 +42,7 @@ from .callbacks import Event, ExtractionWebhook, Webhook
 from .errors import ConfigurationError, InvalidRequestError
 from .redirect import ReturnURL
 from .retry import RetryPolicy
-from .schema import UNSET, Session, SessionRequest, Unset
+from .schema import UNSET, Session, SessionAnswer, SessionRequest, Unset
 from .settings import (
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
@@ -68,6 +67,7 @@ from .wire import (
     Encoding,
     decode_session,
     encode_session,
+    make_session,
 )
 
 
@@ -212,6 +212,13 @@ class AsyncBankConnect:
             ),
             allow_http=self._service.allow_http,
         )
+        self._create = Call(
+            operation="POST session",
+            method="POST",
+            url=self._session_url,
+            decode=self._decode_session,
+            repeatable=False,
+        )
         self._made_at = _calling_line()
 
     @classmethod
@@ -318,24 +325,18 @@ class AsyncBankConnect:
             UnreadableAnswerError: If it agreed in words that cannot be used.
         """
         request = self.resolve(request)
-        call = Call(
-            operation="POST session",
-            method="POST",
-            url=self._session_url,
-            body=self._body(request),
-            decode=partial(self._decode_session, request.link_id),
-            repeatable=False,
+        answer, attempts = await self._calls.run(
+            self._create, self._body(request), policy=retry
         )
-        session, attempts = await self._calls.run(call, retry)
-        if attempts > 1:
-            session = attrs.evolve(session, attempts=attempts)
+        session = make_session(
+            answer, link_id=request.link_id, attempts=attempts
+        )
         self._made.note(session)
         return session
 
-    def _decode_session(self, link_id: str, answer: Answer) -> Session:
+    def _decode_session(self, answer: Answer) -> SessionAnswer:
         return decode_session(
             answer.body,
-            link_id=link_id,
             status=answer.status,
             allow_http=self._service.allow_http,
         )

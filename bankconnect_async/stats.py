@@ -2,6 +2,8 @@
 What a client or a batch did so far, in numbers that cost next to nothing.
 """
 
+import math
+
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -11,9 +13,10 @@ import attrs
 from .errors import BankConnectError
 
 
-# Buckets per doubling; a quantile is off by an eighth at most.
-_FINE: Final = 8
-_FINE_BITS: Final = 3
+# Buckets per e-fold, which makes a quantile 7 % too large at most, and an
+# offset that keeps the numbers of buckets above zero, down to a microsecond.
+_FINE: Final = 16
+_FIRST: Final = 224
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +25,7 @@ class Latency:
     How long successful attempts took, in seconds.
 
     Counted until the answer was decoded, with waiting for a slot. Quantiles
-    are upper bounds, at most an eighth too large.
+    are upper bounds, at most 7 % and 2 microseconds too large.
 
     Attributes:
         count: Attempts counted.
@@ -155,9 +158,8 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        ticks = int(seconds * 1e6) | _FINE
-        shift = ticks.bit_length() - _FINE_BITS - 1
-        self._buckets[(shift << _FINE_BITS) + (ticks >> shift)] += 1
+        number = int(math.log(seconds + 1e-6) * _FINE + _FIRST)
+        self._buckets[number] += 1
         if seconds > self._max:  # noqa: PLR1730 - `max` costs three times this
             self._max = seconds
 
@@ -181,12 +183,8 @@ class Histogram:
         return 0.0
 
 
-def _upper_end(bucket: int) -> float:
-    # The inverse of `add`: a bucket is a shift, and four leading bits whose
-    # first is always set.
-    shift = (bucket >> _FINE_BITS) - 1
-    leading = (bucket & (_FINE - 1)) + _FINE
-    return ((leading + 1) << shift) / 1e6
+def _upper_end(number: int) -> float:
+    return math.exp((number + 1 - _FIRST) / _FINE) - 1e-6
 
 
 class Meter:

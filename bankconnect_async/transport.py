@@ -177,7 +177,7 @@ class Transport:
                 "the client belongs to another event loop: make one client "
                 "for each loop"
             )
-        if bound.session.closed:
+        if self._borrowed is not None and bound.session.closed:
             raise ClientClosedError("the borrowed ClientSession is closed")
         return bound
 

@@ -230,14 +230,13 @@ def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def decode_session(
-    raw: bytes, *, link_id: str, status: int = 200, allow_http: bool = False
-) -> Session:
+    raw: bytes, *, status: int = 200, allow_http: bool = False
+) -> SessionAnswer:
     """
     Read a good answer of ``POST session/``.
 
     Args:
         raw: The body of an answer with a 2xx status.
-        link_id: Whose session was asked for.
         status: That status.
         allow_http: Take a `redirect_url` without TLS from any host; it is
             always taken from loopback.
@@ -249,18 +248,34 @@ def decode_session(
     # raises, or a traceback with locals would show it.
     answer, problem = _read_answer(raw, allow_http=allow_http)
     del raw
-    if answer is None:
-        raise UnreadableAnswerError(
-            f"the server answered {status} without a usable session: "
-            f"{problem}",
-            problems=[problem],
-            status=status,
-        )
+    if answer is not None:
+        return answer
+    raise UnreadableAnswerError(
+        f"the server answered {status} without a usable session: {problem}",
+        problems=[problem],
+        status=status,
+    )
+
+
+def make_session(
+    answer: SessionAnswer, *, link_id: str, attempts: int = 1
+) -> Session:
+    """
+    Make a session of what the server said and what we know.
+
+    Its id is that of the answer, else the one in the URL's query.
+
+    Args:
+        answer: A good one, as `decode_session` returns it.
+        link_id: Whose session was asked for.
+        attempts: How often.
+    """
     url = URL(answer.redirect_url, encoded=True)
     return Session(
         link_id=link_id,
         redirect_url=url,
         session_id=answer.session_id or _id(url.query.get("session_id")),
+        attempts=attempts,
     )
 
 

@@ -33,7 +33,7 @@ def test_one_duration_is_every_quantile(seconds):
 
 def test_quantiles_are_close_upper_bounds():
     """
-    No quantile is too small, and none is more than an eighth too large.
+    No quantile is too small, and none is more than 7 % too large.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -52,5 +52,5 @@ def test_quantiles_are_close_upper_bounds():
     ):
         exact = durations[int(share * len(durations)) - 1]
         assert exact <= quantile + 1e-6
-        assert quantile <= exact * 1.126 + 2e-5
+        assert quantile <= exact * 1.07 + 2e-6
     assert found.max == durations[-1]

@@ -27,17 +27,17 @@ from bankconnect_async import (
     RateLimitedError,
     RejectedError,
     ServerFaultError,
-    Session,
     SessionRequest,
     UnreadableAnswerError,
 )
-from bankconnect_async.schema import UNSET
+from bankconnect_async.schema import UNSET, SessionAnswer
 from bankconnect_async.wire import (
     date_text,
     decode_error_body,
     decode_session,
     encode_session,
     is_loopback,
+    make_session,
     refusal,
 )
 
@@ -297,11 +297,12 @@ class TestDecodeSession:
         """
         Every documented answer gives its URL unchanged and its id.
         """
-        session = decode_session(sample(name), link_id=LINK)
+        answer = decode_session(sample(name))
+        session = make_session(answer, link_id=LINK)
 
         assert session.session_id == session_id
         assert str(session.redirect_url) == sample_json(name)["redirect_url"]
-        assert session.link_id == LINK
+        assert (session.link_id, session.attempts) == (LINK, 1)
 
     @pytest.mark.parametrize(
         "url",
@@ -321,7 +322,10 @@ class TestDecodeSession:
         """
         raw = json.dumps({"redirect_url": url}).encode()
 
-        assert str(decode_session(raw, link_id=LINK).redirect_url) == url
+        answer = decode_session(raw)
+        session = make_session(answer, link_id=LINK)
+
+        assert str(session.redirect_url) == answer.redirect_url == url
 
     @pytest.mark.parametrize(
         ("document", "session_id"),
@@ -342,7 +346,9 @@ class TestDecodeSession:
         url = "https://x.example/?session_id=in-url"
         raw = json.dumps({"redirect_url": url, **document}).encode()
 
-        assert decode_session(raw, link_id=LINK).session_id == session_id
+        session = make_session(decode_session(raw), link_id=LINK)
+
+        assert session.session_id == session_id
 
     @pytest.mark.parametrize(
         ("raw", "problem"),
@@ -362,7 +368,7 @@ class TestDecodeSession:
         An unusable answer is told by path, without its values.
         """
         with pytest.raises(UnreadableAnswerError) as caught:
-            decode_session(raw, link_id=LINK, status=201)
+            decode_session(raw, status=201)
 
         assert caught.value.problems == (problem,)
         assert caught.value.status == 201
@@ -403,7 +409,7 @@ class TestDecodeSession:
         raw = json.dumps({"redirect_url": url}).encode()
 
         with pytest.raises(UnreadableAnswerError) as caught:
-            decode_session(raw, link_id=LINK)
+            decode_session(raw)
 
         assert caught.value.problems[0].endswith(" @ $.redirect_url")
 
@@ -413,9 +419,9 @@ class TestDecodeSession:
         """
         raw = b'{"redirect_url": "http://sandbox:8600/?session_id=1"}'
 
-        session = decode_session(raw, link_id=LINK, allow_http=True)
+        session = decode_session(raw, allow_http=True)
 
-        assert session.redirect_url.host == "sandbox"
+        assert session.redirect_url == "http://sandbox:8600/?session_id=1"
 
 
 ERRORS = {
@@ -864,14 +870,14 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
     """
     try:
         if status < 300:
-            result = decode_session(raw, link_id=LINK, status=status)
+            result = decode_session(raw, status=status)
         else:
             raise refusal(status, raw)
     except BankConnectError as error:
         assert str(error).isprintable() or "\n" not in str(error)
         assert error.delivery is not None
     else:
-        assert isinstance(result, Session)
+        assert isinstance(result, SessionAnswer)
 
 
 @given(

@@ -19,7 +19,7 @@ import pytest
 from bankconnect_async import sandbox as package
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.wire import decode_session
+from bankconnect_async.wire import decode_session, make_session
 
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -67,7 +67,9 @@ async def test_answers_are_usable(sandbox, http):
     Our own decoder reads an answer, and finds the id of the record.
     """
     response = await http.post(f"{sandbox.base_url}/v2/session/", json=LINK)
-    session = decode_session(await response.read(), link_id="cust-1")
+    session = make_session(
+        decode_session(await response.read()), link_id="cust-1"
+    )
 
     record = sandbox.sessions[session.session_id]
     assert record.redirect_url == str(session.redirect_url)
