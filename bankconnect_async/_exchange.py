@@ -35,6 +35,8 @@ from .settings import Timeouts
 MAX_ANSWER: Final = 1024 * 1024
 
 _OK = range(200, 300)
+# Looking a member up in its enumeration is a call before Python 3.12.
+_QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
 
 @attrs.define
@@ -84,7 +86,7 @@ class Exchange:
         self._timeouts = timeouts
         self._give_up_at = give_up_at
         self._alarm: Alarm = bound.alarms.set(give_up_at)
-        self._phase = Phase.QUEUED
+        self._phase = _QUEUED
         self._head: aiohttp.ClientResponse | None = None
         self._read = False
 
@@ -125,18 +127,19 @@ class Exchange:
     def _begin(self, body: Sending | None) -> None:
         if body is None:
             # Nothing tells when the head of such a request goes out.
-            self._phase = Phase.SENT
+            self._phase = _SENT
             self._limit(self._timeouts.connect + self._timeouts.read)
             return
         body.fresh(self._start_reading)
-        self._phase = Phase.CONNECTING
+        self._phase = _CONNECTING
 
     def _limit(self, seconds: float) -> None:
-        now = self._bound.loop.time()
-        self._alarm.move(min(self._give_up_at, now + seconds))
+        when = self._bound.loop.time() + seconds
+        give_up_at = self._give_up_at
+        self._alarm.move(when if when < give_up_at else give_up_at)
 
     def _start_reading(self) -> None:
-        self._phase = Phase.SENT
+        self._phase = _SENT
         self._limit(self._timeouts.read)
 
     async def _exchange(

@@ -440,8 +440,10 @@ class SessionRequest:
         """
         if problem := _rules(SessionRequest)["link_id"](link_id):
             raise InvalidRequestError(fields={"link_id": (problem,)})
+        values = self.__dict__.copy()
+        values["link_id"] = link_id
         request = object.__new__(self.__class__)
-        request.__dict__.update(self.__dict__, link_id=link_id)
+        object.__setattr__(request, "__dict__", values)
         return request
 
 
@@ -479,7 +481,7 @@ class Session:
     attempts: int = 1
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SessionAnswer:
     """
     The body of a good answer of `session/` as it stands on the wire.

@@ -113,10 +113,9 @@ _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # An authority that every reader takes apart alike, and nothing in the rest
 # that browsers drop or rewrite.
 _OPENABLE = re.compile(
-    r"(?P<scheme>https?)://"
-    r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:[/?#][^\x00-\x20\x7f\\]*)?",
-    re.IGNORECASE,
+    r"((?i:https?))://"
+    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(?:[/?#][^\x00-\x20\x7f\\]*)?"
 )
 _LAST_PORT = 65535
 _URL_TAIL = re.compile(r"(?<=://)([^\s?#\"'<>]*)[?#][^\s\"'<>]*")
@@ -325,11 +324,14 @@ def url_problem(text: str, *, allow_http: bool) -> str | None:
     Only absolute https URLs may, and http ones of this machine.
     """
     parts = _OPENABLE.fullmatch(text)
-    if parts is None or int(parts["port"] or 0) > _LAST_PORT:
+    if parts is None:
         return "is not an absolute https URL"
-    if parts["scheme"].lower() == "https" or allow_http:
+    scheme, host, port = parts.groups()
+    if port is not None and int(port) > _LAST_PORT:
+        return "is not an absolute https URL"
+    if scheme.lower() == "https" or allow_http:
         return None
-    if is_loopback(parts["host"].lower().strip("[]")):
+    if is_loopback(host.lower().strip("[]")):
         return None
     return "is not an https URL"
 
