@@ -14,7 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 from bankconnect_async import AsyncBankConnect, SessionRequest
-from bankconnect_async.wire import decode_session, encode_session
+from bankconnect_async.wire import (
+    decode_session,
+    encode_session,
+    make_session,
+)
 
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +155,7 @@ def test_decoding_takes_few_calls():
     counts = []
     for _ in range(3):
         with Calls() as seen:
-            decode_session(CREATED, link_id="customer-42")
+            make_session(decode_session(CREATED), link_id="customer-42")
         counts.append(seen)
 
     assert 0 < fewest(counts).total() <= DECODE_AT_MOST, fewest(counts)
