@@ -295,7 +295,11 @@ def _pyplot() -> ModuleType:
 
     mpl.use("svg")
     # The same numbers give the same file.
-    mpl.rcParams |= {"svg.hashsalt": "bench", "font.size": 10}
+    mpl.rcParams |= {
+        "svg.hashsalt": "bench",
+        "svg.fonttype": "none",
+        "font.size": 10,
+    }
     import matplotlib.pyplot as plt
 
     module: ModuleType = plt
@@ -335,7 +339,7 @@ def draw_curves(report: Report, path: Path) -> None:
     for axes, (name, points) in zip(
         panels, report.curves.items(), strict=True
     ):
-        places = [point[name] for point in points]
+        places = range(len(points))
         for column in points[0]:
             if column.endswith(" µs"):
                 costs = [point[column] for point in points]
@@ -343,10 +347,11 @@ def draw_curves(report: Report, path: Path) -> None:
                 axes.plot(
                     places, costs, marker="o", label=label, color=_color(label)
                 )
-        axes.set_ylim(bottom=0)
-        axes.set_xscale("symlog" if min(places) < 1 else "log")
+        # From zero, or the eye takes noise for a slope.
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+        axes.set_xticks(places, [f"{point[name]:,.0f}" for point in points])
         axes.set_xlabel(name)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="lower left")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("CPU µs per session")
     figure.tight_layout()
