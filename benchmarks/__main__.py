@@ -1,18 +1,30 @@
 """
-Run the benchmarks: ``nox -s bench``, or ``python -m benchmarks``.
+Measure what a created session costs, beside other ways of creating one.
 """
 
 import argparse
 import importlib.util
+import shutil
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from .contenders import CONTENDERS, NAIVE, Contender, Setting, Target
+from .curves import measure_curves
 from .imports import measure_imports
 from .measure import Result, compare
-from .report import ROOT, Report, describe, draw, render, say
+from .report import (
+    ROOT,
+    Report,
+    describe,
+    draw,
+    draw_curves,
+    render,
+    replace_block,
+    say,
+    summarize,
+)
 from .serving import Service, serve
 from .solo import peak_memory
 
@@ -26,13 +38,23 @@ def measure(options: argparse.Namespace) -> Report:
         report = Report(about=describe(service.name))
         for transport, target in _targets(service, options):
             say(f"contenders, {transport}, against {service.name}")
-            report.tables[transport] = list(_compare(target, options))
+            report.tables[transport] = _compare(target, options)
         say("peak memory")
         for contender in _chosen(options):
             peak, _ = peak_memory(contender, service.plain, 2000)
             report.memory[contender.name] = peak
+        if options.curves:
+            report.curves = measure_curves(
+                service, max(1, options.rounds // 3), full=options.full
+            )
     say("imports")
     report.imports = measure_imports(5 if options.quick else 15)
+    if options.micro:
+        # It imports pyperf, which nothing else needs.
+        from .micro import measure_steps
+
+        say("single steps")
+        report.micro = measure_steps(quick=options.quick)
     return report
 
 
@@ -50,11 +72,11 @@ def _chosen(options: argparse.Namespace) -> list[Contender]:
         each
         for each in CONTENDERS
         if (not each.uvloop or has_uvloop)
-        and (not options.only or each.name in (*options.only, NAIVE.name))
+        and (not options.only or each.name in {*options.only, NAIVE.name})
     ]
 
 
-def _compare(target: Target, options: argparse.Namespace) -> Iterator[Result]:
+def _compare(target: Target, options: argparse.Namespace) -> list[Result]:
     others = [each for each in _chosen(options) if each is not NAIVE]
     results = []
     for result in compare(
@@ -62,37 +84,77 @@ def _compare(target: Target, options: argparse.Namespace) -> Iterator[Result]:
     ):
         say(f"{result.name}: {result.cpu:.0f} µs, {result.ratio:.3f}")
         results.append(result)
-    yield results.pop()
-    yield from results
+    # Tables begin with whom all others are compared to.
+    return [results[-1], *results[:-1]]
+
+
+def publish(report: Report, output: Path) -> None:
+    """Write this run into the READMEs of the repository."""
+    shutil.copy(output / "speed.svg", ROOT / "docs")
+    shutil.copy(output / "curves.svg", ROOT / "docs")
+    replace_block(ROOT / "README.md", "speed", summarize(report))
+    picture = "![Cost of a session by what surrounds it](../docs/curves.svg)"
+    replace_block(
+        ROOT / "benchmarks" / "README.md",
+        "run",
+        f"{render(report)}\n{picture}",
+    )
 
 
 def main() -> None:
     """Read the command line, measure, and tell."""
+    options = _parse()
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    results = output / "results.json"
+    if options.again:
+        report = Report.from_json(results.read_text())
+    else:
+        report = measure(options)
+        results.write_text(report.to_json())
+    draw(report, output / "speed.svg")
+    if report.curves:
+        draw_curves(report, output / "curves.svg")
+    if options.publish:
+        publish(report, output)
+    print(render(report))
+    say(f"results.json and pictures are in {output}")
+
+
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="few rounds, plain TCP only"
-    )
-    parser.add_argument("--plain", action="store_true", help="leave TLS out")
-    parser.add_argument(
-        "--rounds", type=int, help="of four blocks for each contender"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--quick", action="store_true", help="few rounds, plain TCP only")
+    add("--full", action="store_true", help="everything, and 10^6 sessions")
+    add("--curves", action="store_true", help="vary what surrounds a session")
+    add("--micro", action="store_true", help="measure single steps")
+    add("--plain", action="store_true", help="leave TLS out")
+    add("--rounds", type=int, help="of four blocks for each contender")
+    add(
         "--only",
         action="append",
         metavar="NAME",
         choices=[each.name for each in CONTENDERS],
-        help="measure this contender (can be repeated)",
+        help="measure this contender; can be repeated",
     )
-    parser.add_argument("--output", type=Path, default=_OUTPUT)
+    add(
+        "--publish",
+        action="store_true",
+        help="measure everything, and write it into both READMEs",
+    )
+    add(
+        "--again",
+        action="store_true",
+        help="measure nothing, take the results of the last run",
+    )
+    add("--output", type=Path, default=_OUTPUT, help="folder for results")
     options = parser.parse_args()
+    everything = options.full or options.publish
+    options.curves = options.curves or everything
+    options.micro = options.micro or everything
     options.plain = options.plain or options.quick
     options.rounds = options.rounds or (4 if options.quick else 12)
-    report = measure(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(report.to_json())
-    draw(report, options.output / "speed.svg")
-    print(render(report))
-    say(f"results.json and speed.svg are in {options.output}")
+    return options
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
+    Iterable,
+    Iterator,
     Mapping,
-    Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -43,7 +44,7 @@ RETURN: Final = "https://lender.example/return"
 Create = Callable[[str], Awaitable[object]]
 #: Creates a session for each id, and returns how long each took, as far as
 #: that can be seen; in seconds.
-Job = Callable[[Sequence[str]], Coroutine[None, None, list[float]]]
+Job = Callable[[Iterable[str]], Coroutine[None, None, list[float]]]
 Open = Callable[["Setting"], AbstractAsyncContextManager[Job]]
 
 
@@ -81,11 +82,13 @@ class Setting:
         target: The server.
         connections: Requests in flight.
         parameters: Of every request, beside `link_id` and `redirect_url`.
+        written: The same as they stand in JSON.
     """
 
     target: Target
     connections: int = CONNECTIONS
     parameters: Mapping[str, Any] = attrs.Factory(dict)
+    written: Mapping[str, Any] = attrs.Factory(dict)
 
     def body(self, link_id: str) -> dict[str, Any]:
         """Return what has to arrive."""
@@ -93,7 +96,7 @@ class Setting:
             "link_id": link_id,
             "api_key": KEY,
             "redirect_url": RETURN,
-            **self.parameters,
+            **self.written,
         }
 
 
@@ -120,7 +123,7 @@ class Contender:
 def by_workers(create: Create, connections: int) -> Job:
     """Share ids among workers that create one session at a time."""
 
-    async def job(ids: Sequence[str]) -> list[float]:
+    async def job(ids: Iterable[str]) -> list[float]:
         rest, seconds = iter(ids), []
 
         async def work() -> None:
@@ -136,7 +139,7 @@ def by_workers(create: Create, connections: int) -> Job:
 
 
 def _client(setting: Setting) -> "AsyncBankConnect":
-    from bankconnect_async import TLS, AsyncBankConnect
+    from bankconnect_async import TLS, AsyncBankConnect, Pool
 
     ca_file = setting.target.ca_file
     return AsyncBankConnect(
@@ -144,6 +147,7 @@ def _client(setting: Setting) -> "AsyncBankConnect":
         base_url=setting.target.base_url,
         redirect_url=RETURN,
         tls=None if ca_file is None else TLS(ca_file=ca_file),
+        pool=Pool(limit=setting.connections),
     )
 
 
@@ -179,7 +183,7 @@ async def open_batch(setting: Setting) -> AsyncIterator[Job]:
     request = _requester(setting)
     async with _client(setting) as bank:
 
-        async def job(ids: Sequence[str]) -> list[float]:
+        async def job(ids: Iterable[str]) -> list[float]:
             async with bank.create_sessions(
                 map(request, ids), concurrency=setting.connections
             ) as outcomes:
@@ -270,7 +274,7 @@ async def open_requests(setting: Setting) -> AsyncIterator[Job]:
             assert response.json()["redirect_url"]
             return time.perf_counter() - started
 
-        async def job(ids: Sequence[str]) -> list[float]:
+        async def job(ids: Iterable[str]) -> list[float]:
             # The loop has nothing else to do meanwhile.
             return list(threads.map(create, ids))
 
@@ -377,6 +381,6 @@ CONTENDERS: Final = (
 _counter: Final = itertools.count()
 
 
-def new_ids(count: int) -> list[str]:
-    """Return link ids that nobody had before."""
-    return [f"customer-{n}" for n in itertools.islice(_counter, count)]
+def new_ids(count: int) -> Iterator[str]:
+    """Yield link ids that nobody had before."""
+    return (f"customer-{n}" for n in itertools.islice(_counter, count))

@@ -8,7 +8,7 @@ that it is given is measured again, because it may be somebody else's fault.
 import json
 import sys
 
-from .contenders import NAIVE, OURS, Setting
+from .contenders import CONTENDERS, NAIVE, Setting
 from .measure import opened, summarize, take_turns
 from .serving import serve_ours
 
@@ -25,14 +25,18 @@ def is_watched() -> bool:
     return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
-def main(limit: float) -> None:
-    """Compare, and print the ratios as JSON."""
+def main(name: str, limit: float) -> None:
+    """Compare the contender *name*, and print the ratios as JSON."""
     assert not is_watched(), "a tracer or development mode is on"
+    (contender,) = (each for each in CONTENDERS if each.name == name)
     ratios: list[float] = []
     with serve_ours() as target:
         setting = Setting(target=target)
-        with opened(NAIVE, setting) as naive, opened(OURS, setting) as ours:
+        with (
+            opened(NAIVE, setting) as naive,
+            opened(contender, setting) as ours,
+        ):
             while len(ratios) < _TRIES and min(ratios, default=9) > limit:
                 pairs = list(take_turns(naive, ours, _ROUNDS))
-                ratios.append(summarize(OURS.name, pairs).ratio)
+                ratios.append(summarize(name, pairs).ratio)
     print(json.dumps(ratios))

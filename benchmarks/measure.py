@@ -14,14 +14,10 @@ import time
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Final
 
 import attrs
 
 from .contenders import Contender, Job, Setting, new_ids
-
-
-_WARM_UP: Final = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +69,7 @@ def opened(contender: Contender, setting: Setting) -> Iterator[Opened]:
         # Each run is a task of its own, so `async with` cannot span them.
         ready = Opened(contender, runner, runner.run(_enter(context)))
         try:
-            ready.run(min(_WARM_UP, 2 * contender.size))
+            ready.run(2 * contender.size)
             yield ready
         finally:
             runner.run(_leave(context))

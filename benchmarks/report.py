@@ -12,7 +12,8 @@ import sys
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
 import attrs
 
@@ -34,6 +35,8 @@ TARGETS: Final = {
     "create_sessions, journal": 1.05,
     "create_session, uvloop": 0.80,
 }
+_US: Final = "bankconnect_async"
+_RATIO: Final = "x naive"
 #: Milliseconds that the import may take beyond aiohttp's.
 IMPORT_TARGET: Final = 20.0
 
@@ -167,7 +170,7 @@ def _targets(report: Report) -> str:
         for name, limit in TARGETS.items()
         if (found := report.find(name)) is not None
     ]
-    if (above := report.imports.get("bankconnect_async")) is not None:
+    if (above := report.imports.get(_US)) is not None:
         name = "import, ms above aiohttp's"
         rows.append([name, f"{above:.0f}", f"{IMPORT_TARGET:.0f}"])
     return table(["", "measured", "at most"], rows) if rows else ""
@@ -176,12 +179,7 @@ def _targets(report: Report) -> str:
 def _curve(name: str, points: Sequence[Mapping[str, float]]) -> str:
     columns = list(points[0])
     rows = [
-        [
-            f"{point[column]:,.2f}"
-            if column.startswith("x ")
-            else f"{point[column]:,.0f}"
-            for column in columns
-        ]
+        [_cost(column, point[column]) for column in columns]
         for point in points
     ]
     flat = ", ".join(
@@ -190,6 +188,10 @@ def _curve(name: str, points: Sequence[Mapping[str, float]]) -> str:
         if column != name and (values := [each[column] for each in points])
     )
     return f"{table(columns, rows)}\n\nHighest by lowest: {flat}."
+
+
+def _cost(column: str, value: float) -> str:
+    return format(value, ",.2f" if column == _RATIO else ",.0f")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -217,6 +219,62 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def summarize(report: Report) -> str:
+    """
+    Return the picture and what matters to a user, as Markdown.
+
+    Raises:
+        ValueError: If a contender was left out that it takes.
+    """
+    naive, ours, batch, httpx, faster = (
+        _needed(report, name)
+        for name in (
+            "naive aiohttp",
+            "create_session",
+            "create_sessions",
+            "httpx",
+            "create_sessions, uvloop",
+        )
+    )
+    about = report.about
+    lines = [
+        f"**CPU**: {ours.cpu:.0f} µs for a session, {ours.ratio:.2f} times "
+        f"what naive aiohttp code takes; httpx takes {httpx.ratio:.0f} times.",
+        f"**Throughput**: {_rounded(ours.rate)} sessions per second from one "
+        f"process, {_rounded(batch.rate)} as a batch, and "
+        f"{_rounded(faster.rate)} with uvloop (extra `[speed]`).",
+        f"**Weight**: {report.imports[_US]:.0f} ms of import beyond aiohttp's "
+        f"{report.imports['aiohttp']:.0f}, and "
+        f"{report.memory[ours.name] - report.memory[naive.name]:.0f} MiB of "
+        f"memory beyond its {report.memory[naive.name]:.0f}.",
+    ]
+    said = (
+        f"{about['date']}, {about['versions'].partition(',')[0]}, one core of "
+        f"{about['machine'].partition(',')[0]}, 100 connections to "
+        f"{about['server']} on loopback."
+    )
+    return "\n\n".join(
+        (
+            "![CPU time of a session, beside other ways](docs/speed.svg)",
+            _list(lines),
+            f"{said} `nox -s bench` measures it on your machine; "
+            "[benchmarks](benchmarks/README.md) has all of it, and how to "
+            "read it.",
+        )
+    )
+
+
+def _needed(report: Report, name: str) -> Result:
+    found = report.find(name)
+    if found is None:
+        raise ValueError(f"{name} was not measured")
+    return found
+
+
+def _rounded(rate: float) -> str:
+    return f"{round(rate, -2):,.0f}"
+
+
 def replace_block(path: Path, name: str, text: str) -> None:
     """
     Put *text* between the two comments that *name* a block of a file.
@@ -232,25 +290,31 @@ def replace_block(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
 
 
-def draw(report: Report, path: Path) -> None:
-    """Draw the contenders without TLS, by their ratios to the naive one."""
+def _pyplot() -> ModuleType:
     import matplotlib as mpl
 
     mpl.use("svg")
     # The same numbers give the same file.
-    mpl.rcParams |= {"svg.hashsalt": "bench", "font.size": 10}
+    mpl.rcParams |= {
+        "svg.hashsalt": "bench",
+        "svg.fonttype": "none",
+        "font.size": 10,
+    }
     import matplotlib.pyplot as plt
 
+    module: ModuleType = plt
+    return module
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the contenders without TLS, by their ratios to the naive one."""
+    plt = _pyplot()
     results = sorted(report.tables["plain"], key=lambda each: -each.ratio)
     figure, axes = plt.subplots(figsize=(8, 0.34 * len(results) + 1.1))
-    colors = [
-        "#0b7285" if each.name.startswith("create_") else "#adb5bd"
-        for each in results
-    ]
     axes.barh(
         [each.name for each in results],
         [each.ratio for each in results],
-        color=colors,
+        color=[_color(each.name) for each in results],
     )
     for place, each in enumerate(results):
         label = f" {each.ratio:.2f} x ({each.cpu:,.0f} µs)"
@@ -263,10 +327,46 @@ def draw(report: Report, path: Path) -> None:
         "CPU time of a session, as a multiple of naive aiohttp's (log scale)"
     )
     axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def draw_curves(report: Report, path: Path) -> None:
+    """Draw what a session costs under all that was varied."""
+    plt = _pyplot()
+    figure, panels = plt.subplots(
+        1, len(report.curves), figsize=(3.2 * len(report.curves), 2.6)
+    )
+    for axes, (name, points) in zip(
+        panels, report.curves.items(), strict=True
+    ):
+        places = range(len(points))
+        for column in points[0]:
+            if column.endswith(" µs"):
+                costs = [point[column] for point in points]
+                label = column.removesuffix(" µs")
+                axes.plot(
+                    places, costs, marker="o", label=label, color=_color(label)
+                )
+        # From zero, or the eye takes noise for a slope.
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+        axes.set_xticks(places, [f"{point[name]:,.0f}" for point in points])
+        axes.set_xlabel(name)
+        axes.legend(fontsize=8, frameon=False, loc="lower left")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("CPU µs per session")
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def _color(name: str) -> str:
+    return "#0b7285" if name.startswith("create_") else "#adb5bd"
+
+
+def _save(figure: Any, path: Path) -> None:
     figure.savefig(
         path, bbox_inches="tight", metadata={"Date": None}, facecolor="white"
     )
-    plt.close(figure)
+    _pyplot().close(figure)
 
 
 def say(text: str) -> None:
