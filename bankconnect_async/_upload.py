@@ -21,6 +21,7 @@ from yarl import URL
 from ._api import Api
 from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
+from .settings import hide
 from .wire import url_problem
 
 
@@ -90,30 +91,72 @@ class Source:
         try:
             return work()
         except (OSError, ValueError) as exc:
-            self.fault = exc
-            raise OSError(errno.EIO, "the file cannot be read") from exc
+            # Without the frames, which hold pieces of the file.
+            self.fault = exc.with_traceback(None)
+        raise OSError(errno.EIO, "the file cannot be read")
 
 
-def find_source(
+@attrs.frozen(kw_only=True)
+class Statement:
+    """
+    A statement to be uploaded, and what goes with it.
+
+    Attributes:
+        source: The file, or its URL.
+        is_base64: Whether the file is base64 text.
+        fields: Further fields of the form; those that are `None` stay away.
+    """
+
+    source: Source | str = attrs.field(repr=False)
+    is_base64: bool
+    fields: Mapping[str, str | None] = attrs.field(repr=False)
+
+
+def prepare(
+    file: StatementFile | None,
+    *,
+    url: str | URL | None,
+    base64: str | bytes | None,
+    filename: str | None,
+    **fields: str | None,
+) -> Statement | InvalidRequestError:
+    """
+    Take the one source that is given, and check the fields.
+
+    An error is returned rather than raised: the frames here hold statements
+    and passwords, which a traceback with locals would print.
+    """
+    bad = {
+        name: ("must be a text that is not blank",)
+        for name, value in fields.items()
+        if not (value is None or (isinstance(value, str) and value.strip()))
+    }
+    if bad:
+        return InvalidRequestError(fields=bad)
+    source = _find(file, url, base64, filename)
+    if isinstance(source, InvalidRequestError):
+        return source
+    return Statement(
+        source=source,
+        is_base64=base64 is not None,
+        fields={name: hide(value) for name, value in fields.items()},
+    )
+
+
+def _find(  # noqa: PLR0911
     file: StatementFile | None,
     url: str | URL | None,
     base64: str | bytes | None,
     filename: str | None,
-) -> Source | str:
-    """
-    Take the one source that is given; a URL comes back as a text.
-
-    Raises:
-        InvalidRequestError: If there is not exactly one, or it is unusable.
-    """
+) -> Source | str | InvalidRequestError:
     given = [each for each in (file, url, base64) if each is not None]
     if len(given) != 1:
-        raise _bad("file", "give one of a file, url=… and base64=…")
+        return _bad("file", "give one of a file, url=… and base64=…")
     if url is not None:
         # The vendor fetches it, and may do so without TLS (U-37).
         if url_problem(str(url), allow_http=True):
-            raise _bad("url", "must be an absolute http or https URL")
-        return str(url)
+            return _bad("url", "must be an absolute http or https URL")
+        return hide(str(url))
     if base64 is not None:
         text = base64.encode() if isinstance(base64, str) else base64
         return _memory(text, None)
@@ -124,9 +167,11 @@ def find_source(
     return _file(file, filename)
 
 
-def _memory(content: bytes, filename: str | None) -> Source:
+def _memory(
+    content: bytes, filename: str | None
+) -> Source | InvalidRequestError:
     if not content:
-        raise _bad("file" if filename else "base64", "is empty")
+        return _bad("file" if filename else "base64", "is empty")
     return Source(
         open=lambda: io.BytesIO(content),
         close=True,
@@ -135,15 +180,15 @@ def _memory(content: bytes, filename: str | None) -> Source:
     )
 
 
-def _path(path: Path, filename: str | None) -> Source:
+def _path(path: Path, filename: str | None) -> Source | InvalidRequestError:
     try:
         # Once, now: what is missing is better told before the first attempt.
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
     except (OSError, ValueError) as exc:
-        raise _unreadable(exc) from exc
+        return _unreadable(exc)
     if not size:
-        raise _bad("file", "is empty")
+        return _bad("file", "is empty")
     return Source(
         open=lambda: path.open("rb"),
         close=True,
@@ -152,9 +197,11 @@ def _path(path: Path, filename: str | None) -> Source:
     )
 
 
-def _file(file: Any, filename: str | None) -> Source:
+def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
     if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
-        raise _bad("file", "must be a path, bytes, or a file opened for bytes")
+        return _bad(
+            "file", "must be a path, bytes, or a file opened for bytes"
+        )
     name = filename or getattr(file, "name", None)
     name = Path(name).name if isinstance(name, str) and name else _NAME
     try:
@@ -170,7 +217,7 @@ def _file(file: Any, filename: str | None) -> Source:
             rewindable=False,
         )
     if size <= 0:
-        raise _bad("file", "is empty, or read to its end")
+        return _bad("file", "is empty, or read to its end")
 
     def rewind() -> IO[bytes]:
         file.seek(start)
@@ -341,30 +388,30 @@ def policy(
 async def send(  # noqa: PLR0913
     api: Api,
     url: URL,
-    fields: Mapping[str, str | None],
-    source: Source | str,
+    owner: Mapping[str, str],
+    statement: Statement | InvalidRequestError,
     decode: Callable[..., T],
     *,
     policy: RetryPolicy,
 ) -> T:
     """
-    Send a form and return what *decode* makes of the answer.
+    Send a statement and return what *decode* makes of the answer.
 
     Raises:
-        InvalidRequestError: If the file could not be read.
+        InvalidRequestError: If it cannot be sent, or could not be read.
     """
-    _check(fields)
+    if isinstance(statement, InvalidRequestError):
+        raise statement
+    source = statement.source
     if isinstance(source, Source) and not source.rewindable:
         policy = attrs.evolve(policy, attempts=1)
-    form = Form(fields, source)
-    del fields
     try:
         return await api.ask(
             f"POST {url.parent.name}",
             url,
             decode,
             method="POST",
-            body=form,
+            body=Form({**owner, **statement.fields}, source),
             hashed=False,
             repeatable=False,
             retry=policy,
@@ -377,13 +424,3 @@ async def send(  # noqa: PLR0913
         unreadable.delivery = error.delivery
         unreadable.attempts = error.attempts
         raise unreadable from fault
-
-
-def _check(fields: Mapping[str, str | None]) -> None:
-    bad = {
-        name: ("must be a text",)
-        for name, value in fields.items()
-        if not (value is None or (isinstance(value, str) and value.strip()))
-    }
-    if bad:
-        raise InvalidRequestError(fields=bad)

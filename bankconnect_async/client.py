@@ -496,20 +496,25 @@ class AsyncBankConnect:
             PaymentRequiredError: If the trial is over.
             TransportError: If no usable answer came.
         """
+        from . import _upload  # noqa: PLC0415
         from .entities import upload  # noqa: PLC0415
 
-        return await upload(
-            self._api,
-            {"link_id": link_id},
+        statement = _upload.prepare(
             file,
             url=url,
             base64=base64,
+            filename=filename,
             bank_name=bank_name,
             pdf_password=pdf_password,
-            filename=filename,
+        )
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
+        return await upload(
+            self._api,
+            {"link_id": link_id},
+            statement,
             identity=identity,
-            deadline=deadline,
-            retry=retry,
+            policy=_upload.policy(self._api, retry, deadline),
         )
 
     async def banks(self) -> "tuple[Bank, ...]":

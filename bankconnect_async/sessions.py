@@ -116,14 +116,21 @@ class SessionHandle:
         """
         from . import _upload  # noqa: PLC0415 - uploads need more of aiohttp
 
-        source = _upload.find_source(file, url, base64, filename)
-        fields = {
+        statement = _upload.prepare(
+            file,
+            url=url,
+            base64=base64,
+            filename=filename,
+            bank_name=bank_name,
+            pdf_password=pdf_password,
+            account_category=account_category,
+        )
+        owner = {
             "session_id": self.session_id,
             "upload_type": "PDF" if base64 is None else "BASE64",
-            "bank_name": bank_name,
-            "pdf_password": pdf_password,
-            "account_category": account_category,
         }
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
         try:
             return await _upload.send(
                 self._api,
@@ -132,8 +139,8 @@ class SessionHandle:
                     "upload_session",
                     query={"identity": "true" if identity else None},
                 ),
-                fields,
-                source,
+                owner,
+                statement,
                 functools.partial(answers.decode, answers.SessionUpload),
                 policy=_upload.policy(self._api, retry, deadline),
             )
