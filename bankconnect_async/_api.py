@@ -17,7 +17,7 @@ from ._body import Sending
 from ._calls import Call, Caller
 from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
-from .errors import InvalidRequestError
+from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
 
 
@@ -135,8 +135,17 @@ class Api:
             repeatable=repeatable,
             limit=limit,
         )
-        result, _ = await self.calls.run(call, body, policy=retry)
-        return result
+        try:
+            result, _ = await self.calls.run(call, body, policy=retry)
+        except BankConnectError as error:
+            # Ids stand in addresses, and that of a session opens a journey:
+            # the frames below hold it, which a traceback with locals would
+            # print. What happened there is in the error's `attempts`.
+            failure = error.with_traceback(None)
+        else:
+            return result
+        del url, call, body
+        raise failure
 
 
 def _decoded(decode: Callable[..., T], answer: Answer) -> T:

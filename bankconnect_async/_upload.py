@@ -49,8 +49,8 @@ class Source:
         fault: Why it could not be read.
     """
 
-    _open: Callable[[], IO[bytes]] = attrs.field(repr=False)
-    _close: bool
+    _open: Callable[[], IO[bytes]] = attrs.field(repr=False, alias="open")
+    _close: bool = attrs.field(alias="close")
     size: int | None
     filename: str | None = attrs.field(repr=False)
     rewindable: bool = True

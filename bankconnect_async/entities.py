@@ -26,6 +26,7 @@ from .errors import (
 )
 from .retry import RetryPolicy
 from .sessions import explain
+from .settings import hide
 
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class EntityHandle:
         del file, url, base64, filename, pdf_password
         return await upload(
             self._api,
-            {"entity_id": self.entity_id},
+            {"entity_id": hide(self.entity_id)},
             statement,
             identity=identity,
             policy=_upload.policy(self._api, retry, deadline),

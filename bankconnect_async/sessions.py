@@ -27,6 +27,7 @@ from .errors import (
     ProcessingFailedError,
 )
 from .retry import RetryPolicy
+from .settings import hide
 
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class SessionHandle:
             account_category=account_category,
         )
         owner = {
-            "session_id": self.session_id,
+            "session_id": hide(self.session_id),
             "upload_type": "PDF" if base64 is None else "BASE64",
         }
         # A traceback with locals would show them.

@@ -838,6 +838,7 @@ def test_what_is_new_is_kept(name, sample):
 
 # What must show nowhere, and is in most samples.
 SECRETS = (
+    SESSION,
     "000000000042",
     "00000000000042",
     "SAMPLE HOLDER",

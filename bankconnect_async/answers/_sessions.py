@@ -73,7 +73,7 @@ class UploadStatus:
         raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     upload_status: str = wired(_status_word, required=True)
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     session_expiry_timestamp: datetime.datetime | None = wired(reading.moment)
@@ -89,7 +89,7 @@ class ProcessingRequest:
     What is said to `initiate_processing/`.
     """
 
-    session_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.text, repr=reading.hidden)
     message: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()
 
@@ -132,7 +132,7 @@ class SessionProgress:
         raw: The answer as received.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     session_progress: str | None = wired(reading.word)
     progress: tuple[StatementStages, ...] = wired(
         reading.many(reading.one(StatementStages)), default=()
@@ -153,7 +153,7 @@ class SessionStatus:
         raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     insights_available: bool | None = wired(reading.flag)
     accounts: tuple[SessionAccount, ...] = wired(
         reading.many(reading.one(SessionAccount)), default=()
@@ -275,7 +275,7 @@ class StatementStats:
     """
 
     statement_id: str | None = wired(reading.text)
-    session_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.text, repr=reading.hidden)
     account_id: str | None = wired(reading.text)
     bank: str | None = wired(reading.text)
     source: str | None = wired(reading.text)
@@ -386,7 +386,7 @@ class Insights:
         raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     link_id: str | None = wired(reading.text)
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     accounts: tuple[AccountInsights, ...] = wired(
@@ -408,7 +408,7 @@ class SessionIdentities:
     Whose the accounts of a session are (`identity/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     accounts: tuple[Account, ...] = wired(
         reading.many(reading.one(Account)), default=()
     )
@@ -424,7 +424,7 @@ class SessionReports:
     A workbook for each account (`xlsx_report/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     reports: tuple[Report, ...] = wired(
         reading.many(reading.one(Report)), default=()
     )
@@ -474,5 +474,5 @@ class NewSession:
     What is said to `fetch_recurring_aa_data/`.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     raw: Mapping[str, Any] = raw()

@@ -5,12 +5,14 @@ Every endpoint: what goes out, and what is made of the answer.
 import asyncio
 import datetime
 import json
+import traceback
 
 import pytest
 
 from bankconnect_async import (
     AlreadyRequestedError,
     AsyncBankConnect,
+    BankConnectError,
     Delivery,
     InvalidRequestError,
     NotFoundError,
@@ -382,6 +384,42 @@ def test_reprs_of_handles_hide_ids():
 
     for handle in (bank.session("canary"), bank.entity("canary")):
         assert "canary" not in repr(handle)
+
+
+# What is said to these is not looked at.
+UNREAD = {"delete", "update_webhook entity", "update_webhook session"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [(name, (500, {})) for name in CALLS]
+    + [(name, (200, b"<html>")) for name in sorted(CALLS.keys() - UNREAD)],
+)
+async def test_ids_show_nowhere(vendor, bank, name, said):
+    """
+    No traceback with locals shows the id of a session or an entity: that of
+    a session opens a journey.
+    """
+    vendor.say(CALLS[name][1].partition(" ")[2].partition("?")[0], said)
+
+    error = await attempt(bank, name)
+
+    shown = "".join(
+        traceback.TracebackException.from_exception(
+            error, capture_locals=True
+        ).format()
+    )
+    assert [id_ for id_ in (S, E) if id_ in shown] == []
+    assert error.attempts
+
+
+async def attempt(bank, name):
+    """Make a call away from all locals of a test."""
+    try:
+        await CALLS[name][0](bank)
+    except BankConnectError as error:
+        return error
+    raise AssertionError("it went well")
 
 
 class TestInitiateProcessing:
