@@ -23,7 +23,6 @@ from ._api import Api
 from ._translation import translate
 from .errors import (
     BankConnectError,
-    ClientClosedError,
     ConfigurationError,
     ConnectionLostError,
     Delivery,
@@ -135,11 +134,6 @@ class _Fetch:
             failure = await self._visit()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
             failure = translate(exc, None)
-        except RuntimeError as exc:
-            if self.api.calls.transport.is_open:
-                raise
-            failure = ClientClosedError("the client was closed meanwhile")
-            failure.__cause__ = exc.with_traceback(None)
         # Outside of `except`, and not in a frame with a response: reprs of
         # aiohttp's hold the link.
         if failure is not None:

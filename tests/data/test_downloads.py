@@ -250,6 +250,32 @@ class TestBreaks:
 
         assert names(tmp_path) == []
 
+    async def test_are_measured(self, store, bank, tmp_path):
+        """
+        A part that is shorter than it says is not the end of the file.
+        """
+
+        async def stingy(request):
+            start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+            if not start:
+                store.answer, store.cuts = None, [400_000]
+                answer = await store.serve(request)
+                store.answer = stingy
+                store.requests.pop()
+                return answer
+            last, total = len(CONTENT) - 1, len(CONTENT)
+            return web.Response(
+                status=206,
+                body=CONTENT[start : start + 500_000],
+                headers={"Content-Range": f"bytes {start}-{last}/{total}"},
+            )
+
+        store.answer = stingy
+        length = await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert length == len(CONTENT)
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
     async def test_give_up(self, store, bank, tmp_path):
         """
         After its attempts nothing is left behind, not even a part.
