@@ -88,12 +88,15 @@ class Api:
         Args:
             path: Its segments, below the version.
             query: Parameters; those that are `None` are left out.
+
+        Raises:
+            InvalidRequestError: If a parameter cannot be sent.
         """
         # Only the Session API has a second version.
         quoted = (quote(part, safe="") for part in path)
         url = self.base_url.joinpath("v1", *quoted, "", encoded=True)
         given = {
-            name: value
+            name: check_text(name, value)
             for name, value in (query or {}).items()
             if value is not None
         }
@@ -152,6 +155,36 @@ def _decoded(decode: Callable[..., T], answer: Answer) -> T:
     return decode(answer.body, status=answer.status)
 
 
+def text_problem(value: object) -> str | None:
+    """
+    Say why *value* cannot be sent as a text, if so.
+    """
+    if not isinstance(value, str):
+        return f"must be a text, not {type(value).__name__}"
+    if not value.strip():
+        return "must not be blank"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "is not Unicode"
+    return None
+
+
+def check_text(name: str, value: object) -> str:
+    """
+    Check that *value* can be sent as a text.
+
+    Raises:
+        InvalidRequestError: Naming *name*.
+    """
+    problem = text_problem(value)
+    if problem is None:
+        return str(value)
+    # It may be an id, which a traceback with locals would print.
+    del value
+    raise InvalidRequestError(fields={name: (problem,)})
+
+
 def check_id(name: str, value: object) -> str:
     """
     Check that *value* can be an id in a path.
@@ -159,8 +192,6 @@ def check_id(name: str, value: object) -> str:
     Raises:
         InvalidRequestError: Naming *name*.
     """
-    if isinstance(value, str) and value.strip() and value not in _DOTS:
-        return value
-    raise InvalidRequestError(
-        fields={name: ("is required, and must be a text that is not blank",)}
-    )
+    if value in _DOTS:
+        raise InvalidRequestError(fields={name: ("is no id",)})
+    return check_text(name, value)

@@ -144,8 +144,9 @@ class StatementData:
             pdf_password: Opens the file.
             filename: What to call it; the file's own name by default.
             identity: Whether the answer shall tell whose it is.
-            deadline: Seconds for all attempts. The client's read limit
-                counts from the last byte that could be sent.
+            deadline: Seconds for all attempts, instead of the policy's. The
+                client's read limit counts from the last byte that could be
+                sent.
             retry: Instead of the client's own.
 
         Raises:
@@ -164,6 +165,7 @@ class StatementData:
             url=url,
             base64=base64,
             filename=filename,
+            owner={"link_id": link_id},
             bank_name=bank_name,
             pdf_password=pdf_password,
         )
@@ -171,7 +173,6 @@ class StatementData:
         del file, url, base64, filename, pdf_password
         return await upload(
             self._api,
-            {"link_id": link_id},
             statement,
             identity=identity,
             policy=_upload.policy(self._api, retry, deadline),

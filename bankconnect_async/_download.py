@@ -64,6 +64,8 @@ async def download(
     if problem := url_problem(link, allow_http=api.allow_http):
         raise InvalidRequestError(fields={"link": (problem,)})
     target = Path(to)
+    if not target.name or await asyncio.to_thread(target.is_dir):
+        raise InvalidRequestError(fields={"to": ("is a folder",)})
     # Beside the target, so that it can be moved there in one step.
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     with api.calls.under_way():

@@ -18,7 +18,7 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from ._api import Api
+from ._api import Api, text_problem
 from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
 from .settings import hide
@@ -118,18 +118,23 @@ def prepare(
     url: str | URL | None,
     base64: str | bytes | None,
     filename: str | None,
+    owner: Mapping[str, str],
     **fields: str | None,
 ) -> Statement | InvalidRequestError:
     """
     Take the one source that is given, and check the fields.
 
+    The *owner* is whose it is; each of its fields has to be there.
+
     An error is returned rather than raised: the frames here hold statements
     and passwords, which a traceback with locals would print.
     """
+    named = {"filename": filename, **fields}
     bad = {
-        name: ("must be a text that is not blank",)
-        for name, value in fields.items()
-        if not (value is None or (isinstance(value, str) and value.strip()))
+        name: (problem,)
+        for name, value in {**named, **owner}.items()
+        if (value is not None or name in owner)
+        and (problem := text_problem(value))
     }
     if bad:
         return InvalidRequestError(fields=bad)
@@ -139,7 +144,9 @@ def prepare(
     return Statement(
         source=source,
         is_base64=base64 is not None,
-        fields={name: hide(value) for name, value in fields.items()},
+        fields={
+            name: hide(value) for name, value in {**owner, **fields}.items()
+        },
     )
 
 
@@ -203,7 +210,7 @@ def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
             "file", "must be a path, bytes, or a file opened for bytes"
         )
     name = filename or getattr(file, "name", None)
-    name = Path(name).name if isinstance(name, str) and name else _NAME
+    name = Path(name).name if isinstance(name, str) else _NAME
     try:
         start = file.tell()
         size = file.seek(0, os.SEEK_END) - start
@@ -213,7 +220,7 @@ def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
             open=lambda: file,
             close=False,
             size=None,
-            filename=name,
+            filename=name or _NAME,
             rewindable=False,
         )
     if size <= 0:
@@ -224,7 +231,7 @@ def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
         found: IO[bytes] = file
         return found
 
-    return Source(open=rewind, close=False, size=size, filename=name)
+    return Source(open=rewind, close=False, size=size, filename=name or _NAME)
 
 
 def _bad(name: str, problem: str) -> InvalidRequestError:
@@ -361,10 +368,21 @@ def _file_part(source: Source) -> _Part:
         part.headers.popall("Content-Type")
         part.set_content_disposition("form-data", name="file")
     else:
+        # As browsers do (RFC 7578, section 4.2): percent signs would stay in
+        # the name that the vendor keeps.
         part.set_content_disposition(
-            "form-data", name="file", filename=source.filename
+            "form-data",
+            quote_fields=False,
+            name="file",
+            filename=_printable(source.filename),
         )
     return part
+
+
+def _printable(name: str) -> str:
+    # Names of files are bytes, and need not be Unicode.
+    name = name.encode(errors="replace").decode()
+    return "".join(each if each.isprintable() else "_" for each in name)
 
 
 def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
@@ -380,15 +398,12 @@ def policy(
     """
     Return the policy for an upload, which may take longer than other calls.
     """
-    if retry is not None:
-        return retry
-    return attrs.evolve(api.calls.retry, deadline=deadline)
+    return attrs.evolve(retry or api.calls.retry, deadline=deadline)
 
 
-async def send(  # noqa: PLR0913
+async def send(
     api: Api,
     url: URL,
-    owner: Mapping[str, str],
     statement: Statement | InvalidRequestError,
     decode: Callable[..., T],
     *,
@@ -411,7 +426,7 @@ async def send(  # noqa: PLR0913
             url,
             decode,
             method="POST",
-            body=Form({**owner, **statement.fields}, source),
+            body=Form(statement.fields, source),
             hashed=False,
             repeatable=False,
             retry=policy,

@@ -119,6 +119,7 @@ class EntityHandle:
             url=url,
             base64=base64,
             filename=filename,
+            owner={"entity_id": hide(self.entity_id)},
             bank_name=bank_name,
             pdf_password=pdf_password,
         )
@@ -126,7 +127,6 @@ class EntityHandle:
         del file, url, base64, filename, pdf_password
         return await upload(
             self._api,
-            {"entity_id": hide(self.entity_id)},
             statement,
             identity=identity,
             policy=_upload.policy(self._api, retry, deadline),
@@ -510,14 +510,13 @@ def _between(
 
 async def upload(
     api: Api,
-    owner: Mapping[str, str],
     statement: "Statement | InvalidRequestError",
     *,
     identity: bool,
     policy: RetryPolicy,
 ) -> answers.EntityUpload:
     """
-    Send a statement of an *owner*, an `entity_id` or a `link_id`.
+    Send a statement to the endpoint for its kind.
     """
     from ._upload import send  # noqa: PLC0415 - uploads need more of aiohttp
 
@@ -535,7 +534,6 @@ async def upload(
             name,
             query={"identity": "true" if identity else None},
         ),
-        owner,
         statement,
         functools.partial(answers.decode, answers.EntityUpload),
         policy=policy,

@@ -103,8 +103,9 @@ class SessionHandle:
             account_category: `SAVINGS`, `CURRENT` or `OVERDRAFT`.
             filename: What to call it; the file's own name by default.
             identity: Whether the answer shall tell whose it is.
-            deadline: Seconds for all attempts. The client's read limit
-                counts from the last byte that could be sent.
+            deadline: Seconds for all attempts, instead of the policy's. The
+                client's read limit counts from the last byte that could be
+                sent.
             retry: Instead of the client's own.
 
         Raises:
@@ -122,14 +123,14 @@ class SessionHandle:
             url=url,
             base64=base64,
             filename=filename,
+            owner={
+                "session_id": hide(self.session_id),
+                "upload_type": "PDF" if base64 is None else "BASE64",
+            },
             bank_name=bank_name,
             pdf_password=pdf_password,
             account_category=account_category,
         )
-        owner = {
-            "session_id": hide(self.session_id),
-            "upload_type": "PDF" if base64 is None else "BASE64",
-        }
         # A traceback with locals would show them.
         del file, url, base64, filename, pdf_password
         try:
@@ -140,7 +141,6 @@ class SessionHandle:
                     "upload_session",
                     query={"identity": "true" if identity else None},
                 ),
-                owner,
                 statement,
                 functools.partial(answers.decode, answers.SessionUpload),
                 policy=_upload.policy(self._api, retry, deadline),

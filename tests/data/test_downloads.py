@@ -449,6 +449,17 @@ class TestRefusals:
                 "https://files.example/", to=tmp_path / "x", max_bytes=bound
             )
 
+    @pytest.mark.parametrize("place", [".", "..", "/", ""])
+    async def test_of_folders(self, store, bank, tmp_path, place):
+        """
+        A folder is told from a file before anything is asked for.
+        """
+        with pytest.raises(InvalidRequestError) as caught:
+            await bank.download(store.origin + LINK, to=place or tmp_path)
+
+        assert list(caught.value.fields) == ["to"]
+        assert store.requests == []
+
     async def test_of_a_place_that_is_none(self, store, bank, tmp_path):
         """
         Where nothing can be written, nothing is asked for.

@@ -341,7 +341,7 @@ async def test_bodies_are_the_samples(vendor, bank, sample, sample_json):
     )
 
 
-@pytest.mark.parametrize("bad", ["", " ", ".", "..", None, 7])
+@pytest.mark.parametrize("bad", ["", " ", ".", "..", None, 7, "\ud800"])
 def test_refuses_ids_that_are_none(bad):
     """
     What would lead to another endpoint is no id.
@@ -352,6 +352,42 @@ def test_refuses_ids_that_are_none(bad):
             handle(bad)
 
         assert "_id" in next(iter(caught.value.fields))
+
+
+@pytest.mark.parametrize("bad", [" ", 7, "\ud800"])
+async def test_refuses_parameters_that_cannot_be_sent(bank, bad):
+    """
+    What is wrong with a parameter is named, wherever it goes.
+    """
+    calls = [
+        lambda: bank.webhook_payloads(bad),
+        lambda: bank.create_entity(bad),
+        lambda: bank.upload(b"%PDF", link_id=bad),
+        lambda: anext(bank.entities(link_id=bad)),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidRequestError) as caught:
+            await call()
+
+        assert list(caught.value.fields) == ["link_id"]
+    with pytest.raises(InvalidRequestError) as caught:
+        await bank.entity(E).transactions(account_id=bad)
+
+    assert list(caught.value.fields) == ["account_id"]
+
+
+async def test_a_customer_has_to_be_named(bank, vendor):
+    """
+    Without a link id nothing is asked for, let alone of everybody.
+    """
+    for call in (
+        bank.webhook_payloads,
+        lambda id_: bank.upload(b"x", link_id=id_),
+    ):
+        with pytest.raises(InvalidRequestError, match="link_id"):
+            await call(None)
+
+    assert vendor.requests == []
 
 
 async def test_ids_are_quoted(vendor, bank, sample):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import functools
 import io
+import os
 import socket
 import threading
 import traceback
@@ -191,17 +192,25 @@ class TestSources:
         """
         A file is sent under its name, umlauts and quotes included.
         """
-        path = tmp_path / 'K"ontoauszug März.pdf'
+        path = tmp_path / 'Auszug "März" 100%.pdf'
         path.write_bytes(PDF)
 
         await bank.session(S).upload(path)
         await bank.session(S).upload(str(path))
 
-        for sent in taken:
-            name, content = sent.form["file"]
-            assert content == PDF
-            assert name.endswith(".pdf")
-            assert "ontoauszug" in name
+        assert [sent.form["file"] for sent in taken] == [(path.name, PDF)] * 2
+
+    async def test_a_path_that_is_no_text(self, taken, bank, tmp_path):
+        """
+        Names of files are bytes; what is no Unicode is replaced.
+        """
+        path = os.path.join(os.fsencode(tmp_path), b"a\xff\n.pdf")  # noqa: PTH118
+        with open(path, "wb") as file:  # noqa: ASYNC230, PTH123
+            file.write(PDF)
+
+        await bank.session(S).upload(os.fsdecode(path))
+
+        assert taken[0].form["file"] == ("a?_.pdf", PDF)
 
     async def test_an_open_file(self, taken, bank, tmp_path):
         """
@@ -272,6 +281,8 @@ class TestSources:
             ((("a\0b",), {}), "file"),
             (((PDF,), {"bank_name": " "}), "bank_name"),
             (((PDF,), {"pdf_password": 7}), "pdf_password"),
+            (((PDF,), {"pdf_password": "\ud800"}), "pdf_password"),
+            (((PDF,), {"filename": "\ud800"}), "filename"),
         ],
     )
     async def test_that_cannot_be_sent(self, taken, bank, arguments, name):
@@ -633,6 +644,7 @@ class TestSecrecy:
             url=None,
             base64=None,
             filename="canary.pdf",
+            owner={"session_id": "canary"},
             pdf_password="canary",
         )
         form = Form(statement.fields, statement.source)
