@@ -71,6 +71,16 @@ class SessionHandle:
         """
         return await self._get("session_upload_status", answers.UploadStatus)
 
+    async def is_uploaded(self) -> bool:
+        """
+        Tell whether the uploads are complete, whatever else the answer has.
+
+        Raises:
+            NotFoundError: If there is no such session.
+        """
+        state = await self._get("session_upload_status", answers.UploadState)
+        return state.upload_status == answers.COMPLETED
+
     async def upload(  # noqa: PLR0913
         self,
         file: "StatementFile | None" = None,

@@ -58,29 +58,39 @@ class SessionAccount(WebhookAccount):
 
 
 @attrs.frozen(kw_only=True)
-class UploadStatus:
+class UploadState:
     """
-    How far the uploads of a session are (`session_upload_status/`).
+    In which state the uploads of a session are, and no more.
 
     Attributes:
         session_id: Of the session.
         upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`
             in one spelling; words not known yet are kept.
-        session_date_range: Days the session asks for.
-        session_expiry_timestamp: When it takes no more uploads; the vendor
-            names no time zone.
-        accounts: What was uploaded so far.
         raw: The answer as received; it holds account numbers.
     """
 
     session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     upload_status: str = wired(_status_word, required=True)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class UploadStatus(UploadState):
+    """
+    How far the uploads of a session are (`session_upload_status/`).
+
+    Attributes:
+        session_date_range: Days the session asks for.
+        session_expiry_timestamp: When it takes no more uploads; the vendor
+            names no time zone.
+        accounts: What was uploaded so far.
+    """
+
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     session_expiry_timestamp: datetime.datetime | None = wired(reading.moment)
     accounts: tuple[SessionAccount, ...] = wired(
         reading.many(reading.one(SessionAccount)), default=()
     )
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)

@@ -235,8 +235,10 @@ class TestFetch:
                 "pdfs cannot be filtered",
             ),
             (
-                ("--flow", "session", "--what", "insights")
-                + ("--to-date", "2026-01-01"),
+                (
+                    *("--flow", "session", "--what", "insights"),
+                    *("--to-date", "2026-01-01"),
+                ),
                 "insights cannot be filtered",
             ),
         ],

@@ -9,6 +9,8 @@ import traceback
 
 import pytest
 
+from yarl import URL
+
 from bankconnect_async import (
     AlreadyRequestedError,
     AsyncBankConnect,
@@ -18,6 +20,7 @@ from bankconnect_async import (
     NotFoundError,
     NotReadyError,
     RetryPolicy,
+    Session,
     SuccessEvent,
     UnreadableAnswerError,
     answers,
@@ -410,6 +413,24 @@ async def test_made_up_ids_are_not_confirmed(vendor, bank):
 
     assert (await bank.confirm(event)).confirmed is False
     assert vendor.requests == []
+
+
+async def test_confirming_needs_one_word(vendor, bank):
+    """
+    Whatever else the vendor makes of its answer, a customer's way goes on.
+    """
+    vendor.say(
+        f"session_data/{S}/session_upload_status/",
+        (200, {"session_id": S, "upload_status": "COMPLETED", "accounts": 7}),
+    )
+    event = SuccessEvent(session_id=S, link_id="c")
+    session = Session(
+        link_id="c", redirect_url=URL("https://x.example"), session_id=S
+    )
+
+    assert (await bank.confirm(event, session=session)).confirmed is True
+    with pytest.raises(UnreadableAnswerError):
+        await bank.session(S).upload_status()
 
 
 def test_reprs_of_handles_hide_ids():
