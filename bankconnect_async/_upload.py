@@ -29,7 +29,10 @@ T = TypeVar("T")
 #: What can be uploaded: a path, a file opened for bytes, or its bytes.
 StatementFile: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 
+# Bytes that go out at once; the clock starts anew with each piece.
 _PIECE: Final = 64 * 1024
+# Bytes that are read at once, in a thread: each trip there takes time.
+_READ: Final = 8 * _PIECE
 _NAME: Final = "statement.pdf"
 # Bytes that may wait in the kernel. With megabytes there, the last byte would
 # count as sent long before it is.
@@ -76,21 +79,25 @@ class Source:
     ) -> None:
         left = self.size
         while left is None or left > 0:
-            size = _PIECE if left is None else min(_PIECE, left)
-            piece = await asyncio.to_thread(self._try, lambda: file.read(size))  # noqa: B023
-            if not piece:
+            size = _READ if left is None else min(_READ, left)
+            content = await asyncio.to_thread(self._read, file, size)
+            if not content:
                 break
             if left is not None:
-                left -= len(piece)
-            await writer.write(piece)
+                left -= len(content)
+            for start in range(0, len(content), _PIECE):
+                await writer.write(content[start : start + _PIECE])
         if left:
             self.fault = OSError(errno.EIO, "it became shorter meanwhile")
             raise self.fault
 
+    def _read(self, file: IO[bytes], size: int) -> memoryview:
+        return self._try(lambda: memoryview(file.read(size)))
+
     def _try(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, TypeError) as exc:
             # Without the frames, which hold pieces of the file.
             self.fault = exc.with_traceback(None)
         raise OSError(errno.EIO, "the file cannot be read")

@@ -429,14 +429,16 @@ class _Look:
 
     _entity: EntityHandle
     _analysis: str
+    _identity_tells: bool = True
 
     async def __call__(
         self, retry: RetryPolicy
     ) -> tuple[answers.StatementProgress, ...] | None:
-        if self._analysis == "transactions":
+        if self._analysis == "transactions" and self._identity_tells:
             found = await self._ask("identity", retry)
             if all(_FORMER in each.raw for each in found.progress):
                 return _settled(found, _of_transactions)
+            self._identity_tells = False
         return _settled(await self._ask(self._analysis, retry), _as_it_is)
 
     async def _ask(
