@@ -17,7 +17,7 @@ from ._body import Sending
 from ._calls import Call, Caller
 from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
-from .errors import InvalidRequestError
+from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
 
 
@@ -88,12 +88,15 @@ class Api:
         Args:
             path: Its segments, below the version.
             query: Parameters; those that are `None` are left out.
+
+        Raises:
+            InvalidRequestError: If a parameter cannot be sent.
         """
         # Only the Session API has a second version.
         quoted = (quote(part, safe="") for part in path)
         url = self.base_url.joinpath("v1", *quoted, "", encoded=True)
         given = {
-            name: value
+            name: check_text(name, value)
             for name, value in (query or {}).items()
             if value is not None
         }
@@ -135,12 +138,51 @@ class Api:
             repeatable=repeatable,
             limit=limit,
         )
-        result, _ = await self.calls.run(call, body, policy=retry)
-        return result
+        try:
+            result, _ = await self.calls.run(call, body, policy=retry)
+        except BankConnectError as error:
+            # Ids stand in addresses, and that of a session opens a journey:
+            # the frames below hold it, which a traceback with locals would
+            # print. What happened there is in the error's `attempts`.
+            failure = error.with_traceback(None)
+        else:
+            return result
+        del url, call, body
+        raise failure
 
 
 def _decoded(decode: Callable[..., T], answer: Answer) -> T:
     return decode(answer.body, status=answer.status)
+
+
+def text_problem(value: object) -> str | None:
+    """
+    Say why *value* cannot be sent as a text, if so.
+    """
+    if not isinstance(value, str):
+        return f"must be a text, not {type(value).__name__}"
+    if not value.strip():
+        return "must not be blank"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "is not Unicode"
+    return None
+
+
+def check_text(name: str, value: object) -> str:
+    """
+    Check that *value* can be sent as a text.
+
+    Raises:
+        InvalidRequestError: Naming *name*.
+    """
+    problem = text_problem(value)
+    if problem is None:
+        return str(value)
+    # It may be an id, which a traceback with locals would print.
+    del value
+    raise InvalidRequestError(fields={name: (problem,)})
 
 
 def check_id(name: str, value: object) -> str:
@@ -150,8 +192,6 @@ def check_id(name: str, value: object) -> str:
     Raises:
         InvalidRequestError: Naming *name*.
     """
-    if isinstance(value, str) and value.strip() and value not in _DOTS:
-        return value
-    raise InvalidRequestError(
-        fields={name: ("is required, and must be a text that is not blank",)}
-    )
+    if value in _DOTS:
+        raise InvalidRequestError(fields={name: ("is no id",)})
+    return check_text(name, value)

@@ -68,14 +68,12 @@ async def confirm(
 
 async def _is_uploaded(api: Api, session_id: str) -> bool:
     # Imported late: who only creates sessions does without.
-    from .answers import COMPLETED  # noqa: PLC0415
     from .sessions import SessionHandle  # noqa: PLC0415
 
     try:
-        status = await SessionHandle(api, session_id).upload_status()
+        return await SessionHandle(api, session_id).is_uploaded()
     except NotFoundError:
         return False
-    return status.upload_status == COMPLETED
 
 
 async def _owns(api: Api, entity_id: str, link_id: str) -> bool:

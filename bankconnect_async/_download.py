@@ -23,7 +23,6 @@ from ._api import Api
 from ._translation import translate
 from .errors import (
     BankConnectError,
-    ClientClosedError,
     ConfigurationError,
     ConnectionLostError,
     Delivery,
@@ -65,6 +64,8 @@ async def download(
     if problem := url_problem(link, allow_http=api.allow_http):
         raise InvalidRequestError(fields={"link": (problem,)})
     target = Path(to)
+    if not target.name or await asyncio.to_thread(target.is_dir):
+        raise InvalidRequestError(fields={"to": ("is a folder",)})
     # Beside the target, so that it can be moved there in one step.
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     with api.calls.under_way():
@@ -135,11 +136,6 @@ class _Fetch:
             failure = await self._visit()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as exc:
             failure = translate(exc, None)
-        except RuntimeError as exc:
-            if self.api.calls.transport.is_open:
-                raise
-            failure = ClientClosedError("the client was closed meanwhile")
-            failure.__cause__ = exc.with_traceback(None)
         # Outside of `except`, and not in a frame with a response: reprs of
         # aiohttp's hold the link.
         if failure is not None:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import orjson
 
 from . import answers
-from ._api import Api
+from ._api import Api, check_text, text_problem
 from ._body import Body
 from .callbacks import ExtractionWebhook
 from .errors import InvalidRequestError
@@ -85,12 +85,8 @@ def encode_entity(
     Raises:
         InvalidRequestError: If one cannot be sent.
     """
-    if link_id is not None and not (
-        isinstance(link_id, str) and link_id.strip()
-    ):
-        raise InvalidRequestError(
-            fields={"link_id": ("must be a text that is not blank",)}
-        )
+    if link_id is not None:
+        check_text("link_id", link_id)
     fields = {"is_single_account": "true" if is_single_account else "false"}
     if link_id is not None:
         fields["link_id"] = link_id
@@ -140,8 +136,8 @@ def encode_recurring_fetch(
         InvalidRequestError: If it cannot be sent, every problem at once.
     """
     fields: dict[str, tuple[str, ...]] = {}
-    if not (isinstance(consent_id, str) and consent_id.strip()):
-        fields["consent_id"] = ("must be a text that is not blank",)
+    if problem := text_problem(consent_id):
+        fields["consent_id"] = (problem,)
     for name, day in (("from_date", from_date), ("to_date", to_date)):
         if type(day) is not datetime.date:
             fields[name] = ("must be a datetime.date",)
@@ -182,7 +178,11 @@ async def webhook_payloads(
     """Recover webhooks."""
     found = await api.ask(
         "GET webhook_payloads",
-        api.url("entity", "webhook_payloads", query={"link_id": link_id}),
+        api.url(
+            "entity",
+            "webhook_payloads",
+            query={"link_id": check_text("link_id", link_id)},
+        ),
         functools.partial(answers.decode, answers.MissedWebhooks),
     )
     return found.payloads

@@ -18,9 +18,10 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from ._api import Api
+from ._api import Api, text_problem
 from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
+from .settings import hide
 from .wire import url_problem
 
 
@@ -28,7 +29,10 @@ T = TypeVar("T")
 #: What can be uploaded: a path, a file opened for bytes, or its bytes.
 StatementFile: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 
+# Bytes that go out at once; the clock starts anew with each piece.
 _PIECE: Final = 64 * 1024
+# Bytes that are read at once, in a thread: each trip there takes time.
+_READ: Final = 8 * _PIECE
 _NAME: Final = "statement.pdf"
 # Bytes that may wait in the kernel. With megabytes there, the last byte would
 # count as sent long before it is.
@@ -48,8 +52,8 @@ class Source:
         fault: Why it could not be read.
     """
 
-    _open: Callable[[], IO[bytes]] = attrs.field(repr=False)
-    _close: bool
+    _open: Callable[[], IO[bytes]] = attrs.field(repr=False, alias="open")
+    _close: bool = attrs.field(alias="close")
     size: int | None
     filename: str | None = attrs.field(repr=False)
     rewindable: bool = True
@@ -75,45 +79,98 @@ class Source:
     ) -> None:
         left = self.size
         while left is None or left > 0:
-            size = _PIECE if left is None else min(_PIECE, left)
-            piece = await asyncio.to_thread(self._try, lambda: file.read(size))  # noqa: B023
-            if not piece:
+            size = _READ if left is None else min(_READ, left)
+            content = await asyncio.to_thread(self._read, file, size)
+            if not content:
                 break
             if left is not None:
-                left -= len(piece)
-            await writer.write(piece)
+                left -= len(content)
+            for start in range(0, len(content), _PIECE):
+                await writer.write(content[start : start + _PIECE])
         if left:
             self.fault = OSError(errno.EIO, "it became shorter meanwhile")
             raise self.fault
 
+    def _read(self, file: IO[bytes], size: int) -> memoryview:
+        return self._try(lambda: memoryview(file.read(size)))
+
     def _try(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (OSError, ValueError) as exc:
-            self.fault = exc
-            raise OSError(errno.EIO, "the file cannot be read") from exc
+        except (OSError, ValueError, TypeError) as exc:
+            # Without the frames, which hold pieces of the file.
+            self.fault = exc.with_traceback(None)
+        raise OSError(errno.EIO, "the file cannot be read")
 
 
-def find_source(
+@attrs.frozen(kw_only=True)
+class Statement:
+    """
+    A statement to be uploaded, and what goes with it.
+
+    Attributes:
+        source: The file, or its URL.
+        is_base64: Whether the file is base64 text.
+        fields: Further fields of the form; those that are `None` stay away.
+    """
+
+    source: Source | str = attrs.field(repr=False)
+    is_base64: bool
+    fields: Mapping[str, str | None] = attrs.field(repr=False)
+
+
+def prepare(
+    file: StatementFile | None,
+    *,
+    url: str | URL | None,
+    base64: str | bytes | None,
+    filename: str | None,
+    owner: Mapping[str, str],
+    **fields: str | None,
+) -> Statement | InvalidRequestError:
+    """
+    Take the one source that is given, and check the fields.
+
+    The *owner* is whose it is; each of its fields has to be there.
+
+    An error is returned rather than raised: the frames here hold statements
+    and passwords, which a traceback with locals would print.
+    """
+    named = {"filename": filename, **fields}
+    bad = {
+        name: (problem,)
+        for name, value in {**named, **owner}.items()
+        if (value is not None or name in owner)
+        and (problem := text_problem(value))
+    }
+    if bad:
+        return InvalidRequestError(fields=bad)
+    source = _find(file, url, base64, filename)
+    if isinstance(source, InvalidRequestError):
+        return source
+    return Statement(
+        source=source,
+        is_base64=base64 is not None,
+        fields={
+            name: hide(value) for name, value in {**owner, **fields}.items()
+        },
+    )
+
+
+def _find(  # noqa: PLR0911
     file: StatementFile | None,
     url: str | URL | None,
     base64: str | bytes | None,
     filename: str | None,
-) -> Source | str:
-    """
-    Take the one source that is given; a URL comes back as a text.
-
-    Raises:
-        InvalidRequestError: If there is not exactly one, or it is unusable.
-    """
+) -> Source | str | InvalidRequestError:
     given = [each for each in (file, url, base64) if each is not None]
     if len(given) != 1:
-        raise _bad("file", "give one of a file, url=… and base64=…")
+        return _bad("file", "give one of a file, url=… and base64=…")
     if url is not None:
         # The vendor fetches it, and may do so without TLS (U-37).
         if url_problem(str(url), allow_http=True):
-            raise _bad("url", "must be an absolute http or https URL")
-        return str(url)
+            return _bad("url", "must be an absolute http or https URL")
+        return hide(str(url))
     if base64 is not None:
         text = base64.encode() if isinstance(base64, str) else base64
         return _memory(text, None)
@@ -124,9 +181,11 @@ def find_source(
     return _file(file, filename)
 
 
-def _memory(content: bytes, filename: str | None) -> Source:
+def _memory(
+    content: bytes, filename: str | None
+) -> Source | InvalidRequestError:
     if not content:
-        raise _bad("file" if filename else "base64", "is empty")
+        return _bad("file" if filename else "base64", "is empty")
     return Source(
         open=lambda: io.BytesIO(content),
         close=True,
@@ -135,15 +194,15 @@ def _memory(content: bytes, filename: str | None) -> Source:
     )
 
 
-def _path(path: Path, filename: str | None) -> Source:
+def _path(path: Path, filename: str | None) -> Source | InvalidRequestError:
     try:
         # Once, now: what is missing is better told before the first attempt.
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
     except (OSError, ValueError) as exc:
-        raise _unreadable(exc) from exc
+        return _unreadable(exc)
     if not size:
-        raise _bad("file", "is empty")
+        return _bad("file", "is empty")
     return Source(
         open=lambda: path.open("rb"),
         close=True,
@@ -152,11 +211,13 @@ def _path(path: Path, filename: str | None) -> Source:
     )
 
 
-def _file(file: Any, filename: str | None) -> Source:
+def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
     if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
-        raise _bad("file", "must be a path, bytes, or a file opened for bytes")
+        return _bad(
+            "file", "must be a path, bytes, or a file opened for bytes"
+        )
     name = filename or getattr(file, "name", None)
-    name = Path(name).name if isinstance(name, str) and name else _NAME
+    name = Path(name).name if isinstance(name, str) else _NAME
     try:
         start = file.tell()
         size = file.seek(0, os.SEEK_END) - start
@@ -166,18 +227,18 @@ def _file(file: Any, filename: str | None) -> Source:
             open=lambda: file,
             close=False,
             size=None,
-            filename=name,
+            filename=name or _NAME,
             rewindable=False,
         )
     if size <= 0:
-        raise _bad("file", "is empty, or read to its end")
+        return _bad("file", "is empty, or read to its end")
 
     def rewind() -> IO[bytes]:
         file.seek(start)
         found: IO[bytes] = file
         return found
 
-    return Source(open=rewind, close=False, size=size, filename=name)
+    return Source(open=rewind, close=False, size=size, filename=name or _NAME)
 
 
 def _bad(name: str, problem: str) -> InvalidRequestError:
@@ -314,10 +375,21 @@ def _file_part(source: Source) -> _Part:
         part.headers.popall("Content-Type")
         part.set_content_disposition("form-data", name="file")
     else:
+        # As browsers do (RFC 7578, section 4.2): percent signs would stay in
+        # the name that the vendor keeps.
         part.set_content_disposition(
-            "form-data", name="file", filename=source.filename
+            "form-data",
+            quote_fields=False,
+            name="file",
+            filename=_printable(source.filename),
         )
     return part
+
+
+def _printable(name: str) -> str:
+    # Names of files are bytes, and need not be Unicode.
+    name = name.encode(errors="replace").decode()
+    return "".join(each if each.isprintable() else "_" for each in name)
 
 
 def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
@@ -333,38 +405,35 @@ def policy(
     """
     Return the policy for an upload, which may take longer than other calls.
     """
-    if retry is not None:
-        return retry
-    return attrs.evolve(api.calls.retry, deadline=deadline)
+    return attrs.evolve(retry or api.calls.retry, deadline=deadline)
 
 
-async def send(  # noqa: PLR0913
+async def send(
     api: Api,
     url: URL,
-    fields: Mapping[str, str | None],
-    source: Source | str,
+    statement: Statement | InvalidRequestError,
     decode: Callable[..., T],
     *,
     policy: RetryPolicy,
 ) -> T:
     """
-    Send a form and return what *decode* makes of the answer.
+    Send a statement and return what *decode* makes of the answer.
 
     Raises:
-        InvalidRequestError: If the file could not be read.
+        InvalidRequestError: If it cannot be sent, or could not be read.
     """
-    _check(fields)
+    if isinstance(statement, InvalidRequestError):
+        raise statement
+    source = statement.source
     if isinstance(source, Source) and not source.rewindable:
         policy = attrs.evolve(policy, attempts=1)
-    form = Form(fields, source)
-    del fields
     try:
         return await api.ask(
             f"POST {url.parent.name}",
             url,
             decode,
             method="POST",
-            body=form,
+            body=Form(statement.fields, source),
             hashed=False,
             repeatable=False,
             retry=policy,
@@ -377,13 +446,3 @@ async def send(  # noqa: PLR0913
         unreadable.delivery = error.delivery
         unreadable.attempts = error.attempts
         raise unreadable from fault
-
-
-def _check(fields: Mapping[str, str | None]) -> None:
-    bad = {
-        name: ("must be a text",)
-        for name, value in fields.items()
-        if not (value is None or (isinstance(value, str) and value.strip()))
-    }
-    if bad:
-        raise InvalidRequestError(fields=bad)

@@ -124,9 +124,11 @@ class Watch(Generic[T]):
     _pace: Pace
     _id: str = attrs.field(repr=False)
     _ask: Callable[[RetryPolicy], Awaitable[T | None]] = attrs.field(
-        kw_only=True, repr=False
+        kw_only=True, repr=False, alias="ask"
     )
-    _is_over: Callable[[T], bool] = attrs.field(kw_only=True, repr=False)
+    _is_over: Callable[[T], bool] = attrs.field(
+        kw_only=True, repr=False, alias="is_over"
+    )
     _last: T | None = attrs.field(default=None, init=False, repr=False)
     _begun: bool = attrs.field(default=False, init=False)
     _over: bool = attrs.field(default=False, init=False)

@@ -26,10 +26,11 @@ from .errors import (
 )
 from .retry import RetryPolicy
 from .sessions import explain
+from .settings import hide
 
 
 if TYPE_CHECKING:
-    from ._upload import StatementFile
+    from ._upload import Statement, StatementFile
 
 
 T = TypeVar("T")
@@ -111,18 +112,24 @@ class EntityHandle:
 
         Takes and raises what `AsyncBankConnect.upload` does.
         """
-        return await upload(
-            self._api,
-            {"entity_id": self.entity_id},
+        from . import _upload  # noqa: PLC0415 - uploads need more of aiohttp
+
+        statement = _upload.prepare(
             file,
             url=url,
             base64=base64,
+            filename=filename,
+            owner={"entity_id": hide(self.entity_id)},
             bank_name=bank_name,
             pdf_password=pdf_password,
-            filename=filename,
+        )
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
+        return await upload(
+            self._api,
+            statement,
             identity=identity,
-            deadline=deadline,
-            retry=retry,
+            policy=_upload.policy(self._api, retry, deadline),
         )
 
     async def accounts(self) -> answers.Accounts:
@@ -422,14 +429,16 @@ class _Look:
 
     _entity: EntityHandle
     _analysis: str
+    _identity_tells: bool = True
 
     async def __call__(
         self, retry: RetryPolicy
     ) -> tuple[answers.StatementProgress, ...] | None:
-        if self._analysis == "transactions":
+        if self._analysis == "transactions" and self._identity_tells:
             found = await self._ask("identity", retry)
             if all(_FORMER in each.raw for each in found.progress):
                 return _settled(found, _of_transactions)
+            self._identity_tells = False
         return _settled(await self._ask(self._analysis, retry), _as_it_is)
 
     async def _ask(
@@ -501,42 +510,35 @@ def _between(
     return attrs.evolve(found, transactions=rows)
 
 
-async def upload(  # noqa: PLR0913
+async def upload(
     api: Api,
-    owner: Mapping[str, str],
-    file: "StatementFile | None",
+    statement: "Statement | InvalidRequestError",
     *,
-    url: str | URL | None,
-    base64: str | bytes | None,
-    bank_name: str | None,
-    pdf_password: str | None,
-    filename: str | None,
     identity: bool,
-    deadline: float,
-    retry: RetryPolicy | None,
+    policy: RetryPolicy,
 ) -> answers.EntityUpload:
     """
-    Do what `AsyncBankConnect.upload` says.
-
-    The *owner* is an `entity_id` or a `link_id`.
+    Send a statement to the endpoint for its kind.
     """
-    from . import _upload  # noqa: PLC0415 - uploads need more of aiohttp
+    from ._upload import send  # noqa: PLC0415 - uploads need more of aiohttp
 
-    source = _upload.find_source(file, url, base64, filename)
-    name = "upload" if bank_name is not None else "bankless_upload"
-    if base64 is not None:
-        name += "_base64"
-    return await _upload.send(
+    name = "upload"
+    if isinstance(statement, InvalidRequestError):
+        raise statement
+    if statement.fields["bank_name"] is None:
+        name = f"bankless_{name}"
+    if statement.is_base64:
+        name = f"{name}_base64"
+    return await send(
         api,
         api.url(
             "statement",
             name,
             query={"identity": "true" if identity else None},
         ),
-        {**owner, "bank_name": bank_name, "pdf_password": pdf_password},
-        source,
+        statement,
         functools.partial(answers.decode, answers.EntityUpload),
-        policy=_upload.policy(api, retry, deadline),
+        policy=policy,
     )
 
 
@@ -552,7 +554,7 @@ class Entities:
     ) -> None:
         self._api = api
         self._first = api.url("entity", query={"link_id": link_id})
-        self._next: URL | None = self._first
+        self._next: str | None = str(self._first)
         self._max_pages = max_pages
         self._pages = 0
         self._rows: list[answers.Entity] = []
@@ -564,7 +566,7 @@ class Entities:
         while not self._rows:
             if self._next is None:
                 raise StopAsyncIteration
-            await self._turn(self._next)
+            await self._turn(self._follow(self._next))
         return self._rows.pop()
 
     async def _turn(self, url: URL) -> None:
@@ -580,7 +582,7 @@ class Entities:
         )
         self._pages += 1
         self._rows = list(reversed(page.results))
-        self._next = None if page.next is None else self._follow(page.next)
+        self._next = page.next
 
     def _follow(self, text: str) -> URL:
         # It gets the key, so it has to be the same server.

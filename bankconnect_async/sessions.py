@@ -27,6 +27,7 @@ from .errors import (
     ProcessingFailedError,
 )
 from .retry import RetryPolicy
+from .settings import hide
 
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ class SessionHandle:
         """
         return await self._get("session_upload_status", answers.UploadStatus)
 
+    async def is_uploaded(self) -> bool:
+        """
+        Tell whether the uploads are complete, whatever else the answer has.
+
+        Raises:
+            NotFoundError: If there is no such session.
+        """
+        state = await self._get("session_upload_status", answers.UploadState)
+        return state.upload_status == answers.COMPLETED
+
     async def upload(  # noqa: PLR0913
         self,
         file: "StatementFile | None" = None,
@@ -102,8 +113,9 @@ class SessionHandle:
             account_category: `SAVINGS`, `CURRENT` or `OVERDRAFT`.
             filename: What to call it; the file's own name by default.
             identity: Whether the answer shall tell whose it is.
-            deadline: Seconds for all attempts. The client's read limit
-                counts from the last byte that could be sent.
+            deadline: Seconds for all attempts, instead of the policy's. The
+                client's read limit counts from the last byte that could be
+                sent.
             retry: Instead of the client's own.
 
         Raises:
@@ -116,14 +128,21 @@ class SessionHandle:
         """
         from . import _upload  # noqa: PLC0415 - uploads need more of aiohttp
 
-        source = _upload.find_source(file, url, base64, filename)
-        fields = {
-            "session_id": self.session_id,
-            "upload_type": "PDF" if base64 is None else "BASE64",
-            "bank_name": bank_name,
-            "pdf_password": pdf_password,
-            "account_category": account_category,
-        }
+        statement = _upload.prepare(
+            file,
+            url=url,
+            base64=base64,
+            filename=filename,
+            owner={
+                "session_id": hide(self.session_id),
+                "upload_type": "PDF" if base64 is None else "BASE64",
+            },
+            bank_name=bank_name,
+            pdf_password=pdf_password,
+            account_category=account_category,
+        )
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
         try:
             return await _upload.send(
                 self._api,
@@ -132,8 +151,7 @@ class SessionHandle:
                     "upload_session",
                     query={"identity": "true" if identity else None},
                 ),
-                fields,
-                source,
+                statement,
                 functools.partial(answers.decode, answers.SessionUpload),
                 policy=_upload.policy(self._api, retry, deadline),
             )

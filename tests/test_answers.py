@@ -6,6 +6,7 @@ import datetime
 import decimal
 import functools
 import json
+import pickle
 import re
 import tracemalloc
 
@@ -836,8 +837,23 @@ def test_what_is_new_is_kept(name, sample):
     assert answer.raw["added_later"] == {"x": [1]}
 
 
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_can_be_kept(name, sample):
+    """
+    An answer survives pickling, and can be in a set.
+    """
+    cls, _ = ANSWERS[name]
+    answer = decode(cls, sample(name), keep_pairs=True)
+
+    copy = pickle.loads(pickle.dumps(answer))
+
+    assert {copy} == {answer}
+    assert copy.raw == answer.raw
+
+
 # What must show nowhere, and is in most samples.
 SECRETS = (
+    SESSION,
     "000000000042",
     "00000000000042",
     "SAMPLE HOLDER",

@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.resources
 import pkgutil
 import re
+import subprocess
+import sys
 
 from pathlib import Path
 
@@ -90,6 +92,38 @@ def test_only_transport_speaks_aiohttp():
         "cli",
         "sandbox",
         "web",
+    }
+
+
+def test_who_creates_sessions_imports_nothing_else():
+    """
+    Handles, answers and uploads are imported where they are first used.
+    """
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, bankconnect_async as b\n"
+            "b.AsyncBankConnect('key')\n"
+            "print(*(m for m in sys.modules if m.startswith(b.__name__)))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+
+    loaded = {name.partition(".")[2] for name in done.stdout.split()}
+    assert "client" in loaded
+    assert not loaded & {
+        "_download",
+        "_organisation",
+        "_upload",
+        "_waiting",
+        "answers",
+        "entities",
+        "sessions",
     }
 
 

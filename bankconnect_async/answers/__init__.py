@@ -72,6 +72,7 @@ from ._sessions import (
     StatementStats,
     TopMonth,
     TopTransactions,
+    UploadState,
     UploadStatus,
 )
 from ._uploads import (
@@ -141,6 +142,7 @@ __all__ = [
     "TopTransactions",
     "Transaction",
     "Transactions",
+    "UploadState",
     "UploadStatus",
     "decode",
     "decode_document",

@@ -58,29 +58,39 @@ class SessionAccount(WebhookAccount):
 
 
 @attrs.frozen(kw_only=True)
-class UploadStatus:
+class UploadState:
     """
-    How far the uploads of a session are (`session_upload_status/`).
+    In which state the uploads of a session are, and no more.
 
     Attributes:
         session_id: Of the session.
         upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`
             in one spelling; words not known yet are kept.
+        raw: The answer as received; it holds account numbers.
+    """
+
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    upload_status: str = wired(_status_word, required=True)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class UploadStatus(UploadState):
+    """
+    How far the uploads of a session are (`session_upload_status/`).
+
+    Attributes:
         session_date_range: Days the session asks for.
         session_expiry_timestamp: When it takes no more uploads; the vendor
             names no time zone.
         accounts: What was uploaded so far.
-        raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True)
-    upload_status: str = wired(_status_word, required=True)
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     session_expiry_timestamp: datetime.datetime | None = wired(reading.moment)
     accounts: tuple[SessionAccount, ...] = wired(
         reading.many(reading.one(SessionAccount)), default=()
     )
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +99,7 @@ class ProcessingRequest:
     What is said to `initiate_processing/`.
     """
 
-    session_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.text, repr=reading.hidden)
     message: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()
 
@@ -132,7 +142,7 @@ class SessionProgress:
         raw: The answer as received.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     session_progress: str | None = wired(reading.word)
     progress: tuple[StatementStages, ...] = wired(
         reading.many(reading.one(StatementStages)), default=()
@@ -153,7 +163,7 @@ class SessionStatus:
         raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     insights_available: bool | None = wired(reading.flag)
     accounts: tuple[SessionAccount, ...] = wired(
         reading.many(reading.one(SessionAccount)), default=()
@@ -275,7 +285,7 @@ class StatementStats:
     """
 
     statement_id: str | None = wired(reading.text)
-    session_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.text, repr=reading.hidden)
     account_id: str | None = wired(reading.text)
     bank: str | None = wired(reading.text)
     source: str | None = wired(reading.text)
@@ -386,7 +396,7 @@ class Insights:
         raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     link_id: str | None = wired(reading.text)
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     accounts: tuple[AccountInsights, ...] = wired(
@@ -408,7 +418,7 @@ class SessionIdentities:
     Whose the accounts of a session are (`identity/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     accounts: tuple[Account, ...] = wired(
         reading.many(reading.one(Account)), default=()
     )
@@ -424,7 +434,7 @@ class SessionReports:
     A workbook for each account (`xlsx_report/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     reports: tuple[Report, ...] = wired(
         reading.many(reading.one(Report)), default=()
     )
@@ -474,5 +484,5 @@ class NewSession:
     What is said to `fetch_recurring_aa_data/`.
     """
 
-    session_id: str = wired(reading.text, required=True)
+    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
     raw: Mapping[str, Any] = raw()

@@ -70,7 +70,7 @@ class SessionUpload:
         raw: The answer as received.
     """
 
-    session_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.text, repr=reading.hidden)
     statement_id: str | None = wired(reading.text, required=True)
     account_id: str | None = wired(reading.text)
     masked_account_number: str | None = wired(

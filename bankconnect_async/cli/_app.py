@@ -28,6 +28,7 @@ from bankconnect_async.schema import UNSET, Session
 
 from ._batch import Batch
 from ._client import DIALECTS, Target, require_redirect_url, target_options
+from ._data import fetch, upload, wait
 from ._demo import demo
 from ._feed import Feed
 from ._input import Input, open_input
@@ -286,7 +287,8 @@ def _batch_code(tally: Tally) -> Exit:
     return Exit.OK
 
 
-app.add_command(demo)
+for command in (demo, fetch, upload, wait):
+    app.add_command(command)
 
 
 @app.command()

@@ -167,6 +167,8 @@ class Endpoints:
         if error is not None:
             self._spawn(self._fail(webhook, error))
             return plain(HTTPStatus.BAD_REQUEST, str(error))
+        # Who waits for it looks at once, also if it was delivered before.
+        self.bank.feed(webhook)
         self._spawn(self._deliver(webhook))
         return plain(HTTPStatus.OK)
 

@@ -3,7 +3,10 @@ What type checkers must make of our interface; checked, never run.
 """
 
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
 from typing import assert_never, assert_type
 
 from yarl import URL
@@ -14,12 +17,18 @@ from bankconnect_async import (
     Created,
     Delivery,
     Failed,
+    Failure,
     Outcome,
+    ProcessingFailedError,
     RetryPolicy,
     Session,
     SessionRequest,
+    Webhook,
+    answers,
 )
+from bankconnect_async.entities import EntityHandle
 from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.sessions import SessionHandle
 
 
 async def create() -> None:
@@ -68,3 +77,63 @@ async def create_many(bank: AsyncBankConnect) -> None:
         [SessionRequest(link_id="c", redirect_url=None), "customer-42"]
     ):
         pass
+
+
+async def use_a_session(bank: AsyncBankConnect, webhook: Webhook) -> None:
+    session = bank.session("session-id")
+    assert_type(session, SessionHandle)
+    uploaded = await session.upload(Path("x.pdf"), pdf_password="p")
+    assert_type(uploaded, answers.SessionUpload)
+    assert_type(uploaded.opening_bal, Decimal | None)
+    await session.upload(BytesIO(b"%PDF"), bank_name="axis")
+    await session.upload(url="https://files.example/x.pdf")
+    await session.upload(base64="JVBERi0=")
+    assert_type(await session.initiate_processing(), None)
+    async for progress in session.watch(timeout=None):
+        assert_type(progress, answers.SessionProgress)
+    bank.feed(webhook)
+    try:
+        status = await session.wait(timeout=60, interval=5)
+        assert_type(status, answers.SessionStatus)
+    except ProcessingFailedError as error:
+        assert_type(error.failures, tuple[Failure, ...])
+    insights = await session.insights()
+    for account in insights.accounts:
+        for row in account.transactions:
+            assert_type(row.amount, Decimal | None)
+            assert_type(row.date, datetime | None)
+    for pdf in await session.pdfs():
+        if pdf.pdf_url is not None:
+            size = await bank.download(pdf.pdf_url, to=Path("x.pdf"))
+            assert_type(size, int)
+    (consent, *_) = await session.recurring_consents()
+    again = await bank.fetch_recurring_aa_data(
+        consent.consent_id,
+        from_date=date(2026, 1, 1),
+        to_date=date(2026, 1, 31),
+    )
+    assert_type(again, SessionHandle)
+    await again.delete()
+
+
+async def use_an_entity(bank: AsyncBankConnect) -> None:
+    uploaded = await bank.upload(b"%PDF", link_id="customer-42")
+    assert_type(uploaded, answers.EntityUpload)
+    entity = bank.entity(uploaded.entity_id)
+    assert_type(entity, EntityHandle)
+    progress = await entity.wait("salary")
+    assert_type(progress, tuple[answers.StatementProgress, ...])
+    async for step in entity.watch():
+        assert_type(step, tuple[answers.StatementProgress, ...])
+    found = await entity.transactions(
+        account_id="a", from_date=date(2026, 1, 1), to_date=None
+    )
+    assert_type(found.transactions, tuple[answers.Transaction, ...])
+    salary = await entity.salary()
+    assert_type(salary.transactions, tuple[answers.SalaryTransaction, ...])
+    async for each in bank.entities(link_id="customer-42"):
+        assert_type(each, answers.Entity)
+    assert_type(await bank.banks(), tuple[answers.Bank, ...])
+    assert_type(
+        await bank.net_banking_health(), tuple[answers.BankHealth, ...]
+    )

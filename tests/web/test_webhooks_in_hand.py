@@ -215,3 +215,16 @@ class TestWebhooks:
             await endpoints.aclose()
 
         assert len(told.events) == 1
+
+
+async def test_wakes_those_who_wait(offline, webhook_call, told):
+    """
+    A webhook makes a wait for its entity look at once.
+    """
+    woken = []
+    with offline.bank._api.hints.listening("en-1", lambda: woken.append(1)):
+        await offline.take_webhook(webhook_call(offline, entity_id="en-1"))
+
+    await offline.aclose()
+    assert woken == [1]
+    assert len(told.events) == 1
