@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bankconnect_async._clock import Clock
 
-from . import _faults
+from . import _refusals
 from ._bodies import read_body
 from ._handlers import PREFIX, Handler, call_of, not_found
 from ._kinds import Fault
@@ -113,7 +113,7 @@ def _connection(request: web.Request) -> Connection | None:
 async def _link_id(request: web.Request) -> str:
     try:
         link_id = read_body(await call_of(request)).get("link_id")
-    except _faults.Fault:
+    except _refusals.Refusal:
         link_id = None
     if link_id is None:
         link_id = request.query.get("link_id")

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import attrs
 import orjson
 
-from ._faults import Fault, JsonObject, Problem
+from ._refusals import JsonObject, Problem, Refusal
 
 
 _DISPOSITION = re.compile(
@@ -47,7 +47,7 @@ def read_body(call: Call) -> JsonObject:
     Read the parameters in a body; none has none.
 
     Raises:
-        Fault: If its encoding is unknown or broken.
+        Refusal: If its encoding is unknown or broken.
     """
     # The framework does not look for a parser if there is nothing to parse.
     if not call.body:
@@ -55,18 +55,18 @@ def read_body(call: Call) -> JsonObject:
     media_type = call.content_type.partition(";")[0].strip().lower()
     if media_type not in _READERS:
         shown = media_type.encode("ascii", "replace").decode()
-        raise Fault(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, shown)
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, shown)
     name, read = _READERS[media_type]
     try:
         body = read(call)
     except ValueError as exc:
-        raise Fault(
+        raise Refusal(
             HTTPStatus.BAD_REQUEST, f"{name} parse error - {exc}"
         ) from exc
     if not isinstance(body, dict):
         kind = type(body).__name__
         text = f"Invalid data. Expected a dictionary, but got {kind}."
-        raise Fault(
+        raise Refusal(
             HTTPStatus.BAD_REQUEST,
             problems=[Problem("non_field_errors", text)],
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from ._banks import bank_of, find_bank
-from ._faults import Problem
+from ._refusals import Problem
 from ._rules import NOT_BEFORE
 
 

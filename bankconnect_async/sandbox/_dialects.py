@@ -22,7 +22,7 @@ from ._checks import (
     ends_by,
     mode_of_bank,
 )
-from ._faults import Fault, JsonObject, write_coded, write_plain
+from ._refusals import JsonObject, Refusal, write_coded, write_plain
 from ._rules import (
     Rule,
     as_aa_number,
@@ -55,7 +55,7 @@ class Api:
         rules: Wire name to what its value must be; others are ignored.
         checks: What must hold between parameters that are good by
             themselves.
-        write: Puts a fault into the dialect's error body.
+        write: Puts a refusal into the dialect's error body.
         tells_id: The session id is a UUID and stands in the answer.
         has_token: The journey's URL carries a token.
     """
@@ -63,7 +63,7 @@ class Api:
     dialect: Dialect
     rules: Mapping[str, Rule]
     checks: tuple[Check, ...]
-    write: Callable[[Fault], JsonObject]
+    write: Callable[[Refusal], JsonObject]
     tells_id: bool
     has_token: bool = False
 

@@ -18,12 +18,12 @@ from bankconnect_async.events import Dialect
 
 from ._bodies import Call, read_body
 from ._dialects import Api, Version, api_of
-from ._faults import Fault, JsonObject, Problem, write_coded, write_plain
 from ._journey import Closed, Journey, read_step
 from ._journeys import Journeys
 from ._notifications import upload_status
 from ._page import NOTICES, Page, new_nonce, write_journey, write_notice
 from ._records import SandboxSession
+from ._refusals import JsonObject, Problem, Refusal, write_coded, write_plain
 from ._rules import Rule, read_fields
 from ._session_api import Refused, is_same, judge
 from ._webhooks import ENTITY_RULES, SESSION_RULES
@@ -57,11 +57,11 @@ class _Family:
 
     Attributes:
         unauthorized: HTTP status without good secrets.
-        write: Puts a fault into an error body.
+        write: Puts a refusal into an error body.
     """
 
     unauthorized: HTTPStatus
-    write: Callable[[Fault], JsonObject]
+    write: Callable[[Refusal], JsonObject]
 
 
 _ENTITY: Final = _Family(HTTPStatus.UNAUTHORIZED, write_plain)
@@ -139,8 +139,8 @@ class Handlers:
             try:
                 self._admit(request, family)
                 return _json(await answer(request))
-            except Fault as fault:
-                return _json(family.write(fault), status=fault.status)
+            except Refusal as refusal:
+                return _json(family.write(refusal), status=refusal.status)
 
         return handle
 
@@ -153,19 +153,19 @@ class Handlers:
             is_same(request.headers.get("x-api-key"), self.api_key)
             and is_same(server_hash, self.server_hash)
         ):
-            raise Fault(family.unauthorized)
+            raise Refusal(family.unauthorized)
 
     async def _entity(self, request: web.Request) -> JsonObject:
         entity = self.journeys.entities.get(request.match_info["entity_id"])
         if entity is None:
-            raise Fault(HTTPStatus.NOT_FOUND)
+            raise Refusal(HTTPStatus.NOT_FOUND)
         return {**attrs.asdict(entity), "meta_data": None}
 
     async def _payloads(self, request: web.Request) -> JsonObject:
         link_id = request.query.get("link_id")
         if link_id is None:
             problem = Problem("link_id", "This field is required.")
-            raise Fault(HTTPStatus.BAD_REQUEST, problems=[problem])
+            raise Refusal(HTTPStatus.BAD_REQUEST, problems=[problem])
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
     async def _update_entity(self, request: web.Request) -> JsonObject:
@@ -190,10 +190,10 @@ class Handlers:
     def _session_journey(self, request: web.Request) -> Journey:
         session_id = request.match_info["session_id"]
         if self.journeys.is_deleted(session_id):
-            raise Fault(HTTPStatus.GONE)
+            raise Refusal(HTTPStatus.GONE)
         journey = self.journeys.find(session_id)
         if journey is None or journey.is_entity_flow:
-            raise Fault(HTTPStatus.NOT_FOUND)
+            raise Refusal(HTTPStatus.NOT_FOUND)
         return journey
 
     async def _show_page(self, request: web.Request) -> web.Response:
@@ -214,8 +214,8 @@ class Handlers:
             )
         try:
             step = read_step(read_body(await call_of(request)))
-        except Fault as fault:
-            return _json(write_coded(fault), status=fault.status)
+        except Refusal as refusal:
+            return _json(write_coded(refusal), status=refusal.status)
         return _json(attrs.asdict(self.journeys.play(opened, step)))
 
     def _visit(self, request: web.Request) -> Journey | Closed:
@@ -230,7 +230,7 @@ async def _fields(
     body = read_body(await call_of(request))
     values, problems = read_fields(body, rules, required="webhook_url")
     if problems:
-        raise Fault(HTTPStatus.BAD_REQUEST, problems=problems)
+        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
     return values
 
 

@@ -29,8 +29,8 @@ from bankconnect_async.wire import date_text
 
 from ._banks import bank_of, find_bank
 from ._checks import six_months_before
-from ._faults import Fault
 from ._records import Played, SandboxSession
+from ._refusals import Refusal
 from ._rules import as_bank_name, as_choice, read_fields
 
 
@@ -104,11 +104,11 @@ def read_step(parameters: Mapping[str, Any]) -> Step:
     Read what the page posts.
 
     Raises:
-        Fault: With a problem for every bad parameter.
+        Refusal: With a problem for every bad parameter.
     """
     values, problems = read_fields(parameters, _STEP_RULES, required="action")
     if problems:
-        raise Fault(HTTPStatus.BAD_REQUEST, problems=problems)
+        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
     return Step(**values)
 
 

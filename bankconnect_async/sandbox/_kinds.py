@@ -13,11 +13,11 @@ from bankconnect_async.errors import ConfigurationError
 from ._troubles import (
     EOF,
     Answer,
+    ClosedDoor,
     DoorTrouble,
     Exchange,
     Garbage,
     HangUp,
-    Refusal,
     Reset,
     SlowAccept,
     Stall,
@@ -58,7 +58,7 @@ class Fault:
         A request over a connection that is open already meets a reset. See
         `Sandbox.outage` for a port where nobody listens.
         """
-        return cls(trouble=Refusal())
+        return cls(trouble=ClosedDoor())
 
     @classmethod
     def slow_accept(cls, seconds: float = 1.0) -> Self:

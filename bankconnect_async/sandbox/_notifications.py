@@ -28,8 +28,8 @@ from bankconnect_async.callbacks import (
 from bankconnect_async.wire import date_text
 
 from ._banks import find_bank
-from ._faults import JsonObject
 from ._journey import Journey, Mode, Upload
+from ._refusals import JsonObject
 
 
 _NUMBER: Final = "000000000042"

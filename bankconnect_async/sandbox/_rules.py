@@ -13,7 +13,7 @@ import attrs
 from bankconnect_async.schema import Consent, Metadata
 
 from ._banks import find_bank
-from ._faults import BadValueError, JsonObject, Problem
+from ._refusals import BadValueError, JsonObject, Problem
 
 
 Rule: TypeAlias = Callable[[object], Any]

@@ -18,7 +18,6 @@ from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.events import Dialect
 
 from ._attendant import Attendant
-from ._faults import Fault
 from ._handlers import PREFIX, Handlers
 from ._journey import Action, Closed, Journey, Mode, read_step
 from ._journeys import Journeys
@@ -26,6 +25,7 @@ from ._listener import Listener
 from ._plans import Faults
 from ._poster import Poster
 from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
+from ._refusals import Refusal
 from ._settings import check_settings
 from ._webhooks import Webhooks
 
@@ -273,11 +273,11 @@ class Sandbox:
         }
         try:
             step = read_step(said)
-        except Fault as fault:
+        except Refusal as refusal:
             raise InvalidRequestError(
                 fields={
                     problem.field: (problem.text,)
-                    for problem in fault.problems
+                    for problem in refusal.problems
                 }
             ) from None
         closed = journey.closed(self._journeys.now())

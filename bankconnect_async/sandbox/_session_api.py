@@ -15,7 +15,7 @@ import attrs
 
 from ._bodies import Call, read_body
 from ._dialects import Api
-from ._faults import Fault
+from ._refusals import Refusal
 from ._rules import read_fields
 
 
@@ -67,21 +67,21 @@ def judge(
         body = read_body(call)
         _admit_key(body.get("api_key"), call.header_key, api_key)
         return Accepted(parameters=_validated(body, api, today))
-    except Fault as fault:
-        return Refused(status=fault.status, body=api.write(fault))
+    except Refusal as refusal:
+        return Refused(status=refusal.status, body=api.write(refusal))
 
 
 def _admit_method(call: Call) -> None:
     if call.method != "POST":
-        raise Fault(HTTPStatus.METHOD_NOT_ALLOWED, call.method)
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, call.method)
 
 
 def _admit_key(body_key: Any, header_key: str | None, api_key: str) -> None:
     given = header_key if body_key is None else body_key
     if is_same(given, UNPAID_API_KEY):
-        raise Fault(HTTPStatus.PAYMENT_REQUIRED)
+        raise Refusal(HTTPStatus.PAYMENT_REQUIRED)
     if not is_same(given, api_key):
-        raise Fault(HTTPStatus.UNAUTHORIZED)
+        raise Refusal(HTTPStatus.UNAUTHORIZED)
 
 
 def is_same(given: object, key: str) -> bool:
@@ -104,5 +104,5 @@ def _validated(
             problem for check in api.checks for problem in check(values, today)
         ]
     if problems:
-        raise Fault(HTTPStatus.BAD_REQUEST, problems=problems)
+        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
     return values

@@ -78,7 +78,7 @@ def _is_duration(
 
 
 @attrs.frozen
-class Refusal(DoorTrouble):
+class ClosedDoor(DoorTrouble):
     """
     See `Fault.refuse`.
     """

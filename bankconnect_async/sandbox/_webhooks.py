@@ -20,10 +20,10 @@ from bankconnect_async.callbacks import (
     Webhook,
 )
 
-from ._faults import BadValueError, JsonObject
 from ._journey import Journey, Mode
 from ._notifications import expired, extraction, uploaded, write
 from ._poster import Poster
+from ._refusals import BadValueError, JsonObject
 from ._rules import Rule, as_url, as_whole
 
 

@@ -11,7 +11,6 @@ from bankconnect_async.callbacks import ErrorType, SuccessEvent
 from bankconnect_async.events import decode_event
 from bankconnect_async.redirect import decode_redirect
 from bankconnect_async.sandbox import SandboxSession
-from bankconnect_async.sandbox._faults import Fault
 from bankconnect_async.sandbox._journey import (
     REASONS,
     Closed,
@@ -20,6 +19,7 @@ from bankconnect_async.sandbox._journey import (
     read_step,
     report,
 )
+from bankconnect_async.sandbox._refusals import Refusal
 
 
 NOW = datetime.datetime(2026, 4, 1, 12, tzinfo=datetime.UTC)
@@ -400,7 +400,7 @@ class TestReadStep:
         """
         A value that is none of a step's is refused by its name.
         """
-        with pytest.raises(Fault) as caught:
+        with pytest.raises(Refusal) as caught:
             read_step(said)
 
         assert [problem.field for problem in caught.value.problems] == [field]

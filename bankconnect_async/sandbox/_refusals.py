@@ -41,7 +41,7 @@ class BadValueError(ValueError):
         self.code = code
 
 
-class Fault(Exception):  # noqa: N818 - never leaves the sandbox
+class Refusal(Exception):  # noqa: N818 - never leaves the sandbox
     """
     Ends the judgement of a request.
 
@@ -113,15 +113,15 @@ _TRIAL_OVER: Final = (
 )
 
 
-def write_coded(fault: Fault) -> JsonObject:
+def write_coded(refusal: Refusal) -> JsonObject:
     """
     Write shape S1, which has room for the first problem only.
     """
-    if fault.problems:
-        code, message = _coded(fault.problems[0])
+    if refusal.problems:
+        code, message = _coded(refusal.problems[0])
     else:
-        code, template = _CODED[fault.status]
-        message = template.format(fault.detail)
+        code, template = _CODED[refusal.status]
+        message = template.format(refusal.detail)
     return {"error": {"code": code, "message": message}}
 
 
@@ -131,21 +131,21 @@ def _coded(problem: Problem) -> tuple[str, str]:
     return problem.code, _CODE_TEXTS.get(problem.code, problem.text)
 
 
-def write_plain(fault: Fault, *, numbered: bool = False) -> JsonObject:
+def write_plain(refusal: Refusal, *, numbered: bool = False) -> JsonObject:
     """
     Write shapes S3, S4 and S6, those from before there were codes.
 
     Args:
-        fault: What to say.
+        refusal: What to say.
         numbered: Whether a `status` number stands beside it.
     """
-    if fault.problems:
+    if refusal.problems:
         body: JsonObject = {}
-        for problem in fault.problems:
+        for problem in refusal.problems:
             body.setdefault(problem.field, []).append(problem.text)
         return body | ({"status": 0} if numbered else {})
     # The 402 of ``session/`` is not shown. S4 is what uploads of the same flow
     # answer to the same condition.
-    if fault.status == HTTPStatus.PAYMENT_REQUIRED:
+    if refusal.status == HTTPStatus.PAYMENT_REQUIRED:
         return {"message": _TRIAL_OVER} | ({"status": 2} if numbered else {})
-    return {"detail": _DETAILS[fault.status].format(fault.detail)}
+    return {"detail": _DETAILS[refusal.status].format(refusal.detail)}
