@@ -6,27 +6,14 @@ Async SDK for FinBox Bank Connect: pooled, retried, typed.
 `bankconnect_async.sandbox`.
 """
 
+import importlib
+
+from typing import TYPE_CHECKING, Any, Final
+
+
 __version__ = "0.1.0"
 
-from .batch import Created, Failed, Outcome, SessionBatch
-from .callbacks import (
-    EnrichmentWebhook,
-    ErrorEvent,
-    ErrorType,
-    Event,
-    EventName,
-    ExitEvent,
-    ExpiryWebhook,
-    ExtractionWebhook,
-    InfoEvent,
-    SuccessEvent,
-    UnknownEvent,
-    UnknownWebhook,
-    UploadWebhook,
-    Webhook,
-)
 from .client import AsyncBankConnect
-from .embed import Listener, content_security_policy, iframe_html
 from .errors import (
     AlreadyRequestedError,
     Attempt,
@@ -70,8 +57,6 @@ from .errors import (
     UnsupportedStatementError,
     WaitTimeoutError,
 )
-from .events import Channel, decode_event
-from .redirect import ReturnURL, build_redirect, decode_redirect
 from .retry import RetryBudget, RetryPolicy
 from .schema import UNSET, Consent, Metadata, Session, SessionRequest
 from .settings import (
@@ -81,14 +66,106 @@ from .settings import (
     Pool,
     Timeouts,
 )
-from .stats import (
-    AttemptEnd,
-    AttemptStart,
-    BatchStats,
-    Latency,
-    Stats,
-)
-from .webhooks import decode_webhook, deduplication_key
+
+
+if TYPE_CHECKING:
+    from .batch import (
+        Created,
+        Failed,
+        Outcome,
+        SessionBatch,
+    )
+    from .callbacks import (
+        EnrichmentWebhook,
+        ErrorEvent,
+        ErrorType,
+        Event,
+        EventName,
+        ExitEvent,
+        ExpiryWebhook,
+        ExtractionWebhook,
+        InfoEvent,
+        SuccessEvent,
+        UnknownEvent,
+        UnknownWebhook,
+        UploadWebhook,
+        Webhook,
+    )
+    from .embed import (
+        Listener,
+        content_security_policy,
+        iframe_html,
+    )
+    from .events import (
+        Channel,
+        decode_event,
+    )
+    from .redirect import (
+        ReturnURL,
+        build_redirect,
+        decode_redirect,
+    )
+    from .stats import (
+        AttemptEnd,
+        AttemptStart,
+        BatchStats,
+        Latency,
+        Stats,
+    )
+    from .webhooks import (
+        decode_webhook,
+        deduplication_key,
+    )
+
+
+# What creating a session does without is imported when it is first asked
+# for (PEP 562).
+_LATER: Final = {
+    name: module
+    for module, names in {
+        "batch": ("Created", "Failed", "Outcome", "SessionBatch"),
+        "callbacks": (
+            "EnrichmentWebhook",
+            "ErrorEvent",
+            "ErrorType",
+            "Event",
+            "EventName",
+            "ExitEvent",
+            "ExpiryWebhook",
+            "ExtractionWebhook",
+            "InfoEvent",
+            "SuccessEvent",
+            "UnknownEvent",
+            "UnknownWebhook",
+            "UploadWebhook",
+            "Webhook",
+        ),
+        "embed": ("Listener", "content_security_policy", "iframe_html"),
+        "events": ("Channel", "decode_event"),
+        "redirect": ("ReturnURL", "build_redirect", "decode_redirect"),
+        "stats": (
+            "AttemptEnd",
+            "AttemptStart",
+            "BatchStats",
+            "Latency",
+            "Stats",
+        ),
+        "webhooks": ("decode_webhook", "deduplication_key"),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_LATER[name]}", __name__)
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

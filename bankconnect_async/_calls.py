@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
@@ -18,11 +18,15 @@ from yarl import URL
 from ._body import Sending
 from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
+from ._histogram import Histogram
 from .errors import BankConnectError, ClientClosedError, Delivery
 from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
-from .stats import AttemptEnd, AttemptHook, AttemptStart, Histogram, Stats
 from .transport import Transport
 from .wire import refusal
+
+
+if TYPE_CHECKING:
+    from .stats import AttemptHook, Stats
 
 
 T = TypeVar("T")
@@ -77,7 +81,7 @@ class Caller:
         *,
         retry: RetryPolicy,
         clock: Clock,
-        on_attempt: AttemptHook | None,
+        on_attempt: "AttemptHook | None",
         secrets: Sequence[str],
     ) -> None:
         self.transport = transport
@@ -185,6 +189,8 @@ class Caller:
     async def _watched(
         self, call: Call[T], body: Sending | None, within: float, number: int
     ) -> T:
+        from .stats import AttemptEnd, AttemptStart  # noqa: PLC0415
+
         assert self._on_attempt is not None  # noqa: S101 - callers look
         tell = self._on_attempt(
             AttemptStart(operation=call.operation, number=number)
@@ -261,8 +267,10 @@ class Caller:
             secrets=self._secrets,
         )
 
-    def stats(self) -> Stats:
+    def stats(self) -> "Stats":
         """Return what was done so far, and is done now."""
+        from .stats import Stats  # noqa: PLC0415 - few ever ask
+
         transport = self.transport
         return Stats(
             in_flight=transport.in_flight,

@@ -2,42 +2,18 @@
 Whether a success that a browser told is one.
 """
 
-from collections import OrderedDict
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from ._api import Api, check_id
+from ._made import Made
 from .callbacks import Event, SuccessEvent
 from .errors import InvalidRequestError, NotFoundError
 from .schema import Session
 
 
 E = TypeVar("E", bound=Event)
-
-# A session lives for hours; customers come back within them.
-_REMEMBERED: Final = 10_000
-
-
-@attrs.define
-class Made:
-    """
-    Whose the latest sessions are.
-    """
-
-    _owners: OrderedDict[str, str] = attrs.Factory(OrderedDict)
-
-    def note(self, session: Session) -> None:
-        """Remember *session*, and forget the oldest."""
-        if session.session_id is None:
-            return
-        self._owners[session.session_id] = session.link_id
-        if len(self._owners) > _REMEMBERED:
-            self._owners.popitem(last=False)
-
-    def owner(self, session_id: str) -> str | None:
-        """Return the `link_id` that a session was created for."""
-        return self._owners.get(session_id)
 
 
 async def confirm(

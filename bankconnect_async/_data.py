@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from yarl import URL
 
 from ._api import Api
-from .callbacks import ExtractionWebhook, Webhook
 from .retry import RetryPolicy
 from .settings import hide
 
@@ -22,6 +21,7 @@ from .settings import hide
 if TYPE_CHECKING:
     from ._upload import StatementFile
     from .answers import Bank, BankHealth, Entity, EntityUpload
+    from .callbacks import ExtractionWebhook, Webhook
     from .entities import Entities, EntityHandle
     from .sessions import SessionHandle
 
@@ -281,7 +281,7 @@ class StatementData:
             self._api, link, to, max_bytes=max_bytes, deadline=deadline
         )
 
-    def feed(self, webhook: Webhook, /) -> None:
+    def feed(self, webhook: "Webhook", /) -> None:
         """
         Tell those who wait that a webhook came.
 
@@ -325,7 +325,7 @@ class StatementData:
 
     async def webhook_payloads(
         self, link_id: str
-    ) -> tuple[ExtractionWebhook, ...]:
+    ) -> "tuple[ExtractionWebhook, ...]":
         """
         Recover the webhooks of a customer in the entity flow, newest first.
 

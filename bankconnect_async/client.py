@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from types import TracebackType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Final,
     NoReturn,
@@ -31,13 +32,10 @@ from ._api import Api
 from ._body import Body
 from ._calls import Call, Caller
 from ._clock import SYSTEM_CLOCK, Clock
-from ._confirm import Made, confirm
 from ._data import StatementData
 from ._exchange import Answer
-from .batch import SessionBatch
-from .callbacks import Event
+from ._made import Made
 from .errors import ConfigurationError, InvalidRequestError
-from .redirect import ReturnURL
 from .retry import RetryPolicy
 from .schema import UNSET, Session, SessionAnswer, SessionRequest, Unset
 from .settings import (
@@ -54,10 +52,6 @@ from .settings import (
     read_environment,
     secret,
 )
-from .stats import (
-    AttemptHook,
-    Stats,
-)
 from .transport import Transport
 from .wire import (
     CONTENT_TYPES,
@@ -68,8 +62,16 @@ from .wire import (
 )
 
 
-T = TypeVar("T")
-E = TypeVar("E", bound=Event)
+# Imported where they are used: a service that only creates sessions does
+# without them.
+if TYPE_CHECKING:
+    from .batch import SessionBatch
+    from .callbacks import Event
+    from .redirect import ReturnURL
+    from .stats import AttemptHook, Stats
+
+
+E = TypeVar("E", bound="Event")
 
 _VARIABLES: Final[Mapping[str, str]] = {
     "api_key": "BANKCONNECT_API_KEY",
@@ -125,7 +127,7 @@ class AsyncBankConnect(StatementData):
         server_hash: str | None = None,
         base_url: str | URL = DEFAULT_BASE_URL,
         version: str = "v1",
-        redirect_url: str | URL | ReturnURL | None | Unset = UNSET,
+        redirect_url: "str | URL | ReturnURL | None | Unset" = UNSET,
         encoding: Encoding = "json",
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
@@ -134,7 +136,7 @@ class AsyncBankConnect(StatementData):
         proxy: str | URL | None = None,
         allow_http: bool = False,
         client_session: aiohttp.ClientSession | None = None,
-        on_attempt: AttemptHook | None = None,
+        on_attempt: "AttemptHook | None" = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         check_instance("retry", retry, RetryPolicy)
@@ -239,6 +241,8 @@ class AsyncBankConnect(StatementData):
             )
         signing_key = found.pop("signing_key", None)
         if signing_key is not None and "redirect_url" in found:
+            from .redirect import ReturnURL  # noqa: PLC0415
+
             found["redirect_url"] = ReturnURL(
                 found["redirect_url"], secret=signing_key
             )
@@ -359,6 +363,8 @@ class AsyncBankConnect(StatementData):
         Raises:
             BankConnectError: If the server could not be asked.
         """
+        from ._confirm import confirm  # noqa: PLC0415
+
         return await confirm(self._api, self._made, event, session)
 
     def create_sessions(
@@ -373,7 +379,7 @@ class AsyncBankConnect(StatementData):
         rate: float | None = None,
         ordered: bool = False,
         deadline: float = 120.0,
-    ) -> SessionBatch:
+    ) -> "SessionBatch":
         """
         Create sessions for many customers: one outcome for each input.
 
@@ -403,6 +409,8 @@ class AsyncBankConnect(StatementData):
         Raises:
             ConfigurationError: If a number makes no sense.
         """
+        from .batch import SessionBatch  # noqa: PLC0415
+
         return SessionBatch(
             self,
             source,
@@ -413,7 +421,7 @@ class AsyncBankConnect(StatementData):
             clock=self._calls.clock,
         )
 
-    def stats(self) -> Stats:
+    def stats(self) -> "Stats":
         """
         Return what the client did so far, and does now.
         """
@@ -458,8 +466,6 @@ class AsyncBankConnect(StatementData):
         await self._calls.transport.open()
 
     def _given_redirect_url(self, link_id: str) -> str | None:
-        if isinstance(self._redirect_url, ReturnURL):
-            return str(self._redirect_url.build(link_id))
         if isinstance(self._redirect_url, Unset):
             raise InvalidRequestError(
                 fields={
@@ -469,7 +475,9 @@ class AsyncBankConnect(StatementData):
                     )
                 }
             )
-        return self._redirect_url
+        if isinstance(self._redirect_url, str | None):
+            return self._redirect_url
+        return str(self._redirect_url.build(link_id))
 
     def _body(self, request: SessionRequest) -> Body:
         return Body(
@@ -487,10 +495,13 @@ def _calling_line() -> str:
 
 
 def _check_redirect_url(
-    value: str | URL | ReturnURL | None | Unset,
-) -> str | ReturnURL | None | Unset:
-    if isinstance(value, ReturnURL):
-        return value
+    value: "str | URL | ReturnURL | None | Unset",
+) -> "str | ReturnURL | None | Unset":
+    if not isinstance(value, str | URL | None | Unset):
+        from .redirect import ReturnURL  # noqa: PLC0415
+
+        if isinstance(value, ReturnURL):
+            return value
     try:
         # The request's own rules apply; one of a made-up customer tells.
         checked = SessionRequest(link_id="-", redirect_url=value)

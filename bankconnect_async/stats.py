@@ -2,21 +2,13 @@
 What a client or a batch did so far, in numbers that cost next to nothing.
 """
 
-import math
-
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from .errors import BankConnectError
-
-
-# Buckets per e-fold, which makes a quantile 7 % too large at most, and an
-# offset that keeps the numbers of buckets above zero, down to a microsecond.
-_FINE: Final = 16
-_FIRST: Final = 224
 
 
 @attrs.frozen(kw_only=True)
@@ -143,48 +135,6 @@ class AttemptEnd:
 AttemptHook: TypeAlias = Callable[
     [AttemptStart], Callable[[AttemptEnd], None] | None
 ]
-
-
-class Histogram:
-    """
-    Counts durations in buckets that grow with them.
-    """
-
-    __slots__ = ("_buckets", "_max")
-
-    def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
-        self._max = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        number = int(math.log(seconds + 1e-6) * _FINE + _FIRST)
-        self._buckets[number] += 1
-        if seconds > self._max:  # noqa: PLR1730 - `max` costs three times this
-            self._max = seconds
-
-    def summary(self) -> Latency:
-        """Return the quantiles of what was counted."""
-        count = self._buckets.total()
-        return Latency(
-            count=count,
-            p50=self._quantile(0.50, count),
-            p90=self._quantile(0.90, count),
-            p99=self._quantile(0.99, count),
-            max=self._max,
-        )
-
-    def _quantile(self, share: float, count: int) -> float:
-        seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= share * count:
-                return min(_upper_end(bucket), self._max)
-        return 0.0
-
-
-def _upper_end(number: int) -> float:
-    return math.exp((number + 1 - _FIRST) / _FINE) - 1e-6
 
 
 class Meter:

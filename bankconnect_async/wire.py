@@ -1,26 +1,18 @@
 """
-Bytes to schema and back, with one strict converter.
-
-cattrs coerces primitives on its own (`null` in a text field becomes
-``"None"``), so every primitive has a hook here that takes its own type only.
+Bytes to schema and back.
 """
 
 import datetime
+import functools
 import re
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import urlencode
 
 import attrs
-import cattrs
 import orjson
 
-from cattrs.gen import (
-    make_dict_structure_fn,
-    make_dict_unstructure_fn,
-    override,
-)
 from yarl import URL
 
 from .errors import (
@@ -58,6 +50,10 @@ from .schema import (
 )
 
 
+if TYPE_CHECKING:
+    import cattrs
+
+
 T = TypeVar("T")
 Encoding: TypeAlias = Literal["json", "form"]
 
@@ -66,6 +62,8 @@ CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
     "form": "application/x-www-form-urlencoded",
 }
 
+# What JSON carries as it is.
+_PRIMITIVES: Final = frozenset({str, int, float, bool})
 _EXCERPT = 120
 _MESSAGE = 500
 _STRUCK_OUT = "***"
@@ -133,22 +131,19 @@ def is_loopback(host: str | None) -> bool:
     return host is not None and _LOOPBACK.fullmatch(host) is not None
 
 
-def _exactly(value: object, type_: type) -> Any:
-    if type(value) is not type_:
-        raise TypeError(f"must be {type_.__name__}")
-    return value
-
-
 def _id(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _make_converter() -> cattrs.Converter:
+@functools.cache
+def _converter() -> "cattrs.Converter":
+    # Few requests have a part that needs it.
+    import cattrs  # noqa: PLC0415
+
+    from cattrs.gen import make_dict_unstructure_fn  # noqa: PLC0415
+
     converter = cattrs.Converter()
-    for type_ in (str, int, bool, float):
-        converter.register_structure_hook(type_, _exactly)
     converter.register_unstructure_hook(datetime.date, date_text)
-    # Innermost first: a generated hook binds those of its fields.
     for cls in (Consent, Metadata):
         converter.register_unstructure_hook(
             cls,
@@ -159,24 +154,12 @@ def _make_converter() -> cattrs.Converter:
     return converter
 
 
-_converter = _make_converter()
-# What JSON carries as it is.
-_PRIMITIVES: Final = frozenset({str, int, float, bool})
-
-
-def _make_answer_hook(*, explain: bool) -> Callable[[Any, Any], SessionAnswer]:
-    return make_dict_structure_fn(
-        SessionAnswer,
-        _converter,
-        _cattrs_detailed_validation=explain,
-        # A server that spoils an id it need not send has still created the
-        # session: the id in the URL serves as well.
-        session_id=override(struct_hook=lambda value, _: _id(value)),
-    )
-
-
-_structure_answer = _make_answer_hook(explain=False)
-_explain_answer = _make_answer_hook(explain=True)
+def _plain(value: object) -> Any:
+    if value.__class__ in _PRIMITIVES:
+        return value
+    if isinstance(value, datetime.date):
+        return date_text(value)
+    return _converter().unstructure(value)
 
 
 def encode_session(
@@ -195,12 +178,10 @@ def encode_session(
     Raises:
         InvalidRequestError: If the form encoding cannot carry a parameter.
     """
-    # The generated hook of the whole class compares every field with its
-    # default, which costs four times this.
+    # A generated hook would compare every field with its default, which
+    # costs four times this.
     body: dict[str, Any] = {
-        name: value
-        if value.__class__ in _PRIMITIVES
-        else _converter.unstructure(value)
+        name: value if value.__class__ is str else _plain(value)
         for name, value in vars(request).items()
         if value is not None and value is not UNSET
     }
@@ -285,36 +266,19 @@ def _read_answer(
         document = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None, "the body is not JSON @ $"
-    if not isinstance(document, dict):
+    if document.__class__ is not dict:
         return None, "the body is not a JSON object @ $"
-    try:
-        answer = _structure_answer(document, SessionAnswer)
-    except (KeyError, TypeError):
-        return None, "; ".join(_problems(document))
-    if problem := url_problem(answer.redirect_url, allow_http=allow_http):
+    if "redirect_url" not in document:
+        return None, "required field missing @ $.redirect_url"
+    url = document["redirect_url"]
+    if url.__class__ is not str:
+        return None, "must be str @ $.redirect_url"
+    if problem := url_problem(url, allow_http=allow_http):
         return None, f"{problem} @ $.redirect_url"
-    return answer, ""
-
-
-def _problems(document: object) -> list[str]:
-    try:
-        _explain_answer(document, SessionAnswer)
-    except cattrs.ClassValidationError as group:
-        # cattrs' own wording may quote values; ours names paths and types.
-        return [
-            f"{_condition(exc)} @ $.{_field(exc)}" for exc in group.exceptions
-        ]
-    return []
-
-
-def _condition(exc: BaseException) -> str:
-    return "required field missing" if isinstance(exc, KeyError) else str(exc)
-
-
-def _field(exc: BaseException) -> str:
-    if isinstance(exc, KeyError):
-        return str(exc.args[0])
-    return ".".join(getattr(note, "name", "?") for note in exc.__notes__)
+    # A server that spoils an id it need not send has still created the
+    # session: the id in the URL serves as well.
+    session_id = document.get("session_id") and _id(document["session_id"])
+    return SessionAnswer(redirect_url=url, session_id=session_id), ""
 
 
 def url_problem(text: str, *, allow_http: bool) -> str | None:

@@ -954,7 +954,7 @@ class TestConfirm:
         """
         The memory of a client is bounded.
         """
-        monkeypatch.setattr("bankconnect_async._confirm._REMEMBERED", 2)
+        monkeypatch.setattr("bankconnect_async._made._REMEMBERED", 2)
         _, bank = session_bank
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]
 

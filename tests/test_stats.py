@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from bankconnect_async.stats import Histogram, Latency
+from bankconnect_async._histogram import Histogram
+from bankconnect_async.stats import Latency
 
 
 def test_nothing_counted_is_all_zero():
