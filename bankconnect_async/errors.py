@@ -8,6 +8,7 @@ Every error this package raises, with the facts a caller acts on.
     ├── InvalidRequestError       refused locally, nothing was sent
     ├── ClientClosedError         used after close, or from another loop
     ├── BatchStoppedError         not sent: the batch had to stop before it
+    ├── JournalError              cannot be written, or is not of this batch
     ├── TransportError            no usable answer
     │   ├── ConnectFailedError        never sent: safe to repeat
     │   │   └── CertificateError      the server could not prove who it is
@@ -209,6 +210,14 @@ class BatchStoppedError(BankConnectError):
     """
 
     delivery = Delivery.NOT_SENT
+
+
+class JournalError(BankConnectError):
+    """
+    A journal cannot be written, or is none that this batch can go on with.
+
+    What is in it stays as it is. The message begins with its name.
+    """
 
 
 class TransportError(BankConnectError):

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import attrs
 import orjson
 
+from bankconnect_async._digests import DigestTable
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.schema import PARAMETERS, SessionRequest
 
-from ._digests import DigestSet
 from ._lines import Line, Lines
 from ._parameters import EXTRA, SECRETS, build_request, is_parameter
 
@@ -88,7 +88,7 @@ class Rows:
         Raises:
             InputFileError: If the file cannot be read to its end.
         """
-        seen = DigestSet()
+        seen = DigestTable()
         try:
             for record in self._records:
                 yield _judge(record, seen)
@@ -194,14 +194,15 @@ def _refuse_other_formats(head: bytes) -> None:
         )
 
 
-def _judge(record: _Record, seen: DigestSet) -> Row | BadRow:
+def _judge(record: _Record, seen: DigestTable) -> Row | BadRow:
     try:
         if record.problem is not None:
             raise _row_error("row", record.problem)
         request = build_request(record.values)
-        if not seen.add(request.link_id):
+        before = seen.swap(request.link_id, record.line)
+        if before is not None:
             raise _row_error(
-                "link_id", "stands on an earlier line already; remove one"
+                "link_id", f"was given before, on line {before}; remove one"
             )
     except InvalidRequestError as error:
         link_id = record.values.get("link_id")

@@ -168,7 +168,7 @@ class TestCsv:
             ),
             6: ("d", "row: has 5 cells, the header has 3"),
             7: ("e", "row: holds bytes that are not UTF-8"),
-            8: ("a", "link_id: stands on an earlier line already; remove one"),
+            8: ("a", "link_id: was given before, on line 2; remove one"),
             9: ("f\0", "row: holds a NUL byte"),
         }
 
@@ -335,7 +335,7 @@ class TestJsonLines:
             ('{"link_id": 7}', "link_id: must be a text, not int"),
             ('{"link_id": null}', "link_id: must not be blank"),
             ("{}", "link_id: must not be blank"),
-            ('{"link_id": "a"}', "stands on an earlier line already"),
+            ('{"link_id": "a"}', "was given before, on line"),
             ('{"link_id": "b\\ud800"}', "is not JSON"),
             ('{"link_id": "b", "bank": 1e400}', "is not JSON"),
             ('{"link_id": "b", "bankname": "x"}', "send it as extra.bankname"),
@@ -553,4 +553,4 @@ def test_constant_memory():
         finally:
             tracemalloc.stop()
 
-    assert peak(20_000) - peak(2_000) < 25 * 18_000
+    assert peak(20_000) - peak(2_000) < 30 * 18_000
