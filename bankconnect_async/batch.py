@@ -48,6 +48,7 @@ _INTERRUPTED: Final = "interrupted before an answer came; a session may exist"
 Item: TypeAlias = SessionRequest | str
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
+_SKIPPED_AT_ONCE: Final = 32
 # Seconds over which the present rate is taken.
 _LATELY: Final = 5.0
 
@@ -276,9 +277,9 @@ class SessionBatch:
                 if outcome is None:
                     if self._draining:
                         break
-                    # Inputs that are passed over must not hold up what is in
-                    # flight.
-                    await asyncio.sleep(0)
+                    if not self._counts.skipped % _SKIPPED_AT_ONCE:
+                        # Many must not hold up what is in flight.
+                        await asyncio.sleep(0)
                     continue
                 self._record(outcome)
                 self._counts.add(outcome)

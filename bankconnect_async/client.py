@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from types import TracebackType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Final,
     NoReturn,
@@ -37,7 +38,6 @@ from ._exchange import Answer
 from .batch import SessionBatch
 from .callbacks import Event
 from .errors import ConfigurationError, InvalidRequestError
-from .journal import Journal
 from .redirect import ReturnURL
 from .retry import RetryPolicy
 from .schema import UNSET, Session, SessionAnswer, SessionRequest, Unset
@@ -68,6 +68,9 @@ from .wire import (
     make_session,
 )
 
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -379,7 +382,7 @@ class AsyncBankConnect(StatementData):
         rate: float | None = None,
         ordered: bool = False,
         deadline: float = 120.0,
-        journal: Journal | None = None,
+        journal: "Journal | None" = None,
     ) -> SessionBatch:
         """
         Create sessions for many customers: one outcome for each input.

@@ -24,7 +24,12 @@ from ._records import (
     read_object,
 )
 from .batch import Created, Outcome
-from .errors import ConfigurationError, InvalidRequestError, JournalError
+from .errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    JournalError,
+    JournalMismatchError,
+)
 from .schema import SessionRequest
 
 
@@ -63,7 +68,7 @@ class Journal:
     The file is for one writer at a time, and readable by its owner only. Its
     records name the API and a digest of their request; for another API, or
     for other requests of the same link ids, it is refused. In memory it
-    takes about 16 bytes for each input.
+    takes some 20 bytes for each input.
 
     It is a context manager for use without a batch; a batch opens and closes
     it by itself.
@@ -86,6 +91,11 @@ class Journal:
             session.
         unrecorded: Outcomes that could not be written.
         kept_as: Where *fresh* has put the file that was there before.
+        is_stdout: Whether it is stdout, where nothing else may be printed.
+        is_resumable: Whether it can be gone on with, as a pipe cannot.
+        is_locked: Whether a second writer is kept away. Some file systems of
+            networks have no locks, nor has Windows: there, see to it
+            yourself that there is one writer.
     """
 
     def __init__(
@@ -106,6 +116,7 @@ class Journal:
         self._is_ready = False
         self.created = self.failed = self.skipped = self.unrecorded = 0
         self.kept_as: str | None = None
+        self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = DigestTable()
         self._claims: dict[int, tuple[int, str]] = {}
 
@@ -131,32 +142,13 @@ class Journal:
                 stacklevel=2,
             )
 
-    @property
-    def is_stdout(self) -> bool:
-        """Whether it is stdout, where nothing else may then be printed."""
-        return self._opened.is_stdout
-
-    @property
-    def is_resumable(self) -> bool:
-        """Whether it can be gone on with: a file, not a pipe or a device."""
-        return not self._opened.is_stream
-
-    @property
-    def is_locked(self) -> bool:
-        """
-        Whether a second writer is kept away.
-
-        Some file systems of networks have no locks, nor has Windows: there,
-        see to it yourself that there is one writer.
-        """
-        return self._opened.is_locked
-
     def open(self) -> None:
         """
         Open, lock and read the file; blocks, some seconds for a million.
 
         Raises:
-            JournalError: If it cannot be had, or is not for this API.
+            JournalError: If it cannot be had.
+            JournalMismatchError: If it is none, or not for this API.
         """
         if self._file is not None:
             raise RuntimeError(f"the journal {self.path} is open already")
@@ -164,6 +156,9 @@ class Journal:
         # What this one writes is not put aside by opening it again.
         self._is_fresh = False
         self.kept_as = file.kept_as
+        self.is_stdout = file.is_stdout
+        self.is_resumable = not file.is_stream
+        self.is_locked = file.is_locked
         try:
             if self._given_api is not None:
                 self._read(self._given_api)
@@ -194,7 +189,8 @@ class Journal:
             api: What the client's API is called.
 
         Raises:
-            JournalError: If it cannot be had, or is not for this API.
+            JournalError: If it cannot be had.
+            JournalMismatchError: If it is none, or not for this API.
         """
         is_ours = self._file is None
         try:
@@ -214,7 +210,7 @@ class Journal:
 
         Raises:
             InvalidRequestError: If its link id was claimed before.
-            JournalError: If there is a session of another request for it.
+            JournalMismatchError: If another request made a session for it.
         """
         line = self._line_of(index)
         request_print = fingerprint(request)
@@ -232,7 +228,7 @@ class Journal:
                 )
             return True
         if before != _created_number(request_print):
-            raise JournalError(
+            raise JournalMismatchError(
                 f"{self._opened.name}: holds a session for the link id of "
                 f"line {line} that was made by another request (its "
                 f"parameters or the redirect URL were changed since): "
@@ -257,9 +253,11 @@ class Journal:
             raise ConfigurationError(
                 fields={"api": ("is needed for a journal without a batch",)}
             )
-        claimed = self._claims.pop(outcome.index, None)
-        at, request = claimed or self._describe(outcome)
-        raw = encode_record(outcome, line=line or at, api=api, request=request)
+        at, request = self._claims.pop(outcome.index, (line, None))
+        if request is None and outcome.request is not None:
+            request = fingerprint(outcome.request)
+        at = line or at or self._line_of(outcome.index)
+        raw = encode_record(outcome, line=at, api=api, request=request)
         try:
             file.append(raw)
         except JournalError:
@@ -278,13 +276,6 @@ class Journal:
                 f"it to create_sessions(..., journal=...)"
             )
         return self._file
-
-    def _describe(self, outcome: Outcome) -> tuple[int, str | None]:
-        request = outcome.request
-        return (
-            self._line_of(outcome.index),
-            None if request is None else fingerprint(request),
-        )
 
     def _prepare(self, api: str) -> None:
         if self._file is None:
@@ -306,7 +297,7 @@ class Journal:
             except ValueError as exc:
                 if not is_whole and is_torn(raw):
                     break
-                raise JournalError(
+                raise JournalMismatchError(
                     f"{file.name}: line {number} {exc}: {_START_OVER}"
                 ) from None
             end += len(raw)

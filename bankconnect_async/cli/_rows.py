@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import attrs
 import orjson
 
-from bankconnect_async._digests import DigestTable
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.schema import PARAMETERS, SessionRequest
 
@@ -88,10 +87,9 @@ class Rows:
         Raises:
             InputFileError: If the file cannot be read to its end.
         """
-        seen = DigestTable()
         try:
             for record in self._records:
-                yield _judge(record, seen)
+                yield _judge(record)
         except OSError as exc:
             raise InputFileError(
                 f"{self._name}: cannot be read to its end: {exc.strerror}. "
@@ -175,6 +173,8 @@ def _refuse_no_records(records: Iterator[_Record]) -> Iterator[_Record]:
 def _refuse_other_formats(head: bytes) -> None:
     if head.startswith(_UTF16_BOMS):
         raise _UnusableError("is UTF-16: save it as CSV in UTF-8")
+    if len(head) > 1 and not (any(head[::2]) and any(head[1::2])):
+        raise _UnusableError("is UTF-16: save it as CSV in UTF-8")
     if b"\0" in head:
         raise _UnusableError(
             "is binary, neither CSV nor JSON lines: save it as CSV in UTF-8"
@@ -194,16 +194,11 @@ def _refuse_other_formats(head: bytes) -> None:
         )
 
 
-def _judge(record: _Record, seen: DigestTable) -> Row | BadRow:
+def _judge(record: _Record) -> Row | BadRow:
     try:
         if record.problem is not None:
             raise _row_error("row", record.problem)
         request = build_request(record.values)
-        before = seen.swap(request.link_id, record.line)
-        if before is not None:
-            raise _row_error(
-                "link_id", f"was given before, on line {before}; remove one"
-            )
     except InvalidRequestError as error:
         link_id = record.values.get("link_id")
         return BadRow(
