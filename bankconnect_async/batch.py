@@ -26,7 +26,10 @@ from .errors import (
     BankConnectError,
     BatchStoppedError,
     ConfigurationError,
+    Delivery,
+    JournalError,
     PaymentRequiredError,
+    TransportError,
 )
 from .retry import RetryPolicy
 from .schema import Session, SessionRequest
@@ -37,11 +40,15 @@ if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
     from .client import AsyncBankConnect
+    from .journal import Journal
 
+
+_INTERRUPTED: Final = "interrupted before an answer came; a session may exist"
 
 Item: TypeAlias = SessionRequest | str
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
+_SKIPPED_AT_ONCE: Final = 32
 # Seconds over which the present rate is taken.
 _LATELY: Final = 5.0
 
@@ -120,6 +127,7 @@ class SessionBatch:
         ordered: bool,
         retry: RetryPolicy,
         clock: Clock,
+        journal: "Journal | None",
     ) -> None:
         _check("concurrency", concurrency, int)
         if rate is not None:
@@ -133,6 +141,8 @@ class SessionBatch:
             limiter=None if rate is None else _make_limiter(rate),
             longest_pause=retry.deadline,
         )
+        self._journal = journal
+        self._resources = AsyncExitStack()
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
         self._room = asyncio.Semaphore(2 * concurrency)
@@ -169,7 +179,7 @@ class SessionBatch:
             taken=self._intake.count,
             created=counts.created,
             failures=dict(counts.failures),
-            skipped=0,
+            skipped=counts.skipped,
             in_flight=counts.in_flight,
             retries=self._line.retries,
             seconds=now - started,
@@ -207,6 +217,10 @@ class SessionBatch:
         if self._group is not None:
             raise RuntimeError("a batch can be entered only once")
         await self._bank.open()
+        if self._journal is not None:
+            await self._resources.enter_async_context(
+                self._journal.serving(self._bank.api)
+            )
         self._bank.admit(self._concurrency)
         self._group = group = asyncio.TaskGroup()
         await group.__aenter__()
@@ -232,7 +246,8 @@ class SessionBatch:
         # reach the caller as it is.
         if not isinstance(exc, asyncio.CancelledError):
             exc_type = exc = traceback = None
-        await self._group.__aexit__(exc_type, exc, traceback)
+        async with self._resources:
+            await self._group.__aexit__(exc_type, exc, traceback)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         if self._group is None:
@@ -260,7 +275,13 @@ class SessionBatch:
             while (taken := await self._intake.take()) is not None:
                 outcome = await self._settle(*taken, turn, retry)
                 if outcome is None:
-                    break
+                    if self._draining:
+                        break
+                    if not self._counts.skipped % _SKIPPED_AT_ONCE:
+                        # Many must not hold up what is in flight.
+                        await asyncio.sleep(0)
+                    continue
+                self._record(outcome)
                 self._counts.add(outcome)
                 self._shelf.put(outcome)
         finally:
@@ -275,10 +296,12 @@ class SessionBatch:
         try:
             request = self._bank.resolve(item)
             self._refuse_if_stopped()
+            if not self._is_due(index, request):
+                return None
             if self._draining or not await turn.begin():
                 self._refuse_if_stopped()
                 return None
-            session = await self._create(index, request, retry)
+            session = await self._create(index, item, request, retry)
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
                 self._stopped_by = error
@@ -289,13 +312,50 @@ class SessionBatch:
             index=index, item=item, request=request, session=session
         )
 
+    def _is_due(self, index: int, request: SessionRequest) -> bool:
+        if self._journal is None:
+            return True
+        try:
+            is_due = self._journal.claim(index, request)
+        except JournalError as error:
+            self._break_off(error)
+            return False
+        if not is_due:
+            self._counts.skipped += 1
+            del self._intake.held[index]
+            self._room.release()
+            self._shelf.pass_over(index)
+        return is_due
+
+    def _record(self, outcome: Outcome) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.record(outcome)
+            except JournalError as error:
+                self._break_off(error)
+
+    def _break_off(self, error: JournalError) -> None:
+        # It is raised once what is in flight has come to its end.
+        self._intake.error = self._intake.error or error
+        self.drain()
+
     async def _create(
-        self, index: int, request: SessionRequest, retry: RetryPolicy
+        self,
+        index: int,
+        item: Item,
+        request: SessionRequest,
+        retry: RetryPolicy,
     ) -> Session:
         self._sending.add(index)
         self._counts.in_flight += 1
         try:
             return await self._bank.create_session(request, retry=retry)
+        except asyncio.CancelledError:
+            lost = TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
+            self._record(
+                Failed(index=index, item=item, request=request, error=lost)
+            )
+            raise
         finally:
             self._counts.in_flight -= 1
 
@@ -315,6 +375,7 @@ class _Counts:
 
     created: int = 0
     failures: Counter[str] = attrs.Factory(Counter)
+    skipped: int = 0
     in_flight: int = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -454,19 +515,29 @@ class _Shelf:
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
-        self._early: dict[int, Outcome] = {}
+        self._early: dict[int, Outcome | None] = {}
         self._due = 0
         self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue()
 
     def put(self, outcome: Outcome) -> None:
         """Hand over an outcome, in its turn where order is asked for."""
-        if not self._ordered:
+        if self._ordered:
+            self._arrange(outcome.index, outcome)
+        else:
             self._ready.put_nowait(outcome)
-            return
-        self._early[outcome.index] = outcome
+
+    def pass_over(self, index: int) -> None:
+        """Do not wait for the outcome of that input."""
+        if self._ordered:
+            self._arrange(index, None)
+
+    def _arrange(self, index: int, outcome: Outcome | None) -> None:
+        self._early[index] = outcome
         while self._due in self._early:
-            self._ready.put_nowait(self._early.pop(self._due))
+            due = self._early.pop(self._due)
             self._due += 1
+            if due is not None:
+                self._ready.put_nowait(due)
 
     async def take(self) -> Outcome | None:
         """Wait for the next outcome; `None` after the last."""
@@ -479,7 +550,9 @@ class _Shelf:
         """Say that nothing more will come."""
         # After a drain there are gaps that nothing will fill.
         for index in sorted(self._early):
-            self._ready.put_nowait(self._early.pop(index))
+            outcome = self._early.pop(index)
+            if outcome is not None:
+                self._ready.put_nowait(outcome)
         self._ready.put_nowait(None)
 
 

@@ -67,6 +67,7 @@ from .wire import (
 if TYPE_CHECKING:
     from .batch import SessionBatch
     from .callbacks import Event
+    from .journal import Journal
     from .redirect import ReturnURL
     from .stats import AttemptHook, Stats
 
@@ -295,6 +296,11 @@ class AsyncBankConnect(StatementData):
             "make one where it is used, for instance with from_env()"
         )
 
+    @property
+    def api(self) -> str:
+        """Host, path and version of the Session API, as journals name it."""
+        return self._service.name
+
     async def create_session(
         self,
         request: SessionRequest | str,
@@ -367,7 +373,7 @@ class AsyncBankConnect(StatementData):
 
         return await confirm(self._api, self._made, event, session)
 
-    def create_sessions(
+    def create_sessions(  # noqa: PLR0913
         self,
         source: (
             Iterable[SessionRequest | str]
@@ -379,6 +385,7 @@ class AsyncBankConnect(StatementData):
         rate: float | None = None,
         ordered: bool = False,
         deadline: float = 120.0,
+        journal: "Journal | None" = None,
     ) -> "SessionBatch":
         """
         Create sessions for many customers: one outcome for each input.
@@ -405,6 +412,10 @@ class AsyncBankConnect(StatementData):
             ordered: Report in the order of *source* rather than as
                 completed.
             deadline: Seconds for one item, its retries included.
+            journal: Has every outcome written before more is sent, and
+                inputs passed over whose session it holds already: they have
+                no outcome. Where it cannot be written, nothing more is sent,
+                and iterating raises `JournalError` in the end.
 
         Raises:
             ConfigurationError: If a number makes no sense.
@@ -419,6 +430,7 @@ class AsyncBankConnect(StatementData):
             ordered=ordered,
             retry=attrs.evolve(self._calls.retry, deadline=deadline),
             clock=self._calls.clock,
+            journal=journal,
         )
 
     def stats(self) -> "Stats":

@@ -8,6 +8,8 @@ Every error this package raises, with the facts a caller acts on.
     ├── InvalidRequestError       refused locally, nothing was sent
     ├── ClientClosedError         used after close, or from another loop
     ├── BatchStoppedError         not sent: the batch had to stop before it
+    ├── JournalError              a journal cannot be written or read
+    │   └── JournalMismatchError      it is of other requests or another API
     ├── TransportError            no usable answer
     │   ├── ConnectFailedError        never sent: safe to repeat
     │   │   └── CertificateError      the server could not prove who it is
@@ -209,6 +211,22 @@ class BatchStoppedError(BankConnectError):
     """
 
     delivery = Delivery.NOT_SENT
+
+
+class JournalError(BankConnectError):
+    """
+    A journal cannot be written or read; the message begins with its name.
+
+    Whole records that are in it stay.
+    """
+
+
+class JournalMismatchError(JournalError):
+    """
+    The file is no journal, or one that this batch cannot go on with.
+
+    It is of another API, or holds a session that another request made.
+    """
 
 
 class TransportError(BankConnectError):

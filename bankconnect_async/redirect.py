@@ -311,6 +311,19 @@ class ReturnURL:
         return str(base64_decode(payload).decode())
 
 
+def without_state(url: str, link_id: str) -> str:
+    """
+    Take the state of *link_id* off a URL, if `ReturnURL.build` put one there.
+
+    What is left is the same for each URL of one base.
+    """
+    base, slash, state = url.rpartition("/")
+    if not _STATE.fullmatch(state):
+        return url
+    payload = base64.urlsafe_b64encode(link_id.encode()).decode().rstrip("=")
+    return base + slash if state.startswith(f"{payload}.") else url
+
+
 _SECRET_PROBLEM = f"must be {_MIN_SECRET} bytes or more, or a list of such"
 
 

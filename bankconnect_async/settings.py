@@ -230,6 +230,12 @@ class Service:
             raise ConfigurationError(fields=fields)
         return cls(base_url=url, version=str(version), allow_http=allow_http)
 
+    @property
+    def name(self) -> str:
+        """What it is called where it matters which one it is."""
+        host = self.base_url.host_port_subcomponent
+        return f"{host}{self.base_url.path}/{self.version}"
+
     def session_url(self) -> URL:
         """Return the address of the Session API."""
         return self.base_url.joinpath(self.version, "session", "")

@@ -192,6 +192,17 @@ def encode_session(
     return urlencode(_form_fields(body)).encode()
 
 
+def canonical_session(request: SessionRequest) -> bytes:
+    """
+    Write what *request* asks for, equal requests in equal bytes.
+    """
+    return orjson.dumps(
+        _converter.unstructure(request),
+        default=str,
+        option=orjson.OPT_SORT_KEYS,
+    )
+
+
 def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:
     nested = {
         name: ("cannot travel in a form: use encoding='json'",)

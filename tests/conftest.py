@@ -4,9 +4,15 @@ What tests share: samples of the contract, servers, clocks.
 
 import asyncio
 import json
+import os
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +156,20 @@ CREATED = (
 def _created_answer() -> bytes:
     """A good answer of the Session API."""
     return answer(CREATED)
+
+
+@pytest.fixture(name="unprivileged", scope="session")
+def _unprivileged() -> Callable[[], AbstractContextManager[None]]:
+    """Be somebody whom permissions stop: root, whom they do not, is nobody."""
+
+    @contextmanager
+    def be_nobody() -> Iterator[None]:
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(before)
+
+    return be_nobody

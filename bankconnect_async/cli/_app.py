@@ -6,39 +6,58 @@ import asyncio
 import contextlib
 import enum
 import errno
+import functools
 import os
 import shlex
 import sys
 
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import orjson
 
 from bankconnect_async import __version__
+from bankconnect_async._records import (
+    describe_error,
+    describe_session,
+    printable,
+)
 from bankconnect_async.errors import (
     AuthenticationError,
     BankConnectError,
     ConfigurationError,
     InvalidRequestError,
+    JournalError,
 )
+from bankconnect_async.journal import Journal
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.schema import UNSET, Session
 
-from ._batch import Batch
-from ._client import DIALECTS, Target, require_redirect_url, target_options
+from ._batch import Batch, is_closed_pipe
+from ._client import (
+    Target,
+    dialect_option,
+    port_option,
+    require_redirect_url,
+    target_options,
+)
 from ._data import fetch, upload, wait
 from ._demo import demo
 from ._feed import Feed
-from ._input import Input, open_input
-from ._output import Output, OutputClosedError, OutputError
+from ._input import Input, open_input, refuse_same_file
 from ._parameters import build_request
 from ._progress import TallyBar
-from ._records import created_record, explain, failed_record
-from ._rows import InputFileError, read_rows
+from ._rows import InputFileError, Rows, read_rows
 from ._signals import on_interrupt
 from ._tally import Tally
+from ._words import explain
+from ._writing import OutputClosedError, OutputError
+
+
+_CALLED_WITH: Final = "bankconnect_async.called_with"
+_FRESH: Final = "--fresh"
 
 
 class Exit(enum.IntEnum):
@@ -64,14 +83,33 @@ class _App(click.Group):
         except OutputClosedError:
             ctx.exit(Exit.FAILED)
         except (InputFileError, OutputError) as exc:
-            # They begin with the name of the file.
+            # They begin with the name of the file, and so does the next.
             _fail(str(exc), Exit.USAGE)
+        except JournalError as error:
+            if is_closed_pipe(error):
+                ctx.exit(Exit.FAILED)
+            _fail(self._explain(ctx, error), Exit.USAGE)
         except BankConnectError as error:
-            _fail(f"bankconnect: {explain(error)}", _exit_code(error))
+            text = self._explain(ctx, error)
+            _fail(f"bankconnect: {text}", _exit_code(error))
         except OSError as exc:
             _fail(f"bankconnect: {exc}", Exit.FAILED)
         except KeyboardInterrupt:
             _fail("bankconnect: interrupted", Exit.INTERRUPTED)
+
+    def _explain(self, ctx: click.Context, error: BankConnectError) -> str:
+        name = ctx.invoked_subcommand or ""
+        return explain(error, self.commands.get(name, self))
+
+
+class _BatchCommand(click.Command):
+    """
+    Remembers how it was called, to tell how to go on.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_CALLED_WITH] = list(args)
+        return super().parse_args(ctx, args)
 
 
 def _exit_code(error: BankConnectError) -> Exit:
@@ -148,12 +186,16 @@ def session(
         raise
     except BankConnectError as error:
         if as_json:
-            _print(orjson.dumps(failed_record(link_id, error)))
+            _print_record(link_id, describe_error(error))
         raise
     if as_json:
-        _print(orjson.dumps(created_record(created)))
+        _print_record(link_id, describe_session(created))
     else:
         _print(str(created.redirect_url))
+
+
+def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
+    _print(orjson.dumps({"link_id": printable(link_id), **facts}))
 
 
 def _split_param(param: str) -> tuple[str, str]:
@@ -172,13 +214,19 @@ async def _create(target: Target, values: dict[str, str]) -> Session:
         return await bank.create_session(request)
 
 
-@app.command()
+@app.command(cls=_BatchCommand)
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--output",
     required=True,
     metavar="OUT",
-    help="A new file of JSON lines, one for each row; - for stdout.",
+    help="A file of JSON lines, one for each row, to begin or to go on with; "
+    "- for stdout.",
+)
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Begin a new OUT; what is there is kept as OUT.old-1 or so.",
 )
 @click.option(
     "--concurrency",
@@ -201,11 +249,14 @@ async def _create(target: Target, values: dict[str, str]) -> Session:
     help="Print the summary as JSON, to stdout unless OUT is that.",
 )
 @target_options
+@click.pass_context
 def batch(  # noqa: PLR0913
+    ctx: click.Context,
     *,
     target: Target,
     source: str,
     output: str,
+    fresh: bool,
     concurrency: int,
     rate: float | None,
     as_json: bool,
@@ -213,71 +264,101 @@ def batch(  # noqa: PLR0913
     """
     Create a session for each row of INPUT.
 
-    INPUT is a CSV file with a header, a file of JSON lines, or - for stdin.
-    Its columns are link_id and any other session parameter; extra.NAME sends
-    one that is not documented. Dates are DD/MM/YYYY or YYYY-MM-DD, and an
-    empty cell is a parameter not given.
+    INPUT is a CSV file with a header, a file of JSON lines, either of them
+    packed with gzip, or - for stdin. Its columns are link_id and any other
+    session parameter; extra.NAME sends one that is not documented. Dates are
+    DD/MM/YYYY or YYYY-MM-DD, and an empty cell is a parameter not given.
 
     OUT gets one line for each row as soon as it is done. Ctrl-C finishes the
-    rows that were begun; a second one gives them up.
+    rows in flight; a second one gives them up. The same command goes on from
+    there, whatever ended it: rows whose session is in OUT are skipped, failed
+    ones are tried again. For another API or changed rows, OUT is refused.
     """
     # What can go wrong without the input goes first, since a pipe can be
     # read only once.
     connection = target.connect()
-    with (
-        closing(Output.open(output)) as sink,
-        closing(open_input(source)) as opened,
-    ):
-        job = _prepare(opened, sink, concurrency=concurrency, rate=rate)
+    refuse_same_file(source, output)
+    lines: dict[int, int] = {}
+    journal = Journal(
+        output, api=target.api(connection), fresh=fresh, line_of=lines.pop
+    )
+    with journal, closing(open_input(source)) as opened:
+        _tell_about(journal)
+        rows = read_rows(opened.stream, name=opened.name)
+        tally = Tally(total=_count_rows(opened, rows))
+        job = Batch(
+            columns=rows.columns,
+            feed=Feed(rows, opened),
+            journal=journal,
+            lines=lines,
+            concurrency=concurrency,
+            rate=rate,
+            tally=tally,
+            bar=TallyBar(tally),
+            explain=functools.partial(explain, command=ctx.command),
+        )
         asyncio.run(job.run(connection))
+        job.close()
         _summarise(job, as_json=as_json)
+        _tell_how_to_go_on(job, ctx.meta[_CALLED_WITH])
     if code := _batch_code(job.tally):
         sys.exit(code)
 
 
-def _prepare(
-    source: Input, sink: Output, *, concurrency: int, rate: float | None
-) -> Batch:
-    rows = read_rows(source.stream, name=source.name)
-    tally = Tally()
-    bar = TallyBar(tally)
-    if bar.is_visible and (left := source.count_lines()) is not None:
-        # The first row was read already, to know that there is one.
-        bar.expect(left + 1)
-    return Batch(
-        columns=rows.columns,
-        feed=Feed(rows, source),
-        output=sink,
-        concurrency=concurrency,
-        rate=rate,
-        tally=tally,
-        bar=bar,
-    )
+def _count_rows(source: Input, rows: Rows) -> int | None:
+    lines = source.count_lines()
+    has_header = rows.columns is not None
+    return None if lines is None else lines - has_header
+
+
+def _tell_about(journal: Journal) -> None:
+    if journal.kept_as is not None:
+        click.echo(
+            f"{journal.path}: begun anew; what was there is in "
+            f"{journal.kept_as}",
+            err=True,
+        )
+    if journal.is_resumable and not journal.is_locked:
+        click.echo(
+            f"{journal.path}: cannot be locked there; make sure that no "
+            f"second command writes to it",
+            err=True,
+        )
 
 
 def _summarise(job: Batch, *, as_json: bool) -> None:
-    tally, name = job.tally, job.output.name
+    tally = job.tally
     if not as_json:
         click.echo(tally.as_text(), err=True)
-    elif job.output.is_stdout:
+    elif job.journal.is_stdout:
         click.echo(orjson.dumps(tally.as_dict()), err=True)
     else:
         _print(orjson.dumps(tally.as_dict()))
     if tally.stopped is not None:
         click.echo(tally.stopped, err=True)
+
+
+def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
+    tally, journal = job.tally, job.journal
     if tally.is_incomplete:
-        click.echo(
-            f"{name}: holds the {tally.done} rows that were done"
-            + (
-                f"; {job.begun} more were begun, and may have sessions"
-                if job.begun
-                else ", and no other row was begun"
-            ),
-            err=True,
-        )
+        name = "stdout" if journal.path == "-" else journal.path
+        text = f"{name}: holds the {job.recorded} rows that were done"
+        if journal.unrecorded:
+            text += (
+                f"; {journal.unrecorded} more were sent and could not be "
+                f"written: they may have sessions"
+            )
+        click.echo(text, err=True)
+    is_over = tally.stopped is None and not tally.is_incomplete
+    if is_over or tally.mismatched or not journal.is_resumable:
+        return
+    words = ["bankconnect", "batch", *(arg for arg in args if arg != _FRESH)]
+    click.echo(f"to go on: {shlex.join(words)}", err=True)
 
 
 def _batch_code(tally: Tally) -> Exit:
+    if tally.mismatched:
+        return Exit.USAGE
     if tally.interrupted:
         return Exit.INTERRUPTED
     if tally.not_authenticated:
@@ -299,21 +380,8 @@ for command in (demo, fetch, upload, wait):
     show_default=True,
     help="The address to listen on.",
 )
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    default=8600,
-    show_default=True,
-    help="The port to listen on; 0 for any free one.",
-)
-@click.option(
-    "--dialect",
-    type=DIALECTS,
-    default="seed",
-    show_default=True,
-    help="What its v1 speaks; v2 is always there.",
-)
+@port_option(8600)
+@dialect_option("What its v1 speaks; v2 is always there.")
 @click.option(
     "--api-key",
     metavar="KEY",

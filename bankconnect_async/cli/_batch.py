@@ -4,35 +4,30 @@
 
 import asyncio
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.batch import Created, Outcome, SessionBatch
+from bankconnect_async.batch import Created, Failed, SessionBatch
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     AuthenticationError,
     BankConnectError,
-    Delivery,
+    JournalError,
+    JournalMismatchError,
     PaymentRequiredError,
     TransportError,
 )
+from bankconnect_async.journal import Journal
 from bankconnect_async.schema import SessionRequest
 
 from ._client import require_redirect_url
 from ._feed import Feed
-from ._output import Output, OutputClosedError, OutputError
 from ._progress import TallyBar
-from ._records import created_record, explain, failed_record
 from ._rows import BadRow, InputFileError, Row
 from ._signals import on_interrupt
 from ._tally import Tally
-
-
-_DROPPED: Final = "interrupted before an answer came; a session may exist"
-_UNSENT: Final = "interrupted before it was sent"
 
 
 @attrs.define(kw_only=True)
@@ -43,27 +38,36 @@ class Batch:
     Attributes:
         columns: What every row can have; `None` if each has its own.
         feed: The rows.
-        output: Takes a record for each.
+        journal: Takes a record for each, and knows those of earlier runs.
+        lines: Takes the line of each row, for the journal to take out.
         concurrency: Requests in flight at most.
         rate: Requests per second at most.
         tally: What became of the rows so far.
         bar: Shows the tally.
+        explain: Says what happened, in words of the command line.
     """
 
     columns: frozenset[str] | None
     feed: Feed[Row | BadRow]
-    output: Output
+    journal: Journal
+    lines: dict[int, int]
     concurrency: int
     rate: float | None
     tally: Tally
     bar: TallyBar
-    _begun: dict[int, Row] = attrs.field(factory=dict, init=False)
+    explain: Callable[[BankConnectError], str]
     _count: int = attrs.field(default=0, init=False)
+    _created_before: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._created_before = self.journal.created
 
     @property
-    def begun(self) -> int:
-        """How many rows were handed out, and have no record yet."""
-        return len(self._begun)
+    def recorded(self) -> int:
+        """How many rows have a record of this run."""
+        return (
+            self.journal.created - self._created_before + self.journal.failed
+        )
 
     async def run(
         self, connection: AbstractAsyncContextManager[AsyncBankConnect]
@@ -79,11 +83,40 @@ class Batch:
         async with connection as bank:
             if self.columns is not None and "redirect_url" not in self.columns:
                 require_redirect_url(bank)
+            outcomes = bank.create_sessions(
+                self._requests(),
+                concurrency=self.concurrency,
+                rate=self.rate,
+                journal=self.journal,
+            )
             self.tally.start()
-            with self.bar:
-                await self._run_until_stopped(bank)
+            with self.bar.watching(lambda: self._look(outcomes)):
+                await self._run_until_stopped(outcomes)
 
-    async def _run_until_stopped(self, bank: AsyncBankConnect) -> None:
+    def close(self) -> None:
+        """Bring all records to the disk; a failure stands in the tally."""
+        try:
+            self.journal.close()
+        except JournalError as error:
+            self._break(error)
+
+    def _break(self, error: InputFileError | JournalError) -> None:
+        self.tally.broken = True
+        self.tally.mismatched = isinstance(error, JournalMismatchError)
+        self.tally.stopped = (
+            self.explain(error)
+            if isinstance(error, JournalError)
+            else str(error)
+        )
+
+    def _look(self, outcomes: SessionBatch) -> None:
+        now = outcomes.stats()
+        self.tally.skipped = now.skipped
+        self.tally.recent_rate = now.rate
+        self.tally.limit = self.rate if now.limit is None else now.limit
+        self.tally.pause = now.pause
+
+    async def _run_until_stopped(self, outcomes: SessionBatch) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
 
@@ -91,82 +124,80 @@ class Batch:
             if self.tally.interrupted:
                 task.cancel()
             else:
-                self._stop_gently()
+                self._stop_gently(outcomes)
 
         try:
             with on_interrupt(interrupt):
-                await self._create(bank, task)
-        except OutputClosedError:
-            raise
-        except (InputFileError, OutputError) as exc:
-            self.tally.broken = True
-            self.tally.stopped = str(exc)
-
-    def _stop_gently(self) -> None:
-        self.tally.interrupted = True
-        self.feed.stop()
-        if self.begun:
-            self.bar.say(
-                f"stopping when {self.begun} rows that were taken are done; "
-                f"press Ctrl-C again to give them up"
-            )
-
-    def _give_up_begun(self, outcomes: SessionBatch) -> None:
-        for index, row in list(self._begun.items()):
-            if outcomes.may_have_sent(index):
-                error = TransportError(_DROPPED, delivery=Delivery.AMBIGUOUS)
-            else:
-                error = TransportError(_UNSENT, delivery=Delivery.NOT_SENT)
-            self._fail(row.line, row.request.link_id, error)
-        self._begun.clear()
-
-    async def _create(
-        self, bank: AsyncBankConnect, task: asyncio.Task[Any]
-    ) -> None:
-        outcomes = bank.create_sessions(
-            self._requests(), concurrency=self.concurrency, rate=self.rate
-        )
-        try:
-            async with outcomes:
-                async for outcome in outcomes:
-                    self._report(outcome)
+                await self._create(outcomes)
         except asyncio.CancelledError:
             if not self.tally.interrupted:
                 raise
             task.uncancel()
-            self._give_up_begun(outcomes)
+            self._count_given_up()
+        except (InputFileError, JournalError) as exc:
+            if is_closed_pipe(exc):
+                raise
+            self._break(exc)
+
+    def _stop_gently(self, outcomes: SessionBatch) -> None:
+        self.tally.interrupted = True
+        self.feed.stop()
+        outcomes.drain()
+        in_flight = outcomes.stats().in_flight
+        if in_flight:
+            self.bar.say(
+                f"stopping when the {in_flight} rows in flight are done; "
+                f"press Ctrl-C again to give them up"
+            )
+
+    def _count_given_up(self) -> None:
+        # The batch has recorded them, and reports nothing any more.
+        tally, journal = self.tally, self.journal
+        tally.created = journal.created - self._created_before
+        lost = journal.failed - tally.failed
+        if lost > 0:
+            tally.failures[TransportError.__name__] += lost
+
+    async def _create(self, outcomes: SessionBatch) -> None:
+        async with outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, Created):
+                    self.tally.created += 1
+                else:
+                    self._count_failure(outcome.error)
 
     async def _requests(self) -> AsyncIterator[SessionRequest]:
         async for row in self.feed:
             if isinstance(row, BadRow):
-                self._fail(row.line, row.link_id, row.error)
+                self._refuse(row)
                 # Many bad rows must not hold up what is in flight.
                 await asyncio.sleep(0)
                 continue
-            self._begun[self._count] = row
+            self.lines[self._count] = row.line
             self._count += 1
             yield row.request
 
-    def _report(self, outcome: Outcome) -> None:
-        row = self._begun[outcome.index]
-        if isinstance(outcome, Created):
-            self.output.write(
-                created_record(outcome.session) | {"line": row.line}
-            )
-            self.tally.created += 1
-            self.bar.show()
-        else:
-            self._fail(row.line, outcome.link_id, outcome.error)
-        del self._begun[outcome.index]
+    def _refuse(self, row: BadRow) -> None:
+        self.journal.record(
+            Failed(
+                index=-1,
+                item=row.link_id,  # type: ignore[arg-type] # if it has one
+                request=None,
+                error=row.error,
+            ),
+            line=row.line,
+        )
+        self._count_failure(row.error)
 
-    def _fail(
-        self, line: int, link_id: str | None, error: BankConnectError
-    ) -> None:
-        self.output.write(failed_record(link_id, error, line=line))
+    def _count_failure(self, error: BankConnectError) -> None:
         self.tally.fail(error)
         if isinstance(error, AuthenticationError | PaymentRequiredError):
             self.tally.stopped = (
                 f"bankconnect: stopped, nothing more was sent: "
-                f"{explain(error)}"
+                f"{self.explain(error)}"
             )
-        self.bar.show()
+
+
+def is_closed_pipe(error: Exception) -> bool:
+    """Tell whether whoever read the output has gone, as ``head`` does."""
+    return isinstance(error.__cause__, BrokenPipeError)

@@ -18,8 +18,6 @@ from bankconnect_async.sandbox import Dialect, Sandbox
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DIALECTS = click.Choice(get_args(Dialect))
-
 
 @attrs.frozen(kw_only=True)
 class Target:
@@ -52,6 +50,16 @@ class Target:
         if self.sandbox:
             return self._connect_to_sandbox()
         return AsyncBankConnect.from_env(**self._settings())
+
+    def api(self, connection: AbstractAsyncContextManager[Any]) -> str:
+        """
+        Name what `connect` has connected to.
+
+        An embedded sandbox has another port each time, and is the same one.
+        """
+        if isinstance(connection, AsyncBankConnect):
+            return connection.api
+        return f"sandbox/{self.dialect}/{self.version or 'v1'}"
 
     @asynccontextmanager
     async def _connect_to_sandbox(self) -> AsyncIterator[AsyncBankConnect]:
@@ -117,19 +125,36 @@ def _refuse_contradictions(target: Target) -> None:
         raise click.UsageError("--base-url and --sandbox exclude each other")
 
 
+def port_option(default: int) -> Callable[[F], F]:
+    """Make the option of what listens on a port."""
+    return click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        default=default,
+        show_default=True,
+        help="The port to listen on; 0 for any free one.",
+    )
+
+
+def dialect_option(text: str) -> Callable[[F], F]:
+    """Make the option of what has a sandbox; *text* is its help."""
+    return click.option(
+        "--dialect",
+        type=click.Choice(get_args(Dialect)),
+        default="seed",
+        show_default=True,
+        help=text,
+    )
+
+
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--sandbox",
         is_flag=True,
         help="Run against an embedded sandbox; the environment is ignored.",
     ),
-    click.option(
-        "--dialect",
-        type=DIALECTS,
-        default="seed",
-        show_default=True,
-        help="What the embedded sandbox speaks.",
-    ),
+    dialect_option("What the embedded sandbox speaks."),
     click.option(
         "--base-url",
         metavar="URL",

@@ -20,7 +20,7 @@ from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.web import Endpoints, Handlers, mount
 
-from ._client import DIALECTS
+from ._client import dialect_option, port_option
 from ._demo_feed import EventFeed
 from ._demo_pages import CUSTOMER, Pages
 from ._signals import on_interrupt
@@ -31,21 +31,8 @@ _FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
 
 
 @click.command()
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    default=8610,
-    show_default=True,
-    help="The port to listen on; 0 for any free one.",
-)
-@click.option(
-    "--dialect",
-    type=DIALECTS,
-    default="seed",
-    show_default=True,
-    help="What the sandbox behind it speaks.",
-)
+@port_option(8610)
+@dialect_option("What the sandbox behind it speaks.")
 @click.option(
     "--open",
     "is_opened",

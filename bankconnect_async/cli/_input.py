@@ -2,10 +2,13 @@
 Where rows come from: a file, a pipe, or stdin.
 """
 
+import errno
+import gzip
 import io
 import os
 import stat
 import sys
+import zlib
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _STDIN: Final = "-"
 _BLOCK: Final = 2**16
+_GZIP: Final = b"\x1f\x8b"
 
 
 class Pipe(io.RawIOBase):
@@ -56,6 +60,66 @@ def _do_nothing() -> None:
     pass
 
 
+class _Apart(io.RawIOBase):
+    """
+    Reads a file from its beginning without moving in it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Say yes, as a buffer around it asks."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read what comes next."""
+        count = os.preadv(self._fd, [buffer], self._at)
+        self._at += count
+        return count
+
+
+class _Unpacked(io.RawIOBase):
+    """
+    What a stream holds, unpacked if gzip has packed it.
+
+    That is found out when the first byte is asked for: a pipe may not have
+    it yet. Damage is an `OSError` like any other.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._packed: BinaryIO = io.BufferedReader(raw, _BLOCK)
+        self._reader: BinaryIO | None = None
+
+    def readable(self) -> bool:
+        """Say yes, as a buffer around it asks."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read what there is; wait while there is nothing."""
+        if self._reader is None:
+            self._reader = self._choose()
+        try:
+            # Not `read`, which would wait until the buffer is full.
+            return self._reader.readinto1(buffer)  # type: ignore[attr-defined,no-any-return]
+        except EOFError:
+            raise OSError(errno.EIO, "its gzip data is cut off") from None
+        except (zlib.error, gzip.BadGzipFile):
+            raise OSError(errno.EIO, "its gzip data is damaged") from None
+
+    def close(self) -> None:
+        """Close what is behind it, too."""
+        self._packed.close()
+        super().close()
+
+    def _choose(self) -> BinaryIO:
+        head = self._packed.peek(len(_GZIP))  # type: ignore[attr-defined]
+        if not head.startswith(_GZIP):
+            return self._packed
+        return gzip.GzipFile(fileobj=self._packed)  # type: ignore[return-value]
+
+
 @attrs.frozen(kw_only=True)
 class Input:
     """
@@ -63,13 +127,14 @@ class Input:
 
     Attributes:
         name: What to call it.
-        stream: Its bytes.
+        stream: Its bytes, unpacked.
         pipe: What is behind them, unless it is a file on disk.
     """
 
     name: str
     stream: BinaryIO
     pipe: Pipe | None
+    _fd: int = attrs.field(alias="fd")
 
     def close(self) -> None:
         """
@@ -81,21 +146,24 @@ class Input:
             self.stream.close()
 
     def count_lines(self) -> int | None:
-        """Count the lines that are left; `None` for a pipe."""
-        if self.pipe is not None:
+        """Count all lines of a file; `None` where that is not possible."""
+        if self.pipe is not None or not hasattr(os, "preadv"):
             return None
-        position = self.stream.tell()
         count, last = 0, b"\n"
-        while block := self.stream.read(_BLOCK):
-            count += block.count(b"\n")
-            last = block[-1:]
-        self.stream.seek(position)
+        try:
+            with _unpack(_Apart(self._fd)) as stream:
+                while block := stream.read(_BLOCK):
+                    count += block.count(b"\n")
+                    last = block[-1:]
+        except OSError:
+            # Whoever reads the rows will tell.
+            return None
         return count + (last != b"\n")
 
 
 def open_input(path: str) -> Input:
     """
-    Open a file, or stdin for ``-``.
+    Open a file, or stdin for ``-``; what gzip has packed is unpacked.
 
     Raises:
         InputFileError: If it cannot be read.
@@ -103,17 +171,39 @@ def open_input(path: str) -> Input:
     name = "stdin" if path == _STDIN else path
     try:
         raw = _open_stdin() if path == _STDIN else io.FileIO(path)
+        is_file = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+        pipe = None if is_file else Pipe(raw)
+        return Input(
+            name=name, stream=_unpack(pipe or raw), pipe=pipe, fd=raw.fileno()
+        )
     except OSError as exc:
         raise InputFileError(
             f"{name}: cannot be read: {exc.strerror}. Give a CSV file, a "
             f"JSON lines file, or - for stdin"
         ) from exc
-    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-        return Input(
-            name=name, stream=io.BufferedReader(raw, _BLOCK), pipe=None
+
+
+def refuse_same_file(source: str, output: str) -> None:
+    """
+    Refuse to write to the file that is read.
+
+    Raises:
+        InputFileError: If they are one, whatever their names.
+    """
+    try:
+        read = os.stat(0 if source == _STDIN else source)  # noqa: PTH116
+        written = os.stat(output)  # noqa: PTH116
+    except OSError:
+        # Whoever opens them will tell.
+        return
+    if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
+        raise InputFileError(
+            f"{output}: is the input, too: name another --output"
         )
-    pipe = Pipe(raw)
-    return Input(name=name, stream=io.BufferedReader(pipe, _BLOCK), pipe=pipe)
+
+
+def _unpack(raw: io.RawIOBase) -> BinaryIO:
+    return io.BufferedReader(_Unpacked(raw), _BLOCK)
 
 
 def _open_stdin() -> io.FileIO:

@@ -1,27 +1,25 @@
 """
-A progress bar on a terminal, and silence elsewhere.
+Progress: a bar on a terminal, a line every ten seconds elsewhere.
 """
 
+import asyncio
 import sys
 
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import click
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ._tally import Tally
 
 
-_PAUSE: Final = 0.1
+_REFRESH: Final = 0.1
+_LINE_EVERY: Final = 10.0
+_WIDEST_BAR: Final = 20
 
 
 class TallyBar:
@@ -30,70 +28,74 @@ class TallyBar:
 
     Args:
         tally: What to show.
-
-    Attributes:
-        is_visible: Whether anybody sees it; colours that are forced into a
-            log do not count.
     """
 
     def __init__(self, tally: Tally) -> None:
-        # Once, since rich puts itself in front of stderr.
-        self.is_visible = sys.stderr is not None and sys.stderr.isatty()
+        # Once, since rich puts itself in front of stderr. Colours that are
+        # forced into a log make it no terminal.
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._tally = tally
         self._console = Console(stderr=True)
-        self._shown = 0.0
         self._bar = Progress(
             TextColumn("creating sessions"),
-            BarColumn(),
+            BarColumn(bar_width=_WIDEST_BAR),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed"),
-            TextColumn("{task.fields[rate]:.0f} rows/s"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
             console=self._console,
         )
-        self._task = self._bar.add_task("", total=None, failed=0, rate=0.0)
+        self._task = self._bar.add_task("", total=None, text="")
 
-    def expect(self, total: int) -> None:
-        """Set the number of rows."""
-        self._bar.update(self._task, total=total)
+    @contextmanager
+    def watching(self, look: Callable[[], None]) -> Iterator[None]:
+        """
+        Show the tally now and then; *look* is called before each time.
 
-    def __enter__(self) -> Self:
+        It needs a running event loop.
+        """
+        show = self._draw if self._is_terminal else self._print
+        every = _REFRESH if self._is_terminal else _LINE_EVERY
         # Older versions of rich end a bar that is not shown with a blank line.
-        if self.is_visible:
+        if self._is_terminal:
             self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._tally.tick()
-        if self.is_visible:
-            self._update()
-            self._bar.stop()
-
-    def show(self) -> None:
-        """Take over the tally's numbers, some times a second."""
-        self._tally.tick()
-        if self.is_visible and self._tally.seconds >= self._shown + _PAUSE:
-            self._shown = self._tally.seconds
-            self._update()
+        watch = asyncio.create_task(self._watch(look, show, every))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            look()
+            self._tally.tick()
+            if self._is_terminal:
+                self._draw()
+                self._bar.stop()
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        if self.is_visible:
+        if self._is_terminal:
             self._console.print(
                 text, markup=False, highlight=False, soft_wrap=True
             )
         else:
             click.echo(text, err=True)
 
-    def _update(self) -> None:
+    async def _watch(
+        self,
+        look: Callable[[], None],
+        show: Callable[[], None],
+        every: float,
+    ) -> None:
+        while True:
+            await asyncio.sleep(every)
+            look()
+            self._tally.tick()
+            show()
+
+    def _draw(self) -> None:
         self._bar.update(
             self._task,
-            completed=self._tally.done,
-            failed=self._tally.failed,
-            rate=self._tally.rate,
+            total=self._tally.total,
+            completed=self._tally.passed,
+            text=self._tally.as_progress(),
         )
+
+    def _print(self) -> None:
+        click.echo(self._tally.as_line(), err=True)

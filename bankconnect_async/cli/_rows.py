@@ -18,7 +18,6 @@ import orjson
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.schema import PARAMETERS, SessionRequest
 
-from ._digests import DigestSet
 from ._lines import Line, Lines
 from ._parameters import EXTRA, SECRETS, build_request, is_parameter
 
@@ -88,10 +87,9 @@ class Rows:
         Raises:
             InputFileError: If the file cannot be read to its end.
         """
-        seen = DigestSet()
         try:
             for record in self._records:
-                yield _judge(record, seen)
+                yield _judge(record)
         except OSError as exc:
             raise InputFileError(
                 f"{self._name}: cannot be read to its end: {exc.strerror}. "
@@ -175,6 +173,8 @@ def _refuse_no_records(records: Iterator[_Record]) -> Iterator[_Record]:
 def _refuse_other_formats(head: bytes) -> None:
     if head.startswith(_UTF16_BOMS):
         raise _UnusableError("is UTF-16: save it as CSV in UTF-8")
+    if len(head) > 1 and not (any(head[::2]) and any(head[1::2])):
+        raise _UnusableError("is UTF-16: save it as CSV in UTF-8")
     if b"\0" in head:
         raise _UnusableError(
             "is binary, neither CSV nor JSON lines: save it as CSV in UTF-8"
@@ -194,15 +194,11 @@ def _refuse_other_formats(head: bytes) -> None:
         )
 
 
-def _judge(record: _Record, seen: DigestSet) -> Row | BadRow:
+def _judge(record: _Record) -> Row | BadRow:
     try:
         if record.problem is not None:
             raise _row_error("row", record.problem)
         request = build_request(record.values)
-        if not seen.add(request.link_id):
-            raise _row_error(
-                "link_id", "stands on an earlier line already; remove one"
-            )
     except InvalidRequestError as error:
         link_id = record.values.get("link_id")
         return BadRow(

@@ -7,7 +7,17 @@ import sys
 
 import click
 
-from ._output import OutputClosedError, OutputError
+
+class OutputError(Exception):
+    """
+    The output cannot be written; the message begins with its name.
+    """
+
+
+class OutputClosedError(OutputError):
+    """
+    Whoever read the output has gone, as ``head`` does.
+    """
 
 
 def emit(content: bytes, path: str) -> None:

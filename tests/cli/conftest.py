@@ -76,10 +76,7 @@ class Batch:
 
     def by_line(self) -> dict[int, Any]:
         """Return each record under the line number that it tells."""
-        return {
-            (record.get("error") or record)["line"]: record
-            for record in self.records
-        }
+        return {record["line"]: record for record in self.records}
 
 
 @pytest.fixture(name="batch")

@@ -101,7 +101,10 @@ def test_as_a_module(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("closed", "problem"),
-    [("<&-", b"stdin: is closed."), (">&-", b"stdout: is closed.")],
+    [
+        ("<&-", b"stdin: is closed."),
+        (">&-", b"stdout: is closed: name another --output"),
+    ],
 )
 @pytest.mark.usefixtures("start")
 async def test_closed_streams(command, closed, problem):

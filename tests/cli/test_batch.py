@@ -74,7 +74,10 @@ class TestMainJob:
             "session_id",
             "attempts",
             "line",
+            "api",
+            "request",
         }
+        assert record["api"] == "sandbox/seed/v1"
         assert record["link_id"] == "a"
         assert record["session_id"] in record["redirect_url"]
         assert (record["attempts"], record["line"]) == (1, 2)
@@ -92,6 +95,7 @@ class TestMainJob:
             "created": 2,
             "failed": 2,
             "failures": {"InvalidRequestError": 2},
+            "skipped": 0,
             "interrupted": False,
             "stopped": None,
         }
@@ -196,11 +200,11 @@ class TestMixedRows:
         )
 
         (record,) = ran.records
-        assert record["link_id"] == "a"
+        assert (record["link_id"], record["line"]) == ("a", 2)
+        assert record["attempts"] == 1
         message = record["error"].pop("message")
         assert "Invalid bank identifier" in message
         assert record["error"] == {
-            "line": 2,
             "type": "RejectedError",
             "code": "INVALID_BANK_NAME",
             "fields": {},
@@ -342,12 +346,18 @@ class TestConfiguration:
         [
             (["--concurrency", "0"], "--concurrency"),
             (["--rate", "0"], "--rate"),
-            (["--rate", "nan"], "rate: must be a number above 0"),
+            (["--rate", "nan"], "--rate: must be a number above 0"),
             (["--dialect", "klingon"], "--dialect"),
             (["--redirect-url", "x", "--inline-frame"], "exclude each other"),
             (["--base-url", "https://x.example"], "exclude each other"),
-            (["--api-version", "vX"], "version: must be v1 or v2"),
-            (["--redirect-url", "x"], "redirect_url: is not an absolute"),
+            (
+                ["--api-version", "vX"],
+                "--api-version or BANKCONNECT_API_VERSION: must be v1 or v2",
+            ),
+            (
+                ["--redirect-url", "x"],
+                "--redirect-url or BANKCONNECT_REDIRECT_URL: is not an abs",
+            ),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -371,7 +381,10 @@ class TestConfiguration:
         tried = batch(csv_of(1), *address, "--allow-http")
 
         assert refused.result.code == 2
-        assert "plain http" in refused.result.err
+        assert "--base-url or BANKCONNECT_BASE_URL: uses plain http" in (
+            refused.result.err
+        )
+        assert "or --allow-http for a sandbox" in refused.result.err
         assert tried.result.code == 1
         assert errors(tried) == {2: "ConnectFailedError"}
 
@@ -425,13 +438,16 @@ class TestFiles:
 
     def test_existing_output(self, batch, service, tmp_path):
         """
-        An output that exists is refused, and nothing is sent.
+        An output that is no journal is refused, and nothing is sent.
         """
         (tmp_path / "out.jsonl").write_text("{}\n")
         ran = batch(csv_of(1), "--inline-frame")
 
         assert ran.result.code == 2
-        assert ran.result.err.startswith(f"{tmp_path / 'out.jsonl'}: exists")
+        assert ran.result.err == (
+            f"{tmp_path / 'out.jsonl'}: line 1 is no record of a session: "
+            f"name another --output, or --fresh to start over\n"
+        )
         assert ran.records == [{}]
         assert service.requests == 0
 
@@ -441,7 +457,7 @@ class TestFiles:
         once only.
         """
         output = tmp_path / "out.jsonl"
-        output.touch()
+        output.write_text("precious")
         reader, writer = os.pipe()
         os.write(writer, csv_of(1))
         os.close(writer)
@@ -464,10 +480,11 @@ class TestFiles:
         )
 
         assert result.code == 1
-        assert "created 0, failed 0" in result.err
+        assert "created 64, failed 0" in result.err
         assert "/dev/full: cannot be written: No space left" in result.err
-        assert "rows that were done; " in result.err
-        assert "more were begun, and may have sessions" in result.err
+        assert "holds the 0 rows that were done; 64 more" in result.err
+        assert "could not be written: they may have sessions" in result.err
+        assert "to go on" not in result.err
 
 
 class TestProcess:
@@ -555,8 +572,11 @@ class TestProcess:
         text = err.decode()
         assert f"created {len(records)}, failed 0, " in text
         assert ", interrupted\n" in text
-        assert f"{output}: holds the {len(records)} rows" in text
-        assert "no other row was begun" in text
+        assert (
+            f"{output}: holds the {len(records)} rows that were done\n"
+            f"to go on: bankconnect batch {source} --sandbox "
+            f"--output {output} --rate 200 --concurrency 8\n"
+        ) in text
 
     async def test_interrupted_while_waiting_for_rows(self, start):
         """
@@ -612,12 +632,12 @@ class TestProcess:
             release.set()
             out, err = await process.communicate()
 
-        assert b"stopping when 2 rows that were taken are done" in said
+        assert b"stopping when the 2 rows in flight are done" in said
         assert process.returncode == 130
         records = parse(out.decode())
         assert [record["attempts"] for record in records] == [1, 1]
         assert b"created 2, failed 0" in err
-        assert b"no other row was begun" in err
+        assert b"stdout: holds the 2 rows that were done\n" in err
 
     async def test_gives_up(self, start, raw_server, monkeypatch, parse):
         """
@@ -638,7 +658,7 @@ class TestProcess:
 
         assert process.returncode == 130
         records = parse(out.decode())
-        assert {record["error"]["line"] for record in records} == {2, 3}
+        assert {record["line"] for record in records} == {2, 3}
         for record in records:
             assert record["error"]["delivery"] == "ambiguous"
             assert "a session may exist" in record["error"]["message"]

@@ -3,6 +3,7 @@ Files and pipes to read from, and how they feed a batch.
 """
 
 import asyncio
+import gzip
 import os
 import threading
 
@@ -37,15 +38,102 @@ def _pipe():
     return source, writer
 
 
-def test_counts_what_is_left(file):
+def test_counts_lines(file):
     """
-    The lines that are left in a file are counted without moving in it.
+    The lines of a file are counted without moving in it.
     """
     assert file.count_lines() == 3
     assert file.stream.readline() == b"a\n"
-    assert file.count_lines() == 2
+    assert file.count_lines() == 3
     assert file.stream.read() == b"b\nc"
-    assert file.count_lines() == 0
+
+
+def test_cannot_count(file, monkeypatch):
+    """
+    Where files cannot be read aside, their lines are not counted.
+    """
+    monkeypatch.delattr(os, "preadv")
+    assert file.count_lines() is None
+
+
+class TestGzip:
+    """
+    Files that gzip has packed.
+    """
+
+    LINES = b"".join(b"%d\n" % number for number in range(20_000))
+
+    @pytest.fixture(name="open_packed")
+    def _open_packed(self, tmp_path):
+        """Open some bytes in a file; the name says nothing about them."""
+        opened = []
+
+        def open_bytes(data):
+            path = tmp_path / "links"
+            path.write_bytes(data)
+            opened.append(open_input(str(path)))
+            return opened[-1]
+
+        yield open_bytes
+        for source in opened:
+            source.close()
+
+    def test_unpacked(self, open_packed):
+        """
+        It is read and counted as what it holds, in one part or in several.
+        """
+        half = len(self.LINES) // 2
+        source = open_packed(
+            gzip.compress(self.LINES[:half]) + gzip.compress(self.LINES[half:])
+        )
+
+        assert source.count_lines() == 20_000
+        assert source.stream.read() == self.LINES
+
+    @pytest.mark.parametrize(
+        ("spoil", "problem"),
+        [
+            (lambda data: data[:-9], "its gzip data is cut off"),
+            (lambda data: data[:1000] + b"x" * 9, "its gzip data is damaged"),
+            (lambda data: data + b"x" * 9, "its gzip data is damaged"),
+        ],
+        ids=["cut", "damaged", "trailing"],
+    )
+    def test_damaged(self, open_packed, spoil, problem):
+        """
+        A damaged one is an error that says so, when rows are read.
+        """
+        source = open_packed(spoil(gzip.compress(self.LINES)))
+
+        assert source.count_lines() is None
+        with pytest.raises(OSError, match=problem):
+            source.stream.read()
+
+    def test_pipe(self, pipe):
+        """
+        A pipe may be packed, too.
+        """
+        source, writer = pipe
+        os.write(writer, gzip.compress(b"a\nb\n"))
+        os.close(writer)
+
+        assert source.stream.readline() == b"a\n"
+        assert source.stream.read() == b"b\n"
+        source.close()
+
+
+def test_no_permission(tmp_path, unprivileged):
+    """
+    A file that may not be read is an error that begins with its name.
+    """
+    path = tmp_path / "links.csv"
+    path.write_bytes(b"link_id\na\n")
+    path.chmod(0o200)
+    with (
+        unprivileged(),
+        pytest.raises(InputFileError, match="cannot be read: Permission"),
+    ):
+        open_input(str(path))
 
 
 def test_pipe_is_not_counted(pipe):

@@ -146,7 +146,9 @@ class TestCsv:
 
         assert ids(rows) == {
             2: "a",
-            **dict.fromkeys(range(3, 10)),
+            **dict.fromkeys((3, 4, 5, 6, 7, 9)),
+            # Whoever has all link ids of a batch knows that it is a second.
+            8: "a",
             10: "g",
         }
         reasons = {
@@ -168,7 +170,6 @@ class TestCsv:
             ),
             6: ("d", "row: has 5 cells, the header has 3"),
             7: ("e", "row: holds bytes that are not UTF-8"),
-            8: ("a", "link_id: stands on an earlier line already; remove one"),
             9: ("f\0", "row: holds a NUL byte"),
         }
 
@@ -212,18 +213,6 @@ class TestCsv:
         assert ids(rows) == {2: "a", 3: None, 4: "b"}
         assert "longer than" in str(rows[1].error)
         assert peak < 5_000_000
-
-    def test_repeated_after_bad(self):
-        """
-        A link id whose first row was bad is no duplicate the second time.
-        """
-        first, second, third = read(
-            "link_id,from_date\na,never\na,01/01/2026\na,01/01/2026\n"
-        )
-
-        assert isinstance(first, BadRow)
-        assert isinstance(second, Row)
-        assert isinstance(third, BadRow)
 
     def test_extra(self):
         """
@@ -335,7 +324,6 @@ class TestJsonLines:
             ('{"link_id": 7}', "link_id: must be a text, not int"),
             ('{"link_id": null}', "link_id: must not be blank"),
             ("{}", "link_id: must not be blank"),
-            ('{"link_id": "a"}', "stands on an earlier line already"),
             ('{"link_id": "b\\ud800"}', "is not JSON"),
             ('{"link_id": "b", "bank": 1e400}', "is not JSON"),
             ('{"link_id": "b", "bankname": "x"}', "send it as extra.bankname"),
@@ -429,7 +417,8 @@ class TestUnusable:
             (b"link_id\n\n,\n\n", "has a header and no rows"),
             (b"link_id\n\n\n", "has a header and no rows"),
             ("link_id\na\n".encode("utf-16"), "is UTF-16: save it as CSV"),
-            ("link_id\na\n".encode("utf-16-be"), "is binary"),
+            ("link_id\na\n".encode("utf-16-be"), "is UTF-16: save it as CSV"),
+            ("link_id\na\n".encode("utf-16-le"), "is UTF-16: save it as CSV"),
             (b"PK\x03\x04\x14\0\0\0\n", "is binary"),
             (b'[{"link_id": "a"}]', "is a JSON array"),
             (b"[\n", "is a JSON array"),
@@ -524,7 +513,7 @@ def test_any_bytes(data):
 
 def test_constant_memory():
     """
-    A file of any length takes the memory of its duplicates' digests only.
+    A file of any length takes the same memory.
     """
 
     def lines(count):
@@ -553,4 +542,4 @@ def test_constant_memory():
         finally:
             tracemalloc.stop()
 
-    assert peak(20_000) - peak(2_000) < 25 * 18_000
+    assert peak(20_000) - peak(2_000) < 50_000

@@ -82,7 +82,7 @@ def test_taken_port(bankconnect):
     [
         (["--port", "65536"], "--port"),
         (["--host", ""], "host: must be"),
-        (["--api-key", " "], "api_key: must be"),
+        (["--api-key", " "], "--api-key: must be"),
         (["--dialect", "klingon"], "--dialect"),
     ],
 )

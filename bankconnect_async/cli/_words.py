@@ -1,0 +1,73 @@
+"""
+What is said to whoever types commands.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from bankconnect_async.errors import (
+    AuthenticationError,
+    BankConnectError,
+    ConfigurationError,
+    Delivery,
+    JournalError,
+)
+
+
+_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
+# Settings that the environment can have, under the names of the library.
+_VARIABLES: Final = {
+    "api_key": "BANKCONNECT_API_KEY",
+    "server_hash": "BANKCONNECT_SERVER_HASH",
+    "base_url": "BANKCONNECT_BASE_URL",
+    "version": "BANKCONNECT_API_VERSION",
+    "redirect_url": "BANKCONNECT_REDIRECT_URL",
+    "secret": "BANKCONNECT_SIGNING_KEY",
+}
+_PHRASES: Final = {
+    "allow_http=True": "--allow-http",
+    "use another path": "name another --output",
+    "fresh=True": "--fresh",
+}
+
+
+def explain(error: BankConnectError, command: click.Command) -> str:
+    """
+    Say what happened and what follows from it, in words of *command*.
+    """
+    if isinstance(error, ConfigurationError | JournalError):
+        return _in_words_of(command, error)
+    if isinstance(error, AuthenticationError):
+        return f"{error}; check BANKCONNECT_API_KEY"
+    if error.delivery in _UNCERTAIN:
+        return f"{error}; a session may exist all the same"
+    return str(error)
+
+
+def _in_words_of(
+    command: click.Command, error: ConfigurationError | JournalError
+) -> str:
+    text = str(error)
+    fields: Mapping[str, tuple[str, ...]] = getattr(error, "fields", {})
+    if fields:
+        options = {option.name: option for option in command.params}
+        text = "; ".join(
+            f"{_setting(name, options)}: {problem}"
+            for name, problems in fields.items()
+            for problem in problems
+        )
+    for words, replacement in _PHRASES.items():
+        text = text.replace(words, replacement)
+    return text
+
+
+def _setting(name: str, options: Mapping[Any, click.Parameter]) -> str:
+    # Only commands that talk to an API read the environment.
+    name = "redirect_url" if name == "base" else name
+    variable = _VARIABLES.get(name) if "base_url" in options else None
+    if name not in options:
+        return variable or name
+    option = options[name].opts[0]
+    return f"{option} or {variable}" if variable else option

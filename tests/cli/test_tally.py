@@ -1,0 +1,37 @@
+"""
+What became of a batch, in words.
+"""
+
+import pytest
+
+from bankconnect_async.cli._tally import Tally
+
+
+@pytest.mark.parametrize(
+    ("rate", "left"),
+    [(100, "10 s"), (10, "2 min"), (0.1, "2.8 h"), (0, None)],
+)
+def test_time_left(rate, left):
+    """
+    What is left is told in a unit that fits, where it can be known.
+    """
+    tally = Tally(total=1_300, created=200, skipped=100, recent_rate=rate)
+
+    text = tally.as_progress()
+    assert text.startswith("0 failed, ")
+    assert text.endswith(f", {left} left") if left else "left" not in text
+
+
+def test_line():
+    """
+    A line has everything that holds the batch up.
+    """
+    tally = Tally(
+        created=2, skipped=1, seconds=70, recent_rate=3, limit=5, pause=2
+    )
+    tally.failures["RateLimitedError"] += 4
+
+    assert tally.as_line() == (
+        "1 min: 7 rows, 4 failed (4 RateLimitedError), 3 rows/s, "
+        "limit 5/s, pausing 2 s"
+    )
