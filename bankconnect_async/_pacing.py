@@ -196,16 +196,16 @@ class _Gauge:
         self._saved_up = first.count - rate * first.seconds
         return rate
 
-    def saves_up(self, rate: float, seconds: float) -> float:
+    def saves_up(self, limit: _Limit, seconds: float) -> float:
         """Return how much the server has surely saved up in a pause."""
-        if self.burst is None:
+        if not limit.is_known or self.burst is None:
             return 0.0
         most = self._saved_up
         if most is None:
-            most = self.burst.count - rate * self.burst.seconds
+            most = self.burst.count - limit.rate * self.burst.seconds
         # Chance may have let through some more.
         most -= math.sqrt(self.burst.count)
-        return _CREDIT * max(0.0, min(most, rate * seconds))
+        return _CREDIT * max(0.0, min(most, limit.rate * seconds))
 
 
 @attrs.frozen(kw_only=True)
@@ -256,6 +256,18 @@ class _Health:
         self._failed.add(sent_at)
         self._failing += (1 - self._failing) / _MEMORY
 
+    def was_bad(self, served: Meter, began: float) -> bool:
+        """Tell whether since then more failed than usual."""
+        return self._look(served, began).share > self._usual + _TOO_MANY
+
+    def _look(self, served: Meter, began: float) -> _Trouble:
+        good, bad = served.since(began), self._failed.since(began)
+        seconds = max(served.last, self._failed.last) - began
+        return _Trouble(
+            share=bad / max(good + bad, 1),
+            rate=(good + bad) / max(seconds, _BRIEF),
+        )
+
     def find_rate(self, served: Meter, began: float) -> float | None:
         """
         Find a rate to begin the search at that does without measuring.
@@ -264,17 +276,14 @@ class _Health:
             A low one where nothing was served, the former one where a lower
             one made no difference; else `None`.
         """
-        good, bad = served.since(began), self._failed.since(began)
-        seconds = max(served.last, self._failed.last) - began
-        rate = (good + bad) / max(seconds, _BRIEF)
-        share = bad / max(good + bad, 1)
-        before = self._trouble
-        self._trouble = _Trouble(share=share, rate=rate)
+        before, trouble = self._trouble, self._look(served, began)
+        self._trouble = trouble
         self._failing = 0.0
-        if before is not None and self._trouble.is_as_bad_as(before):
-            self._usual = share
-            return before.rate if good else rate
-        return None if good else max(rate * _BLIND_CUT, 1.0)
+        nothing = trouble.share == 1
+        if before is not None and trouble.is_as_bad_as(before):
+            self._usual = trouble.share
+            return trouble.rate if nothing else before.rate
+        return max(trouble.rate * _BLIND_CUT, 1.0) if nothing else None
 
 
 @attrs.frozen(kw_only=True)
@@ -286,11 +295,13 @@ class _Cut:
         at: When.
         rate: What was allowed by then, if there was a limit.
         for_failing: Whether the server failed, rather than refused.
+        is_certain: Whether there is a reason beyond the first failure.
     """
 
     at: float
     rate: float | None
     for_failing: bool
+    is_certain: bool
 
 
 class Pace:
@@ -397,7 +408,7 @@ class Pace:
         """
         is_new = sent_at > self._settled_at
         if is_new:
-            self._cut_or_count(now)
+            self._cut_or_count(now, for_failing=False, is_certain=True)
             if retry_after is None:
                 retry_after = min(_PAUSE * 2**self._in_vain, _PAUSE_MAX)
         self._obey(now, retry_after, is_new=is_new)
@@ -417,10 +428,8 @@ class Pace:
         """
         self._health.note_failed(sent_at)
         is_new = sent_at > self._settled_at
-        if is_new and self._was_served and not self._health.is_bad:
-            self._settle(now)
-        elif is_new:
-            self._cut_or_count(now)
+        if is_new:
+            self._cut_or_count(now, for_failing=True, is_certain=False)
         self._obey(now, retry_after, is_new=is_new)
         return not self._in_vain
 
@@ -431,22 +440,31 @@ class Pace:
         self._health.note_failed(sent_at)
         self.note_lost(sent_at)
         if sent_at > self._settled_at and self._health.is_bad:
-            self._decide(now, for_failing=True)
+            self._decide(now, for_failing=True, is_certain=True)
             self._obey(now, _PAUSE, is_new=True)
         elif self._health.is_dire and self._limit is not None:
             # No time to climb.
             self._limit.since = now
 
-    def _cut_or_count(self, now: float) -> None:
+    def _cut_or_count(
+        self, now: float, *, for_failing: bool, is_certain: bool
+    ) -> None:
         if self._was_served:
-            self._decide(now, for_failing=False)
+            self._decide(now, for_failing=for_failing, is_certain=is_certain)
         else:
             self._in_vain += 1
             self._settle(now)
 
-    def _decide(self, now: float, *, for_failing: bool) -> None:
+    def _decide(
+        self, now: float, *, for_failing: bool, is_certain: bool
+    ) -> None:
         self._gauge.note_refusal()
-        self._cut = _Cut(at=now, rate=self.rate(now), for_failing=for_failing)
+        self._cut = _Cut(
+            at=now,
+            rate=self.rate(now),
+            for_failing=for_failing,
+            is_certain=is_certain,
+        )
         self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -465,11 +483,15 @@ class Pace:
 
     def _go_on(self, now: float) -> None:
         cut, self._cut = self._cut, None
+        # By now the answers to all that was in flight are there.
         if cut is not None:
-            self._limit = limit = self._find_limit(cut)
-            self._credit = 0.0
-            if limit.is_known:
-                self._credit = self._gauge.saves_up(limit.rate, now - cut.at)
+            if cut.is_certain or self._health.was_bad(
+                self._gauge.served, self._began
+            ):
+                self._limit = limit = self._find_limit(cut)
+                self._credit = self._gauge.saves_up(limit, now - cut.at)
+            elif self._limit is None:
+                self._gauge.forget()
         self._began = now
         self._start(now)
 
