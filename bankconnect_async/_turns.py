@@ -132,6 +132,15 @@ class Turn:
         self._is_excused = False
         self.held = 0.0
 
+    def try_begin(self) -> bool:
+        """Tell whether an item may be sent now, without waiting."""
+        line = self._line
+        if not line.is_open:
+            return False
+        self.held = 0.0
+        self._sent_at = line.clock.monotonic()
+        return True
+
     async def begin(self) -> bool:
         """
         Wait for leave to send an item first.
@@ -140,7 +149,7 @@ class Turn:
             Whether it came.
         """
         self.held = 0.0
-        if not self._line.is_open and not await self._line.join(is_first=True):
+        if not await self._line.join(is_first=True):
             return False
         self._sent_at = self._line.clock.monotonic()
         return True

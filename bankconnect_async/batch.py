@@ -5,7 +5,7 @@ Many sessions: bounded in flight, constant in memory, one outcome each.
 import abc
 import asyncio
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import attrs
 
 from ._clock import Clock
+from ._gate import Gate
 from ._turns import Line, Turn
 from .errors import (
     AuthenticationError,
@@ -53,7 +54,8 @@ _SKIPPED_AT_ONCE: Final = 32
 _LATELY: Final = 5.0
 
 
-@attrs.frozen(kw_only=True)
+# A dictionary is filled in half the time that slots are.
+@attrs.frozen(kw_only=True, slots=False)
 class Created:
     """
     An input for which a session was created.
@@ -76,7 +78,7 @@ class Created:
         return self.request.link_id
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Failed:
     """
     An input for which there is no session.
@@ -145,7 +147,7 @@ class SessionBatch:
         self._resources = AsyncExitStack()
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
-        self._room = asyncio.Semaphore(2 * concurrency)
+        self._room = Gate(2 * concurrency)
         self._intake = _make_intake(source, self._room)
         self._shelf = _Shelf(ordered=ordered)
         self._group: asyncio.TaskGroup | None = None
@@ -201,8 +203,7 @@ class SessionBatch:
         self._intake.stop()
         self._line.turn_back()
         # Nobody has to wait for room to take what is not taken any more.
-        for _ in range(self._concurrency):
-            self._room.release()
+        self._room.widen(self._room.size + self._concurrency)
 
     def may_have_sent(self, index: int) -> bool:
         """
@@ -258,14 +259,14 @@ class SessionBatch:
         return self
 
     async def __anext__(self) -> Outcome:
-        outcome = await self._shelf.take()
+        outcome = self._shelf.take_ready() or await self._shelf.take()
         if outcome is None:
             if self._intake.error is not None:
                 raise self._intake.error
             raise StopAsyncIteration
         del self._intake.held[outcome.index]
         self._sending.discard(outcome.index)
-        self._room.release()
+        self._room.leave()
         return outcome
 
     async def _work(self) -> None:
@@ -298,10 +299,18 @@ class SessionBatch:
             self._refuse_if_stopped()
             if not self._is_due(index, request):
                 return None
-            if self._draining or not await turn.begin():
+            if self._draining or not (turn.try_begin() or await turn.begin()):
                 self._refuse_if_stopped()
                 return None
-            session = await self._create(index, item, request, retry)
+            self._sending.add(index)
+            self._counts.in_flight += 1
+            try:
+                session = await self._bank.create_session(request, retry=retry)
+            finally:
+                self._counts.in_flight -= 1
+        except asyncio.CancelledError:
+            self._note_lost(index, item, request)
+            raise
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
                 self._stopped_by = error
@@ -323,7 +332,7 @@ class SessionBatch:
         if not is_due:
             self._counts.skipped += 1
             del self._intake.held[index]
-            self._room.release()
+            self._room.leave()
             self._shelf.pass_over(index)
         return is_due
 
@@ -339,25 +348,14 @@ class SessionBatch:
         self._intake.error = self._intake.error or error
         self.drain()
 
-    async def _create(
-        self,
-        index: int,
-        item: Item,
-        request: SessionRequest,
-        retry: RetryPolicy,
-    ) -> Session:
-        self._sending.add(index)
-        self._counts.in_flight += 1
-        try:
-            return await self._bank.create_session(request, retry=retry)
-        except asyncio.CancelledError:
+    def _note_lost(
+        self, index: int, item: Item, request: SessionRequest | None
+    ) -> None:
+        if index in self._sending:
             lost = TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
             self._record(
                 Failed(index=index, item=item, request=request, error=lost)
             )
-            raise
-        finally:
-            self._counts.in_flight -= 1
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
@@ -395,7 +393,7 @@ class _Intake(abc.ABC):
         error: What the source raised.
     """
 
-    def __init__(self, room: asyncio.Semaphore) -> None:
+    def __init__(self, room: Gate) -> None:
         self._room = room
         self.count = 0
         self.held: dict[int, Item] = {}
@@ -417,14 +415,13 @@ class _Intake(abc.ABC):
 
 
 class _SyncIntake(_Intake):
-    def __init__(
-        self, source: Iterable[Item], room: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, source: Iterable[Item], room: Gate) -> None:
         super().__init__(room)
         self._source: Iterator[Item] | None = iter(source)
 
     async def take(self) -> tuple[int, Item] | None:
-        await self._room.acquire()
+        if not self._room.enter():
+            await self._room.queue()
         # No await lies between taking an item and owning it: a cancel in
         # between would lose the item.
         if self._source is not None:
@@ -450,9 +447,7 @@ class _AsyncIntake(_Intake):
     that task too.
     """
 
-    def __init__(
-        self, source: AsyncIterable[Item], room: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, source: AsyncIterable[Item], room: Gate) -> None:
         super().__init__(room)
         self._source = aiter(source)
         self._taken: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue()
@@ -492,13 +487,17 @@ class _AsyncIntake(_Intake):
         async with AsyncExitStack() as stack:
             if isinstance(self._source, AsyncGenerator):
                 await stack.enter_async_context(aclosing(self._source))
-            await self._room.acquire()
+            await self._enter()
             async for item in self._source:
                 self._taken.put_nowait(self._own(item))
-                await self._room.acquire()
+                await self._enter()
+
+    async def _enter(self) -> None:
+        if not self._room.enter():
+            await self._room.queue()
 
 
-def _make_intake(source: Source, room: asyncio.Semaphore) -> _Intake:
+def _make_intake(source: Source, room: Gate) -> _Intake:
     if isinstance(source, str | bytes):
         raise ConfigurationError(
             fields={"source": ("is one text: give a list of link ids",)}
@@ -517,19 +516,23 @@ class _Shelf:
         self._ordered = ordered
         self._early: dict[int, Outcome | None] = {}
         self._due = 0
-        self._ready: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._ready: deque[Outcome] = deque()
+        self._news = asyncio.Event()
+        self._is_closed = False
 
     def put(self, outcome: Outcome) -> None:
         """Hand over an outcome, in its turn where order is asked for."""
         if self._ordered:
             self._arrange(outcome.index, outcome)
         else:
-            self._ready.put_nowait(outcome)
+            self._ready.append(outcome)
+        self._news.set()
 
     def pass_over(self, index: int) -> None:
         """Do not wait for the outcome of that input."""
         if self._ordered:
             self._arrange(index, None)
+            self._news.set()
 
     def _arrange(self, index: int, outcome: Outcome | None) -> None:
         self._early[index] = outcome
@@ -537,14 +540,18 @@ class _Shelf:
             due = self._early.pop(self._due)
             self._due += 1
             if due is not None:
-                self._ready.put_nowait(due)
+                self._ready.append(due)
+
+    def take_ready(self) -> Outcome | None:
+        """Return the next outcome, if there is one already."""
+        return self._ready.popleft() if self._ready else None
 
     async def take(self) -> Outcome | None:
         """Wait for the next outcome; `None` after the last."""
-        outcome = await self._ready.get()
-        if outcome is None:
-            self.close()
-        return outcome
+        while not self._ready and not self._is_closed:
+            self._news.clear()
+            await self._news.wait()
+        return self.take_ready()
 
     def close(self) -> None:
         """Say that nothing more will come."""
@@ -552,8 +559,9 @@ class _Shelf:
         for index in sorted(self._early):
             outcome = self._early.pop(index)
             if outcome is not None:
-                self._ready.put_nowait(outcome)
-        self._ready.put_nowait(None)
+                self._ready.append(outcome)
+        self._is_closed = True
+        self._news.set()
 
 
 def _check(name: str, value: Any, types: Any) -> None:
