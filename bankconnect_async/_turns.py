@@ -128,7 +128,7 @@ class Turn:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._epoch = 0
+        self._sent_at = 0.0
         self._is_excused = False
         self.held = 0.0
 
@@ -142,7 +142,7 @@ class Turn:
         self.held = 0.0
         if not self._line.is_open and not await self._line.join(is_first=True):
             return False
-        self._epoch = self._line.pace.epoch
+        self._sent_at = self._line.clock.monotonic()
         return True
 
     async def again(self, seconds: float) -> bool:
@@ -157,7 +157,7 @@ class Turn:
         if not await line.join(seconds, is_first=False):
             return False
         line.retries += 1
-        self._epoch = line.pace.epoch
+        self._sent_at = line.clock.monotonic()
         if line.pace.served.total > served:
             own = 0.0 if self._is_excused else seconds
             self.held += line.clock.monotonic() - began - own
@@ -166,7 +166,7 @@ class Turn:
     def note_served(self) -> None:
         """Take note that the item was served."""
         line = self._line
-        line.pace.note_served(line.clock.monotonic(), self._epoch)
+        line.pace.note_served(line.clock.monotonic(), self._sent_at)
 
     def note_failed(self, error: BankConnectError) -> bool:
         """
@@ -183,17 +183,17 @@ class Turn:
         pace, now = self._line.pace, self._line.clock.monotonic()
         match error:
             case RateLimitedError(retry_after=seconds):
-                return pace.note_refused(now, self._epoch, seconds)
+                return pace.note_refused(now, self._sent_at, seconds)
             case ServerFaultError(delivery=Delivery.REJECTED):
                 return pace.note_turned_away(
-                    now, self._epoch, error.retry_after or 0.0
+                    now, self._sent_at, error.retry_after or 0.0
                 )
         if _is_overload(error):
-            pace.note_failed(now, self._epoch)
+            pace.note_failed(now, self._sent_at)
         elif isinstance(error, ResponseError | UnreadableAnswerError):
-            pace.note_served(now, self._epoch)
+            pace.note_served(now, self._sent_at)
         else:
-            pace.note_lost(self._epoch)
+            pace.note_lost(self._sent_at)
         return False
 
 

@@ -159,15 +159,15 @@ class Meter:
         self.last = 0.0
 
     def add(self, now: float) -> None:
-        """Count one event."""
-        slot = int(now / self._width)
+        """Count one event; one that comes late counts as of the last."""
+        slot = max(int(now / self._width), self._slot)
         if slot != self._slot:
             if self._count:
                 self._past.append((self._slot, self._count))
             self._slot, self._count = slot, 0
         self._count += 1
         self.total += 1
-        self.last = now
+        self.last = max(now, self.last)
 
     def backwards(self) -> Iterator[tuple[float, int]]:
         """Yield points in time, latest first, and how many came since."""

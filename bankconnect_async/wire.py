@@ -178,13 +178,7 @@ def encode_session(
     Raises:
         InvalidRequestError: If the form encoding cannot carry a parameter.
     """
-    # A generated hook would compare every field with its default, which
-    # costs four times this.
-    body: dict[str, Any] = {
-        name: value if value.__class__ is str else _plain(value)
-        for name, value in vars(request).items()
-        if value is not None and value is not UNSET
-    }
+    body = _given(request)
     body |= body.pop("extra", None) or {}
     body["api_key"] = api_key
     if encoding == "json":
@@ -196,11 +190,17 @@ def canonical_session(request: SessionRequest) -> bytes:
     """
     Write what *request* asks for, equal requests in equal bytes.
     """
-    return orjson.dumps(
-        _converter.unstructure(request),
-        default=str,
-        option=orjson.OPT_SORT_KEYS,
-    )
+    return orjson.dumps(_given(request), option=orjson.OPT_SORT_KEYS)
+
+
+def _given(request: SessionRequest) -> dict[str, Any]:
+    # A generated hook would compare every field with its default, which
+    # costs four times this.
+    return {
+        name: value if value.__class__ is str else _plain(value)
+        for name, value in vars(request).items()
+        if value is not None and value is not UNSET
+    }
 
 
 def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:

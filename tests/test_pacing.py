@@ -1,0 +1,432 @@
+"""
+The rate that a batch finds, against limiters of many kinds, in made-up time.
+"""
+
+import collections
+import heapq
+import itertools
+import random
+
+import attrs
+import pytest
+
+from bankconnect_async._pacing import Pace
+from bankconnect_async.stats import Meter
+
+
+LONGEST_PAUSE = 120
+
+
+class Bucket:
+    """
+    Lets *burst* through at once and *rate* a second; the rate may change.
+    """
+
+    def __init__(self, rate=300, burst=30, retry_after=1, changes=()):
+        self.rate, self.burst, self.retry_after = rate, burst, retry_after
+        self.changes = list(changes)
+        self.tokens, self.at = burst, 0
+
+    def __call__(self, now):
+        while self.changes and now >= self.changes[0][0]:
+            self.rate = self.changes.pop(0)[1]
+        filled = self.tokens + (now - self.at) * self.rate
+        self.tokens, self.at = min(self.burst, filled), now
+        if self.tokens < 1:
+            return ("refused", self.retry_after)
+        self.tokens -= 1
+        return None
+
+
+class Window:
+    """
+    Lets so many through in each second, and tells when the next begins.
+    """
+
+    def __init__(self, count=300, *, tells=True):
+        self.count, self.tells = count, tells
+        self.second = self.used = 0
+
+    def __call__(self, now):
+        if int(now) != self.second:
+            self.second, self.used = int(now), 0
+        if self.used >= self.count:
+            return ("refused", self.second + 1 - now if self.tells else None)
+        self.used += 1
+        return None
+
+
+class Failing:
+    """
+    Fails by chance, at some times surely, and where another one refuses.
+    """
+
+    def __init__(self, share=0.0, *, until=None, limiter=None, how="failed"):
+        self.share, self.until, self.how = share, until, how
+        self.limiter = limiter
+        self.random = random.Random(5)
+
+    def __call__(self, now):
+        out = self.until and self.until[0] <= now < self.until[1]
+        full = self.limiter and self.limiter(now)
+        if out or full or self.random.random() < self.share:
+            return (self.how, 1)
+        return None
+
+
+@attrs.define
+class Run:
+    """
+    What a simulated batch did, by second.
+    """
+
+    pace: Pace
+    served: collections.Counter = attrs.Factory(collections.Counter)
+    refused: collections.Counter = attrs.Factory(collections.Counter)
+
+    def share(self, limit, seconds, since=0):
+        """Tell how much of the limit was reached."""
+        found = sum(self.served[n] for n in range(since, seconds))
+        return found / limit / (seconds - since)
+
+    def refusals(self, since=3):
+        """Tell how much was refused after the first seconds."""
+        bad = sum(n for t, n in self.refused.items() if t >= since)
+        good = sum(n for t, n in self.served.items() if t >= since)
+        return bad / (good + bad)
+
+
+def simulate(  # noqa: PLR0913
+    server, *, workers=200, latency=0.02, seconds=20, seed=1, cpu=1e-4
+):
+    """
+    Have workers send one request after the other, in line.
+    """
+    chance = random.Random(seed)
+    run = Run(Pace(0.0, longest_pause=LONGEST_PAUSE))
+    pace, events, ticket = run.pace, [], itertools.count()
+    line = collections.deque(range(workers))
+    busy_until, pumping = 0.0, False
+
+    def plan(when, what, *details):
+        heapq.heappush(events, (when, next(ticket), what, details))
+
+    def pump(now):
+        nonlocal busy_until
+        while line:
+            wait = max(pace.wait(now), busy_until - now)
+            if wait > 0:
+                plan(now + wait, "pump")
+                return True
+            line.popleft()
+            pace.leave(now)
+            busy_until = now + cpu
+            way = latency / 2 * (1 + chance.random() / 10)
+            plan(now + way, "arrive", now, way)
+        return False
+
+    plan(0.0, "pump")
+    pumping = True
+    while events and events[0][0] < seconds:
+        now, _, what, details = heapq.heappop(events)
+        if what == "pump":
+            pumping = pump(now)
+        elif what == "arrive":
+            sent_at, way = details
+            plan(now + way, "answer", sent_at, server(now))
+        else:
+            sent_at, trouble = details
+            hear(run, now, sent_at, trouble)
+            line.append(0)
+            if not pumping:
+                pumping = pump(now)
+    return run
+
+
+def hear(run, now, sent_at, trouble):
+    """Tell a pace of an answer."""
+    if trouble is None:
+        run.served[int(now)] += 1
+        run.pace.note_served(now, sent_at)
+        return
+    run.refused[int(now)] += 1
+    how, retry_after = trouble
+    if how == "refused":
+        run.pace.note_refused(now, sent_at, retry_after)
+    elif how == "away":
+        run.pace.note_turned_away(now, sent_at, retry_after)
+    else:
+        run.pace.note_failed(now, sent_at)
+
+
+@pytest.mark.parametrize("workers", [20, 64, 200, 1000])
+@pytest.mark.parametrize("latency", [0.001, 0.02])
+@pytest.mark.parametrize("retry_after", [1, None])
+def test_a_bucket_is_used_up_and_not_overdrawn(workers, latency, retry_after):
+    """
+    300 a second are found by 20 workers or 1,000, told to wait or not.
+    """
+    run = simulate(
+        Bucket(retry_after=retry_after), workers=workers, latency=latency
+    )
+
+    assert run.share(300, 20) >= 0.85
+    assert run.refusals() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("server", "least"),
+    [
+        pytest.param(Bucket(burst=300), 0.95, id="large burst"),
+        pytest.param(Bucket(rate=3000, burst=300), 8.5, id="fast"),
+        pytest.param(Bucket(rate=5, burst=5), 0.015, id="slow"),
+        pytest.param(Bucket(burst=1), 0.25, id="no burst"),
+        pytest.param(Window(), 0.7, id="window"),
+        pytest.param(Window(tells=False), 0.7, id="window that is silent"),
+        pytest.param(Failing(limiter=Bucket()), 0.85, id="503 instead of 429"),
+    ],
+)
+def test_other_limiters(server, least):
+    """
+    Windows, and buckets of other sizes, are borne with.
+    """
+    run = simulate(server)
+
+    assert run.share(300, 20) >= least
+    assert run.refusals() <= 0.12
+
+
+@pytest.mark.parametrize("workers", [200, 1000])
+def test_far_away(workers):
+    """
+    At 200 ms much is in flight before the first refusal is heard.
+    """
+    run = simulate(Bucket(), workers=workers, latency=0.2)
+
+    assert run.share(300, 20) >= 0.75
+    assert run.refusals() <= 0.05
+
+
+def test_no_limit_is_no_limit():
+    """
+    A server that refuses nothing gets all that the workers can send.
+    """
+    run = simulate(lambda _: None, workers=100)
+
+    assert run.share(100 / 0.02, 20) >= 0.9
+    assert run.pace.is_free
+    assert run.pace.rate(20.0) is None
+    assert run.pace.pause(20.0) == 0
+
+
+def test_a_limit_that_changes():
+    """
+    It is followed downwards in some seconds, upwards in some more.
+    """
+    run = simulate(Bucket(changes=[(20, 100), (40, 300)]), seconds=70)
+
+    assert run.share(300, 20, since=5) >= 0.9
+    assert run.share(100, 40, since=27) >= 0.85
+    assert run.share(300, 70, since=62) >= 0.85
+    assert run.refusals() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("share", "least"), [(0.05, 0.85), (0.1, 0.8), (0.3, 0.4)]
+)
+def test_failures_by_chance_do_not_collapse_the_rate(share, least):
+    """
+    Where a lower rate makes it no better, it is given up again.
+    """
+    run = simulate(Failing(share), workers=100)
+
+    assert run.share(100 / 0.02, 20) >= least
+
+
+@pytest.mark.parametrize("how", ["failed", "away"])
+def test_an_outage_is_over_when_it_is_over(how):
+    """
+    Little is sent meanwhile, and soon after all that can be.
+    """
+    run = simulate(Failing(until=(5, 10), how=how), workers=100)
+
+    # A fifth of the usual at most.
+    assert sum(run.refused[n] for n in range(6, 10)) < 4 * 1000
+    assert run.share(100 / 0.02, 20, since=13) >= 0.85
+
+
+def test_a_sick_server_of_many_holds_back_for_its_pauses_only():
+    """
+    A lone 503 with Retry-After is obeyed, and is no reason for a limit.
+    """
+    run = simulate(Failing(0.02, how="away"), workers=100)
+
+    assert run.pace.rate(20.0) is None
+    assert min(run.served[n] for n in range(20)) > 20
+
+
+def test_too_many_turned_away_are_refusals():
+    """
+    503s with Retry-After for all that is too much make a limit, too.
+    """
+    run = simulate(Failing(limiter=Bucket(), how="away"), workers=64)
+
+    assert run.share(300, 20, since=5) >= 0.4
+    assert run.refusals() <= 0.05
+
+
+def pace(*, longest_pause=LONGEST_PAUSE):
+    """A pace that begins at 0."""
+    return Pace(0.0, longest_pause=longest_pause)
+
+
+def settle(one, now):
+    """Let one request after the other leave until it has to wait."""
+    sent = 0
+    while one.wait(now) == 0 and sent < 100:
+        one.leave(now)
+        sent += 1
+    return sent
+
+
+def test_one_request_finds_out():
+    """
+    While nothing is served, a single request at a time is sent, later and
+    later.
+    """
+    one = pace()
+    now, waits = 0.0, []
+    one.note_refused(now, sent_at=now, retry_after=None)
+    for _ in range(7):
+        waits.append(one.wait(now))
+        now += waits[-1]
+        assert settle(one, now) == 1
+        assert not one.note_refused(now, sent_at=now, retry_after=None)
+
+    assert waits == [0.25, 0.5, 1, 2, 4, 5, 5]
+
+
+def test_the_first_served_lets_the_others_go():
+    """
+    After it the rate is what it was.
+    """
+    one = pace()
+    one.note_served(0.0, sent_at=-0.1)
+    one.note_refused(0.0, sent_at=-0.1, retry_after=1)
+    assert one.pause(0.4) == pytest.approx(0.6)
+    assert one.wait(1.0) == 0
+    one.leave(1.0)
+    one.note_refused(1.1, sent_at=1.0, retry_after=1)
+
+    assert settle(one, 2.1) == 1
+    limit = one.rate(2.1)
+    one.note_served(2.2, sent_at=2.1)
+    assert one.rate(2.2) == limit
+    assert settle(one, 2.2) > 0
+
+
+def test_a_lone_request_may_be_lost():
+    """
+    Another one is sent when it failed, and some seconds after it if nothing
+    is heard of it at all.
+    """
+    one = pace()
+    one.note_refused(0.0, sent_at=0.0, retry_after=1)
+    one.wait(1.0)
+    one.leave(1.0)
+    one.note_refused(1.1, sent_at=1.0, retry_after=1)
+    assert settle(one, 2.1) == 1
+    one.note_lost(sent_at=2.1)
+    assert settle(one, 2.2) == 1
+    assert one.wait(7.1) > 0
+    assert one.wait(7.2) == 0
+
+
+def test_late_refusals_are_of_the_past():
+    """
+    What was sent before a pause prolongs it, and makes no other one.
+    """
+    one = pace()
+    one.note_served(0.5, sent_at=0.4)
+    one.note_refused(0.5, sent_at=0.4, retry_after=1)
+    assert one.note_refused(0.7, sent_at=0.4, retry_after=1)
+    assert one.pause(0.7) == 1
+    assert one.note_refused(0.8, sent_at=0.4, retry_after=None)
+    assert one.wait(0.8) == pytest.approx(0.9)
+    assert one.wait(1.7) == 0
+    limit = one.rate(1.7)
+    one.note_refused(1.8, sent_at=0.4, retry_after=60)
+
+    assert one.pause(1.8) == 0
+    assert one.rate(1.7) == limit
+
+
+def test_a_pause_has_an_end():
+    """
+    Nobody is sent away for longer than an item has.
+    """
+    one = pace(longest_pause=120)
+    one.note_refused(0.0, sent_at=0.0, retry_after=1e9)
+
+    assert one.pause(0.0) == 120
+
+
+def test_a_limit_that_was_never_reached_again_is_forgotten():
+    """
+    Many times the limit are none.
+    """
+    one = pace()
+    one.note_served(0.0, sent_at=-0.1)
+    for now in (0.0, 2.0):
+        one.note_served(now, sent_at=now)
+        one.note_refused(now, sent_at=now, retry_after=0)
+        one.wait(now)
+    now = 3.0
+    while not one.is_free:
+        assert now < 1000
+        one.leave(now)
+        now += max(one.wait(now), 1.0)
+
+    assert one.rate(now) is None
+
+
+class TestMeter:
+    """
+    Events by time, in constant memory.
+    """
+
+    def test_counts_what_is_recent(self):
+        """
+        Slices are counted as a whole.
+        """
+        meter = Meter(slots=10, width=1)
+        for now in (0.5, 1.5, 1.6, 3.5):
+            meter.add(now)
+
+        assert [meter.since(when) for when in (0, 1, 2, 3, 4)] == [
+            4, 3, 1, 1, 0,
+        ]  # fmt: skip
+        assert list(meter.backwards()) == [(3, 1), (1, 3), (0, 4)]
+        assert (meter.total, meter.last) == (4, 3.5)
+
+    def test_forgets_the_rest(self):
+        """
+        Only so many slices are remembered, and the total.
+        """
+        meter = Meter(slots=2, width=1)
+        for now in range(10):
+            meter.add(now)
+
+        assert meter.since(0) == 3
+        assert meter.total == 10
+
+    def test_is_late(self):
+        """
+        An event that comes out of turn counts as of the last one.
+        """
+        meter = Meter(slots=10, width=1)
+        meter.add(5.0)
+        meter.add(3.0)
+
+        assert meter.since(5) == 2
+        assert meter.last == 5
