@@ -78,7 +78,7 @@ def tests(session: nox.Session) -> None:
     """
     Run the suite against the installed wheel, not the checkout.
     """
-    session.install(".[cli]", *group("cov"))
+    session.install(".[cli,sandbox]", *group("cov"))
     session.run(
         "coverage", "run", "-m", "pytest", *session.posargs, env=STRICT
     )
@@ -110,7 +110,7 @@ def typing(session: nox.Session) -> None:
     """
     Check types with mypy and pyright, ours and what our users see of them.
     """
-    session.install("-e", ".[cli]", *group("typing"))
+    session.install("-e", ".[cli,sandbox]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 

@@ -5,6 +5,7 @@ A local stand-in for the vendor, for tests, demos and load experiments.
 from bankconnect_async.events import Dialect
 
 from ._kinds import Fault
+from ._pdfs import statement_pdf
 from ._plans import Faults
 from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
 from ._server import Sandbox
@@ -21,4 +22,5 @@ __all__ = [
     "SandboxEntity",
     "SandboxSession",
     "SentWebhook",
+    "statement_pdf",
 ]

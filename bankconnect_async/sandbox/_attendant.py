@@ -6,19 +6,30 @@ import asyncio
 import collections
 import functools
 
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
 import attrs
 
 from aiohttp import web
 
 from bankconnect_async._clock import Clock
 
-from . import _refusals
 from ._bodies import read_body
-from ._handlers import PREFIX, Handler, call_of, not_found
+from ._endpoints import PREFIX, Handler, call_of, not_allowed, not_found
 from ._kinds import Fault
 from ._listener import Connection
 from ._plans import Faults
+from ._refusals import Refusal
+from ._storage import FILES
 from ._troubles import DoorTrouble, Exchange
+
+
+_UPLOADS: Final = f"{PREFIX}/v1/statement/"
+# A large statement, in base64.
+_MAX_UPLOAD: Final = 24 * 2**20
+_BAD: Final = HTTPStatus.BAD_REQUEST
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -32,6 +43,9 @@ class Attendant:
         connections: How many there were.
         requests: How many there were, good and bad.
         received: How many of the API each link id had; "" for none.
+        processed: How many of each operation were, of each link id and of
+            `None` for all.
+        whose: Tells the link id of a session or an entity.
     """
 
     clock: Clock
@@ -40,6 +54,12 @@ class Attendant:
     requests: int = attrs.field(init=False, default=0)
     received: collections.Counter[str] = attrs.field(
         init=False, factory=collections.Counter
+    )
+    processed: collections.Counter[tuple[str, str | None]] = attrs.field(
+        init=False, factory=collections.Counter
+    )
+    whose: Callable[[str], str | None] = attrs.field(
+        init=False, default=lambda _: None
     )
     _striking: set[asyncio.Task[object]] = attrs.field(init=False, factory=set)
 
@@ -58,10 +78,12 @@ class Attendant:
         Let a request be handled, or spoil it.
         """
         self.requests += 1
-        process = functools.partial(_process, handler, request)
-        if not request.path.startswith(PREFIX):
-            return await process()
-        link_id = await _link_id(request)
+        if request.path.startswith(_UPLOADS):
+            request = request.clone(client_max_size=_MAX_UPLOAD)
+        if not request.path.startswith((PREFIX, FILES)):
+            return await _process(handler, request)
+        link_id = await self._link_id(request)
+        process = functools.partial(self._process, handler, request, link_id)
         self.received[link_id] += 1
         connection = _connection(request)
         # Who has hung up already is beyond any harm.
@@ -83,6 +105,28 @@ class Attendant:
         if tasks:
             await asyncio.wait(tasks)
 
+    async def _process(
+        self, handler: Handler, request: web.Request, link_id: str
+    ) -> web.StreamResponse:
+        answer = await _process(handler, request)
+        operation = request.path.rstrip("/").rpartition("/")[2]
+        # Creates are counted where sessions are: in a load experiment they
+        # are too many for one more count of each link id.
+        if answer.status < _BAD and not request.path.endswith("/session/"):
+            self.processed[operation, None] += 1
+            self.processed[operation, link_id] += 1
+        return answer
+
+    async def _link_id(self, request: web.Request) -> str:
+        parameters = await _parameters(request)
+        link_id = parameters.get("link_id")
+        for name in ("session_id", "entity_id"):
+            if link_id is None and isinstance(parameters.get(name), str):
+                link_id = self.whose(parameters[name])
+        if link_id is None and "path" in parameters:
+            link_id = self.whose(parameters["path"].partition("/")[0])
+        return link_id if isinstance(link_id, str) else ""
+
     async def _strike(
         self, fault: Fault, exchange: Exchange
     ) -> web.StreamResponse:
@@ -102,6 +146,8 @@ async def _process(
         return await handler(request)
     except web.HTTPNotFound:
         return not_found()
+    except web.HTTPMethodNotAllowed as exc:
+        return not_allowed(request.path, request.method, exc.allowed_methods)
 
 
 def _connection(request: web.Request) -> Connection | None:
@@ -110,11 +156,9 @@ def _connection(request: web.Request) -> Connection | None:
     return protocol if isinstance(protocol, Connection) else None
 
 
-async def _link_id(request: web.Request) -> str:
+async def _parameters(request: web.Request) -> Mapping[str, Any]:
     try:
-        link_id = read_body(await call_of(request)).get("link_id")
-    except _refusals.Refusal:
-        link_id = None
-    if link_id is None:
-        link_id = request.query.get("link_id")
-    return link_id if isinstance(link_id, str) else ""
+        body = read_body(await call_of(request))
+    except Refusal:
+        body = {}
+    return {**request.query, **request.match_info, **body}

@@ -21,6 +21,10 @@ _COLUMNS: Final = {
 }
 
 
+#: The bank of the vendor's own examples.
+EXAMPLE_BANK: Final = "axis"
+
+
 @attrs.frozen(kw_only=True)
 class Bank:
     """
@@ -31,11 +35,15 @@ class Bank:
         name: For people.
         modes: What `mode` may be with this bank. Net banking counts as
             offered if either of the vendor's two lists says so (U-38).
+        has_aa: Whether Account Aggregator is known to be offered.
+        npci_code: Of the catalogue, where it shows one.
     """
 
     identifier: str
     name: str
     modes: frozenset[str]
+    has_aa: bool = False
+    npci_code: str | None = None
 
 
 def find_bank(identifier: str) -> Bank | None:
@@ -82,4 +90,6 @@ def _bank(row: Mapping[str, str]) -> Bank:
         modes=frozenset(
             mode for mode, column in _COLUMNS.items() if row[column] != "no"
         ),
+        has_aa=row["aa"] == "yes",
+        npci_code=row["npci_code"] or None,
     )

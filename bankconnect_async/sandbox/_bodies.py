@@ -115,9 +115,10 @@ def _attributes(header: str) -> dict[str, str]:
 
 
 def _without_blanks(fields: Iterable[tuple[str, Any]]) -> JsonObject:
-    # A form cannot say null: a blank stands for it in what is optional.
+    # A form cannot say null: a blank stands for it in what is optional. An
+    # empty file is there nevertheless.
     return {
-        name: value if value or name == "link_id" else None
+        name: value if value != "" or name == "link_id" else None
         for name, value in fields
     }
 

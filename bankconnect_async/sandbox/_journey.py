@@ -27,11 +27,13 @@ from bankconnect_async.events import encode_event
 from bankconnect_async.redirect import build_redirect
 from bankconnect_async.wire import date_text
 
-from ._banks import bank_of, find_bank
+from ._banks import EXAMPLE_BANK, bank_of, find_bank
 from ._checks import six_months_before
+from ._ledgers import Span, made_up_account
 from ._records import Played, SandboxSession
 from ._refusals import Refusal
 from ._rules import as_bank_name, as_choice, read_fields
+from ._statements import Holding, Processing, Statement, holdings
 
 
 Action: TypeAlias = Literal[
@@ -50,8 +52,6 @@ Mode: TypeAlias = Literal["pdf", "online"]
 # hour after its creation; no page names a default.
 _DEFAULT_EXPIRY: Final = 60
 _EXIT_REASON: Final = "User closed the journey"
-# The bank of the vendor's own examples.
-_EXAMPLE_BANK: Final = "axis"
 
 #: What the vendor gives as the reason of each failure (contract, section 3),
 #: and where its page says "free text" or describes the text, a made-up one.
@@ -125,25 +125,6 @@ _STEP_RULES: Final[Mapping[str, Callable[[object], Any]]] = {
 }
 
 
-@attrs.frozen(kw_only=True)
-class Upload:
-    """
-    Statements that came in.
-
-    Attributes:
-        mode: How.
-        bank: From which bank, by lower-case identifier.
-        at: When.
-        account_id, statement_id: UUIDs.
-    """
-
-    mode: Mode
-    bank: str
-    at: datetime.datetime
-    account_id: str
-    statement_id: str
-
-
 class Closed(enum.Enum):
     """
     Why there is no going on with a journey, in words.
@@ -164,7 +145,9 @@ class Journey:
         expires_at: From when on nothing goes any more.
         bank: The chosen bank's identifier, as it was written.
         entity_id: Id of the entity, from the first attempt on (entity flow).
-        upload: The statements, once they are complete.
+        statements: What came in.
+        is_complete: Whether that is all that was asked for.
+        processing: What was asked for after that (session flow).
         is_expiry_told: Whether the webhook about the expiry is out.
     """
 
@@ -172,7 +155,9 @@ class Journey:
     expires_at: datetime.datetime
     bank: str | None
     entity_id: str | None = None
-    upload: Upload | None = None
+    statements: list[Statement] = attrs.Factory(list)
+    is_complete: bool = False
+    processing: Processing | None = None
     is_expiry_told: bool = False
 
     @classmethod
@@ -188,13 +173,18 @@ class Journey:
 
     def is_expired(self, now: datetime.datetime) -> bool:
         """Tell whether it is too late for this journey."""
-        return self.upload is None and now >= self.expires_at
+        return not self.is_over and now >= self.expires_at
 
     def closed(self, now: datetime.datetime) -> Closed | None:
         """Say why it does not go on, if it does not."""
-        if self.upload is not None:
+        if self.is_over:
             return Closed.COMPLETED
         return Closed.EXPIRED if self.is_expired(now) else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the customer is done, or processing has begun."""
+        return self.is_complete or self.processing is not None
 
     @property
     def is_entity_flow(self) -> bool:
@@ -216,6 +206,30 @@ class Journey:
             asked.get("from_date", six_months_before(today)),
             asked.get("to_date", today),
         )
+
+    @property
+    def asked(self) -> Span:
+        """The days asked for, the future left out."""
+        start, end = self.date_range
+        today = self.session.created_at.date()
+        return Span(start=start, end=max(start, min(end, today)))
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether the session was asked for without acceptance rules."""
+        return bool(self.session.parameters.get("accept_anything"))
+
+    @property
+    def is_enough(self) -> bool:
+        """
+        Whether the acceptance rules are met: all months, by default.
+        """
+        held = holdings(self.statements)
+        return bool(held) and all(self.accepts(holding) for holding in held)
+
+    def accepts(self, holding: Holding) -> bool:
+        """Tell whether an account has all that is asked for."""
+        return self.takes_anything or not holding.missing_months(self.asked)
 
     def take(self, step: Step, now: datetime.datetime) -> Event:
         """Do *step*, and return the event that it is."""
@@ -266,13 +280,15 @@ def _select_bank(journey: Journey, step: Step, _: datetime.datetime) -> Event:
 
 def _succeed(journey: Journey, step: Step, now: datetime.datetime) -> Event:
     _note_attempt(journey, step)
-    journey.upload = Upload(
-        mode=journey.mode_of(step),
-        bank=_bank(journey),
-        at=now,
-        account_id=str(uuid.uuid4()),
-        statement_id=str(uuid.uuid4()),
+    journey.statements.append(
+        Statement(
+            account=made_up_account(journey.session.link_id, _bank(journey)),
+            span=journey.asked,
+            source=journey.mode_of(step),
+            at=now,
+        )
     )
+    journey.is_complete = True
     session = journey.session
     if journey.is_entity_flow:
         return SuccessEvent(
@@ -316,7 +332,7 @@ def _note_attempt(journey: Journey, step: Step) -> None:
 
 
 def _bank(journey: Journey) -> str:
-    return (journey.bank or _EXAMPLE_BANK).lower()
+    return (journey.bank or EXAMPLE_BANK).lower()
 
 
 _Taker: TypeAlias = Callable[[Journey, Step, datetime.datetime], Event]

@@ -2,12 +2,14 @@
 What the sandbox remembers: sessions, their journeys, entities.
 """
 
+import asyncio
 import collections
 import datetime
+import math
 import secrets
 import uuid
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -15,12 +17,16 @@ import attrs
 from bankconnect_async._clock import Clock
 
 from ._dialects import Api
+from ._entities import Entities, File
 from ._journey import Closed, Journey, Step, report
-from ._records import Played, SandboxEntity, SandboxSession
+from ._records import Played, SandboxSession
 from ._session_api import is_same
+from ._statements import Processing, Statement
 from ._webhooks import Webhooks
 
 
+# Timers and clocks do not agree to the microsecond.
+_LATENESS: Final = 0.02
 _INDIA: Final = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
 
@@ -32,21 +38,24 @@ class Journeys:
     Attributes:
         clock: The time.
         webhooks: Told of everything that a webhook may be about.
+        processing_time: How long processing takes, in seconds.
         sessions: Every session by its id, deleted ones included.
-        entities: Every entity by its id.
+        entities: What the entity flow has.
         created: How many sessions each link id has.
     """
 
     clock: Clock
     webhooks: Webhooks
+    processing_time: float
     sessions: dict[str, SandboxSession] = attrs.field(init=False, factory=dict)
-    entities: dict[str, SandboxEntity] = attrs.field(init=False, factory=dict)
+    entities: Entities = attrs.field(init=False, factory=Entities)
     created: collections.Counter[str] = attrs.field(
         init=False, factory=collections.Counter
     )
     # Of opened journeys only: in a load experiment most never are.
     _journeys: dict[str, Journey] = attrs.field(init=False, factory=dict)
     _deleted: set[str] = attrs.field(init=False, factory=set)
+    _alarms: set[asyncio.TimerHandle] = attrs.field(init=False, factory=set)
 
     def now(self) -> datetime.datetime:
         """
@@ -100,6 +109,7 @@ class Journeys:
             journey = self._journeys[session_id] = Journey.of(session)
         if journey.is_expired(self.now()):
             self.webhooks.tell_expiry(journey)
+        self.settle(journey)
         return journey
 
     def visit(self, session_id: str, token: str | None) -> Journey | Closed:
@@ -126,15 +136,126 @@ class Journeys:
         mode = journey.mode_of(step)
         event = journey.take(step, now)
         if journey.entity_id is not None:
-            self.entities.setdefault(
-                journey.entity_id,
-                SandboxEntity(
-                    entity_id=journey.entity_id,
-                    link_id=journey.session.link_id,
-                ),
-            )
+            self._note_entity(journey, journey.entity_id)
         self.webhooks.tell(journey, event, mode, now)
         return report(journey, event)
+
+    def _note_entity(self, journey: Journey, entity_id: str) -> None:
+        if entity_id not in self.entities.records:
+            self.entities.add(journey.session.link_id, entity_id=entity_id)
+        file = self.entities.file(entity_id)
+        assert file is not None  # noqa: S101 - it is there now
+        # The customer's browser hears of a success when all is extracted.
+        file.statements = [
+            (
+                statement,
+                Processing(begun_at=statement.at, seconds=0, is_told=True),
+            )
+            for statement in journey.statements
+        ]
+
+    def upload(self, journey: Journey, statement: Statement) -> None:
+        """
+        Take a statement into a session, and tell when that is enough.
+        """
+        journey.statements.append(statement)
+        if not journey.is_complete and journey.is_enough:
+            journey.is_complete = True
+            self.webhooks.tell_upload(journey)
+
+    def initiate(self, journey: Journey) -> None:
+        """
+        Begin to process a session.
+        """
+        journey.processing = self._begin(lambda: self.settle(journey))
+
+    def take(self, file: File, statement: Statement) -> None:
+        """
+        Take a statement into an entity, and begin to process it.
+        """
+        begun = self._begin(lambda: self.settle_file(file))
+        file.statements.append((statement, begun))
+
+    def settle(self, journey: Journey) -> None:
+        """
+        Tell that a session is processed, once it is.
+        """
+        processing = journey.processing
+        if processing is None or processing.is_told:
+            return
+        if processing.is_over(self.now()):
+            processing.is_told = True
+            self.webhooks.tell_enrichment(journey)
+
+    def settle_file(self, file: File) -> None:
+        """
+        Tell of each statement of an entity that is processed, once it is.
+        """
+        now = self.now()
+        for statement, processing in file.statements:
+            if processing.is_over(now) and not processing.is_told:
+                processing.is_told = True
+                self.webhooks.tell_statement(
+                    file.record,
+                    statement.statement_id,
+                    is_good=processing.error_code is None,
+                    now=now,
+                )
+
+    def finish(self, owner_id: str, error_code: str | None) -> bool:
+        """
+        Let what is being processed end, and tell whether anything was.
+        """
+        file = self.entities.file(owner_id)
+        if file is not None:
+            under_way = [
+                processing
+                for _, processing in file.statements
+                if not processing.is_over(self.now())
+            ]
+            for processing in under_way:
+                processing.end(error_code)
+            self.settle_file(file)
+            return bool(under_way)
+        journey = self.find(owner_id)
+        if journey is None or journey.processing is None:
+            return False
+        if journey.processing.is_over(self.now()):
+            return False
+        journey.processing.end(error_code)
+        self.settle(journey)
+        return True
+
+    def whose(self, owner_id: str) -> str | None:
+        """
+        Return the link id of a session or an entity.
+        """
+        owner = self.sessions.get(owner_id) or self.entities.records.get(
+            owner_id
+        )
+        return None if owner is None else owner.link_id
+
+    def stop(self) -> None:
+        """
+        Let nothing happen by itself any more.
+        """
+        for alarm in self._alarms:
+            alarm.cancel()
+        self._alarms.clear()
+
+    def _begin(self, then: Callable[[], None]) -> Processing:
+        seconds = self.processing_time
+        if math.isfinite(seconds):
+            self._wake(seconds + _LATENESS, then)
+        return Processing(begun_at=self.now(), seconds=seconds)
+
+    def _wake(self, seconds: float, then: Callable[[], None]) -> None:
+        def ring() -> None:
+            self._alarms.discard(alarm)
+            then()
+
+        alarm = asyncio.get_running_loop().call_later(seconds, ring)
+        self._alarms.add(alarm)
 
     def expire(self, journey: Journey) -> None:
         """

@@ -6,9 +6,7 @@ Times are in UTC: with no other zone do the contract's samples fit together.
 """
 
 import datetime
-import uuid
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import attrs
@@ -28,12 +26,16 @@ from bankconnect_async.callbacks import (
 from bankconnect_async.wire import date_text
 
 from ._banks import find_bank
-from ._journey import Journey, Mode, Upload
+from ._journey import Journey, Mode
+from ._ledgers import Span
+from ._outcomes import are_insights_available, outcomes
 from ._refusals import JsonObject
+from ._statements import Holding, Statement, holdings, new_id
 
 
-_NUMBER: Final = "000000000042"
-_MASKED_NUMBER: Final = f"{'X' * 12}0042"
+#: What is said of a statement that failed in processing (entity flow).
+EXTRACTION_FAILED: Final = "Extraction failed"
+
 # What accounts of the schema have after enrichment only.
 _NOT_YET: Final = frozenset({"attempt_types"})
 
@@ -60,15 +62,15 @@ def extraction(
         link_id=journey.session.link_id,
         progress=progress,
         reason=reason,
-        date_time=_naive(now),
+        date_time=naive(now),
     )
 
 
 def _statement_id(journey: Journey, mode: Mode) -> str:
-    if journey.upload is not None:
-        return journey.upload.statement_id
+    if journey.statements:
+        return journey.statements[-1].statement_id
     # Who cannot log in to net banking has uploaded nothing.
-    return str(uuid.uuid4()) if mode == "pdf" else ""
+    return new_id() if mode == "pdf" else ""
 
 
 def _result(event: SuccessEvent | ErrorEvent) -> tuple[str, str]:
@@ -103,6 +105,32 @@ def expired(journey: Journey) -> ExpiryWebhook:
     )
 
 
+def enriched(journey: Journey) -> JsonObject:
+    """
+    Say that processing ended (session flow).
+
+    Accounts have fewer fields here than in the other webhooks.
+    """
+    return {
+        "session_id": journey.session.session_id,
+        "event_name": WebhookName.ENRICHED.value,
+        "insights_available": are_insights_available(journey),
+        "accounts": [
+            {
+                "name": outcome.holding.account.name,
+                "account_category": "individual",
+                "account_id": outcome.holding.account.account_id,
+                "bank_name": outcome.holding.account.bank,
+                "error_code": outcome.error_code or "",
+                "error_message": outcome.error_message or "",
+                "account_status": outcome.status,
+                "attempt_types": outcome.attempt_types,
+            }
+            for outcome in outcomes(journey)
+        ],
+    }
+
+
 def upload_status(journey: Journey, now: datetime.datetime) -> JsonObject:
     """
     Answer ``GET session_data/<session_id>/session_upload_status/``.
@@ -111,29 +139,38 @@ def upload_status(journey: Journey, now: datetime.datetime) -> JsonObject:
         "session_id": journey.session.session_id,
         "session_date_range": write(_date_range(journey)),
         "upload_status": _status(journey, now),
-        "session_expiry_timestamp": write(_naive(journey.expires_at)),
+        "session_expiry_timestamp": write(naive(journey.expires_at)),
         "accounts": [
-            {**write(account), **_unmasked(account)}
-            for account in _accounts(journey)
+            {**write(_account(journey, holding)), **_unmasked(holding)}
+            for holding in holdings(journey.statements)
         ],
         "error": {},
     }
 
 
 def _status(journey: Journey, now: datetime.datetime) -> str:
-    if journey.upload is not None:
+    if journey.is_over:
         return "COMPLETED"
-    return "EXPIRED" if journey.is_expired(now) else "NO UPLOADS"
+    if journey.is_expired(now):
+        return "EXPIRED"
+    return "IN PROGRESS" if journey.statements else "NO UPLOADS"
 
 
-def _unmasked(account: WebhookAccount) -> JsonObject:
-    bank = find_bank(account.bank_name or "")
+def _unmasked(holding: Holding) -> JsonObject:
     return {
-        "account_number": _NUMBER,
+        "account_number": holding.account.number,
         "name": "",
         "account_type": "",
-        "full_bank_name": bank.name if bank else "",
+        "full_bank_name": full_bank_name(holding),
     }
+
+
+def full_bank_name(holding: Holding) -> str:
+    """
+    Return the name of an account's bank, for people.
+    """
+    bank = find_bank(holding.account.bank)
+    return bank.name if bank else ""
 
 
 def _date_range(journey: Journey) -> DateRange:
@@ -142,41 +179,50 @@ def _date_range(journey: Journey) -> DateRange:
 
 
 def _accounts(journey: Journey) -> tuple[WebhookAccount, ...]:
-    upload = journey.upload
-    if upload is None:
-        return ()
-    at = _naive(upload.at)
-    account = WebhookAccount(
-        account_id=upload.account_id,
-        account_number=_MASKED_NUMBER,
-        bank_name=upload.bank,
-        created_at=at,
-        last_updated_at=at,
-        statements=(_statement(journey, upload),),
-        account_status="COMPLETED",
-        months=tuple(_months(*journey.date_range)),
+    return tuple(
+        _account(journey, holding) for holding in holdings(journey.statements)
     )
-    return (account,)
 
 
-def _statement(journey: Journey, upload: Upload) -> WebhookStatement:
+def _account(journey: Journey, holding: Holding) -> WebhookAccount:
+    return WebhookAccount(
+        account_id=holding.account.account_id,
+        account_number=holding.account.masked,
+        bank_name=holding.account.bank,
+        created_at=naive(holding.statements[0].at),
+        last_updated_at=naive(holding.updated_at),
+        statements=tuple(map(statement_entry, holding.statements)),
+        account_status="COMPLETED" if journey.accepts(holding) else "PARTIAL",
+        months=tuple(holding.months),
+        missing_data=tuple(map(date_range, holding.missing(journey.asked))),
+    )
+
+
+def statement_entry(statement: Statement) -> WebhookStatement:
+    """
+    Return a statement as the session flow lists it.
+    """
     return WebhookStatement(
-        statement_id=upload.statement_id,
+        statement_id=statement.statement_id,
         statement_status="completed",
-        source=upload.mode,
-        upload_file_name=f"{upload.statement_id}_{upload.bank}.pdf",
-        statement_date_range=_date_range(journey),
-        created_at=upload.at.astimezone(datetime.UTC),
+        source=statement.source,
+        upload_file_name=statement.file_name,
+        statement_date_range=date_range(statement.span),
+        created_at=statement.at.astimezone(datetime.UTC),
     )
 
 
-def _months(start: datetime.date, end: datetime.date) -> Iterator[str]:
-    first, last = (day.year * 12 + day.month - 1 for day in (start, end))
-    for month in range(first, last + 1):
-        yield f"{month // 12:04}-{month % 12 + 1:02}"
+def date_range(span: Span) -> DateRange:
+    """
+    Return *span* as a value of the schema.
+    """
+    return DateRange(from_date=span.start, to_date=span.end)
 
 
-def _naive(moment: datetime.datetime) -> datetime.datetime:
+def naive(moment: datetime.datetime) -> datetime.datetime:
+    """
+    Return a time as most answers have it: in UTC, without saying so.
+    """
     return moment.astimezone(datetime.UTC).replace(tzinfo=None)
 
 

@@ -39,15 +39,19 @@ class SandboxSession:
 @attrs.frozen(kw_only=True)
 class SandboxEntity:
     """
-    An entity that a journey of the entity flow created.
+    An entity that a journey or a call of the entity flow created.
 
     Attributes:
         entity_id: A UUID.
-        link_id: That of the session.
+        link_id: Whose it is, if that was said.
+        meta_data: What was given with ``POST entity/``.
+        is_single_account: Whether it takes statements of one account only.
     """
 
     entity_id: str
-    link_id: str
+    link_id: str | None
+    meta_data: str | None = attrs.field(default=None, repr=False)
+    is_single_account: bool = False
 
 
 @attrs.frozen(kw_only=True)

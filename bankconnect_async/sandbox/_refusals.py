@@ -49,6 +49,7 @@ class Refusal(Exception):  # noqa: N818 - never leaves the sandbox
         status: HTTP status of the answer.
         detail: What the text of that status mentions.
         problems: Those of single parameters, where there are some.
+        body: The whole answer, where no family of endpoints shares it.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Refusal(Exception):  # noqa: N818 - never leaves the sandbox
         detail: str = "",
         *,
         problems: Iterable[Problem] = (),
+        body: JsonObject | None = None,
     ) -> None:
         super().__init__(status, detail)
+        self.body = body
         self.status = status
         self.detail = detail
         self.problems = tuple(problems)
@@ -100,17 +103,25 @@ _CODE_TEXTS: Final[Mapping[str, str]] = {
     "INVALID_LENGTH": "Field length exceeds limit",
 }
 
+NO_CREDENTIALS: Final = "Authentication credentials were not provided."
 _DETAILS: Final[Mapping[int, str]] = {
     HTTPStatus.BAD_REQUEST: "{}",
-    HTTPStatus.UNAUTHORIZED: "Authentication credentials were not provided.",
+    HTTPStatus.UNAUTHORIZED: NO_CREDENTIALS,
     HTTPStatus.NOT_FOUND: "Not found.",
     HTTPStatus.METHOD_NOT_ALLOWED: 'Method "{}" not allowed.',
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: 'Unsupported media type "{}" '
     "in request.",
 }
-_TRIAL_OVER: Final = (
+TRIAL_OVER: Final = (
     "Your trial period has expired. Please request FinBox to upgrade your plan"
 )
+
+
+def coded(status: HTTPStatus, code: str, message: str) -> Refusal:
+    """
+    Return a refusal that is shape S1 with a code of its own.
+    """
+    return Refusal(status, body={"error": {"code": code, "message": message}})
 
 
 def write_coded(refusal: Refusal) -> JsonObject:
@@ -147,5 +158,5 @@ def write_plain(refusal: Refusal, *, numbered: bool = False) -> JsonObject:
     # The 402 of ``session/`` is not shown. S4 is what uploads of the same flow
     # answer to the same condition.
     if refusal.status == HTTPStatus.PAYMENT_REQUIRED:
-        return {"message": _TRIAL_OVER} | ({"status": 2} if numbered else {})
+        return {"message": TRIAL_OVER} | ({"status": 2} if numbered else {})
     return {"detail": _DETAILS[refusal.status].format(refusal.detail)}

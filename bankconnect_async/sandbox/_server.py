@@ -18,7 +18,8 @@ from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.events import Dialect
 
 from ._attendant import Attendant
-from ._handlers import PREFIX, Handlers
+from ._endpoints import PREFIX, Guard
+from ._handlers import Handlers
 from ._journey import Action, Closed, Journey, Mode, read_step
 from ._journeys import Journeys
 from ._listener import Listener
@@ -71,6 +72,8 @@ class Sandbox:
         webhook_secret: Goes with each as `x-secret-key`.
         allow_remote_webhooks: Post webhooks to other machines, too. Without
             it, one that leads there is reported by `webhooks_sent` only.
+        processing_time: How long processing takes, in seconds; with
+            ``math.inf``, until `finish` says so.
         clock: A seam for tests: what time it is.
         faults: What goes wrong, and when; nothing does by itself.
 
@@ -94,6 +97,7 @@ class Sandbox:
         default=None, kw_only=True, repr=False
     )
     allow_remote_webhooks: bool = _setting(default=False, kw_only=True)
+    processing_time: float = _setting(default=0.3, kw_only=True)
     clock: Clock = _setting(default=SYSTEM_CLOCK, kw_only=True, repr=False)
     faults: Faults = _setting(factory=Faults, init=False, repr=False)
     _runner: web.AppRunner | None = _state(default=None)
@@ -113,7 +117,9 @@ class Sandbox:
         self._journeys = Journeys(
             clock=self.clock,
             webhooks=Webhooks(poster=self._poster, url=self.webhook_url),
+            processing_time=self.processing_time,
         )
+        self._attendant.whose = self._journeys.whose
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -169,6 +175,7 @@ class Sandbox:
         if runner is not None:
             await runner.cleanup()
             self._origin = ""
+        self._journeys.stop()
         await self._poster.aclose()
 
     @contextlib.asynccontextmanager
@@ -220,7 +227,7 @@ class Sandbox:
     @property
     def entities(self) -> Mapping[str, SandboxEntity]:
         """Every entity by its id, as a live view."""
-        return types.MappingProxyType(self._journeys.entities)
+        return types.MappingProxyType(self._journeys.entities.records)
 
     def created(self, link_id: str | None = None) -> int:
         """
@@ -229,6 +236,17 @@ class Sandbox:
         if link_id is None:
             return len(self._journeys.sessions)
         return self._journeys.created[link_id]
+
+    def processed(self, operation: str, link_id: str | None = None) -> int:
+        """
+        Count the calls that were processed, in all or of one *link_id*.
+
+        Args:
+            operation: The last part of the endpoint's path, such as `upload`,
+                `upload_session` or `initiate_processing`.
+            link_id: Whose entity or session.
+        """
+        return self._attendant.processed[operation, link_id]
 
     def received(self, link_id: str) -> int:
         """Count the requests about *link_id* that arrived whole."""
@@ -299,6 +317,28 @@ class Sandbox:
         """
         self._journeys.expire(self._journey(session_id))
 
+    def finish(self, owner_id: str, *, error_code: str | None = None) -> None:
+        """
+        Let processing end now, well or badly.
+
+        In the session flow it must have been asked for. In the entity flow
+        it begins with an upload; what has ended already stays as it is.
+
+        Args:
+            owner_id: Of a session, or of an entity.
+            error_code: Why processing fails, such as `UNPARSABLE` or another
+                account code of the session flow. The entity flow says
+                "Extraction failed", whatever the code.
+
+        Raises:
+            InvalidRequestError: If there is nothing to process.
+            RuntimeError: If the sandbox is not running.
+        """
+        self._running_origin()
+        if not self._journeys.finish(owner_id, error_code):
+            text = "is not being processed"
+            raise InvalidRequestError(fields={"owner_id": (text,)})
+
     async def webhooks_sent(self) -> tuple[SentWebhook, ...]:
         """
         Wait until no webhook is under way, and return all there were.
@@ -315,9 +355,11 @@ class Sandbox:
 
     def _handlers(self) -> Handlers:
         return Handlers(
-            dialect=self.dialect,
-            api_key=self.api_key,
-            server_hash=self.server_hash,
+            guard=Guard(
+                dialect=self.dialect,
+                api_key=self.api_key,
+                server_hash=self.server_hash,
+            ),
             journeys=self._journeys,
             origin=lambda: self._journey_origin,
         )

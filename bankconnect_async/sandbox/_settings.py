@@ -66,6 +66,14 @@ def _or_none(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_good(value)
 
 
+def _is_duration(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= 0
+    )
+
+
 _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "dialect": (
         lambda value: value in get_args(Dialect),
@@ -91,4 +99,5 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         _or_none(_is_header),
         "must be a text of printable ASCII characters",
     ),
+    "processing_time": (_is_duration, "must be a number of seconds"),
 }

@@ -13,16 +13,23 @@ import attrs
 from bankconnect_async.callbacks import (
     ErrorEvent,
     Event,
-    ExpiryWebhook,
     ExtractionWebhook,
     SuccessEvent,
-    UploadWebhook,
-    Webhook,
+    WebhookName,
 )
 
 from ._journey import Journey, Mode
-from ._notifications import expired, extraction, uploaded, write
+from ._notifications import (
+    EXTRACTION_FAILED,
+    enriched,
+    expired,
+    extraction,
+    naive,
+    uploaded,
+    write,
+)
 from ._poster import Poster
+from ._records import SandboxEntity
 from ._refusals import BadValueError, JsonObject
 from ._rules import Rule, as_url, as_whole
 
@@ -126,7 +133,43 @@ class Webhooks:
                         extraction(journey, event, mode, now)
                     )
             case SuccessEvent():
-                self._tell_session(uploaded(journey))
+                self.tell_upload(journey)
+
+    def tell_upload(self, journey: Journey) -> None:
+        """
+        Post that the uploads of a session are complete.
+        """
+        webhook = uploaded(journey)
+        self._tell_session(webhook.event_name, write(webhook))
+
+    def tell_enrichment(self, journey: Journey) -> None:
+        """
+        Post that a session is processed.
+        """
+        self._tell_session(WebhookName.ENRICHED, enriched(journey))
+
+    def tell_statement(
+        self,
+        entity: SandboxEntity,
+        statement_id: str,
+        *,
+        is_good: bool,
+        now: datetime.datetime,
+    ) -> None:
+        """
+        Post that an upload of the entity flow is processed.
+        """
+        if self.entity_mode == BOTH_MODES:
+            self._tell_extraction(
+                ExtractionWebhook(
+                    entity_id=entity.entity_id,
+                    statement_id=statement_id,
+                    link_id=entity.link_id,
+                    progress="completed" if is_good else "failed",
+                    reason="" if is_good else EXTRACTION_FAILED,
+                    date_time=naive(now),
+                )
+            )
 
     def tell_expiry(self, journey: Journey) -> None:
         """
@@ -134,18 +177,20 @@ class Webhooks:
         """
         if not (journey.is_entity_flow or journey.is_expiry_told):
             journey.is_expiry_told = True
-            self._tell_session(expired(journey))
+            webhook = expired(journey)
+            self._tell_session(webhook.event_name, write(webhook))
 
     def _tell_extraction(self, webhook: ExtractionWebhook) -> None:
         self._extractions[webhook.link_id].appendleft(webhook)
         # Only recovered ones say when they were due.
-        self._post(attrs.evolve(webhook, date_time=None))
+        # A `null` of the entity flow is said.
+        body = write(attrs.evolve(webhook, date_time=None))
+        self._post({**body, "link_id": webhook.link_id})
 
-    def _tell_session(self, webhook: UploadWebhook | ExpiryWebhook) -> None:
-        names = self.session_names
-        if names is None or webhook.event_name in names:
-            self._post(webhook)
+    def _tell_session(self, name: str | None, body: JsonObject) -> None:
+        if self.session_names is None or name in self.session_names:
+            self._post(body)
 
-    def _post(self, webhook: Webhook) -> None:
+    def _post(self, body: JsonObject) -> None:
         if self.url is not None:
-            self.poster.post(self.url, write(webhook))
+            self.poster.post(self.url, body)

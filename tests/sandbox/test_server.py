@@ -378,5 +378,6 @@ def test_exports():
         "SandboxEntity",
         "SandboxSession",
         "SentWebhook",
+        "statement_pdf",
     }
     assert all(hasattr(package, name) for name in package.__all__)
