@@ -77,3 +77,56 @@ async def _receiver():
     receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
     yield receiver
     await runner.cleanup()
+
+
+def kind(value):
+    """Name the JSON type of a value."""
+    if isinstance(value, bool):
+        return "boolean"
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def entries(value, sample, at, free):
+    """Pair what is in a value with what it is to be compared with."""
+    if isinstance(sample, list):
+        return [(f"{at}[]", entry, sample) for entry in value]
+    if at in free:
+        samples = list(sample.values())
+        return [(f"{at}.*", entry, samples) for entry in value.values()]
+    return [(f"{at}.{key}", value[key], [sample[key]]) for key in sample]
+
+
+def find_differences(value, sample, *, at="$", free=frozenset()):
+    """
+    List where a value is not of the shape of a sample: keys and types.
+
+    A list's entries must each have the shape of one of the sample's. What is
+    `null` in one of the two may be anything in the other. Under the paths
+    *free* nobody counts keys, but the values must be of one shape.
+    """
+    if value is None or sample is None:
+        return []
+    if kind(value) != kind(sample):
+        return [f"{at}: {kind(value)} is no {kind(sample)}"]
+    if not isinstance(sample, dict | list):
+        return []
+    if (
+        isinstance(sample, dict)
+        and at not in free
+        and value.keys() != (sample.keys())
+    ):
+        return [f"{at}: {sorted(value.keys() ^ sample.keys())}"]
+    found = []
+    for path, entry, samples in entries(value, sample, at, free):
+        each = [
+            find_differences(entry, one, at=path, free=free) for one in samples
+        ]
+        if each and all(each):
+            found += each[0]
+    return found
+
+
+@pytest.fixture(name="differences", scope="session")
+def _differences():
+    """List where a value is not of the shape of a sample."""
+    return find_differences

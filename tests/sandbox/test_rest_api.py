@@ -5,12 +5,13 @@ The answers are held against the contract's samples: the same keys, and the
 same types, however deep.
 """
 
+import asyncio
 import math
-import re
 
 import aiohttp
 import pytest
 
+from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.sandbox import Sandbox, statement_pdf
 from bankconnect_async.testing import FakeClock
 
@@ -182,13 +183,12 @@ class TestOverview:
         assert len(table) == 46
         assert sum(is_of_session(path) for _, path, *_ in table) == 19
 
-    @pytest.mark.parametrize(("method", "path", "secrets", "dialect"), ROWS)
-    async def test_secrets(
-        self, call, sample_json, method, path, secrets, dialect
-    ):
+    @pytest.mark.parametrize("row", ROWS, ids=" ".join)
+    async def test_secrets(self, call, sample_json, row):
         """
         No endpoint answers without its header set, and none asks for more.
         """
+        method, path, secrets, dialect = row
         path = path.replace("<id>", UNKNOWN)
         async with Sandbox(dialect) as sandbox:
             refused, body = await call(sandbox, method, path, headers={})
@@ -318,3 +318,476 @@ class TestOverview:
             400,
             sample_json("error.session_data.key_required.json"),
         )
+
+
+ENTITY_SAMPLES = {
+    "accounts": "accounts.response.json",
+    "identity": "identity.response.json",
+    "transactions": "transactions.response.json",
+    "salary": "salary.response.json",
+    "recurring_transactions": "recurring_transactions.response.json",
+    "lender_transactions": "lender_transactions.response.json",
+    "get_expense_categories": "expense_categories.response.json",
+    "top_credits_debits": "top_credits_debits.response.json",
+    "monthly_analysis_updated": "monthly_analysis_updated.response.json",
+    "xlsx_report": "xlsx_report.response.json",
+    "raw_excel_report": "raw_excel_report.response.json",
+    "score": "score.response.json",
+    "get_pdfs": "get_pdfs.response.entity.json",
+}
+SEED_SAMPLES = {
+    "accounts": "accounts.response.seed.json",
+    "monthly_analysis": "monthly_analysis.response.seed.json",
+    "raw_excel_report": "raw_excel_report.response.json",
+    "get_excel_report": "get_excel_report.response.seed.json",
+}
+# Keyed by months, notes, accounts and names that nobody counts.
+FREE = {
+    "$.monthly_analysis",
+    "$.monthly_analysis.*",
+    "$.top_5_credit_debit.top_5_credit",
+    "$.top_5_credit_debit.top_5_credit.*",
+    "$.top_5_credit_debit.top_5_debit",
+    "$.top_5_credit_debit.top_5_debit.*",
+    "$.monthly_analysis.*[]",
+    "$.monthly_analysis.*[].*.monthly_analysis",
+    "$.monthly_analysis.*[].*.monthly_analysis.*",
+}
+
+
+class TestEntities:
+    """
+    `entity/`, and the list of them.
+    """
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity"])
+    async def test_create(self, call, sample_json, dialect):
+        """
+        An entity is created as documented, and found again.
+        """
+        fields = sample_json("entity.create.request.fields.json")
+        documented = sample_json("entity.create.response.json")
+        async with Sandbox(dialect) as sandbox:
+            status, body = await call(
+                sandbox, "POST", "entity/", headers=KEY, data=fields
+            )
+            found = await call(sandbox, "GET", f"entity/{body['entity_id']}/")
+            nobody, blank = await call(sandbox, "POST", "entity/", data={})
+
+        assert (status, nobody) == (201, 201)
+        assert body == {**documented, "entity_id": body["entity_id"]}
+        assert found == (200, body)
+        assert (blank["link_id"], blank["meta_data"]) == (None, None)
+
+    async def test_create_badly(self, call):
+        """
+        A bad field is named, and JSON is no form.
+        """
+        async with Sandbox("entity") as sandbox:
+            bad = await call(
+                sandbox, "POST", "entity/", data={"is_single_account": "so"}
+            )
+            json = await call(sandbox, "POST", "entity/", json={"link_id": 1})
+
+        assert bad == (
+            400,
+            {"is_single_account": ["Must be a valid boolean."]},
+        )
+        assert json[0] == 400
+        assert list(json[1]) == ["link_id"]
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity"])
+    async def test_pages(self, differences, call, sample_json, dialect):
+        """
+        Ten at a time, with full URLs to the pages around.
+        """
+        documented = sample_json("entity.list.response.json")
+        async with Sandbox(dialect) as sandbox:
+            for number in range(12):
+                data = {"link_id": "odd" if number % 2 else LINK_ID}
+                await call(sandbox, "POST", "entity/", data=data)
+            _, first = await call(sandbox, "GET", "entity/")
+            path = first["next"].removeprefix(f"{sandbox.base_url}/v1/")
+            _, second = await call(sandbox, "GET", path)
+            _, odd = await call(sandbox, "GET", "entity/?link_id=odd")
+            missing = [
+                await call(sandbox, "GET", f"entity/?page={page}")
+                for page in ("3", "0", "x", "-1", "²")
+            ]
+
+        assert not (differences(first, documented))
+        assert (first["count"], first["previous"]) == (12, None)
+        assert len(first["results"]) == 10
+        assert len(second["results"]) == 2
+        assert second["next"] is None
+        assert second["previous"].endswith("/v1/entity/?page=1")
+        assert (odd["count"], odd["next"]) == (6, None)
+        assert missing == [(404, {"detail": "Invalid page."})] * 5
+
+    async def test_filtered_pages(self, call):
+        """
+        The next page is of the same link id.
+        """
+        async with Sandbox("entity") as sandbox:
+            for _ in range(11):
+                await call(
+                    sandbox, "POST", "entity/", data={"link_id": "a b&c"}
+                )
+            _, first = await call(sandbox, "GET", "entity/?link_id=a%20b%26c")
+
+        assert first["next"].endswith("?page=2&link_id=a+b%26c")
+
+
+class TestEntityData:
+    """
+    What there is about an entity, once its statements are processed.
+    """
+
+    @pytest.mark.parametrize("name", ENTITY_SAMPLES)
+    async def test_shape(self, differences, call, upload, sample_json, name):
+        """
+        Each answer has the keys and types of its sample.
+        """
+        documented = sample_json(ENTITY_SAMPLES[name])
+        async with Sandbox("entity", processing_time=0) as sandbox:
+            _, uploaded = await upload(
+                sandbox, pdf=statement_pdf("axis", LINK_ID, edited=True)
+            )
+            status, body = await call(
+                sandbox, "GET", f"entity/{uploaded['entity_id']}/{name}/"
+            )
+
+        assert status == 200
+        assert not differences(body, documented, free=FREE)
+
+    @pytest.mark.parametrize("name", SEED_SAMPLES)
+    async def test_shape_in_the_seed(
+        self, differences, call, upload, sample_json, name
+    ):
+        """
+        The seed's answers have fewer fields.
+        """
+        documented = sample_json(SEED_SAMPLES[name])
+        async with Sandbox(processing_time=0) as sandbox:
+            _, uploaded = await upload(
+                sandbox, pdf=statement_pdf("axis", LINK_ID, edited=True)
+            )
+            status, body = await call(
+                sandbox,
+                "GET",
+                f"entity/{uploaded['entity_id']}/{name}/",
+                headers=KEY,
+            )
+
+        assert status == 200
+        assert not differences(body, documented, free=FREE)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "identity",
+            "transactions",
+            "salary",
+            "recurring_transactions",
+            "lender_transactions",
+        ],
+    )
+    async def test_seed_is_short(self, call, upload, name):
+        """
+        In the seed no answer has the fields of later years.
+        """
+        async with Sandbox(processing_time=0) as sandbox:
+            _, uploaded = await upload(sandbox)
+            _, body = await call(
+                sandbox, "GET", f"entity/{uploaded['entity_id']}/{name}/"
+            )
+
+        (account,) = body["accounts"]
+        (progress,) = body["progress"]
+        assert progress.keys() == {"status", "message", "statement_id"}
+        assert not account.keys() & {
+            "account_category",
+            "credit_limit",
+            "last_updated",
+        }
+
+    async def test_predictors(self, call, upload, sample_json):
+        """
+        Predictors begin with those of the sample; unknown months are `null`.
+        """
+        documented = sample_json("predictors.response.json")
+        async with Sandbox("entity", processing_time=0) as sandbox:
+            _, uploaded = await upload(sandbox)
+            _, body = await call(
+                sandbox, "GET", f"entity/{uploaded['entity_id']}/predictors/"
+            )
+
+        (entry,) = body["predictors"]
+        (sample,) = documented["predictors"]
+        assert body.keys() == documented.keys()
+        assert entry["predictors"].keys() >= sample["predictors"].keys()
+        assert isinstance(entry["predictors"]["accountnumber"], int)
+        assert entry["predictors"]["month_duration"] == 7
+
+    async def test_rolling(self, differences, call, upload, sample_json):
+        """
+        The withdrawn figures have their blocks under the names they list.
+        """
+        documented = sample_json("rolling_monthly_analysis.response.json")
+        async with Sandbox("entity", processing_time=0) as sandbox:
+            _, uploaded = await upload(sandbox)
+            _, body = await call(
+                sandbox,
+                "GET",
+                f"entity/{uploaded['entity_id']}/rolling_monthly_analysis/",
+            )
+
+        blocks = body["monthly_analysis"]["monthly_analysis"]
+        sample = documented["monthly_analysis"]["monthly_analysis"]
+        assert body.keys() == documented.keys()
+        assert {"month_0", "month_1", "3_months_group"} <= set(
+            blocks["months_order"]
+        )
+        assert not list(
+            differences(
+                blocks["month_1"]["credit"], sample["month_1"]["credit"]
+            )
+        )
+        assert (
+            blocks["month_0"]["cash_deposit_credit"]
+            == sample["month_0"]["cash_deposit_credit"]
+        )
+        for name in blocks["months_order"] + blocks["calander_months_order"]:
+            assert name in blocks
+
+    async def test_one_account(self, call, upload):
+        """
+        `account_id` asks for one account, where the pages have it.
+        """
+        second = statement_pdf("hdfc", LINK_ID)
+        async with Sandbox("entity", processing_time=0) as sandbox:
+            _, first = await upload(sandbox)
+            await upload(sandbox, pdf=second, bank_name="hdfc")
+            entity = f"entity/{first['entity_id']}"
+            account_id = first["identity"]["account_id"]
+            _, one = await call(
+                sandbox,
+                "GET",
+                f"{entity}/transactions/?account_id={account_id}",
+            )
+            _, both = await call(sandbox, "GET", f"{entity}/transactions/")
+            _, all_ = await call(
+                sandbox, "GET", f"{entity}/accounts/?account_id={account_id}"
+            )
+
+        assert {row["account_id"] for row in one["transactions"]} == {
+            account_id
+        }
+        assert len({row["account_id"] for row in both["transactions"]}) == 2
+        assert len(all_["accounts"]) == 2
+
+    async def test_seed_knows_no_filter(self, call, upload):
+        """
+        The seed's vendor does not look at `account_id`.
+        """
+        async with Sandbox(processing_time=0) as sandbox:
+            _, uploaded = await upload(sandbox)
+            _, body = await call(
+                sandbox,
+                "GET",
+                f"entity/{uploaded['entity_id']}/transactions/?account_id=x",
+            )
+
+        assert body["transactions"]
+
+    async def test_health(self, differences, call, sample_json):
+        """
+        Net banking is up at most banks, and UTC is the zone.
+        """
+        documented = sample_json("net_banking_health.response.json")
+        clock = FakeClock(epoch=1775026114.0)
+        async with Sandbox("entity", clock=clock) as sandbox:
+            status, body = await call(
+                sandbox, "GET", "net_banking_health/", headers=KEY
+            )
+
+        assert status == 200
+        assert not (differences(body, documented))
+        assert {entry["updated_at"] for entry in body} == {
+            "2026-04-01 06:48:34"
+        }
+        assert {entry["health_up"] for entry in body} == {True, False}
+
+
+class TestEntityProgress:
+    """
+    From upload to data.
+    """
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity"])
+    async def test_in_time(self, call, upload, sample_json, dialect):
+        """
+        A statement is processing first, with nothing to show, then completed.
+        """
+        clock = FakeClock()
+        async with Sandbox(dialect, processing_time=2, clock=clock) as sandbox:
+            _, uploaded = await upload(sandbox)
+            path = f"entity/{uploaded['entity_id']}/transactions/"
+            _, early = await call(sandbox, "GET", path)
+            clock.now += 2
+            _, late = await call(sandbox, "GET", path)
+
+        assert early["progress"][0]["status"] == "processing"
+        assert (early["transactions"], early["accounts"]) == ([], [])
+        assert late["progress"][0]["status"] == "completed"
+        assert late["transactions"]
+
+    async def test_partly(self, call, upload, sample_json):
+        """
+        What is completed is there while more is processed.
+        """
+        documented = sample_json("accounts.response.processing.json")
+        clock = FakeClock()
+        async with Sandbox(
+            "entity", processing_time=2, clock=clock
+        ) as sandbox:
+            _, uploaded = await upload(sandbox)
+            clock.now += 2
+            await upload(
+                sandbox,
+                pdf=statement_pdf("hdfc", LINK_ID),
+                bank_name="hdfc",
+            )
+            entity = f"entity/{uploaded['entity_id']}"
+            _, body = await call(sandbox, "GET", f"{entity}/accounts/")
+            empty = [
+                (await call(sandbox, "GET", f"{entity}/{name}/"))[1]
+                for name in ("predictors", "score", "xlsx_report")
+            ]
+
+        assert [entry["status"] for entry in body["progress"]] == [
+            "completed",
+            "processing",
+        ]
+        assert len(body["accounts"]) == 1
+        assert body["accounts"][0].keys() == documented["accounts"][0].keys()
+        assert [
+            answer[name]
+            for answer, name in zip(
+                empty, ("predictors", "score", "reports"), strict=True
+            )
+        ] == [[], [], []]
+
+    @pytest.mark.parametrize(
+        ("error_code", "word"),
+        [(None, "completed"), ("UNPARSABLE", "failed")],
+    )
+    async def test_finish(self, call, upload, sample_json, error_code, word):
+        """
+        A test says when, and how.
+        """
+        documented = sample_json("accounts.response.failed.json")
+        async with Sandbox(processing_time=math.inf) as sandbox:
+            _, uploaded = await upload(sandbox)
+            entity_id = uploaded["entity_id"]
+            _, before = await call(
+                sandbox, "GET", f"entity/{entity_id}/get_excel_report/"
+            )
+            sandbox.finish(entity_id, error_code=error_code)
+            _, after = await call(
+                sandbox, "GET", f"entity/{entity_id}/get_excel_report/"
+            )
+            _, body = await call(
+                sandbox, "GET", f"entity/{entity_id}/accounts/"
+            )
+            with pytest.raises(InvalidRequestError, match="not being"):
+                sandbox.finish(entity_id)
+
+        assert (before["progress"], before["report"]) == ("processing", "")
+        assert after["progress"] == word
+        assert bool(after["report"]) is (word == "completed")
+        if word == "failed":
+            (entry,) = body["progress"]
+            assert entry["message"] == documented["progress"][0]["message"]
+            assert body["accounts"] == []
+            assert body["fraud"] == documented["fraud"]
+
+    async def test_webhook(self, upload, sample_json, receiver):
+        """
+        The end of extraction is told, also for an upload without link id.
+        """
+        documented = sample_json("webhook.entity.completed.null_link.json")
+        async with Sandbox(
+            webhook_url=receiver.url, processing_time=0.01
+        ) as sandbox:
+            _, uploaded = await upload(sandbox, link_id="")
+            while not (sent := await sandbox.webhooks_sent()):
+                await asyncio.sleep(0.005)
+
+        (body,) = receiver.bodies
+        assert sent[0].body == body
+        assert body == {
+            **documented,
+            "entity_id": uploaded["entity_id"],
+            "statement_id": uploaded["statement_id"],
+        }
+
+    async def test_failure_webhook(self, upload, sample_json, receiver):
+        """
+        So is a failure; who never hears of manual uploads hears nothing.
+        """
+        async with Sandbox(
+            "entity", webhook_url=receiver.url, processing_time=math.inf
+        ) as sandbox:
+            _, uploaded = await upload(sandbox)
+            sandbox.finish(uploaded["entity_id"], error_code="UNPARSABLE")
+            await sandbox.webhooks_sent()
+
+        (body,) = receiver.bodies
+        assert (body["progress"], body["reason"]) == (
+            "failed",
+            "Extraction failed",
+        )
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity"])
+    async def test_journey(self, call, create, dialect):
+        """
+        What the customer uploaded in the browser is there at once.
+        """
+        async with Sandbox(dialect) as sandbox:
+            session = await create(sandbox, bank_name="hdfc")
+            played = await sandbox.play(
+                session.session_id, "success", mode="online"
+            )
+            entity_id = played.messages[0]["payload"]["entityId"]
+            _, body = await call(
+                sandbox, "GET", f"entity/{entity_id}/transactions/"
+            )
+
+        assert [entry["status"] for entry in body["progress"]] == ["completed"]
+        assert body["accounts"][0]["bank"] == "hdfc"
+        assert len(body["accounts"][0]["months"]) == 7
+        assert body["transactions"]
+
+    async def test_journey_that_failed(self, call, create):
+        """
+        An entity that nothing came in for is there, and empty.
+        """
+        async with Sandbox("entity") as sandbox:
+            session = await create(sandbox)
+            await sandbox.play(session.session_id, "failure")
+            (entity_id,) = sandbox.entities
+            answers = [
+                await call(sandbox, "GET", f"entity/{entity_id}/{name}/")
+                for name in (
+                    "accounts",
+                    "predictors",
+                    "monthly_analysis",
+                    "get_expense_categories",
+                    "top_credits_debits",
+                    "rolling_monthly_analysis",
+                )
+            ]
+
+        assert {status for status, _ in answers} == {200}
+        assert all(body["progress"] == [] for _, body in answers)

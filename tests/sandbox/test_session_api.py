@@ -64,7 +64,7 @@ def fixture(name: str) -> Any:
     return json.loads((FIXTURES / name).read_bytes())
 
 
-def send(  # noqa: PLR0913
+def send(
     body: bytes,
     which: tuple[str, str] = SEED,
     *,
