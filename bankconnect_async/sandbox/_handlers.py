@@ -5,7 +5,7 @@ The sandbox's endpoints: from an HTTP request to the rules, and back.
 import functools
 import types
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final, get_args
 
@@ -39,11 +39,13 @@ class Handlers:
 
     Attributes:
         guard: Knows the dialect and the secrets.
+        modes: Those that are switched on.
         journeys: What there is.
         origin: Where browsers find the journey's page.
     """
 
     guard: Guard
+    modes: Collection[str]
     journeys: Journeys
     origin: Callable[[], str]
     _consents: Consents = attrs.field(factory=Consents)
@@ -104,6 +106,7 @@ class Handlers:
             api=api,
             api_key=self.guard.api_key,
             today=self.journeys.now().date(),
+            modes=self.modes,
         )
         if isinstance(outcome, Refused):
             return answer_json(

@@ -143,7 +143,7 @@ def read_pdf(content: bytes, password: str | None) -> Document:
     if pypdf is None:
         return _look_at(content, password)
     try:
-        return _read(content, password)
+        return _read(pypdf.PdfReader(io.BytesIO(content)), password)
     except WrongPasswordError:
         raise
     # Uploads may be anything; pypdf's errors are many and not all its own.
@@ -151,8 +151,7 @@ def read_pdf(content: bytes, password: str | None) -> Document:
         raise UnreadableError from exc
 
 
-def _read(content: bytes, password: str | None) -> Document:
-    reader = pypdf.PdfReader(io.BytesIO(content))
+def _read(reader: "pypdf.PdfReader", password: str | None) -> Document:
     if reader.is_encrypted and not reader.decrypt(password or ""):
         raise WrongPasswordError
     metadata: Mapping[str, object] = reader.metadata or {}
