@@ -48,16 +48,18 @@ class Handlers:
     modes: Collection[str]
     journeys: Journeys
     origin: Callable[[], str]
-    _consents: Consents = attrs.field(factory=Consents)
-    _storage: Storage = attrs.field(init=False)
-
-    @_storage.default
-    def _default_storage(self) -> Storage:
-        return Storage(
-            origin=self.origin,
-            now=self.journeys.clock.time,
-            find=functools.partial(make_file, self.journeys),
-        )
+    _consents: Consents = attrs.field(init=False, factory=Consents)
+    _storage: Storage = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: Storage(
+                origin=self.origin,
+                now=self.journeys.clock.time,
+                find=functools.partial(make_file, self.journeys),
+            ),
+            takes_self=True,
+        ),
+    )
 
     def routes(self) -> list[web.RouteDef]:
         """
