@@ -273,7 +273,9 @@ class SessionBatch:
         turn = Turn(self._line)
         retry = attrs.evolve(self._retry, turns=turn)
         try:
-            while (taken := await self._intake.take()) is not None:
+            while taken := self._intake.take_ready() or (
+                await self._intake.take()
+            ):
                 outcome = await self._settle(*taken, turn, retry)
                 if outcome is None:
                     if self._draining:
@@ -282,7 +284,8 @@ class SessionBatch:
                         # Many must not hold up what is in flight.
                         await asyncio.sleep(0)
                     continue
-                self._record(outcome)
+                if self._journal is not None:
+                    self._record(outcome, self._journal)
                 self._counts.add(outcome)
                 self._shelf.put(outcome)
         finally:
@@ -297,7 +300,9 @@ class SessionBatch:
         try:
             request = self._bank.resolve(item)
             self._refuse_if_stopped()
-            if not self._is_due(index, request):
+            if self._journal is not None and not self._is_due(
+                index, request, self._journal
+            ):
                 return None
             if self._draining or not (turn.try_begin() or await turn.begin()):
                 self._refuse_if_stopped()
@@ -321,11 +326,11 @@ class SessionBatch:
             index=index, item=item, request=request, session=session
         )
 
-    def _is_due(self, index: int, request: SessionRequest) -> bool:
-        if self._journal is None:
-            return True
+    def _is_due(
+        self, index: int, request: SessionRequest, journal: "Journal"
+    ) -> bool:
         try:
-            is_due = self._journal.claim(index, request)
+            is_due = journal.claim(index, request)
         except JournalError as error:
             self._break_off(error)
             return False
@@ -336,12 +341,11 @@ class SessionBatch:
             self._shelf.pass_over(index)
         return is_due
 
-    def _record(self, outcome: Outcome) -> None:
-        if self._journal is not None:
-            try:
-                self._journal.record(outcome)
-            except JournalError as error:
-                self._break_off(error)
+    def _record(self, outcome: Outcome, journal: "Journal") -> None:
+        try:
+            journal.record(outcome)
+        except JournalError as error:
+            self._break_off(error)
 
     def _break_off(self, error: JournalError) -> None:
         # It is raised once what is in flight has come to its end.
@@ -351,11 +355,10 @@ class SessionBatch:
     def _note_lost(
         self, index: int, item: Item, request: SessionRequest | None
     ) -> None:
-        if index in self._sending:
-            lost = TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
-            self._record(
-                Failed(index=index, item=item, request=request, error=lost)
-            )
+        if self._journal is not None and index in self._sending:
+            error = TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
+            lost = Failed(index=index, item=item, request=request, error=error)
+            self._record(lost, self._journal)
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
@@ -400,6 +403,10 @@ class _Intake(abc.ABC):
         self.error: Exception | None = None
 
     @abc.abstractmethod
+    def take_ready(self) -> tuple[int, Item] | None:
+        """Take the next item, if there is one and room for it by now."""
+
+    @abc.abstractmethod
     async def take(self) -> tuple[int, Item] | None:
         """Take the next item, when there is room; `None` at the end."""
 
@@ -419,9 +426,21 @@ class _SyncIntake(_Intake):
         super().__init__(room)
         self._source: Iterator[Item] | None = iter(source)
 
+    def take_ready(self) -> tuple[int, Item] | None:
+        """Take the next item, if there is one and room for it by now."""
+        if self._source is not None and self._room.enter():
+            return self._next()
+        return None
+
     async def take(self) -> tuple[int, Item] | None:
+        """Take the next item, when there is room; `None` at the end."""
+        if self._source is None:
+            return None
         if not self._room.enter():
             await self._room.queue()
+        return self._next()
+
+    def _next(self) -> tuple[int, Item] | None:
         # No await lies between taking an item and owning it: a cancel in
         # between would lose the item.
         if self._source is not None:
@@ -454,7 +473,12 @@ class _AsyncIntake(_Intake):
         self._feeder: asyncio.Task[Any] | None = None
         self._stopped = False
 
+    def take_ready(self) -> tuple[int, Item] | None:
+        """Leave it to `take`, which keeps the feeder's order."""
+        return None
+
     async def take(self) -> tuple[int, Item] | None:
+        """Take the next item that was fed; `None` at the end."""
         taken = await self._taken.get()
         if taken is None or self._stopped:
             self._taken.put_nowait(None)

@@ -67,6 +67,11 @@ class Api:
     tells_id: bool
     has_token: bool = False
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether its errors have codes."""
+        return self.write is write_coded
+
 
 # Each table follows its column of the contract's "Parameters". Where that
 # page and another contradict each other, its own page decides.

@@ -5,7 +5,7 @@ The sandbox's endpoints: from an HTTP request to the rules, and back.
 import functools
 import types
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final, get_args
 
@@ -39,23 +39,27 @@ class Handlers:
 
     Attributes:
         guard: Knows the dialect and the secrets.
+        modes: Those that are switched on.
         journeys: What there is.
         origin: Where browsers find the journey's page.
     """
 
     guard: Guard
+    modes: Collection[str]
     journeys: Journeys
     origin: Callable[[], str]
-    _consents: Consents = attrs.field(factory=Consents)
-    _storage: Storage = attrs.field(init=False)
-
-    @_storage.default
-    def _default_storage(self) -> Storage:
-        return Storage(
-            origin=self.origin,
-            now=self.journeys.clock.time,
-            find=functools.partial(make_file, self.journeys),
-        )
+    _consents: Consents = attrs.field(init=False, factory=Consents)
+    _storage: Storage = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: Storage(
+                origin=self.origin,
+                now=self.journeys.clock.time,
+                find=functools.partial(make_file, self.journeys),
+            ),
+            takes_self=True,
+        ),
+    )
 
     def routes(self) -> list[web.RouteDef]:
         """
@@ -104,6 +108,7 @@ class Handlers:
             api=api,
             api_key=self.guard.api_key,
             today=self.journeys.now().date(),
+            modes=self.modes,
         )
         if isinstance(outcome, Refused):
             return answer_json(

@@ -36,6 +36,8 @@ from ._statements import Holding, Statement, holdings, new_id
 #: What is said of a statement that failed in processing (entity flow).
 EXTRACTION_FAILED: Final = "Extraction failed"
 
+# The one field whose days are `YYYY-MM-DD`.
+_GAPS: Final = "missing_data"
 # What accounts of the schema have after enrichment only.
 _NOT_YET: Final = frozenset({"attempt_types"})
 
@@ -249,8 +251,15 @@ def _write_fields(value: Any) -> JsonObject:
     # there is nothing to say about is left out.
     has_nulls = isinstance(value, WebhookStatement)
     return {
-        keys[0]: write(field)
+        keys[0]: _gaps(value) if name == _GAPS else write(field)
         for name, keys in wire_keys(type(value)).items()
         if name not in _NOT_YET
         and ((field := getattr(value, name)) is not None or has_nulls)
     }
+
+
+def _gaps(account: WebhookAccount) -> list[JsonObject]:
+    return [
+        {"from_date": str(gap.from_date), "to_date": str(gap.to_date)}
+        for gap in account.missing_data
+    ]

@@ -10,6 +10,7 @@ of `statement_pdf`.
 import datetime
 import io
 import re
+import types
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -143,7 +144,7 @@ def read_pdf(content: bytes, password: str | None) -> Document:
     if pypdf is None:
         return _look_at(content, password)
     try:
-        return _read(content, password)
+        return _read(pypdf, content, password)
     except WrongPasswordError:
         raise
     # Uploads may be anything; pypdf's errors are many and not all its own.
@@ -151,8 +152,10 @@ def read_pdf(content: bytes, password: str | None) -> Document:
         raise UnreadableError from exc
 
 
-def _read(content: bytes, password: str | None) -> Document:
-    reader = pypdf.PdfReader(io.BytesIO(content))
+def _read(
+    module: types.ModuleType, content: bytes, password: str | None
+) -> Document:
+    reader = module.PdfReader(io.BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(password or ""):
         raise WrongPasswordError
     metadata: Mapping[str, object] = reader.metadata or {}

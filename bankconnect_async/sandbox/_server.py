@@ -5,7 +5,7 @@ The sandbox as a server: sockets, sessions and counts around the pure rules.
 import contextlib
 import types
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from ssl import SSLContext
 from typing import Any, Final, Self
 
@@ -27,6 +27,7 @@ from ._plans import Faults
 from ._poster import Poster
 from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
 from ._refusals import Refusal
+from ._session_api import ALL_MODES
 from ._settings import check_settings
 from ._webhooks import Webhooks
 
@@ -72,6 +73,8 @@ class Sandbox:
         webhook_secret: Goes with each as `x-secret-key`.
         allow_remote_webhooks: Post webhooks to other machines, too. Without
             it, one that leads there is reported by `webhooks_sent` only.
+        modes: Those that are switched on for the customer; a session that
+            asks for another is refused as `MODE_NOT_ENABLED`.
         processing_time: How long processing takes, in seconds; with
             ``math.inf``, until `finish` says so.
         clock: A seam for tests: what time it is.
@@ -97,6 +100,7 @@ class Sandbox:
         default=None, kw_only=True, repr=False
     )
     allow_remote_webhooks: bool = _setting(default=False, kw_only=True)
+    modes: Collection[str] = _setting(default=ALL_MODES, kw_only=True)
     processing_time: float = _setting(default=0.3, kw_only=True)
     clock: Clock = _setting(default=SYSTEM_CLOCK, kw_only=True, repr=False)
     faults: Faults = _setting(factory=Faults, init=False, repr=False)
@@ -105,6 +109,7 @@ class Sandbox:
     _attendant: Attendant = _state()
     _poster: Poster = _state()
     _journeys: Journeys = _state()
+    _handlers: Handlers = _state()
     # Asking the sockets for every answered URL would cost more than the rest.
     _origin: str = _state(default="")
 
@@ -120,6 +125,7 @@ class Sandbox:
             processing_time=self.processing_time,
         )
         self._attendant.whose = self._journeys.whose
+        self._handlers = self._make_handlers()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -144,7 +150,7 @@ class Sandbox:
         app = web.Application(
             client_max_size=_MAX_BODY, middlewares=[self._attendant.attend]
         )
-        app.add_routes(self._handlers().routes())
+        app.add_routes(self._handlers.routes())
         # A Django server hands compressed bodies on as they are.
         runner = self._runner = web.AppRunner(
             app,
@@ -353,13 +359,14 @@ class Sandbox:
             raise _over(Closed.UNKNOWN)
         return journey
 
-    def _handlers(self) -> Handlers:
+    def _make_handlers(self) -> Handlers:
         return Handlers(
             guard=Guard(
                 dialect=self.dialect,
                 api_key=self.api_key,
                 server_hash=self.server_hash,
             ),
+            modes=self.modes,
             journeys=self._journeys,
             origin=lambda: self._journey_origin,
         )

@@ -151,7 +151,7 @@ def insights(inquiry: Inquiry) -> JsonObject:
             }
             for holding in inquiry.good
         ],
-        "aggregate_monthly_analysis": _monthly(every),
+        "aggregate_monthly_analysis": analyses.monthly_analysis(every),
         "aggregate_xlsx_report_url": inquiry.link(f"{session_id}/all.xlsx"),
         "aggregate_xml_report_url": inquiry.link(f"{session_id}/all.xml"),
     }

@@ -7,7 +7,7 @@ Pure: bytes and the date of today in, an accepted request or a refusal out.
 import datetime
 import hmac
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,12 +15,17 @@ import attrs
 
 from ._bodies import Call, read_body
 from ._dialects import Api
-from ._refusals import Refusal
+from ._refusals import Refusal, coded
 from ._rules import read_fields
 
 
 #: A key that is known, of a customer whose plan is over.
 UNPAID_API_KEY: Final = "sandbox-unpaid-key"
+#: What `mode` may be, where nothing is switched off.
+ALL_MODES: Final = ("pdf", "aa", "online")
+
+# How many parameters are too many is not documented: twice those that are.
+_MOST: Final = 50
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +56,12 @@ class Refused:
 
 
 def judge(
-    call: Call, *, api: Api, api_key: str, today: datetime.date
+    call: Call,
+    *,
+    api: Api,
+    api_key: str,
+    today: datetime.date,
+    modes: Collection[str] = ALL_MODES,
 ) -> Accepted | Refused:
     """
     Decide on one request as the vendor would.
@@ -61,14 +71,21 @@ def judge(
         api: Whose rules hold; see `api_of`.
         api_key: The key that is let in, beside `UNPAID_API_KEY`.
         today: Today's date in India.
+        modes: Those that are switched on for the customer.
     """
     try:
         _admit_method(call)
         body = read_body(call)
         _admit_key(body.get("api_key"), call.header_key, api_key)
-        return Accepted(parameters=_validated(body, api, today))
+        if api.has_codes:
+            _admit_count(body)
+        parameters = _validated(body, api, today)
+        if api.has_codes:
+            _admit_mode(parameters.get("mode"), modes)
+        return Accepted(parameters=parameters)
     except Refusal as refusal:
-        return Refused(status=refusal.status, body=api.write(refusal))
+        written = refusal.body or api.write(refusal)
+        return Refused(status=refusal.status, body=written)
 
 
 def _admit_method(call: Call) -> None:
@@ -82,6 +99,24 @@ def _admit_key(body_key: Any, header_key: str | None, api_key: str) -> None:
         raise Refusal(HTTPStatus.PAYMENT_REQUIRED)
     if not is_same(given, api_key):
         raise Refusal(HTTPStatus.UNAUTHORIZED)
+
+
+def _admit_count(body: Mapping[str, Any]) -> None:
+    if len(body) > _MOST:
+        raise coded(
+            HTTPStatus.BAD_REQUEST,
+            "INVALID_PARAMETER_COUNT",
+            "Invalid number of parameters",
+        )
+
+
+def _admit_mode(mode: str | None, modes: Collection[str]) -> None:
+    if mode is not None and mode not in modes:
+        raise coded(
+            HTTPStatus.FORBIDDEN,
+            "MODE_NOT_ENABLED",
+            "Specified mode not enabled. Contact FinBox Admin.",
+        )
 
 
 def is_same(given: object, key: str) -> bool:

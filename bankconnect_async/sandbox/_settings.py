@@ -11,6 +11,8 @@ from yarl import URL
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.events import Dialect
 
+from ._session_api import ALL_MODES
+
 
 _MAX_PORT: Final = 65535
 
@@ -98,6 +100,12 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "webhook_secret": (
         _or_none(_is_header),
         "must be a text of printable ASCII characters",
+    ),
+    "modes": (
+        lambda value: (
+            not isinstance(value, str) and set(value) <= set(ALL_MODES)
+        ),
+        f"must be some of {', '.join(ALL_MODES)}",
     ),
     "processing_time": (_is_duration, "must be a number of seconds"),
 }

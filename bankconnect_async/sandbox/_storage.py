@@ -8,7 +8,7 @@ import hmac
 import re
 import secrets
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -125,11 +125,12 @@ class Storage:
         return _answer(request, path, content)
 
     def _content(self, path: str) -> bytes | None:
-        kept = self._uploads.get(path)
-        return self.find(path) if kept is None else kept
+        # What is stored of a deleted session is not to be had any more.
+        made_up = self.find(path)
+        return None if made_up is None else self._uploads.get(path, made_up)
 
     def _refusal(
-        self, path: str, query: "collections.abc.Mapping[str, str]"
+        self, path: str, query: Mapping[str, str]
     ) -> tuple[HTTPStatus, str] | None:
         expires = query.get("expires", "")
         given = query.get("signature", "").encode(errors="replace")

@@ -252,10 +252,14 @@ def _cut(
     body = answer.body if isinstance(answer, web.Response) else None
     content = body if isinstance(body, bytes) else _PROMISE
     status = _OK if answer is None else answer.status
+    headers = {"Content-Type": "application/json"}
+    if answer is not None:
+        headers.update(answer.headers)
+    headers["Content-Length"] = str(len(content))
+    lines = (f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        "Content-Type: application/json\r\n"
-        f"Content-Length: {len(content)}\r\n\r\n"
+        f"{''.join(lines)}\r\n"
     ).encode()
     whole = head + content
     end = len(head) // 2 if within == "head" else len(whole) - _MISSING

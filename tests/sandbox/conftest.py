@@ -10,6 +10,8 @@ import pytest
 
 from aiohttp import web
 
+from bankconnect_async.sandbox import Fault
+
 
 LINK_ID = "cust-7f31-0042"
 
@@ -130,3 +132,9 @@ def find_differences(value, sample, *, at="$", free=frozenset()):
 def _differences():
     """List where a value is not of the shape of a sample."""
     return find_differences
+
+
+@pytest.fixture(name="faults", scope="session")
+def _faults():
+    """What can go wrong."""
+    return Fault
