@@ -79,8 +79,16 @@ def tests(session: nox.Session) -> None:
     Run the suite against the installed wheel, not the checkout.
     """
     session.install(".[cli,sandbox]", *group("cov"))
+    # Two at a time; those in a browser stay together, because they share it.
     session.run(
-        "coverage", "run", "-m", "pytest", *session.posargs, env=STRICT
+        "coverage",
+        "run",
+        "-m",
+        "pytest",
+        "--numprocesses=2",
+        "--dist=loadgroup",
+        *session.posargs,
+        env=STRICT,
     )
     session.notify("coverage_report")
 

@@ -115,6 +115,13 @@ class Finder:
         return None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of this folder in one process, which has the browser."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
 @pytest.fixture(name="finder", scope="session")
 def _finder() -> type[Finder]:
     """The class that finds a browser, for a test of its own."""
