@@ -5,24 +5,35 @@ Time limits for many tasks with one timer of the event loop.
 import asyncio
 import math
 
-import attrs
 
-
-@attrs.define(eq=False, slots=True)
 class Alarm:
     """
     A time limit on one task's current work.
 
+    It is set when it is made, in that task, and has to be cleared.
+
+    Args:
+        alarms: Those of the running loop.
+        when: Time on the loop's clock.
+
     Attributes:
-        when: Time on the loop's clock at which the task is cancelled.
+        when: At which the task is cancelled.
         rang: Whether that happened.
     """
 
-    _alarms: "Alarms"
-    _task: "asyncio.Task[object]"
-    _cancelling: int
-    when: float
-    rang: bool = False
+    __slots__ = ("_alarms", "_cancelling", "_task", "rang", "when")
+
+    def __init__(self, alarms: "Alarms", when: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        self._alarms = alarms
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.when = when
+        self.rang = False
+        alarms.pending.add(self)
+        if when < alarms.due:
+            alarms.expect(when)
 
     def move(self, when: float) -> None:
         """Set another time."""
@@ -81,16 +92,6 @@ class Alarms:
         self._timer: asyncio.TimerHandle | None = None
         self.due = math.inf
         self.pending: set[Alarm] = set()
-
-    def set(self, when: float) -> Alarm:
-        """Limit the current task's work to *when* on the loop's clock."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 - we are in a coroutine
-        alarm = Alarm(self, task, task.cancelling(), when)
-        self.pending.add(alarm)
-        if when < self.due:
-            self.expect(when)
-        return alarm
 
     def expect(self, when: float) -> None:
         """Have the timer fire at *when*, which is before it is due."""

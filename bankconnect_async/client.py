@@ -170,6 +170,7 @@ class AsyncBankConnect(StatementData):
                 fields={"encoding": ("must be json or form",)}
             )
         self._encoding: Encoding = encoding
+        self._content_type = CONTENT_TYPES[encoding]
         self._calls = Caller(
             Transport(
                 headers={
@@ -494,7 +495,7 @@ class AsyncBankConnect(StatementData):
     def _body(self, request: SessionRequest) -> Body:
         return Body(
             encode_session(request, self._api_key, encoding=self._encoding),
-            content_type=CONTENT_TYPES[self._encoding],
+            content_type=self._content_type,
         )
 
 

@@ -276,6 +276,9 @@ def _dict(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return dict(value) if isinstance(value, Mapping) else value
 
 
+_LINK_ID: Final = _text(max_length=500)
+
+
 def _rule(rule: _Rule) -> dict[str, _Rule]:
     return {"rule": rule}
 
@@ -379,7 +382,7 @@ class SessionRequest:
         InvalidRequestError: With every bad parameter in `fields`.
     """
 
-    link_id: str = _param(_text(max_length=500))
+    link_id: str = _param(_LINK_ID)
     redirect_url: str | None | Unset = attrs.field(
         converter=_url_text, metadata=_rule(_url(max_length=200))
     )
@@ -438,7 +441,7 @@ class SessionRequest:
         Raises:
             InvalidRequestError: If that is none.
         """
-        if problem := _rules(SessionRequest)["link_id"](link_id):
+        if problem := _LINK_ID(link_id):
             raise InvalidRequestError(fields={"link_id": (problem,)})
         values = self.__dict__.copy()
         values["link_id"] = link_id

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bankconnect_async._alarms import Alarms
+from bankconnect_async._alarms import Alarm, Alarms
 
 
 @pytest.fixture(name="alarms")
@@ -20,7 +20,7 @@ async def _alarms():
 
 async def limited(alarms, seconds, work):
     """Await *work* for *seconds* at most; say whether the alarm rang."""
-    alarm = alarms.set(asyncio.get_running_loop().time() + seconds)
+    alarm = Alarm(alarms, asyncio.get_running_loop().time() + seconds)
     try:
         await work
     except asyncio.CancelledError:
@@ -84,7 +84,7 @@ async def test_an_alarm_can_be_moved(alarms):
     Moving it earlier makes the timer earlier; later just works.
     """
     loop = asyncio.get_running_loop()
-    alarm = alarms.set(math.inf)
+    alarm = Alarm(alarms, math.inf)
     alarm.move(loop.time())
 
     with pytest.raises(asyncio.CancelledError):
@@ -100,7 +100,7 @@ async def test_an_alarm_that_rang_in_vain_is_taken_back(alarms):
     """
     task = asyncio.current_task()
     assert task is not None
-    alarm = alarms.set(asyncio.get_running_loop().time())
+    alarm = Alarm(alarms, asyncio.get_running_loop().time())
     alarm.ring()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(0)
@@ -122,6 +122,6 @@ async def test_one_timer_serves_all(alarms, monkeypatch):
     )
     now = loop.time()
     for n in range(1000):
-        alarms.set(now + 30 + n).clear()
+        Alarm(alarms, now + 30 + n).clear()
 
     assert len(armed) == 1
