@@ -404,6 +404,12 @@ class AsyncBankConnect(StatementData):
         stops it: what is left comes out as `Failed` with
         `BatchStoppedError`, unsent.
 
+        It sends at will until the server objects. A 429, or a 503 with
+        Retry-After, makes all of it wait; after a 429, or too many 503s and
+        timeouts, it goes on at the rate that the server bore, and tries
+        more later. While others get through, a refusal of that kind costs
+        an item neither an attempt nor time.
+
         Args:
             source: Requests or bare link ids, sync or async.
             concurrency: Requests in flight at most; raises the client's
@@ -412,7 +418,8 @@ class AsyncBankConnect(StatementData):
                 a second's worth may go at once.
             ordered: Report in the order of *source* rather than as
                 completed.
-            deadline: Seconds for one item, its retries included.
+            deadline: Seconds for one item, its retries included; and for a
+                pause at most, whatever the server asks for.
             journal: Has every outcome written before more is sent, and
                 inputs passed over whose session it holds already: they have
                 no outcome. Where it cannot be written, nothing more is sent,

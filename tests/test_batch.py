@@ -234,26 +234,59 @@ async def test_a_slow_consumer_holds_the_workers_back(ordered):
     assert taken <= 2 * 5 + 1
 
 
-async def test_memory_does_not_grow_with_the_source():
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_memory_does_not_grow_with_the_source(ordered):
     """
-    Ten times the items take no more memory.
+    Twenty times the items take no more memory, and no more tasks.
     """
 
     async def peak(count):
         tracemalloc.start()
         async with batch(
-            Double(), (f"c{n}" for n in range(count)), concurrency=20
+            Double(),
+            (f"c{n}" for n in range(count)),
+            concurrency=20,
+            ordered=ordered,
         ) as outcomes:
-            async for _ in outcomes:
-                pass
+            async for outcome in outcomes:
+                if outcome.index % 500 == 0:
+                    assert len(asyncio.all_tasks()) <= 20 + 1
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
 
     await peak(100)
-    small, large = await peak(1_000), await peak(10_000)
+    small, large = await peak(1_000), await peak(20_000)
 
     assert large < small + 64 * 1024
+
+
+async def test_one_stuck_item_holds_up_the_order():
+    """
+    The outcomes behind it wait, and nothing more is taken than they are.
+    """
+    gate = asyncio.Event()
+
+    class Stuck(Double):
+        async def create_session(self, request, *, retry):
+            if request.link_id == "customer-0":
+                await gate.wait()
+            return await super().create_session(request, retry=retry)
+
+    double = Stuck()
+    async with batch(
+        double, ids(1000), concurrency=5, ordered=True
+    ) as outcomes:
+        while double.calls < 2 * 5 - 1:
+            await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        stats = outcomes.stats()
+        assert (stats.taken, stats.created, stats.in_flight) == (10, 9, 1)
+        gate.set()
+        found = [outcome.index async for outcome in outcomes]
+
+    assert found == list(range(1000))
 
 
 async def test_leaving_early_cancels_and_accounts():

@@ -181,6 +181,7 @@ def test_a_bucket_is_used_up_and_not_overdrawn(workers, latency, retry_after):
         pytest.param(Bucket(rate=3000, burst=300), 8.5, id="fast"),
         pytest.param(Bucket(rate=5, burst=5), 0.015, id="slow"),
         pytest.param(Bucket(burst=1), 0.25, id="no burst"),
+        pytest.param(Bucket(rate=50, burst=900), 0.29, id="huge burst"),
         pytest.param(Window(), 0.7, id="window"),
         pytest.param(Window(tells=False), 0.7, id="window that is silent"),
         pytest.param(Failing(limiter=Bucket()), 0.85, id="503 instead of 429"),

@@ -374,3 +374,114 @@ def test_policies_are_values():
     assert RetryPolicy() == RetryPolicy(rng=upper_end)
     assert pickle.loads(pickle.dumps(RetryPolicy())) == RetryPolicy()
     assert "rng" not in repr(RetryPolicy())
+
+
+class Turns:
+    """
+    A line that excuses, holds back and ends as it is told.
+    """
+
+    def __init__(self, *, excused=(), held=0.0, ends_after=99):
+        self.excused, self.held = excused, held
+        self.left = ends_after
+        self.heard, self.waits = [], []
+
+    def note_failed(self, error):
+        self.heard.append(error)
+        return isinstance(error, self.excused)
+
+    async def again(self, seconds):
+        self.waits.append(seconds)
+        self.left -= 1
+        return self.left >= 0
+
+
+BUSY = RateLimitedError("busy", status=429, retry_after=2.0)
+
+
+def in_turn(turns, **changes):
+    """A policy of a call that is one of many."""
+    return RetryPolicy(rng=upper_end, turns=turns, **changes)
+
+
+async def test_excused_failures_cost_nothing(clock):
+    """
+    Neither an attempt nor tokens, and the wait is the one asked for.
+    """
+    budget, turns = RetryBudget(), Turns(excused=RateLimitedError)
+    errors = [BUSY, NOT_SENT, BUSY, NOT_SENT, BUSY]
+
+    result = await run(
+        clock, BUSY, *errors, policy=in_turn(turns), budget=budget
+    )
+
+    assert result == ("done", 7)
+    assert turns.heard == [BUSY, *errors]
+    assert turns.waits == [2, 2, 0.25, 2, 0.5, 2]
+    assert clock.slept == []
+    assert budget.tokens == 490
+
+
+async def test_excuses_have_an_end(clock):
+    """
+    A server that serves others may refuse one of them for ever.
+    """
+    turns = Turns(excused=RateLimitedError)
+    with pytest.raises(RateLimitedError, match="no attempts left") as caught:
+        await run(clock, BUSY, *[BUSY] * 50, policy=in_turn(turns))
+
+    assert len(caught.value.attempts) == 10 + 3
+
+
+async def test_no_retries_are_none(clock):
+    """
+    With one attempt nothing is excused.
+    """
+    policy = in_turn(Turns(excused=RateLimitedError), attempts=1)
+    with pytest.raises(RateLimitedError):
+        await run(clock, BUSY, policy=policy)
+
+
+async def test_time_held_back_does_not_count(clock):
+    """
+    The deadline moves by what the line held the call back.
+    """
+    long = RateLimitedError("busy", status=429, retry_after=40.0)
+    turns = Turns(excused=RateLimitedError, held=11.0)
+    assert await run(clock, long, policy=in_turn(turns)) == ("done", 2)
+
+    turns = Turns(excused=RateLimitedError, held=9.0)
+    with pytest.raises(RateLimitedError, match="no time left"):
+        await run(clock, long, policy=in_turn(turns))
+
+
+async def test_the_line_may_end(clock):
+    """
+    Then the call ends with its last error, and what it paid is given back.
+    """
+    budget, turns = RetryBudget(), Turns(ends_after=1)
+    with pytest.raises(ConnectionLostError) as caught:
+        await run(
+            clock, NOT_SENT, AMBIGUOUS, policy=in_turn(turns), budget=budget
+        )
+
+    assert [
+        (each.number, each.wait, each.stopped)
+        for each in caught.value.attempts
+    ] == [(1, 0.25, None), (2, None, "nothing is sent any more")]
+    assert caught.value.delivery is Delivery.AMBIGUOUS
+    assert budget.tokens == 495
+
+
+async def test_a_turn_may_come_too_late(clock):
+    """
+    What could not end in time is not begun.
+    """
+
+    class Slow(Turns):
+        async def again(self, seconds):
+            clock.now += 100
+            return await super().again(seconds)
+
+    with pytest.raises(ConnectFailedError, match="others were waiting"):
+        await run(clock, NOT_SENT, policy=in_turn(Slow()))

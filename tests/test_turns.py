@@ -1,0 +1,421 @@
+"""
+The line of a batch: who waits, who hears of what, who is sent away.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+
+import pytest
+
+from bankconnect_async import (
+    AsyncBankConnect,
+    AuthenticationError,
+    BatchStoppedError,
+    CertificateError,
+    ConnectFailedError,
+    ConnectionLostError,
+    Created,
+    Delivery,
+    Failed,
+    NotFoundError,
+    QueueTimeoutError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ServerFaultError,
+    UnreadableAnswerError,
+)
+from bankconnect_async._turns import Line, Turn
+from bankconnect_async.sandbox import Fault
+
+
+class HeldClock:
+    """
+    A clock that a test moves on, when all have come as far as they can.
+    """
+
+    def __init__(self):
+        self.now = 0.0
+        self.sleepers = []
+        self._ticket = itertools.count()
+
+    def monotonic(self):
+        return self.now
+
+    def time(self):
+        return 1_800_000_000.0 + self.now
+
+    async def sleep(self, seconds):
+        if seconds > 0:
+            waiter = asyncio.get_running_loop().create_future()
+            entry = (self.now + seconds, next(self._ticket), waiter)
+            heapq.heappush(self.sleepers, entry)
+            await waiter
+
+    def advance(self, seconds):
+        self.now += seconds
+        while self.sleepers and self.sleepers[0][0] <= self.now:
+            waiter = heapq.heappop(self.sleepers)[2]
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+@pytest.fixture(name="held")
+def _held():
+    """A clock that a test moves on."""
+    return HeldClock()
+
+
+@pytest.fixture(name="bank")
+async def _bank(sandbox, held):
+    """A client of the sandbox whose waits the test ends."""
+    async with AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        clock=held,
+    ) as bank:
+        yield bank
+
+
+def ids(count):
+    """Make link ids."""
+    return [f"customer-{n}" for n in range(count)]
+
+
+async def until(condition):
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def passing(clock, step=0.1):
+    """Let time pass for as long as the block takes."""
+
+    async def tick():
+        while True:
+            await asyncio.sleep(0.001)
+            clock.advance(step)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        await asyncio.wait([ticking])
+
+
+async def test_all_wait_for_one_retry_after(bank, sandbox, held):
+    """
+    After one 429 nobody sends anything until its time has come.
+    """
+    sandbox.faults.script(Fault.status(429, retry_after=1))
+    async with bank.create_sessions(ids(100), concurrency=10) as outcomes:
+        await until(lambda: outcomes.stats().pause)
+        # All that was in flight comes back, but for the refused one.
+        await until(lambda: outcomes.stats().in_flight == 1)
+        sent = sandbox.requests
+        held.advance(0.99)
+        stats = outcomes.stats()
+        assert (stats.in_flight, sandbox.requests) == (1, sent)
+        assert stats.pause == pytest.approx(0.01)
+        async with passing(held):
+            found = [outcome async for outcome in outcomes]
+
+    assert sent <= 20
+    assert all(isinstance(each, Created) for each in found)
+    assert len(found) == 100
+    assert sum(each.session.attempts for each in found) == 101
+    stats = outcomes.stats()
+    assert (stats.retries, stats.pause) == (1, 0)
+    assert stats.limit is not None
+    # It was no failure.
+    assert bank.stats().tokens == 500
+
+
+async def test_a_rate_limit_loses_nothing(raw_server, answer, created_answer):
+    """
+    However many 429s an item meets, as long as others are served.
+    """
+    loop = asyncio.get_running_loop()
+    tokens, filled = 20.0, loop.time()
+
+    async def limited(server, reader, writer):
+        nonlocal tokens, filled
+        while True:
+            await server.read_request(reader)
+            now = loop.time()
+            tokens, filled = min(20, tokens + (now - filled) * 400), now
+            if tokens >= 1:
+                tokens -= 1
+                writer.write(created_answer)
+            else:
+                writer.write(answer(status="429 Too Many Requests"))
+
+    async with (
+        raw_server(limited) as server,
+        AsyncBankConnect(
+            "key", base_url=server.base_url, redirect_url=None
+        ) as bank,
+        bank.create_sessions(ids(500), concurrency=100) as outcomes,
+    ):
+        found = [outcome async for outcome in outcomes]
+
+    assert len(found) == 500
+    assert [each for each in found if isinstance(each, Failed)] == []
+    assert len(server.requests) == 500 + outcomes.stats().retries
+    assert outcomes.stats().retries >= 80
+    assert outcomes.stats().limit > 0
+
+
+async def test_refused_for_ever(bank, sandbox, held):
+    """
+    If nothing gets through at all, an item fails after its attempts.
+    """
+    sandbox.faults.always(Fault.status(429, retry_after=1))
+    async with passing(held), bank.create_sessions(ids(3)) as outcomes:
+        found = [outcome async for outcome in outcomes]
+
+    assert {type(each.error) for each in found} == {RateLimitedError}
+    # The first time they did not know, then each had its attempts.
+    assert sandbox.requests <= 3 * 4
+    assert outcomes.stats().failures == {"RateLimitedError": 3}
+
+
+async def test_held_back_is_not_late(held):
+    """
+    An item's own time stands still while others are served.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn, other = Turn(line), Turn(line)
+    assert await turn.begin()
+    assert await other.begin()
+    other.note_served()
+    assert turn.note_failed(RateLimitedError(status=429, retry_after=5))
+    waiting = asyncio.create_task(turn.again(5.0))
+    await until(lambda: held.sleepers)
+    held.advance(4.0)
+    other.note_served()
+    held.advance(1.0)
+
+    assert await waiting
+    assert turn.held == 5
+    turn.note_served()
+    held.advance(60.0)
+    assert await turn.begin()
+    assert turn.held == 0
+
+
+async def test_waiting_for_nothing_is_late(held):
+    """
+    While nobody is served, time runs.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn = Turn(line)
+    assert await turn.begin()
+    turn.note_failed(RateLimitedError(status=429, retry_after=5))
+    waiting = asyncio.create_task(turn.again(5.0))
+    await until(lambda: held.sleepers)
+    held.advance(5.0)
+
+    assert await waiting
+    assert turn.held == 0
+
+
+async def test_a_stop_reaches_those_that_wait_to_retry(bank, sandbox, held):
+    """
+    After 401 an item in a retry wait is not sent once more: it ends with
+    what it met itself.
+    """
+    sandbox.faults.always(Fault.status(500), prefix="slow")
+    sandbox.faults.always(Fault.status(401), prefix="bad")
+
+    async def source():
+        yield "slow"
+        await until(lambda: held.sleepers)
+        yield "bad"
+
+    async with bank.create_sessions(source(), ordered=True) as outcomes:
+        slow, bad = [outcome.error async for outcome in outcomes]
+
+    assert sandbox.requests == 2
+    assert isinstance(slow, ServerFaultError)
+    assert slow.delivery is Delivery.AMBIGUOUS
+    assert [(each.number, each.wait) for each in slow.attempts] == [(1, None)]
+    assert "nothing is sent any more" in str(slow)
+    assert isinstance(bad, AuthenticationError)
+    assert outcomes.stats().retries == 0
+    # What was not sent was not paid for.
+    assert bank.stats().tokens == 500
+
+
+async def test_a_stop_reaches_those_that_wait_to_begin(bank, sandbox, held):
+    """
+    In a pause nobody waits for leave that will not come.
+    """
+    sandbox.faults.script(Fault.status(429, retry_after=60), prefix="slow")
+    sandbox.faults.always(Fault.status(401), prefix="bad")
+    async with bank.create_sessions(
+        ["slow", *ids(5), "bad", *ids(5)], concurrency=1, ordered=True
+    ) as outcomes:
+        await until(lambda: outcomes.stats().pause)
+        assert outcomes.stats().taken == 1
+        held.advance(60)
+        await until(lambda: sandbox.requests > 1)
+        async with passing(held):
+            found = [outcome async for outcome in outcomes]
+
+    assert [type(each) for each in found[:6]] == [Created] * 6
+    assert [type(each.error) for each in found[6:]] == [
+        AuthenticationError, *[BatchStoppedError] * 5,
+    ]  # fmt: skip
+    assert sandbox.requests == 8
+
+
+async def test_a_drain_lets_retries_end(bank, sandbox, held):
+    """
+    What was sent comes to its end; what waits to be sent does not begin.
+    """
+    sandbox.faults.script(Fault.status(429, retry_after=60), prefix="slow")
+    async with bank.create_sessions(
+        ["slow", *ids(50)], concurrency=5
+    ) as outcomes:
+        await until(lambda: outcomes.stats().pause)
+        await until(lambda: outcomes.stats().in_flight == 1)
+        sent = sandbox.requests
+        outcomes.drain()
+        await until(lambda: len(outcomes.unreported) >= 5)
+        async with passing(held):
+            found = [outcome async for outcome in outcomes]
+
+    assert all(isinstance(each, Created) for each in found)
+    assert len(found) == sent
+    assert "slow" in {each.link_id for each in found}
+    assert sandbox.requests == sent + 1
+    assert "slow" not in outcomes.unreported
+
+
+async def test_a_cancel_is_not_a_stop(held):
+    """
+    Who is cancelled while waiting is cancelled.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn = Turn(line)
+    await turn.begin()
+    turn.note_failed(RateLimitedError(status=429, retry_after=5))
+    waiting = [asyncio.create_task(Turn(line).begin()) for _ in range(2)]
+    await until(lambda: held.sleepers)
+    waiting[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+    line.stop()
+
+    assert await waiting[1] is False
+    assert not await line.join(is_first=False)
+
+
+TIMED_OUT = RequestTimeoutError(delivery=Delivery.AMBIGUOUS)
+REFUSED = ConnectFailedError(delivery=Delivery.NOT_SENT)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TIMED_OUT,
+        REFUSED,
+        *(
+            ServerFaultError(status=status, delivery=Delivery.AMBIGUOUS)
+            for status in (408, 502, 503, 504)
+        ),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{getattr(error, 'status', '')}",
+)
+async def test_overload_makes_a_pause(held, error):
+    """
+    Timeouts and answers of gateways, if there are many of them.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn = Turn(line)
+    for _ in range(50):
+        if not line.is_open:
+            break
+        await turn.begin()
+        assert turn.note_failed(error) is False
+
+    assert line.pace.pause(held.now) == 0.25
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CertificateError(delivery=Delivery.NOT_SENT),
+        QueueTimeoutError(delivery=Delivery.NOT_SENT),
+        ConnectionLostError(delivery=Delivery.AMBIGUOUS),
+        NotFoundError(status=404),
+        UnreadableAnswerError(),
+        ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_other_failures_are_no_matter_of_the_rate(held, error):
+    """
+    However many there are.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn = Turn(line)
+    for _ in range(200):
+        await turn.begin()
+        assert turn.note_failed(error) is False
+
+    assert line.is_open
+
+
+async def test_a_503_that_names_a_time_is_a_request_for_patience(held):
+    """
+    All wait, and the item is excused.
+    """
+    line = Line(held, limiter=None, longest_pause=120)
+    turn = Turn(line)
+    await turn.begin()
+    error = ServerFaultError(status=503, retry_after=3.0)
+
+    assert turn.note_failed(error)
+    assert line.pace.pause(held.now) == 3
+
+
+async def test_a_fixed_rate_and_a_pause(sandbox):
+    """
+    The user's rate and the server's limit hold together.
+    """
+    loop = asyncio.get_running_loop()
+    sandbox.faults.script(Fault.status(429), prefix="customer-7")
+    async with AsyncBankConnect(
+        sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
+    ) as bank:
+        started = loop.time()
+        async with bank.create_sessions(ids(30), rate=100) as outcomes:
+            found = [outcome async for outcome in outcomes]
+
+    assert all(isinstance(each, Created) for each in found)
+    assert sandbox.requests == 31
+    # A tenth of a second's worth may go at once, and there was a pause.
+    assert loop.time() - started >= (31 - 10 - 1) / 100
+
+
+async def test_a_late_overload(bank, sandbox, held):
+    """
+    An item whose own time is over when its turn comes is not sent again.
+    """
+    sandbox.faults.always(Fault.status(429, retry_after=50))
+    async with (
+        passing(held, step=1.0),
+        bank.create_sessions(ids(4), deadline=60) as outcomes,
+    ):
+        found = [outcome.error async for outcome in outcomes]
+
+    assert {type(error) for error in found} == {RateLimitedError}
+    assert any("no time left" in str(error) for error in found)
+    assert sandbox.requests < 4 * 3
