@@ -183,6 +183,8 @@ class Journeys:
         processing = journey.processing
         if processing is None or processing.is_told:
             return
+        if self.is_deleted(journey.session.session_id):
+            return
         if processing.is_over(self.now()):
             processing.is_told = True
             self.webhooks.tell_enrichment(journey)

@@ -32,6 +32,8 @@ except ImportError:  # pragma: no cover - there is a test that hides it
 
 
 _MAGIC: Final = b"%PDF-"
+# Who, where and when stands at the beginning; the rest only takes time.
+_PAGES_READ: Final = 5
 _ROWS_A_PAGE: Final = 50
 _RAW_TEXT = re.compile(rb"\(((?:[^()\\]|\\.)*)\) Tj")
 _ESCAPE = re.compile(rb"\\(.)")
@@ -87,6 +89,10 @@ class Document:
     def bank(self) -> Bank | None:
         """The bank that is named first."""
         return _named_bank(self.text)
+
+    def names(self, bank: Bank) -> bool:
+        """Tell whether *bank* is named somewhere."""
+        return bank.name.lower() in self.text.lower()
 
     @property
     def number(self) -> str | None:
@@ -160,7 +166,9 @@ def _read(
         raise WrongPasswordError
     metadata: Mapping[str, object] = reader.metadata or {}
     return Document(
-        text="\n".join(page.extract_text() for page in reader.pages),
+        text="\n".join(
+            page.extract_text() for page in reader.pages[:_PAGES_READ]
+        ),
         page_count=len(reader.pages),
         is_edited=any(
             _EDITOR in str(value).lower() for value in metadata.values()

@@ -59,6 +59,20 @@ class Sandbox:
                 await bank.create_session("customer-42")
         assert sandbox.created("customer-42") == 1
 
+    It has every endpoint of both flows. Statements are uploaded by a client
+    or on the journey's page, are processed for `processing_time`, and are
+    answered about with made-up data, which are the same for the same link id
+    wherever and whenever they are asked for. The seed has the endpoints and
+    the fields of its day; ask another dialect for what came later.
+
+    An uploaded PDF must be one (see `statement_pdf`): bank, account number
+    and days are read from its text, whose transactions nobody looks at. A
+    `file_url` is never fetched, unless it leads to the sandbox itself. What
+    another one leads to is made up from the words of the file's name: a
+    bank, and `encrypted`, `scanned`, `damaged`, `empty`, `missing`,
+    `unsupported` or `unknown`. What was uploaded is kept in memory, the last
+    64 MiB of it.
+
     Attributes:
         dialect: Which of the vendor's flows `v1` speaks: `seed`, `entity` or
             `session`. `v2` is always there.

@@ -339,7 +339,9 @@ class SessionDataApi:
                 HTTPStatus.BAD_REQUEST,
                 exc.code,
                 session_id=journey.session.session_id,
-                statement_id="" if exc.code in _BEFORE_READING else new_id(),
+                statement_id=""
+                if exc.code in _BEFORE_READING
+                else exc.statement_id or new_id(),
                 detail=str(body.get("upload_type") or ""),
             ) from None
         return statement, content
@@ -441,8 +443,9 @@ def _check_place(statement: Statement, journey: Journey) -> None:
     Raises:
         BadStatementError: If it does not.
     """
-    if any(each.digest == statement.digest for each in journey.statements):
-        raise BadStatementError("STATEMENT_DUPLICATE")
+    for each in journey.statements:
+        if each.digest == statement.digest:
+            raise BadStatementError("STATEMENT_DUPLICATE", each.statement_id)
     if not statement.span.overlaps(journey.asked):
         raise BadStatementError("OUT_OF_DATE_RANGE")
 

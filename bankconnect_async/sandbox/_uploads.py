@@ -38,11 +38,13 @@ class BadStatementError(Exception):
 
     Attributes:
         code: Why, in the codes of the session flow.
+        statement_id: Which one it is, where it has an id already.
     """
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, statement_id: str | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.statement_id = statement_id
 
 
 @attrs.frozen(kw_only=True)
@@ -155,12 +157,13 @@ def _bank(material: Material, document: Document) -> Bank:
     found, given = document.bank, material.bank
     if found is None and given is None:
         raise BadStatementError("BANK_NAME_UNDETECTED")
-    # Several identifiers may go by one name.
-    if found is not None and given is not None and found.name != given.name:
+    if given is None:
+        assert found is not None  # noqa: S101 - one of them is
+        return found
+    # Statements mention other banks, too.
+    if found is not None and not document.names(given):
         raise BadStatementError("BANK_NAME_MISMATCH")
-    bank = given or found
-    assert bank is not None  # noqa: S101 - one of them is
-    return bank
+    return given
 
 
 #: What a word in the name of a file says about it.

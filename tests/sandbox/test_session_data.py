@@ -402,6 +402,23 @@ class TestOutcome:
 
         assert sent[-1].body["event_name"] == ENRICHED
 
+    async def test_deleted_meanwhile(self, create, put, ask, receiver):
+        """
+        Nobody hears of a session that was deleted before it was processed.
+        """
+        async with Sandbox(
+            "session", webhook_url=receiver.url, processing_time=0.01
+        ) as sandbox:
+            session = await create(sandbox, **ASKED)
+            await put(sandbox, session)
+            await ask(sandbox, session, "initiate_processing", "POST")
+            await ask(sandbox, session, "delete", "DELETE")
+            while sandbox._journeys._alarms:
+                await asyncio.sleep(0.005)
+            sent = await sandbox.webhooks_sent()
+
+        assert [webhook.body["event_name"] for webhook in sent] == [UPLOADED]
+
     async def test_stops_with_the_sandbox(self, create, put, ask):
         """
         A sandbox that is closed has nothing left to happen.

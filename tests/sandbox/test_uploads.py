@@ -356,6 +356,29 @@ class TestEntityUploads:
 
         assert (status, body["bank_name"]) == (200, "axis")
 
+    async def test_other_banks(self, post, sandbox):
+        """
+        A statement may mention the bank of somebody else.
+        """
+        pdf = PDF.replace(b"SAMPLE LANDLORD", b"HDFC Bank Ltd. ").replace(
+            b"Axis Bank", b"axis bank"
+        )
+        fields = {**good_fields("upload"), "file": pdf}
+
+        status, body = await post(sandbox, "upload", fields)
+
+        assert (status, body["bank_name"]) == (200, "axis")
+
+    async def test_unnamed_bank(self, post, sandbox):
+        """
+        A statement that names no bank is of the one that was given.
+        """
+        fields = {**good_fields("upload"), "file": NO_BANK}
+
+        status, body = await post(sandbox, "upload", fields)
+
+        assert (status, body["bank_name"]) == (200, "axis")
+
 
 class TestURLs:
     """
@@ -579,11 +602,12 @@ class TestSessionUploads:
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
-            first, _ = await put(sandbox, session)
+            first, taken = await put(sandbox, session)
             second, body = await put(sandbox, session)
 
         assert (first, second) == (200, 400)
         assert body["error"]["code"] == "STATEMENT_DUPLICATE"
+        assert body["statement_id"] == taken["statement_id"]
 
     @pytest.mark.parametrize(
         ("until", "status", "sample"),
