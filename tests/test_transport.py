@@ -944,11 +944,15 @@ def subclasses(cls: type) -> Iterator[type]:
 @pytest.mark.parametrize(
     "foreign",
     [
-        *{
-            cls
-            for cls in subclasses(aiohttp.ClientError)
-            if cls.__module__.startswith("aiohttp")
-        },
+        # In one order, so that processes agree about the tests there are.
+        *sorted(
+            {
+                cls
+                for cls in subclasses(aiohttp.ClientError)
+                if cls.__module__.startswith("aiohttp")
+            },
+            key=lambda cls: cls.__name__,
+        ),
         TimeoutError,
         OSError,
         ConnectionResetError,
