@@ -397,6 +397,14 @@ for command in (demo, fetch, upload, wait):
     help="The made-up server hash that it lets in.",
 )
 @click.option(
+    "--processing-time",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=0.3,
+    show_default=True,
+    help="How long statements are processed.",
+)
+@click.option(
     "--fault",
     "faults",
     multiple=True,
@@ -417,6 +425,7 @@ def sandbox(  # noqa: PLR0913
     dialect: Dialect,
     api_key: str,
     server_hash: str,
+    processing_time: float,
     faults: tuple[str, ...],
     fault_seed: int | None,
 ) -> None:
@@ -436,7 +445,12 @@ def sandbox(  # noqa: PLR0913
     stalls), :retry-after=SECONDS and :date.
     """
     server = Sandbox(
-        dialect, host=host, port=port, api_key=api_key, server_hash=server_hash
+        dialect,
+        host=host,
+        port=port,
+        api_key=api_key,
+        server_hash=server_hash,
+        processing_time=processing_time,
     )
     seed = server.faults.load(faults, seed=fault_seed)
     if seed is not None:

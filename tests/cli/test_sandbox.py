@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.sandbox import statement_pdf
 
 
 async def read_settings(process):
@@ -94,3 +95,20 @@ def test_bad_settings(bankconnect, args, problem):
 
     assert result.code == 2
     assert problem in result.err
+
+
+async def test_processing_time(start):
+    """
+    Statements are processed for as long as was said.
+    """
+    process = await start(
+        *("sandbox", "--port", 0, "--dialect", "session"),
+        *("--processing-time", 3600),
+    )
+    settings = await read_settings(process)
+    async with AsyncBankConnect.from_env(settings, redirect_url=None) as bank:
+        session = bank.session((await bank.create_session("a")).session_id)
+        await session.upload(statement_pdf())
+        await session.initiate_processing()
+
+        assert (await session.progress()).session_progress == "processing"
