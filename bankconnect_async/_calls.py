@@ -20,7 +20,7 @@ from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
 from ._histogram import Histogram
 from .errors import BankConnectError, ClientClosedError, Delivery
-from .retry import RetryBudget, RetryPolicy, parse_retry_after, repeat
+from .retry import RetryBudget, RetryPolicy, parse_retry_after
 from .transport import Transport
 from .wire import refusal
 
@@ -39,7 +39,7 @@ _LARGE: Final = 128 * 1024
 _log = logging.getLogger("bankconnect_async")
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Call(Generic[T]):
     """
     What to ask for, and what to make of a good answer.
@@ -164,6 +164,8 @@ class Caller:
         policy: RetryPolicy,
         give_up_at: float,
     ) -> tuple[T, int]:
+        from ._repeating import repeat  # noqa: PLC0415 - seldom needed
+
         number = 1
         once = self._once if self._on_attempt is None else self._watched
         if call.repeatable:

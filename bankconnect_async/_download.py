@@ -20,6 +20,7 @@ import attrs
 from yarl import URL
 
 from ._api import Api
+from ._repeating import repeat
 from ._translation import translate
 from .errors import (
     BankConnectError,
@@ -34,7 +35,7 @@ from .errors import (
     RejectedError,
     ServerFaultError,
 )
-from .retry import parse_retry_after, repeat
+from .retry import parse_retry_after
 from .wire import url_problem
 
 

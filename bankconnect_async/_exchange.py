@@ -39,7 +39,7 @@ _OK = range(200, 300)
 _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Answer:
     """
     A complete head, and the body as far as it could be read.
@@ -51,7 +51,7 @@ class Answer:
     body: bytes = attrs.field(repr=False)
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Bound:
     """
     What belongs to one process and one event loop.

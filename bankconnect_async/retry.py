@@ -1,19 +1,14 @@
 """
 Whether a failed call is repeated, when, and at whose expense.
-
-tenacity drives the retries. It is entered only after a first failure, so a
-call that succeeds at once pays nothing for it.
 """
 
 import random
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import (
-    TYPE_CHECKING,
     Any,
-    Final,
     Literal,
     Protocol,
     TypeAlias,
@@ -22,27 +17,17 @@ from typing import (
 
 import attrs
 
-from ._clock import Clock
 from .errors import (
-    Attempt,
     BankConnectError,
     CertificateError,
     ClientClosedError,
     ConfigurationError,
     Delivery,
     InvalidRequestError,
-    Phase,
     RateLimitedError,
     RequestTimeoutError,
-    ResponseError,
     ServerFaultError,
-    TransportError,
-    UnreadableAnswerError,
 )
-
-
-if TYPE_CHECKING:
-    import tenacity
 
 
 class Turns(Protocol):
@@ -78,18 +63,6 @@ T = TypeVar("T")
 DeliveryMode: TypeAlias = Literal["at-least-once", "at-most-once"]
 
 _MODES = "at-least-once", "at-most-once"
-# Seconds. A request with less time left would only become ambiguous.
-_SHORTEST = 0.05
-# So often a call may be turned away beside its attempts. A server that serves
-# others may refuse this one for ever.
-_PATIENCE: Final = 10
-# How much a delivery leaves behind at the server, least first.
-_GRAVITY = (
-    Delivery.NOT_SENT,
-    Delivery.REJECTED,
-    Delivery.AMBIGUOUS,
-    Delivery.CREATED_UNREADABLE,
-)
 
 
 def _uniform(low: float, high: float) -> float:
@@ -244,195 +217,3 @@ def is_worth_repeating(error: BankConnectError, mode: DeliveryMode) -> bool:
             return mode == "at-least-once"
         case _:
             return False
-
-
-@attrs.define
-class _Course:
-    """
-    The course of one call after its first failure, as tenacity's callbacks.
-    """
-
-    policy: RetryPolicy
-    budget: RetryBudget
-    clock: Clock
-    give_up_at: float
-    timeline: list[Attempt] = attrs.Factory(list)
-    paid: float = 0
-    stopped: str | None = None
-    excuses: int = 0
-    is_excused: bool = False
-    latest: BankConnectError | None = None
-
-    def may_repeat(self, state: "tenacity.RetryCallState") -> bool:
-        error = _error(state)
-        if error is None:
-            return False
-        self.latest = error
-        self.stopped = None
-        self.is_excused = self.hear(error)
-        if is_worth_repeating(error, self.policy.delivery):
-            return True
-        if is_worth_repeating(error, "at-least-once"):
-            self.stopped = "not repeated, because delivery is at-most-once"
-        return False
-
-    def hear(self, error: BankConnectError) -> bool:
-        turns = self.policy.turns
-        if turns is None or not turns.note_failed(error):
-            return False
-        if self.policy.attempts == 1 or self.excuses == _PATIENCE:
-            return False
-        self.excuses += 1
-        return True
-
-    def wait(self, state: "tenacity.RetryCallState") -> float:
-        error = _error(state)
-        wait = 0.0
-        if not self.is_excused:
-            wait = self.policy.backoff(state.attempt_number - self.excuses)
-        if isinstance(error, ResponseError) and error.retry_after is not None:
-            return max(wait, error.retry_after)
-        return wait
-
-    async def sleep(self, seconds: float) -> None:
-        turns = self.policy.turns
-        if turns is None:
-            await self.clock.sleep(seconds)
-            return
-        if not await turns.again(seconds):
-            self.stopped = "nothing is sent any more"
-        elif self._starts_too_late(0):
-            self.stopped = "no time left: others were waiting, too"
-        else:
-            return
-        assert self.latest is not None  # noqa: S101 - may_repeat came first
-        raise self.latest
-
-    def must_stop(self, state: "tenacity.RetryCallState") -> bool:
-        error = _error(state)
-        assert error is not None  # noqa: S101 - may_repeat came first
-        if state.attempt_number - self.excuses >= self.policy.attempts:
-            self.stopped = "no attempts left"
-        elif self._starts_too_late(state.upcoming_sleep):
-            self.stopped = (
-                f"no time left: the next try is due in "
-                f"{state.upcoming_sleep:.3g} s"
-            )
-        elif self.budget.tokens < self.price(error):
-            self.stopped = "the client's retry budget is spent"
-        return self.stopped is not None
-
-    def price(self, error: BankConnectError) -> float:
-        return 0 if self.is_excused else self.budget.price(error)
-
-    def _starts_too_late(self, wait: float) -> bool:
-        turns = self.policy.turns
-        held = 0.0 if turns is None else turns.held
-        return (
-            self.clock.monotonic() + wait + _SHORTEST > self.give_up_at + held
-        )
-
-    def pay(self, state: "tenacity.RetryCallState") -> None:
-        error = _error(state)
-        assert error is not None  # noqa: S101 - may_repeat came first
-        self.paid = self.price(error)
-        self.budget.spend(self.paid)
-        self.note(error, state.attempt_number, wait=state.upcoming_sleep)
-
-    def conclude(self, error: BankConnectError, number: int) -> None:
-        if self.timeline and self.timeline[-1].number == number:
-            # It was to be repeated, and was not.
-            self.timeline.pop()
-            self.budget.refund(self.paid)
-        self.note(error, number)
-
-    def note(
-        self, error: BankConnectError, number: int, wait: float | None = None
-    ) -> None:
-        self.timeline.append(
-            Attempt(
-                number=number,
-                phase=_phase(error),
-                delivery=error.delivery or Delivery.NOT_SENT,
-                reason=error.message,
-                status=getattr(error, "status", None),
-                wait=wait,
-                tokens=self.budget.tokens,
-                stopped=None if wait is not None else self.stopped,
-            )
-        )
-
-
-def _error(state: "tenacity.RetryCallState") -> BankConnectError | None:
-    outcome = state.outcome
-    exc = outcome.exception() if outcome is not None else None
-    return exc if isinstance(exc, BankConnectError) else None
-
-
-def _phase(error: BankConnectError) -> Phase:
-    if isinstance(error, TransportError):
-        return error.phase or Phase.QUEUED
-    if not isinstance(error, ResponseError | UnreadableAnswerError):
-        return Phase.QUEUED
-    return Phase.ANSWERED
-
-
-async def repeat(  # noqa: PLR0913
-    work: Callable[[], Awaitable[T]],
-    *,
-    after: BankConnectError,
-    policy: RetryPolicy,
-    budget: RetryBudget,
-    clock: Clock,
-    give_up_at: float,
-) -> tuple[T, int]:
-    """
-    Go on with a call whose first attempt failed.
-
-    Args:
-        work: One further attempt.
-        after: What the first attempt raised.
-        policy: How often, how long, in which delivery mode.
-        budget: Shared by all calls of a client.
-        clock: Time.
-        give_up_at: When no attempt may begin any more, on *clock*.
-
-    Returns:
-        The result, and the number of attempts it took.
-
-    Raises:
-        BankConnectError: The last attempt's error, with the timeline of all
-            of them in `attempts`.
-    """
-    import tenacity  # noqa: PLC0415 - a call that succeeds never needs it
-
-    course = _Course(policy, budget, clock, give_up_at)
-    number = 0
-
-    async def attempt() -> T:
-        nonlocal number
-        number += 1
-        if number == 1:
-            raise after
-        return await work()
-
-    retrying = tenacity.AsyncRetrying(
-        sleep=course.sleep,
-        retry=course.may_repeat,
-        wait=course.wait,
-        stop=course.must_stop,
-        before_sleep=course.pay,
-        reraise=True,
-    )
-    try:
-        result: T = await retrying(attempt)
-    except BankConnectError as error:
-        course.conclude(error, number)
-        error.attempts = tuple(course.timeline)
-        # What one attempt may have done, a later one does not undo.
-        error.delivery = max(
-            (each.delivery for each in error.attempts), key=_GRAVITY.index
-        )
-        raise
-    budget.refund(course.paid)
-    return result, number

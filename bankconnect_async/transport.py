@@ -47,7 +47,7 @@ _FRAMING: Final = frozenset(
 _NEVER_ROUNDED = float("inf")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Binding:
     """
     Lets one task of one process and loop do the binding.

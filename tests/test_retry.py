@@ -27,11 +27,8 @@ from bankconnect_async import (
     ServerFaultError,
     UnreadableAnswerError,
 )
-from bankconnect_async.retry import (
-    is_worth_repeating,
-    parse_retry_after,
-    repeat,
-)
+from bankconnect_async._repeating import repeat
+from bankconnect_async.retry import is_worth_repeating, parse_retry_after
 
 
 NOT_SENT = ConnectFailedError("refused", delivery=Delivery.NOT_SENT)
