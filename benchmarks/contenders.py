@@ -7,6 +7,7 @@ import concurrent.futures
 import itertools
 import json
 import ssl
+import tempfile
 import time
 
 from collections.abc import (
@@ -195,6 +196,31 @@ async def open_batch(setting: Setting) -> AsyncIterator[Job]:
 
 
 @asynccontextmanager
+async def open_journal(setting: Setting) -> AsyncIterator[Job]:
+    """Give all ids to `create_sessions` at once, with a journal."""
+    from bankconnect_async import Created
+    from bankconnect_async.journal import Journal
+
+    request = _requester(setting)
+    # A new file for each block, as each batch has one.
+    numbers = itertools.count()
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        async with _client(setting) as bank:
+
+            async def job(ids: Iterable[str]) -> list[float]:
+                async with bank.create_sessions(
+                    map(request, ids),
+                    concurrency=setting.connections,
+                    journal=Journal(f"{home}/{next(numbers)}.jsonl"),
+                ) as outcomes:
+                    async for outcome in outcomes:
+                        assert isinstance(outcome, Created)
+                return []
+
+            yield job
+
+
+@asynccontextmanager
 async def open_naive(setting: Setting) -> AsyncIterator[Job]:
     """Do as the README of aiohttp shows."""
     connector = aiohttp.TCPConnector(
@@ -363,6 +389,7 @@ _HERE: Final = (
     NAIVE,
     OURS,
     BATCH,
+    Contender(name="create_sessions, journal", open=open_journal),
     Contender(name="tuned aiohttp", open=open_tuned),
     Contender(name="httpx", open=open_httpx, size=250, rounds=0.25),
     Contender(name="bare protocol", open=open_floor),

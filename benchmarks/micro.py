@@ -4,6 +4,9 @@ Single steps, measured by pyperf in processes of their own.
 Run as a program it takes pyperf's own options.
 """
 
+import atexit
+import functools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,12 +19,14 @@ from typing import Final
 import pyperf
 
 from bankconnect_async import (
+    Created,
     ReturnURL,
     SessionRequest,
     decode_event,
     decode_redirect,
     decode_webhook,
 )
+from bankconnect_async.journal import Journal
 from bankconnect_async.wire import (
     decode_session,
     encode_session,
@@ -83,7 +88,26 @@ def steps() -> dict[str, Callable[[], object]]:
         **_decoding(decode_webhook, _WEBHOOKS),
         "build a signed return URL": lambda: returns.build("customer-42"),
         "verify a signed return URL": lambda: returns.decode(returned),
+        "append to a journal": partial(_journal().record, _outcome(small)),
     }
+
+
+@functools.cache
+def _journal() -> Journal:
+    # One for each process of the benchmark, and gone with it.
+    home = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, home)
+    journal = Journal(f"{home}/journal.jsonl", api="benchmark")
+    journal.open()
+    atexit.register(journal.close)
+    return journal
+
+
+def _outcome(request: SessionRequest) -> Created:
+    session = make_session(decode_session(BODY), link_id=request.link_id)
+    return Created(
+        index=0, item=request.link_id, request=request, session=session
+    )
 
 
 def _decoding(

@@ -6,6 +6,7 @@ import pickle
 
 from datetime import UTC, date, datetime
 
+import attrs
 import pytest
 
 from yarl import URL
@@ -300,3 +301,42 @@ def test_session_repr_cannot_open_the_journey():
     assert "None" in repr(
         Session(link_id="c", redirect_url=URL("https://x.example/"))
     )
+
+
+class TestWithLinkId:
+    """
+    SessionRequest.with_link_id
+    """
+
+    def test_is_what_building_it_gives(self):
+        """
+        All but the link_id stays, and the first request too.
+        """
+        first = SessionRequest(
+            link_id="a",
+            redirect_url=None,
+            from_date=date(2026, 1, 1),
+            extra={"later": [1]},
+        )
+
+        second = first.with_link_id("b")
+
+        assert second == attrs.evolve(first, link_id="b")
+        assert hash(second) == hash(attrs.evolve(first, link_id="b"))
+        assert (first.link_id, second.link_id) == ("a", "b")
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            second.link_id = "c"
+
+    @pytest.mark.parametrize(
+        "link_id", ["", " ", "x" * 501, None, 7, "\ud800"]
+    )
+    def test_checks_the_link_id(self, link_id):
+        """
+        What is no link_id is refused, as where a request is built.
+        """
+        first = SessionRequest(link_id="a", redirect_url=None)
+
+        with pytest.raises(InvalidRequestError) as caught:
+            first.with_link_id(link_id)
+
+        assert list(caught.value.fields) == ["link_id"]
