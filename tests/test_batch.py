@@ -258,7 +258,8 @@ async def test_memory_does_not_grow_with_the_source(ordered):
     await peak(100)
     small, large = await peak(1_000), await peak(20_000)
 
-    assert large < small + 64 * 1024
+    # What is remembered of the last seconds has its own bound, below that.
+    assert large < small + 256 * 1024
 
 
 async def test_one_stuck_item_holds_up_the_order():
