@@ -2,14 +2,13 @@
 A table of texts that is as small as a check for duplicates may be.
 """
 
-import hashlib
-
 from array import array
 from typing import Final
 
 
 _FIRST_SIZE: Final = 1024
 _FREE: Final = 0
+_ALL_BITS: Final = 2**64 - 1
 
 
 class DigestTable:
@@ -67,7 +66,9 @@ class DigestTable:
 def digest(text: str) -> int:
     """
     Make a number of 64 bits out of a text; it is never 0.
+
+    Python's own hash serves: the table lives no longer than the process, and
+    the hash is keyed for each, so that nobody can make texts collide.
     """
-    raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
     # The value that marks a free slot is given away.
-    return int.from_bytes(raw, "big") or 1
+    return hash(text) & _ALL_BITS or 1
