@@ -237,11 +237,12 @@ def _rules(cls: type[Any]) -> Mapping[str, _Rule]:
 
 def _refuse_problems(value: Any) -> None:
     rules = _rules(value.__class__)
+    values = value.__dict__
     problems: dict[str, tuple[str, ...]] = {
         name: (problem,)
-        for name, entry in value.__dict__.items()
-        if (entry is not None or name == "link_id")
-        and (problem := rules[name](entry)) is not None
+        for name, rule in rules.items()
+        if ((entry := values[name]) is not None or name == "link_id")
+        and (problem := rule(entry)) is not None
     }
     if getattr(value, "from_date", None) and getattr(value, "to_date", None):
         _refuse_reversed(value, problems)
