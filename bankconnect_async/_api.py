@@ -30,7 +30,7 @@ MAX_DATA: Final = 64 * 1024 * 1024
 _DOTS: Final = frozenset({".", ".."})
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define(repr=False)
 class Hints:
     """
     Who wants to know that something may have changed, by id.
