@@ -16,7 +16,7 @@ from typing import Final, Self
 import attrs
 
 from ._syncer import Syncer, sync
-from .errors import JournalError
+from .errors import JournalError, JournalInUseError
 
 
 STDOUT: Final = "-"
@@ -66,7 +66,8 @@ class RecordFile:
             fresh: Put aside what stands there, and make a new one.
 
         Raises:
-            JournalError: If there cannot be one, or somebody writes to it.
+            JournalError: If there cannot be one.
+            JournalInUseError: If somebody writes to it.
         """
         if path == STDOUT:
             return cls._stream(_STDOUT_NAME, _dup_stdout())
@@ -76,7 +77,7 @@ class RecordFile:
                 return cls._stream(path, os.open(path, flags))
             return cls._open_file(path, fresh=fresh)
         except BlockingIOError:
-            raise JournalError(
+            raise JournalInUseError(
                 f"{path}: another process is writing to it: wait until that "
                 f"is done, or use another path"
             ) from None
@@ -196,6 +197,19 @@ class RecordFile:
             if self._syncer is None:
                 self._syncer = Syncer(self._fd)
             self._syncer.note()
+
+    def sync(self) -> None:
+        """
+        Bring it to the disk; blocks.
+
+        Raises:
+            JournalError: If it may not be there.
+        """
+        if self._end is not None:
+            try:
+                sync(self._fd)
+            except OSError as exc:
+                raise self._unwritable(exc) from exc
 
     def close(self) -> None:
         """

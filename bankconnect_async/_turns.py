@@ -41,6 +41,7 @@ class Line:
     Attributes:
         pace: What the server bears.
         retries: How often something was sent once more.
+        stopped_by: What came of a request after which there may be no other.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class Line:
         self.clock = clock
         self.pace = Pace(clock.monotonic(), longest_pause=longest_pause)
         self.retries = 0
+        self.stopped_by: BankConnectError | None = None
         self._limiter = limiter
         # It is fair: who comes first goes first.
         self._head = asyncio.Lock()
         self._waiting: dict[asyncio.Task[Any], bool] = {}
-        self._is_stopped = False
 
     @property
     def is_open(self) -> bool:
@@ -71,7 +72,7 @@ class Line:
         Returns:
             Whether it came; `False` once nothing is to be sent any more.
         """
-        if self._is_stopped:
+        if self.stopped_by is not None:
             return False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in a coroutine
@@ -97,9 +98,13 @@ class Line:
                 await self.clock.sleep(wait)
             self.pace.leave(self.clock.monotonic())
 
-    def stop(self) -> None:
-        """Give nobody leave any more."""
-        self._is_stopped = True
+    def limit(self, limiter: "AsyncLimiter") -> None:
+        """Go on with another limit of the user's own rate."""
+        self._limiter = limiter
+
+    def stop(self, error: BankConnectError) -> None:
+        """Give nobody leave any more, because of *error*."""
+        self.stopped_by = error
         for task in list(self._waiting):
             self._wake(task)
 

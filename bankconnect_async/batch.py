@@ -130,17 +130,18 @@ class SessionBatch:
         retry: RetryPolicy,
         clock: Clock,
         journal: "Journal | None",
+        line: Line | None = None,
     ) -> None:
-        _check("concurrency", concurrency, int)
+        check_number("concurrency", concurrency, int)
         if rate is not None:
-            _check("rate", rate, (int, float))
+            check_number("rate", rate, (int, float))
         self._bank = bank
         self._concurrency = concurrency
         self._retry = retry
         self._clock = clock
-        self._line = Line(
+        self._line = line or Line(
             clock,
-            limiter=None if rate is None else _make_limiter(rate),
+            limiter=None if rate is None else make_limiter(rate),
             longest_pause=retry.deadline,
         )
         self._journal = journal
@@ -154,7 +155,6 @@ class SessionBatch:
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
         self._sending: set[int] = set()
-        self._stopped_by: BankConnectError | None = None
         self._draining = False
         self._counts = _Counts()
         self._started: float | None = None
@@ -318,8 +318,7 @@ class SessionBatch:
             raise
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
-                self._stopped_by = error
-                self._line.stop()
+                self._line.stop(error)
             return Failed(index=index, item=item, request=request, error=error)
         turn.note_served()
         return Created(
@@ -361,11 +360,8 @@ class SessionBatch:
             self._record(lost, self._journal)
 
     def _refuse_if_stopped(self) -> None:
-        if self._stopped_by is not None:
-            raise BatchStoppedError(
-                f"not sent: the batch was stopped, because "
-                f"{self._stopped_by.message}"
-            )
+        if self._line.stopped_by is not None:
+            raise stopped(self._line.stopped_by)
 
 
 @attrs.define
@@ -588,7 +584,20 @@ class _Shelf:
         self._news.set()
 
 
-def _check(name: str, value: Any, types: Any) -> None:
+def stopped(by: BankConnectError) -> BatchStoppedError:
+    """Make the error of an item that comes after what stopped a batch."""
+    return BatchStoppedError(
+        f"not sent: the batch was stopped, because {by.message}"
+    )
+
+
+def check_number(name: str, value: Any, types: Any) -> None:
+    """
+    Refuse what is no number above 0.
+
+    Raises:
+        ConfigurationError: Naming it.
+    """
     if (
         not isinstance(value, types)
         or isinstance(value, bool)
@@ -597,7 +606,8 @@ def _check(name: str, value: Any, types: Any) -> None:
         raise ConfigurationError(fields={name: ("must be a number above 0",)})
 
 
-def _make_limiter(rate: float) -> "AsyncLimiter":
+def make_limiter(rate: float) -> "AsyncLimiter":
+    """Let *rate* requests a second through, without bursts."""
     from aiolimiter import AsyncLimiter  # noqa: PLC0415 - seldom needed
 
     # A tenth of a second's worth at a time: a bucket of a whole second would

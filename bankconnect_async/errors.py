@@ -9,6 +9,7 @@ Every error this package raises, with the facts a caller acts on.
     ├── ClientClosedError         used after close, or from another loop
     ├── BatchStoppedError         not sent: the batch had to stop before it
     ├── JournalError              a journal cannot be written or read
+    │   ├── JournalInUseError         another process writes to it
     │   └── JournalMismatchError      it is of other requests or another API
     ├── TransportError            no usable answer
     │   ├── ConnectFailedError        never sent: safe to repeat
@@ -218,6 +219,12 @@ class JournalError(BankConnectError):
     A journal cannot be written or read; the message begins with its name.
 
     Whole records that are in it stay.
+    """
+
+
+class JournalInUseError(JournalError):
+    """
+    Another process is writing to the journal, and has it locked.
     """
 
 

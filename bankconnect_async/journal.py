@@ -6,10 +6,11 @@ import asyncio
 import os
 import warnings
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from ._digests import DigestTable
 from ._record_file import RecordFile
@@ -85,6 +86,7 @@ class Journal:
 
     Attributes:
         path: Of the file, or ``-``.
+        given_api: Name of the API in records, if it was given.
         created: Sessions that the file holds.
         failed: Records of failures that were added since it was opened.
         skipped: Inputs that were passed over, because the file holds their
@@ -107,7 +109,7 @@ class Journal:
         line_of: Callable[[int], int] | None = None,
     ) -> None:
         self.path: Final = os.fspath(path)
-        self._given_api = api
+        self.given_api: Final = api
         self._api = api
         self._is_fresh = fresh
         self._line_of = line_of or _count_from_1
@@ -160,8 +162,8 @@ class Journal:
         self.is_resumable = not file.is_stream
         self.is_locked = file.is_locked
         try:
-            if self._given_api is not None:
-                self._read(self._given_api)
+            if self.given_api is not None:
+                self._read(self.given_api)
         except BaseException:
             self.close()
             raise
@@ -194,7 +196,7 @@ class Journal:
         """
         is_ours = self._file is None
         try:
-            await asyncio.to_thread(self._prepare, self._given_api or api)
+            await asyncio.to_thread(self._prepare, self.given_api or api)
             yield
         finally:
             if is_ours:
@@ -268,6 +270,74 @@ class Journal:
         else:
             self.failed += 1
 
+    def hand_over(self, index: int) -> int:
+        """
+        Leave it to another journal to record a claimed input.
+
+        Args:
+            index: Of the input.
+
+        Returns:
+            Where it stands in your input.
+        """
+        line, _ = self._claims.pop(index)
+        return line
+
+    @asynccontextmanager
+    async def absorbing(self, path: _Path) -> AsyncIterator[Counter[str]]:
+        """
+        Take the records of another journal over, the last of each link id.
+
+        Inside, they are on the disk, and the other one may be removed: it
+        stays locked meanwhile.
+
+        Args:
+            path: Of the other journal; it is left as it is.
+
+        Yields:
+            How many were taken over: created ones under an empty name,
+            failed ones under that of their error.
+
+        Raises:
+            JournalError: If it cannot be had, or written here.
+            JournalMismatchError: If it is none, or not for this API.
+        """
+        with closing(RecordFile.open(os.fspath(path))) as other:
+            found = self._absorb(other)
+            await asyncio.to_thread(self._opened.sync)
+            yield found
+
+    def _absorb(self, other: RecordFile) -> Counter[str]:
+        last: dict[str, tuple[str, bytes]] = {}
+        for number, raw in enumerate(other.lines(), 1):
+            try:
+                record = _read_object_of(self._api, raw)
+            except ValueError as exc:
+                if not raw.endswith(b"\n") and is_torn(raw):
+                    break
+                raise JournalMismatchError(
+                    f"{other.name}: line {number} {exc}: move it elsewhere"
+                ) from None
+            link_id = record["link_id"]
+            name = record["error"]["type"] if "error" in record else ""
+            if last.get(link_id, ("-", b""))[0]:
+                last[link_id] = name, raw.removesuffix(b"\n") + b"\n"
+            if not name:
+                before = self._known.swap(
+                    link_id, _created_number(record["request"])
+                )
+                if before is not None and before >= _IS_CREATED:
+                    del last[link_id]
+                elif before is not None:
+                    # A second input of that link id is still one too many.
+                    self._known.swap(link_id, before)
+        if last:
+            self._opened.append(b"".join(raw for _, raw in last.values()))
+        found = Counter(name for name, _ in last.values())
+        self.created += found[""]
+        self.failed += found.total() - found[""]
+        return found
+
     @property
     def _opened(self) -> RecordFile:
         if self._file is None:
@@ -309,9 +379,7 @@ class Journal:
     def _take(self, raw: bytes, api: str) -> None:
         if not raw.strip():
             return
-        record = read_object(raw)
-        if record["api"] != api:
-            raise ValueError(f"is of {record['api']}, and this is {api}")
+        record = _read_object_of(api, raw)
         if "error" not in record:
             number = _created_number(record["request"])
             if self._known.swap(record["link_id"], number) is None:
@@ -351,6 +419,13 @@ def _read_one(path: str) -> Iterator[Record]:
                     ) from None
     except OSError as exc:
         raise JournalError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _read_object_of(api: str | None, raw: bytes) -> dict[str, Any]:
+    record = read_object(raw)
+    if record["api"] != api:
+        raise ValueError(f"is of {record['api']}, and this is {api}")
+    return record
 
 
 def _count_from_1(index: int) -> int:
