@@ -79,7 +79,7 @@ def tests(session: nox.Session) -> None:
     """
     Run the suite against the installed wheel, not the checkout.
     """
-    session.install(".[cli,sandbox]", *group("cov"))
+    session.install(".[cli,dask,sandbox]", *group("cov"))
     # Two at a time; those in a browser stay together, because they share it.
     suite = ["-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
     suite += session.posargs
@@ -118,7 +118,7 @@ def typing(session: nox.Session) -> None:
     """
     Check types with mypy and pyright, ours and what our users see of them.
     """
-    session.install("-e", ".[cli,sandbox]", *group("typing"))
+    session.install("-e", ".[cli,dask,sandbox]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -140,7 +140,7 @@ def bench(session: nox.Session) -> None:
     """
     Measure what a session costs; ``nox -s bench -- --help`` says how.
     """
-    session.install(".[speed]", *group("bench"))
+    session.install(".[dask,speed]", *group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

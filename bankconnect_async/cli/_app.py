@@ -234,13 +234,26 @@ async def _create(target: Target, values: dict[str, str]) -> Session:
     metavar="N",
     default=64,
     show_default=True,
-    help="Requests in flight at most.",
+    help="Requests in flight at most; with --dask, in each worker process.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
     help="New requests per second at most.",
+)
+@click.option(
+    "--dask",
+    "cluster",
+    metavar="ADDRESS",
+    help="Let the workers of this Dask scheduler do it, such as "
+    "tcp://scheduler:8786; local: a process for each core of this machine.",
+)
+@click.option(
+    "--journal-dir",
+    metavar="DIR",
+    help="With --dask, a directory for OUT alone that all workers share; "
+    "OUT.shards by default.",
 )
 @click.option(
     "--json",
@@ -259,6 +272,8 @@ def batch(  # noqa: PLR0913
     fresh: bool,
     concurrency: int,
     rate: float | None,
+    cluster: str | None,
+    journal_dir: str | None,
     as_json: bool,
 ) -> None:
     """
@@ -273,36 +288,74 @@ def batch(  # noqa: PLR0913
     rows in flight; a second one gives them up. The same command goes on from
     there, whatever ended it: rows whose session is in OUT are skipped, failed
     ones are tried again. For another API or changed rows, OUT is refused.
+
+    With --dask, secrets come from the environment of the workers.
     """
+    if cluster is not None and target.sandbox:
+        raise click.UsageError(
+            "--dask and --sandbox exclude each other: start bankconnect "
+            "sandbox, and give the workers its environment"
+        )
+    if cluster is None and journal_dir is not None:
+        raise click.UsageError("--journal-dir is for --dask")
     # What can go wrong without the input goes first, since a pipe can be
     # read only once.
-    connection = target.connect()
+    connection = target.connect() if cluster is None else None
     refuse_same_file(source, output)
     lines: dict[int, int] = {}
     journal = Journal(
-        output, api=target.api(connection), fresh=fresh, line_of=lines.pop
+        output,
+        # The workers of a cluster tell.
+        api=None if connection is None else target.api(connection),
+        fresh=fresh,
+        line_of=lines.pop,
     )
     with journal, closing(open_input(source)) as opened:
+        if cluster is not None and not journal.is_resumable:
+            raise click.UsageError("with --dask, --output has to be a file")
         _tell_about(journal)
         rows = read_rows(opened.stream, name=opened.name)
         tally = Tally(total=_count_rows(opened, rows))
-        job = Batch(
-            columns=rows.columns,
-            feed=Feed(rows, opened),
-            journal=journal,
-            lines=lines,
-            concurrency=concurrency,
-            rate=rate,
-            tally=tally,
-            bar=TallyBar(tally),
-            explain=functools.partial(explain, command=ctx.command),
-        )
-        asyncio.run(job.run(connection))
+        parts: dict[str, Any] = {
+            "columns": rows.columns,
+            "feed": Feed(rows, opened),
+            "journal": journal,
+            "lines": lines,
+            "concurrency": concurrency,
+            "rate": rate,
+            "tally": tally,
+            "bar": TallyBar(tally),
+            "explain": functools.partial(explain, command=ctx.command),
+        }
+        job: Batch
+        if connection is not None:
+            job = Batch(**parts)
+            asyncio.run(job.run(connection))
+        else:
+            assert cluster is not None  # noqa: S101 - see above
+            job = _run_distributed(
+                parts, cluster, journal_dir, target.settings()
+            )
         job.close()
         _summarise(job, as_json=as_json)
         _tell_how_to_go_on(job, ctx.meta[_CALLED_WITH])
     if code := _batch_code(job.tally):
         sys.exit(code)
+
+
+def _run_distributed(
+    parts: Mapping[str, Any],
+    cluster: str,
+    journal_dir: str | None,
+    settings: Mapping[str, Any],
+) -> Batch:
+    from ._dask import DaskBatch  # noqa: PLC0415 - seldom needed
+
+    job = DaskBatch(
+        **parts, cluster=cluster, journal_dir=journal_dir, settings=settings
+    )
+    asyncio.run(job.run_distributed())
+    return job
 
 
 def _count_rows(source: Input, rows: Rows) -> int | None:

@@ -6,6 +6,7 @@ import asyncio
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -28,6 +29,12 @@ from ._progress import TallyBar
 from ._rows import BadRow, InputFileError, Row
 from ._signals import on_interrupt
 from ._tally import Tally
+
+
+if TYPE_CHECKING:
+    from bankconnect_async.distributed import DistributedBatch
+
+    AnyBatch: TypeAlias = SessionBatch | DistributedBatch
 
 
 @attrs.define(kw_only=True)
@@ -100,7 +107,7 @@ class Batch:
         except JournalError as error:
             self._break(error)
 
-    def _break(self, error: InputFileError | JournalError) -> None:
+    def _break(self, error: Exception) -> None:
         self.tally.broken = True
         self.tally.mismatched = isinstance(error, JournalMismatchError)
         self.tally.stopped = (
@@ -109,14 +116,14 @@ class Batch:
             else str(error)
         )
 
-    def _look(self, outcomes: SessionBatch) -> None:
+    def _look(self, outcomes: "AnyBatch") -> None:
         now = outcomes.stats()
         self.tally.skipped = now.skipped
         self.tally.recent_rate = now.rate
         self.tally.limit = self.rate if now.limit is None else now.limit
         self.tally.pause = now.pause
 
-    async def _run_until_stopped(self, outcomes: SessionBatch) -> None:
+    async def _run_until_stopped(self, outcomes: "AnyBatch") -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
 
@@ -139,7 +146,7 @@ class Batch:
                 raise
             self._break(exc)
 
-    def _stop_gently(self, outcomes: SessionBatch) -> None:
+    def _stop_gently(self, outcomes: "AnyBatch") -> None:
         self.tally.interrupted = True
         self.feed.stop()
         outcomes.drain()
@@ -158,7 +165,7 @@ class Batch:
         if lost > 0:
             tally.failures[TransportError.__name__] += lost
 
-    async def _create(self, outcomes: SessionBatch) -> None:
+    async def _create(self, outcomes: Any) -> None:
         async with outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome, Created):
@@ -192,10 +199,13 @@ class Batch:
     def _count_failure(self, error: BankConnectError) -> None:
         self.tally.fail(error)
         if isinstance(error, AuthenticationError | PaymentRequiredError):
-            self.tally.stopped = (
-                f"bankconnect: stopped, nothing more was sent: "
-                f"{self.explain(error)}"
-            )
+            self._tell_stopped(error)
+
+    def _tell_stopped(self, error: BankConnectError) -> None:
+        self.tally.stopped = (
+            f"bankconnect: stopped, nothing more was sent: "
+            f"{self.explain(error)}"
+        )
 
 
 def is_closed_pipe(error: Exception) -> bool:

@@ -49,7 +49,7 @@ class Target:
         """
         if self.sandbox:
             return self._connect_to_sandbox()
-        return AsyncBankConnect.from_env(**self._settings())
+        return AsyncBankConnect.from_env(**self.settings())
 
     def api(self, connection: AbstractAsyncContextManager[Any]) -> str:
         """
@@ -64,7 +64,7 @@ class Target:
     @asynccontextmanager
     async def _connect_to_sandbox(self) -> AsyncIterator[AsyncBankConnect]:
         # A newcomer's file of link ids needs no redirect URL.
-        settings: dict[str, Any] = {"redirect_url": None, **self._settings()}
+        settings: dict[str, Any] = {"redirect_url": None, **self.settings()}
         async with (
             Sandbox(self.dialect) as sandbox,
             AsyncBankConnect(
@@ -73,7 +73,8 @@ class Target:
         ):
             yield bank
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Return what the options say of a client."""
         settings: dict[str, Any] = {
             name: value
             for name in ("base_url", "version", "redirect_url")

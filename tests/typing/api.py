@@ -26,9 +26,11 @@ from bankconnect_async import (
     Webhook,
     answers,
 )
+from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.entities import EntityHandle
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.sessions import SessionHandle
+from bankconnect_async.stats import BatchStats
 
 
 async def create() -> None:
@@ -54,6 +56,13 @@ async def create() -> None:
             ),
             retry=RetryPolicy(attempts=1, delivery="at-most-once"),
         )
+
+
+async def distribute() -> None:
+    stats = await create_sessions_distributed(
+        link_ids(), cluster="local", journal="out.jsonl", rate=500
+    )
+    assert_type(stats, BatchStats)
 
 
 async def link_ids() -> AsyncIterator[str]:

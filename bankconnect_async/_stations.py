@@ -1,0 +1,405 @@
+"""
+What runs in the worker processes of a distributed batch.
+
+Each process has one station for each batch: its client, its pace and its
+share of the rate. Everything here runs on the worker's own event loop, and
+what goes wrong is an answer, never raised: a raised one would show up in the
+scheduler's logs, with what the task was given.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from ._clock import SYSTEM_CLOCK
+from ._turns import Line
+from .batch import Item, SessionBatch, make_limiter
+from .client import AsyncBankConnect
+from .errors import BankConnectError, InvalidRequestError, JournalInUseError
+from .journal import CreatedRecord, Journal, read_journal
+from .redirect import without_state
+from .retry import RetryPolicy
+from .schema import UNSET, Unset
+
+
+Rows: TypeAlias = list[tuple[int, Item]]
+
+# Without a visit for that long, whoever sent the shards is gone.
+_FORSAKEN: Final = 30.0
+# Another worker may still be at a shard that the scheduler gave to us.
+_LOCKED: Final = 0.25
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """
+    What all workers of a batch have to know; no secrets.
+
+    Attributes:
+        run: Name of the batch.
+        api: What records call the API; `None`: as the client does.
+        concurrency: Requests in flight at most, in one process.
+        deadline: Seconds for one item.
+        settings: Of the client, beside those of the worker's environment.
+    """
+
+    run: str
+    api: str | None
+    concurrency: int
+    deadline: float
+    settings: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """
+    What is wanted of all stations at present.
+
+    Attributes:
+        rate: New requests per second in one process, if there is a limit.
+        drain: Send nothing more.
+        abort: Give up what is in flight, too.
+        stopped_by: What came of a request after which there may be no other.
+        ignore_interrupts: Ctrl-C is for the process that started this one.
+    """
+
+    rate: float | None = None
+    drain: bool = False
+    abort: bool = False
+    stopped_by: BankConnectError | None = None
+    ignore_interrupts: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Shard:
+    """
+    Some rows, and where their outcomes go.
+
+    Attributes:
+        number: From 0.
+        path: Of its journal, which exists.
+    """
+
+    number: int
+    path: str
+    # Neither the scheduler nor its logs have any business with them.
+    _rows: bytes = attrs.field(alias="rows", repr=False)
+
+    @classmethod
+    def pack(cls, number: int, path: str, rows: Rows) -> "Shard":
+        """Make one of rows, each with its line."""
+        return cls(number=number, path=path, rows=pickle.dumps(rows))
+
+    def unpack(self) -> Rows:
+        """Return the rows, each with its line."""
+        rows: Rows = pickle.loads(self._rows)  # noqa: S301 - we packed them
+        return rows
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """
+    What became of a shard, beside what its journal says.
+
+    Attributes:
+        where: Address of the worker.
+        left: Rows without an outcome.
+        is_missing: Its journal was not to be found.
+        stopped_by: What came of a request after which there may be no other.
+        error: Why it could not be done.
+    """
+
+    where: str = ""
+    left: int = 0
+    is_missing: bool = False
+    stopped_by: BankConnectError | None = None
+    error: BankConnectError | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Visit:
+    """
+    What a station does at present.
+
+    Attributes:
+        api: What its client calls the API.
+        redirect_url: Of its client, as it would be for a customer ``-``.
+        created, failures: By the number of each shard that it works on.
+        in_flight, retries, rate, limit, pause: As in `BatchStats`.
+    """
+
+    api: str
+    redirect_url: str | None | Unset
+    created: Mapping[int, int]
+    failures: Mapping[int, Mapping[str, int]]
+    in_flight: int
+    retries: int
+    rate: float
+    limit: float | None
+    pause: float
+
+    def agrees_with(self, other: "Visit") -> bool:
+        """Tell whether both ask the same API for the same."""
+        return (self.api, self.redirect_url) == (other.api, other.redirect_url)
+
+
+class Station:
+    """
+    One worker process at work for one batch.
+
+    Raises:
+        ConfigurationError: If the environment makes no client.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._bank = AsyncBankConnect.from_env(**order.settings)
+        policy = order.settings.get("retry", RetryPolicy())
+        self._retry = attrs.evolve(policy, deadline=order.deadline)
+        # What is learned about the server outlives each shard.
+        self._line = Line(
+            SYSTEM_CLOCK, limiter=None, longest_pause=order.deadline
+        )
+        self._rate: float | None = None
+        # Shared by the shards that are worked on at the same time: the next
+        # one fills the places that the last rows of another leave free.
+        self._places = asyncio.Semaphore(order.concurrency)
+        self._running: dict[int, tuple[Journal, SessionBatch]] = {}
+        self._tasks: set[asyncio.Task[Result]] = set()
+        self._wish = Wish()
+        self._leaving: asyncio.Future[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self.keep()
+
+    @property
+    def api(self) -> str:
+        """What records call the API."""
+        return self._order.api or self._bank.api
+
+    def keep(self) -> None:
+        """Go on for a while, as somebody asked for it."""
+        if self._watch is not None:
+            self._watch.cancel()
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(_FORSAKEN, self._forsake)
+
+    def heed(self, wish: Wish) -> None:
+        """Do as is wanted from now on."""
+        self._wish = wish
+        if wish.rate is not None and wish.rate != self._rate:
+            self._rate = wish.rate
+            self._line.limit(make_limiter(wish.rate))
+        if wish.stopped_by is not None and self._line.stopped_by is None:
+            self._line.stop(wish.stopped_by)
+        if wish.drain:
+            self._drain()
+        if wish.abort:
+            for task in self._tasks:
+                task.cancel()
+
+    def look(self) -> Visit:
+        """Tell what is going on."""
+        stats = {
+            number: batch.stats()
+            for number, (_, batch) in self._running.items()
+        }
+        pace, now = self._line.pace, SYSTEM_CLOCK.monotonic()
+        some = next(iter(stats.values()), None)
+        return Visit(
+            api=self.api,
+            redirect_url=self._plain_redirect_url(),
+            created={
+                number: journal.created
+                for number, (journal, _) in self._running.items()
+            },
+            failures={number: each.failures for number, each in stats.items()},
+            in_flight=sum(each.in_flight for each in stats.values()),
+            retries=self._line.retries,
+            # They have one pace.
+            rate=0.0 if some is None else some.rate,
+            limit=pace.rate(now),
+            pause=pace.pause(now),
+        )
+
+    async def run(self, shard: Shard) -> Result:
+        """Work off a shard, as far as that is wanted."""
+        # A task of its own, so that giving it up is not what Dask means by
+        # cancelling, which would run it once more.
+        task = asyncio.ensure_future(self._run(shard))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            # The worker is closed.
+            task.cancel()
+            raise
+        return Result(left=1) if task.cancelled() else task.result()
+
+    async def leave(self) -> None:
+        """Close everything, once what is in flight has come to its end."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._bank.aclose()
+
+    async def _run(self, shard: Shard) -> Result:
+        rows = shard.unpack()
+        journal = Journal(
+            shard.path, api=self.api, line_of=lambda at: todo[at][0]
+        )
+        todo: Rows = []
+        try:
+            while not self._open(journal):
+                await asyncio.sleep(_LOCKED)
+                if self._wish.drain:
+                    return Result(left=len(rows))
+            # What another worker has created, before it was killed.
+            done = await asyncio.to_thread(_created, shard.path)
+            todo += [row for row in rows if _link_id(row[1]) not in done]
+            return await self._create(shard.number, journal, todo)
+        except FileNotFoundError:
+            return Result(is_missing=True, left=len(rows))
+        except BankConnectError as error:
+            return Result(error=error, left=len(rows))
+        finally:
+            with suppress(BankConnectError):
+                await asyncio.to_thread(journal.close)
+
+    def _open(self, journal: Journal) -> bool:
+        # The sender has made the file, and removes it when all is done: who
+        # wakes up after that has nothing to do any more.
+        os.stat(journal.path)  # noqa: PTH116
+        try:
+            # It is short, and a thread could not be called back.
+            journal.open()
+        except JournalInUseError:
+            return False
+        return True
+
+    async def _create(
+        self, number: int, journal: Journal, todo: Rows
+    ) -> Result:
+        held = seen = 0
+
+        async def items() -> AsyncIterator[Item]:
+            nonlocal held
+            for _, item in todo:
+                await self._places.acquire()
+                held += 1
+                yield item
+
+        batch = SessionBatch(
+            self._bank,
+            items(),
+            concurrency=self._order.concurrency,
+            rate=None,
+            ordered=False,
+            retry=self._retry,
+            clock=SYSTEM_CLOCK,
+            journal=journal,
+            line=self._line,
+        )
+        self._running[number] = journal, batch
+        if self._wish.drain:
+            batch.drain()
+        try:
+            async with batch:
+                async for _ in batch:
+                    seen += 1
+                    held -= 1
+                    self._places.release()
+        finally:
+            del self._running[number]
+            for _ in range(held):
+                self._places.release()
+        return Result(left=len(todo) - seen, stopped_by=self._line.stopped_by)
+
+    def _drain(self) -> None:
+        self._wish = attrs.evolve(self._wish, drain=True)
+        for _, batch in self._running.values():
+            batch.drain()
+
+    def _forsake(self) -> None:
+        _stations.pop(self._order.run, None)
+        self._leaving = asyncio.ensure_future(self.leave())
+
+    def _plain_redirect_url(self) -> str | None | Unset:
+        try:
+            url = self._bank.resolve("-").redirect_url
+        except InvalidRequestError:
+            return UNSET
+        return without_state(url, "-") if isinstance(url, str) else url
+
+
+# Of this process, by the name of the batch.
+_stations: Final[dict[str, Station]] = {}
+
+
+async def visit(order: Order, wish: Wish) -> Visit | BankConnectError:
+    """Tell a station what is wanted, and ask what it does."""
+    if wish.ignore_interrupts:
+        # Not where the worker is a thread.
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        station = _station(order, wish)
+    except BankConnectError as error:
+        return error
+    station.keep()
+    station.heed(wish)
+    return station.look()
+
+
+async def run_shard(order: Order, wish: Wish, shard: Shard) -> Result:
+    """Work off a shard in this process, or go on with it."""
+    try:
+        station = _station(order, wish)
+    except BankConnectError as error:
+        result = Result(error=error)
+    else:
+        result = await station.run(shard)
+    return attrs.evolve(result, where=_where())
+
+
+async def leave(run: str) -> None:
+    """Close the station of a batch."""
+    station = _stations.pop(run, None)
+    if station is not None:
+        await station.leave()
+
+
+def _station(order: Order, wish: Wish) -> Station:
+    station = _stations.get(order.run)
+    if station is None:
+        _stations[order.run] = station = Station(order)
+        # It may be an old one, where a shard was given to a second worker.
+        station.heed(wish)
+    return station
+
+
+def _where() -> str:
+    from distributed import get_worker  # noqa: PLC0415 - an extra
+
+    return str(get_worker().address)
+
+
+def _created(path: str) -> set[str]:
+    return {
+        record.link_id
+        for record in read_journal(path)
+        if isinstance(record, CreatedRecord)
+    }
+
+
+def _link_id(item: Item) -> str:
+    return item if isinstance(item, str) else item.link_id

@@ -1,0 +1,182 @@
+"""
+``bankconnect batch --dask``.
+"""
+
+import asyncio
+import os
+import signal
+
+import distributed
+import orjson
+import pytest
+
+
+HEADER = b"link_id\n"
+INLINE = "--inline-frame"
+
+
+def csv_of(count):
+    """Write a file of link ids."""
+    return HEADER + b"".join(
+        b"customer-%05d\n" % number for number in range(count)
+    )
+
+
+@pytest.fixture(name="cluster")
+def _cluster(service):
+    """One worker in a thread of this process, with the service's key."""
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+class TestDask:
+    """
+    A cluster that runs already.
+    """
+
+    def test_again(self, batch, cluster, service, parse):
+        """
+        Bad rows and failures are told as ever, and so is how to go on.
+        """
+        data = HEADER + b"a\nb,x\nc\na\n"
+        first = batch(data, INLINE, "--dask", cluster, "--rate", 1000)
+        second = batch(data, INLINE, "--dask", cluster, "--json")
+
+        assert first.result.code == second.result.code == 1
+        assert first.result.err.startswith(
+            "created 2, failed 2 (2 InvalidRequestError), "
+        )
+        (summary,) = parse(second.result.out)
+        assert (summary["created"], summary["skipped"]) == (0, 2)
+        assert sorted(first.by_line()) == [2, 3, 4, 5]
+        assert service.created() == 2
+
+    def test_refused_key(self, batch, cluster, monkeypatch):
+        """
+        A key that is refused on the workers is told here.
+        """
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "another")
+        ran = batch(csv_of(100), INLINE, "--dask", cluster)
+
+        assert ran.result.code == 3
+        assert "stopped, nothing more was sent" in ran.result.err
+        assert "to go on: bankconnect batch" in ran.result.err
+        assert len(ran.records) == 100
+
+    def test_another_api(self, batch, cluster, tmp_path, service):
+        """
+        An output of another API is refused, and nothing is sent.
+        """
+        batch(csv_of(2), "--sandbox")
+        ran = batch(csv_of(2), INLINE, "--dask", cluster)
+
+        assert ran.result.code == 2
+        assert "line 1 is of sandbox/seed/v1, and this is 127" in (
+            ran.result.err
+        )
+        assert service.requests == 0
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ([], "no redirect URL: set BANKCONNECT_REDIRECT_URL"),
+            (["--sandbox"], "--dask and --sandbox exclude each other"),
+            (
+                [INLINE, "--output", "-"],
+                "with --dask, --output has to be a file",
+            ),
+        ],
+        ids=["redirect", "sandbox", "stdout"],
+    )
+    def test_usage(self, batch, cluster, service, options, reason):
+        """
+        What cannot work is said before anything is sent.
+        """
+        ran = batch(csv_of(2), "--dask", cluster, *options)
+
+        assert ran.result.code == 2
+        assert reason in ran.result.err
+        assert service.requests == 0
+
+    def test_directory_alone(self, batch):
+        """
+        A directory for shards goes with a cluster.
+        """
+        ran = batch(csv_of(2), "--journal-dir", "x")
+
+        assert ran.result.code == 2
+        assert "--journal-dir is for --dask" in ran.result.err
+
+    def test_lost_workers(self, batch, cluster, service, monkeypatch):
+        """
+        Where workers leave shards again and again, it says how to go on.
+        """
+        monkeypatch.setattr("bankconnect_async.distributed._ATTEMPTS", 0)
+        ran = batch(csv_of(2), INLINE, "--dask", cluster)
+
+        assert ran.result.code == 1
+        assert "workers left a shard again and again" in ran.result.err
+        assert "holds the 0 rows that were done" in ran.result.err
+
+
+class TestLocal:
+    """
+    Worker processes that live as long as the command.
+    """
+
+    @pytest.mark.parametrize("times", [1, 2], ids=["gently", "at once"])
+    async def test_interrupt(self, start, service, tmp_path, until, times):
+        """
+        Ctrl-C reaches all processes of a terminal, ends the command, and
+        nothing is lost.
+        """
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_bytes(csv_of(100_000))
+        process = await start(
+            *("batch", source, "--output", output, INLINE, "--dask", "local"),
+            start_new_session=True,
+        )
+        for number in range(times):
+            await until(lambda: service.created() > 50 * (1 + number))  # noqa: B023
+            os.killpg(process.pid, signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+
+        assert process.returncode == 130
+        assert b"to go on: bankconnect batch" in err
+        assert b"Traceback" not in err
+        lines = output.read_bytes().splitlines()
+        created = [line for line in lines if b'"error"' not in line]
+        assert len(created) == len(set(created))
+        assert service.created() - 128 <= len(created) <= service.created()
+        assert len(lines) >= service.created() - 128 * (times - 1)
+
+    async def test_kill(self, start, service, tmp_path, until):
+        """
+        Killed with all its workers and run again, the command has created
+        every session, and recorded each once.
+        """
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_bytes(csv_of(1500))
+        words = "batch", source, "--output", output, INLINE, "--dask", "local"
+        words = *words, "--concurrency", 20
+        process = await start(*words)
+        await until(lambda: service.created() > 300)
+        process.kill()
+        await process.wait()
+        before = service.created()
+        again = await start(*words)
+        _, err = await asyncio.wait_for(again.communicate(), 60)
+
+        assert again.returncode == 0, err
+        lines = output.read_bytes().splitlines()
+        created = [orjson.loads(line)["link_id"] for line in lines]
+        assert sorted(created) == [f"customer-{n:05}" for n in range(1500)]
+        cores = os.cpu_count() or 1
+        assert 300 < before < 1500
+        assert service.created() <= 1500 + 20 * cores

@@ -1,0 +1,739 @@
+"""
+Batches on the workers of a Dask cluster: threads for most, processes to kill.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import attrs
+import dask
+import distributed
+import pytest
+
+from distributed.comm import tcp
+
+from bankconnect_async import (
+    AuthenticationError,
+    BatchStoppedError,
+    ConfigurationError,
+    Delivery,
+    JournalInUseError,
+    JournalMismatchError,
+    RetryPolicy,
+    ReturnURL,
+    SessionRequest,
+    _stations,
+)
+from bankconnect_async import distributed as ours
+from bankconnect_async._stations import Order, Shard, Station, Wish
+from bankconnect_async.batch import Created
+from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.journal import (
+    CreatedRecord,
+    FailedRecord,
+    Journal,
+    read_journal,
+)
+from bankconnect_async.sandbox import Fault, Sandbox
+
+
+KEY = "a-key-that-nobody-else-knows"
+
+
+def ids(count):
+    """Make link ids."""
+    return [f"customer-{number:04}" for number in range(count)]
+
+
+def created(path):
+    """Count the created records of each link id."""
+    return Counter(
+        record.link_id
+        for record in read_journal(path)
+        if isinstance(record, CreatedRecord)
+    )
+
+
+@asynccontextmanager
+async def make_cluster(**settings):
+    """Start two workers with two threads each."""
+    async with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=2,
+        dashboard_address="127.0.0.1:0",
+        asynchronous=True,
+        **settings,
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(name="service")
+async def _service(monkeypatch):
+    """Serve the API, and point the environment of all workers to it."""
+    async with Sandbox(api_key=KEY) as sandbox:
+        monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("BANKCONNECT_API_KEY", KEY)
+        monkeypatch.delenv("BANKCONNECT_REDIRECT_URL", raising=False)
+        yield sandbox
+
+
+@pytest.fixture(name="cluster")
+async def _cluster():
+    """Two workers in this process, which share one station."""
+    async with make_cluster(processes=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(name="run")
+def _run(cluster, service, tmp_path):
+    """Run a batch on two workers in this process."""
+
+    def run(source, **settings):
+        return create_sessions_distributed(
+            source,
+            **{
+                "cluster": cluster.scheduler_address,
+                "journal": tmp_path / "out.jsonl",
+                "redirect_url": None,
+                **settings,
+            },
+        )
+
+    return run
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "out.jsonl"
+
+
+async def until(condition, *, seconds=30):
+    """Wait until something is so, and fail if it never is."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class TestProcesses:
+    """
+    Workers that are processes.
+    """
+
+    async def test_kill(self, service, path, monkeypatch):
+        """
+        A killed worker costs no input and doubles no record; what travels
+        has no key in it, and no link id stands in the key of a task.
+        """
+        frames, keys = [], set()
+        to_frames = tcp.to_frames
+
+        async def record(message, *args, **kwargs):
+            made = await to_frames(message, *args, **kwargs)
+            frames.extend(bytes(frame) for frame in made)
+            keys.update(cluster.scheduler.tasks)
+            return made
+
+        rows, concurrency = 2000, 20
+        async with make_cluster() as cluster:
+            pids = await pids_of(cluster)
+            monkeypatch.setattr(tcp, "to_frames", record)
+            batch = create_sessions_distributed(
+                ids(rows),
+                cluster=cluster.scheduler_address,
+                journal=path,
+                redirect_url=None,
+                concurrency=concurrency,
+                shard_size=200,
+            )
+            running = asyncio.ensure_future(batch)
+            await until(lambda: service.created() >= 400)
+            os.kill(pids[0], signal.SIGKILL)
+            stats = await running
+
+        assert created(path) == dict.fromkeys(ids(rows), 1)
+        assert stats.created == stats.done == stats.taken == rows
+        assert rows <= service.created() <= rows + concurrency
+        assert not path.with_name("out.jsonl.shards").exists()
+        sent = b"".join(frames)
+        assert KEY.encode() not in sent
+        assert b"customer-0001" in sent
+        assert keys
+        assert not [key for key in keys if "customer" in key]
+
+    async def test_killed_all(self, service, path):
+        """
+        Where worker after worker is killed, it ends and says so, and what
+        was done is there.
+        """
+        allowed = {"distributed.scheduler.allowed-failures": 0}
+        with dask.config.set(allowed):
+            async with make_cluster() as cluster:
+                pids = await pids_of(cluster)
+                running = asyncio.ensure_future(
+                    create_sessions_distributed(
+                        endless(),
+                        cluster=cluster.scheduler_address,
+                        journal=path,
+                        redirect_url=None,
+                        concurrency=5,
+                    )
+                )
+                await until(lambda: service.created() >= 100)
+                os.kill(pids[0], signal.SIGKILL)
+                with pytest.raises(BatchStoppedError, match="was killed at"):
+                    await running
+
+        assert service.created() - 5 <= created(path).total()
+        assert set(created(path).values()) == {1}
+
+
+async def pids_of(cluster):
+    """List the processes of all workers."""
+    async with distributed.Client(
+        cluster, asynchronous=True, set_as_default=False
+    ) as client:
+        return list((await client.run(os.getpid)).values())
+
+
+class TestAgain:
+    """
+    The same batch again.
+    """
+
+    async def test_nothing_left(self, run, path, service):
+        """
+        Inputs that have a session are passed over, new ones are not.
+        """
+        seen = []
+        await run(ids(120), shard_size=40, on_progress=seen.append)
+        stats = await run(ids(125))
+
+        assert (stats.created, stats.skipped, stats.taken) == (5, 120, 125)
+        assert seen[-1].created == 120
+        assert created(path) == dict.fromkeys(ids(125), 1)
+        assert service.created() == 125
+
+    async def test_failed_ones(self, run, path, service):
+        """
+        Failed inputs are tried again; bad ones and second ones are refused.
+        """
+        service.faults.script(Fault.status(400), prefix="b")
+        source = ["a", "b", SessionRequest(link_id="c", redirect_url=None)]
+        first = await run([*source, "a", 7])
+        second = await run(source)
+
+        assert first.failures == {"RejectedError": 1, "InvalidRequestError": 2}
+        assert (second.created, second.skipped) == (1, 2)
+        lines = [
+            (record.line, record.type)
+            for record in read_journal(path)
+            if isinstance(record, FailedRecord)
+        ]
+        assert sorted(lines) == [
+            (2, "RejectedError"),
+            (4, "InvalidRequestError"),
+            (5, "InvalidRequestError"),
+        ]
+
+    async def test_another_api(self, run, path):
+        """
+        A journal of another API, or of other requests, is refused.
+        """
+        await run(["a"])
+        with pytest.raises(JournalMismatchError, match="made by another"):
+            await run(["b", "a"], redirect_url="https://lender.example/")
+        with pytest.raises(JournalMismatchError, match="and this is"):
+            await run(["a"], version="v2")
+
+        assert set(created(path)) <= {"a", "b"}
+
+    async def test_signed(self, run, monkeypatch):
+        """
+        A redirect URL that workers sign is the same request each time.
+        """
+        monkeypatch.setenv("BANKCONNECT_SIGNING_KEY", "s" * 32)
+        url = "https://lender.example/return"
+        await run(["a"], redirect_url=url)
+        stats = await run(["a"], redirect_url=url)
+
+        assert stats.skipped == 1
+
+    async def test_leftovers(self, run, path, service):
+        """
+        What a killed run has left in journals of shards is not done again.
+        """
+        shards = path.with_name("out.jsonl.shards")
+        await run(ids(4))
+        shards.mkdir()
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(lines[0])
+        (shards / "ab-000000.jsonl").write_bytes(b"".join(lines[:2]))
+        (shards / "ab-000001.jsonl").write_bytes(lines[2] + b'{"link_id":"c')
+        stats = await run(ids(4))
+
+        assert (stats.created, stats.skipped) == (1, 3)
+        assert created(path) == dict.fromkeys(ids(4), 1)
+        assert not shards.exists()
+
+    async def test_leftovers_of_another(self, run, path, service):
+        """
+        What is no journal of this batch is left where it is.
+        """
+        shards = path.with_name("out.jsonl.shards")
+        shards.mkdir()
+        (shards / "ab-000000.jsonl").write_text("what\n")
+        with pytest.raises(JournalMismatchError, match="line 1 is no record"):
+            await run(ids(4))
+
+        assert service.requests == 0
+        assert list(shards.iterdir())
+
+    async def test_leftovers_in_use(self, run, path, service, monkeypatch):
+        """
+        While a worker of a killed run still writes, it is waited for.
+        """
+        monkeypatch.setattr(ours, "_PATIENCE", 0.5)
+        monkeypatch.setattr(ours, "_LOCKED", 0.01)
+        shards = path.with_name("out.jsonl.shards")
+        shards.mkdir()
+        with (
+            Journal(shards / "ab-000000.jsonl"),
+            pytest.raises(JournalInUseError),
+        ):
+            await run(ids(4))
+        assert service.requests == 0
+        (shards / "ab-000000.jsonl").touch()
+
+        assert (await run(ids(4))).created == 4
+
+    async def test_fresh(self, run, path, service):
+        """
+        Starting over puts the journals of shards aside, too.
+        """
+        await run(ids(4))
+        shards = path.with_name("out.jsonl.shards")
+        shards.mkdir()
+        (shards / "ab-000000.jsonl").write_bytes(path.read_bytes())
+        stats = await run(ids(4), journal=Journal(path, fresh=True))
+
+        assert stats.created == 4
+        assert service.created() == 8
+        assert path.with_name("out.jsonl.shards.old-1").is_dir()
+
+
+class TestEnds:
+    """
+    Ends before the end of the input.
+    """
+
+    async def test_refused_key(self, run, path, monkeypatch, service):
+        """
+        A refused key stops all workers, and everything is accounted for.
+        """
+        monkeypatch.setenv("BANKCONNECT_API_KEY", "another")
+        batch = run(ids(3000), concurrency=5)
+        stats = await batch
+
+        assert isinstance(batch.stopped_by, AuthenticationError)
+        assert stats.failed == 3000
+        assert set(stats.failures) == {
+            "AuthenticationError",
+            "BatchStoppedError",
+        }
+        assert 0 < stats.failures["AuthenticationError"] <= 20
+        assert len(list(read_journal(path))) == 3000
+
+    async def test_drain(self, run, path, service):
+        """
+        A drained batch ends with what is in flight, and can be gone on with.
+        """
+        batch = run(endless(), concurrency=5)
+        running = asyncio.ensure_future(batch)
+        await until(lambda: service.created() > 20)
+        batch.drain()
+        stats = await running
+
+        assert stats.created == service.created() == created(path).total()
+        assert set(created(path).values()) == {1}
+
+    async def test_drained_before(self, run, service):
+        """
+        Nothing is sent once it was drained.
+        """
+        batch = run(ids(3))
+        batch.drain()
+
+        assert (await batch).taken == 0
+        with pytest.raises(RuntimeError, match="only once"):
+            await batch
+
+    async def test_cancel(self, run, path, service):
+        """
+        What a cancel gives up is recorded as possibly created.
+        """
+        service.faults.script(Fault.stall(60, after=True), prefix="customer")
+        running = asyncio.ensure_future(run(ids(6)))
+        await until(lambda: service.created() == 6)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert {
+            (record.link_id, record.delivery) for record in read_journal(path)
+        } == {(each, Delivery.AMBIGUOUS) for each in ids(6)}
+
+    async def test_source_fails(self, run, path, service):
+        """
+        What the source raises comes out, after what it gave before.
+        """
+
+        async def source():
+            for each in ids(120):
+                yield each
+            raise LookupError("no more")
+
+        with pytest.raises(LookupError, match="no more"):
+            await run(source(), shard_size=50)
+
+        assert created(path) == dict.fromkeys(ids(120), 1)
+        assert service.created() == 120
+
+    async def test_progress_fails(self, run, service):
+        """
+        What the callback raises comes out, too.
+        """
+
+        def complain(stats):
+            raise LookupError("no progress")
+
+        with pytest.raises(LookupError, match="no progress"):
+            await run(endless(), on_progress=complain)
+
+    async def test_lost_scheduler(self, service, path, monkeypatch):
+        """
+        Without its scheduler it ends, and says how to go on.
+        """
+        monkeypatch.setattr(ours, "_VISIT_TIMEOUT", 1.0)
+        timeouts = {"distributed.comm.timeouts.connect": "1s"}
+        with dask.config.set(timeouts):
+            async with make_cluster(
+                processes=False, protocol="tcp://"
+            ) as cluster:
+                running = asyncio.ensure_future(
+                    create_sessions_distributed(
+                        endless(),
+                        cluster=cluster.scheduler_address,
+                        journal=path,
+                        redirect_url=None,
+                    )
+                )
+                await until(lambda: service.created() > 20)
+                await cluster.scheduler.close()
+                with pytest.raises(
+                    BatchStoppedError, match="scheduler was lost"
+                ):
+                    await running
+
+    async def test_no_directory(self, run, path, monkeypatch):
+        """
+        A directory that workers do not have is named.
+        """
+        stat = os.stat
+
+        def miss(path, *args, **kwargs):
+            if "jsonl.shards" in str(path) and str(path).endswith(".jsonl"):
+                raise FileNotFoundError(path)
+            return stat(path, *args, **kwargs)
+
+        monkeypatch.setattr(_stations.os, "stat", miss)
+        with pytest.raises(
+            ConfigurationError, match="is not the same on inproc://"
+        ):
+            await run(ids(3))
+
+    async def test_disagreement(self, run, monkeypatch, service):
+        """
+        Workers with different settings are not set to work.
+        """
+        look, apis = Station.look, iter("abcdef")
+
+        def look_elsewhere(self):
+            return attrs.evolve(look(self), api=next(apis))
+
+        monkeypatch.setattr(Station, "look", look_elsewhere)
+        with pytest.raises(ConfigurationError, match="different settings"):
+            await run(ids(3))
+
+        assert service.requests == 0
+
+    async def test_no_key(self, run, monkeypatch):
+        """
+        A worker without a key says so before anything is read.
+        """
+        monkeypatch.delenv("BANKCONNECT_API_KEY")
+        with pytest.raises(
+            ConfigurationError, match=r"worker inproc.*BANKCONNECT_API_KEY"
+        ):
+            await run(endless())
+
+
+async def endless():
+    """Yield link ids for ever."""
+    number = 0
+    while True:
+        yield f"customer-{number}"
+        number += 1
+
+
+class TestSettings:
+    """
+    What is asked for.
+    """
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"api_key": "k"},
+            {"signing_key": "k"},
+            {"tls": None},
+            {"redirect_url": ReturnURL("https://a.example/", secret="s" * 32)},
+            {"concurrency": 0},
+            {"rate": 0},
+            {"shard_size": "many"},
+            {"deadline": -1},
+        ],
+        ids=lambda settings: next(iter(settings)),
+    )
+    def test_refused(self, settings):
+        """
+        Secrets do not travel, and numbers make sense.
+        """
+        with pytest.raises(ConfigurationError) as caught:
+            create_sessions_distributed(
+                [], cluster="local", journal="x", **settings
+            )
+
+        assert set(caught.value.fields) == set(settings)
+
+    def test_lazy(self):
+        """
+        Nothing of Dask is imported before a batch of it runs.
+        """
+        program = (
+            "import sys, bankconnect_async.distributed\n"
+            "print({'dask', 'distributed'} & set(sys.modules))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+        assert done.stdout == "set()\n"
+
+    def test_one_text(self):
+        """
+        One text is no list of link ids.
+        """
+        with pytest.raises(ConfigurationError, match="is one text"):
+            create_sessions_distributed("a", cluster="local", journal="x")
+
+    async def test_not_installed(self, monkeypatch):
+        """
+        Without the extra, it is named.
+        """
+        monkeypatch.setitem(sys.modules, "distributed", None)
+        with pytest.raises(ConfigurationError, match=r"async\[dask\]"):
+            await create_sessions_distributed([], cluster="x", journal="x")
+
+    async def test_no_scheduler(self, monkeypatch):
+        """
+        An address without a scheduler is named.
+        """
+        monkeypatch.setattr(ours, "_VISIT_TIMEOUT", 0.5)
+        with pytest.raises(ConfigurationError, match="no scheduler answers"):
+            await create_sessions_distributed(
+                [], cluster="tcp://127.0.0.1:9", journal="x"
+            )
+
+    async def test_no_workers(self, service, monkeypatch, path):
+        """
+        A cluster without workers is not waited for without end.
+        """
+        monkeypatch.setattr(ours, "_PATIENCE", 0.2)
+        async with distributed.LocalCluster(
+            n_workers=0,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            asynchronous=True,
+        ) as cluster:
+            with pytest.raises(ConfigurationError, match="has no workers"):
+                await create_sessions_distributed(
+                    [], cluster=cluster.scheduler_address, journal=path
+                )
+
+    async def test_a_pipe(self, run):
+        """
+        A journal that cannot be read again is refused.
+        """
+        with pytest.raises(
+            ConfigurationError, match="journal: must be a file"
+        ):
+            await run(ids(1), journal="/dev/null")
+
+    async def test_rate(self, run, monkeypatch, service):
+        """
+        Workers share the rate.
+        """
+        rates = []
+        heed = Station.heed
+
+        def record(self, wish):
+            rates.append(wish.rate)
+            heed(self, wish)
+
+        monkeypatch.setattr(Station, "heed", record)
+        monkeypatch.setattr(ours, "_VISIT_EVERY", 0.05)
+        batch = run(endless(), rate=100)
+        running = asyncio.ensure_future(batch)
+        await until(lambda: len(rates) > 9)
+        batch.drain()
+        await running
+
+        # Before the first answer there is nobody who would send anything.
+        assert set(rates[:3]) == {100}
+        assert set(rates[3:9]) == {50}
+
+    def test_shard_hides_rows(self):
+        """
+        What logs print of a shard has no link ids.
+        """
+        shard = Shard.pack(0, "x", [(1, "customer-42")])
+
+        assert "customer-42" not in repr(shard)
+        assert pickle.loads(pickle.dumps(shard)).unpack() == [
+            (1, "customer-42")
+        ]
+
+
+class TestStation:
+    """
+    One worker process, without Dask.
+    """
+
+    @pytest.fixture(name="station")
+    async def _station(self, service):
+        station = Station(
+            Order(
+                run="ab",
+                api=None,
+                concurrency=4,
+                deadline=60,
+                settings={"redirect_url": None},
+            )
+        )
+        yield station
+        await station.leave()
+
+    async def test_locked(self, station, path, service, monkeypatch):
+        """
+        A shard at which another worker still is waits until that is done,
+        and does not do what that has done.
+        """
+        monkeypatch.setattr(_stations, "_LOCKED", 0.01)
+        with Journal(path, api=station.api) as journal:
+            shard = Shard.pack(0, str(path), list(enumerate(ids(9), 1)))
+            running = asyncio.ensure_future(station.run(shard))
+            bank = station._bank
+            for index in range(3):
+                request = bank.resolve(f"customer-{index:04}")
+                session = await bank.create_session(request)
+                journal.claim(index, request)
+                journal.record(
+                    Created(
+                        index=index,
+                        item=request.link_id,
+                        request=request,
+                        session=session,
+                    )
+                )
+        result = await running
+
+        assert result.left == 0
+        assert created(path) == dict.fromkeys(ids(9), 1)
+        assert service.created() == 9
+
+    async def test_drained_while_locked(self, station, path, service):
+        """
+        It is not waited for where nothing is wanted any more.
+        """
+        with Journal(path):
+            shard = Shard.pack(0, str(path), [(1, "a")])
+            station.heed(Wish(drain=True))
+            result = await station.run(shard)
+
+        assert result.left == 1
+        assert service.requests == 0
+
+    async def test_too_late(self, station, path, service):
+        """
+        A shard whose journal is gone was done by somebody else.
+        """
+        result = await station.run(Shard.pack(0, str(path), [(1, "a")]))
+
+        assert result.is_missing
+        assert service.requests == 0
+        assert not path.exists()
+
+    async def test_in_flight(self, station, path, service, tmp_path):
+        """
+        Shards at the same time have no more in flight than one.
+        """
+        peak = 0
+        results = []
+        for number in range(3):
+            journal = tmp_path / f"{number}.jsonl"
+            journal.touch()
+            rows = [(n, f"{number}-{n}") for n in range(40)]
+            results.append(
+                asyncio.ensure_future(
+                    station.run(Shard.pack(number, str(journal), rows))
+                )
+            )
+        while not all(each.done() for each in results):
+            peak = max(peak, station.look().in_flight)
+            await asyncio.sleep(0)
+
+        assert [each.result().left for each in results] == [0, 0, 0]
+        assert service.created() == 120
+        assert 2 <= peak <= 4
+
+    async def test_forsaken(self, path, service, monkeypatch):
+        """
+        Without visits it comes to its end by itself.
+        """
+        monkeypatch.setattr(_stations, "_FORSAKEN", 0.5)
+        order = Order(
+            run="cd",
+            api="mine",
+            concurrency=4,
+            deadline=60,
+            settings={"redirect_url": None, "retry": RetryPolicy(attempts=1)},
+        )
+        station = _stations._station(order, Wish())
+        path.touch()
+        rows = [(number, f"c-{number}") for number in range(20_000)]
+        result = await station.run(Shard.pack(0, str(path), rows))
+
+        assert result.left == 20_000 - service.created()
+        assert created(path).total() == service.created()
+        assert "cd" not in _stations._stations
+        assert {record.api for record in read_journal(path)} == {"mine"}
