@@ -82,10 +82,13 @@ def tests(session: nox.Session) -> None:
     session.install(".[cli,dask,sandbox]", *group("cov"))
     # Two at a time; those in a browser stay together, because they share it.
     suite = ["-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
-    suite += session.posargs
-    # No line is for one version only, so that measuring it once is enough;
-    # so is development mode, which takes several times as long.
+    # No line is for one version only, so that once is enough for measuring
+    # coverage, for development mode, which takes several times as long, and
+    # for the tests that are long in themselves.
+    if session.python != PYTHONS[len(PYTHONS) // 2]:
+        suite += ["-m", "not long"]
     env = STRICT if session.python == PYTHONS[-1] else INSTALLED
+    suite += session.posargs
     if session.python == PYTHONS[0]:
         session.run("coverage", "run", *suite, env=env)
         session.notify("coverage_report")

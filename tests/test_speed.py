@@ -65,6 +65,7 @@ def run(program):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "limit"), CPU_AT_MOST.items())
 def test_costs_no_more_than_naive_code(name, limit):
     """

@@ -524,6 +524,7 @@ class TestDecodeWebhook:
         with pytest.raises(DecodeError):
             decode_webhook(raw)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("entry", ["1", '{"statements":[1,1]}'])
     def test_a_megabyte_of_problems(self, entry):
         """
@@ -534,6 +535,7 @@ class TestDecodeWebhook:
 
         assert len(caught.value.problems) == 20
 
+    @pytest.mark.long
     def test_a_megabyte_of_accounts(self):
         """
         A megabyte of empty accounts decodes.

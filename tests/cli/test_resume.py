@@ -420,6 +420,7 @@ class TestKilled:
 
     ROWS, KILLS, CONCURRENCY = 5_000, 20, 25
 
+    @pytest.mark.long
     async def test_kill(self, start, tmp_path, monkeypatch, until):
         """
         However often it is killed, the same command ends with one session

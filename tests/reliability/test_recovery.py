@@ -19,6 +19,8 @@ from bankconnect_async import (
 from bankconnect_async.sandbox import Fault
 
 
+pytestmark = pytest.mark.long
+
 ROUTES = ("tcp", "tls", "borrowed", "borrowed-strict")
 
 

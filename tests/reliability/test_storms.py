@@ -17,6 +17,8 @@ from bankconnect_async import (
 from bankconnect_async.sandbox import Fault
 
 
+pytestmark = pytest.mark.long
+
 QUICK = Timeouts(connect=5, read=0.25, queue=30)
 
 # About every second request meets one of these.
