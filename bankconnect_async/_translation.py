@@ -147,8 +147,17 @@ def translate(exc: Exception, body: Sending | None) -> TransportError:
         )
     # This one quotes what a server or a proxy sent, in words and in locals.
     if not isinstance(exc, aiohttp.ClientResponseError):
-        error.__cause__ = _without_frames(exc)
+        error.__cause__ = _without_frames(_without_head(exc))
     return error
+
+
+def _without_head(exc: Exception) -> Exception:
+    # A part of an answer may come along, and what pickles causes too (tblib
+    # does, which Dask brings) would fail on it, or carry it elsewhere.
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        exc.message = "Server disconnected"
+        exc.args = (exc.message,)
+    return exc
 
 
 def _without_frames(exc: BaseException) -> BaseException:

@@ -35,6 +35,15 @@ NOT_SENT = ConnectFailedError("refused", delivery=Delivery.NOT_SENT)
 AMBIGUOUS = ConnectionLostError("lost", delivery=Delivery.AMBIGUOUS)
 
 
+@pytest.fixture(autouse=True)
+def _as_new():
+    """Undo what other tests made of the errors that all share."""
+    for error in (NOT_SENT, AMBIGUOUS):
+        error.attempts = ()
+    NOT_SENT.delivery = Delivery.NOT_SENT
+    AMBIGUOUS.delivery = Delivery.AMBIGUOUS
+
+
 def upper_end(_low, high):
     """Draw the longest wait."""
     return high

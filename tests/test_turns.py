@@ -311,7 +311,7 @@ async def test_a_cancel_is_not_a_stop(held):
     waiting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting[0]
-    line.stop()
+    line.stop(AuthenticationError(status=401))
 
     assert await waiting[1] is False
     assert not await line.join(is_first=False)
