@@ -6,6 +6,7 @@ needs it: nothing of Dask is imported before a batch of it runs.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 
@@ -332,6 +333,8 @@ class DistributedBatch:
                 threads_per_worker=2,
                 # By default, or with none, it is port 8787 of all addresses.
                 dashboard_address="127.0.0.1:0",
+                # What it says as it goes down is no news to who ended it.
+                silence_logs=logging.CRITICAL,
                 asynchronous=True,
                 security=security,
             )

@@ -149,7 +149,9 @@ class TestLocal:
 
         assert process.returncode == 130
         assert b"to go on: bankconnect batch" in err
-        assert b"Traceback" not in err
+        # Workers that are ended at once have no time to close anything, and
+        # warnings are errors here.
+        assert times == 2 or b"Traceback" not in err
         lines = output.read_bytes().splitlines()
         created = [line for line in lines if b'"error"' not in line]
         assert len(created) == len(set(created))
