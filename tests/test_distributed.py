@@ -720,7 +720,7 @@ class TestStation:
         """
         Without visits it comes to its end by itself.
         """
-        monkeypatch.setattr(_stations, "_FORSAKEN", 0.5)
+        monkeypatch.setattr(_stations, "_FORSAKEN", 2)
         order = Order(
             run="cd",
             api="mine",

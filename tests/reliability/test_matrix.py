@@ -167,7 +167,10 @@ class Case:
         Returns how many were opened that are of no use for what follows.
         """
         if self.is_reused:
-            await bank.create_session("warm-up")
+            # The limits are those of the fault, too tight for a busy machine.
+            await bank.create_session(
+                "warm-up", retry=RetryPolicy(attempts=20)
+            )
         return sandbox.connections - self.is_reused
 
     async def check_lasting(self, meet, timeouts) -> None:
