@@ -30,6 +30,8 @@ UNREADABLE = frozenset({Delivery.CREATED_UNREADABLE})
 # Whether the body's write still began decides a race with the server.
 EITHER = NOT_SENT | AMBIGUOUS
 
+pytestmark = pytest.mark.long
+
 MODES = ("at-least-once", "at-most-once")
 ROUTES = ("tcp", "tls", "proxy", "proxy-tls", "borrowed", "borrowed-strict")
 CONNECTIONS = ("new", "reused")
