@@ -40,12 +40,11 @@ from ._journeys import Journeys
 from ._ledgers import Span
 from ._records import SandboxEntity
 from ._refusals import JsonObject, Problem, Refusal, write_plain
-from ._rules import Rule, as_boolean, as_text, read_fields
+from ._rules import Rule, as_boolean, as_text, read_or_refuse
 from ._statements import Statement
 from ._storage import Storage
 from ._upload_forms import WRONG_FILE, Content, material_of
 from ._uploads import BadStatementError, is_url, judge_statement
-from ._webhooks import ENTITY_RULES
 
 
 _PAGE: Final = 10
@@ -161,9 +160,7 @@ class EntityApi:
 
     async def _create(self, request: web.Request) -> JsonObject:
         body = await _form(request, "link_id")
-        values, problems = read_fields(body, _ENTITY_RULES, required="")
-        if problems:
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
+        values = read_or_refuse(body, _ENTITY_RULES, required="")
         return _shown(
             self.journeys.entities.add(**{"link_id": None, **values})
         )
@@ -202,12 +199,7 @@ class EntityApi:
 
     async def _update(self, request: web.Request) -> JsonObject:
         body = read_body(await call_of(request))
-        values, problems = read_fields(
-            body, ENTITY_RULES, required="webhook_url"
-        )
-        if problems:
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
-        self.journeys.webhooks.update_entity(values)
+        self.journeys.webhooks.update_entity(body)
         return dict(DONE)
 
     async def _about(

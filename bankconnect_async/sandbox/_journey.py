@@ -9,7 +9,6 @@ import enum
 import uuid
 
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
@@ -31,8 +30,7 @@ from ._banks import EXAMPLE_BANK, bank_of, find_bank
 from ._checks import six_months_before
 from ._ledgers import Span, made_up_account
 from ._records import Played, SandboxSession
-from ._refusals import Refusal
-from ._rules import as_bank_name, as_choice, read_fields
+from ._rules import as_bank_name, as_choice, read_or_refuse
 from ._statements import Holding, Processing, Statement, holdings
 
 
@@ -106,10 +104,7 @@ def read_step(parameters: Mapping[str, Any]) -> Step:
     Raises:
         Refusal: With a problem for every bad parameter.
     """
-    values, problems = read_fields(parameters, _STEP_RULES, required="action")
-    if problems:
-        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
-    return Step(**values)
+    return Step(**read_or_refuse(parameters, _STEP_RULES, required="action"))
 
 
 _is_error_type = as_choice(*ErrorType)

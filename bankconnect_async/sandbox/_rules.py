@@ -6,6 +6,7 @@ import datetime
 import re
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 from bankconnect_async.schema import Consent, Metadata
 
 from ._banks import find_bank
-from ._refusals import BadValueError, JsonObject, Problem
+from ._refusals import BadValueError, JsonObject, Problem, Refusal
 
 
 Rule: TypeAlias = Callable[[object], Any]
@@ -69,6 +70,24 @@ def read_fields(
             if value is not None:
                 values[name] = value
     return values, problems
+
+
+def read_or_refuse(
+    body: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    *,
+    required: str,
+) -> JsonObject:
+    """
+    Read every parameter that has a rule, as `read_fields` does.
+
+    Raises:
+        Refusal: With a problem for every bad parameter.
+    """
+    values, problems = read_fields(body, rules, required=required)
+    if problems:
+        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
+    return values
 
 
 def _read_field(

@@ -39,7 +39,7 @@ from ._refusals import (
     coded,
     write_coded,
 )
-from ._rules import as_date, read_fields
+from ._rules import as_date
 from ._session_answers import (
     PARTS,
     Inquiry,
@@ -53,7 +53,6 @@ from ._statements import Statement, new_id
 from ._storage import Storage
 from ._upload_forms import Content, material_of
 from ._uploads import BadStatementError, is_url, judge_statement
-from ._webhooks import SESSION_RULES
 
 
 _TEXTS: Final[Mapping[str, str]] = {
@@ -196,12 +195,7 @@ class SessionDataApi:
 
     async def _update(self, request: web.Request) -> JsonObject:
         body = read_body(await call_of(request))
-        values, problems = read_fields(
-            body, SESSION_RULES, required="webhook_url"
-        )
-        if problems:
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
-        self.journeys.webhooks.update_session(values)
+        self.journeys.webhooks.update_session(body)
         return dict(DONE)
 
     async def _status(self, request: web.Request) -> JsonObject:

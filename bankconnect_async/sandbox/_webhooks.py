@@ -31,7 +31,7 @@ from ._notifications import (
 from ._poster import Poster
 from ._records import SandboxEntity
 from ._refusals import BadValueError, JsonObject
-from ._rules import Rule, as_url, as_whole
+from ._rules import Rule, as_url, as_whole, read_or_refuse
 
 
 #: `webhook_mode` of the entity flow: net banking only, or manual upload too.
@@ -56,12 +56,12 @@ def _session_mode(value: object) -> frozenset[str] | None:
     return frozenset(value)
 
 
-#: Parameters of the two ``update_webhook/`` endpoints.
-ENTITY_RULES: Final[Mapping[str, Rule]] = {
+# Parameters of the two ``update_webhook/`` endpoints.
+_ENTITY_RULES: Final[Mapping[str, Rule]] = {
     "webhook_url": as_url(),
     "webhook_mode": _entity_mode,
 }
-SESSION_RULES: Final[Mapping[str, Rule]] = {
+_SESSION_RULES: Final[Mapping[str, Rule]] = {
     "webhook_url": as_url(),
     "webhook_mode": _session_mode,
 }
@@ -93,17 +93,29 @@ class Webhooks:
         factory=lambda: collections.defaultdict(collections.deque),
     )
 
-    def update_entity(self, values: Mapping[str, Any]) -> None:
+    def update_entity(self, parameters: Mapping[str, Any]) -> None:
         """
         Set the URL, and the mode, which is not remembered from last time.
+
+        Raises:
+            Refusal: With a problem for every bad parameter.
         """
+        values = read_or_refuse(
+            parameters, _ENTITY_RULES, required="webhook_url"
+        )
         self.url = values["webhook_url"]
         self.entity_mode = values.get("webhook_mode", NET_BANKING_ONLY)
 
-    def update_session(self, values: Mapping[str, Any]) -> None:
+    def update_session(self, parameters: Mapping[str, Any]) -> None:
         """
         Set the URL and the events.
+
+        Raises:
+            Refusal: With a problem for every bad parameter.
         """
+        values = read_or_refuse(
+            parameters, _SESSION_RULES, required="webhook_url"
+        )
         self.url = values["webhook_url"]
         self.session_names = values.get("webhook_mode")
 
