@@ -517,11 +517,21 @@ class _AsyncIntake(_Intake):
             await self._room.queue()
 
 
-def _make_intake(source: Source, room: Gate) -> _Intake:
+def check_source(source: object) -> None:
+    """
+    Refuse what is iterable and cannot have been meant.
+
+    Raises:
+        ConfigurationError: For one text, whose characters are no link ids.
+    """
     if isinstance(source, str | bytes):
         raise ConfigurationError(
             fields={"source": ("is one text: give a list of link ids",)}
         )
+
+
+def _make_intake(source: Source, room: Gate) -> _Intake:
+    check_source(source)
     if isinstance(source, AsyncIterable):
         return _AsyncIntake(source, room)
     return _SyncIntake(source, room)

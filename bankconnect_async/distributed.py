@@ -37,7 +37,14 @@ from ._stations import (
     run_shard,
     visit,
 )
-from .batch import Failed, Item, Source, check_number, stopped
+from .batch import (
+    Failed,
+    Item,
+    Source,
+    check_number,
+    check_source,
+    stopped,
+)
 from .client import AsyncBankConnect
 from .errors import (
     BankConnectError,
@@ -206,10 +213,7 @@ class DistributedBatch:
         check_number("deadline", deadline, (int, float))
         if rate is not None:
             check_number("rate", rate, (int, float))
-        if isinstance(source, str | bytes):
-            raise ConfigurationError(
-                fields={"source": ("is one text: give a list of link ids",)}
-            )
+        check_source(source)
         _check_settings(settings)
         self.journal: Final = journal
         self.stopped_by: BankConnectError | None = None
