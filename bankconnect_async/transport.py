@@ -142,7 +142,7 @@ class Transport:
         """Whether it holds a pool that was not closed."""
         return self._bound is not None and not self._closed
 
-    async def open(self) -> None:
+    async def open(self) -> Bound:
         """
         Bind to the running event loop, if that has not happened yet.
 
@@ -155,10 +155,12 @@ class Transport:
         if binding is None or (binding.pid, binding.loop) != (pid, loop):
             binding = self._binding = _Binding(pid, loop)
         async with binding.lock:
-            if self._usable() is None:
+            bound = self._usable()
+            if bound is None:
                 if self._bound is not None:
                     _INHERITED.append(self._bound)
-                self._bound = await self._bind()
+                self._bound = bound = await self._bind()
+            return bound
 
     def _usable(self) -> Bound | None:
         if self._closed:
@@ -297,19 +299,21 @@ class Transport:
     def _options(
         self, url: URL, body: Sending | None, headers: Mapping[str, str] | None
     ) -> dict[str, Any]:
-        options = self._per_request
-        if self._proxy_headers:
-            # An https server is reached by CONNECT, which has its own.
-            if url.scheme == "https":
-                options = {**options, "proxy_headers": self._proxy_headers}
-            else:
-                headers = {**(headers or {}), **self._proxy_headers}
+        headers = dict(headers or {})
         if self._borrowed is not None:
             # Its own default headers may name another type or key.
-            headers = {**self._headers, **(headers or {})}
+            headers = {**self._headers, **headers}
             if body is not None:
                 headers["Content-Type"] = body.content_type
-        return {**options, "headers": headers} if headers else options
+        return {**self._per_request, **self._route(url, headers)}
+
+    def _route(self, url: URL, headers: dict[str, str]) -> dict[str, Any]:
+        if not self._proxy_headers:
+            return {"headers": headers}
+        # An https server is reached by CONNECT, which has its own.
+        if url.scheme == "https":
+            return {"headers": headers, "proxy_headers": self._proxy_headers}
+        return {"headers": {**headers, **self._proxy_headers}}
 
     @asynccontextmanager
     async def visit(
@@ -324,21 +328,8 @@ class Transport:
             url: Where.
             headers: All there are, but for those of the protocol.
         """
-        bound = self._usable()
-        if bound is None:
-            await self.open()
-            bound = self._usable()
-            assert bound is not None  # noqa: S101 - open() bound it
-        options = {
-            name: value
-            for name, value in self._per_request.items()
-            if name in {"allow_redirects", "proxy"}
-        }
+        bound = await self.open()
         headers = {"Accept-Encoding": "identity", **headers}
-        if self._proxy_headers and url.scheme == "https":
-            options["proxy_headers"] = self._proxy_headers
-        elif self._proxy_headers:
-            headers |= self._proxy_headers
         async with (
             aiohttp.ClientSession(
                 connector=bound.session.connector,
@@ -351,7 +342,12 @@ class Transport:
                     sock_read=self._timeouts.read,
                 ),
             ) as session,
-            session.get(url, headers=headers, **options) as response,
+            session.get(
+                url,
+                allow_redirects=False,
+                proxy=self._per_request.get("proxy"),
+                **self._route(url, headers),
+            ) as response,
         ):
             yield response
 
