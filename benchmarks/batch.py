@@ -53,9 +53,9 @@ def serve(**settings: float) -> Iterator[Server]:
         f"--{name.replace('_', '-')}={value}"
         for name, value in settings.items()
     ]
-    program = str(Path(__file__).with_name("limited.py"))
     with subprocess.Popen(
-        [sys.executable, program, *arguments],
+        [sys.executable, "-m", "benchmarks.limited", *arguments],
+        cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import sys
 
+from collections.abc import Callable
 from functools import partial
 
 
@@ -23,15 +24,19 @@ ANSWER = (
 )
 
 
-class Static(asyncio.Protocol):
+class Answering(asyncio.Protocol):
     """
     Answers each complete request; knows no routes and no errors.
 
     Args:
+        answer: Chooses the answer.
         delay: Seconds between a request and its answer.
     """
 
-    def __init__(self, delay: float = 0) -> None:
+    def __init__(
+        self, answer: Callable[[], bytes] = lambda: ANSWER, delay: float = 0
+    ) -> None:
+        self._answer = answer
         self._delay = delay
         self._buffer = b""
         self._transport: asyncio.WriteTransport | None = None
@@ -47,11 +52,12 @@ class Static(asyncio.Protocol):
         self._buffer += data
         while (end := _end_of_request(self._buffer)) is not None:
             self._buffer = self._buffer[end:]
+            answer = self._answer()
             if self._delay:
                 loop = asyncio.get_running_loop()
-                loop.call_later(self._delay, self._transport.write, ANSWER)
+                loop.call_later(self._delay, self._transport.write, answer)
             else:
-                self._transport.write(ANSWER)
+                self._transport.write(answer)
 
 
 def _end_of_request(buffer: bytes) -> int | None:
@@ -67,11 +73,13 @@ def _end_of_request(buffer: bytes) -> int | None:
     return end if len(buffer) >= end else None
 
 
-async def serve(delay: float, tls: ssl.SSLContext | None) -> None:
+async def serve(
+    make: Callable[[], Answering], tls: ssl.SSLContext | None = None
+) -> None:
     """Serve on a free port of loopback until stdin ends."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        partial(Static, delay), "127.0.0.1", 0, backlog=1024, ssl=tls
+        make, "127.0.0.1", 0, backlog=1024, ssl=tls
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
@@ -88,7 +96,7 @@ def main() -> None:
     if options.certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.certificate)
-    asyncio.run(serve(options.delay, tls))
+    asyncio.run(serve(partial(Answering, delay=options.delay), tls))
 
 
 if __name__ == "__main__":
