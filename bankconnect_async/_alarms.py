@@ -24,7 +24,8 @@ class Alarm:
     __slots__ = ("_alarms", "_cancelling", "_task", "rang", "when")
 
     def __init__(self, alarms: "Alarms", when: float) -> None:
-        task = asyncio.current_task()
+        # Finding out which loop runs is a system call.
+        task = asyncio.current_task(alarms.loop)
         assert task is not None  # noqa: S101 - we are in a coroutine
         self._alarms = alarms
         self._task = task
@@ -83,12 +84,13 @@ class Alarms:
     limit; setting and clearing an alarm is a set operation.
 
     Attributes:
+        loop: It.
         due: When that timer fires, on the loop's clock.
         pending: Alarms that have not rung.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self.due = math.inf
         self.pending: set[Alarm] = set()
@@ -97,7 +99,7 @@ class Alarms:
         """Have the timer fire at *when*, which is before it is due."""
         self.close()
         self.due = when
-        self._timer = self._loop.call_at(when, self._ring)
+        self._timer = self.loop.call_at(when, self._ring)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -107,7 +109,7 @@ class Alarms:
 
     def _ring(self) -> None:
         self._timer, self.due = None, math.inf
-        now = self._loop.time()
+        now = self.loop.time()
         for alarm in [alarm for alarm in self.pending if alarm.when <= now]:
             self.pending.discard(alarm)
             alarm.ring()

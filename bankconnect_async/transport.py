@@ -11,13 +11,15 @@ import os
 import socket
 import ssl
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import attrs
 
+from aiohttp import hdrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from ._alarms import Alarms
@@ -26,6 +28,10 @@ from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
 from .errors import ClientClosedError, ConfigurationError
 from .settings import TLS, Pool, Timeouts
+
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import LooseHeaders
 
 
 # What a child process inherited: closing it there would take the parent's
@@ -45,6 +51,18 @@ _FRAMING: Final = frozenset(
     }
 )
 _NEVER_ROUNDED = float("inf")
+_pid = os.getpid()
+# Larger than the 256 KiB that asyncio reads into.
+_LARGE_BLOCK: Final = 2**20
+
+
+def _note_fork() -> None:
+    global _pid  # noqa: PLW0603 - asking for it is a system call each time
+    _pid = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # there is none on Windows
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 @attrs.define(eq=False, repr=False)
@@ -56,6 +74,26 @@ class _Binding:
     pid: int
     loop: asyncio.AbstractEventLoop
     lock: asyncio.Lock = attrs.Factory(asyncio.Lock)
+
+
+class _Request(aiohttp.ClientRequest):
+    """
+    A request whose headers were complete when they were given.
+
+    aiohttp adds them one by one, and looks for each of its own.
+    """
+
+    def update_headers(self, headers: "LooseHeaders | None") -> None:
+        """Take the headers over, behind the one of the host (RFC 9112)."""
+        self.headers = CIMultiDict(
+            {hdrs.HOST: self.url.host_port_subcomponent or ""}
+        )
+        self.headers.extend(headers or ())
+
+    def update_auto_headers(
+        self, skip_auto_headers: Iterable[str] | None
+    ) -> None:
+        """Add none: every one of them was given."""
 
 
 class Transport:
@@ -95,7 +133,7 @@ class Transport:
         self._pool = pool
         self._tls = tls
         self._borrowed = borrowed
-        self._pid = os.getpid()
+        self._pid = _pid
         self._bound: Bound | None = None
         self._binding: _Binding | None = None
         self._admitted = 0
@@ -150,7 +188,7 @@ class Transport:
             ClientClosedError: After `aclose`, or in another loop.
             ConfigurationError: If the TLS files cannot be used.
         """
-        pid, loop = os.getpid(), asyncio.get_running_loop()
+        pid, loop = _pid, asyncio.get_running_loop()
         binding = self._binding
         if binding is None or (binding.pid, binding.loop) != (pid, loop):
             binding = self._binding = _Binding(pid, loop)
@@ -165,14 +203,13 @@ class Transport:
     def _usable(self) -> Bound | None:
         if self._closed:
             raise ClientClosedError("the client is closed")
-        pid = os.getpid()
-        if self._borrowed is not None and self._pid != pid:
+        if self._borrowed is not None and self._pid != _pid:
             raise ClientClosedError(
                 "the borrowed ClientSession belongs to another process: make "
                 "one in each process"
             )
         bound = self._bound
-        if bound is None or bound.pid != pid:
+        if bound is None or bound.pid != _pid:
             return None
         if bound.loop is not asyncio.get_running_loop():
             raise ClientClosedError(
@@ -195,7 +232,7 @@ class Transport:
             size = min(size, self._ceiling())
         return Bound(
             loop=loop,
-            pid=os.getpid(),
+            pid=_pid,
             session=session,
             gate=Gate(int(size)),
             alarms=Alarms(loop),
@@ -205,6 +242,7 @@ class Transport:
         tls = self._tls
         if isinstance(tls, TLS):
             tls = await asyncio.to_thread(tls.build_context)
+        _keep_read_buffers()
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
@@ -214,6 +252,7 @@ class Transport:
                 socket_factory=self._open_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
             headers=self._headers,
             **self._per_session,
         )
@@ -276,7 +315,15 @@ class Transport:
             ClientClosedError: After `aclose`, or in another loop.
         """
         # No coroutine: there is nothing to wait for but the exchange.
-        bound = self._usable()
+        bound = self._bound
+        if (
+            bound is None
+            or bound.loop is not asyncio.get_running_loop()
+            or bound.pid != _pid
+            or self._closed
+            or self._borrowed is not None
+        ):
+            bound = self._usable()
         if bound is None:
             return self._open_and_send(
                 method,
@@ -355,7 +402,7 @@ class Transport:
         """Close the pool; a borrowed session stays open."""
         self._closed = True
         bound, self._bound = self._bound, None
-        if bound is None or bound.pid != os.getpid():
+        if bound is None or bound.pid != _pid:
             return
         if self._borrowed is None:
             await bound.session.close()
@@ -366,7 +413,7 @@ class Transport:
         Let go of the pool as far as a finalizer can.
         """
         bound, self._bound = self._bound, None
-        if bound is None or bound.pid != os.getpid() or self._borrowed:
+        if bound is None or bound.pid != _pid or self._borrowed:
             return
         connector = bound.session.connector
         # Else aiohttp would tell of the session and of the connector, too.
@@ -381,6 +428,13 @@ class Transport:
         # Calls in flight over a borrowed session still need their limits.
         if not bound.alarms.pending:
             bound.alarms.close()
+
+
+def _keep_read_buffers() -> None:
+    # Until a block this large was freed once, glibc maps and unmaps the
+    # buffer of every read (mallopt(3), M_MMAP_THRESHOLD): three system calls
+    # and a page fault, a sixth of what a session costs.
+    bytes(_LARGE_BLOCK)
 
 
 def _refuse_framing(session: aiohttp.ClientSession) -> None:

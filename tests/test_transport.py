@@ -4,7 +4,6 @@ One attempt over real sockets: what the server did, and what we say of it.
 
 import asyncio
 import gzip
-import os
 import socket
 import ssl
 import struct
@@ -806,7 +805,7 @@ class TestLifetime:
         """
         async with aiohttp.ClientSession() as session:
             transport = make_transport(borrowed=session)
-            monkeypatch.setattr(os, "getpid", lambda: -1)
+            monkeypatch.setattr("bankconnect_async.transport._pid", -1)
             with pytest.raises(ClientClosedError, match="another process"):
                 await transport.open()
 
