@@ -76,7 +76,7 @@ class Exchange(Alarm):
     def __init__(
         self, bound: Bound, timeouts: Timeouts, give_up_at: float
     ) -> None:
-        super().__init__(bound.alarms, give_up_at)
+        Alarm.__init__(self, bound.alarms, give_up_at)
         self._bound = bound
         self._timeouts = timeouts
         self._give_up_at = give_up_at
@@ -98,7 +98,13 @@ class Exchange(Alarm):
             if not gate.enter():
                 await self._queue(gate)
             try:
-                self._begin(body)
+                if body is None:
+                    # Nothing tells when the head of such a request goes out.
+                    self._phase = _SENT
+                    self._limit(self._timeouts.connect + self._timeouts.read)
+                else:
+                    body.fresh(self._start_reading)
+                    self._phase = _CONNECTING
                 self._head = head = await self._bound.session.request(
                     method, url, data=body, **options
                 )
@@ -145,21 +151,15 @@ class Exchange(Alarm):
         await gate.queue()
         self.move(self._give_up_at)
 
-    def _begin(self, body: Sending | None) -> None:
-        if body is None:
-            # Nothing tells when the head of such a request goes out.
-            self._phase = _SENT
-            self._limit(self._timeouts.connect + self._timeouts.read)
-            return
-        body.fresh(self._start_reading)
-        self._phase = _CONNECTING
-
     def _start_reading(self) -> None:
         self._phase = _SENT
         self._limit(self._timeouts.read)
 
     def _limit(self, seconds: float) -> None:
-        self.move(min(self._give_up_at, self._bound.loop.time() + seconds))
+        when = self._bound.loop.time() + seconds
+        if when > self._give_up_at:  # noqa: PLR1730 - `min` costs three times
+            when = self._give_up_at
+        self.move(when)
 
     def _interrupted(self) -> TransportError:
         # The session was closed, and cancelled a name lookup of ours.

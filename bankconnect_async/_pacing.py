@@ -314,12 +314,18 @@ class Pace:
     Args:
         now: The time, as in all other calls.
         longest_pause: What a server may ask for at most.
+
+    Attributes:
+        served: What the server took on, by when it was sent.
     """
 
     def __init__(self, now: float, *, longest_pause: float) -> None:
         self._longest_pause = longest_pause
         self._gauge = _Gauge()
+        self.served: Final = self._gauge.served
         self._health = _Health()
+        # Whether nothing went wrong so far.
+        self._is_calm = True
         self._limit: _Limit | None = None
         self._cut: _Cut | None = None
         # What was sent until then belongs to troubles that were dealt with.
@@ -333,11 +339,6 @@ class Pace:
         self._in_vain = 0
         self._was_served = True
         self._asked_at: float | None = None
-
-    @property
-    def served(self) -> Meter:
-        """What the server took on, by when it was sent."""
-        return self._gauge.served
 
     @property
     def is_free(self) -> bool:
@@ -384,7 +385,9 @@ class Pace:
 
     def note_served(self, now: float, sent_at: float) -> None:
         """Take note that the server took a request on."""
-        self._gauge.served.add(sent_at)
+        self.served.add(sent_at)
+        if self._is_calm:
+            return
         self._health.note_served()
         if sent_at > self._settled_at:
             self._was_served = True
@@ -406,6 +409,7 @@ class Pace:
         Returns:
             Whether others are served. If not, it is no matter of the rate.
         """
+        self._is_calm = False
         is_new = sent_at > self._settled_at
         if is_new:
             self._cut_or_count(now, for_failing=False, is_certain=True)
@@ -426,6 +430,7 @@ class Pace:
         Returns:
             Whether others are served.
         """
+        self._is_calm = False
         self._health.note_failed(sent_at)
         is_new = sent_at > self._settled_at
         if is_new:
@@ -437,6 +442,7 @@ class Pace:
         """
         Take note that the server failed, or did not answer in time.
         """
+        self._is_calm = False
         self._health.note_failed(sent_at)
         self.note_lost(sent_at)
         if sent_at > self._settled_at and self._health.is_bad:
