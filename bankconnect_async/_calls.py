@@ -26,6 +26,7 @@ from .wire import refusal
 
 
 if TYPE_CHECKING:
+    from ._turns import Turn
     from .stats import AttemptHook, Stats
 
 
@@ -90,7 +91,8 @@ class Caller:
         self._on_attempt = on_attempt
         self._secrets = secrets
         self.budget = RetryBudget()
-        self._attempts: Counter[str] = Counter()
+        self._succeeded = 0
+        self._failed: Counter[str] = Counter()
         self._latency = Histogram()
         self._under_way = 0
         self._closing = False
@@ -107,6 +109,7 @@ class Caller:
         body: Sending | None = None,
         *,
         policy: RetryPolicy | None = None,
+        turn: "Turn | None" = None,
     ) -> tuple[T, int]:
         """
         Make *call* and return its result, and how many attempts it took.
@@ -115,12 +118,14 @@ class Caller:
             call: What to ask for.
             body: What to send, if anything.
             policy: Instead of the client's own.
+            turn: Where to wait for further attempts, in a batch.
 
         Raises:
             BankConnectError: Of the last attempt, with the story of all.
         """
         self._begin()
-        policy = policy or self.retry
+        if policy is None:
+            policy = self.retry
         once = self._once if self._on_attempt is None else self._watched
         give_up_at = self._clock.monotonic() + policy.deadline
         try:
@@ -131,7 +136,9 @@ class Caller:
             else:
                 self.budget.refund()
                 return result, 1
-            return await self._go_on(call, body, first, policy, give_up_at)
+            return await self._go_on(
+                call, body, first, policy, turn, give_up_at
+            )
         finally:
             self._end()
 
@@ -156,12 +163,13 @@ class Caller:
         finally:
             self._end()
 
-    async def _go_on(
+    async def _go_on(  # noqa: PLR0913, PLR0917
         self,
         call: Call[T],
         body: Sending | None,
         first: BankConnectError,
         policy: RetryPolicy,
+        turn: "Turn | None",
         give_up_at: float,
     ) -> tuple[T, int]:
         from ._repeating import repeat  # noqa: PLC0415 - seldom needed
@@ -170,12 +178,11 @@ class Caller:
         once = self._once if self._on_attempt is None else self._watched
         if call.repeatable:
             policy = attrs.evolve(policy, delivery="at-least-once")
-        turns = policy.turns
 
         async def attempt() -> T:
             nonlocal number
             number += 1
-            held = 0.0 if turns is None else turns.held
+            held = 0.0 if turn is None else turn.held
             within = give_up_at + held - self._clock.monotonic()
             return await once(call, body, within, number)
 
@@ -186,6 +193,7 @@ class Caller:
             budget=self.budget,
             clock=self._clock,
             give_up_at=give_up_at,
+            turn=turn,
         )
 
     async def _watched(
@@ -238,7 +246,7 @@ class Caller:
         except BankConnectError as error:
             self._note_failure(call, number, error)
             raise
-        self._attempts["succeeded"] += 1
+        self._succeeded += 1
         self._latency.add(time.monotonic() - started)
         return result
 
@@ -246,7 +254,7 @@ class Caller:
         self, call: Call[T], number: int, error: BankConnectError
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
-        self._attempts[delivery] += 1
+        self._failed[delivery] += 1
         _log.info(
             "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
             call.operation,
@@ -274,11 +282,14 @@ class Caller:
         from .stats import Stats  # noqa: PLC0415 - few ever ask
 
         transport = self.transport
+        attempts = dict(self._failed)
+        if self._succeeded:
+            attempts["succeeded"] = self._succeeded
         return Stats(
             in_flight=transport.in_flight,
             waiting=transport.waiting,
             tokens=self.budget.tokens,
-            attempts=dict(self._attempts),
+            attempts=attempts,
             connections_opened=transport.connections_opened,
             latency=self._latency.summary(),
         )

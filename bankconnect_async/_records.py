@@ -93,7 +93,7 @@ Record: TypeAlias = CreatedRecord | FailedRecord
 def describe_session(session: Session) -> dict[str, Any]:
     """Describe a session; its URL opens the journey, so keep it safe."""
     return {
-        "redirect_url": str(session.redirect_url),
+        "redirect_url": session.redirect_text,
         "session_id": session.session_id,
         "attempts": session.attempts,
     }
@@ -140,18 +140,32 @@ def encode_record(
         api: Name of the API that was asked.
         request: Fingerprint of what was asked for.
     """
+    if isinstance(outcome, Created):
+        session = outcome.session
+        return _dumps(
+            {
+                "link_id": session.link_id,
+                "line": line,
+                "redirect_url": session.redirect_text,
+                "session_id": session.session_id,
+                "attempts": session.attempts,
+                "api": api,
+                "request": request,
+            }
+        )
     link_id = outcome.link_id
-    record = {
-        "link_id": None if link_id is None else printable(link_id),
-        "line": line,
-        **(
-            describe_session(outcome.session)
-            if isinstance(outcome, Created)
-            else describe_error(outcome.error)
-        ),
-        "api": api,
-        "request": request,
-    }
+    return _dumps(
+        {
+            "link_id": None if link_id is None else printable(link_id),
+            "line": line,
+            **describe_error(outcome.error),
+            "api": api,
+            "request": request,
+        }
+    )
+
+
+def _dumps(record: dict[str, Any]) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -242,7 +256,8 @@ def is_torn(raw: bytes) -> bool:
 
 def fingerprint(request: SessionRequest) -> str:
     """
-    Digest what is asked for, so that equal requests have equal texts.
+    Digest what is asked for, so that requests which differ in nothing but
+    their link id have equal texts.
 
     A URL that a `ReturnURL` signed counts without its signature, which
     differs each time.

@@ -26,6 +26,8 @@ from .retry import RetryBudget, RetryPolicy, is_worth_repeating
 if TYPE_CHECKING:
     import tenacity
 
+    from ._turns import Turn
+
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class _Course:
     """
 
     policy: RetryPolicy
+    turn: "Turn | None"
     budget: RetryBudget
     clock: Clock
     give_up_at: float
@@ -74,8 +77,7 @@ class _Course:
         return False
 
     def hear(self, error: BankConnectError) -> bool:
-        turns = self.policy.turns
-        if turns is None or not turns.note_failed(error):
+        if self.turn is None or not self.turn.note_failed(error):
             return False
         if self.policy.attempts == 1 or self.excuses == _PATIENCE:
             return False
@@ -92,11 +94,10 @@ class _Course:
         return wait
 
     async def sleep(self, seconds: float) -> None:
-        turns = self.policy.turns
-        if turns is None:
+        if self.turn is None:
             await self.clock.sleep(seconds)
             return
-        if not await turns.again(seconds):
+        if not await self.turn.again(seconds):
             self.stopped = "nothing is sent any more"
         elif self._starts_too_late(0):
             self.stopped = "no time left: others were waiting, too"
@@ -123,8 +124,7 @@ class _Course:
         return 0 if self.is_excused else self.budget.price(error)
 
     def _starts_too_late(self, wait: float) -> bool:
-        turns = self.policy.turns
-        held = 0.0 if turns is None else turns.held
+        held = 0.0 if self.turn is None else self.turn.held
         return (
             self.clock.monotonic() + wait + _SHORTEST > self.give_up_at + held
         )
@@ -182,6 +182,7 @@ async def repeat(  # noqa: PLR0913
     budget: RetryBudget,
     clock: Clock,
     give_up_at: float,
+    turn: "Turn | None" = None,
 ) -> tuple[T, int]:
     """
     Go on with a call whose first attempt failed.
@@ -193,6 +194,7 @@ async def repeat(  # noqa: PLR0913
         budget: Shared by all calls of a client.
         clock: Time.
         give_up_at: When no attempt may begin any more, on *clock*.
+        turn: Where to wait, if the call is one of a batch.
 
     Returns:
         The result, and the number of attempts it took.
@@ -203,7 +205,7 @@ async def repeat(  # noqa: PLR0913
     """
     import tenacity  # noqa: PLC0415 - a call that succeeds never needs it
 
-    course = _Course(policy, budget, clock, give_up_at)
+    course = _Course(policy, turn, budget, clock, give_up_at)
     number = 0
 
     async def attempt() -> T:

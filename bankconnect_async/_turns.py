@@ -123,7 +123,7 @@ class Turn:
     """
     One worker's place in the line, for one item after the other.
 
-    It is what `RetryPolicy.turns` is about: it hears of each failed attempt,
+    It is what a call of a batch waits in: it hears of each failed attempt,
     also of those that a retry hides, and says when the next may be made.
 
     Attributes:

@@ -33,7 +33,7 @@ from .errors import (
     TransportError,
 )
 from .retry import RetryPolicy
-from .schema import Session, SessionRequest
+from .schema import Session, SessionRequest, fill
 from .stats import BatchStats
 
 
@@ -54,7 +54,6 @@ _SKIPPED_AT_ONCE: Final = 32
 _LATELY: Final = 5.0
 
 
-# A dictionary is filled in half the time that slots are.
 @attrs.frozen(kw_only=True, slots=False)
 class Created:
     """
@@ -63,19 +62,27 @@ class Created:
     Attributes:
         index: Position in the source, from 0.
         item: What was given.
-        request: What was asked for.
         session: What came of it.
+        request: What was asked for.
     """
 
     index: int
     item: Item
-    request: SessionRequest
     session: Session
+    # Bare link ids share one, from which their own is made when asked for.
+    _request: SessionRequest = attrs.field(repr=False, eq=False)
+
+    @property
+    def request(self) -> SessionRequest:
+        """What was asked for."""
+        if self._request.link_id == self.session.link_id:
+            return self._request
+        return self._request.with_link_id(self.session.link_id)
 
     @property
     def link_id(self) -> str:
         """Your id of the customer."""
-        return self.request.link_id
+        return self.session.link_id
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -271,65 +278,87 @@ class SessionBatch:
 
     async def _work(self) -> None:
         turn = Turn(self._line)
-        retry = attrs.evolve(self._retry, turns=turn)
         try:
             while taken := self._intake.take_ready() or (
                 await self._intake.take()
             ):
-                outcome = await self._settle(*taken, turn, retry)
-                if outcome is None:
-                    if self._draining:
-                        break
-                    if not self._counts.skipped % _SKIPPED_AT_ONCE:
-                        # Many must not hold up what is in flight.
-                        await asyncio.sleep(0)
-                    continue
-                if self._journal is not None:
-                    self._record(outcome, self._journal)
-                self._counts.add(outcome)
-                self._shelf.put(outcome)
+                index, item = taken
+                outcome = await self._settle(index, item, turn)
+                if outcome is not None:
+                    self._report(outcome)
+                elif self._draining:
+                    break
+                elif not self._counts.skipped % _SKIPPED_AT_ONCE:
+                    # Many must not hold up what is in flight.
+                    await asyncio.sleep(0)
         finally:
             self._working -= 1
             if not self._working:
                 self._shelf.close()
 
     async def _settle(
-        self, index: int, item: Item, turn: Turn, retry: RetryPolicy
+        self, index: int, item: Item, turn: Turn
     ) -> Outcome | None:
-        request: SessionRequest | None = None
+        bank, counts = self._bank, self._counts
+        link_id, request = None, None
         try:
-            request = self._bank.resolve(item)
+            link_id, request = bank.assign(item)
             self._refuse_if_stopped()
             if self._journal is not None and not self._is_due(
-                index, request, self._journal
+                index, link_id, request, self._journal
             ):
                 return None
             if self._draining or not (turn.try_begin() or await turn.begin()):
                 self._refuse_if_stopped()
                 return None
             self._sending.add(index)
-            self._counts.in_flight += 1
+            counts.in_flight += 1
             try:
-                session = await self._bank.create_session(request, retry=retry)
+                answer = await bank.ask(link_id, request, self._retry, turn)
             finally:
-                self._counts.in_flight -= 1
+                counts.in_flight -= 1
         except asyncio.CancelledError:
-            self._note_lost(index, item, request)
+            self._note_lost(index, item, link_id, request)
             raise
         except BankConnectError as error:
             if isinstance(error, AuthenticationError | PaymentRequiredError):
                 self._line.stop(error)
-            return Failed(index=index, item=item, request=request, error=error)
+            return make_failed(index, item, link_id, request, error)
         turn.note_served()
-        return Created(
-            index=index, item=item, request=request, session=session
+        return fill(
+            Created,
+            {
+                "index": index,
+                "item": item,
+                "session": bank.make_session(link_id, *answer),
+                "_request": request,
+            },
         )
 
+    def _report(self, outcome: Outcome) -> None:
+        if self._journal is not None:
+            self._record(outcome, self._journal)
+        if isinstance(outcome, Created):
+            self._counts.created += 1
+        else:
+            self._counts.failures[type(outcome.error).__name__] += 1
+        self._shelf.put(outcome)
+
+    def _record(self, outcome: Outcome, journal: "Journal") -> None:
+        try:
+            journal.record(outcome)
+        except JournalError as error:
+            self._break_off(error)
+
     def _is_due(
-        self, index: int, request: SessionRequest, journal: "Journal"
+        self,
+        index: int,
+        link_id: str,
+        request: SessionRequest,
+        journal: "Journal",
     ) -> bool:
         try:
-            is_due = journal.claim(index, request)
+            is_due = journal.claim(index, request, link_id=link_id)
         except JournalError as error:
             self._break_off(error)
             return False
@@ -340,28 +369,48 @@ class SessionBatch:
             self._shelf.pass_over(index)
         return is_due
 
-    def _record(self, outcome: Outcome, journal: "Journal") -> None:
-        try:
-            journal.record(outcome)
-        except JournalError as error:
-            self._break_off(error)
-
     def _break_off(self, error: JournalError) -> None:
         # It is raised once what is in flight has come to its end.
         self._intake.error = self._intake.error or error
         self.drain()
 
     def _note_lost(
-        self, index: int, item: Item, request: SessionRequest | None
+        self,
+        index: int,
+        item: Item,
+        link_id: str | None,
+        request: SessionRequest | None,
     ) -> None:
         if self._journal is not None and index in self._sending:
             error = TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
-            lost = Failed(index=index, item=item, request=request, error=error)
+            lost = make_failed(index, item, link_id, request, error)
             self._record(lost, self._journal)
 
     def _refuse_if_stopped(self) -> None:
         if self._line.stopped_by is not None:
             raise stopped(self._line.stopped_by)
+
+
+def make_failed(
+    index: int,
+    item: Item,
+    link_id: str | None,
+    request: SessionRequest | None,
+    error: BankConnectError,
+) -> Failed:
+    """
+    Make the outcome of what failed.
+
+    Args:
+        index: Position in the source, from 0.
+        item: What was given.
+        link_id: Whom it is for, as far as that is known.
+        request: What was to be asked for, of this customer or of many.
+        error: Why there is no session.
+    """
+    if link_id is not None and request is not None:
+        request = request.with_link_id(link_id)
+    return Failed(index=index, item=item, request=request, error=error)
 
 
 @attrs.define
@@ -374,12 +423,6 @@ class _Counts:
     failures: Counter[str] = attrs.Factory(Counter)
     skipped: int = 0
     in_flight: int = 0
-
-    def add(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Created):
-            self.created += 1
-        else:
-            self.failures[type(outcome.error).__name__] += 1
 
 
 class _Intake(abc.ABC):
@@ -424,28 +467,27 @@ class _SyncIntake(_Intake):
 
     def take_ready(self) -> tuple[int, Item] | None:
         """Take the next item, if there is one and room for it by now."""
-        if self._source is not None and self._room.enter():
-            return self._next()
-        return None
+        if self._source is None or not self._room.enter():
+            return None
+        return self._next(self._source)
 
     async def take(self) -> tuple[int, Item] | None:
         """Take the next item, when there is room; `None` at the end."""
+        if self._source is not None and not self._room.enter():
+            await self._room.queue()
         if self._source is None:
             return None
-        if not self._room.enter():
-            await self._room.queue()
-        return self._next()
+        return self._next(self._source)
 
-    def _next(self) -> tuple[int, Item] | None:
+    def _next(self, source: Iterator[Item]) -> tuple[int, Item] | None:
         # No await lies between taking an item and owning it: a cancel in
         # between would lose the item.
-        if self._source is not None:
-            try:
-                for item in self._source:
-                    return self._own(item)
-            except Exception as exc:  # noqa: BLE001 - it is the consumer's
-                self.error = exc
-            self._source = None
+        try:
+            for item in source:
+                return self._own(item)
+        except Exception as exc:  # noqa: BLE001 - it is the consumer's
+            self.error = exc
+        self._source = None
         return None
 
     def stop(self) -> None:
@@ -548,6 +590,7 @@ class _Shelf:
         self._due = 0
         self._ready: deque[Outcome] = deque()
         self._news = asyncio.Event()
+        self._is_awaited = False
         self._is_closed = False
 
     def put(self, outcome: Outcome) -> None:
@@ -556,7 +599,8 @@ class _Shelf:
             self._arrange(outcome.index, outcome)
         else:
             self._ready.append(outcome)
-        self._news.set()
+        if self._is_awaited:
+            self._news.set()
 
     def pass_over(self, index: int) -> None:
         """Do not wait for the outcome of that input."""
@@ -580,7 +624,11 @@ class _Shelf:
         """Wait for the next outcome; `None` after the last."""
         while not self._ready and not self._is_closed:
             self._news.clear()
-            await self._news.wait()
+            self._is_awaited = True
+            try:
+                await self._news.wait()
+            finally:
+                self._is_awaited = False
         return self.take_ready()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import warnings
 
 from collections.abc import (
     AsyncIterable,
+    Awaitable,
     Iterable,
     Mapping,
 )
@@ -37,7 +38,14 @@ from ._exchange import Answer
 from ._made import Made
 from .errors import ConfigurationError, InvalidRequestError
 from .retry import RetryPolicy
-from .schema import UNSET, Session, SessionAnswer, SessionRequest, Unset
+from .schema import (
+    UNSET,
+    Session,
+    SessionAnswer,
+    SessionRequest,
+    Unset,
+    check_link_id,
+)
 from .settings import (
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
@@ -56,8 +64,8 @@ from .transport import Transport
 from .wire import (
     CONTENT_TYPES,
     Encoding,
+    SessionWriter,
     decode_session,
-    encode_session,
     make_session,
 )
 
@@ -65,6 +73,7 @@ from .wire import (
 # Imported where they are used: a service that only creates sessions does
 # without them.
 if TYPE_CHECKING:
+    from ._turns import Turn
     from .batch import SessionBatch
     from .callbacks import Event
     from .journal import Journal
@@ -169,7 +178,9 @@ class AsyncBankConnect(StatementData):
             raise ConfigurationError(
                 fields={"encoding": ("must be json or form",)}
             )
-        self._encoding: Encoding = encoding
+        self._writer = SessionWriter(
+            self._api_key, encoding=encoding, usual=self._usual
+        )
         self._content_type = CONTENT_TYPES[encoding]
         self._calls = Caller(
             Transport(
@@ -323,13 +334,42 @@ class AsyncBankConnect(StatementData):
             ResponseError: If the server refused.
             UnreadableAnswerError: If it agreed in words that cannot be used.
         """
-        request = self.resolve(request)
-        answer, attempts = await self._calls.run(
-            self._create, self._body(request), policy=retry
+        link_id, request = self.assign(request)
+        answer = await self.ask(link_id, request, retry)
+        return self.make_session(link_id, *answer)
+
+    def ask(
+        self,
+        link_id: str,
+        request: SessionRequest,
+        retry: RetryPolicy | None = None,
+        turn: "Turn | None" = None,
+    ) -> Awaitable[tuple[SessionAnswer, int]]:
+        """
+        Send what `assign` returned, as often as *retry* says.
+
+        Args:
+            link_id: Whose session to ask for.
+            request: What else to ask for.
+            retry: Instead of the client's own policy.
+            turn: Where to wait for further attempts, in a batch.
+
+        Returns:
+            To be awaited: the answer, and how many attempts it took.
+        """
+        body = Body(
+            self._writer.write(link_id, request),
+            content_type=self._content_type,
         )
-        session = make_session(
-            answer, link_id=request.link_id, attempts=attempts
-        )
+        return self._calls.run(self._create, body, policy=retry, turn=turn)
+
+    def make_session(
+        self, link_id: str, answer: SessionAnswer, attempts: int
+    ) -> Session:
+        """
+        Make a session of an answer, and remember whose it is.
+        """
+        session = make_session(answer, link_id=link_id, attempts=attempts)
         self._made.note(session)
         return session
 
@@ -455,10 +495,25 @@ class AsyncBankConnect(StatementData):
             InvalidRequestError: If there is no *redirect_url* at all, or
                 what is given is no request.
         """
+        link_id, request = self.assign(request)
+        if request is self._usual:
+            return request.with_link_id(link_id)
+        return request
+
+    def assign(
+        self, request: SessionRequest | str
+    ) -> tuple[str, SessionRequest]:
+        """
+        Tell whom *request* is for and what to ask for, as `resolve` does.
+
+        All bare link ids share one request, where that is possible. Its own
+        `link_id` is nobody's.
+        """
         if isinstance(request, str):
             if self._usual is not None:
-                return self._usual.with_link_id(request)
-            return SessionRequest(
+                check_link_id(request)
+                return request, self._usual
+            return request, SessionRequest(
                 link_id=request, redirect_url=self._given_redirect_url(request)
             )
         if not isinstance(request, SessionRequest):
@@ -467,11 +522,11 @@ class AsyncBankConnect(StatementData):
                 f"{type(request).__name__}"
             )
         if request.redirect_url is UNSET:
-            return attrs.evolve(
+            request = attrs.evolve(
                 request,
                 redirect_url=self._given_redirect_url(request.link_id),
             )
-        return request
+        return request.link_id, request
 
     def admit(self, concurrency: int) -> None:
         """Make room for that many requests more, until `dismiss`."""
@@ -498,12 +553,6 @@ class AsyncBankConnect(StatementData):
         if isinstance(self._redirect_url, str | None):
             return self._redirect_url
         return str(self._redirect_url.build(link_id))
-
-    def _body(self, request: SessionRequest) -> Body:
-        return Body(
-            encode_session(request, self._api_key, encoding=self._encoding),
-            content_type=self._content_type,
-        )
 
 
 def _calling_line() -> str:

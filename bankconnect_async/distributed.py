@@ -38,11 +38,11 @@ from ._stations import (
     visit,
 )
 from .batch import (
-    Failed,
     Item,
     Source,
     check_number,
     check_source,
+    make_failed,
     stopped,
 )
 from .client import AsyncBankConnect
@@ -501,19 +501,19 @@ class DistributedBatch:
         return min(_SMALLEST_SHARD * (1 + begun), self._shard_size)
 
     def _take(self, item: Item) -> int | None:
-        index, request = self._taken, None
+        index, link_id, request = self._taken, None, None
         self._taken += 1
         try:
-            request = self._planner.resolve(item)
+            link_id, request = self._planner.assign(item)
             if self.stopped_by is not None:
                 raise stopped(self.stopped_by)
-            if self.journal.claim(index, request):
+            if self.journal.claim(index, request, link_id=link_id):
                 return self.journal.hand_over(index)
         except JournalError:
             raise
         except BankConnectError as error:
             self.journal.record(
-                Failed(index=index, item=item, request=request, error=error)
+                make_failed(index, item, link_id, request, error)
             )
             self._failures[type(error).__name__] += 1
         else:

@@ -121,6 +121,8 @@ class Journal:
         self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = DigestTable()
         self._claims: dict[int, tuple[int, str]] = {}
+        self._printed: SessionRequest | None = None
+        self._print = ""
 
     def __enter__(self) -> Self:
         self.open()
@@ -202,25 +204,36 @@ class Journal:
             if is_ours:
                 await asyncio.to_thread(self.close)
 
-    def claim(self, index: int, request: SessionRequest) -> bool:
+    def claim(
+        self,
+        index: int,
+        request: SessionRequest,
+        *,
+        link_id: str | None = None,
+    ) -> bool:
         """
         Take an input on, and tell whether its session is still to be made.
 
         Args:
             index: Of the input, from 0.
             request: What it asks for, the client's settings included.
+            link_id: For whom, if not for the one that *request* names.
 
         Raises:
             InvalidRequestError: If its link id was claimed before.
             JournalMismatchError: If another request made a session for it.
         """
         line = self._line_of(index)
-        request_print = fingerprint(request)
-        before = self._known.swap(request.link_id, line % _IS_CREATED)
+        # Bare link ids share a request.
+        if request is not self._printed:
+            self._printed, self._print = request, fingerprint(request)
+        request_print = self._print
+        link_id = link_id or request.link_id
+        before = self._known.swap(link_id, line % _IS_CREATED)
         if before is None or before < _IS_CREATED:
             self._claims[index] = line, request_print
             if before is not None:
-                self._known.swap(request.link_id, before)
+                self._known.swap(link_id, before)
                 raise InvalidRequestError(
                     fields={
                         "link_id": (

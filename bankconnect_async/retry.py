@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from typing import (
     Any,
     Literal,
-    Protocol,
     TypeAlias,
     TypeVar,
 )
@@ -28,35 +27,6 @@ from .errors import (
     RequestTimeoutError,
     ServerFaultError,
 )
-
-
-class Turns(Protocol):
-    """
-    Where a call that is one of many waits, so that all hold back together.
-
-    Attributes:
-        held: Seconds that the call's own deadline does not count.
-    """
-
-    held: float
-
-    def note_failed(self, error: BankConnectError) -> bool:
-        """
-        Take note of a failed attempt.
-
-        Returns:
-            Whether it costs the call neither an attempt nor tokens.
-        """
-        ...
-
-    async def again(self, seconds: float, /) -> bool:
-        """
-        Wait *seconds* at least, and for leave to try again.
-
-        Returns:
-            Whether it came; `False` if nothing is sent any more.
-        """
-        ...
 
 
 T = TypeVar("T")
@@ -87,7 +57,6 @@ class RetryPolicy:
             processed: the vendor allows many sessions of one `link_id`, and
             only the last URL is handed out. `at-most-once` never does.
         rng: Draws from a range; a seam for tests.
-        turns: Where to wait for the next attempt; a seam for batches.
 
     Raises:
         ConfigurationError: With every bad value in `fields`.
@@ -101,7 +70,6 @@ class RetryPolicy:
     rng: Callable[[float, float], float] = attrs.field(
         default=_uniform, repr=False, eq=False
     )
-    turns: Turns | None = attrs.field(default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         fields: dict[str, tuple[str, ...]] = {}

@@ -14,7 +14,7 @@ import math
 import re
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -36,6 +36,7 @@ class Unset(enum.Enum):
 
 UNSET: Final = Unset.UNSET
 
+_T = TypeVar("_T")
 _Rule: TypeAlias = Callable[[Any], str | None]
 
 # Path, query and fragment are the server's to judge.
@@ -218,6 +219,21 @@ def _is_json(value: object, nest: int) -> bool:
     return value is None or type(value) is bool
 
 
+def fill(cls: type[_T], values: dict[str, Any]) -> _T:
+    """
+    Make an instance of a frozen class of values that need no check.
+
+    Its own initializer takes twice as long.
+
+    Args:
+        cls: One without slots.
+        values: Of all its attributes.
+    """
+    instance = object.__new__(cls)
+    object.__setattr__(instance, "__dict__", values)
+    return instance
+
+
 def _param(rule: _Rule, **kwargs: Any) -> Any:
     return attrs.field(metadata=_rule(rule), **kwargs)
 
@@ -278,6 +294,17 @@ def _dict(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 _LINK_ID: Final = _text(max_length=500)
+
+
+def check_link_id(value: object) -> None:
+    """
+    Refuse what is no `link_id`.
+
+    Raises:
+        InvalidRequestError: Naming what is wrong.
+    """
+    if problem := _LINK_ID(value):
+        raise InvalidRequestError(fields={"link_id": (problem,)})
 
 
 def _rule(rule: _Rule) -> dict[str, _Rule]:
@@ -442,13 +469,8 @@ class SessionRequest:
         Raises:
             InvalidRequestError: If that is none.
         """
-        if problem := _LINK_ID(link_id):
-            raise InvalidRequestError(fields={"link_id": (problem,)})
-        values = self.__dict__.copy()
-        values["link_id"] = link_id
-        request = object.__new__(self.__class__)
-        object.__setattr__(request, "__dict__", values)
-        return request
+        check_link_id(link_id)
+        return fill(self.__class__, {**self.__dict__, "link_id": link_id})
 
 
 #: Wire names of all documented parameters of `session/` but the key.
@@ -463,7 +485,7 @@ def _masked(text: str | None) -> str:
     )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Session:
     """
     A created session.
@@ -480,12 +502,24 @@ class Session:
     """
 
     link_id: str
-    redirect_url: URL = attrs.field(repr=False)
+    # Parsed when somebody asks; many only pass the text on.
+    _redirect_url: URL | str = attrs.field(repr=False, eq=str)
     session_id: str | None = attrs.field(default=None, repr=_masked)
     attempts: int = 1
 
+    @property
+    def redirect_url(self) -> URL:
+        """Where the journey begins."""
+        url = self._redirect_url
+        return URL(url, encoded=True) if isinstance(url, str) else url
 
-@attrs.frozen(kw_only=True, slots=False)
+    @property
+    def redirect_text(self) -> str:
+        """The *redirect_url* as a text, without parsing it first."""
+        return str(self._redirect_url)
+
+
+@attrs.define(kw_only=True)
 class SessionAnswer:
     """
     The body of a good answer of `session/` as it stands on the wire.

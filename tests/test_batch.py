@@ -45,8 +45,8 @@ class Double:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def resolve(self, item):
-        return SessionRequest(link_id=item, redirect_url=None)
+    def assign(self, item):
+        return item, SessionRequest(link_id=item, redirect_url=None)
 
     async def open(self):
         pass
@@ -57,7 +57,7 @@ class Double:
     def dismiss(self, concurrency):
         pass
 
-    async def create_session(self, request, *, retry):
+    async def ask(self, link_id, request, retry, turn):
         self.calls += 1
         self.now += 1
         self.peak = max(self.peak, self.now)
@@ -66,7 +66,10 @@ class Double:
             await self.gate.wait()
         finally:
             self.now -= 1
-        return Session(link_id=request.link_id, redirect_url=None)
+        return (None, 1)
+
+    def make_session(self, link_id, answer, attempts):
+        return Session(link_id=link_id, redirect_url="")
 
 
 def batch(bank, source, **options):
@@ -82,7 +85,14 @@ class _Facade:
     def __init__(self, double):
         real = AsyncBankConnect("key")
         self._calls = real._calls
-        for name in ("resolve", "open", "admit", "dismiss", "create_session"):
+        for name in (
+            "assign",
+            "open",
+            "admit",
+            "dismiss",
+            "ask",
+            "make_session",
+        ):
             setattr(self, name, getattr(double, name))
 
 
@@ -198,11 +208,11 @@ async def test_order_on_request():
     """
 
     class Backwards(Double):
-        async def create_session(self, request, *, retry):
-            number = int(request.link_id.partition("-")[2])
+        async def ask(self, link_id, request, retry, turn):
+            number = int(link_id.partition("-")[2])
             for _ in range(10 - number % 10):
                 await asyncio.sleep(0)
-            return await super().create_session(request, retry=retry)
+            return await super().ask(link_id, request, retry, turn)
 
     found = await collect(
         batch(Backwards(), ids(200), concurrency=10, ordered=True)
@@ -269,10 +279,10 @@ async def test_one_stuck_item_holds_up_the_order():
     gate = asyncio.Event()
 
     class Stuck(Double):
-        async def create_session(self, request, *, retry):
-            if request.link_id == "customer-0":
+        async def ask(self, link_id, request, retry, turn):
+            if link_id == "customer-0":
                 await gate.wait()
-            return await super().create_session(request, retry=retry)
+            return await super().ask(link_id, request, retry, turn)
 
     double = Stuck()
     async with batch(
@@ -445,7 +455,7 @@ async def test_a_stop_waits_for_no_rate():
     loop = asyncio.get_running_loop()
 
     class Refusing(Double):
-        async def create_session(self, request, *, retry):
+        async def ask(self, link_id, request, retry, turn):
             raise AuthenticationError("refused", status=401)
 
     started = loop.time()
@@ -482,7 +492,7 @@ async def test_a_bug_is_not_an_outcome():
     """
 
     class Broken(Double):
-        async def create_session(self, request, *, retry):
+        async def ask(self, link_id, request, retry, turn):
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -519,9 +529,9 @@ async def test_a_rate_is_kept():
     starts = []
 
     class Noting(Double):
-        async def create_session(self, request, *, retry):
+        async def ask(self, link_id, request, retry, turn):
             starts.append(loop.time())
-            return await super().create_session(request, retry=retry)
+            return await super().ask(link_id, request, retry, turn)
 
     await collect(batch(Noting(), ids(60), concurrency=60, rate=100))
 

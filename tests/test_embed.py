@@ -217,8 +217,7 @@ class TestIframeHtml:
         """
         Only an https URL ever reaches the frame, and none shows in an error.
         """
-        bad = session("https://ok.example/")
-        object.__setattr__(bad, "redirect_url", URL(url, encoded=True))
+        bad = session(url)
 
         for attempt in (
             lambda: snippet(session=bad),

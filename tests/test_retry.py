@@ -53,7 +53,7 @@ LONGEST = RetryPolicy(rng=upper_end)
 
 
 def failing(*errors, then="done"):
-    """Return work that raises each of *errors*, then returns *then*."""
+    """Return work that raises each of *errors*, then return *then*."""
     left = list(errors)
 
     async def work():
@@ -64,7 +64,7 @@ def failing(*errors, then="done"):
     return work
 
 
-async def run(clock, first, *errors, policy=LONGEST, budget=None):
+async def run(clock, first, *errors, policy=LONGEST, budget=None, turn=None):
     """Repeat work that first raised *first*, then *errors*, on *clock*."""
     return await repeat(
         failing(*errors),
@@ -73,6 +73,7 @@ async def run(clock, first, *errors, policy=LONGEST, budget=None):
         budget=budget or RetryBudget(),
         clock=clock,
         give_up_at=clock.monotonic() + policy.deadline,
+        turn=turn,
     )
 
 
@@ -382,7 +383,7 @@ def test_policies_are_values():
     assert "rng" not in repr(RetryPolicy())
 
 
-class Turns:
+class Turn:
     """
     A line that excuses, holds back and ends as it is told.
     """
@@ -405,25 +406,18 @@ class Turns:
 BUSY = RateLimitedError("busy", status=429, retry_after=2.0)
 
 
-def in_turn(turns, **changes):
-    """A policy of a call that is one of many."""
-    return RetryPolicy(rng=upper_end, turns=turns, **changes)
-
-
 async def test_excused_failures_cost_nothing(clock):
     """
     Neither an attempt nor tokens, and the wait is the one asked for.
     """
-    budget, turns = RetryBudget(), Turns(excused=RateLimitedError)
+    budget, turn = RetryBudget(), Turn(excused=RateLimitedError)
     errors = [BUSY, NOT_SENT, BUSY, NOT_SENT, BUSY]
 
-    result = await run(
-        clock, BUSY, *errors, policy=in_turn(turns), budget=budget
-    )
+    result = await run(clock, BUSY, *errors, turn=turn, budget=budget)
 
     assert result == ("done", 7)
-    assert turns.heard == [BUSY, *errors]
-    assert turns.waits == [2, 2, 0.25, 2, 0.5, 2]
+    assert turn.heard == [BUSY, *errors]
+    assert turn.waits == [2, 2, 0.25, 2, 0.5, 2]
     assert clock.slept == []
     assert budget.tokens == 490
 
@@ -432,9 +426,9 @@ async def test_excuses_have_an_end(clock):
     """
     A server that serves others may refuse one of them for ever.
     """
-    turns = Turns(excused=RateLimitedError)
+    turn = Turn(excused=RateLimitedError)
     with pytest.raises(RateLimitedError, match="no attempts left") as caught:
-        await run(clock, BUSY, *[BUSY] * 50, policy=in_turn(turns))
+        await run(clock, BUSY, *[BUSY] * 50, turn=turn)
 
     assert len(caught.value.attempts) == 10 + 3
 
@@ -443,9 +437,10 @@ async def test_no_retries_are_none(clock):
     """
     With one attempt nothing is excused.
     """
-    policy = in_turn(Turns(excused=RateLimitedError), attempts=1)
+    turn = Turn(excused=RateLimitedError)
+    policy = RetryPolicy(attempts=1)
     with pytest.raises(RateLimitedError):
-        await run(clock, BUSY, policy=policy)
+        await run(clock, BUSY, policy=policy, turn=turn)
 
 
 async def test_time_held_back_does_not_count(clock):
@@ -453,23 +448,21 @@ async def test_time_held_back_does_not_count(clock):
     The deadline moves by what the line held the call back.
     """
     long = RateLimitedError("busy", status=429, retry_after=40.0)
-    turns = Turns(excused=RateLimitedError, held=11.0)
-    assert await run(clock, long, policy=in_turn(turns)) == ("done", 2)
+    turn = Turn(excused=RateLimitedError, held=11.0)
+    assert await run(clock, long, turn=turn) == ("done", 2)
 
-    turns = Turns(excused=RateLimitedError, held=9.0)
+    turn = Turn(excused=RateLimitedError, held=9.0)
     with pytest.raises(RateLimitedError, match="no time left"):
-        await run(clock, long, policy=in_turn(turns))
+        await run(clock, long, turn=turn)
 
 
 async def test_the_line_may_end(clock):
     """
     Then the call ends with its last error, and what it paid is given back.
     """
-    budget, turns = RetryBudget(), Turns(ends_after=1)
+    budget, turn = RetryBudget(), Turn(ends_after=1)
     with pytest.raises(ConnectionLostError) as caught:
-        await run(
-            clock, NOT_SENT, AMBIGUOUS, policy=in_turn(turns), budget=budget
-        )
+        await run(clock, NOT_SENT, AMBIGUOUS, turn=turn, budget=budget)
 
     assert [
         (each.number, each.wait, each.stopped)
@@ -484,10 +477,10 @@ async def test_a_turn_may_come_too_late(clock):
     What could not end in time is not begun.
     """
 
-    class Slow(Turns):
+    class Slow(Turn):
         async def again(self, seconds):
             clock.now += 100
             return await super().again(seconds)
 
     with pytest.raises(ConnectFailedError, match="others were waiting"):
-        await run(clock, NOT_SENT, policy=in_turn(Slow()))
+        await run(clock, NOT_SENT, turn=Slow())
