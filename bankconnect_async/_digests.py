@@ -31,10 +31,11 @@ class DigestTable:
         """
         Remember *number*, below 2**32, for *text*, and return the one before.
         """
-        if 5 * self._count >= 4 * len(self._slots):
-            self._grow()
         before = self._put(digest(text), number)
-        self._count += before is None
+        if before is None:
+            self._count += 1
+            if self._count > self._most:
+                self._grow()
         return before
 
     def _put(self, key: int, number: int) -> int | None:
@@ -54,6 +55,8 @@ class DigestTable:
     def _make_room(self, size: int) -> None:
         self._slots = array("Q", [_FREE]) * size
         self._numbers = array("I", [0]) * size
+        # Looking for a free slot takes longer the fewer there are.
+        self._most = size * 4 // 5
 
     def _grow(self) -> None:
         keys, numbers = self._slots, self._numbers

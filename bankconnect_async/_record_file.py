@@ -181,22 +181,28 @@ class RecordFile:
             JournalError: If it did not get there whole, or if earlier ones
                 may not have got to the disk.
         """
-        if self._syncer is not None and self._syncer.error is not None:
-            raise self._unwritable(self._syncer.error)
-        if self._is_spoilt:
-            raise JournalError(
-                f"{self.name}: cannot be written: its last line is torn"
-            )
+        syncer = self._syncer
+        if self._is_spoilt or (syncer is not None and syncer.error):
+            raise self._broken()
         try:
-            self._write(line)
+            written = os.write(self._fd, line)
+            if written < len(line):
+                self._write(memoryview(line)[written:])
         except OSError as exc:
             self._drop_torn_line()
             raise self._unwritable(exc) from exc
         if self._end is not None:
             self._end += len(line)
-            if self._syncer is None:
-                self._syncer = Syncer(self._fd)
-            self._syncer.note()
+            if syncer is None:
+                self._syncer = syncer = Syncer(self._fd)
+            syncer.note()
+
+    def _broken(self) -> JournalError:
+        if self._syncer is not None and self._syncer.error is not None:
+            return self._unwritable(self._syncer.error)
+        return JournalError(
+            f"{self.name}: cannot be written: its last line is torn"
+        )
 
     def sync(self) -> None:
         """
@@ -228,8 +234,7 @@ class RecordFile:
             error = self._syncer.error
             raise self._unwritable(error) from error
 
-    def _write(self, line: bytes) -> None:
-        rest = memoryview(line)
+    def _write(self, rest: memoryview) -> None:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 

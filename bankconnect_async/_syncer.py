@@ -29,19 +29,23 @@ class Syncer:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._is_dirty = threading.Event()
+        # Cheaper to ask than the event.
+        self._is_noted = False
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.error: OSError | None = None
 
     def note(self) -> None:
         """Take note that something was written."""
+        if self._is_noted:
+            return
+        self._is_noted = True
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._run, name="journal", daemon=True
             )
             self._thread.start()
-        if not self._is_dirty.is_set():
-            self._is_dirty.set()
+        self._is_dirty.set()
 
     def close(self) -> None:
         """Sync what is left; blocks until it is done."""
@@ -56,6 +60,8 @@ class Syncer:
             self._is_dirty.wait()
             self._is_closing.wait(GROUP)
             self._is_dirty.clear()
+            # In this order: a note that comes now sets the event again.
+            self._is_noted = False
             try:
                 sync(self._fd)
             except OSError as exc:

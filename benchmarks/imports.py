@@ -2,9 +2,11 @@
 What importing the package takes, beyond importing aiohttp.
 """
 
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from pathlib import Path
 from typing import Final
@@ -35,20 +37,29 @@ def measure_imports(times: int) -> dict[str, float]:
         once aiohttp is there.
     """
     found: dict[str, list[float]] = {name: [] for name in _CASES}
-    for number in range(times + 1):
-        for name, before in _CASES.items():
-            program = _PROGRAM.format(before=before, name=name)
-            seconds = _run(program)
-            # The first one may have had to compile.
-            if number:
-                found[name].append(seconds * 1e3)
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        for number in range(times + 1):
+            for name, before in _CASES.items():
+                program = _PROGRAM.format(before=before, name=name)
+                seconds = _run(program, home)
+                # The first one had to compile.
+                if number:
+                    found[name].append(seconds * 1e3)
     return {name: statistics.median(each) for name, each in found.items()}
 
 
-def _run(program: str) -> float:
+def _run(program: str, home: str) -> float:
+    # An installed package is compiled; some environments keep the source
+    # from being.
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": home,
+    }
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=_ROOT,
+        env=environment,
         stdout=subprocess.PIPE,
         check=True,
     )
