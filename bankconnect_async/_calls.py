@@ -22,7 +22,6 @@ from ._histogram import Histogram
 from .errors import BankConnectError, ClientClosedError, Delivery
 from .retry import RetryBudget, RetryPolicy, parse_retry_after
 from .transport import Transport
-from .wire import refusal
 
 
 if TYPE_CHECKING:
@@ -266,6 +265,8 @@ class Caller:
         )
 
     def _refusal(self, answer: Answer) -> BankConnectError:
+        from .refusals import refusal  # noqa: PLC0415 - most calls have none
+
         retry_after = parse_retry_after(
             answer.headers.get("Retry-After"), now=self._clock.time()
         )

@@ -531,29 +531,3 @@ class SessionAnswer:
 
     redirect_url: str = attrs.field(repr=False)
     session_id: str | None = attrs.field(default=None, repr=_masked)
-
-
-@attrs.frozen(kw_only=True)
-class ErrorBody:
-    """
-    What an error answer says, whichever of its documented shapes it had.
-
-    Attributes:
-        shape: The contract's number for it, `S1` to `S6`; `S7` for a bare
-            ``"error": "text"``, `S8` for anything else.
-        message: The vendor's text, or a short excerpt of a body that has
-            no known shape.
-        code: The vendor's code, in the shapes that have one.
-        fields: Parameter name to the texts about it.
-        status: The `status` number of entity-flow uploads.
-        session_id, statement_id, entity_id: Ids beside the error.
-    """
-
-    shape: str = "S8"
-    message: str = ""
-    code: str | None = None
-    fields: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
-    status: int | None = None
-    session_id: str | None = None
-    statement_id: str | None = None
-    entity_id: str | None = None

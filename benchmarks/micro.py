@@ -27,11 +27,11 @@ from bankconnect_async import (
     decode_webhook,
 )
 from bankconnect_async.journal import Journal
+from bankconnect_async.refusals import refusal
 from bankconnect_async.wire import (
     decode_session,
     encode_session,
     make_session,
-    refusal,
 )
 
 from .contenders import KEY, RETURN

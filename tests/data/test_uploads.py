@@ -41,7 +41,7 @@ from bankconnect_async import (
     UnsupportedStatementError,
 )
 from bankconnect_async._upload import Form, prepare
-from bankconnect_async.wire import refusal
+from bankconnect_async.refusals import refusal
 
 
 S = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
