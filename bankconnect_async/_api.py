@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-import attrs
-
 from yarl import URL
 
 from ._body import Sending
 from ._calls import Call, Caller
-from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
 from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
@@ -30,13 +27,13 @@ MAX_DATA: Final = 64 * 1024 * 1024
 _DOTS: Final = frozenset({".", ".."})
 
 
-@attrs.define(repr=False)
 class Hints:
     """
     Who wants to know that something may have changed, by id.
     """
 
-    _listeners: dict[str, list[Callable[[], None]]] = attrs.Factory(dict)
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
 
     def give(self, id_: str) -> None:
         """Call everyone who listens for *id_*."""
@@ -58,26 +55,35 @@ class Hints:
                 del self._listeners[id_]
 
 
-@attrs.frozen(eq=False)
 class Api:
     """
     Where the vendor is, and how to call there.
 
-    Attributes:
+    Args:
         calls: Makes calls.
-        clock: Time.
         base_url: Up to and including ``/bank-connect``.
         hash_header: The second secret, if there is one.
         allow_http: Whether plain http was allowed for any host.
+
+    Attributes:
+        clock: Time.
         hints: That something may have changed.
     """
 
-    calls: Caller
-    clock: Clock
-    base_url: URL
-    hash_header: Mapping[str, str] | None = attrs.field(repr=False)
-    allow_http: bool
-    hints: Hints = attrs.field(factory=Hints, repr=False)
+    def __init__(
+        self,
+        *,
+        calls: Caller,
+        base_url: URL,
+        hash_header: Mapping[str, str] | None,
+        allow_http: bool,
+    ) -> None:
+        self.calls: Final = calls
+        self.clock: Final = calls.clock
+        self.base_url: Final = base_url
+        self.hash_header: Final = hash_header
+        self.allow_http: Final = allow_http
+        self.hints: Final = Hints()
 
     def url(
         self, *path: str, query: Mapping[str, str | None] | None = None

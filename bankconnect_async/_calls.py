@@ -39,12 +39,11 @@ _LARGE: Final = 128 * 1024
 _log = logging.getLogger("bankconnect_async")
 
 
-@attrs.define(kw_only=True, eq=False)
 class Call(Generic[T]):
     """
     What to ask for, and what to make of a good answer.
 
-    Attributes:
+    Args:
         operation: What for, such as ``POST session``; no ids.
         url: Where to.
         decode: Makes the result of an answer with a 2xx status.
@@ -54,13 +53,24 @@ class Call(Generic[T]):
         limit: Bytes of the answer that are read at most.
     """
 
-    operation: str
-    url: URL
-    decode: Callable[[Answer], T]
-    method: str = "GET"
-    headers: Mapping[str, str] | None = None
-    repeatable: bool = True
-    limit: int = MAX_ANSWER
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        operation: str,
+        url: URL,
+        decode: Callable[[Answer], T],
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+        limit: int = MAX_ANSWER,
+    ) -> None:
+        self.operation: Final = operation
+        self.url: Final = url
+        self.decode: Final = decode
+        self.method: Final = method
+        self.headers: Final = headers
+        self.repeatable: Final = repeatable
+        self.limit: Final = limit
 
 
 class Caller:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
-import attrs
 
 from aiohttp import hdrs
 from yarl import URL
@@ -39,29 +38,39 @@ _OK = range(200, 300)
 _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
 
-@attrs.define(eq=False)
 class Answer:
     """
     A complete head, and the body as far as it could be read.
     """
 
-    # Not frozen: one is made for every call, and freezing costs a microsecond.
-    status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
-@attrs.define(eq=False, repr=False)
 class Bound:
     """
     What belongs to one process and one event loop.
     """
 
-    loop: asyncio.AbstractEventLoop
-    pid: int
-    session: aiohttp.ClientSession
-    gate: Gate
-    alarms: Alarms
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        pid: int,
+        session: aiohttp.ClientSession,
+        gate: Gate,
+    ) -> None:
+        self.loop: Final = loop
+        self.pid: Final = pid
+        self.session: Final = session
+        self.gate: Final = gate
+        self.alarms: Final = Alarms(loop)
 
 
 class Exchange(Alarm):

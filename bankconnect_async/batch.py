@@ -70,7 +70,9 @@ class Created:
     item: Item
     session: Session
     # Bare link ids share one, from which their own is made when asked for.
-    _request: SessionRequest = attrs.field(repr=False, eq=False)
+    _request: SessionRequest = attrs.field(
+        alias="request", repr=False, eq=False
+    )
 
     @property
     def request(self) -> SessionRequest:

@@ -206,7 +206,6 @@ class AsyncBankConnect(StatementData):
         )
         self._api = Api(
             calls=self._calls,
-            clock=clock,
             base_url=self._service.base_url,
             hash_header=(
                 {"server-hash": self._server_hash}

@@ -9,6 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import (
     Any,
+    Final,
     Literal,
     TypeAlias,
     TypeVar,
@@ -101,7 +102,6 @@ def _is_number(value: object, types: Any = (int, float)) -> bool:
     return isinstance(value, types) and not isinstance(value, bool)
 
 
-@attrs.define
 class RetryBudget:
     """
     What all calls of one client may spend on retries together.
@@ -117,12 +117,11 @@ class RetryBudget:
         tokens: What is left.
     """
 
-    capacity: float = 500
-    cost: float = 5
-    timeout_cost: float = 10
-    tokens: float = attrs.field(init=False)
+    capacity: Final = 500.0
+    cost: Final = 5.0
+    timeout_cost: Final = 10.0
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self) -> None:
         self.tokens = self.capacity
 
     def price(self, error: BankConnectError) -> float:

@@ -503,7 +503,9 @@ class Session:
 
     link_id: str
     # Parsed when somebody asks; many only pass the text on.
-    _redirect_url: URL | str = attrs.field(repr=False, eq=str)
+    _redirect_url: URL | str = attrs.field(
+        alias="redirect_url", repr=False, eq=str
+    )
     session_id: str | None = attrs.field(default=None, repr=_masked)
     attempts: int = 1
 

@@ -16,13 +16,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import attrs
 
 from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from ._alarms import Alarms
 from ._body import Sending
 from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
@@ -65,15 +63,15 @@ if hasattr(os, "register_at_fork"):  # there is none on Windows
     os.register_at_fork(after_in_child=_note_fork)
 
 
-@attrs.define(eq=False, repr=False)
 class _Binding:
     """
     Lets one task of one process and loop do the binding.
     """
 
-    pid: int
-    loop: asyncio.AbstractEventLoop
-    lock: asyncio.Lock = attrs.Factory(asyncio.Lock)
+    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.pid: Final = pid
+        self.loop: Final = loop
+        self.lock: Final = asyncio.Lock()
 
 
 class _Request(aiohttp.ClientRequest):
@@ -235,7 +233,6 @@ class Transport:
             pid=_pid,
             session=session,
             gate=Gate(int(size)),
-            alarms=Alarms(loop),
         )
 
     async def _make_session(self) -> aiohttp.ClientSession:
