@@ -23,7 +23,7 @@ from bankconnect_async import (
     SessionRequest,
 )
 from bankconnect_async.batch import _Shelf
-from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.sandbox import Fault, Sandbox
 
 
 @pytest.fixture(name="bank")
@@ -125,6 +125,27 @@ async def test_every_input_has_one_outcome(bank, sandbox, kind):
     assert {each.link_id for each in found} == set(ids(500))
     assert all(isinstance(each, Created) for each in found)
     assert sandbox.created() == 500
+
+
+async def test_each_outcome_has_its_own_request(bank, sandbox):
+    """
+    Bare link ids share what they ask for, and no outcome shows that.
+    """
+    sandbox.faults.always(Fault.status(400), prefix="c")
+    given = SessionRequest(link_id="c", redirect_url=None, bank_name="axis")
+
+    found = await collect(
+        bank.create_sessions(["a", given, "b", "cc"], ordered=True)
+    )
+
+    assert [type(each) for each in found] == [Created, Failed, Created, Failed]
+    assert [each.request for each in found] == [
+        bank.resolve("a"),
+        given,
+        bank.resolve("b"),
+        bank.resolve("cc"),
+    ]
+    assert [each.link_id for each in found] == ["a", "c", "b", "cc"]
 
 
 async def test_an_empty_source_ends_at_once(bank):

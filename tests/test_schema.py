@@ -303,6 +303,24 @@ def test_session_repr_cannot_open_the_journey():
     )
 
 
+def test_a_session_url_is_a_text_or_a_url():
+    """
+    Either makes the same session, and is given back as it came.
+    """
+    url = "https://x.example/?token=%2F%c3%A9"
+    parsed = URL(url, encoded=True)
+    first = Session(link_id="c", redirect_url=url)
+    second = Session(link_id="c", redirect_url=parsed)
+
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != Session(link_id="c", redirect_url=f"{url}&")
+    assert first.redirect_url == second.redirect_url == parsed
+    assert first.redirect_text == second.redirect_text == url
+    assert attrs.evolve(first, attempts=2).redirect_url == parsed
+    assert pickle.loads(pickle.dumps(first)) == first
+
+
 class TestWithLinkId:
     """
     SessionRequest.with_link_id

@@ -13,6 +13,7 @@ import pytest
 
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from bankconnect_async import (
     BankConnectError,
@@ -26,6 +27,7 @@ from bankconnect_async import (
 from bankconnect_async.refusals import refusal
 from bankconnect_async.schema import UNSET, SessionAnswer
 from bankconnect_async.wire import (
+    SessionWriter,
     date_text,
     decode_session,
     encode_session,
@@ -140,6 +142,11 @@ KEY_IN_HEADER_ONLY = {
     "session.request.v2.minimal.json",
     "session.request.v2.bank_alias.json",
 }
+
+
+LINK_IDS = st.text(
+    st.characters(exclude_categories=("Cs",)), min_size=1, max_size=500
+).filter(str.strip)
 
 
 class TestEncodeSession:
@@ -259,6 +266,31 @@ class TestEncodeSession:
         Dates are DD/MM/YYYY with zeros, whatever the C library does.
         """
         assert date_text(date(987, 6, 5)) == "05/06/0987"
+
+
+class TestSessionWriter:
+    """
+    SessionWriter
+    """
+
+    @pytest.mark.parametrize("encoding", ["json", "form"])
+    @given(link_id=LINK_IDS)
+    def test_writes_for_a_link_id_what_a_request_of_its_own_has(
+        self, encoding, link_id
+    ):
+        """
+        The usual request and one for that customer make the same body.
+        """
+        usual = SessionRequest(
+            link_id="-", redirect_url=RETURN, accept_anything=True
+        )
+        writer = SessionWriter(KEY, encoding=encoding, usual=usual)
+        own = usual.with_link_id(link_id)
+
+        assert writer.write(link_id, usual) == writer.write(link_id, own)
+        assert writer.write(link_id, own) == encode_session(
+            own, KEY, encoding=encoding
+        )
 
 
 class TestDecodeSession:
@@ -489,7 +521,31 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
 
 
 @given(
-    link_id=st.text(min_size=1, max_size=500).filter(str.strip),
+    parts=st.lists(
+        st.sampled_from(
+            [
+                *("session_id=", "session_id", "my_session_id=", "=", "a=1"),
+                *("&", "?", "#", ";", "+", "%41", "session%5Fid=2", "é"),
+            ]
+        ),
+        max_size=9,
+    )
+)
+def test_a_session_id_is_the_one_that_browsers_see(parts):
+    """
+    Taken from the text of a URL it is what a parser finds in the query.
+    """
+    url = f"https://journey.example/p{''.join(parts)}"
+    answer = SessionAnswer(redirect_url=url)
+
+    found = make_session(answer, link_id=LINK).session_id
+
+    parsed = URL(url, encoded=True).query.get("session_id") or ""
+    assert found == (parsed if parsed.strip() else None)
+
+
+@given(
+    link_id=LINK_IDS,
     bank_name=st.none() | st.text(string.ascii_letters, min_size=1),
     days=st.none() | st.tuples(st.dates(), st.dates()),
 )
