@@ -33,7 +33,7 @@ from .errors import (
     TransportError,
 )
 from .retry import RetryPolicy
-from .schema import Session, SessionRequest, fill
+from .schema import Session, SessionRequest
 from .stats import BatchStats
 
 
@@ -54,7 +54,7 @@ _SKIPPED_AT_ONCE: Final = 32
 _LATELY: Final = 5.0
 
 
-@attrs.frozen(kw_only=True, slots=False)
+@attrs.frozen(kw_only=True)
 class Created:
     """
     An input for which a session was created.
@@ -87,7 +87,7 @@ class Created:
         return self.session.link_id
 
 
-@attrs.frozen(kw_only=True, slots=False)
+@attrs.frozen(kw_only=True)
 class Failed:
     """
     An input for which there is no session.
@@ -327,14 +327,9 @@ class SessionBatch:
                 self._line.stop(error)
             return make_failed(index, item, link_id, request, error)
         turn.note_served()
-        return fill(
-            Created,
-            {
-                "index": index,
-                "item": item,
-                "session": bank.make_session(link_id, *answer),
-                "_request": request,
-            },
+        session = bank.make_session(link_id, *answer)
+        return Created(
+            index=index, item=item, session=session, request=request
         )
 
     def _report(self, outcome: Outcome) -> None:

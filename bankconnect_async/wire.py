@@ -25,7 +25,6 @@ from .schema import (
     Session,
     SessionAnswer,
     SessionRequest,
-    fill,
 )
 
 
@@ -250,15 +249,11 @@ def make_session(
         link_id: Whose session was asked for.
         attempts: How often.
     """
-    return fill(
-        Session,
-        {
-            "link_id": link_id,
-            "_redirect_url": answer.redirect_url,
-            "session_id": answer.session_id
-            or _id_in_query(answer.redirect_url),
-            "attempts": attempts,
-        },
+    return Session(
+        link_id=link_id,
+        redirect_url=answer.redirect_url,
+        session_id=answer.session_id or _id_in_query(answer.redirect_url),
+        attempts=attempts,
     )
 
 
