@@ -278,6 +278,7 @@ class SessionBatch:
         self._room.leave()
         return outcome
 
+    # A coroutine for each item would cost more than all that it does.
     async def _work(self) -> None:
         turn = Turn(self._line)
         try:
@@ -285,52 +286,59 @@ class SessionBatch:
                 await self._intake.take()
             ):
                 index, item = taken
-                outcome = await self._settle(index, item, turn)
-                if outcome is not None:
-                    self._report(outcome)
-                elif self._draining:
-                    break
-                elif not self._counts.skipped % _SKIPPED_AT_ONCE:
-                    # Many must not hold up what is in flight.
-                    await asyncio.sleep(0)
+                link_id, request = None, None
+                try:
+                    link_id, request = self._bank.assign(item)
+                    if not self._is_due(index, link_id, request):
+                        if not self._counts.skipped % _SKIPPED_AT_ONCE:
+                            # Many must not hold up what is in flight.
+                            await asyncio.sleep(0)
+                        continue
+                    if self._draining or not (
+                        turn.try_begin() or await turn.begin()
+                    ):
+                        self._refuse_if_stopped()
+                        break
+                    self._sending.add(index)
+                    self._counts.in_flight += 1
+                    try:
+                        answer = await self._bank.ask(
+                            link_id, request, self._retry, turn
+                        )
+                    finally:
+                        self._counts.in_flight -= 1
+                except asyncio.CancelledError:
+                    self._note_lost(index, item, link_id, request)
+                    raise
+                except BankConnectError as error:
+                    self._fail(index, item, link_id, request, error)
+                    continue
+                turn.note_served()
+                session = self._bank.make_session(link_id, *answer)
+                self._report(
+                    Created(
+                        index=index,
+                        item=item,
+                        session=session,
+                        request=request,
+                    )
+                )
         finally:
             self._working -= 1
             if not self._working:
                 self._shelf.close()
 
-    async def _settle(
-        self, index: int, item: Item, turn: Turn
-    ) -> Outcome | None:
-        bank, counts = self._bank, self._counts
-        link_id, request = None, None
-        try:
-            link_id, request = bank.assign(item)
-            self._refuse_if_stopped()
-            if self._journal is not None and not self._is_due(
-                index, link_id, request, self._journal
-            ):
-                return None
-            if self._draining or not (turn.try_begin() or await turn.begin()):
-                self._refuse_if_stopped()
-                return None
-            self._sending.add(index)
-            counts.in_flight += 1
-            try:
-                answer = await bank.ask(link_id, request, self._retry, turn)
-            finally:
-                counts.in_flight -= 1
-        except asyncio.CancelledError:
-            self._note_lost(index, item, link_id, request)
-            raise
-        except BankConnectError as error:
-            if isinstance(error, AuthenticationError | PaymentRequiredError):
-                self._line.stop(error)
-            return make_failed(index, item, link_id, request, error)
-        turn.note_served()
-        session = bank.make_session(link_id, *answer)
-        return Created(
-            index=index, item=item, session=session, request=request
-        )
+    def _fail(
+        self,
+        index: int,
+        item: Item,
+        link_id: str | None,
+        request: SessionRequest | None,
+        error: BankConnectError,
+    ) -> None:
+        if isinstance(error, AuthenticationError | PaymentRequiredError):
+            self._line.stop(error)
+        self._report(make_failed(index, item, link_id, request, error))
 
     def _report(self, outcome: Outcome) -> None:
         if self._journal is not None:
@@ -348,14 +356,13 @@ class SessionBatch:
             self._break_off(error)
 
     def _is_due(
-        self,
-        index: int,
-        link_id: str,
-        request: SessionRequest,
-        journal: "Journal",
+        self, index: int, link_id: str, request: SessionRequest
     ) -> bool:
+        self._refuse_if_stopped()
+        if self._journal is None:
+            return True
         try:
-            is_due = journal.claim(index, request, link_id=link_id)
+            is_due = self._journal.claim(index, request, link_id=link_id)
         except JournalError as error:
             self._break_off(error)
             return False
