@@ -124,10 +124,11 @@ class Exchange(Alarm):
                     content = await _read(head, limit, self._start_reading)
                 # It has given its connection back.
                 is_read = True
-                encoding = head.headers.get(hdrs.CONTENT_ENCODING)
+                headers = head.headers
+                encoding = headers.get(hdrs.CONTENT_ENCODING)
                 if encoding is not None:
                     content = _decompress(content, encoding, limit)
-                return Answer(head.status, head.headers, content)
+                return Answer(head.status, headers, content)
             finally:
                 gate.leave()
         except (aiohttp.ClientError, OSError) as exc:
