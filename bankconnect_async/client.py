@@ -9,7 +9,6 @@ import warnings
 
 from collections.abc import (
     AsyncIterable,
-    Awaitable,
     Iterable,
     Mapping,
 )
@@ -30,21 +29,17 @@ from yarl import URL
 
 from . import __version__
 from ._api import Api
-from ._body import Body
-from ._calls import Call, Caller
+from ._calls import Caller
 from ._clock import SYSTEM_CLOCK, Clock
+from ._creating import Creator
 from ._data import StatementData
-from ._exchange import Answer
-from ._made import Made
-from .errors import ConfigurationError, InvalidRequestError
+from .errors import ConfigurationError
 from .retry import RetryPolicy
 from .schema import (
     UNSET,
     Session,
-    SessionAnswer,
     SessionRequest,
     Unset,
-    check_link_id,
 )
 from .settings import (
     DEFAULT_BASE_URL,
@@ -62,18 +57,13 @@ from .settings import (
 )
 from .transport import Transport
 from .wire import (
-    CONTENT_TYPES,
     Encoding,
-    SessionWriter,
-    decode_session,
-    make_session,
 )
 
 
 # Imported where they are used: a service that only creates sessions does
 # without them.
 if TYPE_CHECKING:
-    from ._turns import Turn
     from .batch import SessionBatch
     from .callbacks import Event
     from .journal import Journal
@@ -162,26 +152,10 @@ class AsyncBankConnect(StatementData):
         self._server_hash = (
             None if server_hash is None else secret("server_hash", server_hash)
         )
-        self._made = Made()
         self._service = Service.parse(
             base_url, version=version, allow_http=allow_http
         )
         self._session_url = self._service.session_url()
-        self._redirect_url = _check_redirect_url(redirect_url)
-        # Of everybody for whom a bare link_id is given.
-        self._usual = (
-            SessionRequest(link_id="-", redirect_url=self._redirect_url)
-            if isinstance(self._redirect_url, str | None)
-            else None
-        )
-        if encoding not in CONTENT_TYPES:
-            raise ConfigurationError(
-                fields={"encoding": ("must be json or form",)}
-            )
-        self._writer = SessionWriter(
-            self._api_key, encoding=encoding, usual=self._usual
-        )
-        self._content_type = CONTENT_TYPES[encoding]
         self._calls = Caller(
             Transport(
                 headers={
@@ -214,12 +188,14 @@ class AsyncBankConnect(StatementData):
             ),
             allow_http=self._service.allow_http,
         )
-        self._create = Call(
-            operation="POST session",
-            method="POST",
+        #: For batches, like `open`, `admit` and `dismiss`.
+        self.creator: Final = Creator(
+            self._calls,
             url=self._session_url,
-            decode=self._decode_session,
-            repeatable=False,
+            api_key=self._api_key,
+            encoding=encoding,
+            redirect_url=redirect_url,
+            allow_http=self._service.allow_http,
         )
         self._made_at = _calling_line()
 
@@ -333,51 +309,10 @@ class AsyncBankConnect(StatementData):
             ResponseError: If the server refused.
             UnreadableAnswerError: If it agreed in words that cannot be used.
         """
-        link_id, request = self.assign(request)
-        answer = await self.ask(link_id, request, retry)
-        return self.make_session(link_id, *answer)
-
-    def ask(
-        self,
-        link_id: str,
-        request: SessionRequest,
-        retry: RetryPolicy | None = None,
-        turn: "Turn | None" = None,
-    ) -> Awaitable[tuple[SessionAnswer, int]]:
-        """
-        Send what `assign` returned, as often as *retry* says.
-
-        Args:
-            link_id: Whose session to ask for.
-            request: What else to ask for.
-            retry: Instead of the client's own policy.
-            turn: Where to wait for further attempts, in a batch.
-
-        Returns:
-            To be awaited: the answer, and how many attempts it took.
-        """
-        body = Body(
-            self._writer.write(link_id, request),
-            content_type=self._content_type,
-        )
-        return self._calls.run(self._create, body, policy=retry, turn=turn)
-
-    def make_session(
-        self, link_id: str, answer: SessionAnswer, attempts: int
-    ) -> Session:
-        """
-        Make a session of an answer, and remember whose it is.
-        """
-        session = make_session(answer, link_id=link_id, attempts=attempts)
-        self._made.note(session)
-        return session
-
-    def _decode_session(self, answer: Answer) -> SessionAnswer:
-        return decode_session(
-            answer.body,
-            status=answer.status,
-            allow_http=self._service.allow_http,
-        )
+        creator = self.creator
+        link_id, request = creator.assign(request)
+        answer, attempts = await creator.ask(link_id, request, retry)
+        return creator.make(link_id, answer, attempts)
 
     async def confirm(
         self, event: E, /, *, session: Session | None = None
@@ -411,7 +346,7 @@ class AsyncBankConnect(StatementData):
         """
         from ._confirm import confirm  # noqa: PLC0415
 
-        return await confirm(self._api, self._made, event, session)
+        return await confirm(self._api, self.creator.made, event, session)
 
     def create_sessions(  # noqa: PLR0913
         self,
@@ -494,38 +429,7 @@ class AsyncBankConnect(StatementData):
             InvalidRequestError: If there is no *redirect_url* at all, or
                 what is given is no request.
         """
-        link_id, request = self.assign(request)
-        if request is self._usual:
-            return request.with_link_id(link_id)
-        return request
-
-    def assign(
-        self, request: SessionRequest | str
-    ) -> tuple[str, SessionRequest]:
-        """
-        Tell whom *request* is for and what to ask for, as `resolve` does.
-
-        All bare link ids share one request, where that is possible. Its own
-        `link_id` is nobody's.
-        """
-        if isinstance(request, str):
-            if self._usual is not None:
-                check_link_id(request)
-                return request, self._usual
-            return request, SessionRequest(
-                link_id=request, redirect_url=self._given_redirect_url(request)
-            )
-        if not isinstance(request, SessionRequest):
-            raise InvalidRequestError(
-                f"give a SessionRequest or a link_id, which is a text, not "
-                f"{type(request).__name__}"
-            )
-        if request.redirect_url is UNSET:
-            request = attrs.evolve(
-                request,
-                redirect_url=self._given_redirect_url(request.link_id),
-            )
-        return request.link_id, request
+        return self.creator.resolve(request)
 
     def admit(self, concurrency: int) -> None:
         """Make room for that many requests more, until `dismiss`."""
@@ -539,20 +443,6 @@ class AsyncBankConnect(StatementData):
         """Bind to the running event loop; the first request does it too."""
         await self._calls.transport.open()
 
-    def _given_redirect_url(self, link_id: str) -> str | None:
-        if isinstance(self._redirect_url, Unset):
-            raise InvalidRequestError(
-                fields={
-                    "redirect_url": (
-                        "is given neither in the request nor to the client; "
-                        "None means the inline-frame workflow",
-                    )
-                }
-            )
-        if isinstance(self._redirect_url, str | None):
-            return self._redirect_url
-        return str(self._redirect_url.build(link_id))
-
 
 def _calling_line() -> str:
     # Where the user's code made the client, whichever way it took.
@@ -560,19 +450,3 @@ def _calling_line() -> str:
     while frame.f_back and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _check_redirect_url(
-    value: "str | URL | ReturnURL | None | Unset",
-) -> "str | ReturnURL | None | Unset":
-    if not isinstance(value, str | URL | None | Unset):
-        from .redirect import ReturnURL  # noqa: PLC0415
-
-        if isinstance(value, ReturnURL):
-            return value
-    try:
-        # The request's own rules apply; one of a made-up customer tells.
-        checked = SessionRequest(link_id="-", redirect_url=value)
-    except InvalidRequestError as error:
-        raise ConfigurationError(fields=error.fields) from None
-    return checked.redirect_url

@@ -38,11 +38,11 @@ from ._stations import (
     visit,
 )
 from .batch import (
+    Failed,
     Item,
     Source,
     check_number,
     check_source,
-    make_failed,
     stopped,
 )
 from .client import AsyncBankConnect
@@ -501,19 +501,19 @@ class DistributedBatch:
         return min(_SMALLEST_SHARD * (1 + begun), self._shard_size)
 
     def _take(self, item: Item) -> int | None:
-        index, link_id, request = self._taken, None, None
+        index, request = self._taken, None
         self._taken += 1
         try:
-            link_id, request = self._planner.assign(item)
+            request = self._planner.resolve(item)
             if self.stopped_by is not None:
                 raise stopped(self.stopped_by)
-            if self.journal.claim(index, request, link_id=link_id):
+            if self.journal.claim(index, request):
                 return self.journal.hand_over(index)
         except JournalError:
             raise
         except BankConnectError as error:
             self.journal.record(
-                make_failed(index, item, link_id, request, error)
+                Failed(index=index, item=item, request=request, error=error)
             )
             self._failures[type(error).__name__] += 1
         else:

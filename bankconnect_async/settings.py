@@ -33,11 +33,10 @@ CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
 
 _VERSIONS = "v1", "v2"
 # Labels as name servers take them; what is longer fails at the first call.
-_HOST = re.compile(
+_HOST: Final = (
     r"(?=.{1,253}\Z)"
     r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-    r"(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?",
-    re.IGNORECASE,
+    r"(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?"
 )
 
 
@@ -195,20 +194,22 @@ def _unusable(name: str, file: object, exc: OSError) -> ConfigurationError:
     return ConfigurationError(fields={name: (f"{file}: {reason}",)})
 
 
-@attrs.frozen(kw_only=True)
 class Service:
     """
     Where the vendor's API is.
 
-    Attributes:
+    Args:
         base_url: Up to and including ``/bank-connect``, no trailing slash.
         version: Version segment of the Session API, `v1` or `v2`.
         allow_http: Whether plain http was allowed for any host.
     """
 
-    base_url: URL
-    version: str
-    allow_http: bool
+    def __init__(
+        self, *, base_url: URL, version: str, allow_http: bool
+    ) -> None:
+        self.base_url: Final = base_url
+        self.version: Final = version
+        self.allow_http: Final = allow_http
 
     @classmethod
     def parse(
@@ -268,7 +269,8 @@ def is_host(text: str | None) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return _HOST.fullmatch(text) is not None
+        # Compiled with the first client, not with every import.
+        return re.fullmatch(_HOST, text, re.IGNORECASE) is not None
     return True
 
 

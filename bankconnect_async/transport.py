@@ -430,8 +430,10 @@ class Transport:
 def _keep_read_buffers() -> None:
     # Until a block this large was freed once, glibc maps and unmaps the
     # buffer of every read (mallopt(3), M_MMAP_THRESHOLD): three system calls
-    # and a page fault, a sixth of what a session costs.
-    bytes(_LARGE_BLOCK)
+    # and two page faults, a sixth of what a session costs. Some blocks at a
+    # time: free memory of the heap may serve for the first ones.
+    blocks = [bytes(_LARGE_BLOCK) for _ in range(8)]
+    del blocks
 
 
 def _refuse_framing(session: aiohttp.ClientSession) -> None:

@@ -958,7 +958,9 @@ class TestConfirm:
         _, bank = session_bank
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]
 
-        owners = [bank._made.owner(each.session_id) for each in sessions]
+        owners = [
+            bank.creator.made.owner(each.session_id) for each in sessions
+        ]
         assert owners == [None, "c1", "c2"]
 
 
