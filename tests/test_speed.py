@@ -95,34 +95,6 @@ def test_imports_what_it_needs():
     assert NOT_IMPORTED.isdisjoint(loaded)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts as Linux does")
-def test_answers_need_no_new_memory():
-    """
-    What an answer is read into is there already: no page of it is mapped.
-    """
-    faults = run(
-        f"import sys; sys.path.append({str(ROOT)!r})\n"
-        "import asyncio, json, resource\n"
-        "from bankconnect_async import AsyncBankConnect\n"
-        "from benchmarks.serving import serve_ours\n"
-        "async def main(base_url):\n"
-        "    async with AsyncBankConnect(\n"
-        "        'key', base_url=base_url, redirect_url=None\n"
-        "    ) as bank:\n"
-        "        seen = []\n"
-        "        for _ in range(500):\n"
-        "            await bank.create_session('customer-42')\n"
-        "            usage = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "            seen.append(usage.ru_minflt)\n"
-        "        return seen[-1] - seen[199]\n"
-        "with serve_ours() as target:\n"
-        "    print(asyncio.run(main(target.base_url)))\n"
-    )
-
-    # It was two for each session.
-    assert faults < 60
-
-
 class Calls:
     """
     Counts calls of functions, by name, while it is entered.
