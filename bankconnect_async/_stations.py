@@ -173,6 +173,7 @@ class Station:
         self._places = asyncio.Semaphore(order.concurrency)
         self._running: dict[int, tuple[Journal, SessionBatch]] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
+        self._creating: set[asyncio.Task[object]] = set()
         self._wish = Wish()
         self._leaving: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -192,6 +193,7 @@ class Station:
 
     def heed(self, wish: Wish) -> None:
         """Do as is wanted from now on."""
+        giving_up = wish.abort and not self._wish.abort
         self._wish = wish
         if wish.rate is not None and wish.rate != self._rate:
             self._rate = wish.rate
@@ -200,8 +202,10 @@ class Station:
             self._line.stop(wish.stopped_by)
         if wish.drain:
             self._drain()
-        if wish.abort:
-            for task in self._tasks:
+        if giving_up:
+            # Once, and only those that create: who closes a journal must not
+            # leave it locked, as the sender takes over what it has.
+            for task in self._creating:
                 task.cancel()
 
     def look(self) -> Visit:
@@ -309,7 +313,10 @@ class Station:
             journal=journal,
             line=self._line,
         )
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
         self._running[number] = journal, batch
+        self._creating.add(task)
         if self._wish.drain:
             batch.drain()
         try:
@@ -319,6 +326,7 @@ class Station:
                     held -= 1
                     self._places.release()
         finally:
+            self._creating.discard(task)
             del self._running[number]
             for _ in range(held):
                 self._places.release()

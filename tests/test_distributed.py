@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -715,6 +716,43 @@ class TestStation:
         assert [each.result().left for each in results] == [0, 0, 0]
         assert service.created() == 120
         assert 2 <= peak <= 4
+
+    @pytest.mark.parametrize("fault", [None, Fault.stall(after=True)])
+    async def test_aborted_while_closing(
+        self, station, path, service, monkeypatch, fault
+    ):
+        """
+        Giving up does not leave a journal that is about to be closed: its
+        records could not be taken over from there.
+        """
+        closing, release = threading.Event(), threading.Event()
+        close = Journal.close
+
+        def close_late(journal):
+            closing.set()
+            release.wait(20)
+            close(journal)
+
+        monkeypatch.setattr(Journal, "close", close_late)
+        service.faults.script(fault)
+        path.touch()
+        running = asyncio.ensure_future(
+            station.run(Shard.pack(0, str(path), [(1, "a")]))
+        )
+        if fault is not None:
+            await until(lambda: service.created() == 1)
+            station.heed(Wish(drain=True, abort=True))
+        assert await asyncio.to_thread(closing.wait, 20)
+        station.heed(Wish(drain=True, abort=True))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not running.done()
+        release.set()
+
+        assert (await running).left == (fault is not None)
+        assert len(list(read_journal(path))) == 1
+        with Journal(path):
+            pass
 
     async def test_forsaken(self, path, service, monkeypatch):
         """
