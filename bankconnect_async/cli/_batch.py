@@ -150,12 +150,15 @@ class Batch:
         self.tally.interrupted = True
         self.feed.stop()
         outcomes.drain()
-        in_flight = outcomes.stats().in_flight
-        if in_flight:
+        if rows := self._in_flight(outcomes):
             self.bar.say(
-                f"stopping when the {in_flight} rows in flight are done; "
+                f"stopping when the {rows} in flight are done; "
                 f"press Ctrl-C again to give them up"
             )
+
+    def _in_flight(self, outcomes: "AnyBatch", /) -> str:
+        count = outcomes.stats().in_flight
+        return f"{count} rows" if count else ""
 
     def _count_given_up(self) -> None:
         # The batch has recorded them, and reports nothing any more.

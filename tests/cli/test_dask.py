@@ -10,6 +10,8 @@ import distributed
 import orjson
 import pytest
 
+from bankconnect_async.sandbox import Fault
+
 
 HEADER = b"link_id\n"
 INLINE = "--inline-frame"
@@ -130,33 +132,54 @@ class TestLocal:
     Worker processes that live as long as the command.
     """
 
-    @pytest.mark.parametrize("times", [1, 2], ids=["gently", "at once"])
-    async def test_interrupt(self, start, service, tmp_path, until, times):
+    async def test_interrupt(self, start, service, tmp_path, until):
         """
         Ctrl-C reaches all processes of a terminal, ends the command, and
         nothing is lost.
         """
+        process, output = await self._begin(start, tmp_path)
+        await until(lambda: service.created() > 50)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+
+        assert process.returncode == 130
+        assert b"stopping when the rows in flight are done" in err
+        assert b"to go on: bankconnect batch" in err
+        assert b"Traceback" not in err
+        lines = output.read_bytes().splitlines()
+        assert len(set(lines)) == len(lines) == service.created() < 100_000
+        assert b'"error"' not in b"".join(lines)
+
+    async def test_interrupt_twice(self, start, service, tmp_path, until):
+        """
+        A second Ctrl-C gives up what is in flight, and nothing is lost.
+        """
+        service.faults.script(*[None] * 60)
+        service.faults.always(Fault.stall(after=True))
+        process, output = await self._begin(start, tmp_path)
+        await until(lambda: service.created() > 100)
+        os.killpg(process.pid, signal.SIGINT)
+        said = await asyncio.wait_for(process.stderr.readline(), 60)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+
+        assert b"press Ctrl-C again to give them up" in said
+        assert process.returncode == 130
+        assert b"to go on: bankconnect batch" in err
+        lines = output.read_bytes().splitlines()
+        created = [line for line in lines if b'"error"' not in line]
+        assert len(set(created)) == len(created) == 60
+        assert len(lines) >= service.created()
+
+    @staticmethod
+    async def _begin(start, tmp_path):
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
         source.write_bytes(csv_of(100_000))
         process = await start(
             *("batch", source, "--output", output, INLINE, "--dask", "local"),
             start_new_session=True,
         )
-        for number in range(times):
-            await until(lambda: service.created() > 50 * (1 + number))  # noqa: B023
-            os.killpg(process.pid, signal.SIGINT)
-        _, err = await asyncio.wait_for(process.communicate(), 60)
-
-        assert process.returncode == 130
-        assert b"to go on: bankconnect batch" in err
-        # Workers that are ended at once have no time to close anything, and
-        # warnings are errors here.
-        assert times == 2 or b"Traceback" not in err
-        lines = output.read_bytes().splitlines()
-        created = [line for line in lines if b'"error"' not in line]
-        assert len(created) == len(set(created))
-        assert service.created() - 128 <= len(created) <= service.created()
-        assert len(lines) >= service.created() - 128 * (times - 1)
+        return process, output
 
     async def test_kill(self, start, service, tmp_path, until):
         """
