@@ -69,7 +69,7 @@ class Journal:
     The file is for one writer at a time, and readable by its owner only. Its
     records name the API and a digest of their request; for another API, or
     for other requests of the same link ids, it is refused. In memory it
-    takes some 20 bytes for each input.
+    takes some 16 bytes for each input.
 
     It is a context manager for use without a batch; a batch opens and closes
     it by itself.

@@ -2,6 +2,7 @@
 The table that knows duplicate link ids.
 """
 
+import operator
 import tracemalloc
 
 import pytest
@@ -27,28 +28,65 @@ def test_knows_what_it_has():
 
 def test_digests_in_one_place(monkeypatch):
     """
-    Digests that all belong to the last slot are told apart.
+    Digests that all belong into the first bucket are told apart.
     """
     monkeypatch.setattr(_digests, "digest", int)
     known = DigestTable()
-    size = len(known._slots)
-    texts = [str(size * number - 1) for number in range(1, 50)]
+    texts = [str(number << 32) for number in range(200)]
 
-    assert {known.swap(text, int(text)) for text in texts} == {None}
-    assert [known.swap(text, 0) for text in texts] == list(map(int, texts))
+    assert [known.swap(text, at) for at, text in enumerate(texts)] == (
+        [None] * 200
+    )
+    assert [known.swap(text, 0) for text in texts] == list(range(200))
+
+
+def test_digest_across_entries(monkeypatch):
+    """
+    Bytes that look like a digest, but belong to two entries, are none.
+    """
+    monkeypatch.setattr(_digests, "digest", int)
+    known = DigestTable()
+    # The end of the first digest and its number are what is looked for.
+    known.swap(str(0x01000000_00000000), 0x02000000)
+    key = 0x02000000_01000000 & (2**63 - 1)
+
+    assert known.swap(str(key), 7) is None
+    assert known.swap(str(key), 8) == 7
+    assert known.swap(str(0x01000000_00000000), 0) == 0x02000000
+
+
+def test_grows_evenly():
+    """
+    No text has to wait until all others were moved.
+    """
+    known = DigestTable()
+    before = list(known._buckets)
+    worst = 0
+    for number in range(20_000):
+        known.swap(str(number), 0)
+        now = list(known._buckets)
+        # An old bucket is the same object as long as nothing was moved.
+        worst = max(worst, sum(map(operator.is_not, before, now)))
+        before = now
+
+    assert worst == 2
+    assert len(before) > 20_000 / 30
 
 
 @pytest.mark.parametrize("text", ["", "क", "\0", "a" * 500])
 def test_any_text(text):
     """
-    Every text that a link id can be has a digest that marks no free slot.
+    Every text that a link id can be has a place.
     """
-    assert 0 < _digests.digest(text) < 2**64
+    known = DigestTable()
+
+    assert known.swap(text, 7) is None
+    assert known.swap(text, 0) == 7
 
 
 def test_small():
     """
-    A row costs at most 23 bytes once the table is larger than its start.
+    A row costs at most 18 bytes once the table is larger than its start.
     """
     known = DigestTable()
     tracemalloc.start()
@@ -61,4 +99,4 @@ def test_small():
     finally:
         tracemalloc.stop()
 
-    assert worst <= 23
+    assert worst <= 18
