@@ -317,6 +317,8 @@ class Pace:
 
     Attributes:
         served: What the server took on, by when it was sent.
+        is_calm: Whether nothing went wrong so far; then there is nothing to
+            take note of but what was served.
     """
 
     def __init__(self, now: float, *, longest_pause: float) -> None:
@@ -324,8 +326,7 @@ class Pace:
         self._gauge = _Gauge()
         self.served: Final = self._gauge.served
         self._health = _Health()
-        # Whether nothing went wrong so far.
-        self._is_calm = True
+        self.is_calm = True
         self._limit: _Limit | None = None
         self._cut: _Cut | None = None
         # What was sent until then belongs to troubles that were dealt with.
@@ -386,8 +387,6 @@ class Pace:
     def note_served(self, now: float, sent_at: float) -> None:
         """Take note that the server took a request on."""
         self.served.add(sent_at)
-        if self._is_calm:
-            return
         self._health.note_served()
         if sent_at > self._settled_at:
             self._was_served = True
@@ -409,7 +408,7 @@ class Pace:
         Returns:
             Whether others are served. If not, it is no matter of the rate.
         """
-        self._is_calm = False
+        self.is_calm = False
         is_new = sent_at > self._settled_at
         if is_new:
             self._cut_or_count(now, for_failing=False, is_certain=True)
@@ -430,7 +429,7 @@ class Pace:
         Returns:
             Whether others are served.
         """
-        self._is_calm = False
+        self.is_calm = False
         self._health.note_failed(sent_at)
         is_new = sent_at > self._settled_at
         if is_new:
@@ -442,7 +441,7 @@ class Pace:
         """
         Take note that the server failed, or did not answer in time.
         """
-        self._is_calm = False
+        self.is_calm = False
         self._health.note_failed(sent_at)
         self.note_lost(sent_at)
         if sent_at > self._settled_at and self._health.is_bad:

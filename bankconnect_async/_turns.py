@@ -63,7 +63,8 @@ class Line:
     @property
     def is_open(self) -> bool:
         """Whether nobody has to wait."""
-        return self._limiter is None and self.pace.is_free
+        pace = self.pace
+        return self._limiter is None and (pace.is_calm or pace.is_free)
 
     async def join(self, seconds: float = 0, *, is_first: bool) -> bool:
         """
@@ -179,8 +180,11 @@ class Turn:
 
     def note_served(self) -> None:
         """Take note that the item was served."""
-        line = self._line
-        line.pace.note_served(line.clock.monotonic(), self._sent_at)
+        pace = self._line.pace
+        if pace.is_calm:
+            pace.served.add(self._sent_at)
+        else:
+            pace.note_served(self._line.clock.monotonic(), self._sent_at)
 
     def note_failed(self, error: BankConnectError) -> bool:
         """

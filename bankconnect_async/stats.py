@@ -146,7 +146,6 @@ class Meter:
         width: Seconds of one.
 
     Attributes:
-        total: All events so far.
         last: When the last event was.
     """
 
@@ -154,22 +153,26 @@ class Meter:
         self._width = width
         self._past: deque[tuple[int, int]] = deque(maxlen=slots)
         self._slot = 0
-        self._count = 0
+        self._count = self._before = 0
         # When the present slice ends.
         self._end = width
-        self.total = 0
         self.last = 0.0
+
+    @property
+    def total(self) -> int:
+        """All events so far."""
+        return self._before + self._count
 
     def add(self, now: float) -> None:
         """Count one event; one that comes late counts as of the last."""
         if now >= self._end:
             if self._count:
                 self._past.append((self._slot, self._count))
+                self._before += self._count
             self._slot = max(int(now / self._width), self._slot + 1)
             self._count = 0
             self._end = (self._slot + 1) * self._width
         self._count += 1
-        self.total += 1
         if now > self.last:  # noqa: PLR1730 - `max` costs three times this
             self.last = now
 

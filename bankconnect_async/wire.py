@@ -49,7 +49,6 @@ _OPENABLE = re.compile(
     r"(?:[/?#][^\x00-\x20\x7f\\]*)?"
 )
 _LAST_PORT = 65535
-_ID_COMES_FIRST = re.compile(r"[^?#]*\?session_id=([^&#%+]+)(?:[&#]|\Z)")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 
 
@@ -258,10 +257,12 @@ def make_session(
 
 
 def _id_in_query(url: str) -> str | None:
-    # Taking a whole URL apart costs ten times this, and few need it.
-    found = _ID_COMES_FIRST.match(url)
-    if found is not None:
-        return read_id(found[1])
+    # Taking a whole URL apart costs 20 times this, and few need it.
+    before, _, rest = url.partition("?session_id=")
+    found = rest.partition("&")[0]
+    is_plain = found.replace("-", "").isalnum()
+    if is_plain and "?" not in before and "#" not in before:
+        return found
     return read_id(URL(url, encoded=True).query.get("session_id"))
 
 
