@@ -76,6 +76,51 @@ def created(link_id, index=0, **parameters):
     return Created(index=index, item=link_id, request=request, session=session)
 
 
+class Syncs:
+    """
+    What is synced, from when on, and by whom.
+    """
+
+    def __init__(self):
+        self.sizes = []
+        self.threads = set()
+        self._news = threading.Condition()
+        self._free = threading.Event()
+        self._free.set()
+        self._fsync = os.fsync
+
+    def __call__(self, fd):
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            with self._news:
+                self.sizes.append(os.fstat(fd).st_size)
+                self.threads.add(threading.get_ident())
+                self._news.notify_all()
+            assert self._free.wait(20)
+        self._fsync(fd)
+
+    def hold(self):
+        """Let none come to its end."""
+        self._free.clear()
+
+    def release(self):
+        """Let all come to their end."""
+        self._free.set()
+
+    def wait_for(self, size):
+        """Wait until so many bytes are synced, or about to be."""
+        with self._news:
+            return self._news.wait_for(lambda: size in self.sizes, 20)
+
+
+@pytest.fixture(name="syncs")
+def _syncs(monkeypatch):
+    """Watch syncs of files."""
+    syncs = Syncs()
+    monkeypatch.setattr(os, "fsync", syncs)
+    yield syncs
+    syncs.release()
+
+
 def write(path, *link_ids):
     """Write a journal."""
     with Journal(path, api=API) as journal:
@@ -431,26 +476,55 @@ class TestDurability:
             journal.record(created("a"))
             assert created_ids(path) == ["a"]
 
-    def test_grouped_syncs(self, path, monkeypatch):
+    @pytest.mark.parametrize("with_loop", [False, True])
+    def test_synced_soon(self, path, syncs, with_loop):
         """
-        Many records share a sync; it happens in another thread, and the last
-        one when nothing more can come.
+        What was written is synced a little later, in another thread, whether
+        a loop runs or not; and so is what was written after that.
         """
-        sizes, threads = [], set()
-        real = os.fsync
 
-        def fsync(fd):
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                sizes.append(os.fstat(fd).st_size)
-                threads.add(threading.get_ident())
-            real(fd)
+        async def record():
+            for link_id in "ab":
+                journal.record(created(link_id))
+                size = path.stat().st_size
+                assert await asyncio.to_thread(syncs.wait_for, size)
 
-        monkeypatch.setattr(os, "fsync", fsync)
+        with Journal(path, api=API) as journal:
+            if with_loop:
+                asyncio.run(record())
+            else:
+                for link_id in "ab":
+                    journal.record(created(link_id))
+                    assert syncs.wait_for(path.stat().st_size)
+            assert threading.get_ident() not in syncs.threads
+
+    def test_grouped_syncs(self, path, syncs):
+        """
+        Many records share a sync, and closing brings the last ones.
+        """
         write(path, *ids(2_000))
 
-        assert 1 <= len(sizes) < 200
-        assert sizes[-1] == path.stat().st_size
-        assert threading.get_ident() not in threads
+        assert 1 <= len(syncs.sizes) < 200
+        assert syncs.sizes[-1] == path.stat().st_size
+
+    def test_close_waits_for_a_sync(self, path, syncs):
+        """
+        A file is not closed while a thread syncs it.
+        """
+        syncs.hold()
+        journal = Journal(path, api=API)
+        journal.open()
+        journal.record(created("a"))
+        assert syncs.wait_for(path.stat().st_size)
+        journal.record(created("b"))
+        closing = threading.Thread(target=journal.close)
+        closing.start()
+        closing.join(0.05)
+        assert closing.is_alive()
+        syncs.release()
+        closing.join()
+
+        assert syncs.sizes[-1] == path.stat().st_size
 
     def test_sync_fails(self, path, monkeypatch):
         """
