@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .contenders import CONTENDERS, NAIVE, Contender, Setting, Target
+from .apart import compare_apart
+from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
 from .imports import measure_imports
-from .measure import Result, compare
+from .measure import Result
 from .report import (
     ROOT,
     Report,
@@ -23,7 +24,7 @@ from .report import (
     render,
     replace_block,
     say,
-    summarize,
+    sum_up,
 )
 from .serving import Service, serve
 from .solo import peak_memory
@@ -45,7 +46,7 @@ def measure(options: argparse.Namespace) -> Report:
             report.memory[contender.name] = peak
         if options.curves:
             report.curves = measure_curves(
-                service, max(1, options.rounds // 3), full=options.full
+                service, max(1, options.rounds // 2), full=options.full
             )
     say("imports")
     report.imports = measure_imports(5 if options.quick else 15)
@@ -77,22 +78,22 @@ def _chosen(options: argparse.Namespace) -> list[Contender]:
 
 
 def _compare(target: Target, options: argparse.Namespace) -> list[Result]:
-    others = [each for each in _chosen(options) if each is not NAIVE]
-    results = []
-    for result in compare(
-        NAIVE, others, Setting(target=target), options.rounds
-    ):
+    results = compare_apart(
+        _chosen(options),
+        target,
+        rounds=options.rounds,
+        processes=options.processes,
+    )
+    for result in results:
         say(f"{result.name}: {result.cpu:.0f} µs, {result.ratio:.3f}")
-        results.append(result)
-    # Tables begin with whom all others are compared to.
-    return [results[-1], *results[:-1]]
+    return results
 
 
 def publish(report: Report, output: Path) -> None:
     """Write this run into the READMEs of the repository."""
     shutil.copy(output / "speed.svg", ROOT / "docs")
     shutil.copy(output / "curves.svg", ROOT / "docs")
-    replace_block(ROOT / "README.md", "speed", summarize(report))
+    replace_block(ROOT / "README.md", "speed", sum_up(report))
     picture = "![Cost of a session by what surrounds it](../docs/curves.svg)"
     replace_block(
         ROOT / "benchmarks" / "README.md",
@@ -130,6 +131,7 @@ def _parse() -> argparse.Namespace:
     add("--micro", action="store_true", help="measure single steps")
     add("--plain", action="store_true", help="leave TLS out")
     add("--rounds", type=int, help="of four blocks for each contender")
+    add("--processes", type=int, help="that do so, one after the other")
     add(
         "--only",
         action="append",
@@ -153,7 +155,8 @@ def _parse() -> argparse.Namespace:
     options.curves = options.curves or everything
     options.micro = options.micro or everything
     options.plain = options.plain or options.quick
-    options.rounds = options.rounds or (4 if options.quick else 12)
+    options.rounds = options.rounds or (4 if options.quick else 8)
+    options.processes = options.processes or (1 if options.quick else 5)
     return options
 
 

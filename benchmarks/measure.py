@@ -14,6 +14,7 @@ import time
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TypeAlias
 
 import attrs
 
@@ -34,6 +35,10 @@ class Block:
     cpu: float
     rate: float
     seconds: list[float] = attrs.field(repr=False)
+
+
+#: Of the base and of another contender, one right after the other.
+Pair: TypeAlias = tuple[Block, Block]
 
 
 @attrs.frozen
@@ -94,9 +99,7 @@ async def _leave(context: AbstractAsyncContextManager[Job]) -> None:
     await context.__aexit__(None, None, None)
 
 
-def take_turns(
-    base: Opened, other: Opened, rounds: int
-) -> Iterator[tuple[Block, Block]]:
+def take_turns(base: Opened, other: Opened, rounds: int) -> Iterator[Pair]:
     """Run both *rounds* times as A B B A; yields the pairs."""
     for _ in range(rounds):
         first = base.run()
@@ -131,7 +134,7 @@ class Result:
     pairs: int
 
 
-def summarize(name: str, pairs: Sequence[tuple[Block, Block]]) -> Result:
+def summarize(name: str, pairs: Sequence[Pair]) -> Result:
     """Sum up what the second of each pair did, beside the first."""
     ratios = [block.cpu / base.cpu for base, block in pairs]
     blocks = [block for _, block in pairs]
@@ -161,7 +164,20 @@ def compare(
     rounds: int,
 ) -> Iterator[Result]:
     """
-    Measure *others* beside *base*, one after the other; yields *base* last.
+    Measure *others* beside *base* in this process, as `collect` does.
+    """
+    for name, pairs in collect(base, others, setting, rounds):
+        yield summarize(name, pairs)
+
+
+def collect(
+    base: Contender,
+    others: Sequence[Contender],
+    setting: Setting,
+    rounds: int,
+) -> Iterator[tuple[str, list[Pair]]]:
+    """
+    Run *others* beside *base*, one after the other; yields *base* last.
 
     Args:
         base: What ratios are of.
@@ -178,7 +194,7 @@ def compare(
                 part = max(1, round(rounds * contender.rounds))
                 pairs = list(take_turns(first, other, part))
             blocks += [block for block, _ in pairs]
-            yield summarize(contender.name, pairs)
+            yield contender.name, pairs
         if not blocks:
             blocks = [first.run() for _ in range(2 * rounds)]
-    yield summarize(base.name, [(block, block) for block in blocks])
+    yield base.name, [(block, block) for block in blocks]

@@ -219,7 +219,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def summarize(report: Report) -> str:
+def sum_up(report: Report) -> str:
     """
     Return the picture and what matters to a user, as Markdown.
 
