@@ -35,6 +35,8 @@ class Syncer:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._is_noted = False
+        # Keeps the time of what is noted, if it is a loop that does so.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         # Held for no longer than handing over takes.
         self._handing_over = threading.Lock()
@@ -43,12 +45,15 @@ class Syncer:
 
     def note(self) -> None:
         """Take note that something was written."""
-        if self._is_noted:
+        loop = self._loop
+        # One that was closed since will never call.
+        if self._is_noted and (loop is None or not loop.is_closed()):
             return
         self._is_noted = True
         try:
-            loop = asyncio.get_running_loop()
+            self._loop = loop = asyncio.get_running_loop()
         except RuntimeError:
+            self._loop = None
             timer = threading.Timer(GROUP, self._hand_over)
             timer.daemon = True
             timer.start()

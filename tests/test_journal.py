@@ -498,6 +498,19 @@ class TestDurability:
                     assert syncs.wait_for(path.stat().st_size)
             assert threading.get_ident() not in syncs.threads
 
+    def test_synced_after_the_loop(self, path, syncs):
+        """
+        A loop that was closed meanwhile is not relied upon.
+        """
+
+        async def record():
+            journal.record(created("a"))
+
+        with Journal(path, api=API) as journal:
+            asyncio.run(record())
+            journal.record(created("b"))
+            assert syncs.wait_for(path.stat().st_size)
+
     def test_grouped_syncs(self, path, syncs):
         """
         Many records share a sync, and closing brings the last ones.
