@@ -3,11 +3,12 @@ What was written, brought to the disk in groups and beside the event loop.
 """
 
 import asyncio
-import concurrent.futures
 import errno
 import os
 import threading
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 
@@ -21,7 +22,8 @@ class Syncer:
     """
     Syncs a file in a thread, a tenth of a second after it was written.
 
-    That thread knows nothing of time: one that waits in Python takes the
+    If a loop was running then, it keeps the time, and has to go on. The
+    thread knows nothing of time: one that waits in Python takes the
     interpreter's lock from the event loop again and again, which cost each
     record some 5 us.
 
@@ -40,14 +42,14 @@ class Syncer:
         self._is_closed = False
         # Held for no longer than handing over takes.
         self._handing_over = threading.Lock()
-        self._thread: concurrent.futures.ThreadPoolExecutor | None = None
+        self._thread: ThreadPoolExecutor | None = None
         self.error: OSError | None = None
 
     def note(self) -> None:
         """Take note that something was written."""
         loop = self._loop
-        # One that was closed since will never call.
-        if self._is_noted and (loop is None or not loop.is_closed()):
+        # One that stands still may never call.
+        if self._is_noted and (loop is None or loop.is_running()):
             return
         self._is_noted = True
         try:
@@ -56,7 +58,8 @@ class Syncer:
             self._loop = None
             timer = threading.Timer(GROUP, self._hand_over)
             timer.daemon = True
-            timer.start()
+            with suppress(RuntimeError):  # as below
+                timer.start()
         else:
             loop.call_later(GROUP, self._hand_over)
 
@@ -74,10 +77,14 @@ class Syncer:
             if self._is_closed:
                 return
             if self._thread is None:
-                self._thread = concurrent.futures.ThreadPoolExecutor(
+                self._thread = ThreadPoolExecutor(
                     1, thread_name_prefix="journal"
                 )
-            self._thread.submit(self._sync)
+            try:
+                self._thread.submit(self._sync)
+            except RuntimeError:
+                # The interpreter is about to end, and starts nothing more.
+                self._sync()
 
     def _sync(self) -> None:
         # In this order: what is noted from now on belongs to the next one.

@@ -62,7 +62,8 @@ class Journal:
                 ...
 
     Each record is written before its worker takes the next input, and is on
-    the disk a tenth of a second later. So a killed process leaves at most as
+    the disk a tenth of a second later, or when the event loop gets round to
+    it, and at the end of a batch. So a killed process leaves at most as
     many requests unrecorded as were in flight. Doing the same again goes on:
     inputs that have a session are passed over, failed ones are tried again.
 
@@ -201,8 +202,8 @@ class Journal:
             await asyncio.to_thread(self._prepare, self.given_api or api)
             yield
         finally:
-            if is_ours:
-                await asyncio.to_thread(self.close)
+            last = self.close if is_ours else self._opened.sync
+            await asyncio.to_thread(last)
 
     def claim(
         self,

@@ -9,6 +9,8 @@ import json
 import os
 import resource
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -498,18 +500,56 @@ class TestDurability:
                     assert syncs.wait_for(path.stat().st_size)
             assert threading.get_ident() not in syncs.threads
 
-    def test_synced_after_the_loop(self, path, syncs):
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_synced_after_the_loop(self, path, syncs, closed):
         """
-        A loop that was closed meanwhile is not relied upon.
+        A loop that stands still or was closed meanwhile is not relied upon.
         """
 
         async def record():
             journal.record(created("a"))
 
-        with Journal(path, api=API) as journal:
-            asyncio.run(record())
+        with Journal(path, api=API) as journal, asyncio.Runner() as runner:
+            runner.run(record())
+            if closed:
+                runner.close()
             journal.record(created("b"))
             assert syncs.wait_for(path.stat().st_size)
+
+    async def test_synced_after_a_batch(self, bank, path, syncs):
+        """
+        At the end of a batch all is on the disk, in a journal too that stays
+        open.
+        """
+        with Journal(path, api=API) as journal:
+            await run(bank, ["a"], journal)
+
+            assert path.stat().st_size in syncs.sizes
+            assert threading.get_ident() not in syncs.threads
+
+    def test_synced_at_the_end(self, path):
+        """
+        Where no thread can be started any more, records are synced all the
+        same.
+        """
+        program = (
+            "import atexit\n"
+            "from bankconnect_async._record_file import RecordFile\n"
+            f"file = RecordFile.open({str(path)!r})\n"
+            "def last():\n"
+            "    file.append(b'a\\n')\n"
+            "    file.close()\n"
+            "atexit.register(last)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stderr=subprocess.PIPE,
+            check=True,
+            timeout=60,
+        )
+
+        assert done.stderr == b""
+        assert path.read_bytes() == b"a\n"
 
     def test_grouped_syncs(self, path, syncs):
         """
@@ -520,7 +560,8 @@ class TestDurability:
         assert 1 <= len(syncs.sizes) < 200
         assert syncs.sizes[-1] == path.stat().st_size
 
-    def test_close_waits_for_a_sync(self, path, syncs):
+    @pytest.mark.parametrize("then", ["", "b"])
+    def test_close_waits_for_a_sync(self, path, syncs, then):
         """
         A file is not closed while a thread syncs it.
         """
@@ -529,7 +570,8 @@ class TestDurability:
         journal.open()
         journal.record(created("a"))
         assert syncs.wait_for(path.stat().st_size)
-        journal.record(created("b"))
+        for link_id in then:
+            journal.record(created(link_id))
         closing = threading.Thread(target=journal.close)
         closing.start()
         closing.join(0.05)
