@@ -193,8 +193,13 @@ class Station:
 
     def heed(self, wish: Wish) -> None:
         """Do as is wanted from now on."""
-        giving_up = wish.abort and not self._wish.abort
-        self._wish = wish
+        before, giving_up = self._wish, wish.abort and not self._wish.abort
+        # One that was long on its way takes nothing back.
+        self._wish = attrs.evolve(
+            wish,
+            drain=wish.drain or before.drain,
+            abort=wish.abort or before.abort,
+        )
         if wish.rate is not None and wish.rate != self._rate:
             self._rate = wish.rate
             self._line.limit(make_limiter(wish.rate))

@@ -34,7 +34,7 @@ from bankconnect_async import (
 )
 from bankconnect_async import distributed as ours
 from bankconnect_async._stations import Order, Shard, Station, Wish
-from bankconnect_async.batch import Created
+from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.journal import (
     CreatedRecord,
@@ -753,6 +753,35 @@ class TestStation:
         assert len(list(read_journal(path))) == 1
         with Journal(path):
             pass
+
+    async def test_aborted_twice(self, station, path, service, monkeypatch):
+        """
+        Whoever gives up already is not disturbed, not even after an old wish
+        has arrived late.
+        """
+        leaving, go_on = asyncio.Event(), asyncio.Event()
+        leave = SessionBatch.__aexit__
+
+        async def leave_late(batch, *args):
+            leaving.set()
+            await go_on.wait()
+            await leave(batch, *args)
+
+        monkeypatch.setattr(SessionBatch, "__aexit__", leave_late)
+        service.faults.script(Fault.stall(after=True))
+        path.touch()
+        running = asyncio.ensure_future(
+            station.run(Shard.pack(0, str(path), [(1, "a")]))
+        )
+        await until(lambda: service.created() == 1)
+        station.heed(Wish(drain=True, abort=True))
+        await leaving.wait()
+        for abort in (False, True):
+            station.heed(Wish(drain=True, abort=abort))
+        go_on.set()
+
+        assert (await running).left == 1
+        assert len(list(read_journal(path))) == 1
 
     async def test_forsaken(self, path, service, monkeypatch):
         """
