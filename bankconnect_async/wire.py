@@ -260,7 +260,7 @@ def _id_in_query(url: str) -> str | None:
     # Taking a whole URL apart costs 20 times this, and few need it.
     before, _, rest = url.partition("?session_id=")
     found = rest.partition("&")[0]
-    is_plain = found.replace("-", "").isalnum()
+    is_plain = found.replace("-", "").replace("_", "").isalnum()
     if is_plain and "?" not in before and "#" not in before:
         return found
     return read_id(URL(url, encoded=True).query.get("session_id"))

@@ -5,7 +5,7 @@ Where things happen to lie in memory makes some hundredths of difference in
 the ratio of two contenders, for as long as a process lives.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -15,7 +15,7 @@ from .report import say
 
 
 def compare_apart(
-    contenders: Iterable[Contender],
+    contenders: Sequence[Contender],
     target: Target,
     *,
     rounds: int,

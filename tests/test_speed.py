@@ -50,6 +50,7 @@ CREATED = b'{"redirect_url": "https://journey.example/?session_id=1d"}'
 # the environment, with which glibc learns nothing from what was freed.
 NOT_A_USERS = (
     "COVERAGE",
+    "GLIBC_TUNABLES",
     "MALLOC_",
     "PYTHONASYNCIODEBUG",
     "PYTHONDEVMODE",
@@ -125,13 +126,13 @@ def test_answers_need_no_new_memory():
         "            await bank.create_session('customer-42')\n"
         "            usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "            seen.append(usage.ru_minflt)\n"
-        "        return seen[-1] - seen[199]\n"
+        "        return min(seen[n + 99] - seen[n] for n in (200, 300, 400))\n"
         "with serve_ours() as target:\n"
         "    print(asyncio.run(main(target.base_url)))\n"
     )
 
-    # It was two for each session.
-    assert faults < 60
+    # It was two for each session, in each hundred of them.
+    assert faults < 20
 
 
 class Calls:

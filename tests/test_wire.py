@@ -525,7 +525,18 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
         st.sampled_from(
             [
                 *("session_id=", "session_id", "my_session_id=", "=", "a=1"),
-                *("&", "?", "#", ";", "+", "-", "%41", "session%5Fid=2", "é"),
+                *(
+                    "&",
+                    "?",
+                    "#",
+                    ";",
+                    "+",
+                    "-",
+                    "_",
+                    "%41",
+                    "session%5Fid=2",
+                    "é",
+                ),
                 "?session_id=",
             ]
         ),

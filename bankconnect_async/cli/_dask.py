@@ -30,6 +30,7 @@ class DaskBatch(Batch):
     cluster: str
     journal_dir: str | None
     settings: Mapping[str, Any]
+    _is_ready: bool = attrs.field(default=False, init=False)
     # Rows that made no request, and were sent to nobody.
     _refused: Counter[str] = attrs.field(factory=Counter, init=False)
 
@@ -68,6 +69,7 @@ class DaskBatch(Batch):
     def _check(self, bank: AsyncBankConnect) -> None:
         if self.columns is not None and "redirect_url" not in self.columns:
             require_redirect_url(bank)
+        self._is_ready = True
         self.tally.start()
 
     def _look(self, outcomes: Any) -> None:
@@ -81,7 +83,7 @@ class DaskBatch(Batch):
 
     def _in_flight(self, _: Any, /) -> str:
         # The number is a second old, and 0 before the first one came.
-        return "rows"
+        return "rows" if self._is_ready else ""
 
     def _count_given_up(self) -> None:
         # What the workers have recorded is in the numbers already.

@@ -631,7 +631,8 @@ class TestProcess:
         async with raw_server(answer_late) as server:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
-            said = await process.stderr.readuntil(b"to give them up")
+            async with asyncio.timeout(60):
+                said = await process.stderr.readuntil(b"to give them up")
             release.set()
             out, err = await process.communicate()
 
@@ -655,7 +656,8 @@ class TestProcess:
         async with raw_server(never_answer) as server:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
-            await process.stderr.readuntil(b"to give them up")
+            async with asyncio.timeout(60):
+                await process.stderr.readuntil(b"to give them up")
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()
 

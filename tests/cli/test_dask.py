@@ -138,7 +138,7 @@ class TestLocal:
         nothing is lost.
         """
         process, output = await self._begin(start, tmp_path)
-        await until(lambda: service.created() > 50)
+        await until(lambda: service.created() > 50, seconds=60)
         os.killpg(process.pid, signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
@@ -157,7 +157,7 @@ class TestLocal:
         service.faults.script(*[None] * 60)
         service.faults.always(Fault.stall(after=True))
         process, output = await self._begin(start, tmp_path)
-        await until(lambda: service.created() > 100)
+        await until(lambda: service.created() > 100, seconds=60)
         os.killpg(process.pid, signal.SIGINT)
         async with asyncio.timeout(60):
             await process.stderr.readuntil(b"to give them up")
@@ -191,7 +191,7 @@ class TestLocal:
         words = "batch", source, "--output", output, INLINE, "--dask", "local"
         words = *words, "--concurrency", 20
         process = await start(*words)
-        await until(lambda: service.created() > 300)
+        await until(lambda: service.created() > 300, seconds=60)
         process.kill()
         await process.wait()
         before = service.created()
