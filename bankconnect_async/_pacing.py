@@ -317,8 +317,8 @@ class Pace:
 
     Attributes:
         served: What the server took on, by when it was sent.
-        is_calm: Whether nothing went wrong so far; then there is nothing to
-            take note of but what was served.
+        is_calm: Whether nothing went wrong so far; then it is free, and there
+            is nothing to take note of but what was served.
     """
 
     def __init__(self, now: float, *, longest_pause: float) -> None:

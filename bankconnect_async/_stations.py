@@ -171,9 +171,10 @@ class Station:
         # Shared by the shards that are worked on at the same time: the next
         # one fills the places that the last rows of another leave free.
         self._places = asyncio.Semaphore(order.concurrency)
-        self._running: dict[int, tuple[Journal, SessionBatch]] = {}
+        self._running: dict[
+            int, tuple[Journal, SessionBatch, asyncio.Task[Any]]
+        ] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
-        self._creating: set[asyncio.Task[object]] = set()
         self._wish = Wish()
         self._leaving: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -193,12 +194,12 @@ class Station:
 
     def heed(self, wish: Wish) -> None:
         """Do as is wanted from now on."""
-        before, giving_up = self._wish, wish.abort and not self._wish.abort
+        giving_up = wish.abort and not self._wish.abort
         # One that was long on its way takes nothing back.
         self._wish = attrs.evolve(
             wish,
-            drain=wish.drain or before.drain,
-            abort=wish.abort or before.abort,
+            drain=wish.drain or self._wish.drain,
+            abort=wish.abort or self._wish.abort,
         )
         if wish.rate is not None and wish.rate != self._rate:
             self._rate = wish.rate
@@ -210,14 +211,14 @@ class Station:
         if giving_up:
             # Once, and only those that create: who closes a journal must not
             # leave it locked, as the sender takes over what it has.
-            for task in self._creating:
+            for _, _, task in self._running.values():
                 task.cancel()
 
     def look(self) -> Visit:
         """Tell what is going on."""
         stats = {
             number: batch.stats()
-            for number, (_, batch) in self._running.items()
+            for number, (_, batch, _) in self._running.items()
         }
         pace, now = self._line.pace, SYSTEM_CLOCK.monotonic()
         some = next(iter(stats.values()), None)
@@ -226,7 +227,7 @@ class Station:
             redirect_url=self._plain_redirect_url(),
             created={
                 number: journal.created
-                for number, (journal, _) in self._running.items()
+                for number, (journal, _, _) in self._running.items()
             },
             failures={number: each.failures for number, each in stats.items()},
             in_flight=sum(each.in_flight for each in stats.values()),
@@ -320,8 +321,7 @@ class Station:
         )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
-        self._running[number] = journal, batch
-        self._creating.add(task)
+        self._running[number] = journal, batch, task
         if self._wish.drain:
             batch.drain()
         try:
@@ -331,7 +331,6 @@ class Station:
                     held -= 1
                     self._places.release()
         finally:
-            self._creating.discard(task)
             del self._running[number]
             for _ in range(held):
                 self._places.release()
@@ -339,7 +338,7 @@ class Station:
 
     def _drain(self) -> None:
         self._wish = attrs.evolve(self._wish, drain=True)
-        for _, batch in self._running.values():
+        for _, batch, _ in self._running.values():
             batch.drain()
 
     def _forsake(self) -> None:

@@ -47,21 +47,21 @@ class Syncer:
 
     def note(self) -> None:
         """Take note that something was written."""
-        loop = self._loop
-        # One that stands still may never call.
-        if self._is_noted and (loop is None or loop.is_running()):
+        # A loop that stands still may never call.
+        if self._is_noted and (self._loop is None or self._loop.is_running()):
             return
         self._is_noted = True
         try:
-            self._loop = loop = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
             timer = threading.Timer(GROUP, self._hand_over)
             timer.daemon = True
-            with suppress(RuntimeError):  # as below
+            # An interpreter that is about to end starts nothing more.
+            with suppress(RuntimeError):
                 timer.start()
         else:
-            loop.call_later(GROUP, self._hand_over)
+            self._loop.call_later(GROUP, self._hand_over)
 
     def close(self) -> None:
         """Sync what is left; blocks until it is done."""
@@ -83,7 +83,6 @@ class Syncer:
             try:
                 self._thread.submit(self._sync)
             except RuntimeError:
-                # The interpreter is about to end, and starts nothing more.
                 self._sync()
 
     def _sync(self) -> None:

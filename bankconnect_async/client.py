@@ -56,9 +56,7 @@ from .settings import (
     secret,
 )
 from .transport import Transport
-from .wire import (
-    Encoding,
-)
+from .wire import Encoding
 
 
 # Imported where they are used: a service that only creates sessions does

@@ -156,7 +156,7 @@ class Batch:
                 f"press Ctrl-C again to give them up"
             )
 
-    def _in_flight(self, outcomes: "AnyBatch", /) -> str:
+    def _in_flight(self, outcomes: "AnyBatch") -> str:
         count = outcomes.stats().in_flight
         return f"{count} rows" if count else ""
 

@@ -30,7 +30,6 @@ class DaskBatch(Batch):
     cluster: str
     journal_dir: str | None
     settings: Mapping[str, Any]
-    _is_ready: bool = attrs.field(default=False, init=False)
     # Rows that made no request, and were sent to nobody.
     _refused: Counter[str] = attrs.field(factory=Counter, init=False)
 
@@ -69,7 +68,6 @@ class DaskBatch(Batch):
     def _check(self, bank: AsyncBankConnect) -> None:
         if self.columns is not None and "redirect_url" not in self.columns:
             require_redirect_url(bank)
-        self._is_ready = True
         self.tally.start()
 
     def _look(self, outcomes: Any) -> None:
@@ -81,9 +79,9 @@ class DaskBatch(Batch):
     async def _create(self, outcomes: Any) -> None:
         await outcomes
 
-    def _in_flight(self, _: Any, /) -> str:
+    def _in_flight(self, outcomes: Any) -> str:
         # The number is a second old, and 0 before the first one came.
-        return "rows" if self._is_ready else ""
+        return "rows" if outcomes.stats().seconds else ""
 
     def _count_given_up(self) -> None:
         # What the workers have recorded is in the numbers already.
