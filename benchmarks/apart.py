@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from .contenders import CONTENDERS, NAIVE, Contender, Setting, Target
+from .contenders import NAIVE, Contender, Setting, Target
 from .measure import Pair, Result, collect, summarize
 from .report import say
 
@@ -34,20 +34,19 @@ def compare_apart(
     found: dict[str, list[Pair]] = {NAIVE.name: []}
     for number in range(processes):
         say(f"process {number + 1} of {processes}")
-        names = [
-            each.name for each in contenders if each.rounds == 1 or not number
+        others = [
+            each
+            for each in contenders
+            if each is not NAIVE and (each.rounds == 1 or not number)
         ]
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            done = process.submit(_collect, names, target, rounds)
+            done = process.submit(_collect, others, target, rounds)
         for name, pairs in done.result():
             found.setdefault(name, []).extend(pairs)
     return [summarize(name, pairs) for name, pairs in found.items()]
 
 
 def _collect(
-    names: list[str], target: Target, rounds: int
+    others: list[Contender], target: Target, rounds: int
 ) -> list[tuple[str, list[Pair]]]:
-    others = [
-        each for each in CONTENDERS if each.name in names and each is not NAIVE
-    ]
     return list(collect(NAIVE, others, Setting(target=target), rounds))
