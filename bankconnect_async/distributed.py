@@ -613,9 +613,19 @@ class DistributedBatch:
         self._failures += found
 
     async def _merge(self, path: str) -> Counter[str]:
-        async with self.journal.absorbing(path) as found:
-            os.unlink(path)  # noqa: PTH108
-        return found
+        # Workers of a run that was killed notice after a while; and a shard
+        # whose worker was killed just after it was done is begun once more.
+        until = asyncio.get_running_loop().time() + _PATIENCE
+        while True:
+            try:
+                async with self.journal.absorbing(path) as found:
+                    os.unlink(path)  # noqa: PTH108
+            except JournalInUseError:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(_LOCKED)
+            else:
+                return found
 
     async def _merge_leftovers(self) -> None:
         # They count as what the journal had before.
@@ -624,18 +634,8 @@ class DistributedBatch:
             # They belong to what was put aside.
             name = f"{self._directory}{before[before.rindex('.old-') :]}"
             self._directory.rename(name)
-        until = asyncio.get_running_loop().time() + _PATIENCE
         for path in sorted(self._directory.glob("*-*.jsonl")):
-            while True:
-                try:
-                    await self._merge(str(path))
-                except JournalInUseError:
-                    # Workers of a run that was killed notice after a while.
-                    if asyncio.get_running_loop().time() > until:
-                        raise
-                    await asyncio.sleep(_LOCKED)
-                else:
-                    break
+            await self._merge(str(path))
 
 
 class _Workers:

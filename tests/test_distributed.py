@@ -314,6 +314,32 @@ class TestAgain:
 
         assert (await run(ids(4))).created == 4
 
+    async def test_begun_once_more(self, run, path, monkeypatch):
+        """
+        A shard that is done is waited for, while another worker has it: its
+        own was killed before the scheduler knew that it is not needed.
+        """
+        monkeypatch.setattr(ours, "_LOCKED", 0.01)
+        absorbing = Journal.absorbing
+        others = []
+        tries = 0
+
+        def absorb(journal, shard):
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                others.append(Journal(shard))
+                others[0].open()
+            elif tries == 3:
+                others[0].close()
+            return absorbing(journal, shard)
+
+        monkeypatch.setattr(Journal, "absorbing", absorb)
+        stats = await run(ids(4))
+
+        assert (stats.created, tries) == (4, 3)
+        assert created(path) == dict.fromkeys(ids(4), 1)
+
     async def test_fresh(self, run, path, service):
         """
         Starting over puts the journals of shards aside, too.
