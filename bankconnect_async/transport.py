@@ -1,8 +1,8 @@
 """
 The pool of connections, and whose it is.
 
-This module and those below it (`_exchange`, `_translation`, `_body`) are the
-only ones that speak through aiohttp's client.
+This module and those below it (`_exchange`, `_request`, `_translation`,
+`_body`) are the only ones that speak through aiohttp's client.
 """
 
 import asyncio
@@ -11,25 +11,20 @@ import os
 import socket
 import ssl
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import aiohttp
 
-from aiohttp import hdrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from ._body import Sending
 from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
+from ._request import request_class
 from .errors import ClientClosedError, ConfigurationError
 from .settings import TLS, Pool, Timeouts
-
-
-if TYPE_CHECKING:
-    from aiohttp.typedefs import LooseHeaders
 
 
 # What a child process inherited: closing it there would take the parent's
@@ -72,26 +67,6 @@ class _Binding:
         self.pid: Final = pid
         self.loop: Final = loop
         self.lock: Final = asyncio.Lock()
-
-
-class _Request(aiohttp.ClientRequest):
-    """
-    A request whose headers were complete when they were given.
-
-    aiohttp adds them one by one, and looks for each of its own.
-    """
-
-    def update_headers(self, headers: "LooseHeaders | None") -> None:
-        """Take the headers over, behind the one of the host (RFC 9112)."""
-        self.headers = CIMultiDict(
-            {hdrs.HOST: self.url.host_port_subcomponent or ""}
-        )
-        self.headers.extend(headers or ())
-
-    def update_auto_headers(
-        self, skip_auto_headers: Iterable[str] | None
-    ) -> None:
-        """Add none: every one of them was given."""
 
 
 class Transport:
@@ -249,7 +224,7 @@ class Transport:
                 socket_factory=self._open_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_Request,
+            request_class=request_class(asyncio.get_running_loop()),
             headers=self._headers,
             **self._per_session,
         )

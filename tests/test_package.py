@@ -85,6 +85,7 @@ def test_only_transport_speaks_aiohttp():
         "_body.py",
         "_download.py",
         "_exchange.py",
+        "_request.py",
         "_translation.py",
         "_upload.py",
         "transport.py",

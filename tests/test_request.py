@@ -1,0 +1,301 @@
+"""
+How a request leaves: together with others, or as aiohttp would send it.
+"""
+
+import asyncio
+import functools
+
+import aiohttp
+import pytest
+
+from yarl import URL
+
+from bankconnect_async import (
+    ClientClosedError,
+    ConnectionLostError,
+    Delivery,
+    Pool,
+    Timeouts,
+)
+from bankconnect_async._body import Body
+from bankconnect_async._request import SMALL, Request, request_class
+from bankconnect_async.transport import Transport
+
+
+KEY = "0123456789abcdef"
+
+
+class Noting(Body):
+    """
+    A body that notes how often it is written by a task, and how often not.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.by_a_task = []
+        self.before = lambda: None
+
+    async def write_with_length(self, writer, content_length):
+        self.by_a_task.append(asyncio.current_task() is not None)
+        self.before()
+        await super().write_with_length(writer, content_length)
+
+
+def noting(size=16):
+    """Make a body of so many bytes."""
+    return Noting(b"x" * size, content_type="application/json")
+
+
+def make_transport(**settings):
+    """Make a transport as a client does."""
+    return Transport(
+        **{
+            "headers": {"x-api-key": KEY, "Accept": "*/*"},
+            "timeouts": Timeouts(connect=2, read=2, queue=2),
+            "pool": Pool(),
+            "tls": None,
+            "proxy": None,
+            "proxy_credentials": None,
+            "borrowed": None,
+            **settings,
+        }
+    )
+
+
+@pytest.fixture(name="transport")
+async def _transport():
+    """A transport with short limits."""
+    transport = make_transport()
+    yield transport
+    await transport.aclose()
+
+
+@pytest.fixture(name="heads")
+def _heads():
+    """What a server saw of the heads of requests."""
+    return []
+
+
+@pytest.fixture(name="script")
+def _script(heads, answer):
+    """A server that takes whole requests, and says little."""
+
+    async def script(server, reader, writer):
+        while True:
+            heads.append(await server.read_request(reader))
+            writer.write(answer())
+
+    return script
+
+
+async def send(transport, server, body, method="POST"):
+    """Send *body* once."""
+    return await transport.send(
+        method, URL(server.base_url) / "v1" / "session/", body, within=5.0
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, 2**20])
+async def test_arrives_whole(transport, raw_server, script, heads, size):
+    """
+    Whatever its size, it arrives, and its connection is kept.
+    """
+    async with raw_server(script) as server:
+        for _ in range(2):
+            assert (await send(transport, server, noting(size))).status == 200
+        host = URL(server.base_url).authority
+
+    assert server.requests == [b"x" * size] * 2
+    assert server.connections == 1
+    (head,) = set(heads)
+    first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    assert first == "POST /bank-connect/v1/session/ HTTP/1.1"
+    assert sorted(lines) == [
+        "Accept: */*",
+        f"Content-Length: {size}",
+        "Content-Type: application/json",
+        f"Host: {host}",
+        f"x-api-key: {KEY}",
+    ]
+
+
+async def test_needs_no_task(transport, raw_server, script):
+    """
+    A small body is written from the event loop, a larger one by a task.
+    """
+    small, large = noting(SMALL), noting(SMALL + 1)
+    async with raw_server(script) as server:
+        for body in (small, large):
+            await send(transport, server, body)
+
+    assert small.by_a_task == [False]
+    assert large.by_a_task == [True]
+
+
+async def test_leave_together(transport, raw_server, script):
+    """
+    The requests of one turn of the loop leave in a row, in their order.
+    """
+    bodies = [noting(size) for size in range(1, 6)]
+    seen = []
+
+    def write(size):
+        seen.append(size)
+        # What is due now comes after those that leave together.
+        asyncio.get_running_loop().call_soon(seen.append, "turn")
+
+    for body in bodies:
+        body.before = functools.partial(write, body.size)
+    async with raw_server(script) as server:
+        # Connections are there.
+        for _ in range(2):
+            seen.clear()
+            await asyncio.gather(
+                *(send(transport, server, body) for body in bodies)
+            )
+
+    assert seen == [1, 2, 3, 4, 5, *["turn"] * 5]
+
+
+async def test_one_that_fails_harms_no_other(transport, raw_server, script):
+    """
+    A write that fails is told to its own caller, and the others leave.
+    """
+    bodies = [noting() for _ in range(3)]
+
+    def fail():
+        raise ValueError("broken")
+
+    bodies[1].before = fail
+    async with raw_server(script) as server:
+        await asyncio.gather(
+            *(send(transport, server, noting()) for _ in bodies)
+        )
+        first, failed, last = await asyncio.gather(
+            *(send(transport, server, body) for body in bodies),
+            return_exceptions=True,
+        )
+
+    assert (first.status, last.status) == (200, 200)
+    assert isinstance(failed, ValueError)
+    assert transport.in_flight == 0
+
+
+async def test_may_not_wait(transport, raw_server, script):
+    """
+    Should the writing of a small body ever wait, its caller hears so.
+    """
+
+    class Waiting(Body):
+        async def write_with_length(self, writer, content_length):
+            await asyncio.sleep(0)
+
+    body = Waiting(b"{}", content_type="application/json")
+    async with raw_server(script) as server:
+        with pytest.raises(RuntimeError, match="had to wait"):
+            await send(transport, server, body)
+
+
+async def test_closed_before_it_leaves(transport, raw_server, script):
+    """
+    What a closed client still had to write was not sent, and is told so.
+    """
+    body = noting()
+    async with raw_server(script) as server:
+        await send(transport, server, noting())
+        sending = asyncio.ensure_future(send(transport, server, body))
+        # It is in the outbox now, and leaves with the next turn.
+        await asyncio.sleep(0)
+        await transport.aclose()
+        with pytest.raises((ConnectionLostError, ClientClosedError)) as caught:
+            await sending
+
+    assert server.requests == [b"x" * 16]
+    assert caught.value.delivery in {None, Delivery.NOT_SENT}
+    assert not body.begun or body.unsent
+
+
+@pytest.mark.parametrize("size", [1, SMALL, SMALL + 1])
+async def test_early_answers_count(transport, raw_server, answer, size):
+    """
+    Who is refused before all is read hears so.
+    """
+
+    async def script(server, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(status="413 Too Large"))
+        await reader.read()
+
+    async with raw_server(script) as server:
+        assert (await send(transport, server, noting(size))).status == 413
+
+
+async def test_puts_are_known_to_aiohttp(transport, raw_server, script):
+    """
+    What aiohttp may repeat by itself is written by it, with its body.
+    """
+    body = noting()
+    attempts = 0
+
+    async def breaking(server, reader, writer):
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await server.read_request(reader)
+            return
+        await script(server, reader, writer)
+
+    async with raw_server(breaking) as server:
+        assert (await send(transport, server, body, "PUT")).status == 200
+
+    assert server.requests == [b"x" * 16] * 2
+    assert body.by_a_task == [True, True]
+
+
+async def test_proxies_get_the_whole_address(raw_server, script, heads):
+    """
+    A proxy is asked in the form of its own (RFC 9112, 3.2.2).
+    """
+    body = noting()
+    async with raw_server(script) as proxy:
+        transport = make_transport(proxy=URL(proxy.base_url).origin())
+        url = URL("http://bankconnect.invalid/v1/session/")
+        await transport.send("POST", url, body, within=5.0)
+        await transport.aclose()
+
+    assert heads[0].startswith(
+        b"POST http://bankconnect.invalid/v1/session/ HTTP/1.1\r\n"
+    )
+    assert proxy.requests == [b"x" * 16]
+
+
+@pytest.mark.parametrize("version", ["3.14.0", "3.14.5", aiohttp.__version__])
+async def test_known_releases(version):
+    """
+    How aiohttp makes its responses is known of some releases. A new one wants
+    looking at, or sessions cost more than they need to.
+    """
+    loop = asyncio.get_running_loop()
+
+    assert issubclass(request_class(loop, version=version), Request)
+
+
+@pytest.mark.parametrize("version", ["3.15.0", "3.140.0", "4.0.0a2"])
+async def test_unknown_releases(
+    monkeypatch, raw_server, script, heads, version
+):
+    """
+    Under a release that is not known, aiohttp sends as it always does.
+    """
+    monkeypatch.setattr(
+        "bankconnect_async.transport.request_class",
+        functools.partial(request_class, version=version),
+    )
+    transport, body = make_transport(), noting()
+    async with raw_server(script) as server:
+        assert (await send(transport, server, body)).status == 200
+        await transport.aclose()
+
+    assert server.requests == [b"x" * 16]
+    assert f"x-api-key: {KEY}\r\n".encode() in heads[0]
+    assert body.by_a_task == [True]
