@@ -151,9 +151,9 @@ def _parse() -> argparse.Namespace:
     )
     add("--output", type=Path, default=_OUTPUT, help="folder for results")
     options = parser.parse_args()
-    everything = options.full or options.publish
-    options.curves = options.curves or everything
-    options.micro = options.micro or everything
+    options.full = options.full or options.publish
+    options.curves = options.curves or options.full
+    options.micro = options.micro or options.full
     options.plain = options.plain or options.quick
     options.rounds = options.rounds or (4 if options.quick else 8)
     options.processes = options.processes or (1 if options.quick else 5)
