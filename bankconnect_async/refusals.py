@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar, cast
 import attrs
 import orjson
 
+from yarl import URL
+
 from .errors import (
     AlreadyRequestedError,
     AuthenticationError,
@@ -82,6 +84,8 @@ _BY_WORDS: Final = (
     (re.compile("Unable to detect bank.*"), BankUndetectedError),
     (re.compile("PDF is not parsable"), UnparsableStatementError),
 )
+# Where the vendor's servers have the API.
+_MOUNT: Final = "/bank-connect"
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _URL_TAIL = re.compile(r"(?<=://)([^\s?#\"'<>]*)[?#][^\s\"'<>]*")
 
@@ -199,13 +203,14 @@ def _clean(text: str, length: int = _MESSAGE) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def refusal(
+def refusal(  # noqa: PLR0913
     status: int,
     raw: bytes,
     *,
     headers: Mapping[str, str] | None = None,
     retry_after: float | None = None,
     secrets: Sequence[str] = (),
+    url: URL | None = None,
 ) -> ResponseError:
     """
     Choose the error for an answer without a 2xx status.
@@ -219,12 +224,16 @@ def refusal(
         headers: Its headers.
         retry_after: Seconds, as read from them.
         secrets: Our own, struck out of everything that the server echoes.
+        url: What was asked for. Where it is not below ``/bank-connect``, a
+            404 says so.
     """
     body = _strike_out(decode_error_body(raw), secrets)
     cls, delivery = _judge(status, body, retry_after)
     said = body.message or body.code or "no explanation"
     if 300 <= status < 400:  # noqa: PLR2004
         said = "a redirect, which is never followed"
+    if status == 404 and url is not None and _MOUNT not in url.path:  # noqa: PLR2004
+        said += f"; look at the base URL: the vendor's end in {_MOUNT}"
     code = f" {body.code}" if body.code and body.code != said else ""
     return cls(
         f"the server answered {status}{code}: {said}",

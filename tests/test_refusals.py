@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from yarl import URL
+
 from bankconnect_async import (
     AuthenticationError,
     Delivery,
@@ -395,6 +397,23 @@ class TestRefusal:
         assert error.headers == {"x-echo": "***"}
         assert error.session_id == error.code == "***"
         assert key not in f"{error} {error.__dict__} {plain} {plain.body!r}"
+
+    @pytest.mark.parametrize(
+        ("status", "url", "is_told"),
+        [
+            (404, "https://portal.finbox.in/v1/session/", True),
+            (404, "https://portal.finbox.in/bank-connect/v1/session/", False),
+            (404, "https://proxy.example/x/bank-connect/v1/session/", False),
+            (410, "https://portal.finbox.in/v1/session/", False),
+        ],
+    )
+    def test_says_where_to_look(self, status, url, is_told):
+        """
+        A base URL without the vendor's path is the likely cause of a 404.
+        """
+        told = "look at the base URL: the vendor's end in /bank-connect"
+
+        assert (told in str(refusal(status, b"", url=URL(url)))) is is_told
 
     def test_says_that_redirects_are_not_followed(self):
         """
