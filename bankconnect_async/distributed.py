@@ -13,6 +13,7 @@ import secrets
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Generator,
     Iterable,
@@ -20,9 +21,8 @@ from collections.abc import (
 )
 from concurrent import futures
 from contextlib import AsyncExitStack, aclosing, suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from yarl import URL
 
@@ -378,12 +378,10 @@ class DistributedBatch:
         return next(iter(self._workers.visits.values()))
 
     async def _visit(self) -> None:
-        try:
-            async with asyncio.timeout(_VISIT_TIMEOUT):
-                found = await self._client.run(
-                    visit, self._order, self._wish(), on_error="return"
-                )
-        except (TimeoutError, OSError):
+        found = await self._ask(
+            visit, self._order, self._wish(), on_error="return"
+        )
+        if found is None:
             # The next one may find somebody.
             return
         visits = {}
@@ -403,11 +401,29 @@ class DistributedBatch:
             )
 
     async def _part(self) -> None:
-        with suppress(TimeoutError, OSError):
+        await self._ask(leave, self._order.run, on_error="ignore")
+
+    async def _ask(
+        self,
+        what: Callable[..., Awaitable[Any]],
+        *args: object,
+        on_error: Literal["return", "ignore"],
+    ) -> dict[str, Any] | None:
+        if self._client.status == "closed":
+            # It does so when its scheduler is lost.
+            return None
+        try:
             async with asyncio.timeout(_VISIT_TIMEOUT):
-                await self._client.run(
-                    leave, self._order.run, on_error="ignore"
+                found: dict[str, Any] = await self._client.run(
+                    what, *args, on_error=on_error
                 )
+        except (TimeoutError, OSError):
+            return None
+        except RuntimeError:
+            if self._client.status == "running":
+                raise
+            return None
+        return found
 
     def _wish(self) -> Wish:
         return Wish(
@@ -535,14 +551,20 @@ class DistributedBatch:
         task.add_done_callback(self._shards.discard)
 
     async def _see_through(self, shard: Shard, address: str) -> None:
-        for step in (
-            partial(self._work_on, shard, address),
-            partial(self._count_in, shard.path),
-        ):
-            try:
-                await step()
-            except Exception as exc:  # noqa: BLE001 - it is raised in the end
-                self._fail(exc)
+        # One that was done just before its worker was killed is begun once
+        # more, to find little or nothing to do; one that failed may be at
+        # work for long, and is left to the next run.
+        patience = _PATIENCE
+        try:
+            await self._work_on(shard, address)
+        except Exception as exc:  # noqa: BLE001 - it is raised in the end
+            self._fail(exc)
+            patience = 0.0
+        until = asyncio.get_running_loop().time() + patience
+        try:
+            await self._count_in(shard.path, until)
+        except Exception as exc:  # noqa: BLE001 - it is raised in the end
+            self._fail(exc)
         self._open.discard(shard.number)
         self._workers.release(address)
 
@@ -607,21 +629,19 @@ class DistributedBatch:
             future.release()
         return result
 
-    async def _count_in(self, path: str) -> None:
-        found = await self._merge(path)
+    async def _count_in(self, path: str, until: float) -> None:
+        found = await self._merge(path, until)
         self._created += found.pop("", 0)
         self._failures += found
 
-    async def _merge(self, path: str) -> Counter[str]:
-        # Workers of a run that was killed notice after a while; and a shard
-        # whose worker was killed just after it was done is begun once more.
-        until = asyncio.get_running_loop().time() + _PATIENCE
+    async def _merge(self, path: str, until: float) -> Counter[str]:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 async with self.journal.absorbing(path) as found:
                     os.unlink(path)  # noqa: PTH108
             except JournalInUseError:
-                if asyncio.get_running_loop().time() > until:
+                if self._aborting or loop.time() >= until:
                     raise
                 await asyncio.sleep(_LOCKED)
             else:
@@ -634,8 +654,10 @@ class DistributedBatch:
             # They belong to what was put aside.
             name = f"{self._directory}{before[before.rindex('.old-') :]}"
             self._directory.rename(name)
+        # Workers of a run that was killed notice after a while.
+        until = asyncio.get_running_loop().time() + _PATIENCE
         for path in sorted(self._directory.glob("*-*.jsonl")):
-            await self._merge(str(path))
+            await self._merge(str(path), until)
 
 
 class _Workers:

@@ -443,10 +443,20 @@ class TestEnds:
         with pytest.raises(LookupError, match="no progress"):
             await run(endless(), on_progress=complain)
 
-    async def test_lost_scheduler(self, service, path, monkeypatch):
+    @pytest.mark.parametrize("is_late", [False, True])
+    async def test_lost_scheduler(self, service, path, monkeypatch, is_late):
         """
-        Without its scheduler it ends, and says how to go on.
+        Without its scheduler it ends, and says how to go on; also where
+        there is no connection left by then to say good-bye.
         """
+        part = ours.DistributedBatch._part
+
+        async def part_late(batch):
+            await until(lambda: batch._client.status == "closed")
+            await part(batch)
+
+        if is_late:
+            monkeypatch.setattr(ours.DistributedBatch, "_part", part_late)
         monkeypatch.setattr(ours, "_VISIT_TIMEOUT", 1.0)
         timeouts = {"distributed.comm.timeouts.connect": "1s"}
         with dask.config.set(timeouts):
