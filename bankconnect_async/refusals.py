@@ -85,7 +85,7 @@ _BY_WORDS: Final = (
     (re.compile("PDF is not parsable"), UnparsableStatementError),
 )
 # Where the vendor's servers have the API.
-_MOUNT: Final = "/bank-connect"
+_MOUNT: Final = "bank-connect"
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _URL_TAIL = re.compile(r"(?<=://)([^\s?#\"'<>]*)[?#][^\s\"'<>]*")
 
@@ -225,16 +225,16 @@ def refusal(  # noqa: PLR0913
         retry_after: Seconds, as read from them.
         secrets: Our own, struck out of everything that the server echoes.
         url: What was asked for. Where it is not below ``/bank-connect``, a
-            404 says so.
+            404 that is not the API's says so.
     """
     body = _strike_out(decode_error_body(raw), secrets)
     cls, delivery = _judge(status, body, retry_after)
     said = body.message or body.code or "no explanation"
     if 300 <= status < 400:  # noqa: PLR2004
         said = "a redirect, which is never followed"
-    if status == 404 and url is not None and _MOUNT not in url.path:  # noqa: PLR2004
-        said += f"; look at the base URL: the vendor's end in {_MOUNT}"
     code = f" {body.code}" if body.code and body.code != said else ""
+    if status == 404 and _is_astray(url, body):  # noqa: PLR2004
+        said += f"; look at the base URL: the vendor's all end in /{_MOUNT}"
     return cls(
         f"the server answered {status}{code}: {said}",
         status=status,
@@ -252,6 +252,11 @@ def refusal(  # noqa: PLR0913
         body=_strike_out(raw, secrets),
         delivery=delivery,
     )
+
+
+def _is_astray(url: URL | None, body: ErrorBody) -> bool:
+    # An error in a shape of the API's came from the API.
+    return url is not None and _MOUNT not in url.parts and body.shape == "S8"
 
 
 def _strike_out(value: T, secrets: Sequence[str]) -> T:

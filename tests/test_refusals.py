@@ -399,21 +399,24 @@ class TestRefusal:
         assert key not in f"{error} {error.__dict__} {plain} {plain.body!r}"
 
     @pytest.mark.parametrize(
-        ("status", "url", "is_told"),
+        ("status", "body", "path", "is_told"),
         [
-            (404, "https://portal.finbox.in/v1/session/", True),
-            (404, "https://portal.finbox.in/bank-connect/v1/session/", False),
-            (404, "https://proxy.example/x/bank-connect/v1/session/", False),
-            (410, "https://portal.finbox.in/v1/session/", False),
+            (404, b"", "/v1/session/", True),
+            (404, b"<h1>Not Found</h1>", "/bank-connector/v1/session/", True),
+            (404, b'{"message": "No such entity"}', "/v1/session/", False),
+            (404, b"", "/bank-connect/v1/session/", False),
+            (404, b"", "/x/bank-connect/v1/session/", False),
+            (410, b"", "/v1/session/", False),
         ],
     )
-    def test_says_where_to_look(self, status, url, is_told):
+    def test_says_where_to_look(self, status, body, path, is_told):
         """
         A base URL without the vendor's path is the likely cause of a 404.
         """
-        told = "look at the base URL: the vendor's end in /bank-connect"
+        url = URL("https://portal.finbox.in").with_path(path)
+        told = "look at the base URL: the vendor's all end in /bank-connect"
 
-        assert (told in str(refusal(status, b"", url=URL(url)))) is is_told
+        assert (told in str(refusal(status, body, url=url))) is is_told
 
     def test_says_that_redirects_are_not_followed(self):
         """
