@@ -247,7 +247,7 @@ class Caller:
                 limit=call.limit,
             )
             if answer.status not in _OK:
-                raise self._refusal(call, answer)
+                raise self._refusal(answer, call.url)
             if len(answer.body) > _LARGE:
                 result = await asyncio.to_thread(call.decode, answer)
             else:
@@ -274,7 +274,7 @@ class Caller:
             self.budget.tokens,
         )
 
-    def _refusal(self, call: Call[T], answer: Answer) -> BankConnectError:
+    def _refusal(self, answer: Answer, url: URL) -> BankConnectError:
         from .refusals import refusal  # noqa: PLC0415 - most calls have none
 
         retry_after = parse_retry_after(
@@ -286,7 +286,7 @@ class Caller:
             headers=answer.headers,
             retry_after=retry_after,
             secrets=self._secrets,
-            url=call.url,
+            url=url,
         )
 
     def stats(self) -> "Stats":

@@ -19,8 +19,10 @@ from typing import Any
 import hypothesis
 import pytest
 
+from bankconnect_async import Pool, Timeouts
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock
+from bankconnect_async.transport import Transport
 
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -60,6 +62,27 @@ async def _sandbox() -> AsyncIterator[Sandbox]:
     """A sandbox in the default dialect."""
     async with Sandbox() as sandbox:
         yield sandbox
+
+
+@pytest.fixture(name="make_transport", scope="session")
+def _make_transport() -> Callable[..., Transport]:
+    """Make a transport with short limits, as a client does."""
+
+    def make(**settings: Any) -> Transport:
+        return Transport(
+            **{
+                "headers": {"x-api-key": "k"},
+                "timeouts": Timeouts(connect=2, read=2, queue=2),
+                "pool": Pool(),
+                "tls": None,
+                "proxy": None,
+                "proxy_credentials": None,
+                "borrowed": None,
+                **settings,
+            }
+        )
+
+    return make
 
 
 class RawServer:

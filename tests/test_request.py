@@ -12,15 +12,13 @@ from yarl import URL
 from bankconnect_async import (
     ConnectionLostError,
     Delivery,
-    Pool,
-    Timeouts,
 )
 from bankconnect_async._body import Body
 from bankconnect_async._request import SMALL, Outbox, Request, request_class
-from bankconnect_async.transport import Transport
 
 
 KEY = "0123456789abcdef"
+HEADERS = {"x-api-key": KEY, "Accept": "*/*"}
 
 
 class Noting(Body):
@@ -44,26 +42,10 @@ def noting(size=16):
     return Noting(b"x" * size, content_type="application/json")
 
 
-def make_transport(**settings):
-    """Make a transport as a client does."""
-    return Transport(
-        **{
-            "headers": {"x-api-key": KEY, "Accept": "*/*"},
-            "timeouts": Timeouts(connect=2, read=2, queue=2),
-            "pool": Pool(),
-            "tls": None,
-            "proxy": None,
-            "proxy_credentials": None,
-            "borrowed": None,
-            **settings,
-        }
-    )
-
-
 @pytest.fixture(name="transport")
-async def _transport():
+async def _transport(make_transport):
     """A transport with short limits."""
-    transport = make_transport()
+    transport = make_transport(headers=HEADERS)
     yield transport
     await transport.aclose()
 
@@ -193,8 +175,6 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
 
     def interrupt():
         raise Interruption
-
-    outbox = None
 
     class Catching(Outbox):
         def _send(self):
@@ -350,7 +330,9 @@ async def test_puts_are_known_to_aiohttp(transport, raw_server, script):
     assert body.by_a_task == [True, True]
 
 
-async def test_proxies_get_the_whole_address(raw_server, script, heads):
+async def test_proxies_get_the_whole_address(
+    make_transport, raw_server, script, heads
+):
     """
     A proxy is asked in the form of its own (RFC 9112, 3.2.2).
     """
@@ -375,21 +357,25 @@ async def test_known_releases():
     assert issubclass(request_class(asyncio.get_running_loop()), Request)
 
 
-@pytest.mark.parametrize("version", ["3.15.0", "3.140.0", "4.0.0a2"])
-async def test_unknown_releases(
-    monkeypatch, raw_server, script, heads, version
-):
+@pytest.fixture(
+    name="unknown_release", params=["3.15.0", "3.140.0", "4.0.0a2"]
+)
+def _unknown_release(request, monkeypatch):
+    """A release of aiohttp that nobody has looked at."""
+    monkeypatch.setattr(
+        "bankconnect_async.transport.request_class",
+        functools.partial(request_class, version=request.param),
+    )
+
+
+@pytest.mark.usefixtures("unknown_release")
+async def test_unknown_releases(transport, raw_server, script, heads):
     """
     Under a release that is not known, aiohttp sends as it always does.
     """
-    monkeypatch.setattr(
-        "bankconnect_async.transport.request_class",
-        functools.partial(request_class, version=version),
-    )
-    transport, body = make_transport(), noting()
+    body = noting()
     async with raw_server(script) as server:
         assert (await send(transport, server, body)).status == 200
-        await transport.aclose()
 
     assert server.requests == [b"x" * 16]
     assert f"x-api-key: {KEY}\r\n".encode() in heads[0]

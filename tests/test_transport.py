@@ -37,23 +37,6 @@ from bankconnect_async import (
 from bankconnect_async._body import Body
 from bankconnect_async._exchange import MAX_ANSWER
 from bankconnect_async._translation import TRANSLATIONS, translate
-from bankconnect_async.transport import Transport
-
-
-def make_transport(**settings):
-    """Make a transport with short limits."""
-    return Transport(
-        **{
-            "headers": {"x-api-key": "k"},
-            "timeouts": Timeouts(connect=2, read=2, queue=2),
-            "pool": Pool(),
-            "tls": None,
-            "proxy": None,
-            "proxy_credentials": None,
-            "borrowed": None,
-            **settings,
-        }
-    )
 
 
 def body(content=b"{}"):
@@ -62,7 +45,7 @@ def body(content=b"{}"):
 
 
 @pytest.fixture(name="transport")
-async def _transport():
+async def _transport(make_transport):
     """A transport with short limits."""
     transport = make_transport()
     yield transport
@@ -325,7 +308,7 @@ class TestDelivery:
 
         assert error.delivery is Delivery.AMBIGUOUS
 
-    async def test_silence(self, raw_server):
+    async def test_silence(self, make_transport, raw_server):
         """
         No answer within the read limit: the outcome is open.
         """
@@ -404,7 +387,9 @@ class TestAnswers:
         assert found.headers["Retry-After"] == "3"
 
     @pytest.mark.parametrize(("status", "raises"), [(200, True), (400, False)])
-    async def test_a_body_that_never_ends(self, raw_server, status, raises):
+    async def test_a_body_that_never_ends(
+        self, make_transport, raw_server, status, raises
+    ):
         """
         Time runs out within the body: the head decides.
         """
@@ -494,7 +479,9 @@ class TestQueue:
     The gate in front of the pool.
     """
 
-    async def test_bounds_what_is_in_flight(self, raw_server, answer):
+    async def test_bounds_what_is_in_flight(
+        self, make_transport, raw_server, answer
+    ):
         """
         Never more requests than the pool's limit, and all get through.
         """
@@ -521,7 +508,7 @@ class TestQueue:
         assert peak == 3
         assert server.connections <= 3
 
-    async def test_has_a_limit_of_its_own(self, raw_server):
+    async def test_has_a_limit_of_its_own(self, make_transport, raw_server):
         """
         Who waits too long for a slot was not sent, and frees nothing.
         """
@@ -548,7 +535,9 @@ class TestQueue:
         assert caught.value.phase is Phase.QUEUED
         assert server.connections == 1
 
-    async def test_the_deadline_counts_in_the_queue(self, raw_server):
+    async def test_the_deadline_counts_in_the_queue(
+        self, make_transport, raw_server
+    ):
         """
         Waiting for a slot is part of the time a call may take.
         """
@@ -573,7 +562,9 @@ class TestQueue:
 
         assert 0.1 <= took < 1
 
-    async def test_cancelling_frees_the_slot(self, raw_server, answer):
+    async def test_cancelling_frees_the_slot(
+        self, make_transport, raw_server, answer
+    ):
         """
         A cancelled request leaves neither slot nor connection behind.
         """
@@ -598,7 +589,7 @@ class TestQueue:
             assert (await post(transport, server)).status == 200
             await transport.aclose()
 
-    async def test_can_be_raised(self, raw_server):
+    async def test_can_be_raised(self, make_transport, raw_server):
         """
         What batches want together is what the gate lets through.
         """
@@ -645,7 +636,7 @@ class TestLifetime:
             await transport.open()
         assert not transport.is_open
 
-    def test_another_loop_is_told(self, raw_server, answer):
+    def test_another_loop_is_told(self, make_transport, raw_server, answer):
         """
         Use from a second event loop names the mistake.
         """
@@ -665,7 +656,9 @@ class TestLifetime:
                 second.run(send())
             first.run(transport.aclose())
 
-    async def test_closing_in_flight_ends_the_call(self, raw_server):
+    async def test_closing_in_flight_ends_the_call(
+        self, make_transport, raw_server
+    ):
         """
         A request in flight while the client closes gets an outcome.
         """
@@ -685,7 +678,9 @@ class TestLifetime:
 
         assert caught.value.delivery is Delivery.AMBIGUOUS
 
-    async def test_a_borrowed_session_stays_open(self, raw_server, answer):
+    async def test_a_borrowed_session_stays_open(
+        self, make_transport, raw_server, answer
+    ):
         """
         A borrowed session is used, overridden and left as it was.
         """
@@ -719,7 +714,7 @@ class TestLifetime:
         assert b"Content-Type: application/json\r\n" in heads[0]
 
     async def test_limits_outlive_the_client_over_a_borrowed_session(
-        self, raw_server
+        self, make_transport, raw_server
     ):
         """
         A call in flight keeps its time limit after the client was closed.
@@ -740,7 +735,7 @@ class TestLifetime:
                 await task
 
     @pytest.mark.parametrize("name", ["Content-Length", "host", "Expect"])
-    async def test_garbling_headers_are_refused(self, name):
+    async def test_garbling_headers_are_refused(self, make_transport, name):
         """
         A borrowed session whose defaults belong to one request is refused.
         """
@@ -750,7 +745,9 @@ class TestLifetime:
 
         assert list(caught.value.fields) == ["client_session"]
 
-    async def test_the_gate_knows_the_limits_of_a_borrowed_connector(self):
+    async def test_the_gate_knows_the_limits_of_a_borrowed_connector(
+        self, make_transport
+    ):
         """
         Waiting inside aiohttp would count as connecting.
         """
@@ -799,7 +796,9 @@ class TestLifetime:
 
         assert (done.returncode, done.stdout) == (0, "child 3\nparent 6\n")
 
-    async def test_a_borrowed_session_stays_in_its_process(self, monkeypatch):
+    async def test_a_borrowed_session_stays_in_its_process(
+        self, make_transport, monkeypatch
+    ):
         """
         Sharing sockets with the parent is refused.
         """
@@ -809,7 +808,9 @@ class TestLifetime:
             with pytest.raises(ClientClosedError, match="another process"):
                 await transport.open()
 
-    async def test_a_closed_borrowed_session_is_told(self, raw_server):
+    async def test_a_closed_borrowed_session_is_told(
+        self, make_transport, raw_server
+    ):
         """
         Who closes the session under us reads what happened.
         """
@@ -870,7 +871,7 @@ class TestTLS:
         assert not subjects
 
     async def test_a_private_authority_and_a_client_certificate(
-        self, authority, secure_server, tmp_path
+        self, make_transport, authority, secure_server, tmp_path
     ):
         """
         Both come from PEM files.
@@ -892,7 +893,9 @@ class TestTLS:
         assert found.status == 200
         assert "client.lender.example" in str(subjects)
 
-    async def test_a_context_of_one_s_own(self, authority, secure_server):
+    async def test_a_context_of_one_s_own(
+        self, make_transport, authority, secure_server
+    ):
         """
         A ready-made context is used as it is.
         """
@@ -907,7 +910,7 @@ class TestTLS:
         assert found.status == 200
 
 
-async def test_a_proxy_sees_the_request(raw_server, answer):
+async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
     """
     With a proxy the server's name goes to the proxy, credentials too.
     """
