@@ -1,19 +1,40 @@
 """
-Whether a success that a browser told is one.
+Check a success that a browser told with the server.
 """
 
-from typing import TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from ._api import Api, check_id
 from ._made import Made
-from .callbacks import Event, SuccessEvent
+from ._reading import wire_keys
+from .callbacks import (
+    MESSAGE_TYPE,
+    Envelope,
+    Event,
+    LibraryCallback,
+    LibraryStatus,
+    ReturnQuery,
+    Status,
+    SuccessEvent,
+)
 from .errors import InvalidRequestError, NotFoundError
 from .schema import Session
 
 
 E = TypeVar("E", bound=Event)
+
+_IDS: Final = ("session_id", "entity_id")
+# What a message of a success has besides ids.
+_WORDS: Final = frozenset({MESSAGE_TYPE, *Status, *LibraryStatus, "true"})
+_KEYS: Final = frozenset(
+    key
+    for cls in (Envelope, LibraryCallback, ReturnQuery, SuccessEvent)
+    for keys in wire_keys(cls).values()
+    for key in keys
+)
 
 
 async def confirm(
@@ -24,22 +45,54 @@ async def confirm(
     """
     if not isinstance(event, SuccessEvent) or event.link_id is None:
         return event
-    ids = [id_ for id_ in (event.session_id, event.entity_id) if id_]
-    for session_id in ids:
-        owner = (
-            session.link_id
-            if session is not None and session.session_id == session_id
-            else made.owner(session_id)
-        )
-        if owner is not None:
-            confirmed = owner == event.link_id and (
-                await _is_uploaded(api, session_id)
-            )
-            return attrs.evolve(event, confirmed=confirmed)
-    if event.entity_id is None:
-        return event
-    confirmed = await _owns(api, event.entity_id, event.link_id)
-    return attrs.evolve(event, confirmed=confirmed)
+    # One id may stand under both names.
+    told = list(
+        dict.fromkeys(id_ for name in _IDS if (id_ := getattr(event, name)))
+    )
+    owners = {id_: _owner(made, id_, session) for id_ in told}
+    if any(owner not in (None, event.link_id) for owner in owners.values()):
+        return attrs.evolve(event, confirmed=False)
+    checked, missing = [], False
+    for id_ in told:
+        if owners[id_] is not None:
+            is_good = await _is_uploaded(api, id_)
+        elif id_ == event.entity_id:
+            owner = await _entity_owner(api, id_)
+            if owner not in (None, event.link_id):
+                return attrs.evolve(event, confirmed=False)
+            is_good = owner is not None
+        else:
+            # The server does not tell whose a session is.
+            continue
+        if is_good:
+            checked.append(id_)
+        else:
+            missing = True
+    if not checked:
+        return attrs.evolve(event, confirmed=False if missing else None)
+    return attrs.evolve(
+        event,
+        confirmed=True,
+        raw=_only(event.raw, {*_WORDS, *checked, event.link_id}),
+        **{name: None for name in _IDS if getattr(event, name) not in checked},
+    )
+
+
+def _owner(made: Made, id_: str, session: Session | None) -> str | None:
+    if session is not None and session.session_id == id_:
+        return session.link_id
+    return made.owner(id_)
+
+
+def _only(raw: Mapping[str, Any], true: Collection[str]) -> dict[str, Any]:
+    """
+    Keep of a message what is known to be true.
+    """
+    return {
+        key: _only(value, true) if isinstance(value, Mapping) else value
+        for key, value in raw.items()
+        if key in _KEYS and (isinstance(value, Mapping) or str(value) in true)
+    }
 
 
 async def _is_uploaded(api: Api, session_id: str) -> bool:
@@ -52,16 +105,17 @@ async def _is_uploaded(api: Api, session_id: str) -> bool:
         return False
 
 
-async def _owns(api: Api, entity_id: str, link_id: str) -> bool:
+async def _entity_owner(api: Api, entity_id: str) -> str | None:
     from .entities import EntityHandle  # noqa: PLC0415
 
     try:
         check_id("entity_id", entity_id)
     except InvalidRequestError:
-        # What a browser made up.
-        return False
+        # A browser made it up.
+        return None
     try:
         entity = await EntityHandle(api, entity_id).get()
     except NotFoundError:
-        return False
-    return entity.link_id == link_id
+        return None
+    # A proxy may shorten a path such as `theirs/../ours`.
+    return entity.link_id if entity.entity_id == entity_id else None

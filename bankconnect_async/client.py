@@ -319,10 +319,11 @@ class AsyncBankConnect(StatementData):
         Ask the server whether a success that a browser told is one.
 
         What travels through the customer's browser can be made up, another
-        customer's id included (contract, `callbacks.md`). An `entity_id` is
-        confirmed if the entity's `link_id` is the event's; a `session_id` if
-        that session was created for the event's `link_id`, and its uploads
-        are complete.
+        customer's id included (contract, `callbacks.md`). So each id of the
+        event is checked by itself. An `entity_id` is good if the entity's
+        `link_id` is the event's; a `session_id` if that session was created
+        for the event's `link_id`, and its uploads are complete. Either id
+        may stand under the other's name.
 
         The `link_id` of the event has to come from a source that the browser
         cannot write, such as `ReturnURL.decode`.
@@ -335,9 +336,12 @@ class AsyncBankConnect(StatementData):
                 created itself; others it cannot know.
 
         Returns:
-            The event with `confirmed` set: `True`, `False`, or `None` where
-            nothing can be said, because there is no `link_id`, or the
-            session is none that is known.
+            The event with `confirmed` set. With `True`, every id in it was
+            found to be good: an id that could not be checked is `None`, and
+            `raw` keeps what was checked and nothing else. With `False`, an id
+            is another customer's, or none of them is good. With `None`,
+            nothing can be said, because there is no `link_id`, or the session
+            is not a known one.
 
         Raises:
             BankConnectError: If the server could not be asked.
