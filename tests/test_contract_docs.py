@@ -35,9 +35,7 @@ def test_uncertain_points_are_registered():
     cited = {
         name
         for path in SOURCES
-        for name in re.findall(
-            r"\bU-\d\d\b", path.read_text(encoding="utf-8")
-        )
+        for name in re.findall(r"\bU-\d\d\b", path.read_text(encoding="utf-8"))
     }
 
     assert "U-15" in cited
