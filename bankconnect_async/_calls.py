@@ -19,6 +19,7 @@ from ._body import Sending
 from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
 from ._histogram import Histogram
+from ._hooks import HookRunner
 from .errors import BankConnectError, ClientClosedError, Delivery
 from .retry import RetryBudget, RetryPolicy, parse_retry_after
 from .transport import Transport
@@ -98,6 +99,7 @@ class Caller:
         self.retry = retry
         self._clock = clock
         self._on_attempt = on_attempt
+        self._hooks = HookRunner()
         self._secrets = secrets
         self.budget = RetryBudget()
         self._succeeded = 0
@@ -132,11 +134,11 @@ class Caller:
         Raises:
             BankConnectError: Of the last attempt, with the story of all.
         """
-        self._begin()
         if policy is None:
             policy = self.retry
         once = self._once if self._on_attempt is None else self._watched
         give_up_at = self._clock.monotonic() + policy.deadline
+        self._begin()
         try:
             try:
                 result = await once(call, body, policy.deadline, 1)
@@ -203,6 +205,7 @@ class Caller:
             clock=self._clock,
             give_up_at=give_up_at,
             turn=turn,
+            hooks=self._hooks,
         )
 
     async def _watched(
@@ -211,8 +214,11 @@ class Caller:
         from .stats import AttemptEnd, AttemptStart  # noqa: PLC0415
 
         assert self._on_attempt is not None  # noqa: S101 - callers look
-        tell = self._on_attempt(
-            AttemptStart(operation=call.operation, number=number)
+        hooks = self._hooks
+        tell = hooks.run(
+            "on_attempt",
+            self._on_attempt,
+            AttemptStart(operation=call.operation, number=number),
         )
         started = time.monotonic()
         error: BankConnectError | None = None
@@ -226,10 +232,12 @@ class Caller:
         finally:
             if tell is not None:
                 seconds = time.monotonic() - started
-                tell(
+                hooks.run(
+                    "what on_attempt returned",
+                    tell,
                     AttemptEnd(
                         seconds=seconds, error=error, cancelled=cancelled
-                    )
+                    ),
                 )
         return result
 
@@ -264,7 +272,9 @@ class Caller:
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
         self._failed[delivery] += 1
-        _log.info(
+        self._hooks.run(
+            "a handler of the log",
+            _log.info,
             "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
             call.operation,
             number,

@@ -5,12 +5,15 @@ tenacity drives it. It is entered only then, so a call that succeeds at once
 pays nothing for it.
 """
 
+import asyncio
+
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
 from ._clock import Clock
+from ._hooks import HookRunner, was_cancelled
 from .errors import (
     Attempt,
     BankConnectError,
@@ -62,6 +65,8 @@ class _Course:
     excuses: int = 0
     is_excused: bool = False
     latest: BankConnectError | None = None
+    # What came out of the latest attempt, if that was an exception.
+    raised: BaseException | None = None
 
     def may_repeat(self, state: "tenacity.RetryCallState") -> bool:
         error = _error(state)
@@ -143,6 +148,14 @@ class _Course:
             self.budget.refund(self.paid)
         self.note(error, number)
 
+    def finish(self, error: BankConnectError, number: int) -> None:
+        self.conclude(error, number)
+        error.attempts = tuple(self.timeline)
+        # What one attempt may have done, a later one does not undo.
+        error.delivery = max(
+            (each.delivery for each in error.attempts), key=_GRAVITY.index
+        )
+
     def note(
         self, error: BankConnectError, number: int, wait: float | None = None
     ) -> None:
@@ -183,6 +196,7 @@ async def repeat(  # noqa: PLR0913
     clock: Clock,
     give_up_at: float,
     turn: "Turn | None" = None,
+    hooks: HookRunner | None = None,
 ) -> tuple[T, int]:
     """
     Go on with a call whose first attempt failed.
@@ -195,6 +209,7 @@ async def repeat(  # noqa: PLR0913
         clock: Time.
         give_up_at: When no attempt may begin any more, on *clock*.
         turn: Where to wait, if the call is one of a batch.
+        hooks: Logs what the policy or the clock raises.
 
     Returns:
         The result, and the number of attempts it took.
@@ -213,7 +228,11 @@ async def repeat(  # noqa: PLR0913
         number += 1
         if number == 1:
             raise after
-        return await work()
+        try:
+            return await work()
+        except BaseException as exc:
+            course.raised = exc
+            raise
 
     retrying = tenacity.AsyncRetrying(
         sleep=course.sleep,
@@ -226,12 +245,20 @@ async def repeat(  # noqa: PLR0913
     try:
         result: T = await retrying(attempt)
     except BankConnectError as error:
-        course.conclude(error, number)
-        error.attempts = tuple(course.timeline)
-        # What one attempt may have done, a later one does not undo.
-        error.delivery = max(
-            (each.delivery for each in error.attempts), key=_GRAVITY.index
-        )
+        course.finish(error, number)
         raise
-    budget.refund(course.paid)
-    return result, number
+    except (Exception, asyncio.CancelledError) as exc:
+        if exc is course.raised or was_cancelled():
+            raise
+        # A policy's `rng` and the clock can be the user's: they must not
+        # take the place of the error that says what became of the request.
+        course.stopped = (
+            f"the retry policy or the clock raised {type(exc).__name__}"
+        )
+        (hooks or HookRunner()).log("the retry policy or the clock", exc)
+    else:
+        budget.refund(course.paid)
+        return result, number
+    latest = course.latest or after
+    course.finish(latest, number)
+    raise latest

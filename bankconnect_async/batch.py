@@ -21,6 +21,7 @@ import attrs
 
 from ._clock import Clock
 from ._gate import Gate
+from ._hooks import HookRunner, was_cancelled
 from ._turns import Line, Turn
 from .errors import (
     AuthenticationError,
@@ -28,6 +29,7 @@ from .errors import (
     BatchStoppedError,
     ConfigurationError,
     Delivery,
+    InvalidRequestError,
     JournalError,
     PaymentRequiredError,
     TransportError,
@@ -155,6 +157,7 @@ class SessionBatch:
             longest_pause=retry.deadline,
         )
         self._journal = journal
+        self._hooks = HookRunner()
         self._resources = AsyncExitStack()
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
@@ -164,6 +167,7 @@ class SessionBatch:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
+        self._is_leaving = False
         self._sending: set[int] = set()
         self._draining = False
         self._counts = _Counts()
@@ -250,6 +254,7 @@ class SessionBatch:
         traceback: TracebackType | None,
     ) -> None:
         assert self._group is not None  # noqa: S101 - it was entered
+        self._is_leaving = True
         for task in self._tasks:
             task.cancel()
         self._bank.dismiss(self._concurrency)
@@ -279,55 +284,86 @@ class SessionBatch:
         self._room.leave()
         return outcome
 
-    # One coroutine for all of them: one for each item cost 3 % more.
     async def _work(self) -> None:
-        turn = Turn(self._line)
         try:
-            while taken := self._intake.take_ready() or (
-                await self._intake.take()
-            ):
-                index, item = taken
-                link_id, request = None, None
-                try:
-                    link_id, request = self._creator.assign(item)
-                    if not self._is_due(index, link_id, request):
-                        if not self._counts.skipped % _SKIPPED_AT_ONCE:
-                            # Many must not hold up what is in flight.
-                            await asyncio.sleep(0)
-                        continue
-                    if self._draining or not (
-                        turn.try_begin() or await turn.begin()
-                    ):
-                        self._refuse_if_stopped()
-                        break
-                    self._sending.add(index)
-                    self._counts.in_flight += 1
-                    try:
-                        answer = await self._creator.ask(
-                            link_id, request, self._retry, turn
-                        )
-                    finally:
-                        self._counts.in_flight -= 1
-                except asyncio.CancelledError:
-                    self._note_lost(index, item, link_id, request)
-                    raise
-                except BankConnectError as error:
-                    self._fail(index, item, link_id, request, error)
-                    continue
-                turn.note_served()
-                session = self._creator.make(link_id, *answer)
-                self._report(
-                    Created(
-                        index=index,
-                        item=item,
-                        session=session,
-                        request=request,
-                    )
+            await self._work_off()
+        except asyncio.CancelledError:
+            # Without its workers a batch would end as if it were complete.
+            if not self._is_leaving:
+                self._break_off(
+                    RuntimeError("a task of the batch was cancelled")
                 )
+            raise
         finally:
             self._working -= 1
             if not self._working:
                 self._shelf.close()
+
+    # One coroutine for all of them: one for each item cost 3 % more.
+    async def _work_off(self) -> None:
+        turn = Turn(self._line)
+        while taken := self._intake.take_ready() or (
+            await self._intake.take()
+        ):
+            index, item = taken
+            link_id, request = None, None
+            try:
+                link_id, request = self._creator.assign(item)
+                if not self._is_due(index, link_id, request):
+                    if not self._counts.skipped % _SKIPPED_AT_ONCE:
+                        # Many must not hold up what is in flight.
+                        await asyncio.sleep(0)
+                    continue
+                if self._draining or not (
+                    turn.try_begin() or await turn.begin()
+                ):
+                    self._refuse_if_stopped()
+                    break
+                self._sending.add(index)
+                self._counts.in_flight += 1
+                try:
+                    answer = await self._creator.ask(
+                        link_id, request, self._retry, turn
+                    )
+                finally:
+                    self._counts.in_flight -= 1
+                session = self._creator.make(link_id, *answer)
+            except BankConnectError as error:
+                self._fail(index, item, link_id, request, error)
+                continue
+            except BaseException as exc:
+                if _ends_batch(exc):
+                    self._note_lost(index, item, link_id, request)
+                    raise
+                unexpected = self._unexpected(index, exc)
+                self._fail(index, item, link_id, request, unexpected)
+                continue
+            self._report(
+                Created(
+                    index=index, item=item, session=session, request=request
+                )
+            )
+            try:
+                turn.note_served()
+            except Exception as exc:  # noqa: BLE001 - of a user's clock
+                self._hooks.log("the clock", exc)
+
+    def _unexpected(self, index: int, exc: BaseException) -> TransportError:
+        self._hooks.log("a call of the batch", exc)
+        name = type(exc).__name__
+        if index in self._sending:
+            error = TransportError(
+                f"{name} was raised after the request was begun; a session "
+                f"may exist",
+                delivery=Delivery.AMBIGUOUS,
+            )
+        else:
+            error = TransportError(
+                f"{name} was raised before the request; nothing was sent",
+                delivery=Delivery.NOT_SENT,
+            )
+        error.__cause__ = exc
+        return error
 
     def _fail(
         self,
@@ -353,8 +389,8 @@ class SessionBatch:
     def _record(self, outcome: Outcome, journal: "Journal") -> None:
         try:
             journal.record(outcome)
-        except JournalError as error:
-            self._break_off(error)
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001
+            self._break_off(_of_journal(exc))
 
     def _is_due(
         self, index: int, link_id: str, request: SessionRequest
@@ -364,8 +400,10 @@ class SessionBatch:
             return True
         try:
             is_due = self._journal.claim(index, request, link_id=link_id)
-        except JournalError as error:
-            self._break_off(error)
+        except InvalidRequestError:
+            raise
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001
+            self._break_off(_of_journal(exc))
             return False
         if not is_due:
             self._counts.skipped += 1
@@ -374,7 +412,7 @@ class SessionBatch:
             self._shelf.pass_over(index)
         return is_due
 
-    def _break_off(self, error: JournalError) -> None:
+    def _break_off(self, error: Exception) -> None:
         # It is raised once what is in flight has come to its end.
         self._intake.error = self._intake.error or error
         self.drain()
@@ -394,6 +432,22 @@ class SessionBatch:
     def _refuse_if_stopped(self) -> None:
         if self._line.stopped_by is not None:
             raise stopped(self._line.stopped_by)
+
+
+def _of_journal(exc: BaseException) -> JournalError:
+    if isinstance(exc, JournalError):
+        return exc
+    # A journal can be a subclass of the user's.
+    error = JournalError(f"the journal raised {type(exc).__name__}")
+    error.__cause__ = exc
+    return error
+
+
+def _ends_batch(exc: BaseException) -> bool:
+    # A CancelledError that nobody asked for is the result of some future.
+    if isinstance(exc, asyncio.CancelledError):
+        return was_cancelled()
+    return not isinstance(exc, Exception)
 
 
 def _make_failed(
@@ -481,6 +535,9 @@ class _SyncIntake(_Intake):
         try:
             for item in source:
                 return self._own(item)
+        except asyncio.CancelledError as exc:
+            # A plain call cannot be cancelled.
+            self.error = source_cancelled(exc)
         except Exception as exc:  # noqa: BLE001 - it is the consumer's
             self.error = exc
         self._source = None
@@ -533,10 +590,10 @@ class _AsyncIntake(_Intake):
         try:
             if not self._stopped:
                 await self._drain()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as exc:
             if task.cancelling():
                 raise
-            self.error = RuntimeError("the source of the batch was cancelled")
+            self.error = source_cancelled(exc)
         except Exception as exc:  # noqa: BLE001 - it is the consumer's
             self.error = exc
         self._taken.put_nowait(None)
@@ -553,6 +610,13 @@ class _AsyncIntake(_Intake):
     async def _enter(self) -> None:
         if not self._room.enter():
             await self._room.queue()
+
+
+def source_cancelled(exc: asyncio.CancelledError) -> RuntimeError:
+    """Make the error of a source that raises what only a task should."""
+    error = RuntimeError("the source of the batch was cancelled")
+    error.__cause__ = exc
+    return error
 
 
 def check_source(source: object) -> None:

@@ -111,7 +111,8 @@ class AsyncBankConnect(StatementData):
             timeouts, redirects, middlewares and `raise_for_status` are
             overridden for our requests.
         on_attempt: Called when an attempt of any call begins; what it
-            returns is called when that attempt ends. For metrics and traces.
+            returns is called when that attempt ends. For metrics and traces;
+            what either raises is logged and ignored.
         clock: A seam for tests.
 
     Raises:

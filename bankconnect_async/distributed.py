@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from yarl import URL
 
+from ._hooks import HookRunner, was_cancelled
 from ._stations import (
     Order,
     Result,
@@ -43,6 +44,7 @@ from .batch import (
     Source,
     check_number,
     check_source,
+    source_cancelled,
     stopped,
 )
 from .client import AsyncBankConnect
@@ -150,7 +152,8 @@ def create_sessions_distributed(  # noqa: PLR0913
             gets the same part, anew every second.
         shard_size: Rows of a shard at most; the first ones are smaller.
         deadline: Seconds for one item, its retries included.
-        on_progress: Called every second, and at the end.
+        on_progress: Called every second, and at the end; what it raises is
+            logged and ignored.
         security: Certificates for the connection to the cluster.
         **settings: Of the workers' clients, beside their environment:
             `base_url`, `version`, `redirect_url` (else those of this
@@ -225,6 +228,7 @@ class DistributedBatch:
         self._rate = rate
         self._shard_size = shard_size
         self._on_progress = on_progress
+        self._hooks = HookRunner()
         self._on_ready = on_ready
         self._security = security
         self._order = Order(
@@ -308,8 +312,7 @@ class DistributedBatch:
             await self._work_off()
             await self._visit()
             stats = self.stats()
-        if self._on_progress is not None:
-            self._on_progress(stats)
+        self._report_progress(stats)
         if self._error is not None:
             raise self._error
         return stats
@@ -472,10 +475,13 @@ class DistributedBatch:
                         await self._wake.wait()
                 self._wake.clear()
                 await self._visit()
-                if self._on_progress is not None:
-                    self._on_progress(self.stats())
+                self._report_progress(self.stats())
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             self._fail(exc)
+
+    def _report_progress(self, stats: BatchStats) -> None:
+        if self._on_progress is not None:
+            self._hooks.run("on_progress", self._on_progress, stats)
 
     def _fail(self, error: Exception) -> None:
         # It is raised once what is in flight has come to its end.
@@ -505,6 +511,10 @@ class DistributedBatch:
         except JournalError as exc:
             self._fail(exc)
             return
+        except asyncio.CancelledError as exc:
+            if was_cancelled():
+                raise
+            self._error = self._error or source_cancelled(exc)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             # What the source gave before counts.
             self._error = self._error or exc

@@ -224,7 +224,7 @@ class Journal:
             InvalidRequestError: If its link id was claimed before.
             JournalMismatchError: If another request made a session for it.
         """
-        line = self._line_of(index)
+        line = self._line(index)
         # Bare link ids share a request.
         if request is not self._printed:
             self._printed, self._print = request, fingerprint(request)
@@ -272,7 +272,7 @@ class Journal:
         at, request = self._claims.pop(outcome.index, (line, None))
         if request is None and outcome.request is not None:
             request = fingerprint(outcome.request)
-        at = line or at or self._line_of(outcome.index)
+        at = line or at or self._line(outcome.index)
         raw = encode_record(outcome, line=at, api=api, request=request)
         try:
             file.append(raw)
@@ -283,6 +283,21 @@ class Journal:
             self.created += 1
         else:
             self.failed += 1
+
+    def _line(self, index: int) -> int:
+        try:
+            line = self._line_of(index)
+        except (Exception, asyncio.CancelledError) as exc:
+            raise JournalError(
+                f"{self.path}: line_of raised {type(exc).__name__} for the "
+                f"input with index {index}"
+            ) from exc
+        if not isinstance(line, int):
+            raise JournalError(
+                f"{self.path}: line_of must return a whole number, and "
+                f"returned a {type(line).__name__} for index {index}"
+            )
+        return line
 
     def hand_over(self, index: int) -> int:
         """

@@ -131,7 +131,7 @@ class AttemptEnd:
 
 
 #: Called when an attempt begins; what it returns is called when it ends. It
-#: must not raise, and runs on the event loop.
+#: runs on the event loop. What it raises is logged once and changes nothing.
 AttemptHook: TypeAlias = Callable[
     [AttemptStart], Callable[[AttemptEnd], None] | None
 ]

@@ -432,16 +432,39 @@ class TestEnds:
         assert created(path) == dict.fromkeys(ids(120), 1)
         assert service.created() == 120
 
-    async def test_progress_fails(self, run, service):
+    async def test_a_source_that_is_cancelled(self, run, service, path):
         """
-        What the callback raises comes out, too.
+        A CancelledError of a plain source is an error, and no end.
+        """
+
+        def source():
+            yield from ids(60)
+            raise asyncio.CancelledError
+
+        with pytest.raises(RuntimeError, match="source of the batch"):
+            await run(source(), shard_size=50)
+
+        assert created(path) == dict.fromkeys(ids(60), 1)
+
+    @pytest.mark.parametrize("cls", [LookupError, asyncio.CancelledError])
+    async def test_progress_fails(self, run, path, caplog, cls):
+        """
+        What the callback raises is logged once, and the batch goes on.
         """
 
         def complain(stats):
-            raise LookupError("no progress")
+            raise cls
 
-        with pytest.raises(LookupError, match="no progress"):
-            await run(endless(), on_progress=complain)
+        stats = await run(ids(60), on_progress=complain)
+
+        assert stats.created == 60
+        assert created(path) == dict.fromkeys(ids(60), 1)
+        (logged,) = [
+            each
+            for each in caplog.records
+            if each.name == "bankconnect_async" and each.levelname == "ERROR"
+        ]
+        assert logged.exc_info[0] is cls
 
     @pytest.mark.parametrize("is_late", [False, True])
     async def test_lost_scheduler(self, service, path, monkeypatch, is_late):

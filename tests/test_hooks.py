@@ -1,0 +1,442 @@
+"""
+Code of the user inside the package's own: whatever it raises, nothing is lost.
+"""
+
+import asyncio
+import logging
+
+import pytest
+
+from bankconnect_async import (
+    AsyncBankConnect,
+    Created,
+    Delivery,
+    JournalError,
+    RetryPolicy,
+    ServerFaultError,
+)
+from bankconnect_async.journal import CreatedRecord, Journal, read_journal
+from bankconnect_async.sandbox import Fault, Sandbox
+from bankconnect_async.testing import FakeClock
+
+
+#: What a hook may raise that is not meant for the whole process.
+RAISED = [ValueError, asyncio.CancelledError, GeneratorExit]
+
+
+def connect(sandbox, **settings):
+    """Make a client of *sandbox*, in the inline-frame workflow."""
+    return AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        **settings,
+    )
+
+
+def ids(count):
+    """Make link ids."""
+    return [f"customer-{number}" for number in range(count)]
+
+
+async def collect(outcomes):
+    """Exhaust a batch."""
+    async with outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+def hook_that_raises(cls, when):
+    """Make an `on_attempt` hook that raises at the start or at the end."""
+
+    def end(attempt):
+        raise cls("made up")
+
+    def start(attempt):
+        if when == "start":
+            raise cls("made up")
+        return end
+
+    return start
+
+
+def errors(caplog):
+    """Return what was logged as an error."""
+    return [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def created_ids(path):
+    """Return the link ids of all created records, in order."""
+    return sorted(
+        record.link_id
+        for record in read_journal(path)
+        if isinstance(record, CreatedRecord)
+    )
+
+
+class TestOnAttempt:
+    """
+    Hooks that are told of attempts.
+    """
+
+    @pytest.mark.parametrize("when", ["start", "end"])
+    @pytest.mark.parametrize("cls", RAISED)
+    async def test_what_it_raises_changes_no_result(
+        self, sandbox, caplog, cls, when
+    ):
+        """
+        The session is returned, and the exception logged once.
+        """
+        hook = hook_that_raises(cls, when)
+        async with connect(sandbox, on_attempt=hook) as bank:
+            found = [await bank.create_session(each) for each in ids(3)]
+
+        assert [session.link_id for session in found] == ids(3)
+        (logged,) = errors(caplog)
+        assert logged.name == "bankconnect_async"
+        assert "on_attempt" in logged.getMessage()
+        assert logged.exc_info[0] is cls
+
+    @pytest.mark.parametrize("when", ["start", "end"])
+    @pytest.mark.parametrize("cls", RAISED)
+    async def test_what_it_raises_replaces_no_error(self, sandbox, cls, when):
+        """
+        A call that fails, fails with its own error and both its attempts.
+        """
+        sandbox.faults.always(Fault.status(500))
+        async with connect(
+            sandbox,
+            clock=FakeClock(),
+            retry=RetryPolicy(attempts=2),
+            on_attempt=hook_that_raises(cls, when),
+        ) as bank:
+            with pytest.raises(ServerFaultError) as caught:
+                await bank.create_session("customer-42")
+
+        assert len(caught.value.attempts) == 2
+
+    @pytest.mark.parametrize("when", ["start", "end"])
+    @pytest.mark.parametrize("cls", RAISED)
+    async def test_a_batch_goes_on(self, sandbox, tmp_path, cls, when):
+        """
+        Every session of a batch is an outcome and a record.
+        """
+        path = tmp_path / "out.jsonl"
+        hook = hook_that_raises(cls, when)
+        async with connect(sandbox, on_attempt=hook) as bank:
+            found = await collect(
+                bank.create_sessions(
+                    ids(50), concurrency=7, journal=Journal(path)
+                )
+            )
+
+        assert all(isinstance(each, Created) for each in found)
+        assert created_ids(path) == sorted(ids(50))
+        assert sandbox.created() == 50
+
+    async def test_what_cannot_be_called_at_the_end_is_logged(
+        self, sandbox, caplog
+    ):
+        """
+        A hook that returns something else than a function changes no result.
+        """
+        async with connect(sandbox, on_attempt=lambda _: "no hook") as bank:
+            await bank.create_session("customer-42")
+
+        (logged,) = errors(caplog)
+        assert logged.exc_info[0] is TypeError
+
+    @pytest.mark.parametrize("cls", [KeyboardInterrupt, SystemExit])
+    @pytest.mark.parametrize("when", ["start", "end"])
+    def test_what_ends_the_process_ends_it_without_loss(
+        self, tmp_path, cls, when
+    ):
+        """
+        Each item that the server has seen is in the journal by then.
+        """
+        path = tmp_path / "out.jsonl"
+        seen, counts = [], []
+
+        def end(attempt):
+            seen.append(attempt)
+            if len(seen) == 20:
+                raise cls
+
+        def start(attempt):
+            if when == "end":
+                return end
+            return end(attempt)
+
+        async def main():
+            async with Sandbox() as sandbox:
+                try:
+                    async with connect(sandbox, on_attempt=start) as bank:
+                        await collect(
+                            bank.create_sessions(
+                                ids(500), concurrency=5, journal=Journal(path)
+                            )
+                        )
+                finally:
+                    counts.append(sandbox.created())
+
+        with pytest.raises(cls):
+            asyncio.run(main())
+
+        records = list(read_journal(path))
+        made = [each for each in records if isinstance(each, CreatedRecord)]
+        lost = [each for each in records if each not in made]
+        assert {each.delivery for each in lost} <= {Delivery.AMBIGUOUS}
+        assert len(made) <= counts[0] <= len(records) < 500
+
+
+class TestSources:
+    """
+    Where items come from, and how they are prepared.
+    """
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    async def test_a_cancelled_source_is_told_from_a_cancelled_batch(
+        self, sandbox, tmp_path, asynchronous
+    ):
+        """
+        What came before is recorded, and the error is no cancellation.
+        """
+        path = tmp_path / "out.jsonl"
+
+        def plain():
+            yield from ids(20)
+            raise asyncio.CancelledError
+
+        async def later():
+            for each in plain():
+                yield each
+
+        source = later() if asynchronous else plain()
+        async with connect(sandbox) as bank:
+            with pytest.raises(RuntimeError, match="source of the batch"):
+                await collect(
+                    bank.create_sessions(source, journal=Journal(path))
+                )
+
+        assert created_ids(path) == sorted(ids(20))
+
+    async def test_a_builder_of_redirect_urls_that_raises_costs_its_items(
+        self, sandbox
+    ):
+        """
+        Items that cannot be prepared fail, unsent, and the others go on.
+        """
+        async with connect(sandbox) as bank:
+            assign = bank.creator.assign
+
+            def build(item):
+                if item.endswith("3"):
+                    raise LookupError("made up")
+                return assign(item)
+
+            bank.creator.assign = build
+            found = await collect(bank.create_sessions(ids(20), ordered=True))
+
+        failed = [each for each in found if not isinstance(each, Created)]
+        assert [each.link_id for each in failed] == [
+            "customer-3", "customer-13",
+        ]  # fmt: skip
+        assert {each.error.delivery for each in failed} == {Delivery.NOT_SENT}
+        assert sandbox.created() == 18
+
+    async def test_workers_that_somebody_cancels_end_the_batch_loudly(
+        self, sandbox, tmp_path
+    ):
+        """
+        A batch whose tasks were cancelled from outside is not complete.
+        """
+        path = tmp_path / "out.jsonl"
+        sandbox.faults.always(Fault.stall())
+        async with connect(sandbox) as bank:
+            with pytest.raises(RuntimeError, match="was cancelled"):
+                async with bank.create_sessions(
+                    ids(20), concurrency=3, journal=Journal(path)
+                ) as outcomes:
+                    while sandbox.requests < 3:
+                        await asyncio.sleep(0)
+                    for task in outcomes._tasks:
+                        task.cancel()
+                    async for _ in outcomes:
+                        pass
+
+        assert [each.delivery for each in read_journal(path)] == [
+            Delivery.AMBIGUOUS
+        ] * 3
+        assert len(outcomes.unreported) >= 3
+
+
+class TestRetries:
+    """
+    What a policy draws, and what a clock says.
+    """
+
+    @pytest.mark.parametrize("cls", [ValueError, asyncio.CancelledError])
+    async def test_a_policy_that_raises_leaves_the_error(
+        self, sandbox, caplog, cls
+    ):
+        """
+        A call whose wait cannot be drawn ends with the error that it had.
+        """
+
+        def draw(low, high):
+            raise cls("made up")
+
+        sandbox.faults.always(Fault.status(500))
+        async with connect(sandbox, retry=RetryPolicy(rng=draw)) as bank:
+            with pytest.raises(ServerFaultError) as caught:
+                await bank.create_session("customer-42")
+
+        error = caught.value
+        assert error.delivery is Delivery.AMBIGUOUS
+        assert [each.stopped for each in error.attempts] == [
+            f"the retry policy or the clock raised {cls.__name__}"
+        ]
+        assert errors(caplog)[0].exc_info[0] is cls
+
+    async def test_a_clock_that_cannot_sleep_leaves_the_error(self, sandbox):
+        """
+        A retry that cannot be waited for ends with the error before it.
+        """
+
+        class Broken(FakeClock):
+            async def sleep(self, seconds, /):
+                raise LookupError
+
+        sandbox.faults.always(Fault.status(500))
+        async with connect(sandbox, clock=Broken()) as bank:
+            with pytest.raises(ServerFaultError):
+                await bank.create_session("customer-42")
+            (failed,) = await collect(bank.create_sessions(["customer-43"]))
+
+        assert isinstance(failed.error, ServerFaultError)
+
+    async def test_a_clock_that_breaks_costs_no_session(
+        self, sandbox, monkeypatch
+    ):
+        """
+        What the batch measures after an answer cannot lose the session.
+        """
+
+        def broken(turn):
+            raise LookupError
+
+        monkeypatch.setattr(
+            "bankconnect_async._turns.Turn.note_served", broken
+        )
+        async with connect(sandbox) as bank:
+            found = await collect(bank.create_sessions(ids(9)))
+
+        assert sum(isinstance(each, Created) for each in found) == 9
+
+    async def test_a_cancel_while_it_waits_is_a_cancel(self, sandbox):
+        """
+        A caller who gives up gets a CancelledError, and no other.
+        """
+        waiting = asyncio.Event()
+
+        class Slow(FakeClock):
+            async def sleep(self, seconds, /):
+                waiting.set()
+                await asyncio.Event().wait()
+
+        sandbox.faults.always(Fault.status(500))
+        async with connect(sandbox, clock=Slow()) as bank:
+            task = asyncio.create_task(bank.create_session("customer-42"))
+            await waiting.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+class TestLogs:
+    """
+    Handlers and filters of the log.
+    """
+
+    async def test_a_filter_that_raises_replaces_no_error(self, sandbox):
+        """
+        A failed attempt is reported as it failed, whatever logging does.
+        """
+
+        def refuse(record):
+            raise LookupError
+
+        log = logging.getLogger("bankconnect_async")
+        sandbox.faults.always(Fault.status(400))
+        before = log.level
+        log.addFilter(refuse)
+        log.setLevel(logging.INFO)
+        try:
+            async with connect(sandbox) as bank:
+                found = await collect(bank.create_sessions(ids(5)))
+        finally:
+            log.removeFilter(refuse)
+            log.setLevel(before)
+
+        assert {each.error.status for each in found} == {400}
+
+
+class TestJournals:
+    """
+    What a journal asks, and subclasses of it.
+    """
+
+    @pytest.mark.parametrize(
+        "answer", [LookupError, asyncio.CancelledError, 0]
+    )
+    async def test_lines_that_cannot_be_told_stop_it(
+        self, sandbox, tmp_path, answer
+    ):
+        """
+        Nothing is sent for an input whose line is not known.
+        """
+        path = tmp_path / "out.jsonl"
+
+        def line_of(index):
+            if index < 5:
+                return index + 1
+            if answer == 0:
+                return "six"
+            raise answer
+
+        async with connect(sandbox) as bank:
+            with pytest.raises(JournalError, match="line_of"):
+                await collect(
+                    bank.create_sessions(
+                        ids(50),
+                        concurrency=3,
+                        journal=Journal(path, line_of=line_of),
+                    )
+                )
+
+        assert created_ids(path) == ids(5)
+        assert sandbox.created() == 5
+
+    @pytest.mark.parametrize("cls", [LookupError, asyncio.CancelledError])
+    async def test_a_journal_that_raises_anything_stops_it(
+        self, sandbox, tmp_path, cls
+    ):
+        """
+        What could not be recorded is reported, and nothing more is sent.
+        """
+
+        class Broken(Journal):
+            def record(self, outcome, *, line=None):
+                raise cls
+
+        seen = []
+        async with connect(sandbox) as bank:
+            with pytest.raises(JournalError, match=cls.__name__):
+                async with bank.create_sessions(
+                    ids(500),
+                    concurrency=3,
+                    journal=Broken(tmp_path / "out.jsonl"),
+                ) as outcomes:
+                    async for each in outcomes:
+                        seen.append(each)  # noqa: PERF401 - it raises
+
+        assert len(seen) == sandbox.created() < 10
