@@ -240,7 +240,7 @@ def iframe_html(
 <div class="bankconnect" data-bankconnect="{html.escape(settings)}">
 <script nonce="{nonce}">
 {LISTENER_SCRIPT}</script>
-<iframe src="{html.escape(str(session.redirect_url))}"
+<iframe src="{html.escape(session.redirect_text)}"
  title="{html.escape(title)}" referrerpolicy="no-referrer"
  sandbox="{_SANDBOX}"></iframe>
 <p role="status" tabindex="-1"></p>
@@ -283,12 +283,10 @@ def content_security_policy(
 
 def _origin(session: Session, *, allow_http: bool) -> str:
     # The URL is a credential, so it is no local here: this frame may raise.
-    if problem := url_problem(
-        str(session.redirect_url), allow_http=allow_http
-    ):
+    if problem := url_problem(session.redirect_text, allow_http=allow_http):
         raise InvalidRequestError(fields={"redirect_url": (problem,)})
     # As browsers write it: in lower case, and without a default port.
-    return str(URL(str(session.redirect_url).lower()).origin())
+    return str(URL(session.redirect_text.lower()).origin())
 
 
 def _check_nonce(nonce: str) -> None:

@@ -8,7 +8,6 @@ import datetime
 import functools
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar
 
 import attrs
@@ -27,6 +26,7 @@ from .errors import (
 from .retry import RetryPolicy
 from .sessions import explain
 from .settings import hide
+from .wire import read_url
 
 
 if TYPE_CHECKING:
@@ -586,13 +586,15 @@ class Entities:
 
     def _follow(self, text: str) -> URL:
         # It gets the key, so it has to be the same server.
-        with suppress(ValueError):
-            url = URL(text, encoded=True)
-            if (url.origin(), url.raw_path) == (
-                self._first.origin(),
-                self._first.raw_path,
-            ):
-                return url
+        url, first = read_url(text), self._first
+        if (
+            url is not None
+            and url.scheme == first.scheme
+            and url.host
+            and (url.origin(), url.raw_path)
+            == (first.origin(), first.raw_path)
+        ):
+            return url
         raise UnreadableAnswerError(
             "the list goes on at another address",
             problems=["is not a page of the same list @ $.next"],

@@ -20,8 +20,10 @@ from bankconnect_async import (
     InvalidRequestError,
     Pool,
     RejectedError,
+    RetryPolicy,
     Session,
     SessionRequest,
+    UnreadableAnswerError,
 )
 from bankconnect_async.batch import _Shelf
 from bankconnect_async.sandbox import Fault, Sandbox
@@ -176,6 +178,41 @@ async def test_failures_stand_beside_successes(bank, sandbox):
     assert missing.link_id == "x"
     assert isinstance(number.error, InvalidRequestError)
     assert (number.item, number.link_id) == (7, None)
+
+
+async def test_a_url_that_cannot_be_read_fails_its_item_alone(
+    raw_server, answer
+):
+    """
+    A server's URL that no parser reads stops none of the other items.
+    """
+    bad = b'{"redirect_url": "https://[...]/x?session_id=a%20b"}'
+    good = b'{"redirect_url": "https://journey.example/?session_id=1"}'
+
+    async def script(server, reader, writer):
+        while True:
+            await server.read_request(reader)
+            is_bad = b'"customer-7"' in server.requests[-1]
+            writer.write(answer(bad if is_bad else good))
+
+    async with (
+        raw_server(script) as server,
+        AsyncBankConnect(
+            "key",
+            base_url=server.base_url,
+            redirect_url=None,
+            retry=RetryPolicy(attempts=1),
+        ) as bank,
+    ):
+        found = await collect(
+            bank.create_sessions(ids(20), concurrency=4, ordered=True)
+        )
+
+    (failed,) = (each for each in found if isinstance(each, Failed))
+    assert len(found) == 20
+    assert failed.link_id == "customer-7"
+    assert isinstance(failed.error, UnreadableAnswerError)
+    assert failed.error.delivery is Delivery.CREATED_UNREADABLE
 
 
 async def test_a_request_without_redirect_url_keeps_its_link_id(sandbox):

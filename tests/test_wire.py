@@ -33,11 +33,18 @@ from bankconnect_async.wire import (
     encode_session,
     is_loopback,
     make_session,
+    read_url,
 )
 
 
 KEY = "test-api-key-000000000000"
 LINK = "cust-7f31-0042"
+# What parsers of URLs stumble over.
+PIECES = (
+    *("https://", "[", "]", "[::1]", "::", ":", ":443", "65536", "127.0.0.1"),
+    *("a", "é", "-", "--", "xn--", ".", "/", "?", "#", "&", "=", "@"),
+    *("%", "%20", "%ff", "session_id="),
+)
 RETURN = "https://merchant.example/bank/return"
 OCTOBER, MARCH = date(2025, 10, 1), date(2026, 3, 31)
 
@@ -419,6 +426,11 @@ class TestDecodeSession:
             "https://x.example:99999/",
             "https://[::1/",
             "https://[]@/",
+            "https://[...]/x?session_id=a%20b",
+            "https://[:]/",
+            "https://[1:2]:443/",
+            "https://[::1%eth0]/",
+            "https://xn--/?session_id=1",
             "https://bücher.example/",
             "https://x.example:٣/",
             'https://">x/',
@@ -446,6 +458,32 @@ class TestDecodeSession:
         session = decode_session(raw, allow_http=True)
 
         assert session.redirect_url == "http://sandbox:8600/?session_id=1"
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9))
+def test_what_is_taken_for_a_url_can_be_read(parts):
+    """
+    A URL in an answer is refused as unreadable, or can be parsed in full.
+    """
+    raw = json.dumps({"redirect_url": f"https://{''.join(parts)}"}).encode()
+    try:
+        session = make_session(decode_session(raw), link_id=LINK)
+    except UnreadableAnswerError as error:
+        assert error.delivery is Delivery.CREATED_UNREADABLE
+        return
+
+    assert session.redirect_url.origin().scheme == "https"
+    assert read_url(session.redirect_text) == session.redirect_url
+
+
+@pytest.mark.parametrize(
+    "text", ["https://[...]/", "https://[::1", "https://xn--/", "//:[é@]@?"]
+)
+def test_a_url_that_cannot_be_read_is_none(text):
+    """
+    A foreign URL never raises, because a traceback would show it.
+    """
+    assert read_url(text) is None
 
 
 @pytest.mark.parametrize(

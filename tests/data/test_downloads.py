@@ -439,6 +439,24 @@ class TestRefusals:
         assert "canary" not in str(caught.value)
         assert names(tmp_path) == []
 
+    @pytest.mark.parametrize("host", ["[...]", "xn--", "[1:2]"])
+    async def test_of_hosts_that_are_none(self, bank, tmp_path, host):
+        """
+        A link that no parser reads is refused without being shown.
+        """
+        with pytest.raises(InvalidRequestError) as caught:
+            await bank.download(
+                f"https://{host}/x?sig=canary", to=tmp_path / "x"
+            )
+
+        shown = traceback.TracebackException.from_exception(
+            caught.value.with_traceback(caught.tb.tb_next),
+            capture_locals=True,
+        )
+        assert list(caught.value.fields) == ["link"]
+        assert "canary" not in "".join(shown.format())
+        assert names(tmp_path) == []
+
     @pytest.mark.parametrize("bound", [0, -1, 1.5, "1", True])
     async def test_of_bounds_that_are_none(self, bank, tmp_path, bound):
         """

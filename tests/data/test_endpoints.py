@@ -745,6 +745,8 @@ class TestEntities:
             "//evil.example/",
             "?page=2",
             "http://[",
+            "http://[...]/",
+            "//:[é@]@?",
         ],
     )
     async def test_takes_the_key_nowhere_else(self, vendor, bank, following):
