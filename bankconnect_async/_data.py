@@ -252,25 +252,34 @@ class StatementData:
         """
         Fetch a file behind a pre-signed link, such as a PDF or a workbook.
 
-        Nothing of ours goes with the request, no key and no redirect is
-        followed. The file appears at *to* when it is complete, for its owner
-        only. What breaks off is resumed where the server allows.
+        Nothing of ours goes with the request: no key, no cookie. Up to five
+        redirects are followed. The file appears at *to* when it is complete,
+        for its owner only. What breaks off is resumed where the server says
+        that it is the same file, and starts over elsewhere. A file that is
+        stored compressed with gzip or deflate is unpacked.
 
         Args:
-            link: As an answer has it; valid for an hour.
-            to: Path of the file; an old one there is replaced.
-            max_bytes: Of the file, at most.
-            deadline: Seconds for all attempts.
+            link: An absolute https URL, as an answer has it; valid for an
+                hour. Plain http on this machine is for clients whose base
+                URL is on it, too.
+            to: The path of the file. An old file there is replaced; a FIFO
+                or a device is refused.
+            max_bytes: The length of the file, at most; unpacked, if it is
+                stored compressed.
+            deadline: Seconds for the whole download, all attempts included.
 
         Returns:
             Length of the file, in bytes.
 
         Raises:
-            InvalidRequestError: If *link* is not an absolute https URL.
+            InvalidRequestError: If *link* is not an absolute https URL, or
+                something else than a file is at *to*.
             NotFoundError: If the link has expired, or the file is gone.
-            DownloadError: If the file is longer than *max_bytes*, or not
-                whole.
-            TransportError: If it broke off once too often.
+            DownloadError: If the file is longer than *max_bytes*, compressed
+                in an unknown way, or the link is redirected too often or to
+                another address than https.
+            TransportError: If it broke off once too often, or the deadline
+                passed.
             OSError: If it cannot be written.
         """
         from ._download import download  # noqa: PLC0415

@@ -494,7 +494,7 @@ class ForeignMessageError(DecodeError):
 
 class DownloadError(BankConnectError):
     """
-    A file that is too long, or whose pieces do not fit together.
+    A file that is too long, compressed in an unknown way, or led astray.
 
     Nothing of it was left behind.
     """

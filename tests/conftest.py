@@ -3,10 +3,19 @@ What tests share: samples of the contract, servers, clocks.
 """
 
 import asyncio
+import functools
+import itertools
 import json
 import os
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -14,7 +23,7 @@ from contextlib import (
     contextmanager,
 )
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hypothesis
 import pytest
@@ -179,6 +188,90 @@ CREATED = (
 def _created_answer() -> bytes:
     """A good answer of the Session API."""
     return answer(CREATED)
+
+
+class CancelledAt(Awaitable[Any]):
+    """
+    Another awaitable, whose task is cancelled at one of its steps.
+
+    Args:
+        work: The other awaitable.
+        step: How often it suspends before.
+        turns: Turns of the loop that it goes on from there.
+    """
+
+    def __init__(self, work: Awaitable[Any], step: int, turns: int) -> None:
+        self._work = work
+        self._step = step
+        self._turns = turns
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        work = cast("Generator[Any, Any, Any]", self._work.__await__())
+        send: Callable[[], Any] = functools.partial(next, work)
+        for step in itertools.count():
+            try:
+                future = send()
+            except StopIteration as stop:
+                return stop.value
+            if step == self._step:
+                task = asyncio.current_task()
+                assert task is not None
+                self._cancel(task, self._turns)
+            try:
+                sent = yield future
+            except BaseException as exc:  # noqa: BLE001 - it is handed on
+                send = functools.partial(work.throw, exc)
+            else:
+                send = functools.partial(work.send, sent)
+        return None
+
+    def _cancel(self, task: asyncio.Task[Any], turns: int) -> None:
+        if turns:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._cancel, task, turns - 1)
+        else:
+            task.cancel()
+
+
+async def cancel_at_every_step(
+    work: Callable[[], Awaitable[Any]],
+    check: Callable[[], Awaitable[None]],
+    *,
+    turns: Iterable[int] = (0, 1, 2, 4, 8, 16, 32, 64),
+) -> int:
+    """
+    Cancel *work* wherever it suspends, and some *turns* of the loop later.
+
+    Args:
+        work: Begins it anew.
+        check: Awaited after each time.
+        turns: How many of the loop, each in a run of its own.
+
+    Returns:
+        How often it was cancelled.
+    """
+    cancelled = 0
+    for step in itertools.count():
+        before = cancelled
+        for count in turns:
+
+            async def run(count: int = count, step: int = step) -> None:
+                await CancelledAt(work(), step, count)
+
+            try:
+                await asyncio.create_task(run())
+            except asyncio.CancelledError:
+                cancelled += 1
+            await check()
+        if cancelled == before:
+            return cancelled
+    raise AssertionError
+
+
+@pytest.fixture(name="cancel_at_every_step", scope="session")
+def _cancel_at_every_step() -> Callable[..., Awaitable[int]]:
+    """Cancel a coroutine at every one of its steps; gives how often."""
+    return cancel_at_every_step
 
 
 @pytest.fixture(name="unprivileged", scope="session")

@@ -3,17 +3,28 @@ Files behind pre-signed links: whole, once, and for their owner only.
 """
 
 import asyncio
+import gzip
+import itertools
+import os
+import resource
+import socket
+import ssl
 import stat
 import traceback
+import zlib
 
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
 import pytest
+import trustme
 
 from aiohttp import web
 
 from bankconnect_async import (
+    TLS,
     AsyncBankConnect,
     BankConnectError,
     ClientClosedError,
@@ -24,6 +35,7 @@ from bankconnect_async import (
     NotFoundError,
     RateLimitedError,
     RejectedError,
+    RequestTimeoutError,
     RetryPolicy,
     ServerFaultError,
     Timeouts,
@@ -219,33 +231,175 @@ class TestBreaks:
 
         assert (length, (tmp_path / "x").read_bytes()) == (3, b"new")
 
-    @pytest.mark.parametrize(
-        "content_range",
-        ["bytes 1-2/3", "bytes 0-1/1048576", "bytes */3", "", "x"],
-    )
-    async def test_refuse_a_part_that_does_not_fit(
-        self, store, bank, tmp_path, content_range
+    MISFITS: ClassVar = {
+        "earlier": {"Content-Range": "bytes 0-9/{total}"},
+        "later": {"Content-Range": "bytes 500000-500009/{total}"},
+        "unknown total": {"Content-Range": "bytes {start}-{last}/*"},
+        "another total": {"Content-Range": "bytes {start}-{last}/9999999"},
+        "backwards": {"Content-Range": "bytes {start}-9/{total}"},
+        "behind the end": {"Content-Range": "bytes {start}-9999999/{total}"},
+        "another unit": {"Content-Range": "lines {start}-{last}/{total}"},
+        "no range": {},
+        "another tag": {"ETag": '"v2"'},
+        "no tag": {"ETag": None},
+        "weak tag": {"ETag": 'W/"v1"'},
+        "compressed": {"Content-Encoding": "gzip"},
+        "multipart": {"Content-Type": "multipart/byteranges; boundary=x"},
+    }
+
+    @pytest.mark.parametrize("kind", [*MISFITS, "416"])
+    async def test_start_over_with_a_part_that_does_not_fit(
+        self, store, bank, tmp_path, kind
     ):
         """
-        What was not asked for is not put in.
+        A part of something else is not put in: the whole file is fetched,
+        in the same attempt.
         """
         store.cuts = [400_000]
 
         async def misfit(request):
-            if len(store.requests) == 1:
+            wanted = request.headers.get("Range")
+            if wanted is None:
                 store.answer = None
-                answer = await store.serve(request)
-                store.requests.pop()
+                response = await store.serve(request)
                 store.answer = misfit
-                return answer
+                store.requests.pop()
+                return response
+            if kind == "416":
+                return web.Response(status=416)
+            start = int(wanted[6:-1])
+            headers = {
+                "Content-Range": "bytes {start}-{last}/{total}",
+                "ETag": '"v1"',
+                **self.MISFITS[kind],
+            }
+            if kind == "no range":
+                del headers["Content-Range"]
+            last, total = start + 9, len(CONTENT)
             return web.Response(
                 status=206,
-                body=b"xx",
-                headers={"Content-Range": content_range},
+                body=b"x" * 10,
+                headers={
+                    name: text.format(start=start, last=last, total=total)
+                    for name, text in headers.items()
+                    if text is not None
+                },
             )
 
         store.answer = misfit
-        with pytest.raises(DownloadError):
+        length = await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert length == len(CONTENT)
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert ["range" in each for each in store.requests] == [
+            False,
+            True,
+            False,
+        ]
+
+    async def test_start_over_with_a_part_of_another_date(
+        self, store, bank, tmp_path
+    ):
+        """
+        Without a tag, the date tells one version from the next.
+        """
+        store.cuts, store.etag = [400_000], None
+        store.headers["Last-Modified"] = "Wed, 01 Apr 2026 06:48:44 GMT"
+
+        async def misfit(request):
+            wanted = request.headers.get("Range")
+            if wanted is not None:
+                total = len(CONTENT)
+                return web.Response(
+                    status=206,
+                    body=b"x" * (total - int(wanted[6:-1])),
+                    headers={
+                        "Content-Range": (
+                            f"bytes {wanted[6:]}{total - 1}/{total}"
+                        ),
+                        "Last-Modified": "Thu, 02 Apr 2026 06:48:44 GMT",
+                    },
+                )
+            store.answer = None
+            response = await store.serve(request)
+            store.answer = misfit
+            store.requests.pop()
+            return response
+
+        store.answer = misfit
+        await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    async def test_start_over_if_the_date_is_too_fresh(
+        self, store, bank, tmp_path
+    ):
+        """
+        A file that changed this second may change again, unnoticed.
+        """
+        store.cuts, store.etag = [400_000], None
+        store.headers |= dict.fromkeys(
+            ("Last-Modified", "Date"), "Wed, 01 Apr 2026 06:48:44 GMT"
+        )
+
+        await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert "range" not in store.requests[1]
+
+    async def test_start_over_after_more_than_there_is(
+        self, store, bank, tmp_path
+    ):
+        """
+        A part that is longer than it says spoils all of it.
+        """
+        store.cuts = [400_000]
+
+        async def generous(request):
+            wanted = request.headers.get("Range")
+            if wanted is not None:
+                total = len(CONTENT)
+                return web.Response(
+                    status=206,
+                    body=CONTENT,
+                    headers={
+                        "Content-Range": (
+                            f"bytes {wanted[6:]}{total - 1}/{total}"
+                        ),
+                        "ETag": store.etag,
+                    },
+                )
+            store.answer = None
+            response = await store.serve(request)
+            store.answer = generous
+            store.requests.pop()
+            return response
+
+        store.answer = generous
+        await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("kind", ["part", "parts", "parts as a whole"])
+    async def test_refuse_parts_that_were_not_asked_for(
+        self, store, bank, tmp_path, kind
+    ):
+        """
+        A part that comes instead of the file is not the file.
+        """
+        parts = {"Content-Type": "multipart/byteranges; boundary=x"}
+
+        async def misfit(_):
+            return web.Response(
+                status=200 if kind == "parts as a whole" else 206,
+                body=b"xx",
+                headers=parts
+                if "parts" in kind
+                else {"Content-Range": "bytes 0-1/2"},
+            )
+
+        store.answer = misfit
+        with pytest.raises(DownloadError, match="part"):
             await bank.download(store.origin + LINK, to=tmp_path / "x")
 
         assert names(tmp_path) == []
@@ -267,7 +421,10 @@ class TestBreaks:
             return web.Response(
                 status=206,
                 body=CONTENT[start : start + 500_000],
-                headers={"Content-Range": f"bytes {start}-{last}/{total}"},
+                headers={
+                    "Content-Range": f"bytes {start}-{last}/{total}",
+                    "ETag": store.etag,
+                },
             )
 
         store.answer = stingy
@@ -300,7 +457,10 @@ class TestBreaks:
                 return web.Response(
                     status=206,
                     body=b"way",
-                    headers={"Content-Range": "bytes 4-6/7"},
+                    headers={
+                        "Content-Range": "bytes 4-6/7",
+                        "ETag": '"v1"',
+                    },
                 )
             response = web.StreamResponse(headers={"ETag": '"v1"'})
             response.enable_chunked_encoding()
@@ -342,6 +502,355 @@ class TestBreaks:
         assert names(tmp_path) == []
 
 
+class TestPlaces:
+    """
+    Where a file can appear
+    """
+
+    @pytest.mark.parametrize("kind", ["FIFO", "socket", "device", "link"])
+    async def test_is_no_place_of_something_else(
+        self, store, bank, tmp_path, kind
+    ):
+        """
+        What is no file is not replaced by one.
+        """
+        path = tmp_path / "x"
+        match kind:
+            case "FIFO":
+                os.mkfifo(path)
+            case "socket":
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.bind(str(path))
+            case "device":
+                path = Path("/dev/null")
+            case "link":
+                path.symlink_to("/dev/null")
+        before = path.lstat()
+
+        with pytest.raises(InvalidRequestError, match="to: is a ") as caught:
+            await bank.download(store.origin + LINK, to=path)
+
+        assert list(caught.value.fields) == ["to"]
+        assert os.path.samestat(before, path.lstat())
+        assert store.requests == []
+
+    async def test_is_looked_at_once_more(self, store, bank, tmp_path):
+        """
+        What took the place meanwhile is not replaced either.
+        """
+        path = tmp_path / "x"
+
+        async def take(request):
+            os.mkfifo(path)
+            store.answer = None
+            return await store.serve(request)
+
+        store.answer = take
+        with pytest.raises(InvalidRequestError, match="is a FIFO"):
+            await bank.download(store.origin + LINK, to=path)
+
+        assert path.is_fifo()
+        assert names(tmp_path) == ["x"]
+
+    async def test_may_have_the_longest_of_names(self, store, bank, tmp_path):
+        """
+        A name of its own is not longer than that of the file.
+        """
+        path = tmp_path / ("x" * 255)
+
+        await bank.download(store.origin + LINK, to=path)
+
+        assert path.read_bytes() == CONTENT
+
+    async def test_that_vanishes_is_told(self, store, bank, tmp_path):
+        """
+        A folder that is removed meanwhile takes the file along.
+        """
+        folder = tmp_path / "folder"
+        folder.mkdir()
+
+        async def remove(request):
+            for each in folder.iterdir():
+                each.unlink()
+            folder.rmdir()
+            store.answer = None
+            return await store.serve(request)
+
+        store.answer = remove
+        with pytest.raises(FileNotFoundError):
+            await bank.download(store.origin + LINK, to=folder / "x")
+
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("place", ["a\0b", 7, None])
+    async def test_that_is_no_path_is_named(self, bank, place):
+        """
+        What no file can be called is named.
+        """
+        with pytest.raises(InvalidRequestError) as caught:
+            await bank.download("https://files.example/", to=place)
+
+        assert caught.value.fields == {"to": ("is no path",)}
+
+
+class TestRedirects:
+    """
+    Links that lead on to another server
+    """
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_are_followed(self, store, bank, tmp_path, status):
+        """
+        The other server gets the address as it was said, and nothing of
+        ours.
+        """
+        target = "/other%2Fx?X-Signature=canary%2Fcanary&b=%7E"
+
+        async def redirect(_):
+            store.answer = None
+            return web.Response(
+                status=status,
+                headers={"Location": target, "Set-Cookie": "a=canary"},
+            )
+
+        store.answer = redirect
+        await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert store.paths == [LINK, target]
+        assert store.requests[1].keys() <= {
+            "host",
+            "accept",
+            "accept-encoding",
+            "user-agent",
+        }
+
+    @pytest.mark.parametrize("count", [5, 6])
+    async def test_are_followed_five_times(self, store, bank, tmp_path, count):
+        """
+        Five lead to the file; more lead nowhere, and none is repeated.
+        """
+
+        async def redirect(_):
+            if len(store.requests) == count:
+                store.answer = None
+            return web.Response(status=302, headers={"Location": "?canary"})
+
+        store.answer = redirect
+        if count == 5:
+            await bank.download(store.origin + LINK, to=tmp_path / "x")
+        else:
+            with pytest.raises(DownloadError, match="more than 5 times"):
+                await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert len(store.requests) == 6
+
+    async def test_are_followed_again_to_the_rest(self, store, bank, tmp_path):
+        """
+        What breaks off behind a redirect is resumed by the same way.
+        """
+        store.cuts = [400_000]
+
+        async def redirect(request):
+            if request.path == "/other":
+                store.answer = None
+                response = await store.serve(request)
+                store.answer = redirect
+                store.requests.pop()
+                return response
+            return web.Response(status=302, headers={"Location": "/other"})
+
+        store.answer = redirect
+        await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert len(store.requests) == 4
+        assert "range" in store.requests[3]
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "http://files.example/canary",
+            "ftp://files.example/canary",
+            "file:///etc/passwd?canary",
+            "https://user:canary@files.example/",
+            "https://[::::]/canary",
+            "https://[canary/",
+            "https://xn--0.example/canary",
+            "//files.example:0x50/canary",
+            f"https://{'canary' * 20}.example/",
+        ],
+    )
+    async def test_lead_to_https_only(self, store, bank, tmp_path, target):
+        """
+        Whatever else they name is neither opened nor shown.
+        """
+
+        async def redirect(_):
+            return web.Response(status=302, headers={"Location": target})
+
+        store.answer = redirect
+        error = await attempt(
+            bank, store, tmp_path / "x", 10**9, DownloadError
+        )
+
+        assert "redirected" in str(error) or "address" in str(error)
+        assert "canary" not in with_locals(error)
+        assert len(store.requests) == 1
+        assert names(tmp_path) == []
+
+    async def test_lead_not_from_elsewhere_to_this_machine(
+        self, store, tls_server, tmp_path
+    ):
+        """
+        A production client asks no plain server of its own machine for
+        anything, not even where a link elsewhere leads there.
+        """
+
+        async def redirect(_):
+            return web.Response(
+                status=302, headers={"Location": store.origin + LINK}
+            )
+
+        async with (
+            tls_server(redirect) as (link, tls),
+            AsyncBankConnect("key", tls=tls) as bank,
+        ):
+            with pytest.raises(DownloadError, match="not an https"):
+                await bank.download(link, to=tmp_path / "x")
+            with pytest.raises(InvalidRequestError) as caught:
+                await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert caught.value.fields == {"link": ("is not an https URL",)}
+        assert store.requests == []
+
+
+@pytest.fixture(name="tls_server")
+def _tls_server(tmp_path_factory):
+    """Serve a handler over TLS; gives a link, and what trusts the server."""
+    authority = trustme.CA()
+    folder = tmp_path_factory.mktemp("tls")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+
+    @asynccontextmanager
+    async def serve(handler):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(context)
+        runner = web.ServerRunner(web.Server(handler))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        port = runner.addresses[0][1]
+        try:
+            yield (
+                f"https://localhost:{port}/x?canary",
+                TLS(ca_file=folder / "ca.pem"),
+            )
+        finally:
+            await runner.cleanup()
+
+    return serve
+
+
+class TestCompression:
+    """
+    Files that are stored compressed, and sent so whatever was asked for
+    """
+
+    TEXT: ClassVar = b"date,amount\n" * 100_000
+
+    @pytest.mark.parametrize(
+        ("encoding", "compress"),
+        [
+            ("gzip", gzip.compress),
+            ("X-GZIP", gzip.compress),
+            ("deflate", zlib.compress),
+            ("gzip", lambda text: gzip.compress(text) + bytes(100)),
+            (
+                "gzip",
+                lambda text: gzip.compress(text[:9]) + gzip.compress(text[9:]),
+            ),
+        ],
+    )
+    async def test_is_undone(self, store, bank, tmp_path, encoding, compress):
+        """
+        The file is there as it was before somebody compressed it.
+        """
+        store.headers["Content-Encoding"] = encoding
+        store.content = compress(self.TEXT)
+
+        length = await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert length == len(self.TEXT)
+        assert (tmp_path / "x").read_bytes() == self.TEXT
+
+    async def test_is_fetched_from_its_beginning(self, store, bank, tmp_path):
+        """
+        What breaks off starts over: the rest alone cannot be read.
+        """
+        store.headers["Content-Encoding"] = "gzip"
+        store.content = gzip.compress(os.urandom(1_000_000))
+        store.cuts = [400_000]
+
+        length = await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert length == 1_000_000
+        assert len(store.requests) == 2
+        assert "range" not in store.requests[1]
+
+    async def test_is_bounded(self, store, bank, tmp_path):
+        """
+        A bomb is defused at the bound, not unpacked first.
+        """
+        store.headers["Content-Encoding"] = "gzip"
+        store.content = gzip.compress(bytes(50_000_000))
+
+        with pytest.raises(DownloadError, match="longer than 1000000 bytes"):
+            await bank.download(
+                store.origin + LINK, to=tmp_path / "x", max_bytes=1_000_000
+            )
+
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("keep", [-1, 10, 0])
+    async def test_that_is_cut_is_not_whole(self, store, bank, tmp_path, keep):
+        """
+        An end that is missing is missed, even where the length is right.
+        """
+        store.headers["Content-Encoding"] = "gzip"
+        store.content = gzip.compress(self.TEXT)[:keep]
+
+        with pytest.raises(ConnectionLostError, match="broke off"):
+            await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert len(store.requests) == 3
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("encoding", "content"),
+        [
+            ("gzip", b"not compressed"),
+            ("gzip", gzip.compress(b"x") + b"behind it"),
+            ("br", b"compressed"),
+            ("gzip, gzip", gzip.compress(gzip.compress(b"x"))),
+        ],
+    )
+    async def test_that_is_unknown_is_refused(
+        self, store, bank, tmp_path, encoding, content
+    ):
+        """
+        What cannot be undone is no file that anybody asked for.
+        """
+        store.headers["Content-Encoding"] = encoding
+        store.content = content
+
+        with pytest.raises(DownloadError, match="compressed"):
+            await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert len(store.requests) == 1
+        assert names(tmp_path) == []
+
+
 class TestRefusals:
     """
     Downloads that the server refuses, or we do
@@ -352,8 +861,8 @@ class TestRefusals:
         404: (NotFoundError, 1),
         410: (NotFoundError, 1),
         400: (RejectedError, 1),
-        302: (RejectedError, 1),
-        307: (RejectedError, 1),
+        300: (RejectedError, 1),
+        304: (RejectedError, 1),
         204: (RejectedError, 1),
         416: (RejectedError, 1),
         429: (RateLimitedError, 3),
@@ -364,13 +873,13 @@ class TestRefusals:
     @pytest.mark.parametrize("status", STATUSES)
     async def test_of_each_status(self, store, bank, tmp_path, status):
         """
-        What can pass is tried again; redirects are never followed.
+        What can pass is tried again; nothing it says is quoted.
         """
 
         async def refuse(_):
             return web.Response(
                 status=status,
-                text="canary" if status != 204 else None,
+                text="canary" if status not in {204, 304} else None,
                 headers={"Location": f"{store.origin}/elsewhere"},
             )
 
@@ -406,15 +915,6 @@ class TestRefusals:
 
         assert len(store.requests) == 1
         assert names(tmp_path) == []
-
-    async def test_of_what_was_compressed(self, store, bank, tmp_path):
-        """
-        Asked for the file itself, a server has to send that.
-        """
-        store.headers["Content-Encoding"] = "gzip"
-
-        with pytest.raises(DownloadError, match="compressed"):
-            await bank.download(store.origin + LINK, to=tmp_path / "x")
 
     @pytest.mark.parametrize(
         "link",
@@ -490,21 +990,63 @@ class TestRefusals:
         assert store.requests == []
 
 
-async def test_a_full_disk_is_told(store, bank, tmp_path, monkeypatch):
+@pytest.fixture(name="break_disk")
+def _break_disk(monkeypatch):
+    """Have a call of the system fail."""
+
+    def break_disk(call, number):
+        def fail(*_):
+            raise OSError(number, "Disk trouble")
+
+        monkeypatch.setattr(f"bankconnect_async._files.os.{call}", fail)
+
+    return break_disk
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [*itertools.product(["fsync", "write", "ftruncate"], [28, 104])],
+)
+async def test_a_full_disk_is_told(store, bank, tmp_path, break_disk, trouble):
     """
-    What the system says about the file is not taken for the network's.
+    What the system says about the file is not taken for the network's, even
+    where a disk far away says it in the network's words.
     """
+    break_disk(*trouble)
 
-    def fail(_):
-        raise OSError(28, "No space left on device")
+    error = await attempt(bank, store, tmp_path / "x", 10**9, OSError)
 
-    monkeypatch.setattr("bankconnect_async._download._settle", fail)
-
-    with pytest.raises(OSError, match="No space") as caught:
-        await bank.download(store.origin + LINK, to=tmp_path / "x")
-
-    assert not isinstance(caught.value, BankConnectError)
+    assert error.errno == trouble[1]
+    assert not isinstance(error, BankConnectError)
+    assert len(store.requests) == 1
     assert names(tmp_path) == []
+    assert "canary" not in with_locals(error)
+
+
+async def test_a_file_above_the_limit_of_the_system_is_told(
+    store, bank, tmp_path
+):
+    """
+    Where the system ends a file in its middle, nothing of it stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await bank.download(store.origin + LINK, to=tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert names(tmp_path) == []
+
+
+def with_locals(error):
+    """Format a traceback as tools for errors do, with all locals."""
+    return "".join(
+        traceback.TracebackException.from_exception(
+            error, capture_locals=True
+        ).format()
+    )
 
 
 @pytest.mark.parametrize("way", ["status", "cut", "long"])
@@ -524,20 +1066,16 @@ async def test_links_show_nowhere(store, bank, tmp_path, way):
         bank, store, tmp_path / "x", 1000 if way == "long" else 10**9
     )
 
-    shown = "".join(
-        traceback.TracebackException.from_exception(
-            error, capture_locals=True
-        ).format()
-    )
+    shown = with_locals(error)
     assert "_once" in shown
     assert "canary" not in shown
 
 
-async def attempt(bank, store, path, max_bytes):
+async def attempt(bank, store, path, max_bytes, cls=BankConnectError):
     """Download away from all locals that hold the link."""
     try:
         await bank.download(store.origin + LINK, to=path, max_bytes=max_bytes)
-    except BankConnectError as error:
+    except cls as error:
         return error
     raise AssertionError("it went well")
 
@@ -571,6 +1109,80 @@ async def test_a_closed_client(store, vendor, tmp_path):
     with pytest.raises(ClientClosedError):
         await bank.download(store.origin + LINK, to=tmp_path / "x")
     assert names(tmp_path) == []
+
+
+async def test_links_show_not_even_in_a_cancel(store, bank, tmp_path):
+    """
+    A limit of the caller's has the cancelled download as its cause.
+    """
+    over = asyncio.Event()
+
+    async def stall(request):
+        response = web.StreamResponse()
+        response.content_length = 100
+        await response.prepare(request)
+        await response.write(b"x")
+        await over.wait()
+        return response
+
+    async def limited():
+        async with asyncio.timeout(0.1):
+            await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+    store.answer = stall
+    with pytest.raises(TimeoutError) as caught:
+        await limited()
+    over.set()
+
+    shown = with_locals(caught.value)
+    assert "CancelledError" in shown
+    assert "canary" not in shown
+
+
+async def test_slow_bytes_do_not_stretch_the_deadline(store, bank, tmp_path):
+    """
+    A deadline is one of the whole download, however steadily bytes drip.
+    """
+    over = asyncio.Event()
+
+    async def drip(request):
+        response = web.StreamResponse()
+        response.content_length = 10_000
+        await response.prepare(request)
+        while not over.is_set():
+            await response.write(b"x")
+            await asyncio.sleep(0.02)
+        return response
+
+    store.answer = drip
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        with pytest.raises(RequestTimeoutError, match="in time"):
+            await asyncio.wait_for(
+                bank.download(
+                    store.origin + LINK, to=tmp_path / "x", deadline=0.2
+                ),
+                10,
+            )
+    finally:
+        over.set()
+
+    assert loop.time() - began < 5
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("deadline", [0, -1, "3", None, True, float("nan")])
+async def test_a_deadline_is_a_number_of_seconds(bank, tmp_path, deadline):
+    """
+    One that is none is named.
+    """
+    with pytest.raises(ConfigurationError) as caught:
+        await bank.download(
+            "https://files.example/", to=tmp_path / "x", deadline=deadline
+        )
+
+    assert list(caught.value.fields) == ["deadline"]
 
 
 async def test_silence_ends(store, vendor, clock, tmp_path):

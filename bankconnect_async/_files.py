@@ -1,0 +1,137 @@
+"""
+Files of the user's: what is one, and what is not.
+
+All of it blocks, and belongs into a thread.
+"""
+
+import errno
+import os
+import secrets
+import stat
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from .errors import InvalidRequestError
+
+
+_PRIVATE: Final = 0o600
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def kind_problem(mode: int) -> str | None:
+    """
+    Say what something is that is no regular file.
+    """
+    if stat.S_ISREG(mode):
+        return None
+    kind = next((kind for is_it, kind in _KINDS if is_it(mode)), "no file")
+    return f"is {kind}"
+
+
+class PartFile:
+    """
+    A file that appears at its place when it is complete.
+
+    Until then it has a name of its own beside it. One thread at a time may
+    use it.
+
+    Args:
+        target: Its place; a file there is replaced, anything else is not.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        # Not made of the target's name, which may be as long as names get.
+        self._path = target.with_name(
+            f".bankconnect-{secrets.token_hex(8)}.part"
+        )
+        self._fd: int | None = None
+        self._is_there = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to discard."""
+        return self._is_there
+
+    def create(self) -> None:
+        """
+        Begin an empty file, for its owner only.
+
+        Raises:
+            InvalidRequestError: If no file can be at its place.
+            OSError: If it cannot be created.
+        """
+        self._check_target()
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        flags |= getattr(os, "O_BINARY", 0)
+        self._fd = os.open(self._path, flags, _PRIVATE)
+        self._is_there = True
+
+    def append(self, content: bytes) -> None:
+        """Write *content*, all of it."""
+        fd, rest = self._open_fd(), memoryview(content)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+    def restart(self) -> None:
+        """Make it empty again."""
+        fd = self._open_fd()
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.ftruncate(fd, 0)
+
+    def commit(self) -> None:
+        """
+        Put it into its place, once it is safe on the disk.
+
+        Raises:
+            InvalidRequestError: If something else than a file is there now.
+            OSError: If that fails.
+        """
+        os.fsync(self._open_fd())
+        self._close()
+        self._check_target()
+        self._path.replace(self._target)
+        self._is_there = False
+
+    def discard(self) -> None:
+        """Remove what was not put into its place."""
+        if self._is_there:
+            self._is_there = False
+            # What broke first is what the caller hears of.
+            with suppress(OSError):
+                self._close()
+            self.unlink()
+
+    def unlink(self) -> None:
+        """Remove its name alone; whoever writes to it may go on."""
+        with suppress(OSError):
+            self._path.unlink()
+
+    def _check_target(self) -> None:
+        problem: str | None
+        try:
+            problem = kind_problem(self._target.stat().st_mode)
+        except FileNotFoundError:
+            return
+        except ValueError:
+            problem = "is no path"
+        if problem is not None:
+            raise InvalidRequestError(fields={"to": (problem,)})
+
+    def _open_fd(self) -> int:
+        if self._fd is None:
+            raise OSError(errno.EBADF, "the file is closed")
+        return self._fd
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
