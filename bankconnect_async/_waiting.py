@@ -11,8 +11,13 @@ import attrs
 
 from ._api import Api
 from ._clock import Clock
-from .errors import BankConnectError, ConfigurationError, WaitTimeoutError
-from .retry import RetryPolicy
+from .errors import (
+    BankConnectError,
+    ConfigurationError,
+    UnreadableAnswerError,
+    WaitTimeoutError,
+)
+from .retry import RetryPolicy, is_worth_repeating
 
 
 T = TypeVar("T")
@@ -21,9 +26,11 @@ T = TypeVar("T")
 _JITTER: Final = 0.2
 # Seconds. A call with less time would only fail.
 _SHORTEST: Final = 0.1
+# Where a problem is that is one of the answer as a whole.
+_WHOLE: Final = " @ $"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Pace:
     """
     How often to look, and how long.
@@ -31,12 +38,16 @@ class Pace:
     Attributes:
         api: Whose clock, chance and hints.
         interval: Seconds between two looks, more or less.
+        timeout: Seconds for all of them.
         give_up_at: On the clock of *api*.
     """
 
     api: Api
     interval: float
+    timeout: float
     give_up_at: float
+    # Of the event loop, once it runs: the other clock may stand still.
+    _over_at: float | None = attrs.field(default=None, init=False)
 
     @classmethod
     def start(cls, api: Api, timeout: float | None, interval: float) -> Self:
@@ -62,13 +73,19 @@ class Pace:
         return cls(
             api=api,
             interval=interval,
+            timeout=seconds,
             give_up_at=api.clock.monotonic() + seconds,
         )
 
     @property
     def left(self) -> float:
-        """Seconds."""
-        return self.give_up_at - self.api.clock.monotonic()
+        """Seconds, on the clock that got further."""
+        now = asyncio.get_running_loop().time()
+        if self._over_at is None:
+            self._over_at = now + self.timeout
+        return min(
+            self.give_up_at - self.api.clock.monotonic(), self._over_at - now
+        )
 
     def draw(self) -> float:
         """Return the seconds until the next look."""
@@ -132,6 +149,10 @@ class Watch(Generic[T]):
     _last: T | None = attrs.field(default=None, init=False, repr=False)
     _begun: bool = attrs.field(default=False, init=False)
     _over: bool = attrs.field(default=False, init=False)
+    # Why the last look told nothing, if it failed.
+    _trouble: BankConnectError | None = attrs.field(
+        default=None, init=False, repr=False
+    )
     _nap: _Nap = attrs.field(factory=_Nap, init=False, repr=False)
 
     def __aiter__(self) -> Self:
@@ -153,21 +174,42 @@ class Watch(Generic[T]):
         pace = self._pace
         if self._begun:
             await self._nap.take(
-                pace.api.clock, min(pace.draw(), max(pace.left, 0))
+                pace.api.clock, max(min(self._pause(), pace.left), 0)
             )
         self._begun = True
         if pace.left <= 0:
-            raise self._late(None)
+            raise self._late() from self._trouble
+        self._trouble = None
         try:
             return await self._ask(pace.policy())
         except BankConnectError as error:
-            if pace.left > 0:
+            if not _may_pass(error):
                 raise
-            raise self._late(error) from error
+            self._trouble = error
+        if pace.left <= 0:
+            raise self._late() from self._trouble
+        return None
 
-    def _late(self, error: BankConnectError | None) -> WaitTimeoutError:
+    def _pause(self) -> float:
+        asked = getattr(self._trouble, "retry_after", None)
+        return max(self._pace.draw(), asked or 0)
+
+    def _late(self) -> WaitTimeoutError:
+        said, trouble = "processing was not over in time", self._trouble
+        if trouble is None:
+            return WaitTimeoutError(said, answer=self._last)
         late = WaitTimeoutError(
-            "processing was not over in time", answer=self._last
+            f"{said}, and the last look at it failed: {trouble.message}",
+            answer=self._last,
         )
-        late.attempts = error.attempts if error is not None else ()
+        late.attempts = trouble.attempts
         return late
+
+
+def _may_pass(error: BankConnectError) -> bool:
+    """Tell whether a later look can do better than one that failed."""
+    if isinstance(error, UnreadableAnswerError):
+        # A gateway's page passes, and so does half an answer. Another shape
+        # than documented does not.
+        return all(each.endswith(_WHOLE) for each in error.problems)
+    return is_worth_repeating(error, "at-least-once")

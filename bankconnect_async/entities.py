@@ -335,8 +335,14 @@ class EntityHandle:
                 webhook of the entity makes it look at once, see
                 `AsyncBankConnect.feed`.
 
+        A look that fails in a way that can pass, such as a 503 or a lost
+        connection, is followed by another one.
+
         Raises:
-            WaitTimeoutError: From the iteration, if it takes longer.
+            WaitTimeoutError: From the iteration, if it takes longer; caused
+                by the last look's error, if that look failed.
+            AuthenticationError: From the iteration, as all errors that
+                another look would meet again.
         """
         return Watch(
             Pace.start(self._api, timeout, interval),
@@ -368,7 +374,11 @@ class EntityHandle:
         Raises:
             ProcessingFailedError: If a statement failed; which and why is in
                 its `failures`. The data of the others can be fetched.
-            WaitTimeoutError: If it takes longer.
+            WaitTimeoutError: If it takes longer; caused by the last look's
+                error, if that look failed.
+            NotFoundError: As all errors that another look would meet again.
+                Those that can pass, such as a 503 or a lost connection, do
+                not end it.
         """
         progress: tuple[answers.StatementProgress, ...] = ()
         steps = self.watch(analysis, timeout=timeout, interval=interval)

@@ -329,8 +329,14 @@ class SessionHandle:
                 webhook of the session makes it look at once, see
                 `AsyncBankConnect.feed`.
 
+        A look that fails in a way that can pass, such as a 503 or a lost
+        connection, is followed by another one.
+
         Raises:
-            WaitTimeoutError: From the iteration, if it takes longer.
+            WaitTimeoutError: From the iteration, if it takes longer; caused
+                by the last look's error, if that look failed.
+            AuthenticationError: From the iteration, as all errors that
+                another look would meet again.
         """
         return self._watch_progress(Pace.start(self._api, timeout, interval))
 
@@ -353,7 +359,11 @@ class SessionHandle:
             ProcessingFailedError: If a statement or account failed; which
                 and why is in its `failures`. What did not fail can be
                 fetched if its `answer` says `insights_available`.
-            WaitTimeoutError: If it takes longer.
+            WaitTimeoutError: If it takes longer; caused by the last look's
+                error, if that look failed.
+            NotFoundError: As all errors that another look would meet again.
+                Those that can pass, such as a 503 or a lost connection, do
+                not end it.
         """
         pace = Pace.start(self._api, timeout, interval)
         async for _ in self._watch_progress(pace):

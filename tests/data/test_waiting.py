@@ -4,22 +4,30 @@ Waiting for processing: pace, hints, failures, and ends.
 
 import asyncio
 
+from typing import ClassVar
+
 import pytest
 
 from aiohttp import web
 
 from bankconnect_async import (
     AsyncBankConnect,
+    AuthenticationError,
+    ClientClosedError,
     ConfigurationError,
     EnrichmentWebhook,
     ExtractionWebhook,
     Failure,
     InfoEvent,
+    NotAllowedError,
     NotFoundError,
+    PaymentRequiredError,
     ProcessingFailedError,
+    RejectedError,
     RetryPolicy,
     ServerFaultError,
     UnknownWebhook,
+    UnreadableAnswerError,
     WaitTimeoutError,
 )
 
@@ -239,6 +247,156 @@ class TestSession:
         assert len(vendor.requests) == 1
 
 
+async def hang_up(request):
+    """Break the connection without a word."""
+    request.transport.abort()
+    return web.Response()
+
+
+async def break_off(request):
+    """Break the connection in the middle of an answer."""
+    response = web.StreamResponse()
+    response.content_length = 100
+    await response.prepare(request)
+    await response.write(b"{")
+    request.transport.close()
+    return response
+
+
+class TestTroubles:
+    """
+    Looks that fail
+    """
+
+    PASSING: ClassVar = {
+        "503": (503, {}),
+        "500": (500, {}),
+        "501": (501, {}),
+        "408": (408, {}),
+        "429": (429, {}),
+        "hung up": hang_up,
+        "broken off": break_off,
+        "a gateway's page": (200, b"<html>maintenance</html>"),
+        "another document": (200, []),
+    }
+    FINAL: ClassVar = {
+        401: AuthenticationError,
+        402: PaymentRequiredError,
+        403: NotAllowedError,
+        404: NotFoundError,
+        410: NotFoundError,
+        400: RejectedError,
+        422: RejectedError,
+        307: RejectedError,
+    }
+
+    @pytest.mark.parametrize("kind", PASSING)
+    @pytest.mark.parametrize("flow", ["session", "entity"])
+    async def test_that_can_pass_end_nothing(
+        self, vendor, bank, said, kind, flow
+    ):
+        """
+        It looks on until there is an answer.
+        """
+        troubles = [self.PASSING[kind]] * 20
+        vendor.say(PROGRESS, *troubles, said["completed"])
+        vendor.say(STATUS, *troubles, said["good"])
+        vendor.say(
+            IDENTITY,
+            *troubles,
+            entity_progress("completed", transaction_status="completed"),
+        )
+
+        if flow == "session":
+            status = await bank.session(S).wait()
+            assert status.insights_available
+        else:
+            (statement,) = await bank.entity(E).wait()
+            assert statement.status == "completed"
+
+    async def test_last_as_long_as_the_wait(self, vendor, bank, clock):
+        """
+        When it gives up, the reason has the last of them.
+        """
+        vendor.say(PROGRESS, (503, {"detail": "overloaded"}))
+
+        with pytest.raises(WaitTimeoutError, match="overloaded") as caught:
+            await bank.session(S).wait(timeout=60)
+
+        assert clock.now == 60
+        assert len(vendor.requests) > 20
+        assert isinstance(caught.value.__cause__, ServerFaultError)
+        assert caught.value.attempts[-1].status == 503
+        assert caught.value.answer is None
+
+    async def test_of_earlier_are_forgotten(self, vendor, bank, said):
+        """
+        A wait that gives up after a good look has no look to blame.
+        """
+        vendor.say(PROGRESS, *[(503, {})] * 9, said["processing"])
+
+        with pytest.raises(WaitTimeoutError) as caught:
+            await bank.session(S).wait(timeout=60)
+
+        assert str(caught.value) == "processing was not over in time"
+        assert caught.value.__cause__ is None
+        assert caught.value.answer.session_progress == "processing"
+
+    @pytest.mark.parametrize("status", FINAL)
+    async def test_that_cannot_pass_end_it(self, vendor, bank, said, status):
+        """
+        What the next look would meet again is told at once.
+        """
+        vendor.say(PROGRESS, said["processing"], (status, {}))
+
+        with pytest.raises(self.FINAL[status]):
+            await bank.session(S).wait()
+
+        assert len(vendor.requests) == 2
+
+    async def test_of_shape_end_it(self, vendor, bank):
+        """
+        Another shape than documented does not change by looking on.
+        """
+        vendor.say(PROGRESS, (200, {"session_id": S, "progress": 7}))
+
+        with pytest.raises(UnreadableAnswerError):
+            await bank.session(S).wait()
+
+    async def test_of_a_closed_client_end_it(self, vendor, bank, said):
+        """
+        A client that is closed meanwhile looks no more.
+        """
+
+        async def answer(_):
+            closing.append(asyncio.create_task(bank.aclose()))
+            return web.Response(body=said["processing"][1])
+
+        closing = []
+        vendor.say(PROGRESS, answer)
+
+        with pytest.raises(ClientClosedError):
+            await bank.session(S).wait()
+        await closing[0]
+
+    async def test_are_followed_as_late_as_asked(
+        self, vendor, bank, clock, said
+    ):
+        """
+        A Retry-After beyond the retries' deadline is waited for.
+        """
+
+        async def refuse(_):
+            return web.Response(status=503, headers={"Retry-After": "45"})
+
+        vendor.say(PROGRESS, refuse, refuse, said["completed"])
+        vendor.say(STATUS, said["good"])
+
+        await bank.session(S).wait()
+
+        assert clock.slept == [45, 45]
+
+
 def entity_progress(*statuses, **fields):
     """Make an answer with statements of these statuses."""
     return 200, {
@@ -435,9 +593,10 @@ class TestPace:
         async with AsyncBankConnect(
             "key", base_url=vendor.base_url, clock=clock, retry=slow
         ) as bank:
-            with pytest.raises(ServerFaultError):
+            with pytest.raises(WaitTimeoutError) as caught:
                 await bank.session(S).wait(timeout=10)
 
+        assert isinstance(caught.value.__cause__, ServerFaultError)
         assert clock.now <= 10
 
     async def test_a_failure_after_its_time_is_late(self, vendor, bank, clock):
@@ -456,6 +615,37 @@ class TestPace:
 
         assert isinstance(caught.value.__cause__, ServerFaultError)
         assert caught.value.attempts
+
+    @pytest.mark.parametrize("what", ["wait", "watch", "entity"])
+    async def test_ends_though_the_clock_stands_still(
+        self, vendor, said, what
+    ):
+        """
+        A clock that somebody froze does not make a wait endless.
+        """
+
+        class Frozen(Stopped):
+            async def sleep(self, _, /):
+                await asyncio.sleep(0.01)
+
+        vendor.say(PROGRESS, said["processing"])
+        vendor.say(IDENTITY, entity_progress("processing"))
+        vendor.say(TRANSACTIONS, entity_progress("processing"))
+        async with AsyncBankConnect(
+            "key", base_url=vendor.base_url, clock=Frozen()
+        ) as bank:
+            with pytest.raises(WaitTimeoutError):
+                match what:
+                    case "wait":
+                        waiting = bank.session(S).wait(timeout=0.1)
+                        await asyncio.wait_for(waiting, 10)
+                    case "watch":
+                        async with asyncio.timeout(10):
+                            async for _ in bank.session(S).watch(timeout=0.1):
+                                pass
+                    case "entity":
+                        waiting = bank.entity(E).wait(timeout=0.1)
+                        await asyncio.wait_for(waiting, 10)
 
     @pytest.mark.parametrize(
         ("arguments", "name"),
