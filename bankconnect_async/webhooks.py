@@ -7,7 +7,7 @@ those of the contract's page on webhooks.
 
 import hashlib
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -90,7 +90,8 @@ def deduplication_key(webhook: Webhook) -> str:
 
     The vendor sends no event id. In the entity flow the key is made of ids,
     progress and reason, so that a recovered webhook has the key of the one
-    that was missed; in the session flow it is made of the whole body.
+    that was missed; in the session flow it is made of the whole body. Every
+    body has one, whatever is in it.
     """
     match webhook:
         case ExtractionWebhook():
@@ -103,5 +104,35 @@ def deduplication_key(webhook: Webhook) -> str:
             ]
         case _:
             facts = webhook.raw or attrs.asdict(webhook)
-    canonical = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(canonical).hexdigest()
+    try:
+        return _digest([orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)])
+    # Nested deeply, or with values that JSON allows and orjson does not.
+    except TypeError:
+        return _digest(_tokens(facts))
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _tokens(facts: object) -> Iterator[bytes]:
+    # Not recursive, because the sender decides how deep it goes.
+    todo = [facts]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping):
+            yield b"{%d" % len(value)
+            for key in sorted(value, key=str):
+                todo += (value[key], key)
+        elif isinstance(value, list | tuple):
+            yield b"[%d" % len(value)
+            todo += value
+        else:
+            # A decimal text of a huge number is refused by Python.
+            text = hex(value) if isinstance(value, int) else str(value)
+            content = text.encode(errors="surrogatepass")
+            kind = type(value).__name__.encode()
+            yield b"%b %d %b" % (kind, len(content), content)

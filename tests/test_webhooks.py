@@ -3,6 +3,7 @@ Webhook bodies of both families and all dates decode to webhooks.
 """
 
 import datetime
+import decimal
 import json
 import pickle
 
@@ -572,6 +573,76 @@ class TestDeduplicationKey:
         first, second = decode_webhook(read(sample)), decode_webhook(again)
 
         assert deduplication_key(first) == deduplication_key(second)
+
+    @pytest.mark.parametrize("depth", [253, 254, 255, 500, 1000])
+    @pytest.mark.parametrize("kind", ["array", "object"])
+    def test_nested_deeply(self, kind, depth):
+        """
+        However deep a body goes, it has a key, which is its own.
+        """
+        before, after = {"array": "[]", "object": ('{"a":', "}")}[kind]
+        keys = {
+            deduplication_key(
+                decode_webhook(
+                    '{"event_name": "NEWS", "news": '
+                    f"{before * depth}{inner}{after * depth}}}"
+                )
+            )
+            for inner in (0, 0, 1, 2)
+        }
+
+        assert len(keys) == 3
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            decimal.Decimal("1.10"),
+            "\ud800",
+            {"\udfff": 1},
+            2**64,
+            -(2**64),
+            [10**5000],
+            [True, 1, 1.0, "1", None],
+            {1: {2: 3}},
+        ],
+    )
+    def test_any_value(self, value):
+        """
+        A body that something else than this package read has one, too.
+        """
+        body = {"event_name": "NEWS", "session_id": "s", "news": value}
+        again = dict(reversed(body.items()))
+        other = {**body, "session_id": "t"}
+        keys = [
+            deduplication_key(decode_webhook(one))
+            for one in (body, again, other)
+        ]
+
+        assert keys[0] == keys[1] != keys[2]
+
+    def test_values_that_look_alike(self):
+        """
+        A text, a number and how they are grouped make a difference.
+        """
+        values = [
+            [2**64],
+            [str(2**64)],
+            [hex(2**64)],
+            [2**64, []],
+            [[2**64]],
+            {"a": 2**64},
+            ["a", 2**64],
+            [2**64, "a"],
+            [decimal.Decimal(2**64)],
+        ]
+        keys = {
+            deduplication_key(
+                decode_webhook({"event_name": "NEWS", "news": value})
+            )
+            for value in values
+        }
+
+        assert len(keys) == len(values)
 
     def test_recovered(self):
         """
