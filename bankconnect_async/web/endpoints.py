@@ -7,7 +7,7 @@ import logging
 
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -28,6 +28,7 @@ from bankconnect_async.webhooks import deduplication_key
 
 from ._claims import Claim
 from ._duplicates import RecentKeys, Seen
+from ._limits import RateLimit
 from ._messages import Call, Reply, plain
 from .handlers import Handlers
 
@@ -36,9 +37,20 @@ OnEvent: TypeAlias = Callable[[Event | Webhook], Awaitable[None]]
 OnFailure: TypeAlias = Callable[[Event | Webhook, Exception], Awaitable[None]]
 
 _UNCONFIRMED: Final = "the server did not confirm this success"
+_TOO_MANY: Final = "too many successes were claimed for this customer"
+_CLOSED: Final = "the service was closed"
+_CANCELLED: Final = "it was cancelled"
+# What identifies an event or a webhook, and is nobody's secret.
+_IDS: Final = ("entity_id", "statement_id", "session_id")
 
 # The vendor was asked, or could not be: no mistake of the service's.
 _UNHEARD: Final = (TransportError, ResponseError, DecodeError)
+
+# A callback may also raise or pass on a cancellation. What it was given must
+# not go with it.
+_ANYTHING: Final = (Exception, asyncio.CancelledError)
+
+_T = TypeVar("_T")
 
 _log: Final = logging.getLogger("bankconnect_async.web")
 
@@ -56,6 +68,10 @@ class Endpoints:
     not confirm (`InvalidCallbackError`) or could not be asked about
     (`BankConnectError`), and what the callback raised on.
 
+    A browser that closes, or a framework that cancels the request, takes
+    nothing with it: what was read goes on by itself until it is handed on,
+    and `aclose` waits for it.
+
     The callback may see an event twice, such as when a customer reloads the
     page, and a webhook may tell the same again. So it should be idempotent.
 
@@ -65,10 +81,15 @@ class Endpoints:
         on_event: Gets every event and webhook. Browsers wait for it, the
             vendor does not.
         on_failure: Gets what *on_event* did not take, and why. Without it,
-            failures are logged, and their content is gone.
+            or if it fails, an error with the ids is logged, and the content
+            is gone.
         seen: Where duplicate webhooks are recognised.
-        max_pending: How many webhooks may wait for *on_event* to finish. More
-            are answered with 503, so that they stay with the vendor.
+        max_pending: How many events and webhooks may wait for *on_event* to
+            finish. More are answered with 503, so that webhooks stay with
+            the vendor.
+        max_confirmations: How many successes of one customer the server is
+            asked about within ten minutes, by this process. More are
+            answered with 429 and go to the failure hook: nobody guesses ids.
     """
 
     bank: AsyncBankConnect
@@ -77,7 +98,16 @@ class Endpoints:
     on_failure: OnFailure | None = attrs.field(default=None, kw_only=True)
     seen: Seen = attrs.field(factory=RecentKeys, kw_only=True)
     max_pending: int = attrs.field(default=1000, kw_only=True)
-    _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
+    max_confirmations: int = attrs.field(default=10, kw_only=True)
+    _in_hand: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
+        init=False, factory=dict
+    )
+    _confirmations: RateLimit = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: RateLimit(self.max_confirmations), takes_self=True
+        ),
+    )
     _closed: bool = attrs.field(init=False, default=False)
 
     async def connect(
@@ -122,14 +152,17 @@ class Endpoints:
 
         204: The callback has it.
         403: The server did not confirm the success.
-        503, 502: The server could not be asked; see `failure_status`.
+        429: Too many successes were claimed for this customer.
+        503, 502: The server could not be asked; see `failure_status`. Or
+        there is too much in hand already, or we are closing.
         500: The callback failed.
         Others: See `Handlers.read_event`.
         """
         claim = self.handlers.read_event(call)
         if isinstance(claim, Reply):
             return claim
-        return self.handlers.write_event_reply(await self._settle(claim))
+        status = await self._carry(claim)
+        return self.handlers.write_event_reply(status)
 
     async def take_return(self, call: Call) -> Reply:
         """
@@ -142,7 +175,7 @@ class Endpoints:
         claim = self.handlers.read_return(call)
         if isinstance(claim, Reply):
             return claim
-        status = await self._settle(claim)
+        status = await self._carry(claim)
         return self.handlers.write_return_reply(status, claim.event)
 
     async def take_webhook(self, call: Call) -> Reply:
@@ -161,36 +194,45 @@ class Endpoints:
         notification = self.handlers.read_webhook(call)
         if isinstance(notification, Reply):
             return notification
-        if self._closed or self.pending >= self.max_pending:
+        if self._is_full:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "come again later")
         webhook, error = notification.webhook, notification.error
         if error is not None:
-            self._spawn(self._fail(webhook, error))
+            self._start(webhook, self._fail(webhook, error))
             return plain(HTTPStatus.BAD_REQUEST, str(error))
         # Who waits for it looks at once, also if it was delivered before.
         self.bank.feed(webhook)
-        self._spawn(self._deliver(webhook))
+        self._start(webhook, self._deliver(webhook))
         return plain(HTTPStatus.OK)
 
     @property
     def pending(self) -> int:
-        """How many webhooks are in hand."""
-        return len(self._tasks)
+        """How many events and webhooks are in hand."""
+        return len(self._in_hand)
 
     async def aclose(self, grace: float = 10.0) -> None:
         """
-        Wait for webhooks in hand.
+        Wait for the events and webhooks in hand.
 
         Args:
             grace: Seconds. What takes longer is cancelled, and given to the
-                failure hook.
+                failure hook, which has as long again.
         """
         self._closed = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        for task in self._tasks:
+        await self._wait(grace)
+        for task in self._in_hand:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._wait(grace)
+        for what in self._in_hand.values():
+            _log_lost(what, TimeoutError("it did not end when cancelled"))
+
+    async def _wait(self, seconds: float) -> None:
+        if self._in_hand:
+            await asyncio.wait(self._in_hand, timeout=seconds)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._closed or self.pending >= self.max_pending
 
     async def _begin(
         self, request: SessionRequest, write: Callable[[Session], Reply]
@@ -201,56 +243,94 @@ class Endpoints:
             _log.warning("no session: %s", error)
             return self.handlers.write_failure(failure_status(error))
 
+    async def _carry(self, claim: Claim) -> HTTPStatus:
+        if self._is_full:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        task = self._start(claim.event, self._settle(claim))
+        # A browser that closes must not take its event with it.
+        return await asyncio.shield(task)
+
     async def _settle(self, claim: Claim) -> HTTPStatus:
         event = claim.event
+        is_success = isinstance(event, SuccessEvent)
+        if is_success and not self._confirmations.allows(event.link_id or ""):
+            error = InvalidCallbackError(_TOO_MANY)
+            return await self._reject(
+                event, error, HTTPStatus.TOO_MANY_REQUESTS
+            )
         try:
             event = await self.bank.confirm(event, session=claim.session)
-        except BankConnectError as error:
-            await self._fail(event, error)
-            return failure_status(error)
-        if isinstance(event, SuccessEvent) and event.confirmed is not True:
-            await self._fail(event, InvalidCallbackError(_UNCONFIRMED))
-            return HTTPStatus.FORBIDDEN
+        except _ANYTHING as error:
+            return await self._reject(event, error, failure_status(error))
+        if is_success and event.confirmed is not True:
+            return await self._reject(
+                event, InvalidCallbackError(_UNCONFIRMED), HTTPStatus.FORBIDDEN
+            )
         try:
             await self.on_event(event)
-        except Exception as error:  # noqa: BLE001 - it is the service's
-            await self._fail(event, error)
-            return HTTPStatus.INTERNAL_SERVER_ERROR
+        except _ANYTHING as error:
+            return await self._reject(
+                event, error, HTTPStatus.INTERNAL_SERVER_ERROR
+            )
         return HTTPStatus.NO_CONTENT
 
+    async def _reject(
+        self, event: Event, error: BaseException, status: HTTPStatus
+    ) -> HTTPStatus:
+        await self._fail(event, error)
+        return status
+
     async def _deliver(self, webhook: Webhook) -> None:
-        key = deduplication_key(webhook)
+        key = None
         try:
-            if not await self.seen.add(key):
-                return
-            await self.on_event(webhook)
-        except asyncio.CancelledError:
-            await self._fail(webhook, TimeoutError("the service was closed"))
-            raise
-        except Exception as error:  # noqa: BLE001 - it is the service's
-            if not await self._fail(webhook, error):
+            key = deduplication_key(webhook)
+            if await self.seen.add(key):
+                await self.on_event(webhook)
+        except _ANYTHING as error:
+            if not await self._fail(webhook, error) and key is not None:
                 # The vendor may try again, and then it is not a duplicate.
                 await self.seen.discard(key)
 
-    async def _fail(self, what: Event | Webhook, error: Exception) -> bool:
+    async def _fail(self, what: Event | Webhook, error: BaseException) -> bool:
+        if not isinstance(error, Exception):
+            error = TimeoutError(_CLOSED if self._closed else _CANCELLED)
         if self.on_failure is not None:
             try:
                 await self.on_failure(what, error)
-            except Exception:  # noqa: BLE001 - as above
+            except _ANYTHING:
                 _log.exception("the failure hook failed, too")
             else:
                 return True
-        # Not its content: webhooks have account numbers.
-        _log.error("%s is lost", type(what).__name__, exc_info=error)
+        _log_lost(what, error)
         return False
 
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
-        async def run() -> None:
-            await work
+    def _start(
+        self, what: Event | Webhook, work: Coroutine[Any, Any, _T]
+    ) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._in_hand[task] = what
+        task.add_done_callback(self._end)
+        return task
 
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        what = self._in_hand.pop(task)
+        # A loop that is torn down cancels what has not even begun.
+        error = (
+            TimeoutError(_CANCELLED) if task.cancelled() else task.exception()
+        )
+        if error is not None:
+            _log_lost(what, error)
+
+
+def _log_lost(what: Event | Webhook, error: BaseException) -> None:
+    # Nothing else of its content: webhooks have account numbers.
+    ids = {
+        name: id_
+        for name in _IDS
+        if (id_ := getattr(what, name, None)) is not None
+    }
+    text = f": {ids}" if ids else ""
+    _log.error("%s is lost%s", type(what).__name__, text, exc_info=error)
 
 
 def _request(
@@ -261,22 +341,24 @@ def _request(
     return attrs.evolve(customer, redirect_url=redirect_url)
 
 
-def failure_status(error: BankConnectError) -> HTTPStatus:
+def failure_status(error: BaseException) -> HTTPStatus:
     """
     Say with which status to pass on that the vendor could not be asked.
 
     503 if it is a matter of time (no connection, no answer, too many
     requests, a fault of the vendor's, a client that is closing); 502 if the
-    vendor's answer will be the same tomorrow, such as that our key is wrong.
+    vendor's answer will be the same tomorrow, such as that our key is wrong;
+    500 if the fault is our own.
     """
     passing = (
         TransportError
         | RateLimitedError
         | ServerFaultError
         | ClientClosedError
+        | asyncio.CancelledError
     )
-    return (
-        HTTPStatus.SERVICE_UNAVAILABLE
-        if isinstance(error, passing)
-        else HTTPStatus.BAD_GATEWAY
-    )
+    if isinstance(error, passing):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, BankConnectError):
+        return HTTPStatus.BAD_GATEWAY
+    return HTTPStatus.INTERNAL_SERVER_ERROR

@@ -295,6 +295,7 @@ class Handlers:
     def _problem(self, status: HTTPStatus) -> str:
         texts: Mapping[HTTPStatus, str] = {
             HTTPStatus.FORBIDDEN: self.texts.unconfirmed,
+            HTTPStatus.TOO_MANY_REQUESTS: self.texts.unavailable,
             HTTPStatus.BAD_GATEWAY: self.texts.unavailable,
             HTTPStatus.SERVICE_UNAVAILABLE: self.texts.unavailable,
         }

@@ -5,6 +5,8 @@ The vendor is answered at once, and nothing that it says is lost.
 import asyncio
 import logging
 
+import pytest
+
 from bankconnect_async import AsyncBankConnect
 from bankconnect_async.callbacks import ExtractionWebhook, UnknownWebhook
 from bankconnect_async.errors import DecodeError
@@ -131,6 +133,24 @@ class TestWebhooks:
         assert isinstance(webhook, UnknownWebhook)
         assert webhook.raw == {"news": [1, 2]}
         assert isinstance(error, DecodeError)
+
+    @pytest.mark.parametrize("depth", [254, 300, 1000])
+    async def test_nested_deeply(self, offline, webhook_call, told, depth):
+        """
+        What is answered is handed on, however deep it goes.
+        """
+        nested = b"[" * depth + b"]" * depth
+        body = b'{"progress": "completed", "news": %b}' % nested
+        replies = [
+            await offline.take_webhook(webhook_call(offline, one))
+            for one in (body, body, b'{"event_name": "NEWS", ' + body[1:])
+        ]
+        await offline.aclose()
+
+        assert [reply.status for reply in replies] == [200] * 3
+        assert [webhook.raw["progress"] for webhook in told.events] == [
+            "completed"
+        ] * 2
 
     async def test_too_many(self, make, webhook_call, told):
         """
