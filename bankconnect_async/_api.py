@@ -4,7 +4,7 @@ What a client's methods and handles share: addresses, headers, calls.
 
 import functools
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -120,6 +120,7 @@ class Api:
         repeatable: bool = True,
         limit: int = MAX_ANSWER,
         retry: RetryPolicy | None = None,
+        secrets: Sequence[str] = (),
     ) -> T:
         """
         Make a call and return what *decode* makes of the answer.
@@ -134,6 +135,8 @@ class Api:
             repeatable: Whether sending it twice does no harm at all.
             limit: Bytes of the answer that are read at most.
             retry: Instead of the client's own.
+            secrets: Sent with this request only; struck out of what the
+                server echoes.
         """
         call = Call(
             operation=operation,
@@ -143,6 +146,7 @@ class Api:
             decode=functools.partial(_decoded, decode),
             repeatable=repeatable,
             limit=limit,
+            secrets=secrets,
         )
         try:
             result, _ = await self.calls.run(call, body, policy=retry)

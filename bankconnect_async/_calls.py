@@ -52,6 +52,8 @@ class Call(Generic[T]):
         headers: Beside those of every request.
         repeatable: Whether sending it twice does no harm at all.
         limit: Bytes of the answer that are read at most.
+        secrets: Sent with this request only; struck out of what the server
+            echoes.
     """
 
     def __init__(  # noqa: PLR0913
@@ -64,6 +66,7 @@ class Call(Generic[T]):
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         limit: int = MAX_ANSWER,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.operation: Final = operation
         self.url: Final = url
@@ -72,6 +75,7 @@ class Call(Generic[T]):
         self.headers: Final = headers
         self.repeatable: Final = repeatable
         self.limit: Final = limit
+        self.secrets: Final = secrets
 
 
 class Caller:
@@ -255,7 +259,7 @@ class Caller:
                 limit=call.limit,
             )
             if answer.status not in _OK:
-                raise self._refusal(answer, call.url)
+                raise self._refusal(answer, call)
             if len(answer.body) > _LARGE:
                 result = await asyncio.to_thread(call.decode, answer)
             else:
@@ -284,7 +288,7 @@ class Caller:
             self.budget.tokens,
         )
 
-    def _refusal(self, answer: Answer, url: URL) -> BankConnectError:
+    def _refusal(self, answer: Answer, call: Call[T]) -> BankConnectError:
         from .refusals import refusal  # noqa: PLC0415 - most calls have none
 
         retry_after = parse_retry_after(
@@ -295,8 +299,8 @@ class Caller:
             answer.body,
             headers=answer.headers,
             retry_after=retry_after,
-            secrets=self._secrets,
-            url=url,
+            secrets=[*self._secrets, *call.secrets],
+            url=call.url,
         )
 
     def stats(self) -> "Stats":

@@ -20,6 +20,7 @@ from .callbacks import ExtractionWebhook
 from .errors import InvalidRequestError
 from .retry import RetryPolicy
 from .sessions import SessionHandle
+from .settings import hide
 from .wire import CONTENT_TYPES, date_text
 
 
@@ -162,13 +163,19 @@ async def update_webhook(
         raise InvalidRequestError(
             fields={"flow": ("must be entity or session",)}
         )
-    content = answers.encode_webhook_update(url, mode)
+    # Its path may be all that proves a webhook to be the vendor's.
+    url = hide(url)
+    body = Body(
+        answers.encode_webhook_update(url, mode),
+        content_type=CONTENT_TYPES["json"],
+    )
     await api.ask(
         "POST update_webhook",
         api.url(_FLOWS[flow], "update_webhook"),
         lambda _, **__: None,
         method="POST",
-        body=Body(content, content_type=CONTENT_TYPES["json"]),
+        body=body,
+        secrets=[hide(url.partition("://")[2].partition("/")[2])],
     )
 
 

@@ -408,6 +408,15 @@ def policy(
     return attrs.evolve(retry or api.calls.retry, deadline=deadline)
 
 
+def _secrets(statement: Statement) -> list[str]:
+    given = [statement.fields.get("pdf_password") or ""]
+    if isinstance(statement.source, str):
+        # Whoever has a signed link has the file; servers name its host.
+        path, _, query = statement.source.partition("?")
+        given += [path.partition("://")[2].partition("/")[2], query]
+    return [hide(each) for each in given]
+
+
 async def send(
     api: Api,
     url: URL,
@@ -437,6 +446,7 @@ async def send(
             hashed=False,
             repeatable=False,
             retry=policy,
+            secrets=_secrets(statement),
         )
     except BankConnectError as error:
         fault = source.fault if isinstance(source, Source) else None

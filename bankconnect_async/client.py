@@ -52,6 +52,7 @@ from .settings import (
     check_instance,
     hide,
     parse_proxy,
+    proxy_secrets,
     read_environment,
     secret,
 )
@@ -174,7 +175,8 @@ class AsyncBankConnect(StatementData):
             clock=clock,
             on_attempt=on_attempt,
             secrets=[
-                text for text in (self._api_key, self._server_hash) if text
+                *(text for text in (self._api_key, self._server_hash) if text),
+                *proxy_secrets(proxy_credentials),
             ],
         )
         self._api = Api(

@@ -56,8 +56,12 @@ from typing import Any, Final
 
 import attrs
 
+from ._printable import one_line
+
 
 _NO_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+# Of a name in a message.
+_LONGEST_NAME: Final = 60
 
 
 class Delivery(enum.StrEnum):
@@ -138,7 +142,8 @@ class BankConnectError(Exception):
     # name with defaults. So the reduction of Exception, class and args plus
     # the instance's attributes, pickles each of them without further code.
     def __init__(self, message: str = "") -> None:
-        super().__init__(message)
+        # Names of files, columns and parameters are anybody's.
+        super().__init__(one_line(message))
 
     @property
     def message(self) -> str:
@@ -165,7 +170,7 @@ class _FieldsError(BankConnectError):
     ) -> None:
         if not message:
             message = "; ".join(
-                f"{name}: {text}"
+                f"{one_line(str(name), _LONGEST_NAME)}: {text}"
                 for name, all_ in fields.items()
                 for text in all_
             )

@@ -4,16 +4,21 @@ Refusals: what an answer without a 2xx status says.
 It is imported when the first one comes.
 """
 
+import codecs
+import functools
+import itertools
 import re
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import attrs
 import orjson
 
 from yarl import URL
 
+from ._printable import one_line
+from ._redaction import Redactor
 from .errors import (
     AlreadyRequestedError,
     AuthenticationError,
@@ -39,11 +44,12 @@ from .errors import (
 from .wire import read_id
 
 
-T = TypeVar("T")
-
 _EXCERPT = 120
 _MESSAGE = 500
-_STRUCK_OUT = "***"
+_NAME = 60
+# Of fields, and of texts about each.
+_MOST = 20
+_LONGEST_ID = 200
 _IDS: Final = ("session_id", "statement_id", "entity_id")
 # Codes with which a 403 speaks of the key (contract, "Auth failure status").
 _KEY_CODES = frozenset({"ACCESS_DENIED", "INVALID_API_KEY"})
@@ -87,7 +93,12 @@ _BY_WORDS: Final = (
 # Where the vendor's servers have the API.
 _MOUNT: Final = "bank-connect"
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_URL_TAIL = re.compile(r"(?<=://)([^\s?#\"'<>]*)[?#][^\s\"'<>]*")
+# Of a URL as it is, escaped for JSON, or percent-encoded.
+_URL_TAIL = re.compile(
+    r"((?::|%3a)(?:\\*/|%2f){2}(?:(?!%3f|%23)[^\s?#\"'<>])*)"
+    r"(?:[?#]|%3f|%23)[^\s\"'<>]*",
+    re.IGNORECASE,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +132,7 @@ def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
     Read any error body the vendor ever documented, and survive the rest.
 
     Follows the contract's parse order (`session-api.md`, shapes S1 to S8).
+    Texts and names are one printable line each, and neither long nor many.
     """
     document = _error_document(raw)
     if not isinstance(document, dict):
@@ -128,9 +140,9 @@ def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
     status = document.get("status")
     body = ErrorBody(
         status=status if type(status) is int else None,
-        session_id=read_id(document.get("session_id")),
-        statement_id=read_id(document.get("statement_id")),
-        entity_id=read_id(document.get("entity_id")),
+        session_id=_id(document.get("session_id")),
+        statement_id=_id(document.get("statement_id")),
+        entity_id=_id(document.get("entity_id")),
     )
     match document:
         case {"error": {**error}} if error:
@@ -143,12 +155,13 @@ def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
         case {"message": str(text)}:
             shape = "S5" if "entity_id" in document else "S4"
             return attrs.evolve(body, shape=shape, message=_clean(text))
-    fields = {
-        name: texts
+    found = (
+        (_clean(name, _NAME), texts)
         for name, value in document.items()
         if not (name in _IDS and isinstance(value, str))
         and (texts := _texts(value))
-    }
+    )
+    fields = dict(itertools.islice(found, _MOST))
     if not fields:
         return attrs.evolve(body, message=_excerpt(raw))
     name, texts = next(iter(fields.items()))
@@ -158,6 +171,7 @@ def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
 
 
 def _error_document(raw: bytes) -> Any:
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     # The Session API's page prints `"error": {...}` without the outer
     # braces (U-09).
     for text in (raw, b"{%b}" % raw):
@@ -166,6 +180,12 @@ def _error_document(raw: bytes) -> Any:
         except orjson.JSONDecodeError:
             continue
     return None
+
+
+def _id(value: object) -> str | None:
+    # An id that was washed or cut would be another one.
+    found = read_id(value)
+    return found if found and found == one_line(found, _LONGEST_ID) else None
 
 
 def _coded(error: Mapping[Any, Any]) -> dict[str, Any]:
@@ -182,13 +202,12 @@ def _coded(error: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    match value:
-        case str() if value:
-            return (_clean(value),)
-        case list() if value and all(isinstance(text, str) for text in value):
-            return tuple(_clean(text) for text in value)
-        case _:
-            return ()
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(
+        isinstance(text, str) for text in texts
+    ):
+        return ()
+    return tuple(filter(None, map(_clean, texts[:_MOST])))
 
 
 def _excerpt(raw: bytes) -> str:
@@ -196,11 +215,9 @@ def _excerpt(raw: bytes) -> str:
 
 
 def _clean(text: str, length: int = _MESSAGE) -> str:
-    # One printable line, and no URL that could open a journey.
-    text = " ".join(text[: 8 * length].split())
-    text = "".join(char if char.isprintable() else "�" for char in text)
-    text = _URL_TAIL.sub(r"\1?…", text)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    # No URL that could open a journey.
+    text = one_line(" ".join(text[: 8 * length].split()))
+    return one_line(_URL_TAIL.sub(r"\1?…", text), length)
 
 
 def refusal(  # noqa: PLR0913
@@ -227,8 +244,16 @@ def refusal(  # noqa: PLR0913
         url: What was asked for. Where it is not below ``/bank-connect``, a
             404 that is not the API's says so.
     """
-    body = _strike_out(decode_error_body(raw), secrets)
-    cls, delivery = _judge(status, body, retry_after)
+    heard = body = decode_error_body(raw)
+    redactor = _redactor(tuple(secrets))
+    struck = redactor.strike_bytes(raw)
+    if struck != raw:
+        # Before anything is cut, so that no half of a secret stays. What the
+        # error is does not depend on it: a password may be a word of a code.
+        body = decode_error_body(struck)
+        if heard.code in _BY_CODE or heard.code in _KEY_CODES:
+            body = attrs.evolve(body, code=heard.code)
+    cls, delivery = _judge(status, heard, retry_after)
     said = body.message or body.code or "no explanation"
     if 300 <= status < 400:  # noqa: PLR2004
         said = "a redirect, which is never followed"
@@ -245,47 +270,23 @@ def refusal(  # noqa: PLR0913
         session_id=body.session_id,
         statement_id=body.statement_id,
         entity_id=body.entity_id,
-        headers=_strike_out(
-            {name.lower(): text for name, text in (headers or {}).items()},
-            secrets,
-        ),
-        body=_strike_out(raw, secrets),
+        headers={
+            redactor.strike(name.lower()): redactor.strike(text)
+            for name, text in (headers or {}).items()
+        },
+        body=struck,
         delivery=delivery,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _redactor(secrets: tuple[str, ...]) -> Redactor:
+    return Redactor(secrets)
 
 
 def _is_astray(url: URL | None, body: ErrorBody) -> bool:
     # An error in a shape of the API's came from the API.
     return url is not None and _MOUNT not in url.parts and body.shape == "S8"
-
-
-def _strike_out(value: T, secrets: Sequence[str]) -> T:
-    """Replace each of *secrets*, wherever texts stand in *value*."""
-    return cast("T", _struck(value, secrets)) if secrets else value
-
-
-def _struck(value: Any, secrets: Sequence[str]) -> Any:
-    match value:
-        case str():
-            for secret in secrets:
-                value = value.replace(secret, _STRUCK_OUT)
-            return value
-        case bytes():
-            for secret in secrets:
-                # As it is, and as JSON writes it.
-                for form in (secret.encode(), orjson.dumps(secret)[1:-1]):
-                    value = value.replace(form, _STRUCK_OUT.encode())
-            return value
-        case tuple():
-            return tuple(_struck(each, secrets) for each in value)
-        case Mapping():
-            return {
-                name: _struck(each, secrets) for name, each in value.items()
-            }
-        case ErrorBody():
-            return ErrorBody(**_struck(attrs.asdict(value), secrets))
-        case _:
-            return value
 
 
 def _judge(  # noqa: PLR0911

@@ -308,6 +308,20 @@ def _basic(url: URL) -> Secret | None:
     return Secret(f"Basic {base64.b64encode(text).decode()}")
 
 
+def proxy_secrets(credentials: Secret | None) -> list[Secret]:
+    """
+    Return what of a proxy's *credentials* nobody may echo.
+
+    Args:
+        credentials: As `parse_proxy` returns them.
+    """
+    if credentials is None:
+        return []
+    pair = base64.b64decode(credentials.removeprefix("Basic ")).decode()
+    password = pair.partition(":")[2]
+    return [Secret(pair), *([Secret(password)] if password else [])]
+
+
 def check_instance(name: str, value: object, type_: type) -> None:
     """
     Refuse a number where a value with names is wanted.

@@ -22,7 +22,9 @@ from bankconnect_async import errors
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(bankconnect_async.__file__).parent
 PURE = [
+    "_printable",
     "_reading",
+    "_redaction",
     *(f"answers/{path.stem}" for path in (PACKAGE / "answers").glob("*.py")),
     "callbacks",
     "embed",

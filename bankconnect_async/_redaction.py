@@ -1,0 +1,221 @@
+"""
+Secrets that a server echoes, struck out in whatever encoding it echoes them.
+"""
+
+import base64
+import json
+import re
+import sys
+
+from collections.abc import Iterable, Iterator, Sequence
+from html.entities import html5
+from typing import Final, TypeAlias
+from urllib.parse import quote
+
+
+_STRUCK_OUT: Final = "***"
+# A shorter secret is in half of all words.
+_SHORTEST: Final = 4
+# Servers cut what they echo: this much of a secret is struck out as well.
+_SHORTEST_PART: Final = 8
+# How often an encoding may have been applied over another one.
+_LAYERS: Final = 6
+
+# Escapes of URLs, JSON, JavaScript and HTML, each of which stands for one
+# character; and line ends, NUL bytes (of UTF-16) and backslashes, which
+# encodings put between characters. All begin with a literal, so that `re`
+# passes over what is no escape quickly.
+_ESCAPES: Final = (
+    r"%(?P<url>[0-9A-Fa-f]{2})|%[uU](?P<iis>[0-9A-Fa-f]{4})"
+    r"|\\\\*(?:u(?P<json>[0-9A-Fa-f]{4})|u\{(?P<js>[0-9A-Fa-f]{1,6})\}"
+    r"|x(?P<hex>[0-9A-Fa-f]{2})|[rn])?"
+    r"|&\#[xX]0*(?P<entity>[0-9A-Fa-f]{1,6});?"
+    r"|&\#0*(?P<decimal>[0-9]{1,7});?|&(?P<name>[A-Za-z]{2,16});?"
+    r"|\r|\n|\0"
+)
+# Mail's `=3D`, which would take the first two characters of a secret behind
+# an equals sign: it is looked for by itself.
+_MAIL_ESCAPES: Final = r"=(?P<mail>[0-9A-Fa-f]{2})|=(?=\r|\n|\\+[rn])"
+_PLAIN: Final = re.compile(_ESCAPES)
+_MAIL: Final = re.compile(f"{_ESCAPES}|{_MAIL_ESCAPES}")
+_IN_MAIL: Final = re.compile(_MAIL_ESCAPES)
+
+
+_Span: TypeAlias = tuple[int, int]
+# Where it began and ended, and the length of what it stands for.
+_Escape: TypeAlias = tuple[int, int, int]
+
+
+class Redactor:
+    """
+    Strikes secrets out of texts.
+
+    It knows them as they are, in any case; percent-encoded, escaped for
+    JSON, JavaScript, HTML or mail, several times over; in hexadecimal; and
+    in base64, wherever in the encoded text they begin. The first or second
+    half of a secret, which remains where a server cut its echo, is struck
+    out like a whole one.
+
+    Args:
+        secrets: What to strike out. Those of three characters or fewer are
+            left alone.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        needles = {
+            needle
+            for secret in secrets
+            if len(secret) >= _SHORTEST
+            for needle in _needles(secret)
+        }
+        #: What comes before a half, the half, and what comes after it.
+        self._halves: Final = {
+            half for needle in needles for half in _halve(needle)
+        }
+
+    def strike(self, text: str) -> str:
+        """
+        Replace every secret in *text* by asterisks.
+        """
+        spans = sorted(self._find(text))
+        pieces: list[str] = []
+        last = 0
+        for start, end in spans:
+            if start >= last:
+                pieces += text[last:start], _STRUCK_OUT
+            last = max(last, end)
+        return "".join([*pieces, text[last:]])
+
+    def strike_bytes(self, raw: bytes) -> bytes:
+        """
+        Replace every secret in *raw* by asterisks, whatever its encoding.
+        """
+        # One character for each byte, so that no byte is lost.
+        return self.strike(raw.decode("latin-1")).encode("latin-1")
+
+    def _find(self, text: str) -> Iterator[_Span]:
+        if not self._halves:
+            return
+        yield from self._find_in(_fold(text), [])
+        patterns = [_PLAIN, _MAIL] if _IN_MAIL.search(text) else [_PLAIN]
+        for pattern in patterns:
+            layers: list[list[_Escape]] = []
+            plain = text
+            while len(layers) < _LAYERS:
+                plain, escapes = _unescape_once(plain, pattern)
+                if not escapes:
+                    break
+                layers.append(escapes)
+                yield from self._find_in(_fold(plain), layers)
+
+    def _find_in(
+        self, plain: str, layers: Sequence[list[_Escape]]
+    ) -> Iterator[_Span]:
+        for before, half, after in self._halves:
+            found = plain.find(half)
+            while found >= 0:
+                last = found + len(half)
+                left = plain[max(0, found - len(before)) : found]
+                right = plain[last : last + len(after)]
+                first = found - _common(before[::-1], left[::-1])
+                last += _common(after, right)
+                yield _trace(first, last, layers)
+                found = plain.find(half, last)
+
+
+def _halve(needle: str) -> Iterator[tuple[str, str, str]]:
+    length = max(_SHORTEST_PART, (len(needle) + 1) // 2)
+    yield "", needle[:length], needle[length:]
+    if length < len(needle):
+        yield needle[:-length], needle[-length:], ""
+
+
+def _common(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    shorter = min(len(one), len(other))
+    return next((at for at, (a, b) in pairs if a != b), shorter)
+
+
+def _needles(secret: str) -> Iterator[str]:
+    raw = secret.encode(errors="replace")
+    # As a text, and as bytes that are read as one character each.
+    for text in {secret, raw.decode("latin-1")}:
+        yield _fold(text)
+        # What looks like an escape in it is taken for one in an echo, too.
+        for pattern in (_PLAIN, _MAIL):
+            yield _fold(_unescape(text, pattern))
+    escaped = quote(secret, safe="", errors="replace")
+    for form in {raw, escaped.encode(), json.dumps(secret)[1:-1].encode()}:
+        yield form.hex()
+        yield form.hex(" ")
+        yield form.hex(":")
+        for once in _in_base64(form):
+            yield _fold(once)
+            yield from map(_fold, _in_base64(once.encode()))
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    # What is before a secret shifts it by 0, 2 or 4 bits; characters that
+    # hold bits of its neighbours are left out.
+    for shift in range(3):
+        first = (shift * 8 + 5) // 6
+        last = (shift + len(raw)) * 8 // 6
+        text = base64.b64encode(b"\0" * shift + raw).decode()[first:last]
+        yield text
+        yield text.replace("+", "-").replace("/", "_")
+
+
+def _fold(text: str) -> str:
+    # A form writes a blank as a plus sign, and a server may read one as the
+    # other. Positions must stay, which few letters' lower case spoils.
+    lower = text.lower()
+    return (lower if len(lower) == len(text) else text).replace("+", " ")
+
+
+def _unescape(text: str, pattern: "re.Pattern[str]") -> str:
+    for _ in range(_LAYERS):
+        text, _escapes = _unescape_once(text, pattern)
+    return text
+
+
+def _unescape_once(
+    text: str, pattern: "re.Pattern[str]"
+) -> tuple[str, list[_Escape]]:
+    escapes: list[_Escape] = []
+
+    def replace(match: "re.Match[str]") -> str:
+        char = "" if match.lastgroup is None else _char(match)
+        if char is None:
+            return match[0]
+        escapes.append((*match.span(), len(char)))
+        return char
+
+    return pattern.sub(replace, text), escapes
+
+
+def _char(match: "re.Match[str]") -> str | None:
+    kind = str(match.lastgroup)
+    digits = match[kind]
+    if kind == "name":
+        names = f"{digits};", f"{digits.lower()};"
+        return next((html5[name] for name in names if name in html5), None)
+    code = int(digits, 10 if kind == "decimal" else 16)
+    return chr(code) if code <= sys.maxunicode else None
+
+
+def _trace(start: int, end: int, layers: Sequence[list[_Escape]]) -> _Span:
+    for escapes in reversed(layers):
+        start, end = _origin(start, escapes)[0], _origin(end - 1, escapes)[1]
+    return start, end
+
+
+def _origin(index: int, escapes: list[_Escape]) -> _Span:
+    # How far the text behind the escapes so far moved to the front.
+    shift = 0
+    for start, end, width in escapes:
+        if index < start - shift:
+            break
+        if index < start - shift + width:
+            return start, end
+        shift += end - start - width
+    return index + shift, index + shift + 1
