@@ -135,7 +135,9 @@ class StatementData:
         be rewound, such as a pipe, is sent once.
 
         Args:
-            file: A path, a binary file or bytes; or else *url* or *base64*.
+            file: The path of a regular file, a file opened for bytes, whose
+                methods may be coroutines, or bytes; or else *url* or
+                *base64*. A cancel waits for a read that is under way.
             link_id: Your id of the customer.
             url: Where the vendor can fetch it.
             base64: The file as base64 text.

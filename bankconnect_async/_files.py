@@ -11,12 +11,14 @@ import stat
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from .errors import InvalidRequestError
 
 
 _PRIVATE: Final = 0o600
+# Windows translates ends of lines without it.
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -34,6 +36,32 @@ def kind_problem(mode: int) -> str | None:
         return None
     kind = next((kind for is_it, kind in _KINDS if is_it(mode)), "no file")
     return f"is {kind}"
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """
+    Open a file to read it, and nothing that would have to be waited for.
+
+    Raises:
+        OSError: If it cannot be read, or is no regular file.
+        ValueError: If *path* is none.
+    """
+    # Opening alone does something to some devices.
+    _check_regular(path.stat().st_mode)
+    # A FIFO that came since would wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY
+    fd = os.open(path, flags)
+    try:
+        _check_regular(os.fstat(fd).st_mode)
+        return os.fdopen(fd, "rb")
+    except OSError:
+        os.close(fd)
+        raise
+
+
+def _check_regular(mode: int) -> None:
+    if problem := kind_problem(mode):
+        raise OSError(errno.EINVAL, f"it {problem}, not a regular file")
 
 
 class PartFile:
@@ -70,8 +98,7 @@ class PartFile:
             OSError: If it cannot be created.
         """
         self._check_target()
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        flags |= getattr(os, "O_BINARY", 0)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY
         self._fd = os.open(self._path, flags, _PRIVATE)
         self._is_there = True
 

@@ -4,13 +4,24 @@ Statements on their way to the vendor, piece by piece.
 
 import asyncio
 import errno
+import inspect
 import io
 import os
 import socket
+import stat
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, TypeVar
+from typing import (
+    IO,
+    Any,
+    Final,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+)
 
 import aiohttp
 import attrs
@@ -19,6 +30,8 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from ._api import Api, text_problem
+from ._files import open_regular
+from ._threads import finish, finish_in_thread, run_in_thread
 from .errors import BankConnectError, InvalidRequestError
 from .retry import RetryPolicy
 from .settings import hide
@@ -26,8 +39,23 @@ from .wire import url_problem
 
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class AsyncFile(Protocol):
+    """
+    A file whose methods are coroutines, opened for bytes.
+    """
+
+    def read(self, size: int, /) -> Awaitable[bytes]:
+        """Read at most *size* bytes; none at the end."""
+        ...
+
+
 #: What can be uploaded: a path, a file opened for bytes, or its bytes.
-StatementFile: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+StatementFile: TypeAlias = (
+    str | os.PathLike[str] | bytes | IO[bytes] | AsyncFile
+)
 
 # Bytes that go out at once; the clock starts anew with each piece.
 _PIECE: Final = 64 * 1024
@@ -40,24 +68,35 @@ _UNSENT: Final = 128 * 1024
 _LOW_WATER: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
-@attrs.define
-class Source:
+class Source(ABC):
     """
     A file to be sent, as often as it takes.
 
-    Attributes:
-        size: In bytes, if it is known beforehand.
+    Args:
         filename: What to call it; `None` sends it as a plain field.
+
+    Attributes:
+        filename: The same.
+        size: In bytes, if it is known beforehand.
         rewindable: Whether it can be sent twice.
         fault: Why it could not be read.
     """
 
-    _open: Callable[[], IO[bytes]] = attrs.field(repr=False, alias="open")
-    _close: bool = attrs.field(alias="close")
-    size: int | None
-    filename: str | None = attrs.field(repr=False)
-    rewindable: bool = True
-    fault: Exception | None = None
+    def __init__(self, filename: str | None) -> None:
+        self.filename: Final = filename
+        self.size: int | None = None
+        self.rewindable = True
+        self.fault: Exception | None = None
+        # Who sends it, and when that is over.
+        self._sending: (
+            tuple[asyncio.Task[Any], asyncio.Future[None]] | None
+        ) = None
+
+    async def examine(self) -> InvalidRequestError | None:
+        """
+        Look at the file before it is sent, and return what is wrong.
+        """
+        return None
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """
@@ -66,21 +105,37 @@ class Source:
         Raises:
             OSError: If it cannot be read; see `fault`.
         """
+        await self.settle()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        over = asyncio.get_running_loop().create_future()
+        self._sending = task, over
         self.fault = None
-        file = self._try(self._open)
         try:
-            await self._pump(file, writer)
+            await self._try(self._begin)
+            await self._pump(writer)
         finally:
-            if self._close:
-                file.close()
+            try:
+                await self._end()
+            finally:
+                over.set_result(None)
 
-    async def _pump(
-        self, file: IO[bytes], writer: AbstractStreamWriter
-    ) -> None:
+    async def settle(self) -> None:
+        """
+        End what is sent of it at present; then nobody reads it any more.
+        """
+        if self._sending is None:
+            return
+        task, over = self._sending
+        if not over.done():
+            task.cancel()
+            await finish(over)
+
+    async def _pump(self, writer: AbstractStreamWriter) -> None:
         left = self.size
         while left is None or left > 0:
             size = _READ if left is None else min(_READ, left)
-            content = await asyncio.to_thread(self._read, file, size)
+            content = (await self._try(self._read, size))[:left]
             if not content:
                 break
             if left is not None:
@@ -91,16 +146,191 @@ class Source:
             self.fault = OSError(errno.EIO, "it became shorter meanwhile")
             raise self.fault
 
-    def _read(self, file: IO[bytes], size: int) -> memoryview:
-        return self._try(lambda: memoryview(file.read(size)))
-
-    def _try(self, work: Callable[[], T]) -> T:
+    async def _try(self, work: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         try:
-            return work()
-        except (OSError, ValueError, TypeError) as exc:
+            return await work(*args)
+        # A file may be of any class, and raise what it likes.
+        except Exception as exc:  # noqa: BLE001
             # Without the frames, which hold pieces of the file.
             self.fault = exc.with_traceback(None)
         raise OSError(errno.EIO, "the file cannot be read")
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Get ready to read it from its beginning."""
+
+    @abstractmethod
+    async def _read(self, size: int) -> memoryview:
+        """Read at most *size* bytes; none at the end."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Let go of it, whatever is cancelled."""
+
+
+class _Memory(Source):
+    """
+    Bytes that are there.
+    """
+
+    def __init__(self, content: bytes, filename: str | None) -> None:
+        super().__init__(filename)
+        self.size = len(content)
+        self._content = memoryview(content)
+        self._position = 0
+
+    async def _begin(self) -> None:
+        self._position = 0
+
+    async def _read(self, size: int) -> memoryview:
+        start = self._position
+        self._position += size
+        return self._content[start : self._position]
+
+    async def _end(self) -> None:
+        """Keep them: they may be sent again."""
+
+
+class _Stored(Source):
+    """
+    A file by its path, which is opened for each attempt.
+    """
+
+    def __init__(self, path: Path, filename: str | None) -> None:
+        super().__init__(filename or path.name)
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    async def examine(self) -> InvalidRequestError | None:
+        """Find out its size: what is missing is better told at once."""
+        try:
+            self.size = await run_in_thread(self._measure)
+        except (OSError, ValueError) as exc:
+            return _unreadable(exc)
+        return None if self.size else _bad("file", "is empty")
+
+    def _measure(self) -> int:
+        with open_regular(self._path) as file:
+            return os.fstat(file.fileno()).st_size
+
+    async def _begin(self) -> None:
+        await run_in_thread(self._open)
+
+    def _open(self) -> None:
+        self._file = open_regular(self._path)
+
+    async def _read(self, size: int) -> memoryview:
+        assert self._file is not None  # noqa: S101 - it was begun
+        return memoryview(await run_in_thread(self._file.read, size))
+
+    async def _end(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            await finish_in_thread(file.close)
+
+
+class _Opened(Source):
+    """
+    A file that the caller opened, and will close.
+    """
+
+    def __init__(self, file: Any, filename: str | None) -> None:
+        super().__init__(filename or _NAME)
+        self._file = file
+        self._start = 0
+
+    async def examine(self) -> InvalidRequestError | None:
+        """Find out its size, if it has one."""
+        try:
+            if _is_async(self._file.tell):
+                await self._measure_patiently()
+            else:
+                await run_in_thread(self._measure)
+        # A pipe has no size, nor has what lacks a method.
+        except Exception:  # noqa: BLE001
+            self.size, self.rewindable = None, False
+            return None
+        if self.size is None or self.size > 0:
+            return None
+        return _bad("file", "is empty, or read to its end")
+
+    def _measure(self) -> None:
+        # At once, so that a cancel does not leave it at its end.
+        file = self._file
+        self._start = file.tell()
+        self.size = file.seek(0, os.SEEK_END) - self._start
+        file.seek(self._start)
+
+    async def _measure_patiently(self) -> None:
+        file = self._file
+        self._start = await file.tell()
+        try:
+            self.size = await file.seek(0, os.SEEK_END) - self._start
+        finally:
+            await file.seek(self._start)
+
+    async def _begin(self) -> None:
+        if self.rewindable:
+            await _call(self._file.seek, self._start)
+
+    async def _read(self, size: int) -> memoryview:
+        read = self._file.read
+        if not self.rewindable and _is_pipe(self._file):
+            await _wait_until_readable(self._file.fileno())
+            # Of a pipe's buffer: what is there, instead of all of *size*.
+            read = getattr(self._file, "read1", read)
+        return memoryview(await _call(read, size))
+
+    async def _end(self) -> None:
+        """Leave it open: it is the caller's."""
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function)
+
+
+async def _call(function: Callable[..., Any], *args: int) -> Any:
+    if _is_async(function):
+        return await function(*args)
+    result = await run_in_thread(function, *args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_pipe(file: Any) -> bool:
+    # Only of what `open` returns: others have buffers of their own, and with
+    # all of it there, nothing more would become readable.
+    raw = file.raw if type(file) is io.BufferedReader else file
+    if type(raw) is not io.FileIO:
+        return False
+    mode = os.fstat(raw.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
+
+
+async def _wait_until_readable(fd: int) -> None:
+    """
+    Wait on the loop, since a thread that waits could not be cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    # Of our own, since the loop may watch the other one already.
+    own = os.dup(fd)
+    try:
+        try:
+            loop.add_reader(own, _set, readable)
+        except (OSError, NotImplementedError):
+            # It is always readable, or this loop cannot tell.
+            return
+        try:
+            await readable
+        finally:
+            loop.remove_reader(own)
+    finally:
+        os.close(own)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +407,7 @@ def _find(  # noqa: PLR0911
     if isinstance(file, bytes | bytearray | memoryview):
         return _memory(bytes(file), filename or _NAME)
     if isinstance(file, str | os.PathLike):
-        return _path(Path(file), filename)
+        return _Stored(Path(file), filename)
     return _file(file, filename)
 
 
@@ -186,59 +416,26 @@ def _memory(
 ) -> Source | InvalidRequestError:
     if not content:
         return _bad("file" if filename else "base64", "is empty")
-    return Source(
-        open=lambda: io.BytesIO(content),
-        close=True,
-        size=len(content),
-        filename=filename,
-    )
-
-
-def _path(path: Path, filename: str | None) -> Source | InvalidRequestError:
-    try:
-        # Once, now: what is missing is better told before the first attempt.
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-    except (OSError, ValueError) as exc:
-        return _unreadable(exc)
-    if not size:
-        return _bad("file", "is empty")
-    return Source(
-        open=lambda: path.open("rb"),
-        close=True,
-        size=size,
-        filename=filename or path.name,
-    )
+    return _Memory(content, filename)
 
 
 def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
+    for attribute in ("filename", "name"):
+        filename = filename or _text(getattr(file, attribute, None))
+    # Web frameworks hand out files in a wrapping of their own.
+    inner = getattr(file, "file", None)
+    if not hasattr(file, "tell") and hasattr(inner, "tell"):
+        file = inner
     if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
         return _bad(
             "file", "must be a path, bytes, or a file opened for bytes"
         )
-    name = filename or getattr(file, "name", None)
-    name = Path(name).name if isinstance(name, str) else _NAME
-    try:
-        start = file.tell()
-        size = file.seek(0, os.SEEK_END) - start
-        file.seek(start)
-    except (OSError, ValueError, AttributeError):
-        return Source(
-            open=lambda: file,
-            close=False,
-            size=None,
-            filename=name or _NAME,
-            rewindable=False,
-        )
-    if size <= 0:
-        return _bad("file", "is empty, or read to its end")
+    return _Opened(file, filename and Path(filename).name)
 
-    def rewind() -> IO[bytes]:
-        file.seek(start)
-        found: IO[bytes] = file
-        return found
 
-    return Source(open=rewind, close=False, size=size, filename=name or _NAME)
+def _text(value: object) -> str | None:
+    # A file that was opened by its descriptor has that for a name.
+    return value if isinstance(value, str) else None
 
 
 def _bad(name: str, problem: str) -> InvalidRequestError:
@@ -434,8 +631,12 @@ async def send(
     if isinstance(statement, InvalidRequestError):
         raise statement
     source = statement.source
-    if isinstance(source, Source) and not source.rewindable:
-        policy = attrs.evolve(policy, attempts=1)
+    if isinstance(source, Source):
+        problem = await source.examine()
+        if problem is not None:
+            raise problem
+        if not source.rewindable:
+            policy = attrs.evolve(policy, attempts=1)
     try:
         return await api.ask(
             f"POST {url.parent.name}",
@@ -456,3 +657,6 @@ async def send(
         unreadable.delivery = error.delivery
         unreadable.attempts = error.attempts
         raise unreadable from fault
+    finally:
+        if isinstance(source, Source):
+            await source.settle()

@@ -237,7 +237,7 @@ async def cancel_at_every_step(
     work: Callable[[], Awaitable[Any]],
     check: Callable[[], Awaitable[None]],
     *,
-    turns: Iterable[int] = (0, 1, 2, 4, 8, 16, 32, 64),
+    turns: Iterable[int] = (*range(8), 12, 16, 24, 32, 48, 64, 128),
 ) -> int:
     """
     Cancel *work* wherever it suspends, and some *turns* of the loop later.
@@ -262,7 +262,11 @@ async def cancel_at_every_step(
                 await asyncio.create_task(run())
             except asyncio.CancelledError:
                 cancelled += 1
-            await check()
+                await check()
+            else:
+                # It was over by then.
+                await check()
+                break
         if cancelled == before:
             return cancelled
     raise AssertionError

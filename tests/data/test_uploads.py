@@ -184,6 +184,25 @@ class Pipe(io.RawIOBase):
         return self.content.readinto(buffer)
 
 
+class Awaited:
+    """
+    A file whose methods are coroutines.
+    """
+
+    def __init__(self, file, *names):
+        self._file = file
+        self.name = file.name
+        for name in names or ("read", "seek", "tell"):
+            setattr(self, name, self._awaited(name))
+
+    def _awaited(self, name):
+        async def method(*args):
+            await asyncio.sleep(0)
+            return getattr(self._file, name)(*args)
+
+        return method
+
+
 class Worded:
     """
     A file that gives texts, and does not look like one.
@@ -316,6 +335,205 @@ class TestSources:
         path.touch()
         with pytest.raises(InvalidRequestError, match="is empty"):
             await bank.session(S).upload(path)
+
+    @pytest.mark.parametrize("kind", ["FIFO", "socket", "device", "folder"])
+    async def test_a_path_of_something_else(self, taken, bank, tmp_path, kind):
+        """
+        What is no file is told at once, and never waited for.
+        """
+        path = tmp_path / "x"
+        match kind:
+            case "FIFO":
+                os.mkfifo(path)
+            case "socket":
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.bind(str(path))
+            case "device":
+                path.symlink_to("/dev/zero")
+            case "folder":
+                path.mkdir()
+
+        with pytest.raises(InvalidRequestError) as caught:
+            await asyncio.wait_for(bank.session(S).upload(path), 10)
+
+        assert caught.value.fields == {
+            "file": (f"cannot be read: it is a {kind}, not a regular file",)
+        }
+        assert taken == []
+
+    async def test_a_path_that_becomes_something_else(
+        self, vendor, bank, tmp_path
+    ):
+        """
+        A FIFO that takes the file's place is not waited for either.
+        """
+        path = tmp_path / "x"
+        path.write_bytes(PDF)
+
+        async def replace(_):
+            path.unlink()
+            os.mkfifo(path)
+            return web.Response(status=500)
+
+        vendor.say(INTO_SESSION, replace)
+        with pytest.raises(InvalidRequestError, match="is a FIFO"):
+            await asyncio.wait_for(bank.session(S).upload(path), 10)
+
+    @pytest.mark.parametrize("buffering", [-1, 0])
+    async def test_an_open_fifo(self, taken, bank, tmp_path, buffering):
+        """
+        It is sent as its bytes come, and no thread waits for them.
+        """
+        path = tmp_path / "x"
+        os.mkfifo(path)
+        fd = os.open(path, os.O_RDWR)
+        try:
+            with path.open("rb", buffering) as file:
+                uploading = asyncio.create_task(
+                    bank.session(S).upload(file, filename="x.pdf")
+                )
+                for start in range(0, len(PDF), 5):
+                    await asyncio.sleep(0.01)
+                    os.write(fd, PDF[start : start + 5])
+                assert not uploading.done()
+                os.close(fd)
+                fd = None
+                await uploading
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+        assert taken[0].form["file"] == ("x.pdf", PDF)
+
+    async def test_an_open_fifo_that_says_nothing(
+        self, vendor, taken, bank, tmp_path
+    ):
+        """
+        A cancel ends the wait for it, and its later bytes are the caller's.
+        """
+        path = tmp_path / "x"
+        os.mkfifo(path)
+        fd = os.open(path, os.O_RDWR)
+        try:
+            with path.open("rb") as file:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await bank.session(S).upload(file)
+                os.write(fd, PDF)
+                os.close(fd)
+                fd = None
+                assert await asyncio.to_thread(file.read) == PDF
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    async def test_a_file_whose_methods_are_coroutines(
+        self, taken, bank, tmp_path
+    ):
+        """
+        It is awaited, with its size and from where it stands, again and
+        again.
+        """
+        path = tmp_path / "x.pdf"
+        path.write_bytes(b"skipped" + PDF)
+        with path.open("rb") as file:
+            file.seek(7)
+            await bank.session(S).upload(Awaited(file))
+            file.seek(7)
+            await bank.upload(Awaited(file), link_id="c")
+            await bank.entity(E).upload(Awaited(file, "read"), filename="y")
+
+        assert [each.form["file"] for each in taken] == [
+            ("x.pdf", PDF),
+            ("x.pdf", PDF),
+            ("y", b""),
+        ]
+        assert "content-length" in taken[0].headers
+        assert "content-length" not in taken[2].headers
+
+    async def test_a_stream_of_bytes(self, taken, bank):
+        """
+        What can only be read is read once, such as aiohttp's streams.
+        """
+        stream = asyncio.StreamReader()
+        stream.feed_data(PDF)
+        stream.feed_eof()
+
+        await bank.session(S).upload(stream)
+
+        assert taken[0].form["file"] == ("statement.pdf", PDF)
+
+    async def test_a_file_that_gives_awaitables(self, taken, bank):
+        """
+        It is awaited, even where it does not look like it.
+        """
+
+        class Disguised:
+            def __init__(self):
+                self.pieces = [PDF, b""]
+
+            def read(self, _):
+                return self.later()
+
+            async def later(self):
+                return self.pieces.pop(0)
+
+        await bank.session(S).upload(Disguised())
+
+        assert taken[0].form["file"] == ("statement.pdf", PDF)
+
+    async def test_what_a_web_framework_received(self, taken, bank):
+        """
+        Its wrapping is taken off, so that it can be sent as a whole again.
+        """
+
+        class UploadFile:
+            """As Starlette has it."""
+
+            def __init__(self):
+                self.file = io.BytesIO(PDF)
+                self.filename = "x.pdf"
+
+            async def read(self, size=-1):
+                return self.file.read(size)
+
+            async def seek(self, offset):
+                self.file.seek(offset)
+
+        field = web.FileField("file", "x.pdf", io.BytesIO(PDF), "", {})
+
+        await bank.session(S).upload(UploadFile())
+        await bank.session(S).upload(field)
+
+        assert [each.form["file"] for each in taken] == [FILE] * 2
+        assert all("content-length" in each.headers for each in taken)
+
+    @pytest.mark.parametrize("kind", ["raises", "texts", "closed"])
+    async def test_a_file_that_fails_in_a_way_of_its_own(
+        self, taken, bank, kind
+    ):
+        """
+        Whatever it raises, it is the file that is told of.
+        """
+
+        class OwnError(Exception):
+            pass
+
+        class Failing:
+            async def read(self, _):
+                if kind == "raises":
+                    raise OwnError("the store is down")
+                return "text"
+
+        file = Failing()
+        if kind == "closed":
+            file = io.BytesIO(PDF)
+            file.close()
+
+        with pytest.raises(InvalidRequestError, match="file: cannot be read"):
+            await bank.session(S).upload(file)
+
+        assert taken == []
 
     async def test_that_gives_texts(self, taken, bank):
         """
@@ -578,6 +796,62 @@ def slow_server(pause, *, stop_after=None):
 
     port = listener.getsockname()[1]
     return f"http://127.0.0.1:{port}/bank-connect", end
+
+
+class TestEarlyAnswers:
+    """
+    Servers that answer before they have all of it
+    """
+
+    @pytest.mark.parametrize("kind", ["path", "file", "coroutines"])
+    async def test_one_reader_at_a_time(self, raw_server, tmp_path, kind):
+        """
+        An attempt that was answered early reads no more when the next one
+        begins: each sends the file from its beginning.
+        """
+        content = random.Random(7).randbytes(3_000_000)
+        path = tmp_path / "x.pdf"
+        path.write_bytes(content)
+        bodies = []
+
+        async def serve(server, reader, writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split()[0])
+            if server.connections == 1:
+                bodies.append(await reader.readexactly(200_000))
+                writer.write(
+                    b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n"
+                )
+                await writer.drain()
+                await reader.read()
+                return
+            bodies.append(await reader.readexactly(length))
+            body = b'{"statement_id": "s"}'
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+                % (len(body), body)
+            )
+            await writer.drain()
+
+        async with (
+            raw_server(serve) as server,
+            AsyncBankConnect(
+                "key",
+                base_url=server.base_url,
+                retry=RetryPolicy(wait_initial=0),
+            ) as bank,
+        ):
+            with path.open("rb") as file:
+                source = {
+                    "path": path,
+                    "file": file,
+                    "coroutines": Awaited(file),
+                }[kind]
+                uploaded = await bank.session(S).upload(source)
+
+        assert uploaded.statement_id == "s"
+        assert content[:100_000] in bodies[0]
+        assert content in bodies[1]
 
 
 class TestTime:
