@@ -136,3 +136,40 @@ async def test_cleaning_up_needs_no_thread():
     await finish_in_thread(done.append, 2)
 
     assert done == [1, 2]
+
+
+@pytest.mark.parametrize("how", [run_in_thread, finish_in_thread])
+async def test_no_thread_can_be_started(how, monkeypatch):
+    """
+    Where the system has no thread left, work is done once, in the loop.
+    """
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    done = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        await how(done.append, 1)
+    assert done == [1]
+
+    # The executor has queued the first work, too.
+    await run_in_thread(done.append, 2)
+    await run_in_thread(done.append, 3)
+    assert done == [1, 2, 3]
+
+
+async def test_a_cancelled_caller_tells_its_thread(held):
+    """
+    Work can be told that nobody waits for what it does.
+    """
+    task = asyncio.create_task(
+        run_in_thread(held.run, on_cancel=held.go_on.set)
+    )
+    await begin(task, held)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert held.over
