@@ -26,6 +26,8 @@ from .wire import canonical_session
 
 # What every record begins with, and so does one that was torn.
 _START: Final = b'{"link_id":'
+# Some editors put one in front of a file.
+_BOM: Final = b"\xef\xbb\xbf"
 _FINGERPRINT: Final = re.compile("[0-9a-f]{16}")
 
 
@@ -177,7 +179,7 @@ def read_object(raw: bytes) -> dict[str, Any]:
         ValueError: If it is none; the text goes on after "line N".
     """
     try:
-        record = orjson.loads(raw)
+        record = orjson.loads(raw.removeprefix(_BOM))
     except orjson.JSONDecodeError:
         raise ValueError("is no record of a session") from None
     match record:
@@ -240,7 +242,7 @@ def decode_record(raw: bytes) -> Record:
             request=record["request"],
             **common,
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise ValueError("is no record of a session") from None
 
 
@@ -250,8 +252,18 @@ def is_torn(raw: bytes) -> bool:
 
     After a power cut there may be zeros where bytes were to come.
     """
-    begun = raw.rstrip(b"\0")[: len(_START)]
+    begun = raw.removeprefix(_BOM).rstrip(b"\0")[: len(_START)]
     return _START.startswith(begun)
+
+
+def begins_like_one(raw: bytes) -> bool:
+    """Tell whether a line that goes on can be a record, however long."""
+    return raw.removeprefix(_BOM).startswith(_START)
+
+
+def is_blank(raw: bytes) -> bool:
+    """Tell whether a line holds nothing."""
+    return not raw.removeprefix(_BOM).strip()
 
 
 def fingerprint(request: SessionRequest) -> str:

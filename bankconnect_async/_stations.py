@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from ._clock import SYSTEM_CLOCK
+from ._threads import finish_in_thread, run_in_thread
 from ._turns import Line
 from .batch import Item, SessionBatch, make_limiter
 from .client import AsyncBankConnect
@@ -269,32 +270,22 @@ class Station:
         )
         todo: Rows = []
         try:
-            while not self._open(journal):
-                await asyncio.sleep(_LOCKED)
-                if self._wish.drain:
-                    return Result(left=len(rows))
-            # What another worker has created, before it was killed.
-            done = await asyncio.to_thread(_created, shard.path)
-            todo += [row for row in rows if _link_id(row[1]) not in done]
-            return await self._create(shard.number, journal, todo)
+            try:
+                while not await run_in_thread(_open, journal):
+                    await asyncio.sleep(_LOCKED)
+                    if self._wish.drain:
+                        return Result(left=len(rows))
+                # What another worker has created, before it was killed.
+                done = await run_in_thread(_created, shard.path)
+                todo += [row for row in rows if _link_id(row[1]) not in done]
+                return await self._create(shard.number, journal, todo)
+            finally:
+                # What this raises tells where records are.
+                await finish_in_thread(journal.close)
         except FileNotFoundError:
             return Result(is_missing=True, left=len(rows))
         except BankConnectError as error:
             return Result(error=error, left=len(rows))
-        finally:
-            with suppress(BankConnectError):
-                await asyncio.to_thread(journal.close)
-
-    def _open(self, journal: Journal) -> bool:
-        # The sender has made the file, and removes it when all is done: who
-        # wakes up after that has nothing to do any more.
-        os.stat(journal.path)  # noqa: PTH116
-        try:
-            # It is short, and a thread could not be called back.
-            journal.open()
-        except JournalInUseError:
-            return False
-        return True
 
     async def _create(
         self, number: int, journal: Journal, todo: Rows
@@ -403,6 +394,17 @@ def _where() -> str:
     from distributed import get_worker  # noqa: PLC0415 - an extra
 
     return str(get_worker().address)
+
+
+def _open(journal: Journal) -> bool:
+    # The sender has made the file, and removes it when all is done: who wakes
+    # up after that has nothing to do any more.
+    os.stat(journal.path)  # noqa: PTH116
+    try:
+        journal.open()
+    except JournalInUseError:
+        return False
+    return True
 
 
 def _created(path: str) -> set[str]:

@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -28,17 +29,18 @@ class Syncer:
     record some 5 us.
 
     Args:
-        fd: The file, which stays the caller's to close.
+        work: Brings what was written to the disk.
 
     Attributes:
         error: Why what was written may not be on the disk.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self._is_noted = False
         # Keeps the time of what is noted, if it is a loop that does so.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: threading.Timer | None = None
         self._is_closed = False
         # Held for no longer than handing over takes.
         self._handing_over = threading.Lock()
@@ -55,7 +57,7 @@ class Syncer:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
-            timer = threading.Timer(GROUP, self._hand_over)
+            self._timer = timer = threading.Timer(GROUP, self._hand_over)
             timer.daemon = True
             # An interpreter that is about to end starts nothing more.
             with suppress(RuntimeError):
@@ -67,6 +69,9 @@ class Syncer:
         """Sync what is left; blocks until it is done."""
         with self._handing_over:
             self._is_closed = True
+        if self._timer is not None and self._timer.ident is not None:
+            self._timer.cancel()
+            self._timer.join()
         if self._thread is not None:
             self._thread.shutdown()
         if self._is_noted:
@@ -89,7 +94,7 @@ class Syncer:
         # In this order: what is noted from now on belongs to the next one.
         self._is_noted = False
         try:
-            sync(self._fd)
+            self._work()
         except OSError as exc:
             self.error = exc
 

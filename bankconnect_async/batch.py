@@ -170,6 +170,8 @@ class SessionBatch:
         self._is_leaving = False
         self._sending: set[int] = set()
         self._draining = False
+        # What went wrong with the journal, until somebody was told.
+        self._break_up: Exception | None = None
         self._counts = _Counts()
         self._started: float | None = None
 
@@ -234,7 +236,9 @@ class SessionBatch:
         await self._bank.open()
         if self._journal is not None:
             await self._resources.enter_async_context(
-                self._journal.serving(self._bank.api)
+                self._journal.serving(
+                    self._bank.api, concurrency=self._concurrency
+                )
             )
         self._bank.admit(self._concurrency)
         self._group = group = asyncio.TaskGroup()
@@ -264,6 +268,9 @@ class SessionBatch:
             exc_type = exc = traceback = None
         async with self._resources:
             await self._group.__aexit__(exc_type, exc, traceback)
+            if exc is None and self._break_up is not None:
+                # Whoever left early was not told yet.
+                raise self._explained(self._break_up)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         if self._group is None:
@@ -276,6 +283,9 @@ class SessionBatch:
     async def __anext__(self) -> Outcome:
         outcome = self._shelf.take_ready() or await self._shelf.take()
         if outcome is None:
+            error, self._break_up = self._break_up, None
+            if error is not None:
+                raise self._explained(error)
             if self._intake.error is not None:
                 raise self._intake.error
             raise StopAsyncIteration
@@ -415,7 +425,16 @@ class SessionBatch:
     def _break_off(self, error: Exception) -> None:
         # It is raised once what is in flight has come to its end.
         self._intake.error = self._intake.error or error
+        self._break_up = self._break_up or error
         self.drain()
+
+    def _explained(self, error: Exception) -> Exception:
+        if self._journal is None or not self._journal.unrecorded:
+            return error
+        kind = type(error) if isinstance(error, JournalError) else JournalError
+        explained = kind(f"{error}: {self._journal.describe_unrecorded()}")
+        explained.__cause__ = error.__cause__ or error
+        return explained
 
     def _note_lost(
         self,

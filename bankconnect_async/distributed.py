@@ -38,6 +38,7 @@ from ._stations import (
     run_shard,
     visit,
 )
+from ._threads import finish_in_thread, run_in_thread
 from .batch import (
     Failed,
     Item,
@@ -465,7 +466,7 @@ class DistributedBatch:
                 task.cancel()
             await asyncio.wait([visitor, self._dealer, *self._shards])
             with suppress(OSError):
-                self._directory.rmdir()
+                await finish_in_thread(self._directory.rmdir)
 
     async def _keep_visiting(self) -> None:
         try:
@@ -493,7 +494,7 @@ class DistributedBatch:
             async with aclosing(self._parcels()) as parcels:
                 async for rows in parcels:
                     address = await self._workers.place()
-                    self._send(rows, address)
+                    await self._send(rows, address)
         except Exception as exc:  # noqa: BLE001 - it is raised in the end
             self._fail(exc)
 
@@ -546,13 +547,15 @@ class DistributedBatch:
             self._skipped += 1
         return None
 
-    def _send(self, rows: Rows, address: str) -> None:
+    async def _send(self, rows: Rows, address: str) -> None:
         number = self._count
         self._count += 1
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._directory / f"{self._order.run}-{number:06}.jsonl"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        os.close(os.open(path, flags, 0o600))
+        try:
+            await run_in_thread(_make_journal, path)
+        except asyncio.CancelledError:
+            await finish_in_thread(_remove, path)
+            raise
         self._open.add(number)
         self._workers.busy[address] += 1
         shard = Shard.pack(number, str(path), rows)
@@ -649,7 +652,7 @@ class DistributedBatch:
         while True:
             try:
                 async with self.journal.absorbing(path) as found:
-                    os.unlink(path)  # noqa: PTH108
+                    await run_in_thread(os.unlink, path)
             except JournalInUseError:
                 if self._aborting or loop.time() >= until:
                     raise
@@ -659,15 +662,13 @@ class DistributedBatch:
 
     async def _merge_leftovers(self) -> None:
         # They count as what the journal had before.
-        before = self.journal.kept_as
-        if before is not None and self._directory.exists():
-            # They belong to what was put aside.
-            name = f"{self._directory}{before[before.rindex('.old-') :]}"
-            self._directory.rename(name)
+        paths = await run_in_thread(
+            _find_leftovers, self._directory, self.journal.kept_as
+        )
         # Workers of a run that was killed notice after a while.
         until = asyncio.get_running_loop().time() + _PATIENCE
-        for path in sorted(self._directory.glob("*-*.jsonl")):
-            await self._merge(str(path), until)
+        for path in paths:
+            await self._merge(path, until)
 
 
 class _Workers:
@@ -733,6 +734,23 @@ async def _each(source: Source) -> AsyncGenerator[Item, None]:
             await stack.enter_async_context(aclosing(items))
         async for item in items:
             yield item
+
+
+def _make_journal(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    os.close(os.open(path, flags, 0o600))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _find_leftovers(directory: Path, kept_as: str | None) -> list[str]:
+    if kept_as is not None and directory.exists():
+        # They belong to what was put aside.
+        directory.rename(f"{directory}{kept_as[kept_as.rindex('.old-') :]}")
+    return sorted(map(str, directory.glob("*-*.jsonl")))
 
 
 def _of_worker(address: str, error: BankConnectError) -> BankConnectError:

@@ -4,11 +4,12 @@ Results that survive: what became of each input, and what is left to do.
 
 import asyncio
 import os
+import threading
 import warnings
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -18,15 +19,19 @@ from ._records import (
     CreatedRecord,
     FailedRecord,
     Record,
+    begins_like_one,
     decode_record,
     encode_record,
     fingerprint,
+    is_blank,
     is_torn,
     read_object,
 )
+from ._threads import finish_in_thread, run_in_thread
 from .batch import Created, Outcome
 from .errors import (
     ConfigurationError,
+    Delivery,
     InvalidRequestError,
     JournalError,
     JournalMismatchError,
@@ -48,6 +53,11 @@ _Path: TypeAlias = str | os.PathLike[str]
 # fingerprint of its request. Without it, it is the line of an input.
 _IS_CREATED: Final = 2**31
 _START_OVER: Final = "use another path, or fresh=True to start over"
+# A usual record has less than half of that.
+_ROOM: Final = 1024
+# How many lines a message names.
+_NAMED: Final = 1000
+_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 
 
 class Journal:
@@ -72,6 +82,12 @@ class Journal:
     for other requests of the same link ids, it is refused. In memory it
     takes some 16 bytes for each input.
 
+    A batch sends nothing if there is no room for the records of all requests
+    in flight. Each time the file is synced, it is looked at: where another
+    program deleted, moved or changed it, the batch stops, and closing the
+    journal raises an error that says where the records are. What was deleted
+    is saved beside it, under a name with ``.saved-``.
+
     It is a context manager for use without a batch; a batch opens and closes
     it by itself.
 
@@ -92,10 +108,14 @@ class Journal:
         failed: Records of failures that were added since it was opened.
         skipped: Inputs that were passed over, because the file holds their
             session.
-        unrecorded: Outcomes that could not be written.
+        unrecorded: How many outcomes could not be written.
+        unrecorded_outcomes: Those outcomes, with their sessions; keep them
+            elsewhere.
         kept_as: Where *fresh* has put the file that was there before.
         is_stdout: Whether it is stdout, where nothing else may be printed.
         is_resumable: Whether it can be gone on with, as a pipe cannot.
+        is_damaged: Whether another program deleted, moved or changed the
+            file while it was open.
         is_locked: Whether a second writer is kept away. Some file systems of
             networks have no locks, nor has Windows: there, see to it
             yourself that there is one writer.
@@ -115,9 +135,14 @@ class Journal:
         self._is_fresh = fresh
         self._line_of = line_of or _count_from_1
         self._file: RecordFile | None = None
+        # Held while a thread opens, reads, syncs or closes the file.
+        self._lock = threading.RLock()
+        self._is_serving = self._is_damaged = False
         # Whether the file was read, and no batch has used that yet.
         self._is_ready = False
-        self.created = self.failed = self.skipped = self.unrecorded = 0
+        self.created = self.failed = self.skipped = 0
+        self.unrecorded_outcomes: list[Outcome] = []
+        self._unrecorded_lines: list[int] = []
         self.kept_as: str | None = None
         self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = DigestTable()
@@ -147,6 +172,16 @@ class Journal:
                 stacklevel=2,
             )
 
+    @property
+    def unrecorded(self) -> int:
+        """How many outcomes could not be written."""
+        return len(self.unrecorded_outcomes)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether another program deleted, moved or changed the open file."""
+        return self._is_damaged
+
     def open(self) -> None:
         """
         Open, lock and read the file; blocks, some seconds for a million.
@@ -155,21 +190,27 @@ class Journal:
             JournalError: If it cannot be had.
             JournalMismatchError: If it is none, or not for this API.
         """
-        if self._file is not None:
-            raise RuntimeError(f"the journal {self.path} is open already")
-        self._file = file = RecordFile.open(self.path, fresh=self._is_fresh)
-        # What this one writes is not put aside by opening it again.
-        self._is_fresh = False
-        self.kept_as = file.kept_as
-        self.is_stdout = file.is_stdout
-        self.is_resumable = not file.is_stream
-        self.is_locked = file.is_locked
-        try:
-            if self.given_api is not None:
-                self._read(self.given_api)
-        except BaseException:
-            self.close()
-            raise
+        self._open(threading.Event())
+
+    def _open(self, given_up: threading.Event) -> None:
+        with self._lock:
+            if self._file is not None:
+                raise RuntimeError(f"the journal {self.path} is open already")
+            self._file = file = RecordFile.open(
+                self.path, fresh=self._is_fresh, given_up=given_up
+            )
+            # What this one writes is not put aside by opening it again.
+            self._is_fresh = self._is_damaged = False
+            self.kept_as = file.kept_as
+            self.is_stdout = file.is_stdout
+            self.is_resumable = not file.is_stream
+            self.is_locked = file.is_locked
+            try:
+                if self.given_api is not None:
+                    self._read(self.given_api, given_up)
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """
@@ -178,32 +219,64 @@ class Journal:
         A new file without any record is removed again.
 
         Raises:
-            JournalError: If something may not be on the disk.
+            JournalError: If something may not be on the disk, or is not
+                where it was.
         """
-        file, self._file = self._file, None
-        self._is_ready = False
-        if file is not None:
-            file.close()
+        with self._lock:
+            file, self._file = self._file, None
+            self._is_ready = False
+            if file is None:
+                return
+            try:
+                file.close()
+            except JournalError as error:
+                self._is_damaged = file.is_damaged
+                if file.unsynced:
+                    raise JournalError(
+                        f"{error}: {_lines_of(file.unsynced)} may not be on "
+                        f"the disk"
+                    ) from error
+                raise
 
     @asynccontextmanager
-    async def serving(self, api: str) -> AsyncIterator[None]:
+    async def serving(
+        self, api: str, *, concurrency: int = 1
+    ) -> AsyncIterator[None]:
         """
         Be open for one batch, off the event loop where it may take long.
 
         Args:
             api: What the client's API is called.
+            concurrency: Requests in flight at most, whose records must find
+                room.
 
         Raises:
-            JournalError: If it cannot be had.
+            JournalError: If it cannot be had, or has no room.
             JournalMismatchError: If it is none, or not for this API.
+            RuntimeError: If it serves another batch.
         """
+        if self._is_serving:
+            raise RuntimeError(
+                f"the journal {self.path} serves another batch: give each "
+                f"its own"
+            )
+        self._is_serving = True
         is_ours = self._file is None
+        given_up = threading.Event()
         try:
-            await asyncio.to_thread(self._prepare, self.given_api or api)
+            await run_in_thread(
+                self._prepare,
+                self.given_api or api,
+                concurrency * _ROOM,
+                given_up,
+                on_cancel=given_up.set,
+            )
             yield
         finally:
-            last = self.close if is_ours else self._opened.sync
-            await asyncio.to_thread(last)
+            try:
+                await self._finish(self.close if is_ours else self._sync)
+            finally:
+                self._is_serving = False
 
     def claim(
         self,
@@ -222,8 +295,10 @@ class Journal:
 
         Raises:
             InvalidRequestError: If its link id was claimed before.
+            JournalError: If its outcome could not be recorded.
             JournalMismatchError: If another request made a session for it.
         """
+        self._opened.refuse_if_broken()
         line = self._line(index)
         # Bare link ids share a request.
         if request is not self._printed:
@@ -264,25 +339,40 @@ class Journal:
         Raises:
             JournalError: If it could not be written; the file is as before.
         """
-        file, api = self._opened, self._api
-        if api is None:
-            raise ConfigurationError(
-                fields={"api": ("is needed for a journal without a batch",)}
-            )
-        at, request = self._claims.pop(outcome.index, (line, None))
-        if request is None and outcome.request is not None:
-            request = fingerprint(outcome.request)
-        at = line or at or self._line(outcome.index)
-        raw = encode_record(outcome, line=at, api=api, request=request)
+        at, request = self._claims.pop(outcome.index, (None, None))
         try:
-            file.append(raw)
-        except JournalError:
-            self.unrecorded += 1
+            at = line or at or self._line(outcome.index)
+            self._append(outcome, at, request)
+        except (Exception, asyncio.CancelledError):
+            self.unrecorded_outcomes.append(outcome)
+            self._unrecorded_lines.append(at or outcome.index + 1)
             raise
         if isinstance(outcome, Created):
             self.created += 1
         else:
             self.failed += 1
+
+    def _append(self, outcome: Outcome, at: int, request: str | None) -> None:
+        file, api = self._opened, self._api
+        if api is None:
+            raise ConfigurationError(
+                fields={"api": ("is needed for a journal without a batch",)}
+            )
+        if request is None and outcome.request is not None:
+            request = fingerprint(outcome.request)
+        file.append(encode_record(outcome, line=at, api=api, request=request))
+
+    def describe_unrecorded(self) -> str:
+        """
+        Name the outcomes that could not be written; empty if there are none.
+        """
+        if not self.unrecorded:
+            return ""
+        sent = sum(_may_exist(each) for each in self.unrecorded_outcomes)
+        return (
+            f"{_named(self._unrecorded_lines)} could not be recorded, and "
+            f"{sent} of them may have sessions"
+        )
 
     def _line(self, index: int) -> int:
         try:
@@ -331,26 +421,22 @@ class Journal:
             JournalError: If it cannot be had, or written here.
             JournalMismatchError: If it is none, or not for this API.
         """
-        with closing(RecordFile.open(os.fspath(path))) as other:
+        other = _OtherJournal(os.fspath(path), self._api)
+        try:
+            await run_in_thread(other.read)
             found = self._absorb(other)
-            await asyncio.to_thread(self._opened.sync)
+            await run_in_thread(self._sync)
             yield found
+        finally:
+            await finish_in_thread(other.close)
 
-    def _absorb(self, other: RecordFile) -> Counter[str]:
-        last: dict[str, tuple[str, bytes]] = {}
-        for number, raw in enumerate(other.lines(), 1):
-            try:
-                record = _read_object_of(self._api, raw)
-            except ValueError as exc:
-                if not raw.endswith(b"\n") and is_torn(raw):
-                    break
-                raise JournalMismatchError(
-                    f"{other.name}: line {number} {exc}: move it elsewhere"
-                ) from None
+    def _absorb(self, other: "_OtherJournal") -> Counter[str]:
+        last: dict[str | None, tuple[str, bytes]] = {}
+        for record, raw in other.records:
             link_id = record["link_id"]
             name = record["error"]["type"] if "error" in record else ""
             if last.get(link_id, ("-", b""))[0]:
-                last[link_id] = name, raw.removesuffix(b"\n") + b"\n"
+                last[link_id] = name, raw
             if not name:
                 before = self._known.swap(
                     link_id, _created_number(record["request"])
@@ -369,6 +455,10 @@ class Journal:
 
     @property
     def _opened(self) -> RecordFile:
+        if self._file is None and self._is_serving:
+            raise JournalError(
+                f"{self.path}: was closed while a batch wrote to it"
+            )
         if self._file is None:
             raise RuntimeError(
                 f"the journal {self.path} is not open: use `with`, or give "
@@ -376,23 +466,52 @@ class Journal:
             )
         return self._file
 
-    def _prepare(self, api: str) -> None:
-        if self._file is None:
-            self.open()
-        if not self._is_ready:
-            self._read(api)
-        self._is_ready = False
+    async def _finish(self, work: Callable[[], None]) -> None:
+        # An error tells of records that are lost: a cancel must not hide it.
+        errors = []
 
-    def _read(self, api: str) -> None:
+        def finish() -> None:
+            try:
+                work()
+            except JournalError as error:
+                errors.append(error)
+
+        try:
+            await finish_in_thread(finish)
+        finally:
+            for error in errors:
+                raise error
+
+    def _sync(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.sync()
+
+    def _prepare(self, api: str, room: int, given_up: threading.Event) -> None:
+        with self._lock:
+            if self._file is None:
+                self._open(given_up)
+            if not self._is_ready:
+                self._read(api, given_up)
+            self._is_ready = False
+            if not given_up.is_set():
+                self._opened.reserve(room)
+
+    def _read(self, api: str, given_up: threading.Event) -> None:
         file = self._opened
-        self.created = self.failed = self.skipped = self.unrecorded = 0
+        self.created = self.failed = self.skipped = 0
+        self.unrecorded_outcomes = []
+        self._unrecorded_lines = []
         self._known = DigestTable()
         self._claims = {}
-        end, missing, number = 0, b"", 0
-        for number, raw in enumerate(file.lines(), 1):
+        end, missing, count = 0, b"", 0
+        for number, raw in enumerate(file.lines(begins_like_one), 1):
+            if given_up.is_set():
+                # Nobody waits for it: the file stays as it is.
+                return
             is_whole = raw.endswith(b"\n")
             try:
-                self._take(raw, api)
+                is_record = self._take(raw, api)
             except ValueError as exc:
                 if not is_whole and is_torn(raw):
                     break
@@ -400,19 +519,64 @@ class Journal:
                     f"{file.name}: line {number} {exc}: {_START_OVER}"
                 ) from None
             end += len(raw)
+            count += is_record
             missing = b"" if is_whole else b"\n"
-        file.heal(end=end, missing=missing)
+        file.heal(end=end, missing=missing, count=count)
         self._api = api
         self._is_ready = True
 
-    def _take(self, raw: bytes, api: str) -> None:
-        if not raw.strip():
-            return
+    def _take(self, raw: bytes, api: str) -> bool:
+        if is_blank(raw):
+            return False
         record = _read_object_of(api, raw)
         if "error" not in record:
             number = _created_number(record["request"])
             if self._known.swap(record["link_id"], number) is None:
                 self.created += 1
+        return True
+
+
+class _OtherJournal:
+    """
+    A journal whose records are taken over; its methods block.
+
+    Attributes:
+        records: What it holds, with its lines.
+    """
+
+    def __init__(self, path: str, api: str | None) -> None:
+        self._path = path
+        self._api = api
+        self._file: RecordFile | None = None
+        self.records: list[tuple[dict[str, Any], bytes]] = []
+
+    def read(self) -> None:
+        """
+        Open, lock and read it.
+
+        Raises:
+            JournalError: If it cannot be had.
+            JournalMismatchError: If it is none, or not for this API.
+        """
+        self._file = file = RecordFile.open(self._path)
+        for number, raw in enumerate(file.lines(begins_like_one), 1):
+            if is_blank(raw):
+                continue
+            try:
+                record = _read_object_of(self._api, raw)
+            except ValueError as exc:
+                if not raw.endswith(b"\n") and is_torn(raw):
+                    break
+                raise JournalMismatchError(
+                    f"{file.name}: line {number} {exc}: move it elsewhere"
+                ) from None
+            line = raw.removesuffix(b"\n") + b"\n"
+            self.records.append((record, line))
+
+    def close(self) -> None:
+        """Close it, if it was opened."""
+        if self._file is not None:
+            self._file.leave()
 
 
 def read_journal(*paths: _Path) -> Iterator[Record]:
@@ -438,7 +602,7 @@ def _read_one(path: str) -> Iterator[Record]:
         with open(path, "rb") as file:  # noqa: PTH123
             for number, raw in enumerate(file, 1):
                 try:
-                    if raw.strip():
+                    if not is_blank(raw):
                         yield decode_record(raw)
                 except ValueError as exc:
                     if not raw.endswith(b"\n") and is_torn(raw):
@@ -463,3 +627,21 @@ def _count_from_1(index: int) -> int:
 
 def _created_number(request_print: str) -> int:
     return int(request_print[:8], 16) | _IS_CREATED
+
+
+def _lines_of(records: list[bytes]) -> str:
+    return _named([read_object(raw)["line"] for raw in records])
+
+
+def _named(lines: list[int]) -> str:
+    first = ", ".join(map(str, lines[:_NAMED]))
+    more = len(lines) - _NAMED
+    return (
+        f"{len(lines)} outcomes (line {first}"
+        + (f" and {more} more" if more > 0 else "")
+        + ")"
+    )
+
+
+def _may_exist(outcome: Outcome) -> bool:
+    return isinstance(outcome, Created) or outcome.error.delivery in _UNCERTAIN

@@ -753,6 +753,24 @@ class TestStation:
         assert service.requests == 0
         assert not path.exists()
 
+    async def test_journal_deleted(self, station, path, service):
+        """
+        A journal that is deleted under a shard is reported with the place
+        where its records are.
+        """
+        service.faults.script(Fault.stall(0.5, after=True))
+        path.touch()
+        running = asyncio.ensure_future(
+            station.run(Shard.pack(0, str(path), [(1, "a")]))
+        )
+        await until(lambda: service.created() == 1)
+        path.unlink()
+        result = await running
+
+        saved = path.with_name(f"{path.name}.saved-1")
+        assert f"its 1 records were saved to {saved}" in str(result.error)
+        assert created(saved) == {"a": 1}
+
     async def test_in_flight(self, station, path, service, tmp_path):
         """
         Shards at the same time have no more in flight than one.

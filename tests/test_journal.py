@@ -40,7 +40,7 @@ from bankconnect_async.sandbox import Fault
 
 
 API = "api.example/v1"
-ROOM = 2_000
+ROOM = 8_000
 
 
 @pytest.fixture(name="path")
@@ -652,7 +652,7 @@ class TestDurability:
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, limits[1]))
         try:
             with pytest.raises(JournalError):
-                await run(bank, ids(50), Journal(path))
+                await run(bank, ids(50), Journal(path), concurrency=4)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         await run(bank, ids(50), Journal(path))

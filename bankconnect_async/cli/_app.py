@@ -393,6 +393,11 @@ def _summarise(job: Batch, *, as_json: bool) -> None:
 
 def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
     tally, journal = job.tally, job.journal
+    if journal.is_damaged:
+        # What stopped it says where the records are.
+        if journal.unrecorded:
+            click.echo(journal.describe_unrecorded(), err=True)
+        return
     if tally.is_incomplete:
         name = "stdout" if journal.path == "-" else journal.path
         text = f"{name}: holds the {job.recorded} rows that were done"

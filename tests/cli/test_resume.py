@@ -467,6 +467,31 @@ class TestKilled:
                 self.ROWS + self.CONCURRENCY * self.KILLS
             )
 
+    async def test_output_deleted(self, start, tmp_path, until):
+        """
+        An output that is deleted meanwhile ends the command with an error
+        that says where its rows are.
+        """
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_bytes(csv_of(3000))
+        process = await start(
+            *("batch", source, "--sandbox", "--output", output),
+            *("--rate", "300"),
+        )
+        await until(lambda: output.exists() and output.stat().st_size > 2_000)
+        output.unlink()
+        _, err = await process.communicate()
+
+        assert process.returncode == 1
+        text = err.decode()
+        saved = tmp_path / "out.jsonl.saved-1"
+        count = len(saved.read_bytes().splitlines())
+        assert f"its {count} records were saved to {saved}: move" in text
+        assert 0 < count < 3000
+        assert text.startswith(f"created {count}, failed 0")
+        assert "holds the" not in text
+        assert "to go on: " not in text
+
     async def test_how_to_go_on(self, start, tmp_path, until, parse):
         """
         The command that is printed after Ctrl-C finishes the work.
