@@ -45,6 +45,7 @@ async def call(request: Request) -> Call:
     Tell the endpoints of a request.
     """
     return Call(
+        method=request.method,
         path=f"{request.url.path}?{request.url.query}",
         headers=request.headers,
         body=await read_body(request.stream(), MAX_WEBHOOK),
@@ -84,10 +85,12 @@ def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
     known = Annotated[str, Depends(customer)]
 
     @app.get("/bank/connect")
+    @app.post("/bank/connect")
     async def connect(call: called, link_id: known) -> Response:
         return response(await endpoints.connect(call, link_id))
 
     @app.get("/bank/redirect")
+    @app.post("/bank/redirect")
     async def redirect(call: called, link_id: known) -> Response:
         return response(await endpoints.redirect(call, link_id))
 

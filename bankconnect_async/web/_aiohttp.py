@@ -34,8 +34,8 @@ def mount(
     up in a `cleanup_ctx` that was appended before.
 
     ======================= ==============================================
-    GET connect             the page with the journey in a frame
-    GET redirect            to the journey in the whole window
+    GET, POST connect       the page with the journey in a frame
+    GET, POST redirect      to the journey in the whole window
     GET return/…            where such a journey comes back
     POST events             what the page around the frame heard
     POST webhook/…          what the vendor says from server to server
@@ -55,7 +55,12 @@ def mount(
 
     def call(request: web.Request, body: bytes = b"") -> Call:
         path = public + request.raw_path.removeprefix(at)
-        return Call(path=path, headers=request.headers, body=body)
+        return Call(
+            method=request.method,
+            path=path,
+            headers=request.headers,
+            body=body,
+        )
 
     def begun_by(
         begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
@@ -66,6 +71,17 @@ def mount(
             )
 
         return handle
+
+    def begun_at(
+        name: str,
+        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+    ) -> tuple[web.RouteDef, ...]:
+        path, handle = f"{at}/{name}", begun_by(begin)
+        # Whoever asks for the head of a page does not mean to go there.
+        return (
+            web.get(path, handle, allow_head=False),
+            web.post(path, handle),
+        )
 
     def taken_by(
         take: Callable[[Call], Awaitable[Reply]], limit: int
@@ -81,17 +97,8 @@ def mount(
 
     app.add_routes(
         [
-            # Whoever asks for the head of a page does not mean to go there.
-            web.get(
-                f"{at}/{CONNECT}",
-                begun_by(endpoints.connect),
-                allow_head=False,
-            ),
-            web.get(
-                f"{at}/{REDIRECT}",
-                begun_by(endpoints.redirect),
-                allow_head=False,
-            ),
+            *begun_at(CONNECT, endpoints.connect),
+            *begun_at(REDIRECT, endpoints.redirect),
             web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
             web.post(
                 f"{at}/{EVENTS}", taken_by(endpoints.take_event, MAX_EVENT)

@@ -17,6 +17,8 @@ from ._messages import MAX_EVENT, MAX_WEBHOOK, Call, Reply, plain
 Check: TypeAlias = tuple[Callable[[Call], bool], HTTPStatus, str]
 
 _SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
+# Where browsers say, or said, that nobody has asked for the page yet.
+_PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
 def refusal(call: Call, checks: tuple[Check, ...]) -> Reply | None:
@@ -34,7 +36,11 @@ def _is_opened(call: Call) -> bool:
 
 
 def _is_meant(call: Call) -> bool:
-    return "prefetch" not in call.headers.get("sec-purpose", "")
+    return not any(
+        word in call.headers.get(name, "").lower()
+        for name in _PURPOSES
+        for word in ("prefetch", "preview", "prerender")
+    )
 
 
 #: A page that creates a session: only a person who goes there may.
@@ -44,9 +50,16 @@ VISIT_CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def event_checks(base: URL) -> tuple[Check, ...]:
+def is_sent_here(call: Call) -> bool:
     """
-    Make the checks of what a page of ours at *base* posts.
+    Tell whether a page of another site has opened this one.
+    """
+    return call.headers.get("sec-fetch-site", "").lower() == "cross-site"
+
+
+def origin_check(base: URL) -> Check:
+    """
+    Make the check that a page of ours at *base* has posted.
     """
     # As browsers write it: in lower case, and without a default port.
     origin = str(URL(str(base.origin()).lower()).origin())
@@ -57,13 +70,17 @@ def event_checks(base: URL) -> tuple[Check, ...]:
         return call.headers.get("origin") == origin and site == "same-origin"
 
     return (
-        *_json_checks(MAX_EVENT),
-        (
-            is_from_us,
-            HTTPStatus.FORBIDDEN,
-            "the request comes from another site",
-        ),
+        is_from_us,
+        HTTPStatus.FORBIDDEN,
+        "the request comes from another site",
     )
+
+
+def event_checks(base: URL) -> tuple[Check, ...]:
+    """
+    Make the checks of what a page of ours at *base* posts.
+    """
+    return (*_json_checks(MAX_EVENT), origin_check(base))
 
 
 def webhook_checks(

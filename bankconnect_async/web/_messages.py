@@ -38,11 +38,13 @@ class Call:
     An HTTP request.
 
     Attributes:
+        method: Such as `POST`.
         path: Path and query as the browser sent them, still quoted.
         headers: By name, in any case.
         body: Raw; `read_body` reads one without reading too much.
     """
 
+    method: str = "GET"
     path: str = attrs.field(default="", repr=False)
     headers: Mapping[str, str] = attrs.field(
         factory=dict, converter=_lower, repr=False

@@ -45,17 +45,21 @@ h1 { font-size: 1.35rem; line-height: 1.25; margin: .5rem 0 1rem; }
   margin-block-start: 15vh;
   padding: 1.5rem;
 }
-a {
+a, button {
   background: var(--accent);
+  border: 0;
   border-radius: .6rem;
   color: var(--on-accent);
+  cursor: pointer;
   display: block;
+  font: inherit;
   font-weight: 600;
+  inline-size: 100%;
   padding: .75rem 1rem;
   text-align: center;
   text-decoration: none;
 }
-a:focus-visible, iframe:focus-visible {
+a:focus-visible, button:focus-visible, iframe:focus-visible {
   outline: 3px solid var(--accent);
   outline-offset: 2px;
 }
@@ -114,6 +118,11 @@ _NOTICE: Final = string.Template("""\
 $link</div>
 </main>
 """)
+_BUTTON: Final = string.Template("""\
+<form method="post">
+<button>$text</button>
+</form>
+""")
 _ICON_POLICY: Final = "img-src data:"
 
 
@@ -131,8 +140,10 @@ class Texts:
         unknown: Behind a return URL that is not ours, or too old.
         unavailable: While the vendor cannot be asked.
         broken: When the service itself failed.
+        ask: For whom another site has sent here, before anything begins.
         needs_script: Where scripts are switched off.
-        onward: On the link to `Handlers.continue_to`.
+        onward: On the link to `Handlers.continue_to`, and on the button below
+            *ask*.
     """
 
     language: str = "en"
@@ -146,6 +157,7 @@ class Texts:
         " again in a minute."
     )
     broken: str = "Something went wrong on our side. Please try again later."
+    ask: str = "The connection to your bank begins when you go on."
     needs_script: str = "This page needs JavaScript."
     onward: str = "Go on"
 
@@ -197,12 +209,37 @@ def write_notice(
         f'<a href="{html.escape(continue_to)}">{html.escape(texts.onward)}'
         "</a>\n"
     )
-    main = _fill(_NOTICE, {"link": link or ""}, title=texts.title, text=text)
+    return _notice(text, link or "", texts, nonce, status)
+
+
+def write_ask(*, texts: Texts, nonce: str) -> Reply:
+    """
+    Write a page whose button posts to the page's own address.
+    """
+    button = _fill(_BUTTON, text=texts.onward)
+    page = _notice(texts.ask, button, texts, nonce, can_post=True)
+    # With no referrer at all, browsers post without an origin.
+    headers = {**page.headers, "Referrer-Policy": "same-origin"}
+    return attrs.evolve(page, headers=headers)
+
+
+def _notice(  # noqa: PLR0913
+    text: str,
+    link: str,
+    texts: Texts,
+    nonce: str,
+    status: HTTPStatus = HTTPStatus.OK,
+    *,
+    can_post: bool = False,
+) -> Reply:
+    main = _fill(_NOTICE, {"link": link}, title=texts.title, text=text)
     policy = "; ".join(
         (
             "default-src 'none'",
             "base-uri 'none'",
-            "form-action 'none'",
+            # A post may be answered with the way to the vendor's page, and
+            # Chromium looks there, too.
+            *([] if can_post else ["form-action 'none'"]),
             "frame-ancestors 'none'",
             f"style-src 'nonce-{nonce}'",
             _ICON_POLICY,

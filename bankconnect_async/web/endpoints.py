@@ -119,8 +119,10 @@ class Endpoints:
         503, 502: No session could be had; see `failure_status`.
 
         Args:
-            call: The request; what a page of another site embeds or fetches
-                is refused.
+            call: The request, a GET or a POST. What a page of another site
+                embeds or fetches is refused, and so is what a browser
+                fetches ahead. A visitor whom another site has sent gets a
+                page first, whose button posts to the same address.
             customer: Whose journey, from your own authentication: a
                 `link_id`, or a whole request, whose `redirect_url` is
                 replaced.

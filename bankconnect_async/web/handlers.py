@@ -34,12 +34,14 @@ from ._checks import (
     VISIT_CHECKS,
     Check,
     event_checks,
+    is_sent_here,
+    origin_check,
     refusal,
     webhook_checks,
 )
 from ._claims import Claim, Notification, read_notification, read_post
 from ._messages import HEADERS, Call, Reply, plain
-from ._pages import Texts, write_connect, write_notice
+from ._pages import Texts, write_ask, write_connect, write_notice
 from ._tokens import Keys, make_keys
 
 
@@ -76,6 +78,7 @@ class Handlers:
     texts: Texts
     allow_http: bool
     _keys: Keys
+    _post_check: Check = attrs.field(repr=False)
     _event_checks: tuple[Check, ...] = attrs.field(repr=False)
     _webhook_checks: tuple[Check, ...] = attrs.field(repr=False)
 
@@ -133,6 +136,7 @@ class Handlers:
             texts=texts,
             allow_http=allow_http,
             keys=keys,
+            post_check=origin_check(base),
             event_checks=event_checks(base),
             webhook_checks=webhook_checks(
                 [folder + name for name in keys.webhook_names],
@@ -162,8 +166,17 @@ class Handlers:
     def read_visit(self, call: Call) -> Reply | None:
         """
         Refuse what is no visit of a person to a page that creates a session.
+
+        Whom another site has sent here is asked first, on a page with one
+        button. It posts to the same address, and a post of our own page is
+        as good as a visit.
         """
-        return refusal(call, VISIT_CHECKS)
+        if call.method == "POST":
+            return refusal(call, (*VISIT_CHECKS, self._post_check))
+        refused = refusal(call, VISIT_CHECKS)
+        if refused is None and is_sent_here(call):
+            return write_ask(texts=self.texts, nonce=secrets.token_urlsafe(16))
+        return refused
 
     def listener(self, session: Session) -> Listener:
         """

@@ -186,12 +186,81 @@ async def test_strangers(serve):
         assert service.sandbox.created() == 0
 
 
+@pytest.mark.parametrize("way", ["connect", "redirect"])
+async def test_a_visitor_from_another_site(serve, way):
+    """
+    Whom another site sends is asked first; the page's button is a post of
+    our own, which creates the session. A post of another site does not.
+    """
+    async with serve() as service:
+        url, sandbox = f"{service.base}/{way}", service.sandbox
+        sent = {**AS_CUSTOMER, "Sec-Fetch-Site": "cross-site"}
+        async with service.http.get(url, headers=sent) as answer:
+            page = await answer.text()
+            policy = answer.headers["Content-Security-Policy"]
+        before = sandbox.created()
+        statuses = []
+        for headers in (
+            {**sent, "Origin": "https://evil.example"},
+            {**AS_CUSTOMER, "Origin": "https://evil.example"},
+            {**AS_CUSTOMER, "Origin": "null"},
+            AS_CUSTOMER,
+        ):
+            async with service.http.post(url, headers=headers) as answer:
+                statuses.append(answer.status)
+        refused = sandbox.created()
+        async with service.http.post(
+            url,
+            headers={**AS_CUSTOMER, "Origin": service.origin},
+            allow_redirects=False,
+        ) as answer:
+            begun = answer.status
+
+    assert '<form method="post">' in page
+    assert page.count("<button>") == 1
+    assert "form-action" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert (before, refused, statuses) == (0, 0, [403] * 4)
+    assert (begun, sandbox.created()) == (
+        {"connect": 200, "redirect": 303}[way],
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"Purpose": "prefetch"},
+        {"Purpose": "Prefetch"},
+        {"X-Moz": "prefetch"},
+        {"X-Purpose": "preview"},
+        {"Purpose": "prefetch", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+@pytest.mark.parametrize("way", ["connect", "redirect"])
+async def test_a_prefetch(serve, way, headers):
+    """
+    What a browser fetches ahead creates nothing, and is not shown later.
+    """
+    async with (
+        serve() as service,
+        service.http.get(
+            f"{service.base}/{way}", headers={**AS_CUSTOMER, **headers}
+        ) as answer,
+    ):
+        assert answer.status == 403
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert service.sandbox.created() == 0
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "connect"),
+        ("PUT", "connect"),
         ("HEAD", "connect"),
-        ("POST", "redirect"),
+        ("PUT", "redirect"),
         ("HEAD", "redirect"),
         ("POST", "return/x"),
         ("HEAD", "return/x"),
@@ -202,7 +271,7 @@ async def test_strangers(serve):
 )
 async def test_other_methods(serve, told, method, path):
     """
-    Each endpoint has one method; the preflight of another site is refused.
+    Each endpoint has its methods; the preflight of another site is refused.
     """
     async with (
         serve() as service,

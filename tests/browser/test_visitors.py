@@ -1,0 +1,63 @@
+"""
+Whom another site sends to a page that creates a session.
+"""
+
+import pytest
+
+from playwright.async_api import expect
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize("way", ["connect", "redirect"])
+async def test_a_link_in_webmail(serve, serve_page, page, framed, alone, way):
+    """
+    A link of another site leads to a page with one button, which begins.
+    """
+    async with serve() as service:
+        link = f'<a href="{service.base}/{way}">Connect</a>'
+        async with serve_page(link) as webmail:
+            await page.goto(webmail)
+            await page.get_by_role("link", name="Connect").click()
+            button = page.get_by_role("button")
+            await expect(button).to_have_count(1)
+            before = service.sandbox.created()
+            await button.click()
+            journey = framed(page) if way == "connect" else alone(page)
+            await expect(
+                journey.at.get_by_role("button", name="Upload PDF")
+            ).to_be_visible()
+
+        assert (before, service.sandbox.created()) == (0, 1)
+
+
+async def test_a_form_of_another_site(serve, serve_page, page, watch):
+    """
+    A form of another site creates nothing.
+    """
+    watch.expected.append("status of 403")
+    async with serve() as service:
+        form = (
+            f'<form method="post" action="{service.base}/connect">'
+            "<button>Win</button></form>"
+        )
+        async with serve_page(form) as evil:
+            await page.goto(evil)
+            await page.get_by_role("button", name="Win").click()
+            await expect(page.get_by_text("another site")).to_be_visible()
+
+        assert service.sandbox.created() == 0
+
+
+async def test_a_link_of_our_own(serve, page, framed):
+    """
+    A visitor who comes by an address or from our own pages is not asked.
+    """
+    async with serve() as service:
+        await page.goto(f"{service.base}/connect")
+        await expect(
+            framed(page).at.get_by_role("button", name="Upload PDF")
+        ).to_be_visible()
+
+        assert service.sandbox.created() == 1
