@@ -38,6 +38,7 @@ from bankconnect_async.schema import UNSET, Session
 from ._batch import Batch, is_closed_pipe
 from ._client import (
     Target,
+    allow_host_option,
     dialect_option,
     port_option,
     require_redirect_url,
@@ -439,6 +440,7 @@ for command in (demo, fetch, upload, wait):
     help="The address to listen on.",
 )
 @port_option(8600)
+@allow_host_option()
 @dialect_option("What its v1 speaks; v2 is always there.")
 @click.option(
     "--api-key",
@@ -480,6 +482,7 @@ def sandbox(  # noqa: PLR0913
     *,
     host: str,
     port: int,
+    allow_hosts: tuple[str, ...],
     dialect: Dialect,
     api_key: str,
     server_hash: str,
@@ -506,6 +509,7 @@ def sandbox(  # noqa: PLR0913
         dialect,
         host=host,
         port=port,
+        allow_hosts=allow_hosts,
         api_key=api_key,
         server_hash=server_hash,
         processing_time=processing_time,

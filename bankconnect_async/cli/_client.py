@@ -138,6 +138,19 @@ def port_option(default: int) -> Callable[[F], F]:
     )
 
 
+def allow_host_option() -> Callable[[F], F]:
+    """Make the option of what answers for names of this machine only."""
+    return click.option(
+        "--allow-host",
+        "allow_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="Answer requests for this host name, too. Names of this machine "
+        "are always answered for; a web page can make any other lead here. "
+        "Repeat it for more.",
+    )
+
+
 def dialect_option(text: str) -> Callable[[F], F]:
     """Make the option of what has a sandbox; *text* is its help."""
     return click.option(

@@ -7,20 +7,21 @@ import secrets
 import socket
 import webbrowser
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import click
 
 from aiohttp import web
 
+from bankconnect_async._origins import host_name
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.web import Endpoints, Handlers, mount
 
-from ._client import dialect_option, port_option
+from ._client import allow_host_option, dialect_option, port_option
 from ._demo_feed import EventFeed
 from ._demo_pages import CUSTOMER, Pages
 from ._signals import on_interrupt
@@ -32,6 +33,7 @@ _FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
 
 @click.command()
 @port_option(8610)
+@allow_host_option()
 @dialect_option("What the sandbox behind it speaks.")
 @click.option(
     "--open",
@@ -39,19 +41,29 @@ _FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
     is_flag=True,
     help="Open it in the default browser.",
 )
-def demo(*, port: int, dialect: Dialect, is_opened: bool) -> None:
+def demo(
+    *,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    dialect: Dialect,
+    is_opened: bool,
+) -> None:
     """
     Show both workflows in a browser until interrupted.
 
     It needs no account and no network: the bank connection is a sandbox on
     this machine, and so is the service, made of what this package offers.
     """
-    asyncio.run(_show(port, dialect, is_opened=is_opened))
+    hosts = frozenset(map(host_name, allow_hosts))
+    serving = _serving(_listen(port), dialect, hosts)
+    asyncio.run(_show(serving, is_opened=is_opened))
 
 
-async def _show(port: int, dialect: Dialect, *, is_opened: bool) -> None:
+async def _show(
+    serving: AbstractAsyncContextManager[str], *, is_opened: bool
+) -> None:
     stopped = asyncio.Event()
-    async with _serving(_listen(port), dialect) as url:
+    async with serving as url:
         with on_interrupt(stopped.set):
             click.echo(
                 "A demo on a sandbox, not FinBox; nothing leaves this"
@@ -75,7 +87,9 @@ def _listen(port: int) -> socket.socket:
 
 @asynccontextmanager
 async def _serving(
-    listener: socket.socket, dialect: Dialect
+    listener: socket.socket,
+    dialect: Dialect,
+    hosts: Collection[str] = frozenset(),
 ) -> AsyncIterator[str]:
     url = f"http://{_HOST}:{listener.getsockname()[1]}/"
     webhook_secret = secrets.token_urlsafe()
@@ -99,7 +113,16 @@ async def _serving(
                 handlers.webhook_url,
                 flow=_FLOWS[dialect],  # type: ignore[arg-type]
             )
-            app = _make_app(url, sandbox, bank, handlers)
+            app = _make_app(
+                Pages(
+                    url=url,
+                    hosts=hosts,
+                    sandbox=sandbox,
+                    bank=bank,
+                    handlers=handlers,
+                    feed=EventFeed(),
+                )
+            )
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
             await runner.setup()
             try:
@@ -109,18 +132,13 @@ async def _serving(
                 await runner.cleanup()
 
 
-def _make_app(
-    url: str, sandbox: Sandbox, bank: AsyncBankConnect, handlers: Handlers
-) -> web.Application:
-    feed = EventFeed()
-    pages = Pages(
-        url=url, sandbox=sandbox, bank=bank, handlers=handlers, feed=feed
-    )
+def _make_app(pages: Pages) -> web.Application:
+    feed = pages.feed
     app = web.Application(middlewares=[pages.at_one_address])
     app.add_routes(pages.routes())
     app.on_shutdown.append(feed.close)
     endpoints = Endpoints(
-        bank, handlers, on_event=feed.take, on_failure=feed.refuse
+        pages.bank, pages.handlers, on_event=feed.take, on_failure=feed.refuse
     )
     mount(app, endpoints, customer=_customer)
     return app

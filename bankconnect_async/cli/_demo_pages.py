@@ -9,7 +9,7 @@ import importlib.resources
 import secrets
 import string
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -17,13 +17,14 @@ import orjson
 
 from aiohttp import web
 
+from bankconnect_async._origins import is_allowed_host, is_cross_site
 from bankconnect_async.callbacks import SuccessEvent
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.embed import content_security_policy, iframe_html
 from bankconnect_async.events import decode_event
 from bankconnect_async.redirect import build_redirect
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Handlers
+from bankconnect_async.web import Call, Handlers
 
 from ._demo_feed import EventFeed
 
@@ -55,6 +56,7 @@ class Pages:
 
     Attributes:
         url: Where it is.
+        hosts: Names that are answered for, besides those of this machine.
         sandbox: What stands in for the vendor.
         bank: Its client.
         handlers: Of the endpoints.
@@ -62,6 +64,7 @@ class Pages:
     """
 
     url: str
+    hosts: Collection[str]
     sandbox: Sandbox
     bank: AsyncBankConnect
     handlers: Handlers
@@ -74,6 +77,7 @@ class Pages:
         return [
             web.get("/", self._home, allow_head=False),
             web.get("/frame", self._frame, allow_head=False),
+            web.post("/frame", self._frame),
             web.get("/live", self._live, allow_head=False),
             web.post("/cheat", self._cheat),
         ]
@@ -83,20 +87,30 @@ class Pages:
         """
         The middleware that sends a browser to the one address that works.
 
-        Cookies and origins of ``localhost`` are others. Nor can a page that
-        made its own name lead here read anything.
+        Cookies and origins of ``localhost`` are others. A page that made its
+        own name lead here gets nothing, and nor does a form of another site.
         """
         address = self.url.rstrip("/")
 
         @web.middleware
-        async def redirect(
+        async def guard(
             request: web.Request, handler: _Handler
         ) -> web.StreamResponse:
+            if not is_allowed_host(request.headers.get("Host"), self.hosts):
+                raise web.HTTPBadRequest(
+                    text="This demo does not answer for that host name: start"
+                    " it with --allow-host."
+                )
+            own = {address.partition("//")[2]}
+            if is_cross_site(request.method, request.headers, own):
+                raise web.HTTPForbidden(
+                    text="The request comes from a page of another site."
+                )
             if f"http://{request.host}" != address:
                 raise web.HTTPTemporaryRedirect(address + request.raw_path)
             return await handler(request)
 
-        return redirect
+        return guard
 
     async def _home(self, request: web.Request) -> web.Response:
         nonce = _new_nonce()
@@ -119,7 +133,14 @@ class Pages:
         )
         return self._page(stage, "Two ways to connect a bank", nonce, policy)
 
-    async def _frame(self, _: web.Request) -> web.Response:
+    async def _frame(self, request: web.Request) -> web.Response:
+        call = Call(method=request.method, headers=request.headers)
+        if refused := self.handlers.read_visit(call):
+            return web.Response(
+                status=refused.status,
+                headers=refused.headers,
+                body=refused.body,
+            )
         session = await self.bank.create_session(CUSTOMER)
         nonce = _new_nonce()
         snippet = iframe_html(

@@ -15,9 +15,21 @@ import attrs
 from aiohttp import web
 
 from bankconnect_async._clock import Clock
+from bankconnect_async._origins import (
+    host_name,
+    is_allowed_host,
+    is_cross_site,
+)
 
 from ._bodies import read_body
-from ._endpoints import PREFIX, Handler, call_of, not_allowed, not_found
+from ._endpoints import (
+    PREFIX,
+    Handler,
+    answer_json,
+    call_of,
+    not_allowed,
+    not_found,
+)
 from ._kinds import Fault
 from ._listener import Connection
 from ._plans import Faults
@@ -40,6 +52,8 @@ class Attendant:
     Attributes:
         clock: What time it is.
         faults: What goes wrong.
+        hosts: Names that are answered for, besides those of this machine.
+        public_host: Host and port of the public URL, if there is one.
         connections: How many there were.
         requests: How many there were, good and bad.
         received: How many of the API each link id had; "" for none.
@@ -50,6 +64,8 @@ class Attendant:
 
     clock: Clock
     faults: Faults
+    hosts: frozenset[str] = frozenset()
+    public_host: str = ""
     connections: int = attrs.field(init=False, default=0)
     requests: int = attrs.field(init=False, default=0)
     received: collections.Counter[str] = attrs.field(
@@ -78,6 +94,8 @@ class Attendant:
         Let a request be handled, or spoil it.
         """
         self.requests += 1
+        if stranger := self._refuse_stranger(request):
+            return stranger
         if request.path.startswith(_UPLOADS):
             request = request.clone(client_max_size=_MAX_UPLOAD)
         if not request.path.startswith((PREFIX, FILES)):
@@ -94,6 +112,19 @@ class Attendant:
             connection=connection, process=process, now=self.clock.time
         )
         return await self._strike(fault, exchange)
+
+    def _refuse_stranger(self, request: web.Request) -> web.Response | None:
+        host = request.headers.get("Host")
+        if not is_allowed_host(host, self.hosts):
+            # 401 and 403 would be put down to the key.
+            return _refused(
+                f"this sandbox does not answer for {host_name(host or '')!a}:"
+                " start it with --allow-host, or Sandbox(allow_hosts=...)"
+            )
+        own = {(host or "").lower(), self.public_host}
+        if is_cross_site(request.method, request.headers, own):
+            return _refused("the request comes from a page of another site")
+        return None
 
     async def end(self) -> None:
         """
@@ -148,6 +179,10 @@ async def _process(
         return not_found()
     except web.HTTPMethodNotAllowed as exc:
         return not_allowed(request.path, request.method, exc.allowed_methods)
+
+
+def _refused(message: str) -> web.Response:
+    return answer_json({"message": message}, status=_BAD)
 
 
 def _connection(request: web.Request) -> Connection | None:

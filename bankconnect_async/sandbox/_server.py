@@ -3,6 +3,7 @@ The sandbox as a server: sockets, sessions and counts around the pure rules.
 """
 
 import contextlib
+import logging
 import types
 
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -12,10 +13,13 @@ from typing import Any, Final, Self
 import attrs
 
 from aiohttp import web
+from yarl import URL
 
 from bankconnect_async._clock import SYSTEM_CLOCK, Clock
+from bankconnect_async._origins import host_name
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.events import Dialect
+from bankconnect_async.wire import is_loopback
 
 from ._attendant import Attendant
 from ._endpoints import PREFIX, Guard
@@ -35,6 +39,11 @@ from ._webhooks import Webhooks
 _MAX_BODY: Final = 2**20
 # Nothing here takes long, so a request that still hangs was never sent whole.
 _SHUTDOWN: Final = 1.0
+
+# Addresses to listen on that no request is for.
+_EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
+
+_log: Final = logging.getLogger("bankconnect_async.sandbox")
 
 
 def _setting(**kwargs: Any) -> Any:
@@ -82,6 +91,9 @@ class Sandbox:
         api_key: The key it lets in.
         server_hash: The second secret it lets in, where one is asked for.
         public_url: Where browsers reach it, if not at *host* and *port*.
+        allow_hosts: Names by which it may be asked for, besides those of this
+            machine, *host* and the public URL's. A request for another name
+            is refused, because a web page can make its own name lead here.
         webhook_url: Where webhooks go until ``update_webhook/`` says
             otherwise, those about manual uploads included.
         webhook_secret: Goes with each as `x-secret-key`.
@@ -109,6 +121,7 @@ class Sandbox:
         default="sandbox-server-hash", kw_only=True, repr=False
     )
     public_url: str | None = _setting(default=None, kw_only=True)
+    allow_hosts: Collection[str] = _setting(default=(), kw_only=True)
     webhook_url: str | None = _setting(default=None, kw_only=True, repr=False)
     webhook_secret: str | None = _setting(
         default=None, kw_only=True, repr=False
@@ -129,7 +142,17 @@ class Sandbox:
 
     def __attrs_post_init__(self) -> None:
         check_settings(self)
-        self._attendant = Attendant(clock=self.clock, faults=self.faults)
+        public = ""
+        if self.public_url:
+            # Without a default port, as browsers write it.
+            _, _, public = str(URL(self.public_url).origin()).partition("//")
+        names = {self.host, public, *self.allow_hosts}
+        self._attendant = Attendant(
+            clock=self.clock,
+            faults=self.faults,
+            hosts=frozenset(map(host_name, names - _EVERYWHERE)),
+            public_host=public.lower(),
+        )
         self._poster = Poster(
             secret=self.webhook_secret, allow_remote=self.allow_remote_webhooks
         )
@@ -180,6 +203,12 @@ class Sandbox:
             await self.aclose()
             raise
         self._origin = listener.origin
+        if not is_loopback(self.host):
+            _log.warning(
+                "the sandbox listens on %s: whoever reaches this machine there"
+                " can use it",
+                self.host,
+            )
 
     async def aclose(self) -> None:
         """

@@ -2,7 +2,9 @@
 What the settings of a sandbox must be.
 """
 
-from collections.abc import Callable, Mapping
+import re
+
+from collections.abc import Callable, Collection, Mapping
 from ssl import SSLContext
 from typing import Any, Final, get_args
 
@@ -15,6 +17,8 @@ from ._session_api import ALL_MODES
 
 
 _MAX_PORT: Final = 65535
+# A name or an address.
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?")
 
 
 def check_settings(sandbox: object) -> None:
@@ -58,6 +62,10 @@ def _is_origin(value: object) -> bool:
     return not (url.query_string or url.fragment or url.user)
 
 
+def _is_host_name(value: object) -> bool:
+    return isinstance(value, str) and bool(_HOST_NAME.fullmatch(value))
+
+
 def _is_header(value: object) -> bool:
     return (
         _is_text(value) and str(value).isascii() and str(value).isprintable()
@@ -92,6 +100,14 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "public_url": (
         _or_none(_is_origin),
         "must be an absolute http or https URL",
+    ),
+    "allow_hosts": (
+        lambda value: (
+            isinstance(value, Collection)
+            and not isinstance(value, str)
+            and all(map(_is_host_name, value))
+        ),
+        "must be host names, without scheme and port",
     ),
     "webhook_url": (
         _or_none(_is_web),

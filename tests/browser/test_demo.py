@@ -152,6 +152,48 @@ async def test_one_address(demo):
             assert answer.headers["Location"] == url
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "", {"Host": "evil.example"}, 400),
+        ("GET", "frame", {"Host": "evil.example"}, 400),
+        ("GET", "live", {"Host": "evil.example"}, 400),
+        ("GET", "frame", {"Sec-Purpose": "prefetch"}, 403),
+        ("GET", "frame", {"Sec-Fetch-Dest": "iframe"}, 403),
+        ("POST", "cheat", {"Origin": "https://evil.example"}, 403),
+        ("POST", "cheat", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", "frame", {"Origin": "https://evil.example"}, 403),
+        ("POST", "bank/connect", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("GET", "", {"Host": "laptop:1"}, 307),
+        ("GET", "frame", {"Sec-Fetch-Site": "cross-site"}, 200),
+    ],
+)
+async def test_strangers(method, path, headers, status, monkeypatch):
+    """
+    Pages of others begin nothing, whatever name they make lead here; a name
+    that it was told is sent to the right address.
+    """
+    made = []
+
+    async def create_session(*_):
+        made.append(1)
+
+    monkeypatch.setattr(
+        _demo.AsyncBankConnect, "create_session", create_session
+    )
+    listener = _demo._listen(0)
+    async with (
+        _demo._serving(listener, "seed", {"laptop"}) as url,
+        aiohttp.ClientSession() as http,
+        http.request(
+            method, url + path, headers=headers, allow_redirects=False
+        ) as answer,
+    ):
+        assert answer.status == status
+
+    assert made == []
+
+
 async def test_taken_port():
     """
     A port that cannot be had is an error that says what to do.

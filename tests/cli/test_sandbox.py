@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 
+import aiohttp
 import pytest
 
 from bankconnect_async.client import AsyncBankConnect
@@ -85,6 +86,7 @@ def test_taken_port(bankconnect):
         (["--host", ""], "host: must be"),
         (["--api-key", " "], "--api-key: must be"),
         (["--dialect", "klingon"], "--dialect"),
+        (["--allow-host", "http://x"], "--allow-host: must be"),
     ],
 )
 def test_bad_settings(bankconnect, args, problem):
@@ -112,3 +114,31 @@ async def test_processing_time(start):
         await session.initiate_processing()
 
         assert (await session.progress()).session_progress == "processing"
+
+
+async def test_an_open_door(start):
+    """
+    It warns when other machines can reach it, and answers for their name.
+    """
+    process = await start(
+        *("sandbox", "--port", "0", "--host", "0.0.0.0"),  # noqa: S104
+        *("--allow-host", "sandbox"),
+    )
+    settings = await read_settings(process)
+    statuses = []
+    async with aiohttp.ClientSession() as http:
+        for host in ("sandbox:1", "other"):
+            async with http.get(
+                f"{settings['BANKCONNECT_BASE_URL']}/v1/entity/",
+                headers={"Host": host},
+            ) as answer:
+                statuses.append(answer.status)
+    process.send_signal(signal.SIGINT)
+    await process.wait()
+    warning = (await process.stderr.read()).decode()
+
+    assert statuses == [401, 400]
+    assert warning == (
+        "the sandbox listens on 0.0.0.0: whoever reaches this machine there"
+        " can use it\n"
+    )

@@ -46,7 +46,7 @@ class Caller:
             {"link_id": link_id, "api_key": self.sandbox.api_key}
         ).encode()
         head = (
-            "POST /bank-connect/v1/session/ HTTP/1.1\r\nHost: x\r\n"
+            "POST /bank-connect/v1/session/ HTTP/1.1\r\nHost: localhost\r\n"
             "Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )

@@ -247,7 +247,7 @@ async def test_wildcard_address():
         assert sandbox.base_url.startswith("http://127.0.0.1:")
 
 
-HEAD = b"POST /bank-connect/v1/session/ HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /bank-connect/v1/session/ HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize(
