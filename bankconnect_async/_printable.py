@@ -5,11 +5,16 @@ What a server, a browser or a file names must not move the cursor, reverse
 the reading direction or begin a second line in a terminal or a log.
 """
 
+import re
+
 from typing import Final
+from urllib.parse import quote
 
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS: Final = "…"
+# All but what JSON writers of any kind use between and in texts.
+_RARE: Final = re.compile(r"[^\n\x20-\x7e]")
 
 
 def one_line(text: str, length: int | None = None) -> str:
@@ -32,4 +37,35 @@ def one_line(text: str, length: int | None = None) -> str:
     return "".join(
         char if char.isprintable() else " " if char.isspace() else _REPLACEMENT
         for char in text
+    )
+
+
+def printable_url(url: str) -> str:
+    """
+    Percent-encode what is not printable, as browsers do before they go there.
+    """
+    if url.isprintable():
+        return url
+    return "".join(
+        char if char.isprintable() else quote(char, errors="replace")
+        for char in url
+    )
+
+
+def printable_json(raw: bytes) -> bytes:
+    """
+    Escape what is not printable in a JSON text, which then says the same.
+    """
+    if raw.isascii() and b"\x7f" not in raw:
+        return raw
+    return _RARE.sub(_escape, raw.decode()).encode()
+
+
+def _escape(match: "re.Match[str]") -> str:
+    char = match[0]
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be").hex()
+    return "".join(
+        f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)
     )

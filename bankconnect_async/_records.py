@@ -17,6 +17,7 @@ import orjson
 
 from yarl import URL
 
+from ._printable import printable_json
 from .batch import Created, Outcome
 from .errors import BankConnectError, Delivery
 from .redirect import without_state
@@ -168,7 +169,9 @@ def encode_record(
 
 
 def _dumps(record: dict[str, Any]) -> bytes:
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    return printable_json(
+        orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    )
 
 
 def read_object(raw: bytes) -> dict[str, Any]:

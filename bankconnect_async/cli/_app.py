@@ -19,6 +19,7 @@ import click
 import orjson
 
 from bankconnect_async import __version__
+from bankconnect_async._printable import printable_json, printable_url
 from bankconnect_async._records import (
     describe_error,
     describe_session,
@@ -54,7 +55,7 @@ from ._rows import InputFileError, Rows, read_rows
 from ._signals import on_interrupt
 from ._tally import Tally
 from ._words import explain
-from ._writing import OutputClosedError, OutputError
+from ._writing import OutputClosedError, OutputError, tell
 
 
 _CALLED_WITH: Final = "bankconnect_async.called_with"
@@ -124,7 +125,7 @@ def _exit_code(error: BankConnectError) -> Exit:
 
 
 def _fail(message: str, code: Exit) -> NoReturn:
-    click.echo(message, err=True)
+    tell(message)
     sys.exit(code)
 
 
@@ -192,11 +193,12 @@ def session(
     if as_json:
         _print_record(link_id, describe_session(created))
     else:
-        _print(str(created.redirect_url))
+        _print(printable_url(created.redirect_text))
 
 
 def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
-    _print(orjson.dumps({"link_id": printable(link_id), **facts}))
+    facts = {"link_id": printable(link_id), **facts}
+    _print(printable_json(orjson.dumps(facts)))
 
 
 def _split_param(param: str) -> tuple[str, str]:
@@ -367,29 +369,27 @@ def _count_rows(source: Input, rows: Rows) -> int | None:
 
 def _tell_about(journal: Journal) -> None:
     if journal.kept_as is not None:
-        click.echo(
+        tell(
             f"{journal.path}: begun anew; what was there is in "
-            f"{journal.kept_as}",
-            err=True,
+            f"{journal.kept_as}"
         )
     if journal.is_resumable and not journal.is_locked:
-        click.echo(
+        tell(
             f"{journal.path}: cannot be locked there; make sure that no "
-            f"second command writes to it",
-            err=True,
+            f"second command writes to it"
         )
 
 
 def _summarise(job: Batch, *, as_json: bool) -> None:
     tally = job.tally
     if not as_json:
-        click.echo(tally.as_text(), err=True)
+        tell(tally.as_text())
     elif job.journal.is_stdout:
         click.echo(orjson.dumps(tally.as_dict()), err=True)
     else:
         _print(orjson.dumps(tally.as_dict()))
     if tally.stopped is not None:
-        click.echo(tally.stopped, err=True)
+        tell(tally.stopped)
 
 
 def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
@@ -407,12 +407,12 @@ def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
                 f"; {journal.unrecorded} more were sent and could not be "
                 f"written: they may have sessions"
             )
-        click.echo(text, err=True)
+        tell(text)
     is_over = tally.stopped is None and not tally.is_incomplete
     if is_over or tally.mismatched or not journal.is_resumable:
         return
     words = ["bankconnect", "batch", *(arg for arg in args if arg != _FRESH)]
-    click.echo(f"to go on: {shlex.join(words)}", err=True)
+    tell(f"to go on: {shlex.join(words)}")
 
 
 def _batch_code(tally: Tally) -> Exit:

@@ -18,7 +18,7 @@ from bankconnect_async.errors import BankConnectError
 from bankconnect_async.sessions import SessionHandle
 
 from ._tables import Table, of_entity, of_session, write_csv, write_json
-from ._writing import emit
+from ._writing import emit, tell
 
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ def wait(
         async with connect() as bank:
             handle = _handle(bank, flow, id_)
             async for step in handle.watch(timeout=timeout):
-                click.echo(_describe(step), err=True)
+                tell(_describe(step))
             await handle.wait(timeout=timeout)
 
     _run(run())

@@ -14,6 +14,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from bankconnect_async._printable import one_line
+
 from ._tally import Tally
 
 
@@ -70,6 +72,7 @@ class TallyBar:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
+        text = one_line(text)
         if self._is_terminal:
             self._console.print(
                 text, markup=False, highlight=False, soft_wrap=True

@@ -6,8 +6,17 @@ import csv
 import datetime
 import inspect
 import io
+import itertools
+import json
+import re
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from decimal import Decimal
 from functools import reduce
 from typing import Any, Final
@@ -16,13 +25,30 @@ import attrs
 import click
 import orjson
 
+from bankconnect_async._printable import one_line, printable_json
 from bankconnect_async.answers import Insights, Transaction
 from bankconnect_async.entities import EntityHandle
 from bankconnect_async.sessions import SessionHandle
 
 
-# What makes spreadsheets take a text for a formula (OWASP, CSV injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# What makes spreadsheets take a text for a formula (OWASP, CSV injection): at
+# the beginning, blanks aside, or behind what separates cells elsewhere. All
+# widths and heights of a sign count, as they do in Japanese spreadsheets.
+_SIGNS: Final = (
+    "=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+    "\N{SMALL EQUALS SIGN}\N{SMALL PLUS SIGN}\N{SMALL HYPHEN-MINUS}"
+    "\N{SMALL COMMERCIAL AT}\N{MINUS SIGN}\N{SUPERSCRIPT PLUS SIGN}"
+    "\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT EQUALS SIGN}"
+    "\N{SUBSCRIPT PLUS SIGN}\N{SUBSCRIPT MINUS}\N{SUBSCRIPT EQUALS SIGN}"
+)
+# Letters of Indian scripts are joined, or kept apart, with these.
+_JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+_LINE_ENDS: Final = "\t\r\n"
+_FORMULA: Final = re.compile(
+    rf"[\s\N{{REPLACEMENT CHARACTER}}{_JOINERS}]*[{_SIGNS}]|[{_LINE_ENDS}]"
+)
+_LATER_FORMULA: Final = re.compile(rf"([;\t]\s*)(?=[{_SIGNS}])")
 # Of an amount that is written without an exponent.
 _MOST_DIGITS: Final = 40
 _SCALARS: Final = str | int | Decimal | datetime.date | None
@@ -142,18 +168,65 @@ def _with_account(account_id: str | None, row: Any) -> Any:
 def write_json(table: Table) -> bytes:
     """
     Write it as JSON, every number as it was sent.
+
+    What is not printable is escaped, which says the same.
     """
-    return orjson.dumps(
-        table.document,
-        default=_exact,
-        option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
-    )
+    try:
+        raw = orjson.dumps(
+            table.document,
+            default=_exact,
+            option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
+        )
+    # Nested deeply, a number above 64 bits, or half of a surrogate pair.
+    except TypeError:
+        raw = b"".join(_pieces(table.document))
+    return printable_json(raw)
 
 
 def _exact(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal):
         return orjson.Fragment(str(value))
     raise TypeError
+
+
+def _pieces(document: Any) -> Iterator[bytes]:
+    # Not recursive, because the sender decides how deep it goes.
+    open_: list[tuple[Iterator[Any], bytes]] = []
+    entries, end = iter([(b"", document)]), b"\n"
+    while True:
+        for name, value in entries:
+            yield name
+            if isinstance(value, Mapping | list | tuple) and value:
+                open_.append((entries, end))
+                entries, begin, end = _entries(value, len(open_))
+                yield begin
+                break
+            yield _scalar(value)
+        else:
+            yield end
+            if not open_:
+                return
+            entries, end = open_.pop()
+
+
+def _entries(
+    value: Mapping[Any, Any] | Sequence[Any], depth: int
+) -> tuple[Iterator[tuple[bytes, Any]], bytes, bytes]:
+    inside, outside = b"\n" + b"  " * depth, b"\n" + b"  " * (depth - 1)
+    seps = itertools.chain([inside], itertools.repeat(b"," + inside))
+    if isinstance(value, Mapping):
+        named = (
+            (b"%b%b: " % (sep, _scalar(name)), entry)
+            for sep, (name, entry) in zip(seps, value.items(), strict=False)
+        )
+        return named, b"{", outside + b"}"
+    return zip(seps, value, strict=False), b"[", outside + b"]"
+
+
+def _scalar(value: Any) -> bytes:
+    if isinstance(value, Decimal):
+        return str(value).encode()
+    return json.dumps(value).encode()
 
 
 def write_csv(table: Table) -> bytes:
@@ -173,15 +246,27 @@ def write_csv(table: Table) -> bytes:
     writer.writerows(
         [_cell(getattr(row, name)) for name in names] for row in rows
     )
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="replace")
+
+
+def _washed(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable() or char in _JOINERS + _LINE_ENDS
+        else one_line(char)
+        for char in text
+    )
 
 
 def _cell(value: Any) -> Any:
     match value:
         case None:
             return ""
-        case str() if value.startswith(_FORMULA):
-            return f"'{value}"
+        case str():
+            text = _LATER_FORMULA.sub(r"\1'", _washed(value))
+            return f"'{text}" if _FORMULA.match(text) else text
         case datetime.datetime():
             return value.isoformat(sep=" ")
         case Decimal() if abs(value.adjusted()) <= _MOST_DIGITS:

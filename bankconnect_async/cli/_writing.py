@@ -7,6 +7,15 @@ import sys
 
 import click
 
+from bankconnect_async._printable import one_line
+
+
+def tell(text: str) -> None:
+    """
+    Print one line to stderr, without anything that moves a cursor.
+    """
+    click.echo(one_line(text), err=True)
+
 
 class OutputError(Exception):
     """
