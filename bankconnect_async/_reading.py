@@ -6,6 +6,7 @@ An attribute's metadata says under which keys it is found and who reads it.
 they do here. (cattrs, which serves `wire`, knows one key per attribute.)
 """
 
+import codecs
 import datetime
 import decimal
 import functools
@@ -24,6 +25,8 @@ T = TypeVar("T")
 Reader: TypeAlias = Callable[[Any, str, list[str]], Any]
 
 _MAX_PROBLEMS = 20
+# How often a text may be JSON within JSON.
+_WRAPPINGS = 3
 _DATE = re.compile(
     r"(?P<d>[0-9]{2})/(?P<m>[0-9]{2})/(?P<y>[0-9]{4})"
     r"|(?P<Y>[0-9]{4})-(?P<M>[0-9]{2})-(?P<D>[0-9]{2})"
@@ -40,6 +43,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 # Digits of the largest whole number that is taken for a count.
 _MAX_DIGITS = 18
 _SHOWN_DIGITS = 4
+# Python refuses to write numbers with thousands of digits.
+_NO_LABEL = 10**100
 # What no UTF-8 stands for.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TIMESTAMP = re.compile(
@@ -103,13 +108,24 @@ def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
 def load(raw: object) -> Mapping[str, Any] | str:
     """
     Return the JSON object in *raw*, or what is wrong with it.
+
+    A JSON text that is itself the content of a JSON text is taken out, as
+    pages that call `JSON.stringify` twice make it.
     """
-    if isinstance(raw, str | bytes):
+    for _ in range(_WRAPPINGS):
+        if not isinstance(raw, str | bytes | bytearray | memoryview):
+            break
         try:
-            raw = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            raw = orjson.loads(_without_mark(raw))
+        except ValueError:
             return "is not JSON @ $"
     return raw if isinstance(raw, Mapping) else "is not a JSON object @ $"
+
+
+def _without_mark(raw: str | bytes | bytearray | memoryview) -> str | bytes:
+    if isinstance(raw, str):
+        return raw.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    return bytes(raw).removeprefix(codecs.BOM_UTF8)
 
 
 def is_given(value: object) -> bool:
@@ -186,7 +202,10 @@ def label(value: object, path: str, problems: list[str]) -> str | None:
     Read a text that some versions write as a number.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        if abs(value) < _NO_LABEL:
+            return str(value)
+        note(problems, f"is a number too large @ {path}")
+        return None
     return text(value, path, problems)
 
 
@@ -212,8 +231,10 @@ def number(
         return decimal.Decimal(value) if _NUMBER.fullmatch(value) else None
     if isinstance(value, decimal.Decimal):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, float):
         return decimal.Decimal(str(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return decimal.Decimal(value)
     _note_type(problems, "a number", value, path)
     return None
 
@@ -253,6 +274,20 @@ def mapping(
         return value
     _note_type(problems, "an object", value, path)
     return None
+
+
+def message(
+    value: object, path: str, problems: list[str]
+) -> Mapping[str, Any] | None:
+    """
+    Read a JSON object, or the text of one.
+    """
+    if isinstance(value, str):
+        value = load(value)
+        if isinstance(value, str):
+            note(problems, f"must be an object, not a text @ {path}")
+            return None
+    return mapping(value, path, problems)
 
 
 def day(value: object, path: str, problems: list[str]) -> datetime.date | None:

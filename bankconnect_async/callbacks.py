@@ -18,9 +18,10 @@ from ._reading import (
     day,
     flag,
     is_given,
+    label,
     many,
-    mapping,
     masked,
+    message,
     moment,
     one,
     text,
@@ -135,7 +136,7 @@ def _raw() -> Any:
 @attrs.frozen(kw_only=True)
 class _Event:
     link_id: str | None = wired(
-        text, LINK_ID, "linkID", "link_id", converter=_given
+        label, LINK_ID, "linkID", "link_id", converter=_given
     )
     confirmed: bool | None = attrs.field(default=None, eq=False)
     raw: Mapping[str, Any] = _raw()
@@ -157,8 +158,8 @@ class SuccessEvent(_Event):
         raw: What was delivered.
     """
 
-    entity_id: str | None = wired(text, ENTITY_ID, converter=_given)
-    session_id: str | None = wired(text, SESSION_ID, converter=_given)
+    entity_id: str | None = wired(label, ENTITY_ID, converter=_given)
+    session_id: str | None = wired(label, SESSION_ID, converter=_given)
 
 
 @attrs.frozen(kw_only=True)
@@ -246,7 +247,7 @@ class Envelope:
 
     type: str | None = wired(text, required=True)
     status: str | None = wired(text, required=True)
-    payload: Mapping[str, Any] | None = wired(mapping, required=True)
+    payload: Mapping[str, Any] | None = wired(message, required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -266,7 +267,7 @@ class LibraryCallback:
     """
 
     status: str | None = wired(text, required=True)
-    request_id: str | None = wired(text)
+    request_id: str | None = wired(label)
     message: str | None = wired(text)
 
 
@@ -320,7 +321,7 @@ class WebhookStatement:
         raw: What was delivered.
     """
 
-    statement_id: str | None = wired(text)
+    statement_id: str | None = wired(label)
     statement_status: str | None = wired(text)
     error_code: str | None = wired(text)
     error_message: str | None = wired(text)
@@ -355,8 +356,8 @@ class WebhookAccount:
         raw: What was delivered.
     """
 
-    account_id: str | None = wired(text)
-    account_number: str | None = wired(text, repr=masked)
+    account_id: str | None = wired(label)
+    account_number: str | None = wired(label, repr=masked)
     account_status: str | None = wired(text)
     account_category: str | None = wired(text)
     bank_name: str | None = wired(text)
@@ -391,9 +392,9 @@ class ExtractionWebhook:
         raw: What was delivered.
     """
 
-    entity_id: str | None = wired(text)
-    statement_id: str | None = wired(text)
-    link_id: str | None = wired(text)
+    entity_id: str | None = wired(label)
+    statement_id: str | None = wired(label)
+    link_id: str | None = wired(label)
     progress: str | None = wired(text)
     reason: str | None = wired(text)
     date_time: datetime.datetime | None = wired(moment)
@@ -402,7 +403,7 @@ class ExtractionWebhook:
 
 @attrs.frozen(kw_only=True)
 class _SessionWebhook:
-    session_id: str | None = wired(text)
+    session_id: str | None = wired(label)
     event_name: str | None = wired(text)
     raw: Mapping[str, Any] = _raw()
 

@@ -2,6 +2,7 @@
 Bytes to schema and back.
 """
 
+import codecs
 import datetime
 import functools
 import ipaddress
@@ -228,6 +229,10 @@ def decode_session(
     # The answer is a credential. It must not be a local of a frame that
     # raises, or a traceback with locals would show it.
     answer, problem = _read_answer(raw, allow_http=allow_http)
+    if answer is None and raw.startswith(codecs.BOM_UTF8):
+        rest = raw[len(codecs.BOM_UTF8) :]
+        answer, problem = _read_answer(rest, allow_http=allow_http)
+        del rest
     del raw
     if answer is not None:
         return answer

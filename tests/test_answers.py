@@ -712,7 +712,11 @@ def test_keeps_unknown_states(word, status):
         (Entity, b'{"x": 1%s}' % (b"0" * 5000), "is not JSON @ $"),
         (Entity, b"[]", "is not a JSON object @ $"),
         (Entity, b"{}", "required field missing @ $.entity_id"),
-        (Entity, b'{"entity_id": 1}', "must be a text, not int @ $.entity_id"),
+        (
+            Entity,
+            b'{"entity_id": []}',
+            "must be a text, not list @ $.entity_id",
+        ),
         (
             Accounts,
             b'{"entity_id": "e", "accounts": {}}',

@@ -297,8 +297,8 @@ class TestDecodeEvent:
                 "must be an object, not list @ $.payload",
             ),
             (
-                message("exit", linkId=7),
-                "must be a text, not int @ $.payload.linkId",
+                message("exit", linkId=7.5),
+                "must be a text, not float @ $.payload.linkId",
             ),
             (
                 message("error", error_type=True),
@@ -337,7 +337,7 @@ class TestDecodeEvent:
         Every mismatch of one message is reported at once.
         """
         with pytest.raises(DecodeError) as caught:
-            decode_event(message("error", linkId=1, reason=2, error_type=3))
+            decode_event(message("error", linkId=[1], reason=2, error_type=3))
 
         assert len(caught.value.problems) == 3
 
@@ -352,7 +352,7 @@ class TestDecodeEvent:
         with pytest.raises(ForeignMessageError):
             decode_event(raw)
 
-    @pytest.mark.parametrize("link_id", [LINK, None, 7])
+    @pytest.mark.parametrize("link_id", [LINK, None, 7.5])
     def test_unknown_status(self, link_id):
         """
         A new status passes through, even if its link id is odd.

@@ -83,7 +83,7 @@ def load(raw: bytes, *, keep_pairs: bool = False) -> Any:
     """
     try:
         return json.loads(
-            raw.decode(),
+            raw.decode("utf-8-sig"),
             parse_float=_number,
             parse_constant=_refuse,
             object_pairs_hook=Pairs if keep_pairs else None,

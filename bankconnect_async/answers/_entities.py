@@ -44,8 +44,8 @@ class Entity:
         raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.text, required=True)
-    link_id: str | None = wired(reading.text)
+    entity_id: str = wired(reading.label, required=True)
+    link_id: str | None = wired(reading.label)
     meta_data: Any = wired(_as_it_is, repr=False, hash=False)
     raw: Mapping[str, Any] = raw()
 
@@ -83,7 +83,7 @@ class EntityAnswer:
         raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    entity_id: str = wired(reading.text, required=True)
+    entity_id: str = wired(reading.label, required=True)
     progress: tuple[StatementProgress, ...] = wired(
         reading.many(reading.one(StatementProgress)), default=()
     )
@@ -281,7 +281,7 @@ class AccountPredictors:
         raw: As received.
     """
 
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     predictors: Mapping[str, Any] = plain()
     raw: Mapping[str, Any] = raw()
 
@@ -308,7 +308,7 @@ class AccountScore:
         raw: As received.
     """
 
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     score: Decimal | None = wired(reading.number)
     raw: Mapping[str, Any] = raw()
 
@@ -347,7 +347,7 @@ class ExcelReport:
         raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.text, required=True)
+    entity_id: str = wired(reading.label, required=True)
     progress: str | None = wired(reading.word)
     report: str | None = wired(reading.text, repr=reading.hidden)
     raw: Mapping[str, Any] = raw()

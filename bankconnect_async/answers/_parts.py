@@ -31,7 +31,7 @@ class StatementProgress:
         raw: As received.
     """
 
-    statement_id: str | None = wired(reading.text)
+    statement_id: str | None = wired(reading.label)
     status: str | None = wired(reading.word)
     message: str | None = wired(reading.text)
     source: str | None = wired(reading.text)
@@ -57,7 +57,7 @@ class Account:
         raw: As received.
     """
 
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     account_number: str | None = wired(reading.label, repr=reading.masked)
     account_category: str | None = wired(reading.text)
     bank: str | None = wired(reading.text)
@@ -91,7 +91,7 @@ class Identity:
 
     name: str | None = wired(reading.text, repr=reading.hidden)
     address: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     account_number: str | None = wired(reading.label, repr=reading.masked)
     account_category: str | None = wired(reading.text)
     bank_name: str | None = wired(reading.text)
@@ -118,8 +118,8 @@ class FraudFinding:
 
     fraud_type: str | None = wired(reading.text)
     fraud_category: str | None = wired(reading.text)
-    statement_id: str | None = wired(reading.text)
-    account_id: str | None = wired(reading.text)
+    statement_id: str | None = wired(reading.label)
+    account_id: str | None = wired(reading.label)
     transaction_hash: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()
 
@@ -182,7 +182,7 @@ class Transaction:
     merchant_category: str | None = wired(reading.text)
     unclean_merchant: str | None = wired(reading.text, repr=False)
     chq_num: str | None = wired(reading.label, repr=False)
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     hash: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()
 
@@ -243,7 +243,7 @@ class RecurringSet:
         raw: As received.
     """
 
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     start_date: datetime.datetime | None = wired(reading.instant)
     end_date: datetime.datetime | None = wired(reading.instant)
     transaction_channel: str | None = wired(reading.text)
@@ -296,7 +296,7 @@ class Report:
     """
 
     link: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     raw: Mapping[str, Any] = raw()
 
 
@@ -316,11 +316,11 @@ class StoredPdf:
         raw: As received.
     """
 
-    statement_id: str | None = wired(reading.text)
+    statement_id: str | None = wired(reading.label)
     bank_name: str | None = wired(reading.text)
     pdf_password: str | None = wired(reading.text, repr=reading.hidden)
     pdf_url: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     source: str | None = wired(reading.text)
     message: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()

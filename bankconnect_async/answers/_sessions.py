@@ -69,7 +69,7 @@ class UploadState:
         raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     upload_status: str = wired(_status_word, required=True)
     raw: Mapping[str, Any] = raw()
 
@@ -99,7 +99,7 @@ class ProcessingRequest:
     What is said to `initiate_processing/`.
     """
 
-    session_id: str | None = wired(reading.text, repr=reading.hidden)
+    session_id: str | None = wired(reading.label, repr=reading.hidden)
     message: str | None = wired(reading.text)
     raw: Mapping[str, Any] = raw()
 
@@ -120,7 +120,7 @@ class StatementStages:
         raw: As received.
     """
 
-    statement_id: str | None = wired(reading.text)
+    statement_id: str | None = wired(reading.label)
     identity_status: str | None = wired(reading.word)
     transaction_status: str | None = wired(reading.word)
     processing_status: str | None = wired(reading.word)
@@ -142,7 +142,7 @@ class SessionProgress:
         raw: The answer as received.
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     session_progress: str | None = wired(reading.word)
     progress: tuple[StatementStages, ...] = wired(
         reading.many(reading.one(StatementStages)), default=()
@@ -163,7 +163,7 @@ class SessionStatus:
         raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     insights_available: bool | None = wired(reading.flag)
     accounts: tuple[SessionAccount, ...] = wired(
         reading.many(reading.one(SessionAccount)), default=()
@@ -284,9 +284,9 @@ class StatementStats:
         raw: As received.
     """
 
-    statement_id: str | None = wired(reading.text)
-    session_id: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.text)
+    statement_id: str | None = wired(reading.label)
+    session_id: str | None = wired(reading.label, repr=reading.hidden)
+    account_id: str | None = wired(reading.label)
     bank: str | None = wired(reading.text)
     source: str | None = wired(reading.text)
     upload_file_name: str | None = wired(reading.text, repr=False)
@@ -332,7 +332,7 @@ class AccountInsights:
         raw: As received.
     """
 
-    account_id: str | None = wired(reading.text)
+    account_id: str | None = wired(reading.label)
     account_details: AccountDetails | None = wired(reading.one(AccountDetails))
     fraud: tuple[FraudFinding, ...] = wired(
         reading.many(reading.one(FraudFinding)), default=()
@@ -396,8 +396,8 @@ class Insights:
         raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
-    link_id: str | None = wired(reading.text)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
+    link_id: str | None = wired(reading.label)
     session_date_range: DateRange | None = wired(reading.one(DateRange))
     accounts: tuple[AccountInsights, ...] = wired(
         reading.many(_account_insights), default=()
@@ -418,7 +418,7 @@ class SessionIdentities:
     Whose the accounts of a session are (`identity/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     accounts: tuple[Account, ...] = wired(
         reading.many(reading.one(Account)), default=()
     )
@@ -434,7 +434,7 @@ class SessionReports:
     A workbook for each account (`xlsx_report/`, of April 2024).
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     reports: tuple[Report, ...] = wired(
         reading.many(reading.one(Report)), default=()
     )
@@ -455,7 +455,7 @@ class RecurringConsent:
         raw: As received.
     """
 
-    consent_id: str = wired(reading.text, required=True)
+    consent_id: str = wired(reading.label, required=True)
     bank_name: str | None = wired(reading.text)
     masked_account_number: str | None = wired(
         reading.label, repr=reading.masked
@@ -484,5 +484,5 @@ class NewSession:
     What is said to `fetch_recurring_aa_data/`.
     """
 
-    session_id: str = wired(reading.text, required=True, repr=reading.hidden)
+    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
     raw: Mapping[str, Any] = raw()

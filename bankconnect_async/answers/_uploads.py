@@ -34,8 +34,8 @@ class EntityUpload:
         raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.text, required=True)
-    statement_id: str = wired(reading.text, required=True)
+    entity_id: str = wired(reading.label, required=True)
+    statement_id: str = wired(reading.label, required=True)
     bank_name: str | None = wired(reading.text)
     identity: Identity | None = wired(reading.one(Identity))
     date_range: DateRange | None = wired(reading.one(DateRange))
@@ -70,9 +70,9 @@ class SessionUpload:
         raw: The answer as received.
     """
 
-    session_id: str | None = wired(reading.text, repr=reading.hidden)
-    statement_id: str | None = wired(reading.text, required=True)
-    account_id: str | None = wired(reading.text)
+    session_id: str | None = wired(reading.label, repr=reading.hidden)
+    statement_id: str | None = wired(reading.label, required=True)
+    account_id: str | None = wired(reading.label)
     masked_account_number: str | None = wired(
         reading.label, repr=reading.masked
     )
