@@ -457,7 +457,7 @@ class RecordFile:
                 f"of its {self._count} records are nowhere, though their "
                 f"sessions exist"
             )
-        records = f"its {self._count} records"
+        records = f"its records ({self._count})"
         found = _name_of(self._fd)
         if os.fstat(self._fd).st_nlink and not _is_about_to_go(found):
             where = "where it is now" if found is None else f"in {found}"

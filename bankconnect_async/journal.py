@@ -53,6 +53,10 @@ _Path: TypeAlias = str | os.PathLike[str]
 # fingerprint of its request. Without it, it is the line of an input.
 _IS_CREATED: Final = 2**31
 _START_OVER: Final = "use another path, or fresh=True to start over"
+_MEND: Final = (
+    "the lines before it are records: mend or remove that line, or use "
+    "another path"
+)
 # A usual record has less than half of that.
 _ROOM: Final = 1024
 # How many lines a message names.
@@ -515,8 +519,12 @@ class Journal:
             except ValueError as exc:
                 if not is_whole and is_torn(raw):
                     break
+                advice = _START_OVER
+                if count and not isinstance(exc, _OtherApiError):
+                    # Starting over would make all those sessions again.
+                    advice = _MEND
                 raise JournalMismatchError(
-                    f"{file.name}: line {number} {exc}: {_START_OVER}"
+                    f"{file.name}: line {number} {exc}: {advice}"
                 ) from None
             end += len(raw)
             count += is_record
@@ -534,6 +542,12 @@ class Journal:
             if self._known.swap(record["link_id"], number) is None:
                 self.created += 1
         return True
+
+
+class _OtherApiError(ValueError):
+    """
+    A record of another API.
+    """
 
 
 class _OtherJournal:
@@ -617,7 +631,7 @@ def _read_one(path: str) -> Iterator[Record]:
 def _read_object_of(api: str | None, raw: bytes) -> dict[str, Any]:
     record = read_object(raw)
     if record["api"] != api:
-        raise ValueError(f"is of {record['api']}, and this is {api}")
+        raise _OtherApiError(f"is of {record['api']}, and this is {api}")
     return record
 
 

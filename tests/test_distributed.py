@@ -768,7 +768,7 @@ class TestStation:
         result = await running
 
         saved = path.with_name(f"{path.name}.saved-1")
-        assert f"its 1 records were saved to {saved}" in str(result.error)
+        assert f"its records (1) were saved to {saved}" in str(result.error)
         assert created(saved) == {"a": 1}
 
     async def test_in_flight(self, station, path, service, tmp_path):

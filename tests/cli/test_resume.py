@@ -486,7 +486,7 @@ class TestKilled:
         text = err.decode()
         saved = tmp_path / "out.jsonl.saved-1"
         count = len(saved.read_bytes().splitlines())
-        assert f"its {count} records were saved to {saved}: move" in text
+        assert f"its records ({count}) were saved to {saved}: move" in text
         assert 0 < count < 3000
         assert text.startswith(f"created {count}, failed 0")
         assert "holds the" not in text
