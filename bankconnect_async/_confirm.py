@@ -91,8 +91,13 @@ def _only(raw: Mapping[str, Any], true: Collection[str]) -> dict[str, Any]:
     return {
         key: _only(value, true) if isinstance(value, Mapping) else value
         for key, value in raw.items()
-        if key in _KEYS and (isinstance(value, Mapping) or str(value) in true)
+        if key in _KEYS
+        and (isinstance(value, Mapping) or _is_any(value, true))
     }
+
+
+def _is_any(value: object, true: Collection[str]) -> bool:
+    return isinstance(value, str) and value in true
 
 
 async def _is_uploaded(api: Api, session_id: str) -> bool:

@@ -453,9 +453,24 @@ class TestReturnURL:
         returns = make(now=clock)
         url = f"{returns.build('c')}?success=false"
 
-        clock.seconds -= 30
+        for _ in range(2):
+            clock.seconds -= 30
+            assert returns.decode(url) == ExitEvent(link_id="c")
 
-        assert returns.decode(url) == ExitEvent(link_id="c")
+    @pytest.mark.parametrize("ahead", [61, 3600, 100 * 365 * 86400])
+    def test_from_the_future(self, ahead):
+        """
+        A state that no clock can have signed yet is refused.
+        """
+        clock = Clock()
+        returns = make(now=clock)
+        clock.seconds += ahead
+        url = f"{returns.build('c')}?success=false"
+        clock.seconds -= ahead
+
+        with pytest.raises(InvalidCallbackError, match="future") as caught:
+            returns.decode(url)
+        assert not caught.value.expired
 
     def test_rotation(self):
         """

@@ -16,7 +16,12 @@ import attrs
 from yarl import URL
 
 from bankconnect_async.errors import ConfigurationError
-from bankconnect_async.redirect import ReturnURL, Secrets
+from bankconnect_async.redirect import (
+    MAX_SKEW,
+    ReturnURL,
+    Secrets,
+    has_one_spelling,
+)
 from bankconnect_async.schema import Session
 
 
@@ -43,7 +48,7 @@ class Tokens:
 
     def read(self, token: str) -> Session | None:
         """
-        Return for whom *token* was made, or `None` if not here or long ago.
+        Return for whom *token* was made, or `None` if not here or not lately.
 
         The session has no URL: who has the token need not open it.
         """
@@ -58,7 +63,8 @@ class Tokens:
         except BadData:
             return None
         now = self._serializer.make_signer().get_timestamp()
-        if now - signed_at.timestamp() > self._max_age:
+        age = now - signed_at.timestamp()
+        if not (-MAX_SKEW <= age <= self._max_age and has_one_spelling(token)):
             return None
         return Session(
             link_id=link_id, session_id=session_id, redirect_url=URL()

@@ -4,6 +4,7 @@ What `read_event` makes of bytes.
 
 import datetime
 import json
+import string
 
 import pytest
 
@@ -21,6 +22,7 @@ from bankconnect_async.web import MAX_EVENT, Call, Claim
 
 SECRET = "correct horse battery staple, long enough"
 OLD_SECRET = "an older secret, which is long enough too"
+ALPHABET = f"{string.ascii_letters}{string.digits}-_"
 SESSION = Session(
     link_id="customer-42",
     session_id="s-1",
@@ -253,6 +255,55 @@ class TestReadEvent:
         assert isinstance(early, Claim)
         assert isinstance(in_time, Claim)
         assert ours.read_event(call).status == 403
+
+    def test_from_the_future(self, handlers, json_call):
+        """
+        Clocks of several hosts differ by a minute at most.
+        """
+        clock = Clock()
+        ours = handlers(now=clock)
+        call = json_call(post(ours.listener(SESSION).token))
+        clock.time -= 60
+        skewed = ours.read_event(call)
+        clock.time -= 1
+
+        assert isinstance(skewed, Claim)
+        assert ours.read_event(call).status == 403
+
+    def test_other_spellings(self, ours, token, json_call):
+        """
+        A token is good as it was signed, and in no other spelling of it.
+        """
+        others = [
+            *(token[:-1] + last for last in ALPHABET if last != token[-1]),
+            *(token + more for more in ("=", "==", "A", "!", "\n", ".")),
+            f"{token[:-1]}!{token[-1]}",
+            f"={token}",
+        ]
+        statuses = {
+            ours.read_event(json_call(post(one))).status for one in others
+        }
+
+        assert isinstance(ours.read_event(json_call(post(token))), Claim)
+        assert statuses == {403}
+
+    def test_other_spellings_of_the_cookie(self, ours):
+        """
+        The same holds for the cookie that knows a customer's session.
+        """
+        name, _, value = cookie_of(ours.write_redirect(SESSION)).partition("=")
+        path = URL(ours.return_url("customer-42")).raw_path
+
+        def session(last):
+            cookie = f"{name}={value[:-1]}{last}"
+            call = Call(
+                path=f"{path}?success=false", headers={"Cookie": cookie}
+            )
+            return ours.read_return(call).session
+
+        known = [last for last in ALPHABET if session(last) is not None]
+
+        assert known == [value[-1]]
 
     def test_rotation(self, handlers, json_call, token):
         """
