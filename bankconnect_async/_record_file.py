@@ -18,6 +18,7 @@ from typing import Final, Literal, Self
 
 import attrs
 
+from ._pipe_writer import PipeWriter
 from ._syncer import Syncer, sync
 from .errors import JournalError, JournalInUseError, JournalMismatchError
 
@@ -58,6 +59,7 @@ class RecordFile:
         is_locked: Whether a second writer would be kept away.
         kept_as: Name of what stood there before, if that was put aside.
         unsynced: After `close`, the lines that may not be on the disk.
+        unwritten: After `close`, how many lines a pipe has not taken.
     """
 
     name: str
@@ -86,6 +88,9 @@ class RecordFile:
     # Why what was written may not be on the disk.
     _error: OSError | None = attrs.field(default=None, init=False)
     _syncer: Syncer | None = attrs.field(default=None, init=False)
+    # Of a pipe, a terminal or a device: it owns the descriptor.
+    _pipe: PipeWriter | None = attrs.field(default=None, alias="pipe")
+    unwritten: int = attrs.field(default=0, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @classmethod
@@ -138,6 +143,7 @@ class RecordFile:
             fd=fd,
             end=None,
             is_new=False,
+            pipe=PipeWriter(fd),
         )
 
     @classmethod
@@ -183,6 +189,24 @@ class RecordFile:
     def is_stream(self) -> bool:
         """Whether what goes there cannot be read again."""
         return self._end is None
+
+    @property
+    def waiting(self) -> int:
+        """How many lines wait for the reader of a pipe."""
+        return 0 if self._pipe is None else self._pipe.waiting
+
+    async def drain(self) -> None:
+        """
+        Wait until a pipe has taken all lines; a file has taken them at once.
+
+        Raises:
+            JournalError: If one cannot be written.
+        """
+        if self._pipe is not None:
+            try:
+                await self._pipe.drain()
+            except OSError as exc:
+                raise self._unwritable(exc) from exc
 
     @property
     def is_damaged(self) -> bool:
@@ -294,6 +318,9 @@ class RecordFile:
         """
         Write a line; it survives this process from then on.
 
+        Where an event loop is running, a line for a pipe is queued: `drain`
+        waits for it.
+
         Raises:
             JournalError: If it did not get there whole, or if earlier ones
                 may not have got to the disk.
@@ -306,6 +333,12 @@ class RecordFile:
     def _append(self, line: bytes) -> None:
         if self._is_closed:
             raise JournalError(f"{self.name}: was closed")
+        if self._pipe is not None:
+            try:
+                self._pipe.write(line)
+            except OSError as exc:
+                raise self._unwritable(exc) from exc
+            return
         if self._is_spoilt:
             raise JournalError(
                 f"{self.name}: cannot be written: its last line is torn"
@@ -379,12 +412,16 @@ class RecordFile:
 
         Raises:
             JournalError: If it may not be on the disk, or is not where it
-                was; it says where the records are.
+                was; it says where the records are. If a pipe has not taken
+                all lines; `unwritten` says how many.
         """
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
+        if self._pipe is not None:
+            self._close_pipe(self._pipe)
+            return
         report = None
         try:
             if self._syncer is not None:
@@ -403,6 +440,15 @@ class RecordFile:
         if self._error is not None:
             raise self._unwritable(self._error) from self._error
 
+    def _close_pipe(self, pipe: PipeWriter) -> None:
+        self._fd = -1
+        self.unwritten = len(pipe.close())
+        if self.unwritten:
+            error = pipe.error or TimeoutError(
+                errno.ETIMEDOUT, "its reader takes nothing"
+            )
+            raise self._unwritable(error) from error
+
     def leave(self) -> None:
         """Close a file that nothing was written to, wherever it is now."""
         with self._lock:
@@ -412,6 +458,9 @@ class RecordFile:
 
     def _release(self) -> None:
         self._drop_reserve()
+        if self._pipe is not None:
+            self._close_pipe(self._pipe)
+            return
         fd, self._fd = self._fd, -1
         os.close(fd)
 
@@ -519,6 +568,10 @@ class RecordFile:
                 self._is_spoilt = True
 
     def _unwritable(self, exc: OSError) -> JournalError:
+        if isinstance(exc, BrokenPipeError):
+            return JournalError(
+                f"{self.name}: cannot be written: its reader has closed it"
+            )
         return JournalError(f"{self.name}: cannot be written: {exc.strerror}")
 
 

@@ -163,6 +163,8 @@ class SessionBatch:
         # consumer: a slow consumer holds the workers back.
         self._room = Gate(2 * concurrency)
         self._intake = _make_intake(source, self._room)
+        self._take_ready = self._intake.take_ready
+        self._take = self._intake.take
         self._shelf = _Shelf(ordered=ordered)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -240,6 +242,10 @@ class SessionBatch:
                     self._bank.api, concurrency=self._concurrency
                 )
             )
+            if not self._journal.is_resumable:
+                # Before its worker takes the next item, a record is written.
+                self._take_ready = _take_nothing
+                self._take = self._take_after_writing
         self._bank.admit(self._concurrency)
         self._group = group = asyncio.TaskGroup()
         await group.__aenter__()
@@ -312,9 +318,7 @@ class SessionBatch:
     # One coroutine for all of them: one for each item cost 3 % more.
     async def _work_off(self) -> None:
         turn = Turn(self._line)
-        while taken := self._intake.take_ready() or (
-            await self._intake.take()
-        ):
+        while taken := self._take_ready() or await self._take():
             index, item = taken
             link_id, request = None, None
             try:
@@ -357,6 +361,17 @@ class SessionBatch:
                 turn.note_served()
             except Exception as exc:  # noqa: BLE001 - of a user's clock
                 self._hooks.log("the clock", exc)
+
+    async def _take_after_writing(self) -> tuple[int, Item] | None:
+        journal = self._journal
+        assert journal is not None  # noqa: S101 - see __aenter__
+        try:
+            await journal.drain()
+        except (Exception, asyncio.CancelledError) as exc:
+            if _ends_batch(exc):
+                raise
+            self._break_off(_of_journal(exc))
+        return self._intake.take_ready() or await self._intake.take()
 
     def _unexpected(self, index: int, exc: BaseException) -> TransportError:
         self._hooks.log("a call of the batch", exc)
@@ -451,6 +466,10 @@ class SessionBatch:
     def _refuse_if_stopped(self) -> None:
         if self._line.stopped_by is not None:
             raise stopped(self._line.stopped_by)
+
+
+def _take_nothing() -> None:
+    return None
 
 
 def _of_journal(exc: BaseException) -> JournalError:

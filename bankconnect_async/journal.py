@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -147,6 +147,8 @@ class Journal:
         self.created = self.failed = self.skipped = 0
         self.unrecorded_outcomes: list[Outcome] = []
         self._unrecorded_lines: list[int] = []
+        # What a pipe may not have taken yet.
+        self._queued: deque[tuple[Outcome, int]] = deque()
         self.kept_as: str | None = None
         self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = DigestTable()
@@ -234,6 +236,11 @@ class Journal:
             try:
                 file.close()
             except JournalError as error:
+                if file.unwritten:
+                    self._take_back(file.unwritten)
+                    raise JournalError(
+                        f"{error}: {self.describe_unrecorded()}"
+                    ) from error.__cause__
                 self._is_damaged = file.is_damaged
                 if file.unsynced:
                     raise JournalError(
@@ -241,6 +248,31 @@ class Journal:
                         f"the disk"
                     ) from error
                 raise
+
+    def _take_back(self, count: int) -> None:
+        # They were counted when they were queued for a pipe.
+        for _ in range(count):
+            outcome, line = self._queued.pop()
+            if isinstance(outcome, Created):
+                self.created -= 1
+            else:
+                self.failed -= 1
+            self.unrecorded_outcomes.append(outcome)
+            self._unrecorded_lines.append(line)
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the reader of a pipe."""
+        return 0 if self._file is None else self._file.waiting
+
+    async def drain(self) -> None:
+        """
+        Wait until a pipe has taken all records; a file has done so at once.
+
+        Raises:
+            JournalError: If one cannot be written.
+        """
+        await self._opened.drain()
 
     @asynccontextmanager
     async def serving(
@@ -336,6 +368,9 @@ class Journal:
         """
         Write what became of an input; it survives this process from then on.
 
+        Where an event loop is running, a record for a pipe or a device is
+        queued, as its reader may be slow: `drain` waits for it.
+
         Args:
             outcome: What a batch reports.
             line: Where the input stood, if not where `claim` was told.
@@ -355,6 +390,10 @@ class Journal:
             self.created += 1
         else:
             self.failed += 1
+        if not self.is_resumable:
+            self._queued.append((outcome, at))
+            while len(self._queued) > self.waiting:
+                self._queued.popleft()
 
     def _append(self, outcome: Outcome, at: int, request: str | None) -> None:
         file, api = self._opened, self._api
@@ -374,7 +413,7 @@ class Journal:
             return ""
         sent = sum(_may_exist(each) for each in self.unrecorded_outcomes)
         return (
-            f"{_named(self._unrecorded_lines)} could not be recorded, and "
+            f"{_named(sorted(self._unrecorded_lines))} could not be recorded, and "
             f"{sent} of them may have sessions"
         )
 
@@ -506,6 +545,7 @@ class Journal:
         self.created = self.failed = self.skipped = 0
         self.unrecorded_outcomes = []
         self._unrecorded_lines = []
+        self._queued = deque()
         self._known = DigestTable()
         self._claims = {}
         end, missing, count = 0, b"", 0

@@ -36,7 +36,7 @@ from bankconnect_async.journal import Journal
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.schema import UNSET, Session
 
-from ._batch import Batch, is_closed_pipe
+from ._batch import Batch
 from ._client import (
     Target,
     allow_host_option,
@@ -88,8 +88,6 @@ class _App(click.Group):
             # They begin with the name of the file, and so does the next.
             _fail(str(exc), Exit.USAGE)
         except JournalError as error:
-            if is_closed_pipe(error):
-                ctx.exit(Exit.FAILED)
             _fail(self._explain(ctx, error), Exit.USAGE)
         except BankConnectError as error:
             text = self._explain(ctx, error)
@@ -319,6 +317,7 @@ def batch(  # noqa: PLR0913
         _tell_about(journal)
         rows = read_rows(opened.stream, name=opened.name)
         tally = Tally(total=_count_rows(opened, rows))
+        bar = TallyBar(tally)
         parts: dict[str, Any] = {
             "columns": rows.columns,
             "feed": Feed(rows, opened),
@@ -327,18 +326,19 @@ def batch(  # noqa: PLR0913
             "concurrency": concurrency,
             "rate": rate,
             "tally": tally,
-            "bar": TallyBar(tally),
+            "bar": bar,
             "explain": functools.partial(explain, command=ctx.command),
         }
         job: Batch
-        if connection is not None:
-            job = Batch(**parts)
-            asyncio.run(job.run(connection))
-        else:
-            assert cluster is not None  # noqa: S101 - see above
-            job = _run_distributed(
-                parts, cluster, journal_dir, target.settings()
-            )
+        with closing(bar):
+            if connection is not None:
+                job = Batch(**parts)
+                asyncio.run(job.run(connection))
+            else:
+                assert cluster is not None  # noqa: S101 - see above
+                job = _run_distributed(
+                    parts, cluster, journal_dir, target.settings()
+                )
         job.close()
         _summarise(job, as_json=as_json)
         _tell_how_to_go_on(job, ctx.meta[_CALLED_WITH])
@@ -400,8 +400,7 @@ def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
             click.echo(journal.describe_unrecorded(), err=True)
         return
     if tally.is_incomplete:
-        name = "stdout" if journal.path == "-" else journal.path
-        text = f"{name}: holds the {job.recorded} rows that were done"
+        text = f"{job.output}: holds the {job.recorded} rows that were done"
         if journal.unrecorded:
             text += (
                 f"; {journal.unrecorded} more were sent and could not be "

@@ -76,6 +76,11 @@ class Batch:
             self.journal.created - self._created_before + self.journal.failed
         )
 
+    @property
+    def output(self) -> str:
+        """What to call the output."""
+        return "stdout" if self.journal.path == "-" else self.journal.path
+
     async def run(
         self, connection: AbstractAsyncContextManager[AsyncBankConnect]
     ) -> None:
@@ -142,15 +147,19 @@ class Batch:
             task.uncancel()
             self._count_given_up()
         except (InputFileError, JournalError) as exc:
-            if is_closed_pipe(exc):
-                raise
             self._break(exc)
 
     def _stop_gently(self, outcomes: "AnyBatch") -> None:
         self.tally.interrupted = True
         self.feed.stop()
         outcomes.drain()
-        if rows := self._in_flight(outcomes):
+        if waiting := self.journal.waiting:
+            self.bar.say(
+                f"stopping when the reader of {self.output} has taken the "
+                f"{waiting} rows that are done; press Ctrl-C again to give "
+                f"them up"
+            )
+        elif rows := self._in_flight(outcomes):
             self.bar.say(
                 f"stopping when the {rows} in flight are done; "
                 f"press Ctrl-C again to give them up"
@@ -180,6 +189,7 @@ class Batch:
         async for row in self.feed:
             if isinstance(row, BadRow):
                 self._refuse(row)
+                await self.journal.drain()
                 # Many bad rows must not hold up what is in flight.
                 await asyncio.sleep(0)
                 continue
@@ -209,8 +219,3 @@ class Batch:
             f"bankconnect: stopped, nothing more was sent: "
             f"{self.explain(error)}"
         )
-
-
-def is_closed_pipe(error: Exception) -> bool:
-    """Tell whether whoever read the output has gone, as ``head`` does."""
-    return isinstance(error.__cause__, BrokenPipeError)

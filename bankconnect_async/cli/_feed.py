@@ -26,9 +26,9 @@ class Feed(Generic[T]):
     """
     Hands out rows until they end, or until it is told to stop.
 
-    A file on disk is read where it is needed. A pipe may be silent for
-    hours, while requests are in flight and somebody presses Ctrl-C: a thread
-    waits for it.
+    A thread reads them. A pipe may be silent for hours, and a file may be
+    slow or hold a million blank lines, while requests are in flight and
+    somebody presses Ctrl-C.
 
     Args:
         rows: What to hand out, once; a pipe is closed at its end.
@@ -46,34 +46,26 @@ class Feed(Generic[T]):
         self._stopped = True
         self._arrivals.put_nowait(None)
 
-    def __aiter__(self) -> AsyncIterator[T]:
-        if self._source.pipe is None:
-            return self._read_file()
-        return self._await_arrivals()
-
-    async def _read_file(self) -> AsyncIterator[T]:
-        for row in self._rows:
-            yield row
-            if self._stopped:
-                return
-
-    async def _await_arrivals(self) -> AsyncIterator[T]:
+    async def __aiter__(self) -> AsyncIterator[T]:
         courier = self._send_courier()
-        while (parcel := await self._arrivals.get()) is not None:
-            if isinstance(parcel, Exception):
-                raise parcel
-            courier.welcome()
-            for row in parcel:
-                if self._stopped:
-                    return
-                yield row
+        try:
+            while (parcel := await self._arrivals.get()) is not None:
+                if isinstance(parcel, Exception):
+                    raise parcel
+                courier.welcome()
+                for row in parcel:
+                    if self._stopped:
+                        return
+                    yield row
+        finally:
+            courier.stop()
 
     def _send_courier(self) -> "_Courier[T]":
         courier = _Courier(self._arrivals, asyncio.get_running_loop())
         pipe = self._source.pipe
-        assert pipe is not None  # noqa: S101 - see __aiter__
-        pipe.is_lent = True
-        pipe.before_read = courier.deliver
+        if pipe is not None:
+            pipe.is_lent = True
+            pipe.before_read = courier.deliver
         threading.Thread(
             target=courier.run,
             args=[self._rows, self._source.stream],
@@ -95,6 +87,9 @@ class _Courier(Generic[T]):
         self._loop = loop
         self._parcel: list[T] = []
         self._room = threading.Semaphore(_PARCELS_AHEAD)
+        # Of parcels: each has one thread that counts.
+        self._delivered = self._received = 0
+        self._stopped = False
 
     def run(self, rows: Iterable[T], stream: BinaryIO) -> None:
         """Deliver all rows, and close *stream*."""
@@ -102,8 +97,11 @@ class _Courier(Generic[T]):
         with closing(stream), suppress(RuntimeError):
             try:
                 for row in rows:
+                    if self._stopped:
+                        return
                     self._parcel.append(row)
-                    if len(self._parcel) == _PARCEL:
+                    is_awaited = self._delivered == self._received
+                    if is_awaited or len(self._parcel) == _PARCEL:
                         self.deliver()
                 self.deliver()
             except Exception as exc:  # noqa: BLE001 - it is the consumer's
@@ -115,11 +113,18 @@ class _Courier(Generic[T]):
         """Hand over what was read; wait until there is room for it."""
         if self._parcel:
             self._room.acquire()
+            self._delivered += 1
             parcel, self._parcel = self._parcel, []
             self._put(parcel)
 
     def welcome(self) -> None:
         """Take note that a parcel was received."""
+        self._received += 1
+        self._room.release()
+
+    def stop(self) -> None:
+        """Read nothing more, as soon as the next row is there."""
+        self._stopped = True
         self._room.release()
 
     def _put(self, parcel: list[T] | Exception | None) -> None:

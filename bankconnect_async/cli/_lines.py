@@ -42,6 +42,7 @@ class Lines:
         self._stream = stream
         self._number = 0
         self._again: deque[Line] = deque()
+        self._is_in_long_line = False
 
     def __iter__(self) -> Self:
         return self
@@ -49,6 +50,8 @@ class Lines:
     def __next__(self) -> Line:
         if self._again:
             return self._again.popleft()
+        if self._is_in_long_line:
+            self._skip_rest()
         raw = self._stream.readline(_LONGEST)
         if not raw:
             raise StopIteration
@@ -56,7 +59,9 @@ class Lines:
         if self._number == 1:
             raw = raw.removeprefix(UTF8_BOM)
         if len(raw) == _LONGEST and not raw.endswith(b"\n"):
-            self._skip_rest()
+            # The rest is skipped when somebody wants the next line: it may
+            # have no end.
+            self._is_in_long_line = True
             return Line(
                 number=self._number,
                 raw=raw,
@@ -70,6 +75,7 @@ class Lines:
         self._again.extendleft(reversed(lines))
 
     def _skip_rest(self) -> None:
+        self._is_in_long_line = False
         while rest := self._stream.readline(_LONGEST):
             if rest.endswith(b"\n"):
                 return

@@ -3,19 +3,17 @@ Progress: a bar on a terminal, a line every ten seconds elsewhere.
 """
 
 import asyncio
-import sys
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
-
-import click
+from typing import IO, Final, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bankconnect_async._printable import one_line
 
+from ._stderr import Stderr
 from ._tally import Tally
 
 
@@ -35,9 +33,10 @@ class TallyBar:
     def __init__(self, tally: Tally) -> None:
         # Once, since rich puts itself in front of stderr. Colours that are
         # forced into a log make it no terminal.
-        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._stderr = Stderr()
+        self._is_terminal = self._stderr.isatty()
         self._tally = tally
-        self._console = Console(stderr=True)
+        self._console = Console(file=cast("IO[str]", self._stderr))
         self._bar = Progress(
             TextColumn("creating sessions"),
             BarColumn(bar_width=_WIDEST_BAR),
@@ -78,7 +77,11 @@ class TallyBar:
                 text, markup=False, highlight=False, soft_wrap=True
             )
         else:
-            click.echo(text, err=True)
+            self._stderr.say(text)
+
+    def close(self) -> None:
+        """Wait until all of it is shown; no event loop may run by then."""
+        self._stderr.close()
 
     async def _watch(
         self,
@@ -101,4 +104,4 @@ class TallyBar:
         )
 
     def _print(self) -> None:
-        click.echo(self._tally.as_line(), err=True)
+        self._stderr.say(self._tally.as_line())

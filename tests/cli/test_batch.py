@@ -5,6 +5,7 @@
 import array
 import asyncio
 import fcntl
+import gzip
 import json
 import os
 import signal
@@ -524,17 +525,84 @@ class TestProcess:
 
     async def test_reader_goes_away(self, start):
         """
-        A closed stdout ends it quietly.
+        A closed stdout ends it, and says which rows were sent for nothing.
         """
         process = await start("batch", "-", "--sandbox", "--output", "-")
         process.stdin.write(HEADER + b"a\n")
         assert await process.stdout.readline()
         process._transport.get_pipe_transport(1).close()
-        process.stdin.write(csv_of(50))
+        process.stdin.write(csv_of(50).removeprefix(HEADER))
         process.stdin.close()
+        err = (await process.stderr.read()).decode()
 
-        assert await process.stderr.read() == b""
         assert await process.wait() == 1
+        assert "stdout: cannot be written: its reader has closed it: " in err
+        assert " outcomes (line 3, " in err
+        assert "stdout: holds the 1 rows that were done; " in err
+
+    async def test_a_reader_that_stops_reading_does_not_stop_ctrl_c(
+        self, start, raw_server, created_answer, monkeypatch
+    ):
+        """
+        Rows that nobody took are given up by a second Ctrl-C, and named.
+        """
+
+        async def answer(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(created_answer)
+            await writer.drain()
+
+        reader, writer = os.pipe()
+        os.write(writer, bytes(fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)))
+        async with raw_server(answer) as server:
+            process = await self._begin_two(
+                start, server, monkeypatch, stdout=writer
+            )
+            os.close(writer)
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(60):
+                await process.stderr.readuntil(b"press Ctrl-C again")
+            process.send_signal(signal.SIGINT)
+            err = (await process.stderr.read()).decode()
+        os.close(reader)
+
+        assert await process.wait() == 130
+        assert "stdout: holds the 0 rows that were done; 2 more were" in err
+        assert "its reader takes nothing: 2 outcomes (line 2, 3) " in err
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_input_that_yields_nothing_for_long(
+        self, start, tmp_path, until, number
+    ):
+        """
+        Amid sixty million blank lines in a gzip, signals are heard.
+        """
+        source, output = tmp_path / "links.csv.gz", tmp_path / "out.jsonl"
+        with gzip.open(source, "wb", compresslevel=1) as file:
+            file.write(HEADER + b"a\n")
+            for _ in range(60):
+                file.write(b"\n" * 2**20)
+        process = await start("batch", source, "--sandbox", "--output", output)
+        await until(lambda: output.exists() and output.read_bytes())
+        process.send_signal(number)
+        async with asyncio.timeout(5):
+            said = await process.stderr.readuntil(b"rows that were done\n")
+            await process.wait()
+
+        assert process.returncode == 130
+        assert b"created 1, failed 0" in said
+
+    def test_a_device_without_end(self, bankconnect, tmp_path):
+        """
+        An endless first line is refused as soon as it is seen to be none.
+        """
+        result = bankconnect(
+            *("batch", "/dev/zero", "--sandbox"),
+            *("--output", tmp_path / "out"),
+        )
+
+        assert result.code == 2
+        assert "/dev/zero: is " in result.err
 
     async def test_stdout_full(self, start):
         """
