@@ -412,9 +412,10 @@ class Journal:
         if not self.unrecorded:
             return ""
         sent = sum(_may_exist(each) for each in self.unrecorded_outcomes)
+        named = _named(sorted(self._unrecorded_lines))
         return (
-            f"{_named(sorted(self._unrecorded_lines))} could not be recorded, and "
-            f"{sent} of them may have sessions"
+            f"{named} could not be recorded, and {sent} of them "
+            f"may have sessions"
         )
 
     def _line(self, index: int) -> int:
