@@ -483,9 +483,12 @@ class TestFiles:
         )
 
         assert result.code == 1
-        assert "created 64, failed 0" in result.err
+        # As many as were in flight when the first could not be written.
+        count = int(result.err.removeprefix("created ").split(",")[0])
+        assert 1 <= count <= 64
+        assert f"created {count}, failed 0" in result.err
         assert "/dev/full: cannot be written: No space left" in result.err
-        assert "holds the 0 rows that were done; 64 more" in result.err
+        assert f"holds the 0 rows that were done; {count} more" in result.err
         assert "could not be written: they may have sessions" in result.err
         assert "to go on" not in result.err
 
