@@ -7,6 +7,9 @@ import functools
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 from collections.abc import (
     AsyncIterator,
@@ -25,6 +28,7 @@ from contextlib import (
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import hypothesis
 import pytest
 
@@ -34,6 +38,8 @@ from bankconnect_async.testing import FakeClock
 from bankconnect_async.transport import Transport
 
 
+# Debian's own name for it (invoke-rc.d(8)).
+POLICY = Path("/usr/sbin/policy-rc.d")
 FIXTURES = Path(__file__).parent / "fixtures"
 
 hypothesis.settings.register_profile(
@@ -92,6 +98,126 @@ def _make_transport() -> Callable[..., Transport]:
         )
 
     return make
+
+
+@attrs.frozen
+class Debian:
+    """
+    Programs of packages of Debian, which root gets installed.
+
+    Attributes:
+        which: Finds a command.
+        is_root: Whether packages can be installed.
+        run: Runs a command, and tells whether it went well.
+    """
+
+    which: Callable[[str], str | None]
+    is_root: bool
+    run: Callable[[tuple[str, ...]], bool]
+
+    def find(self, *commands: str, package: str) -> str | None:
+        """
+        Return the path of the first of *commands* that there is.
+
+        If there is none, *package* is installed, where that is possible.
+        """
+        found = self._find(commands)
+        if found is None and self.is_root and self.which("apt-get"):
+            self._install(package)
+            found = self._find(commands)
+        return found
+
+    def _find(self, commands: Iterable[str]) -> str | None:
+        return next(filter(None, map(self.which, commands)), None)
+
+    def _install(self, package: str) -> None:
+        # Servers are not to be started where they are installed.
+        with _no_services():
+            _ = self.run(("apt-get", "update")) and self.run(
+                (
+                    *("apt-get", "install", "-y", "--no-install-recommends"),
+                    package,
+                )
+            )
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    # What Debian's packages ask before they start something.
+    if POLICY.exists() or not os.access(POLICY.parent, os.W_OK):
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+@pytest.fixture(name="announce", scope="session")
+def _announce(pytestconfig) -> Callable[[str], None]:
+    """Say something on stderr while pytest captures that."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def announce(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\n{text}\n")
+
+    return announce
+
+
+@pytest.fixture(name="run_aloud", scope="session")
+def _run_aloud(announce) -> Callable[[tuple[str, ...]], bool]:
+    """Run a command that takes long, say so, and tell if it went well."""
+
+    def run(command: tuple[str, ...]) -> bool:
+        announce(f"tests: + {' '.join(command)}")
+        done = subprocess.run(
+            command,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            check=False,
+        )
+        return done.returncode == 0
+
+    return run
+
+
+@pytest.fixture(name="debian_class", scope="session")
+def _debian_class() -> type[Debian]:
+    """The class that finds programs, for a test of its own."""
+    return Debian
+
+
+@pytest.fixture(name="debian", scope="session")
+def _debian(run_aloud) -> Debian:
+    """The programs of this machine."""
+    # Debian keeps servers where only root looks.
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    return Debian(
+        which=functools.partial(shutil.which, path=path),
+        is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
+        run=run_aloud,
+    )
+
+
+@pytest.fixture(name="find_program", scope="session")
+def _find_program(debian) -> Callable[..., str]:
+    """Return the path of a program, or fail the test in one clear line."""
+
+    def find(command: str, *, package: str | None = None) -> str:
+        package = package or command
+        path: str | None = debian.find(command, package=package)
+        if path is None:
+            pytest.fail(
+                f"this test needs {command}: install the package {package}"
+                f" (Debian: apt-get install {package})",
+                pytrace=False,
+            )
+        return path
+
+    return find
 
 
 class RawServer:

@@ -7,11 +7,8 @@ in it. That is why these tests share the event loop of the session.
 
 import asyncio
 import contextlib
-import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -41,10 +38,6 @@ from bankconnect_async.web import Endpoints, Handlers, mount
 
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
-APT = (
-    ("apt-get", "update"),
-    ("apt-get", "install", "-y", "--no-install-recommends", "chromium"),
-)
 PLAYWRIGHT = (sys.executable, "-m", "playwright", "install", "chromium")
 NO_BROWSER = (
     "browser tests need Chromium: install the package chromium (Debian:"
@@ -80,14 +73,12 @@ class Finder:
     How a browser is had, in order of preference.
 
     Attributes:
-        which: Finds a command.
-        is_root: Whether packages can be installed.
+        debian: Programs of this machine, and of packages.
         run: Runs a command, and tells whether it went well.
         downloaded: Where Playwright keeps its own browser.
     """
 
-    which: Callable[[str], str | None]
-    is_root: bool
+    debian: Any
     run: Callable[[tuple[str, ...]], bool]
     downloaded: Callable[[], str]
 
@@ -95,18 +86,11 @@ class Finder:
         """
         Return the browser's path, or fail the test in one clear line.
         """
-        path = self._on_path() or self._packaged() or self._download()
+        path: str | None = self.debian.find(*COMMANDS, package="chromium")
+        path = path or self._download()
         if path is None:
             pytest.fail(NO_BROWSER, pytrace=False)
         return path
-
-    def _on_path(self) -> str | None:
-        return next(filter(None, map(self.which, COMMANDS)), None)
-
-    def _packaged(self) -> str | None:
-        if not (self.is_root and self.which("apt-get")):
-            return None
-        return self._on_path() if all(map(self.run, APT)) else None
 
     def _download(self) -> str | None:
         path = self.downloaded()
@@ -128,37 +112,13 @@ def _finder() -> type[Finder]:
     return Finder
 
 
-@pytest.fixture(name="announce", scope="session")
-def _announce(pytestconfig) -> Callable[[str], None]:
-    """Say something on stderr while pytest captures that."""
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-
-    def announce(text: str) -> None:
-        with capture.global_and_fixture_disabled():
-            sys.stderr.write(f"\n{text}\n")
-
-    return announce
-
-
 @pytest_asyncio.fixture(name="browser", loop_scope="session", scope="session")
-async def _browser(announce) -> AsyncIterator[Browser]:
+async def _browser(debian, run_aloud) -> AsyncIterator[Browser]:
     """A browser in a new, temporary profile."""
-
-    def run(command: tuple[str, ...]) -> bool:
-        announce(f"browser tests: + {' '.join(command)}")
-        done = subprocess.run(
-            command,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            check=False,
-        )
-        return done.returncode == 0
-
     async with async_playwright() as playwright:
         finder = Finder(
-            which=shutil.which,
-            is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
-            run=run,
+            debian=debian,
+            run=run_aloud,
             downloaded=lambda: playwright.chromium.executable_path,
         )
         path = finder.find()

@@ -30,7 +30,7 @@ class Machine:
 
 
 @pytest.fixture(name="find")
-def _find(finder, tmp_path):
+def _find(finder, debian_class, tmp_path):
     """Find a browser on a machine."""
 
     def find(machine, *, is_root=True, is_downloaded=False):
@@ -38,8 +38,9 @@ def _find(finder, tmp_path):
         if is_downloaded:
             path.touch()
         return finder(
-            which=machine.which,
-            is_root=is_root,
+            debian=debian_class(
+                which=machine.which, is_root=is_root, run=machine.run
+            ),
             run=machine.run,
             downloaded=lambda: str(path),
         ).find()
