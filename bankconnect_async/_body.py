@@ -18,6 +18,8 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
+from ._connections import refuse_closed
+
 
 # aiohttp hands a body of this size over in one piece; only of a larger one
 # can a part have left when the write fails.
@@ -31,10 +33,13 @@ class Sending(Protocol):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
+        is_wary: Whether it is written only to a connection that the other
+            side has not closed; for connections that nobody else checks.
     """
 
     begun: bool
     unsent: bool
+    is_wary: bool
 
     @property
     def content_type(self) -> str:
@@ -64,21 +69,24 @@ class Body(aiohttp.Payload):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
+        is_wary: Whether to check the connection first.
+        length: Bytes to send.
     """
 
-    begun = unsent = False
+    begun = unsent = is_wary = False
     _on_begun: Callable[[], None] | None = None
 
     # The base's own initializer prepares for files and names, which costs
     # 1.5 us a request; all that it prepares is answered below.
     def __init__(self, content: bytes, *, content_type: str) -> None:
         self._content = content
+        self.length = len(content)
         self._own_headers = _headers(content_type)
 
     @property
     def size(self) -> int:
         """Bytes to send."""
-        return len(self._content)
+        return self.length
 
     @property
     def headers(self) -> "CIMultiDict[str]":
@@ -128,6 +136,8 @@ class Body(aiohttp.Payload):
         if self._on_begun is not None:
             self._on_begun()
         try:
+            if self.is_wary:
+                refuse_closed(writer)
             await writer.write(self._content[:content_length])
         except Exception as exc:  # noqa: BLE001 - it is raised below
             self.unsent = len(self._content) <= _ONE_PIECE

@@ -291,6 +291,11 @@ class Caller:
     def _refusal(self, answer: Answer, call: Call[T]) -> BankConnectError:
         from .refusals import refusal  # noqa: PLC0415 - most calls have none
 
+        by_proxy = self.transport.proxy_refusal(
+            answer.status, answer.headers, call.url
+        )
+        if by_proxy is not None:
+            return by_proxy
         retry_after = parse_retry_after(
             answer.headers.get("Retry-After"), now=self._clock.time()
         )

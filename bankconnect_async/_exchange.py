@@ -15,6 +15,7 @@ from yarl import URL
 
 from ._alarms import Alarm, Alarms
 from ._body import Sending
+from ._connections import PooledResponse
 from ._gate import Gate
 from ._translation import translate
 from .errors import (
@@ -72,6 +73,36 @@ class Bound:
         self.gate: Final = gate
         self.alarms: Final = Alarms(loop)
 
+    def note_keep_alive(self, head: aiohttp.ClientResponse) -> None:
+        """
+        Reuse the connection of *head* no longer than its server keeps it.
+        """
+        if isinstance(head, PooledResponse):
+            head.limit_idle()
+
+    def note_failure(
+        self, failure: TransportError, url: URL
+    ) -> TransportError:
+        """
+        Forget the address of a host to which no connection could be made.
+
+        Args:
+            failure: The error of one attempt.
+            url: The address that was connected to, the proxy's if there is
+                one.
+
+        Returns:
+            The *failure*.
+        """
+        connector = self.session.connector
+        if (
+            failure.phase is _CONNECTING
+            and isinstance(connector, aiohttp.TCPConnector)
+            and url.raw_host is not None
+        ):
+            connector.clear_dns_cache(url.raw_host, url.port)
+        return failure
+
 
 class Exchange(Alarm):
     """
@@ -125,15 +156,23 @@ class Exchange(Alarm):
                 # It has given its connection back.
                 is_read = True
                 headers = head.headers
-                encoding = headers.get(hdrs.CONTENT_ENCODING)
-                if encoding is not None:
-                    content = _decompress(content, encoding, limit)
+                # These are no calls, and hardly ever true.
+                if hdrs.KEEP_ALIVE in headers:
+                    self._bound.note_keep_alive(head)
+                if hdrs.CONTENT_ENCODING in headers:
+                    content = _decompress(
+                        content, headers[hdrs.CONTENT_ENCODING], limit
+                    )
                 return Answer(head.status, headers, content)
             finally:
                 gate.leave()
         except (aiohttp.ClientError, OSError) as exc:
             lacks = "broke off"
-            failure = translate(exc, body) if self._head is None else None
+            failure = (
+                translate(exc, body, options.get("proxy"))
+                if self._head is None
+                else None
+            )
         except RuntimeError as exc:
             if not self._bound.session.closed:
                 raise
@@ -154,7 +193,7 @@ class Exchange(Alarm):
         if self._head is not None:
             return _without_body(self._head, lacks)
         assert failure is not None  # noqa: S101 - without a head there is one
-        raise failure
+        raise self._bound.note_failure(failure, options.get("proxy") or url)
 
     async def _queue(self, gate: Gate) -> None:
         self._limit(self._timeouts.queue)

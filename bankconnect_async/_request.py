@@ -124,13 +124,13 @@ class Request(aiohttp.ClientRequest):
         """Take the body, and what it says of itself."""
         if (
             isinstance(body, Body)
-            and body.size <= SMALL
+            and body.length <= SMALL
             # aiohttp may repeat others, with the body that it knows of.
             and self.method == hdrs.METH_POST
             and self.proxy is None
         ):
             self._small = body
-            self.headers[hdrs.CONTENT_LENGTH] = str(body.size)
+            self.headers[hdrs.CONTENT_LENGTH] = str(body.length)
             self.headers[hdrs.CONTENT_TYPE] = body.content_type
         else:
             super().update_body_from_data(body, _stacklevel)
@@ -138,13 +138,13 @@ class Request(aiohttp.ClientRequest):
     async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
         """Have it written, and return what its answer is read with."""
         body, protocol = self._small, conn.protocol
-        if body is None:
-            return await super().send(conn)
         assert protocol is not None  # noqa: S101 - it was just handed out
         if protocol.should_close:
             # Something came while nothing was asked for: it must not be
             # taken for our answer (RFC 9112, 6.3).
             raise aiohttp.ServerDisconnectedError
+        if body is None:
+            return await super().send(conn)
         writer = StreamWriter(protocol, self.loop)
         await writer.write_headers(
             f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers

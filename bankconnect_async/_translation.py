@@ -8,6 +8,8 @@ from typing import Final
 
 import aiohttp
 
+from yarl import URL
+
 from ._body import Sending
 from .errors import (
     CertificateError,
@@ -15,6 +17,7 @@ from .errors import (
     ConnectionLostError,
     Delivery,
     Phase,
+    ProxyAuthenticationError,
     RequestTimeoutError,
     TransportError,
 )
@@ -99,17 +102,49 @@ TRANSLATIONS: Final[
 )
 
 
+# What proxies answer to a CONNECT without the right credentials; tinyproxy has
+# 401 for wrong ones.
+_UNKNOWN: Final = (401, 407)
+
+
 def _detail(exc: Exception) -> str | None:
     if isinstance(exc, aiohttp.ClientSSLError):
         # Its number is one of OpenSSL's.
         reason = getattr(getattr(exc, "os_error", None), "reason", None)
         return reason and str(reason).replace("_", " ").lower()
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return str(getattr(exc, "status", "no status"))
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno)
     return None
 
 
-def translate(exc: Exception, body: Sending | None) -> TransportError:
+def proxy_refusal(
+    proxy: URL | None, status: int, *, delivery: Delivery, phase: Phase
+) -> ProxyAuthenticationError:
+    """
+    Return the error of a proxy that did not accept our credentials.
+
+    Args:
+        proxy: Its address without credentials, if it is one of ours.
+        status: What it answered, 407 or 401.
+        delivery: Whether the request was sent to the proxy.
+        phase: How far it came.
+    """
+    name = "" if proxy is None else f" {proxy.host_port_subcomponent}"
+    return ProxyAuthenticationError(
+        f"the proxy{name} accepts no request without another user and "
+        f"password (it answered {status}): set them in proxy= or "
+        f"BANKCONNECT_PROXY; nothing reached the server",
+        status=status,
+        delivery=delivery,
+        phase=phase,
+    )
+
+
+def translate(
+    exc: Exception, body: Sending | None, proxy: URL | None = None
+) -> TransportError:
     """
     Put what aiohttp raised into our terms.
 
@@ -118,7 +153,16 @@ def translate(exc: Exception, body: Sending | None) -> TransportError:
         body: The request's body, which knows how far it came; `None` for a
             request without one, of which only a failed connect is sure not
             to have been sent.
+        proxy: The address of the proxy that was asked, if known.
     """
+    status = getattr(exc, "status", None)
+    if isinstance(exc, aiohttp.ClientHttpProxyError) and status in _UNKNOWN:
+        return proxy_refusal(
+            proxy,
+            status,
+            delivery=Delivery.NOT_SENT,
+            phase=Phase.CONNECTING,
+        )
     cls, text = next(
         (cls, text)
         for foreign, cls, text in TRANSLATIONS

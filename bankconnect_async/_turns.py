@@ -13,6 +13,7 @@ from .errors import (
     CertificateError,
     ConnectFailedError,
     Delivery,
+    ProxyAuthenticationError,
     RateLimitedError,
     RequestTimeoutError,
     ResponseError,
@@ -217,7 +218,7 @@ class Turn:
 
 def _is_overload(error: BankConnectError) -> bool:
     match error:
-        case CertificateError():
+        case CertificateError() | ProxyAuthenticationError():
             return False
         case RequestTimeoutError() | ConnectFailedError():
             return True

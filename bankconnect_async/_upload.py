@@ -30,6 +30,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from ._api import Api, text_problem
+from ._connections import refuse_closed
 from ._files import open_regular
 from ._threads import finish, finish_in_thread, run_in_thread
 from .errors import BankConnectError, InvalidRequestError
@@ -512,7 +513,10 @@ class Form(aiohttp.MultipartWriter):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
+        is_wary: Whether to check the connection first.
     """
+
+    is_wary = False
 
     def __init__(
         self, fields: Mapping[str, str | None], source: Source | str
@@ -545,6 +549,8 @@ class Form(aiohttp.MultipartWriter):
         self._moved()
         _keep_little_unsent(writer)
         try:
+            if self.is_wary:
+                refuse_closed(writer)
             await self.write(_Meter(writer, self._handed_on))
         except Exception as exc:  # noqa: BLE001 - it is raised below
             failure = exc.with_traceback(None)

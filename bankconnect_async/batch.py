@@ -32,6 +32,7 @@ from .errors import (
     InvalidRequestError,
     JournalError,
     PaymentRequiredError,
+    ProxyAuthenticationError,
     TransportError,
 )
 from .retry import RetryPolicy
@@ -51,6 +52,12 @@ _INTERRUPTED: Final = "interrupted before an answer came; a session may exist"
 Item: TypeAlias = SessionRequest | str
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
+#: Errors that every other item would meet, too: the batch stops.
+STOPPING: Final = (
+    AuthenticationError,
+    PaymentRequiredError,
+    ProxyAuthenticationError,
+)
 _SKIPPED_AT_ONCE: Final = 32
 # Seconds over which the present rate is taken.
 _LATELY: Final = 5.0
@@ -398,7 +405,7 @@ class SessionBatch:
         request: SessionRequest | None,
         error: BankConnectError,
     ) -> None:
-        if isinstance(error, AuthenticationError | PaymentRequiredError):
+        if isinstance(error, STOPPING):
             self._line.stop(error)
         self._report(_make_failed(index, item, link_id, request, error))
 

@@ -79,6 +79,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "version": "BANKCONNECT_API_VERSION",
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
     "signing_key": "BANKCONNECT_SIGNING_KEY",
+    "proxy": "BANKCONNECT_PROXY",
 }
 
 
@@ -106,11 +107,14 @@ class AsyncBankConnect(StatementData):
         timeouts: Limits of one attempt, in seconds.
         pool: How many connections, kept how long.
         tls: Certificates beside the system's, or a context of your own.
-        proxy: Address of an HTTP proxy, credentials included.
+        proxy: Address of an HTTP proxy, credentials included. Connections
+            are checked, kept and retired as those without one.
         allow_http: Take an address without TLS that is not on this machine.
         client_session: Use this session, and never close it. Its own
             timeouts, redirects, middlewares and `raise_for_status` are
-            overridden for our requests.
+            overridden for our requests. How long connections are kept is
+            for its connector to say; each is checked before a request is
+            written to it.
         on_attempt: Called when an attempt of any call begins; what it
             returns is called when that attempt ends. For metrics and traces;
             what either raises is logged and ignored.
@@ -208,9 +212,9 @@ class AsyncBankConnect(StatementData):
         Make a client from `BANKCONNECT_*` environment variables.
 
         They are `BANKCONNECT_API_KEY`, `_SERVER_HASH`, `_BASE_URL`,
-        `_API_VERSION`, `_REDIRECT_URL` and `_SIGNING_KEY`; a blank one counts
-        as not set. With a signing key of 32 bytes or more, the redirect URL
-        becomes a `ReturnURL`.
+        `_API_VERSION`, `_REDIRECT_URL`, `_SIGNING_KEY` and `_PROXY`; a blank
+        one counts as not set. With a signing key of 32 bytes or more, the
+        redirect URL becomes a `ReturnURL`.
 
         Args:
             environ: Where to read them.

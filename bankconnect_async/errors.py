@@ -13,7 +13,8 @@ Every error this package raises, with the facts a caller acts on.
     │   └── JournalMismatchError      it is of other requests or another API
     ├── TransportError            no usable answer
     │   ├── ConnectFailedError        never sent: safe to repeat
-    │   │   └── CertificateError      the server could not prove who it is
+    │   │   ├── CertificateError      the server could not prove who it is
+    │   │   └── ProxyAuthenticationError  the proxy wants other credentials
     │   ├── QueueTimeoutError         never sent: no free slot in time
     │   ├── RequestTimeoutError       outcome unknown once the body was begun
     │   └── ConnectionLostError       outcome unknown once the body was begun
@@ -212,8 +213,9 @@ class BatchStoppedError(BankConnectError):
     """
     The item was never sent, because the batch had to stop before it.
 
-    The outcome that stopped the batch (`AuthenticationError` or
-    `PaymentRequiredError`) is reported as an outcome of its own.
+    The outcome that stopped the batch (`AuthenticationError`,
+    `PaymentRequiredError` or `ProxyAuthenticationError`) is reported as an
+    outcome of its own.
     """
 
     delivery = Delivery.NOT_SENT
@@ -268,6 +270,29 @@ class CertificateError(ConnectFailedError):
     """
     The server's certificate was refused; repeating will not help.
     """
+
+
+class ProxyAuthenticationError(ConnectFailedError):
+    """
+    The proxy did not accept the user and password; repeating will not help.
+
+    Nothing reached the server. Where the request went to the proxy itself
+    (plain HTTP), `delivery` is `REJECTED`.
+
+    Attributes:
+        status: The HTTP status of the proxy's response, 407 or 401.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 407,
+        delivery: Delivery | None = None,
+        phase: Phase | None = None,
+    ) -> None:
+        super().__init__(message, delivery=delivery, phase=phase)
+        self.status = status
 
 
 class QueueTimeoutError(TransportError):

@@ -24,6 +24,7 @@ from .errors import (
     ConfigurationError,
     Delivery,
     InvalidRequestError,
+    ProxyAuthenticationError,
     RateLimitedError,
     RequestTimeoutError,
     ServerFaultError,
@@ -171,7 +172,12 @@ def is_worth_repeating(error: BankConnectError, mode: DeliveryMode) -> bool:
     Tell whether the same request may and should be sent again.
     """
     match error:
-        case CertificateError() | ClientClosedError() | InvalidRequestError():
+        case (
+            CertificateError()
+            | ProxyAuthenticationError()
+            | ClientClosedError()
+            | InvalidRequestError()
+        ):
             return False
         case RateLimitedError():
             return True

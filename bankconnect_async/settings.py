@@ -133,14 +133,23 @@ class Pool:
 
     Attributes:
         limit: Requests in flight at the same time, and so connections.
-        keepalive: Seconds an idle connection is kept.
+        keepalive: Seconds an idle connection is kept. Common servers close
+            theirs after 5 s; one whose responses name a shorter time
+            (``Keep-Alive: timeout=2``) is believed.
+        max_age: Seconds after which a connection is not reused, however
+            busy it is. The next one is made to the address that the host's
+            name has by then: a change of name is followed within this time.
+
+    Over a borrowed session, *keepalive* and *max_age* are its connector's
+    business: a `aiohttp.TCPConnector` knows the first and has no second.
 
     Raises:
         ConfigurationError: If one is not above 0.
     """
 
     limit: int = attrs.field(default=256, validator=_positive)
-    keepalive: float = attrs.field(default=10.0, validator=_seconds)
+    keepalive: float = attrs.field(default=4.0, validator=_seconds)
+    max_age: float = attrs.field(default=60.0, validator=_seconds)
 
 
 @attrs.frozen(kw_only=True)

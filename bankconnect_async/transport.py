@@ -1,8 +1,8 @@
 """
 The pool of connections, and whose it is.
 
-This module and those below it (`_exchange`, `_request`, `_translation`,
-`_body`) are the only ones that speak through aiohttp's client.
+This module and those below it (`_exchange`, `_request`, `_connections`,
+`_translation`, `_body`) are the only ones that speak through aiohttp's client.
 """
 
 import asyncio
@@ -20,10 +20,19 @@ import aiohttp
 from yarl import URL
 
 from ._body import Sending
+from ._connections import PollingConnector, PooledResponse, make_connector
 from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
 from ._request import request_class
-from .errors import ClientClosedError, ConfigurationError
+from ._translation import proxy_refusal, translate
+from .errors import (
+    ClientClosedError,
+    ConfigurationError,
+    Delivery,
+    Phase,
+    ProxyAuthenticationError,
+    TransportError,
+)
 from .settings import TLS, Pool, Timeouts
 
 
@@ -44,6 +53,7 @@ _FRAMING: Final = frozenset(
     }
 )
 _NEVER_ROUNDED = float("inf")
+_REFUSED, _PROXY_REFUSED = 401, 407
 _pid = os.getpid()
 # Larger than the 256 KiB that asyncio reads into.
 _LARGE_BLOCK: Final = 2**20
@@ -79,7 +89,7 @@ class Transport:
     Args:
         headers: Sent with every request.
         timeouts: Limits of one attempt.
-        pool: Size and keep-alive.
+        pool: How many connections, kept how long.
         tls: `None` for the system's certificates.
         proxy: Address of an HTTP proxy, without credentials.
         proxy_credentials: Value of a Proxy-Authorization header.
@@ -123,6 +133,8 @@ class Transport:
             ),
         }
         self._per_request: dict[str, Any] = {"allow_redirects": False}
+        # Whether requests have to check their connections themselves.
+        self._is_wary = borrowed is not None
         if borrowed is not None:
             self._per_request |= self._per_session
         self._proxy_headers: dict[str, str] = {}
@@ -215,16 +227,18 @@ class Transport:
         if isinstance(tls, TLS):
             tls = await asyncio.to_thread(tls.build_context)
         _keep_read_buffers()
+        connector = make_connector(
+            self._pool,
+            limit=0,
+            ssl=True if tls is None else tls,
+            socket_factory=self._open_socket,
+        )
+        self._is_wary = not isinstance(connector, PollingConnector)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                keepalive_timeout=self._pool.keepalive,
-                ttl_dns_cache=10,
-                ssl=True if tls is None else tls,
-                socket_factory=self._open_socket,
-            ),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=request_class(asyncio.get_running_loop()),
+            response_class=PooledResponse,
             headers=self._headers,
             **self._per_session,
         )
@@ -306,7 +320,7 @@ class Transport:
                 limit=limit,
             )
         options = self._per_request
-        if headers or self._borrowed is not None or self._proxy_headers:
+        if headers or self._is_wary or self._proxy_headers:
             options = self._options(url, body, headers)
         exchange = Exchange(bound, self._timeouts, bound.loop.time() + within)
         return exchange.run(method, url, body, options, limit)
@@ -319,6 +333,8 @@ class Transport:
         self, url: URL, body: Sending | None, headers: Mapping[str, str] | None
     ) -> dict[str, Any]:
         headers = dict(headers or {})
+        if body is not None:
+            body.is_wary = self._is_wary
         if self._borrowed is not None:
             # Its own default headers may name another type or key.
             headers = {**self._headers, **headers}
@@ -334,6 +350,32 @@ class Transport:
             return {"headers": headers, "proxy_headers": self._proxy_headers}
         return {"headers": {**headers, **self._proxy_headers}}
 
+    def proxy_refusal(
+        self, status: int, headers: Mapping[str, str], url: URL
+    ) -> ProxyAuthenticationError | None:
+        """
+        Return the error if a proxy answered that wants credentials.
+
+        Only a response to plain HTTP can be a proxy's: behind CONNECT, all
+        of them are the server's.
+        """
+        if url.scheme != "http":
+            return None
+        # RFC 9110 has 407 for it; tinyproxy says 401 to wrong credentials.
+        challenge = headers.get("WWW-Authenticate", "").lower()
+        if status == _PROXY_REFUSED or (
+            status == _REFUSED
+            and self._proxy_headers
+            and challenge.startswith("basic")
+        ):
+            return proxy_refusal(
+                self._per_request.get("proxy"),
+                status,
+                delivery=Delivery.REJECTED,
+                phase=Phase.ANSWERED,
+            )
+        return None
+
     @asynccontextmanager
     async def visit(
         self, url: URL, headers: Mapping[str, str]
@@ -346,29 +388,45 @@ class Transport:
         Args:
             url: Where.
             headers: All there are, but for those of the protocol.
+
+        Raises:
+            TransportError: If it could not be asked.
+            aiohttp.ClientError: If the response broke off.
         """
         bound = await self.open()
+        proxy = self._per_request.get("proxy")
         headers = {"Accept-Encoding": "identity", **headers}
-        async with (
-            aiohttp.ClientSession(
-                connector=bound.session.connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=self._timeouts.connect,
-                    sock_read=self._timeouts.read,
-                ),
-            ) as session,
-            session.get(
-                url,
-                allow_redirects=False,
-                proxy=self._per_request.get("proxy"),
-                **self._route(url, headers),
-            ) as response,
-        ):
-            yield response
+        async with aiohttp.ClientSession(
+            connector=bound.session.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=self._timeouts.connect,
+                sock_read=self._timeouts.read,
+            ),
+        ) as session:
+            response: aiohttp.ClientResponse | TransportError
+            try:
+                response = await session.get(
+                    url,
+                    allow_redirects=False,
+                    proxy=proxy,
+                    **self._route(url, headers),
+                )
+            except (aiohttp.ClientError, OSError) as exc:
+                response = translate(exc, None, proxy)
+            # Outside of `except`: reprs of aiohttp's hold the link.
+            if isinstance(response, TransportError):
+                raise bound.note_failure(response, proxy or url)
+            async with response:
+                refusal = self.proxy_refusal(
+                    response.status, response.headers, url
+                )
+                if refusal is not None:
+                    raise refusal
+                yield response
 
     async def aclose(self) -> None:
         """Close the pool; a borrowed session stays open."""

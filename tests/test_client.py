@@ -31,6 +31,7 @@ from bankconnect_async import (
     InvalidRequestError,
     PaymentRequiredError,
     Pool,
+    ProxyAuthenticationError,
     RejectedError,
     RetryPolicy,
     ReturnURL,
@@ -588,6 +589,31 @@ class TestSetup:
         assert ReturnURL(RETURN, secret="k" * 32).decode(
             f"{url}?success=false"
         ) == ExitEvent(link_id="customer-42")
+
+    async def test_a_proxy_of_the_environment(self, raw_server, answer):
+        """
+        BANKCONNECT_PROXY is the proxy, credentials included.
+        """
+        heads = []
+
+        async def script(server, reader, writer):
+            heads.append(await server.read_request(reader))
+            writer.write(answer(status="407 Proxy Authentication Required"))
+
+        async with raw_server(script) as proxy:
+            host = URL(proxy.base_url).authority
+            environ = {
+                "BANKCONNECT_API_KEY": "key",
+                "BANKCONNECT_BASE_URL": "http://localhost/bank-connect",
+                "BANKCONNECT_PROXY": f"http://u:p@{host}",
+            }
+            async with AsyncBankConnect.from_env(
+                environ, redirect_url=None
+            ) as bank:
+                with pytest.raises(ProxyAuthenticationError, match=host):
+                    await bank.create_session("customer-42")
+
+        assert b"Proxy-Authorization: Basic dTpw\r\n" in heads[0]
 
     def test_clients_do_not_travel(self):
         """

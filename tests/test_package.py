@@ -85,6 +85,7 @@ def test_only_transport_speaks_aiohttp():
 
     assert users <= {
         "_body.py",
+        "_connections.py",
         "_download.py",
         "_exchange.py",
         "_request.py",

@@ -206,6 +206,7 @@ def test_secrets_of_the_environment_are_hidden_at_once():
         (Timeouts, "queue"),
         (Pool, "keepalive"),
         (Pool, "limit"),
+        (Pool, "max_age"),
     ],
 )
 def test_limits_are_above_zero(cls, name, value):

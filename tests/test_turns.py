@@ -20,6 +20,7 @@ from bankconnect_async import (
     Delivery,
     Failed,
     NotFoundError,
+    ProxyAuthenticationError,
     QueueTimeoutError,
     RateLimitedError,
     RequestTimeoutError,
@@ -352,6 +353,7 @@ async def test_overload_makes_a_pause(held, error):
     "error",
     [
         CertificateError(delivery=Delivery.NOT_SENT),
+        ProxyAuthenticationError(delivery=Delivery.NOT_SENT),
         QueueTimeoutError(delivery=Delivery.NOT_SENT),
         ConnectionLostError(delivery=Delivery.AMBIGUOUS),
         NotFoundError(status=404),

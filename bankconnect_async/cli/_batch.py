@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from bankconnect_async.batch import Created, Failed, SessionBatch
+from bankconnect_async.batch import (
+    STOPPING,
+    Created,
+    Failed,
+    SessionBatch,
+)
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
-    AuthenticationError,
     BankConnectError,
     JournalError,
     JournalMismatchError,
-    PaymentRequiredError,
     TransportError,
 )
 from bankconnect_async.journal import Journal
@@ -211,7 +214,7 @@ class Batch:
 
     def _count_failure(self, error: BankConnectError) -> None:
         self.tally.fail(error)
-        if isinstance(error, AuthenticationError | PaymentRequiredError):
+        if isinstance(error, STOPPING):
             self._tell_stopped(error)
 
     def _tell_stopped(self, error: BankConnectError) -> None:

@@ -25,6 +25,7 @@ _VARIABLES: Final = {
     "version": "BANKCONNECT_API_VERSION",
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
     "secret": "BANKCONNECT_SIGNING_KEY",
+    "proxy": "BANKCONNECT_PROXY",
 }
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",

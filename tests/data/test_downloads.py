@@ -22,6 +22,7 @@ import pytest
 import trustme
 
 from aiohttp import web
+from yarl import URL
 
 from bankconnect_async import (
     TLS,
@@ -33,6 +34,7 @@ from bankconnect_async import (
     DownloadError,
     InvalidRequestError,
     NotFoundError,
+    ProxyAuthenticationError,
     RateLimitedError,
     RejectedError,
     RequestTimeoutError,
@@ -142,6 +144,31 @@ async def test_takes_nothing_of_ours_along(store, bank, tmp_path):
     }
     assert headers["accept-encoding"] == "identity"
     assert store.paths == [LINK]
+
+
+async def test_through_a_proxy_that_refuses(raw_server, answer, tmp_path):
+    """
+    A proxy that wants other credentials is named, not the store.
+    """
+
+    async def script(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answer(status="407 Proxy Authentication Required"))
+
+    async with raw_server(script) as proxy:
+        origin = URL(proxy.base_url).origin()
+        async with AsyncBankConnect(
+            "key", proxy=origin.with_user("u").with_password("canary")
+        ) as bank:
+            with pytest.raises(ProxyAuthenticationError) as caught:
+                await bank.download(
+                    "http://127.0.0.1:9/x.pdf", to=tmp_path / "x.pdf"
+                )
+
+    assert origin.authority in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert proxy.connections == 1
+    assert not list(tmp_path.iterdir())
 
 
 async def test_over_a_borrowed_session(store, vendor, tmp_path):

@@ -1,0 +1,264 @@
+"""
+How long connections are reused, and what for.
+"""
+
+import asyncio
+import functools
+import logging
+import select
+import socket
+
+import pytest
+
+from yarl import URL
+
+from bankconnect_async import (
+    ConnectFailedError,
+    ConnectionLostError,
+    Delivery,
+    Pool,
+)
+from bankconnect_async._body import Body
+from bankconnect_async._connections import _parse_keep_alive, make_connector
+
+
+def body():
+    """Make a JSON body."""
+    return Body(b"{}", content_type="application/json")
+
+
+@pytest.fixture(name="answering")
+def _answering(answer):
+    """Script a server that answers everything, with these header lines."""
+
+    def make(headers=""):
+        async def script(server, reader, writer):
+            while True:
+                await server.read_request(reader)
+                writer.write(answer(headers=headers))
+
+        return script
+
+    return make
+
+
+async def send(transport, server, method="POST"):
+    """Send one request."""
+    return await transport.send(
+        method,
+        URL(server.base_url),
+        body() if method == "POST" else None,
+        within=5,
+    )
+
+
+def idle(transport):
+    """Return the connections that a transport does not use."""
+    connector = transport._bound.session.connector
+    return [
+        connection
+        for connections in connector._conns.values()
+        for connection, _ in connections
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("timeout=5", 4),
+        ("timeout=5, max=100", 4),
+        ("max=100,timeout=5", 4),
+        ('Timeout = "5"', 4),
+        ("timeout=2", 1),
+        ("timeout=1", 0.5),
+        ("timeout=0", 0),
+        ("timeout=75", 74),
+        ("max=100", float("inf")),
+        ("timeout=soon", float("inf")),
+        ("timeout=-1", float("inf")),
+        ("mytimeout=1", float("inf")),
+        ("", float("inf")),
+    ],
+)
+def test_keep_alive_headers_are_read(header, seconds):
+    """
+    A connection is left alone some time before its server closes it.
+    """
+    assert _parse_keep_alive(header) == seconds
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_servers_say_how_long_a_connection_is_kept(
+    make_transport, raw_server, answering, method
+):
+    """
+    After half of the one second that the server named, another connection
+    is opened, though this one is still there.
+    """
+    transport = make_transport(pool=Pool(keepalive=60))
+    async with raw_server(answering("Keep-Alive: timeout=1\r\n")) as server:
+        await send(transport, server, method)
+        (kept,) = idle(transport)
+        async with asyncio.timeout(5):
+            while kept.is_connected():
+                await asyncio.sleep(0.01)
+        assert not kept.transport.is_closing()
+        await send(transport, server, method)
+        await transport.aclose()
+
+    assert server.connections == 2
+
+
+async def test_a_long_time_is_no_reason_to_keep_it_longer(
+    make_transport, raw_server, answering
+):
+    """
+    The pool's own limit holds whatever a server says.
+    """
+    transport = make_transport(pool=Pool(keepalive=0.05))
+    async with raw_server(answering("Keep-Alive: timeout=9\r\n")) as server:
+        await send(transport, server)
+        async with asyncio.timeout(5):
+            while idle(transport):
+                await asyncio.sleep(0.01)
+        await transport.aclose()
+
+    assert server.connections == 1
+
+
+async def test_busy_connections_get_old(make_transport, raw_server, answering):
+    """
+    Whoever never stops sending still gets new connections, one by one.
+    """
+    transport = make_transport(pool=Pool(max_age=0.1))
+    async with raw_server(answering()) as server, asyncio.timeout(10):
+        while server.connections < 3:
+            assert (await send(transport, server)).status == 200
+        await transport.aclose()
+
+    assert transport.connections_opened == 3
+
+
+async def test_connections_do_not_get_old_together(
+    make_transport, raw_server, answering
+):
+    """
+    Those that were opened at the same time have ages of their own, none of
+    which is above the pool's.
+    """
+    loop = asyncio.get_running_loop()
+    transport = make_transport(pool=Pool(max_age=100))
+    async with raw_server(answering()) as server:
+        began = loop.time()
+        await asyncio.gather(*(send(transport, server) for _ in range(50)))
+        ends = sorted(each._retire_at for each in idle(transport))
+        latest = loop.time() + 90
+        await transport.aclose()
+
+    assert len(ends) == 50
+    assert began + 70 <= ends[0] < ends[-1] - 10
+    assert ends[-1] <= latest
+
+
+async def test_a_failed_connect_forgets_the_address(
+    make_transport, raw_server, answering
+):
+    """
+    The next one looks the name up again; what was never reached is asked
+    for once.
+    """
+    transport = make_transport()
+    async with raw_server(answering()) as server:
+        url = URL(server.base_url).with_host("localhost")
+        await transport.send("POST", url, body(), within=5)
+        connector = transport._bound.session.connector
+        assert connector._cached_hosts
+        (kept,) = idle(transport)
+        kept.close()
+
+    with pytest.raises(ConnectFailedError):
+        await transport.send("POST", url, body(), within=5)
+    known = ("localhost", url.port) in connector._cached_hosts
+    await transport.aclose()
+
+    assert not known
+
+
+async def test_unasked_bytes_are_no_answer_to_a_question(
+    make_transport, raw_server, answer
+):
+    """
+    What came over an idle connection is not read as the next answer, which
+    would be somebody else's data.
+    """
+    go_on = asyncio.Event()
+
+    async def script(server, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(b"ours"))
+        if server.connections == 1:
+            await go_on.wait()
+            writer.write(answer(b"foreign"))
+            await reader.read()
+
+    transport = make_transport()
+    async with raw_server(script) as server:
+        await send(transport, server, "GET")
+        (kept,) = idle(transport)
+        go_on.set()
+        async with asyncio.timeout(5):
+            while not kept.should_close:
+                await asyncio.sleep(0)
+        found = await send(transport, server, "GET")
+        await transport.aclose()
+
+    assert found.body == b"ours"
+    assert server.connections == 2
+
+
+async def test_another_aiohttp_is_told(caplog):
+    """
+    Under a release that is not known its own pool is used, and a line at
+    INFO says what does not work.
+    """
+    with caplog.at_level(logging.INFO, "bankconnect_async"):
+        connector = make_connector(Pool(), version="9.0")
+        await connector.close()
+
+    assert "Pool.max_age" in caplog.text
+    assert "9.0" in caplog.text
+
+
+async def test_another_aiohttp_loses_nothing_either(
+    monkeypatch, make_transport, raw_server, answer
+):
+    """
+    There the request itself checks whether the server has closed.
+    """
+    monkeypatch.setattr(
+        "bankconnect_async.transport.make_connector",
+        functools.partial(make_connector, version="9.0"),
+    )
+    ends = []
+
+    async def script(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answer())
+        ends.append(writer.get_extra_info("socket"))
+        await reader.read()
+
+    transport = make_transport()
+    async with raw_server(script) as server:
+        await send(transport, server)
+        (kept,) = idle(transport)
+        # The event loop has no turn in which it could see this.
+        ends[0].shutdown(socket.SHUT_WR)
+        sock = kept.transport.get_extra_info("socket")
+        assert select.select([sock], [], [], 5)[0]
+        with pytest.raises(ConnectionLostError) as caught:
+            await send(transport, server)
+        assert (await send(transport, server)).status == 200
+        await transport.aclose()
+
+    assert caught.value.delivery is Delivery.NOT_SENT
+    assert server.requests == [b"{}", b"{}"]
