@@ -308,6 +308,12 @@ class Caller:
             url=call.url,
         )
 
+    def strike_out(self, text: str) -> str:
+        """Strike the client's secrets out of what a server says."""
+        from ._redaction import redactor  # noqa: PLC0415 - seldom needed
+
+        return redactor(tuple(self._secrets)).strike(text)
+
     def stats(self) -> "Stats":
         """Return what was done so far, and is done now."""
         from .stats import Stats  # noqa: PLC0415 - few ever ask

@@ -3,6 +3,7 @@ Secrets that a server echoes, struck out in whatever encoding it echoes them.
 """
 
 import base64
+import functools
 import json
 import re
 import sys
@@ -121,6 +122,14 @@ class Redactor:
                 last += _common(after, right)
                 yield _trace(first, last, layers)
                 found = plain.find(half, last)
+
+
+@functools.lru_cache(maxsize=16)
+def redactor(secrets: tuple[str, ...]) -> Redactor:
+    """
+    Return the redactor of *secrets*, which takes a moment to make.
+    """
+    return Redactor(secrets)
 
 
 def _halve(needle: str) -> Iterator[tuple[str, str, str]]:

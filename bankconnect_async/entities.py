@@ -24,7 +24,7 @@ from .errors import (
     UnreadableAnswerError,
 )
 from .retry import RetryPolicy
-from .sessions import explain
+from .sessions import explain, washed
 from .settings import hide
 from .wire import read_url
 
@@ -384,10 +384,13 @@ class EntityHandle:
         steps = self.watch(analysis, timeout=timeout, interval=interval)
         async for step in steps:
             progress = step
-        failures = tuple(
-            Failure(statement_id=each.statement_id, message=each.message)
-            for each in progress
-            if each.status == _FAILED
+        failures = washed(
+            self._api,
+            (
+                Failure(statement_id=each.statement_id, message=each.message)
+                for each in progress
+                if each.status == _FAILED
+            ),
         )
         if failures:
             raise ProcessingFailedError(

@@ -5,7 +5,6 @@ It is imported when the first one comes.
 """
 
 import codecs
-import functools
 import itertools
 import re
 
@@ -18,7 +17,7 @@ import orjson
 from yarl import URL
 
 from ._printable import one_line
-from ._redaction import Redactor
+from ._redaction import redactor
 from .errors import (
     AlreadyRequestedError,
     AuthenticationError,
@@ -245,8 +244,8 @@ def refusal(  # noqa: PLR0913
             404 that is not the API's says so.
     """
     heard = body = decode_error_body(raw)
-    redactor = _redactor(tuple(secrets))
-    struck = redactor.strike_bytes(raw)
+    own = redactor(tuple(secrets))
+    struck = own.strike_bytes(raw)
     if struck != raw:
         # Before anything is cut, so that no half of a secret stays. What the
         # error is does not depend on it: a password may be a word of a code.
@@ -271,17 +270,12 @@ def refusal(  # noqa: PLR0913
         statement_id=body.statement_id,
         entity_id=body.entity_id,
         headers={
-            redactor.strike(name.lower()): redactor.strike(text)
+            own.strike(name.lower()): own.strike(text)
             for name, text in (headers or {}).items()
         },
         body=struck,
         delivery=delivery,
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _redactor(secrets: tuple[str, ...]) -> Redactor:
-    return Redactor(secrets)
 
 
 def _is_astray(url: URL | None, body: ErrorBody) -> bool:

@@ -6,7 +6,7 @@ The vendor's session flow (contract, `rest-api.md` sections 3, 6, 8, 9).
 
 import functools
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -15,6 +15,7 @@ from yarl import URL
 
 from . import answers
 from ._api import MAX_DATA, Api, check_id
+from ._printable import one_line
 from ._waiting import Pace, Watch
 from .errors import (
     AlreadyRequestedError,
@@ -39,6 +40,8 @@ T = TypeVar("T")
 _SETTLED: Final = frozenset({"completed", "failed"})
 _FAILED: Final = "failed"
 _GONE: Final = 410
+# Of what the vendor says about a failure.
+_LONGEST_TEXT: Final = 500
 
 
 @attrs.frozen
@@ -378,7 +381,7 @@ class SessionHandle:
         )
         # The one may be over a moment before the other knows.
         status = await anext(over)
-        failures = tuple(_failures(status))
+        failures = washed(self._api, _failures(status))
         if failures or status.insights_available is False:
             raise ProcessingFailedError(
                 explain(failures), failures=failures, answer=status
@@ -477,6 +480,20 @@ def _failures(status: answers.SessionStatus) -> "list[Failure]":
             if (each.statement_status or "").lower() == _FAILED
         ]
     return failures
+
+
+def washed(api: Api, failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    """
+    Make one printable line without secrets of each text of *failures*.
+    """
+
+    def wash(text: str | None) -> str | None:
+        return text and one_line(api.calls.strike_out(text), _LONGEST_TEXT)
+
+    return tuple(
+        attrs.evolve(each, code=wash(each.code), message=wash(each.message))
+        for each in failures
+    )
 
 
 def explain(failures: "tuple[Failure, ...]") -> str:

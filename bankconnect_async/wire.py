@@ -293,7 +293,8 @@ def _read_answer(
         return None, f"{problem} @ $.redirect_url"
     # A server that spoils an id it need not send has still created the
     # session: the id in the URL serves as well.
-    session_id = document.get("session_id") and read_id(document["session_id"])
+    found = document.get("session_id")
+    session_id = read_id(found) if found else None
     return SessionAnswer(redirect_url=url, session_id=session_id), ""
 
 

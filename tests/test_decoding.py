@@ -225,6 +225,19 @@ class TestDecoders:
         )
         assert (webhook.entity_id, webhook.link_id) == ("7", "42")
 
+    @pytest.mark.parametrize("session_id", ["0.0", "[]", "false", "{}", "0"])
+    def test_use_no_session_id_that_is_no_text(self, session_id):
+        """
+        A spoilt id is none, and the one in the URL serves as well.
+        """
+        url = "https://x.example/?session_id=1"
+        raw = f'{{"redirect_url": "{url}", "session_id": {session_id}}}'
+
+        made = decode_session(raw.encode())
+
+        assert made.session_id is None
+        assert repr(made)
+
     def test_refuse_ids_without_end(self):
         """
         A number that Python would not write is a clear error.

@@ -281,3 +281,35 @@ async def test_echoed_credentials_of_a_proxy_show_nowhere():
 
     assert error.status == 407
     assert find("pr0xy-canary", _all_of(error)) == []
+
+
+async def test_an_echoed_key_shows_in_no_failure_of_processing():
+    """
+    What a good answer says about a failed statement is washed, too.
+    """
+
+    async def answer(request: web.Request) -> web.Response:
+        key = request.headers["x-api-key"]
+        row = {
+            "statement_id": "s",
+            "status": "failed",
+            "message": f"\x9b2J bad {quote(key)} {key}",
+        }
+        return web.json_response({"entity_id": "e", "progress": [row]})
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        async with _client(f"http://127.0.0.1:{port}/bank-connect") as bank:
+            error = await _try_to(lambda: bank.entity("e").wait(timeout=5))
+    finally:
+        await runner.cleanup()
+
+    (failure,) = error.failures
+    assert failure.message == "\ufffd2J bad *** ***"
+    assert str(error) == f"statement s failed: {failure.message}"
+    assert find(KEY, pickle.dumps(error).decode("latin-1")) == []
