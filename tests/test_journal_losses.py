@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 
@@ -546,6 +547,8 @@ class TestOpening:
             async with asyncio.timeout(0.2):
                 await run(bank, ["a"], journal)
         assert sandbox.requests == 0
+        frames = sys._current_frames().values()
+        assert "open" not in {frame.f_code.co_name for frame in frames}
 
         running = asyncio.create_task(run(bank, ["a"], journal))
         await asyncio.sleep(0)
