@@ -63,6 +63,14 @@ STYLE: Final = """\
   padding: 1rem;
   text-align: center;
 }
+.bankconnect [data-actions] {
+  display: flex;
+  gap: 1rem;
+  justify-content: center;
+  margin-block: 0 1rem;
+}
+.bankconnect [hidden] { display: none; }
+.bankconnect button { font: 1rem/1.5 system-ui, sans-serif; }
 @media (max-width: 32rem) {
   .bankconnect iframe { block-size: 100vh; block-size: 100dvh; }
 }
@@ -91,7 +99,8 @@ LISTENER_SCRIPT: Final = """\
     const payload = message[keys.payload] ?? {};
     const failed = status === settings.mayFail && (payload[keys.errorType]
       || (payload[keys.reason] && !payload[keys.message]));
-    return !failed && settings.closing.includes(status);
+    return !failed && status !== settings.unclear
+      && Object.hasOwn(settings.texts, status);
   };
 
   const post = async (message) => {
@@ -110,15 +119,32 @@ LISTENER_SCRIPT: Final = """\
     }
   };
 
-  const close = (frame, message) => {
-    const note = root.querySelector("[role=status]");
-    frame.remove();
-    note.textContent = settings.texts[message[keys.status]];
-    note.focus();
+  const one = (selector) => root.querySelector(selector);
+  const statusOf = (message) => message[keys.status];
+  let last = null;
+
+  const show = (text, { again, leave }) => {
+    one("[role=status]").textContent = text;
+    one("[data-actions]").hidden = !again;
+    one("[data-leave]").hidden = !leave;
+  };
+
+  const close = (message) => {
+    one("iframe").remove();
+    const again = settings.exits.includes(statusOf(message));
+    show(settings.texts[statusOf(message)], { again, leave: false });
+    one("[role=status]").focus();
+  };
+
+  const announce = (message, closed, delivered) => {
+    root.dispatchEvent(new CustomEvent(settings.eventType, {
+      bubbles: true,
+      detail: { message, closed, delivered },
+    }));
   };
 
   window.addEventListener("message", (event) => {
-    const frame = root.querySelector("iframe");
+    const frame = one("iframe");
     if (!frame || event.origin !== settings.origin
         || event.source !== frame.contentWindow) {
       return;
@@ -129,17 +155,33 @@ LISTENER_SCRIPT: Final = """\
     }
     const closed = closes(message);
     if (closed) {
-      close(frame, message);
+      close(message);
+    } else if (statusOf(message) === settings.unclear) {
+      // The customer has left, or may try again in the frame: nobody can
+      // tell, so the frame stays.
+      show(settings.unclearText, { again: true, leave: true });
     }
     // One after the other, because a failure comes before the exit. The page
     // hears of it last, so that it may leave at once.
     posts = posts.then(async () => {
       const delivered = await post(message);
-      root.dispatchEvent(new CustomEvent(settings.eventType, {
-        bubbles: true,
-        detail: { message, closed, delivered },
-      }));
+      last = { message, delivered };
+      announce(message, closed, delivered);
     });
+  });
+
+  // The element's buttons are not there yet.
+  root.addEventListener("click", ({ target }) => {
+    if (target.closest("[data-again]")) {
+      // Not a reload: that would repeat a post.
+      const url = new URL(window.location.href);
+      url.hash = "";
+      window.location.assign(url);
+    } else if (target.closest("[data-leave]")) {
+      const message = { [keys.status]: settings.unclear };
+      close(message);
+      posts = posts.then(() => announce(last.message, true, last.delivered));
+    }
   });
 })();
 """
@@ -182,6 +224,11 @@ class Listener:
         success_text: What replaces the frame after a success, which is not
             confirmed then.
         exit_text: What replaces the frame after the customer left.
+        unclear_text: What stands beside the frame after a message of the
+            first dialect that may be a failure, such as a wrong password, or
+            an exit: the customer can go on in the frame.
+        again_text: On the button that opens the page anew.
+        leave_text: On the button that closes the frame after such a message.
 
     Raises:
         ConfigurationError: With the first bad setting in `fields`.
@@ -202,6 +249,12 @@ class Listener:
     exit_text: str = attrs.field(
         default="You have left the bank connection.", validator=_not_blank
     )
+    unclear_text: str = attrs.field(
+        default="The bank connection is not complete yet.",
+        validator=_not_blank,
+    )
+    again_text: str = attrs.field(default="Try again", validator=_not_blank)
+    leave_text: str = attrs.field(default="Leave", validator=_not_blank)
 
 
 def iframe_html(
@@ -216,7 +269,10 @@ def iframe_html(
     Write the frame that shows the journey, with its listener and style.
 
     The frame stays open on errors and steps, and makes way for a text on a
-    success or an exit. Serve the page with `content_security_policy`.
+    success or an exit. After an exit the text has a button to try again.
+    The first dialect reports failures as exits: there the frame stays, with
+    buttons to try again and to leave beside it. Serve the page with
+    `content_security_policy`.
 
     Args:
         session: A session created without `redirect_url`.
@@ -240,10 +296,14 @@ def iframe_html(
 <div class="bankconnect" data-bankconnect="{html.escape(settings)}">
 <script nonce="{nonce}">
 {LISTENER_SCRIPT}</script>
+<p role="status" tabindex="-1"></p>
+<p data-actions hidden>
+<button type="button" data-again>{html.escape(listener.again_text)}</button>
+<button type="button" data-leave>{html.escape(listener.leave_text)}</button>
+</p>
 <iframe src="{html.escape(session.redirect_text)}"
  title="{html.escape(title)}" referrerpolicy="no-referrer"
  sandbox="{_SANDBOX}"></iframe>
-<p role="status" tabindex="-1"></p>
 </div>
 """
 
@@ -302,7 +362,6 @@ def _settings(origin: str, listener: Listener) -> dict[str, Any]:
     left = dict.fromkeys(
         (Status.FB_EXIT.value, Status.EXIT.value), listener.exit_text
     )
-    texts = success | left
     return {
         "origin": origin,
         "type": MESSAGE_TYPE,
@@ -314,9 +373,11 @@ def _settings(origin: str, listener: Listener) -> dict[str, Any]:
             "reason": REASON,
             "message": MESSAGE,
         },
-        "closing": list(texts),
         "mayFail": Status.EXIT.value,
-        "texts": texts,
+        "unclear": Status.FB_EXIT.value,
+        "unclearText": listener.unclear_text,
+        "exits": list(left),
+        "texts": success | left,
         "postTo": listener.post_to,
         "token": listener.token,
         "eventType": listener.event_type,

@@ -121,8 +121,10 @@ class TestIframeHtml:
                 "reason": "reason",
                 "message": "message",
             },
-            "closing": ["fb-success", "success", "fb-exit", "exit"],
             "mayFail": "exit",
+            "unclear": "fb-exit",
+            "unclearText": "The bank connection is not complete yet.",
+            "exits": ["fb-exit", "exit"],
             "texts": {
                 "fb-success": "Thank you. Your statements are being checked.",
                 "success": "Thank you. Your statements are being checked.",
@@ -164,7 +166,14 @@ class TestIframeHtml:
         """
         Whatever the texts hold, they stay texts.
         """
-        nasty = listener(token=NASTY, success_text=NASTY, exit_text=NASTY)
+        nasty = listener(
+            token=NASTY,
+            success_text=NASTY,
+            exit_text=NASTY,
+            unclear_text=NASTY,
+            again_text=NASTY,
+            leave_text=NASTY,
+        )
         page = Page(
             snippet(
                 session=session("https://a.example/?'<b>\""),
@@ -178,8 +187,11 @@ class TestIframeHtml:
             "style",
             "div",
             "script",
-            "iframe",
             "p",
+            "p",
+            "button",
+            "button",
+            "iframe",
         ]
         assert page.only("iframe")["title"] == NASTY
         assert page.only("iframe")["src"] == "https://a.example/?'<b>\""
@@ -188,12 +200,15 @@ class TestIframeHtml:
 
     def test_accessible(self):
         """
-        What replaces the frame is announced and can take the focus.
+        What replaces the frame is announced and can take the focus; the
+        buttons come after it, and are hidden until there is a choice.
         """
-        assert Page(snippet()).only("p") == {
-            "role": "status",
-            "tabindex": "-1",
-        }
+        note, actions = [
+            attrs for name, attrs in Page(snippet()).elements if name == "p"
+        ]
+
+        assert note == {"role": "status", "tabindex": "-1"}
+        assert actions == {"data-actions": None, "hidden": None}
 
     def test_no_way_out_of_the_elements(self):
         """
@@ -279,6 +294,9 @@ class TestListener:
             ("event_type", "two words"),
             ("success_text", " "),
             ("exit_text", None),
+            ("unclear_text", ""),
+            ("again_text", " "),
+            ("leave_text", 1),
         ],
     )
     def test_refused(self, setting, value):

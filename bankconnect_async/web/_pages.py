@@ -59,6 +59,7 @@ a, button {
   text-align: center;
   text-decoration: none;
 }
+a + a { margin-block-start: .75rem; }
 a:focus-visible, button:focus-visible, iframe:focus-visible {
   outline: 3px solid var(--accent);
   outline-offset: 2px;
@@ -136,6 +137,9 @@ class Texts:
         title: Of every page.
         success: After a success that the server confirmed.
         exit: After the customer left.
+        unclear: After a message that may be a failure or an exit.
+        again: On what leads to another journey.
+        leave: On what ends a journey that may have failed.
         unconfirmed: After a success that the server does not know.
         unknown: Behind a return URL that is not ours, or too old.
         unavailable: While the vendor cannot be asked.
@@ -150,6 +154,9 @@ class Texts:
     title: str = "Connect your bank"
     success: str = "Thank you. Your statements are being checked."
     exit: str = "You have left the bank connection."
+    unclear: str = "The bank connection is not complete yet."
+    again: str = "Try again"
+    leave: str = "Leave"
     unconfirmed: str = "Your bank could not confirm this yet."
     unknown: str = "This link is not valid, or no longer."
     unavailable: str = (
@@ -194,22 +201,33 @@ def write_connect(  # noqa: PLR0913
     return _page(main, texts, nonce, f"{policy}; {_ICON_POLICY}")
 
 
-def write_notice(
+def write_notice(  # noqa: PLR0913
     text: str,
     *,
     texts: Texts,
     nonce: str,
     status: HTTPStatus = HTTPStatus.OK,
     continue_to: str | None = None,
+    again_at: str | None = None,
 ) -> Reply:
     """
-    Write a page of one sentence.
+    Write a page of one sentence, and of links.
+
+    Args:
+        text: The sentence.
+        texts: What the links say.
+        nonce: New for every page.
+        status: Of the reply.
+        continue_to: Where the service goes on.
+        again_at: Where another journey begins.
     """
-    link = continue_to and (
-        f'<a href="{html.escape(continue_to)}">{html.escape(texts.onward)}'
-        "</a>\n"
+    links = ((again_at, texts.again), (continue_to, texts.onward))
+    written = "".join(
+        f'<a href="{html.escape(url)}">{html.escape(label)}</a>\n'
+        for url, label in links
+        if url is not None
     )
-    return _notice(text, link or "", texts, nonce, status)
+    return _notice(text, written, texts, nonce, status)
 
 
 def write_ask(*, texts: Texts, nonce: str) -> Reply:

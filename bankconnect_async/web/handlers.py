@@ -187,6 +187,9 @@ class Handlers:
             token=self._keys.events.sign(session),
             success_text=self.texts.success,
             exit_text=self.texts.exit,
+            unclear_text=self.texts.unclear,
+            again_text=self.texts.again,
+            leave_text=self.texts.leave,
         )
 
     def write_connect(self, session: Session) -> Reply:
@@ -257,9 +260,13 @@ class Handlers:
         try:
             event = self._keys.return_url.decode(call.path)
         except InvalidCallbackError:
-            return self._notice(HTTPStatus.FORBIDDEN, self.texts.unknown)
+            return self._notice(
+                HTTPStatus.FORBIDDEN, self.texts.unknown, self._again_at
+            )
         except DecodeError:
-            return self._notice(HTTPStatus.BAD_REQUEST, self.texts.unknown)
+            return self._notice(
+                HTTPStatus.BAD_REQUEST, self.texts.unknown, self._again_at
+            )
         session = self._keys.cookies.read(call.cookie(_COOKIE) or "")
         if session is not None and session.link_id != event.link_id:
             session = None
@@ -291,19 +298,23 @@ class Handlers:
         """
         if _is_good(status) and self.continue_to is not None:
             return _see_other(self.continue_to)
-        return self._notice(status, self._outcome(status, event))
+        if _is_good(status) and isinstance(event, SuccessEvent):
+            return self._notice(status, self.texts.success)
+        sentence = (
+            self.texts.exit if _is_good(status) else self._problem(status)
+        )
+        return self._notice(status, sentence, again_at=self._again_at)
 
     def write_failure(self, status: HTTPStatus) -> Reply:
         """
         Write the page for a journey that could not begin.
         """
-        return self._notice(status, self._problem(status))
+        # To the page itself.
+        return self._notice(status, self._problem(status), again_at="")
 
-    def _outcome(self, status: HTTPStatus, event: Event) -> str:
-        if not _is_good(status):
-            return self._problem(status)
-        is_success = isinstance(event, SuccessEvent)
-        return self.texts.success if is_success else self.texts.exit
+    @property
+    def _again_at(self) -> str:
+        return URL(self._url(REDIRECT)).raw_path
 
     def _problem(self, status: HTTPStatus) -> str:
         texts: Mapping[HTTPStatus, str] = {
@@ -314,7 +325,9 @@ class Handlers:
         }
         return texts.get(status, self.texts.broken)
 
-    def _notice(self, status: HTTPStatus, sentence: str) -> Reply:
+    def _notice(
+        self, status: HTTPStatus, sentence: str, again_at: str | None = None
+    ) -> Reply:
         # No content is what a program would be told.
         shown = HTTPStatus.OK if _is_good(status) else status
         return write_notice(
@@ -323,6 +336,7 @@ class Handlers:
             nonce=secrets.token_urlsafe(16),
             status=shown,
             continue_to=self.continue_to,
+            again_at=again_at,
         )
 
 

@@ -22,6 +22,7 @@ CURRENT = ("entity", "session")
 DIALECTS = ("seed", *CURRENT)
 THANKS = "Thank you. Your statements are being checked."
 LEFT = "You have left the bank connection."
+UNCLEAR = "The bank connection is not complete yet."
 
 
 @pytest.mark.parametrize("mode", ["Upload PDF", "Net banking"])
@@ -52,6 +53,9 @@ async def test_leave(serve, page, framed, until, dialect):
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
         await framed(page).leave()
+        if dialect == "seed":
+            # There the page cannot tell leaving from a failure.
+            await page.get_by_role("button", name="Leave").click()
         note = page.get_by_role("status")
         await expect(note).to_have_text(LEFT)
         await expect(note).to_be_focused()
@@ -82,21 +86,84 @@ async def test_failure_then_exit(serve, page, framed, until, dialect):
     assert isinstance(exit_, ExitEvent)
 
 
-async def test_failure_in_the_first_dialect(serve, page, framed, until):
+async def test_wrong_password_in_the_first_dialect(
+    serve, serve_page, page, framed
+):
     """
-    There a failure is an exit, so the frame closes.
+    There a failure looks like an exit: the frame stays, and the customer
+    tries the next password in it.
     """
-    async with serve("seed") as service:
+    async with (
+        serve_page("<title>Account</title>") as account,
+        serve("seed", continue_to=f"{account}/") as service,
+    ):
         await page.goto(f"{service.base}/connect")
         await framed(page).open()
         await framed(page).fail("MU003")
-        await expect(page.get_by_role("status")).to_have_text(LEFT)
-        await until(lambda: service.told.events)
+        await expect(page.get_by_role("status")).to_have_text(UNCLEAR)
+        for name in ("Try again", "Leave"):
+            await expect(
+                page.get_by_role("button", name=name)
+            ).to_be_in_viewport()
+        await framed(page).succeed()
+        await page.wait_for_url(f"{account}/")
+
+    failure, success = service.told.events
+    assert isinstance(failure, ExitEvent)
+    assert failure.is_failure is None
+    assert failure.reason == "Password Incorrect"
+    assert isinstance(success, SuccessEvent)
+    assert success.confirmed is True
+
+
+async def test_trying_again_in_the_first_dialect(serve, page, framed, until):
+    """
+    The button opens the page anew, with a new session.
+    """
+    async with serve("seed") as service:
+        await page.goto(f"{service.base}/connect#here")
+        await framed(page).open()
+        await framed(page).fail("MU003", leave=True)
+        await until(lambda: len(service.told.events) == 2)
+        await page.get_by_role("button", name="Try again").click()
+        await until(lambda: service.sandbox.created() == 2)
+        await expect(page.get_by_role("status")).to_have_count(0)
+        await framed(page).open()
+        await framed(page).succeed()
+        await expect(page.get_by_role("status")).to_have_text(THANKS)
+        await expect(page.get_by_role("button")).to_have_count(0)
+
+
+async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
+    """
+    The button ends it, and the browser goes on as after any exit.
+    """
+    async with (
+        serve_page("<title>Account</title>") as account,
+        serve("seed", continue_to=f"{account}/") as service,
+    ):
+        await page.goto(f"{service.base}/connect")
+        await framed(page).leave()
+        await page.get_by_role("button", name="Leave").click()
+        await page.wait_for_url(f"{account}/")
 
     (event,) = service.told.events
     assert isinstance(event, ExitEvent)
-    assert event.is_failure is None
-    assert event.reason == "Password Incorrect"
+
+
+@pytest.mark.parametrize("dialect", CURRENT)
+async def test_coming_back_after_an_exit(serve, page, framed, until, dialect):
+    """
+    Who left a frame that is gone can begin again.
+    """
+    async with serve(dialect) as service:
+        await page.goto(f"{service.base}/connect")
+        await framed(page).leave()
+        await expect(page.get_by_role("status")).to_have_text(LEFT)
+        await expect(page.get_by_role("button")).to_have_count(1)
+        await page.get_by_role("button", name="Try again").click()
+        await framed(page).open()
+        assert service.sandbox.created() == 2
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ async def test_leave(serve, page, alone, dialect):
         await page.goto(f"{service.base}/redirect")
         await alone(page).leave()
         await expect(page.get_by_text("You have left")).to_be_visible()
+        await page.get_by_role("link", name="Try again").click()
+        await alone(page).open()
+        assert service.sandbox.created() == 2
 
     (event,) = service.told.events
     assert event == ExitEvent(link_id="customer-42")
