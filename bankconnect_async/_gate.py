@@ -4,7 +4,7 @@ Slots for requests, handed on in the order of asking.
 
 import asyncio
 
-from collections import deque
+from collections import OrderedDict
 
 
 class Gate:
@@ -25,7 +25,8 @@ class Gate:
     def __init__(self, size: int) -> None:
         self.size = size
         self.taken = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        # A dict, because thousands may leave the queue at once.
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -42,28 +43,33 @@ class Gate:
     async def queue(self) -> None:
         """Take a slot, as soon as it is our turn."""
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 # The slot was ours already when the cancel came.
                 self.leave()
-            elif turn in self._queue:
-                self._queue.remove(turn)
+            else:
+                self._queue.pop(turn, None)
             raise
 
     def leave(self) -> None:
         """Hand the slot on, or free it."""
-        while self._queue:
-            turn = self._queue.popleft()
+        # After `narrow`, some slots are not handed on.
+        while self._queue and self.taken <= self.size:
+            turn, _ = self._queue.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return
         self.taken -= 1
 
+    def narrow(self, size: int) -> None:
+        """Shrink to *size* slots; those in use beyond that run out."""
+        self.size = min(self.size, size)
+
     def widen(self, size: int) -> None:
-        """Grow to *size* slots; a gate never shrinks."""
+        """Grow to *size* slots."""
         while self.size < size:
             self.size += 1
             self.taken += 1

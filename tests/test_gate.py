@@ -1,0 +1,91 @@
+"""
+Slots of the client's pool: in order, never lost, and cheap to queue for.
+"""
+
+import asyncio
+import time
+
+from bankconnect_async._gate import Gate
+
+
+async def queue(gate, count):
+    """Have *count* tasks wait for a slot of a full gate."""
+    tasks = [asyncio.create_task(gate.queue()) for _ in range(count)]
+    await asyncio.sleep(0)
+    assert gate.waiting == count
+    return tasks
+
+
+async def cancel(tasks):
+    """Cancel tasks, the last first, and return the CPU seconds it took."""
+    began = time.process_time()
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return time.process_time() - began
+
+
+async def test_leaving_the_queue_costs_the_same_for_each():
+    """
+    Sixteen times as many waiters leave in about sixteen times the time.
+    """
+    gate = Gate(1)
+    assert gate.enter()
+
+    few = min([await cancel(await queue(gate, 1_000)) for _ in range(3)])
+    many = await cancel(await queue(gate, 16_000))
+
+    # Each had looked through the whole queue, which made it 256 times.
+    assert many < 64 * few
+    assert gate.waiting == 0
+    gate.leave()
+    assert gate.taken == 0
+
+
+async def test_slots_are_given_in_order():
+    """
+    Who waits longest is next, whoever has left the queue.
+    """
+    gate, order = Gate(1), []
+    assert gate.enter()
+
+    async def wait(number):
+        await gate.queue()
+        order.append(number)
+        gate.leave()
+
+    tasks = [asyncio.create_task(wait(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    tasks[3].cancel()
+    await asyncio.sleep(0)
+    gate.leave()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert order == [1, 2, 4, 5]
+    assert gate.taken == 0
+
+
+async def test_a_narrowed_gate_hands_no_slot_on():
+    """
+    Slots beyond the new size run out, and the others go round.
+    """
+    gate = Gate(2)
+    gate.widen(5)
+    for _ in range(5):
+        assert gate.enter()
+    tasks = await queue(gate, 3)
+
+    gate.narrow(2)
+    for _ in range(3):
+        gate.leave()
+    await asyncio.sleep(0)
+    assert (gate.taken, gate.waiting) == (2, 3)
+
+    gate.leave()
+    gate.leave()
+    await asyncio.sleep(0)
+    assert (gate.taken, gate.waiting) == (2, 1)
+    gate.widen(3)
+    await asyncio.gather(*tasks)
+    assert (gate.taken, gate.waiting, gate.size) == (3, 0, 3)
