@@ -11,7 +11,7 @@ from typing import Final
 # Turns of the event loop between a deadline and its cancel. The loop fires
 # timers before it wakes the tasks whose sockets it has just read, so after
 # a stall each answer that had come in time would be lost. A connection takes
-# about ten turns from its first byte to its request.
+# about six turns from being made to its request.
 _GRACE_TURNS: Final = 16
 # Tasks cancelled in one turn; each costs some 0.1 ms.
 _AT_ONCE: Final = 100

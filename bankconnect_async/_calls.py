@@ -3,13 +3,14 @@ Calls: attempts of one request until there is a result, and their accounts.
 """
 
 import asyncio
+import importlib
 import logging
 import time
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
 import attrs
 
@@ -19,8 +20,15 @@ from ._body import Sending
 from ._clock import Clock
 from ._exchange import MAX_ANSWER, Answer
 from ._histogram import Histogram
-from ._hooks import HookRunner
-from .errors import BankConnectError, ClientClosedError, Delivery
+from ._hooks import HookRunner, was_cancelled
+from ._threads import run_in_thread
+from ._translation import translate
+from .errors import (
+    BankConnectError,
+    ClientClosedError,
+    Delivery,
+    UnreadableAnswerError,
+)
 from .retry import RetryBudget, RetryPolicy, parse_retry_after
 from .transport import Transport
 
@@ -99,6 +107,7 @@ class Caller:
         on_attempt: "AttemptHook | None",
         secrets: Sequence[str],
     ) -> None:
+        _preload()
         self.transport = transport
         self.retry = retry
         self._clock = clock
@@ -249,6 +258,7 @@ class Caller:
         self, call: Call[T], body: Sending | None, within: float, number: int
     ) -> T:
         started = time.monotonic()
+        answer: Answer | None = None
         try:
             answer = await self.transport.send(
                 call.method,
@@ -259,17 +269,25 @@ class Caller:
                 limit=call.limit,
             )
             if answer.status not in _OK:
-                raise self._refusal(answer, call)
+                await self._refuse(answer, call)
             if len(answer.body) > _LARGE:
-                result = await asyncio.to_thread(call.decode, answer)
+                result = await run_in_thread(call.decode, answer)
             else:
                 result = call.decode(answer)
         except BankConnectError as error:
             self._note_failure(call, number, error)
             raise
-        self._succeeded += 1
-        self._latency.add(time.monotonic() - started)
-        return result
+        except (Exception, asyncio.CancelledError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and was_cancelled():
+                raise
+            unexpected = _unexpected(exc, answer, body)
+        else:
+            self._succeeded += 1
+            self._latency.add(time.monotonic() - started)
+            return result
+        # Outside of `except`: what was raised may hold the answer's bytes.
+        self._note_failure(call, number, unexpected)
+        raise unexpected
 
     def _note_failure(
         self, call: Call[T], number: int, error: BankConnectError
@@ -287,6 +305,11 @@ class Caller:
             getattr(error, "status", None),
             self.budget.tokens,
         )
+
+    async def _refuse(self, answer: Answer, call: Call[T]) -> NoReturn:
+        if len(answer.body) > _LARGE:
+            raise await run_in_thread(self._refusal, answer, call)
+        raise self._refusal(answer, call)
 
     def _refusal(self, answer: Answer, call: Call[T]) -> BankConnectError:
         from .refusals import refusal  # noqa: PLC0415 - most calls have none
@@ -342,3 +365,33 @@ class Caller:
                 async with asyncio.timeout(drain):
                     await self._idle.wait()
         await self.transport.aclose()
+
+
+def _unexpected(
+    exc: BaseException, answer: Answer | None, body: Sending | None
+) -> BankConnectError:
+    if answer is None:
+        return translate(exc, body)
+    said = f"the server answered {answer.status}, and reading that raised "
+    said += type(exc).__name__
+    if answer.status in _OK:
+        return UnreadableAnswerError(said, status=answer.status)
+    from .refusals import refusal  # noqa: PLC0415 - most calls have none
+
+    return refusal(answer.status, b"")
+
+
+def _preload() -> None:
+    """
+    Import what only failing calls need.
+
+    Once the process is out of file descriptors, an import fails, and its
+    error would take the place of the one that says what was sent.
+    """
+    for name in (
+        "concurrent.futures.thread",
+        "tenacity",
+        f"{__package__}._repeating",
+        f"{__package__}.refusals",
+    ):
+        importlib.import_module(name)

@@ -17,9 +17,11 @@ from ._alarms import Alarm, Alarms
 from ._body import Sending
 from ._connections import PooledResponse
 from ._gate import Gate
-from ._translation import translate
+from ._threads import run_in_thread
+from ._translation import NOTHING_SENT, translate
 from .errors import (
     ClientClosedError,
+    ConnectFailedError,
     ConnectionLostError,
     Delivery,
     Phase,
@@ -35,6 +37,7 @@ from .settings import Timeouts
 MAX_ANSWER: Final = 1024 * 1024
 
 _OK = range(200, 300)
+_MISDIRECTED = 421
 # Looking a member up in its enumeration is a call before Python 3.12.
 _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
@@ -114,9 +117,14 @@ class Exchange(Alarm):
     __slots__ = ("_bound", "_give_up_at", "_head", "_phase", "_timeouts")
 
     def __init__(
-        self, bound: Bound, timeouts: Timeouts, give_up_at: float
+        self, bound: Bound, timeouts: Timeouts, within: float
     ) -> None:
-        Alarm.__init__(self, bound.alarms, give_up_at)
+        now = bound.loop.time()
+        give_up_at = now + within
+        connected_by = now + timeouts.connect
+        if connected_by > give_up_at:  # noqa: PLR1730 - see `_limit`
+            connected_by = give_up_at
+        Alarm.__init__(self, bound.alarms, connected_by)
         self._bound = bound
         self._timeouts = timeouts
         self._give_up_at = give_up_at
@@ -155,28 +163,19 @@ class Exchange(Alarm):
                     content = await _read(head, limit, self._start_reading)
                 # It has given its connection back.
                 is_read = True
+                if head.status == _MISDIRECTED:
+                    _abandon_connection(head)
                 headers = head.headers
                 # These are no calls, and hardly ever true.
                 if hdrs.KEEP_ALIVE in headers:
                     self._bound.note_keep_alive(head)
                 if hdrs.CONTENT_ENCODING in headers:
-                    content = _decompress(
+                    content = await _decompress(
                         content, headers[hdrs.CONTENT_ENCODING], limit
                     )
                 return Answer(head.status, headers, content)
             finally:
                 gate.leave()
-        except (aiohttp.ClientError, OSError) as exc:
-            lacks = "broke off"
-            failure = (
-                translate(exc, body, options.get("proxy"))
-                if self._head is None
-                else None
-            )
-        except RuntimeError as exc:
-            if not self._bound.session.closed:
-                raise
-            raise ClientClosedError("the client was closed meanwhile") from exc
         except asyncio.CancelledError:
             lacks = "did not arrive in time"
             if self.explains_cancel():
@@ -185,6 +184,19 @@ class Exchange(Alarm):
                 raise
             else:
                 failure = self._interrupted()
+        # aiohttp, the system and Python itself raise anything: the caller
+        # has to know what became of the request all the same.
+        except Exception as exc:
+            if isinstance(exc, RuntimeError) and self._bound.session.closed:
+                raise ClientClosedError(
+                    "the client was closed meanwhile"
+                ) from exc
+            lacks = "broke off"
+            failure = (
+                translate(exc, body, options.get("proxy"))
+                if self._head is None
+                else None
+            )
         finally:
             self.clear()
             if self._head is not None and not is_read:
@@ -198,7 +210,7 @@ class Exchange(Alarm):
     async def _queue(self, gate: Gate) -> None:
         self._limit(self._timeouts.queue)
         await gate.queue()
-        self.move(self._give_up_at)
+        self._limit(self._timeouts.connect)
 
     def _start_reading(self) -> None:
         self._phase = _SENT
@@ -214,8 +226,8 @@ class Exchange(Alarm):
         # The session was closed, and cancelled a name lookup of ours.
         sent = self._phase is Phase.SENT
         return ConnectionLostError(
-            "the pool of connections was closed "
-            + ("after the request was sent" if sent else "; nothing was sent"),
+            "the pool of connections was closed"
+            + (" after the request was sent" if sent else NOTHING_SENT),
             delivery=Delivery.AMBIGUOUS if sent else Delivery.NOT_SENT,
             phase=self._phase,
         )
@@ -224,18 +236,24 @@ class Exchange(Alarm):
         match self._phase:
             case Phase.QUEUED:
                 return QueueTimeoutError(
-                    "no slot of the client's pool became free in time; "
-                    "nothing was sent",
+                    "no slot of the client's pool became free in time"
+                    + NOTHING_SENT,
                     delivery=Delivery.NOT_SENT,
                     phase=Phase.QUEUED,
                 )
+            case Phase.CONNECTING if self.when < self._give_up_at:
+                return ConnectFailedError(
+                    f"connecting took too long{NOTHING_SENT}",
+                    delivery=Delivery.NOT_SENT,
+                    phase=Phase.CONNECTING,
+                )
             case Phase.CONNECTING:
-                said, delivery = "nothing was sent", Delivery.NOT_SENT
+                said, delivery = NOTHING_SENT, Delivery.NOT_SENT
             case _:
-                said = "the request was sent and may have been processed"
+                said = "; the request was sent and may have been processed"
                 delivery = Delivery.AMBIGUOUS
         return RequestTimeoutError(
-            f"time ran out; {said}", delivery=delivery, phase=self._phase
+            f"time ran out{said}", delivery=delivery, phase=self._phase
         )
 
 
@@ -288,10 +306,24 @@ async def _read_bounded(
     return bytes(content)
 
 
-def _decompress(content: bytes, encoding: str, limit: int) -> bytes:
+def _abandon_connection(head: aiohttp.ClientResponse) -> None:
+    # A repeated request has to use another one (RFC 9110, section 15.5.20).
+    # The body is read, so `head.close()` no longer reaches the connection.
+    protocol = getattr(head, "_protocol", None)
+    if protocol is not None:
+        protocol.close()
+
+
+async def _decompress(content: bytes, encoding: str, limit: int) -> bytes:
     # We ask for no compression; some proxies compress all the same.
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
         return content
+    if limit > MAX_ANSWER:
+        return await run_in_thread(_inflate, content, limit)
+    return _inflate(content, limit)
+
+
+def _inflate(content: bytes, limit: int) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
         content = inflater.decompress(content, limit + 1)

@@ -14,6 +14,7 @@ import attrs
 
 from ._clock import Clock
 from ._hooks import HookRunner, was_cancelled
+from ._translation import NOTHING_SENT
 from .errors import (
     Attempt,
     BankConnectError,
@@ -46,6 +47,12 @@ _GRAVITY = (
     Delivery.AMBIGUOUS,
     Delivery.CREATED_UNREADABLE,
 )
+# What one attempt did, in the message of a later one.
+_OUTCOMES: Final = {
+    Delivery.REJECTED: "was refused",
+    Delivery.AMBIGUOUS: "may have been processed",
+    Delivery.CREATED_UNREADABLE: "was accepted, and its answer unreadable",
+}
 
 
 @attrs.define
@@ -152,9 +159,14 @@ class _Course:
         self.conclude(error, number)
         error.attempts = tuple(self.timeline)
         # What one attempt may have done, a later one does not undo.
-        error.delivery = max(
-            (each.delivery for each in error.attempts), key=_GRAVITY.index
+        gravest = max(
+            error.attempts, key=lambda each: _GRAVITY.index(each.delivery)
         )
+        if gravest.delivery is not error.attempts[-1].delivery:
+            message = error.message.removesuffix(NOTHING_SENT)
+            outcome = _OUTCOMES[gravest.delivery]
+            error.args = (f"{message}; attempt {gravest.number} {outcome}",)
+        error.delivery = gravest.delivery
 
     def note(
         self, error: BankConnectError, number: int, wait: float | None = None

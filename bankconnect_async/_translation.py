@@ -8,6 +8,7 @@ from typing import Final
 
 import aiohttp
 
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from yarl import URL
 
 from ._body import Sending
@@ -16,6 +17,7 @@ from .errors import (
     ConnectFailedError,
     ConnectionLostError,
     Delivery,
+    HeadTooLargeError,
     Phase,
     ProxyAuthenticationError,
     RequestTimeoutError,
@@ -23,9 +25,16 @@ from .errors import (
 )
 
 
+#: How the message of an attempt ends of which the server knows nothing.
+NOTHING_SENT: Final = "; nothing was sent"
+
+# What Python says when the system has no thread left.
+_NO_THREAD = "can't start new thread"
+# Of aiohttp's messages, the one whose class says less.
+_TOO_MANY_HEADERS = "Too many headers received"
 # Narrow rows first: the first match counts.
 TRANSLATIONS: Final[
-    tuple[tuple[type[Exception], type[TransportError], str], ...]
+    tuple[tuple[type[BaseException], type[TransportError], str], ...]
 ] = (
     (
         aiohttp.ClientConnectorCertificateError,
@@ -99,6 +108,7 @@ TRANSLATIONS: Final[
     ),
     (TimeoutError, ConnectFailedError, "connecting took too long"),
     (OSError, ConnectionLostError, "the connection was lost"),
+    (BaseException, ConnectionLostError, "the request failed unexpectedly"),
 )
 
 
@@ -107,7 +117,7 @@ TRANSLATIONS: Final[
 _UNKNOWN: Final = (401, 407)
 
 
-def _detail(exc: Exception) -> str | None:
+def _detail(exc: BaseException) -> str | None:
     if isinstance(exc, aiohttp.ClientSSLError):
         # Its number is one of OpenSSL's.
         reason = getattr(getattr(exc, "os_error", None), "reason", None)
@@ -116,7 +126,11 @@ def _detail(exc: Exception) -> str | None:
         return str(getattr(exc, "status", "no status"))
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno)
-    return None
+    if isinstance(exc, aiohttp.ClientError | OSError):
+        return None
+    if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
+        return "no thread can be started"
+    return type(exc).__name__
 
 
 def proxy_refusal(
@@ -143,7 +157,7 @@ def proxy_refusal(
 
 
 def translate(
-    exc: Exception, body: Sending | None, proxy: URL | None = None
+    exc: BaseException, body: Sending | None, proxy: URL | None = None
 ) -> TransportError:
     """
     Put what aiohttp raised into our terms.
@@ -176,7 +190,9 @@ def translate(
         begun, sent = body.begun, body.begun and not body.unsent
     error: TransportError
     if sent:
-        if not issubclass(cls, RequestTimeoutError):
+        if _is_head_too_large(exc):
+            cls, text = HeadTooLargeError, "the answer has a head too large"
+        elif not issubclass(cls, RequestTimeoutError):
             cls = ConnectionLostError
         error = cls(
             f"{text} after the request was sent",
@@ -185,7 +201,7 @@ def translate(
         )
     else:
         error = cls(
-            f"{text}; nothing was sent",
+            f"{text}{NOTHING_SENT}",
             delivery=Delivery.NOT_SENT,
             phase=Phase.SENT if begun else Phase.CONNECTING,
         )
@@ -195,7 +211,19 @@ def translate(
     return error
 
 
-def _without_head(exc: Exception) -> Exception:
+def _is_head_too_large(exc: BaseException) -> bool:
+    each: BaseException | None = exc
+    while each is not None:
+        if isinstance(each, LineTooLong) or (
+            isinstance(each, BadHttpMessage)
+            and each.message == _TOO_MANY_HEADERS
+        ):
+            return True
+        each = each.__cause__
+    return False
+
+
+def _without_head(exc: BaseException) -> BaseException:
     # A part of an answer may come along, and what pickles causes too (tblib
     # does, which Dask brings) would fail on it, or carry it elsewhere.
     if isinstance(exc, aiohttp.ServerDisconnectedError):

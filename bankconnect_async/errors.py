@@ -18,6 +18,7 @@ Every error this package raises, with the facts a caller acts on.
     │   ├── QueueTimeoutError         never sent: no free slot in time
     │   ├── RequestTimeoutError       outcome unknown once the body was begun
     │   └── ConnectionLostError       outcome unknown once the body was begun
+    │       └── HeadTooLargeError         repeating will not help
     ├── ResponseError             the server answered, and refused
     │   ├── AuthenticationError       401, and 403 about the key
     │   ├── PaymentRequiredError      402
@@ -313,6 +314,15 @@ class ConnectionLostError(TransportError):
     """
 
 
+class HeadTooLargeError(ConnectionLostError):
+    """
+    The head of the answer is larger than what is read of one.
+
+    The server may have processed the request; another attempt would get the
+    same head, so there is none.
+    """
+
+
 class ResponseError(BankConnectError):
     """
     The server answered with a refusal.
@@ -404,6 +414,9 @@ class ServerFaultError(ResponseError):
 class RejectedError(ResponseError):
     """
     The server refused the request; repeating it will not help.
+
+    The exceptions are 421 and 425: the server has not processed the request
+    and would process another one, so it is repeated.
     """
 
 

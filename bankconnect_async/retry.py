@@ -23,10 +23,12 @@ from .errors import (
     ClientClosedError,
     ConfigurationError,
     Delivery,
+    HeadTooLargeError,
     InvalidRequestError,
     ProxyAuthenticationError,
     RateLimitedError,
     RequestTimeoutError,
+    ResponseError,
     ServerFaultError,
 )
 
@@ -174,14 +176,20 @@ def is_worth_repeating(error: BankConnectError, mode: DeliveryMode) -> bool:
     match error:
         case (
             CertificateError()
-            | ProxyAuthenticationError()
             | ClientClosedError()
+            | HeadTooLargeError()
+            | ProxyAuthenticationError()
             | InvalidRequestError()
         ):
             return False
-        case RateLimitedError():
-            return True
-        case ServerFaultError(delivery=Delivery.REJECTED):
+        case (
+            RateLimitedError()
+            | ServerFaultError(delivery=Delivery.REJECTED)
+            # The server did not process the request, and will process
+            # another: 421 over another connection (RFC 9110, section
+            # 15.5.20), 425 after the handshake (RFC 8470, section 5.2).
+            | ResponseError(status=421 | 425)
+        ):
             return True
     match error.delivery:
         case Delivery.NOT_SENT:

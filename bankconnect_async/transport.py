@@ -24,6 +24,7 @@ from ._connections import PollingConnector, PooledResponse, make_connector
 from ._exchange import MAX_ANSWER, Answer, Bound, Exchange
 from ._gate import Gate
 from ._request import request_class
+from ._threads import run_in_thread
 from ._translation import proxy_refusal, translate
 from .errors import (
     ClientClosedError,
@@ -54,6 +55,10 @@ _FRAMING: Final = frozenset(
 )
 _NEVER_ROUNDED = float("inf")
 _REFUSED, _PROXY_REFUSED = 401, 407
+# Of an answer's head: bytes of one line, and number of lines. aiohttp's own
+# limits refuse heads that proxies add to.
+_MAX_LINE: Final = 64 * 1024
+_MAX_HEADERS: Final = 1024
 _pid = os.getpid()
 # Larger than the 256 KiB that asyncio reads into.
 _LARGE_BLOCK: Final = 2**20
@@ -126,17 +131,24 @@ class Transport:
             "raise_for_status": False,
             "auto_decompress": False,
             "middlewares": (),
+            "timeout": aiohttp.ClientTimeout(total=None),
+            "max_line_size": _MAX_LINE,
+            "max_field_size": _MAX_LINE,
+            "max_headers": _MAX_HEADERS,
+        }
+        self._per_request: dict[str, Any] = {"allow_redirects": False}
+        if borrowed is not None:
+            self._per_request |= self._per_session
+        # Nothing tells an exchange without a body when it is connected.
+        self._without_body = {
             "timeout": aiohttp.ClientTimeout(
                 total=None,
                 connect=timeouts.connect,
                 ceil_threshold=_NEVER_ROUNDED,
             ),
         }
-        self._per_request: dict[str, Any] = {"allow_redirects": False}
         # Whether requests have to check their connections themselves.
         self._is_wary = borrowed is not None
-        if borrowed is not None:
-            self._per_request |= self._per_session
         self._proxy_headers: dict[str, str] = {}
         if proxy is not None:
             self._per_request["proxy"] = proxy
@@ -209,23 +221,20 @@ class Transport:
         loop = asyncio.get_running_loop()
         # aiohttp would count queueing as request time and knows no separate
         # limit for it, so requests queue here and its own pool has no limit.
-        size: float = self._pool.limit
         session = self._borrowed
         if session is None:
             session = await self._make_session()
-        else:
-            size = min(size, self._ceiling())
         return Bound(
             loop=loop,
             pid=_pid,
             session=session,
-            gate=Gate(int(size)),
+            gate=Gate(self._gate_size()),
         )
 
     async def _make_session(self) -> aiohttp.ClientSession:
         tls = self._tls
         if isinstance(tls, TLS):
-            tls = await asyncio.to_thread(tls.build_context)
+            tls = await run_in_thread(tls.build_context)
         _keep_read_buffers()
         connector = make_connector(
             self._pool,
@@ -251,7 +260,7 @@ class Transport:
         return socket.socket(family, kind, protocol)
 
     def _ceiling(self) -> float:
-        # Who waits inside aiohttp's own pool waits on its connect timeout.
+        # Who waits inside aiohttp's own pool would seem to be connecting.
         connector = self._borrowed and self._borrowed.connector
         if not connector:
             return math.inf
@@ -262,17 +271,24 @@ class Transport:
         """
         Make room for *concurrency* more requests, until `dismiss`.
 
-        The gate grows to what all admitted callers want together. It does
-        not shrink again; its size is a ceiling, not a number of connections.
+        The gate grows to what all admitted callers want together, where that
+        is more than the pool's limit. Its size is a ceiling, not a number of
+        connections.
         """
         self._admitted += concurrency
         bound = self._usable()
         if bound is not None:
-            bound.gate.widen(int(min(self._admitted, self._ceiling())))
+            bound.gate.widen(self._gate_size())
 
     def dismiss(self, concurrency: int) -> None:
-        """Take back what `admit` was told."""
+        """Take back what `admit` was told, and the room with it."""
         self._admitted -= concurrency
+        if self._bound is not None:
+            self._bound.gate.narrow(self._gate_size())
+
+    def _gate_size(self) -> int:
+        wanted = max(self._pool.limit, self._admitted)
+        return int(min(wanted, self._ceiling()))
 
     def send(  # noqa: PLR0913
         self,
@@ -322,7 +338,9 @@ class Transport:
         options = self._per_request
         if headers or self._is_wary or self._proxy_headers:
             options = self._options(url, body, headers)
-        exchange = Exchange(bound, self._timeouts, bound.loop.time() + within)
+        if body is None:
+            options = {**options, **self._without_body}
+        exchange = Exchange(bound, self._timeouts, within)
         return exchange.run(method, url, body, options, limit)
 
     async def _open_and_send(self, *args: Any, **kwargs: Any) -> Answer:

@@ -180,6 +180,27 @@ async def test_failures_stand_beside_successes(bank, sandbox):
     assert (number.item, number.link_id) == (7, None)
 
 
+async def test_a_batch_gives_its_room_back(sandbox):
+    """
+    After a batch, the client's pool is as large as the user made it.
+    """
+    sizes = []
+    async with AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        pool=Pool(limit=2),
+    ) as bank:
+        gate = (await bank._calls.transport.open()).gate
+        large = bank.create_sessions(ids(20), concurrency=9)
+        async with bank.create_sessions(ids(20), concurrency=5):
+            await collect(large)
+            sizes.append(gate.size)
+        sizes.append(gate.size)
+
+    assert sizes == [5, 2]
+
+
 async def test_a_url_that_cannot_be_read_fails_its_item_alone(
     raw_server, answer
 ):
@@ -244,13 +265,16 @@ async def test_concurrency_raises_the_pool(sandbox):
     """
     A batch may have more in flight than the client had.
     """
-    async with AsyncBankConnect(
-        sandbox.api_key,
-        base_url=sandbox.base_url,
-        redirect_url=None,
-        pool=Pool(limit=1),
-    ) as bank:
-        await collect(bank.create_sessions(ids(50), concurrency=10))
+    async with (
+        AsyncBankConnect(
+            sandbox.api_key,
+            base_url=sandbox.base_url,
+            redirect_url=None,
+            pool=Pool(limit=1),
+        ) as bank,
+        bank.create_sessions(ids(50), concurrency=10) as outcomes,
+    ):
+        assert len([each async for each in outcomes]) == 50
         assert bank._calls.transport._bound.gate.size == 10
 
 
@@ -535,12 +559,14 @@ async def test_batches_share_a_client(sandbox):
         redirect_url=None,
         pool=Pool(limit=1),
     ) as bank:
+        second = bank.create_sessions(ids(50), concurrency=7)
+        async with bank.create_sessions(ids(50), concurrency=5), second:
+            assert bank._calls.transport._bound.gate.size == 12
         found = await asyncio.gather(
             collect(bank.create_sessions(ids(50), concurrency=5)),
             collect(bank.create_sessions(ids(50), concurrency=7)),
         )
 
-        assert bank._calls.transport._bound.gate.size == 12
     assert all(isinstance(each, Created) for share in found for each in share)
 
 

@@ -4,9 +4,11 @@ The client against the sandbox, over real sockets.
 
 import asyncio
 import gc
+import json
 import logging
 import pickle
 import ssl
+import threading
 import traceback
 
 from datetime import date
@@ -28,6 +30,7 @@ from bankconnect_async import (
     ConnectFailedError,
     Delivery,
     ExitEvent,
+    HeadTooLargeError,
     InvalidRequestError,
     PaymentRequiredError,
     Pool,
@@ -43,6 +46,7 @@ from bankconnect_async import (
     UnreadableAnswerError,
     decode_event,
 )
+from bankconnect_async.refusals import refusal
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
 
 
@@ -361,6 +365,140 @@ class TestRetries:
         server.close()
 
         assert caught.value.delivery is Delivery.NOT_SENT
+
+    @pytest.mark.parametrize("status", ["421 Misdirected", "425 Too Early"])
+    async def test_unprocessed_requests_are_sent_again(
+        self, raw_server, answer, created_answer, status
+    ):
+        """
+        421 and 425 are repeated even at most once, 421 on another connection.
+        """
+
+        async def script(server, reader, writer):
+            while True:
+                await server.read_request(reader)
+                is_first = len(server.requests) == 1
+                writer.write(
+                    answer(status=status) if is_first else created_answer
+                )
+
+        async with (
+            raw_server(script) as server,
+            AsyncBankConnect(
+                "key",
+                base_url=server.base_url,
+                redirect_url=None,
+                retry=RetryPolicy(
+                    attempts=2, wait_initial=0, delivery="at-most-once"
+                ),
+            ) as bank,
+        ):
+            session = await bank.create_session("customer-42")
+
+        assert session.attempts == 2
+        assert server.connections == (2 if "421" in status else 1)
+
+    async def test_a_head_too_large_is_asked_for_once(
+        self, raw_server, answer
+    ):
+        """
+        What no repetition changes is not repeated.
+        """
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(answer(headers=f"X-Trace: {'x' * 70_000}\r\n"))
+            await writer.drain()
+
+        async with (
+            raw_server(script) as server,
+            AsyncBankConnect(
+                "key", base_url=server.base_url, redirect_url=None
+            ) as bank,
+        ):
+            with pytest.raises(HeadTooLargeError):
+                await bank.create_session("customer-42")
+
+        assert len(server.requests) == 1
+
+    async def test_large_refusals_are_read_off_the_loop(
+        self, raw_server, answer, monkeypatch
+    ):
+        """
+        The loop goes on while a thread reads a refusal of 1 MiB.
+        """
+        threads = []
+
+        def read(*args, **kwargs):
+            threads.append(threading.current_thread())
+            return refusal(*args, **kwargs)
+
+        monkeypatch.setattr("bankconnect_async.refusals.refusal", read)
+        filler = "x" * (1024 * 1024 - 100)
+        large = json.dumps({"detail": "no", "filler": filler}).encode()
+        left = [answer(large, status="400 No"), answer(status="400 No")]
+
+        async def script(server, reader, writer):
+            while left:
+                await server.read_request(reader)
+                writer.write(left.pop(0))
+                await writer.drain()
+
+        async with (
+            raw_server(script) as server,
+            AsyncBankConnect(
+                "key", base_url=server.base_url, redirect_url=None
+            ) as bank,
+        ):
+            with pytest.raises(RejectedError, match="no"):
+                await bank.create_session("customer-42")
+            with pytest.raises(RejectedError):
+                await bank.create_session("customer-42")
+
+        main = threading.main_thread()
+        assert [thread is main for thread in threads] == [False, True]
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [("200 OK", UnreadableAnswerError), ("400 No", RejectedError)],
+    )
+    async def test_what_reading_raises_is_an_outcome(
+        self, raw_server, answer, monkeypatch, status, error
+    ):
+        """
+        An answer came, whatever is raised while it is read.
+        """
+
+        def fail(raw, *args, **kwargs):
+            if raw:
+                raise MemoryError
+            return refusal(400, raw)
+
+        monkeypatch.setattr("bankconnect_async._creating.decode_session", fail)
+        monkeypatch.setattr(
+            "bankconnect_async.refusals.refusal",
+            lambda _, raw, **kwargs: fail(raw, **kwargs),
+        )
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(answer(b'{"canary": 1}', status=status))
+
+        async with (
+            raw_server(script) as server,
+            AsyncBankConnect(
+                "key",
+                base_url=server.base_url,
+                redirect_url=None,
+                retry=RetryPolicy(attempts=1),
+            ) as bank,
+        ):
+            with pytest.raises(error) as caught:
+                await bank.create_session("customer-42")
+            assert bank.stats().attempts == {caught.value.delivery: 1}
+
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
 
 
 class TestSetup:

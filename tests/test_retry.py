@@ -10,12 +10,14 @@ import pytest
 
 from bankconnect_async import (
     AuthenticationError,
+    BankConnectError,
     CertificateError,
     ClientClosedError,
     ConfigurationError,
     ConnectFailedError,
     ConnectionLostError,
     Delivery,
+    HeadTooLargeError,
     InvalidRequestError,
     Phase,
     ProxyAuthenticationError,
@@ -34,14 +36,17 @@ from bankconnect_async.retry import is_worth_repeating, parse_retry_after
 
 NOT_SENT = ConnectFailedError("refused", delivery=Delivery.NOT_SENT)
 AMBIGUOUS = ConnectionLostError("lost", delivery=Delivery.AMBIGUOUS)
+UNSENT = ConnectionLostError(delivery=Delivery.NOT_SENT)
 
 
 @pytest.fixture(autouse=True)
 def _as_new():
     """Undo what other tests made of the errors that all share."""
-    for error in (NOT_SENT, AMBIGUOUS):
+    for error in (NOT_SENT, AMBIGUOUS, UNSENT):
         error.attempts = ()
-    NOT_SENT.delivery = Delivery.NOT_SENT
+    NOT_SENT.args, AMBIGUOUS.args = ("refused",), ("lost",)
+    UNSENT.args = ("closed; nothing was sent",)
+    NOT_SENT.delivery = UNSENT.delivery = Delivery.NOT_SENT
     AMBIGUOUS.delivery = Delivery.AMBIGUOUS
 
 
@@ -148,6 +153,9 @@ async def test_the_last_error_is_raised_with_its_timeline(clock):
         ),
         (UnreadableAnswerError(), True, False),
         (RejectedError(status=400), False, False),
+        (RejectedError(status=421), True, True),
+        (RejectedError(status=425), True, True),
+        (HeadTooLargeError(delivery=Delivery.AMBIGUOUS), False, False),
         (AuthenticationError(status=401), False, False),
         (CertificateError(delivery=Delivery.NOT_SENT), False, False),
         (ProxyAuthenticationError(delivery=Delivery.NOT_SENT), False, False),
@@ -205,6 +213,39 @@ async def test_delivery_is_that_of_the_whole_call(
 
     assert caught.value.delivery is delivery
     assert caught.value.attempts[0].delivery is first.delivery
+
+
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        ([AMBIGUOUS, NOT_SENT], "refused; attempt 1 may have been processed"),
+        ([NOT_SENT, UNSENT], "closed; nothing was sent"),
+        ([NOT_SENT, AMBIGUOUS], "lost"),
+        ([AMBIGUOUS, UNSENT], "closed; attempt 1 may have been processed"),
+        (
+            [NOT_SENT, AMBIGUOUS, RejectedError("no", status=400)],
+            "no; attempt 2 may have been processed",
+        ),
+        (
+            [UnreadableAnswerError("bad"), NOT_SENT],
+            "refused; attempt 1 was accepted, and its answer unreadable",
+        ),
+        (
+            [RateLimitedError("busy", status=429), NOT_SENT],
+            "refused; attempt 1 was refused",
+        ),
+    ],
+)
+async def test_the_text_says_what_the_class_says(clock, errors, text):
+    """
+    A last attempt that was not sent does not deny what an earlier one did.
+    """
+    policy = RetryPolicy(attempts=len(errors), rng=upper_end)
+    with pytest.raises(BankConnectError) as caught:
+        await run(clock, *errors, policy=policy)
+
+    assert caught.value.message == text
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 async def test_a_final_refusal_ends_at_once(clock):

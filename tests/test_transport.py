@@ -26,6 +26,7 @@ from bankconnect_async import (
     ConnectFailedError,
     ConnectionLostError,
     Delivery,
+    HeadTooLargeError,
     Phase,
     Pool,
     QueueTimeoutError,
@@ -37,6 +38,7 @@ from bankconnect_async import (
 from bankconnect_async._body import Body
 from bankconnect_async._exchange import MAX_ANSWER
 from bankconnect_async._translation import TRANSLATIONS, translate
+from bankconnect_async.retry import is_worth_repeating
 
 
 def body(content=b"{}"):
@@ -474,6 +476,104 @@ class TestAnswers:
                 await post(transport, server)
 
 
+class TestLargeHeads:
+    """
+    Heads of answers that proxies have added to.
+    """
+
+    @pytest.fixture(name="over", params=["own", "borrowed"])
+    async def _over(self, request, make_transport):
+        """A transport over a pool of its own, and over a borrowed session."""
+        borrowed = None
+        if request.param == "borrowed":
+            borrowed = aiohttp.ClientSession()
+        transport = make_transport(borrowed=borrowed)
+        yield transport
+        await transport.aclose()
+        if borrowed is not None:
+            await borrowed.close()
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            f"X-Trace: {'x' * 9_000}\r\n",
+            "".join(f"X-Trace-{number}: x\r\n" for number in range(140)),
+        ],
+        ids=["long", "many"],
+    )
+    async def test_are_read(self, over, raw_server, answer, headers):
+        """
+        A header of 9,000 bytes and 140 headers are an answer like others.
+        """
+        script = saying(answer(headers=headers), answer(headers=headers))
+        async with raw_server(script) as server:
+            assert (await post(over, server)).status == 200
+            found = await over.send("GET", URL(server.base_url), within=5.0)
+            assert found.body == b"{}"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            f"X-Trace: {'x' * 70_000}\r\n",
+            "".join(f"X-{number}: x\r\n" for number in range(1_100)),
+        ],
+        ids=["long", "many"],
+    )
+    async def test_have_a_limit(self, over, raw_server, answer, headers):
+        """
+        A larger head is an error of its own, which is not worth repeating.
+        """
+        async with raw_server(saying(answer(headers=headers))) as server:
+            with pytest.raises(HeadTooLargeError) as caught:
+                await post(over, server)
+
+        assert caught.value.delivery is Delivery.AMBIGUOUS
+        assert not is_worth_repeating(caught.value, "at-least-once")
+        assert "xxx" not in f"{caught.value!r}{caught.value.__cause__!r}"
+
+
+class Strange(Exception):  # noqa: N818 - it stands for any class
+    """
+    An exception of no known class.
+    """
+
+
+class TestWhateverIsRaised:
+    """
+    Exceptions of any class, before and after a request was begun.
+    """
+
+    @pytest.mark.parametrize(
+        "error", [Strange("x"), MemoryError(), RuntimeError("x"), OSError(24)]
+    )
+    @pytest.mark.parametrize("sent", [False, True])
+    async def test_is_an_error_with_its_delivery(
+        self, transport, raw_server, monkeypatch, error, sent
+    ):
+        """
+        It becomes a typed error that says whether the body was begun.
+        """
+        await transport.open()
+        session = transport._bound.session
+        request = session.request
+
+        async def fail(*args, **kwargs):
+            if sent:
+                await request(*args, **kwargs)
+            raise error
+
+        monkeypatch.setattr(session, "request", fail)
+        async with raw_server(saying(b"HTTP/1.1 204 X\r\n\r\n")) as server:
+            with pytest.raises(TransportError) as caught:
+                await post(transport, server)
+
+        assert caught.value.delivery is (
+            Delivery.AMBIGUOUS if sent else Delivery.NOT_SENT
+        )
+        assert ("nothing was sent" in str(caught.value)) is not sent
+        assert transport.in_flight == 0
+
+
 class TestQueue:
     """
     The gate in front of the pool.
@@ -591,7 +691,7 @@ class TestQueue:
 
     async def test_can_be_raised(self, make_transport, raw_server):
         """
-        What batches want together is what the gate lets through.
+        What batches want together is let through, until they end.
         """
         everybody = asyncio.Barrier(14)
 
@@ -604,8 +704,6 @@ class TestQueue:
         await transport.open()
         transport.admit(4)
         transport.admit(9)
-        transport.dismiss(9)
-        transport.admit(1)
         async with raw_server(script) as server:
             tasks = [
                 asyncio.create_task(post(transport, server)) for _ in range(20)
@@ -613,6 +711,11 @@ class TestQueue:
             while everybody.n_waiting < 13:
                 await asyncio.sleep(0)
             assert server.connections == 13
+            sizes = []
+            for concurrency in (9, 4):
+                transport.dismiss(concurrency)
+                sizes.append(transport._bound.gate.size)
+            assert sizes == [4, 2]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
