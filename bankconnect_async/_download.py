@@ -84,17 +84,18 @@ async def download(
     fetch = _Fetch(api=api, url=url, part=part, max_bytes=max_bytes)
     # A traceback with locals would show it.
     del url
+    loop = asyncio.get_running_loop()
     with api.calls.under_way():
         try:
             await run_in_thread(part.create)
             await fetch.run(deadline)
             await run_in_thread(part.commit)
-        except GeneratorExit:
-            # The loop is gone, and nobody can be waited for.
-            part.unlink()
-            raise
-        except BaseException:
-            await finish_in_thread(part.discard)
+        except BaseException as exc:
+            if isinstance(exc, GeneratorExit) or loop.is_closed():
+                # Nobody can be waited for any more.
+                part.unlink()
+            else:
+                await finish_in_thread(part.discard)
             raise
     return fetch.got
 
@@ -195,6 +196,8 @@ class _Fetch:
     total: int | None = None
     version: str | None = None
     inflater: _Inflater | None = None
+    # Bytes that were inflated, which may have been for nothing.
+    fed: int = 0
 
     async def run(self, deadline: float) -> None:
         calls, clock = self.api.calls, self.api.clock
@@ -345,7 +348,7 @@ class _Fetch:
             return DownloadError("the file is compressed in an unknown way")
         if _is_multipart(headers):
             return DownloadError("parts of the file came, not the file")
-        self.got, self.total = 0, None
+        self.got, self.fed, self.total = 0, 0, None
         # The server counts in bytes that are not ours.
         self.inflater = _Inflater() if encoding else None
         self.version = None if encoding else _version(headers)
@@ -354,6 +357,9 @@ class _Fetch:
     async def _add(self, piece: bytes) -> Exception | None:
         if self.inflater is None:
             return await self._append(piece)
+        self.fed += len(piece)
+        if too_long := self._too_long(self.fed - _overhead(self.max_bytes)):
+            return too_long
         self.inflater.feed(piece)
         try:
             while content := await run_in_thread(self.inflater.take):
@@ -419,6 +425,12 @@ class _Fetch:
                 delivery=Delivery.AMBIGUOUS,
             )
         return RejectedError(said, status=status)
+
+
+def _overhead(length: int) -> int:
+    # What gzip adds to a file of this length that cannot be compressed, and
+    # some members more. Only an attack has more bytes packed than unpacked.
+    return length // 100 + 64 * 1024
 
 
 def _late() -> RequestTimeoutError:

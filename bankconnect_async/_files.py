@@ -5,6 +5,7 @@ All of it blocks, and belongs into a thread.
 """
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -81,7 +82,7 @@ class PartFile:
         self._path = target.with_name(
             f".bankconnect-{secrets.token_hex(8)}.part"
         )
-        self._fd: int | None = None
+        self._file: io.FileIO | None = None
         self._is_there = False
 
     @property
@@ -99,20 +100,21 @@ class PartFile:
         """
         self._check_target()
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY
-        self._fd = os.open(self._path, flags, _PRIVATE)
+        fd = os.open(self._path, flags, _PRIVATE)
         self._is_there = True
+        self._file = io.FileIO(fd, "w")
 
     def append(self, content: bytes) -> None:
         """Write *content*, all of it."""
-        fd, rest = self._open_fd(), memoryview(content)
+        file, rest = self._open(), memoryview(content)
         while rest:
-            rest = rest[os.write(fd, rest) :]
+            rest = rest[file.write(rest) :]
 
     def restart(self) -> None:
         """Make it empty again."""
-        fd = self._open_fd()
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.ftruncate(fd, 0)
+        file = self._open()
+        file.seek(0)
+        file.truncate()
 
     def commit(self) -> None:
         """
@@ -122,7 +124,7 @@ class PartFile:
             InvalidRequestError: If something else than a file is there now.
             OSError: If that fails.
         """
-        os.fsync(self._open_fd())
+        os.fsync(self._open().fileno())
         self._close()
         self._check_target()
         self._path.replace(self._target)
@@ -138,7 +140,7 @@ class PartFile:
             self.unlink()
 
     def unlink(self) -> None:
-        """Remove its name alone; whoever writes to it may go on."""
+        """Remove its name alone: a thread may still write to it."""
         with suppress(OSError):
             self._path.unlink()
 
@@ -153,12 +155,12 @@ class PartFile:
         if problem is not None:
             raise InvalidRequestError(fields={"to": (problem,)})
 
-    def _open_fd(self) -> int:
-        if self._fd is None:
+    def _open(self) -> io.FileIO:
+        if self._file is None:
             raise OSError(errno.EBADF, "the file is closed")
-        return self._fd
+        return self._file
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

@@ -10,10 +10,12 @@ import resource
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 import traceback
 import zlib
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +44,7 @@ from bankconnect_async import (
     ServerFaultError,
     Timeouts,
 )
+from bankconnect_async._files import PartFile
 
 
 CONTENT = bytes(range(256)) * 4096
@@ -672,6 +675,33 @@ class TestRedirects:
 
         assert len(store.requests) == 6
 
+    async def test_are_not_read(self, store, bank, tmp_path):
+        """
+        What a server sends beside a redirect may be endless.
+        """
+        over = asyncio.Event()
+
+        async def redirect(request):
+            store.answer = None
+            response = web.StreamResponse(
+                status=302, headers={"Location": "/other"}
+            )
+            await response.prepare(request)
+            with suppress(ConnectionError):
+                while not over.is_set():
+                    await response.write(bytes(100_000))
+            return response
+
+        store.answer = redirect
+        try:
+            await asyncio.wait_for(
+                bank.download(store.origin + LINK, to=tmp_path / "x"), 10
+            )
+        finally:
+            over.set()
+
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
     async def test_are_followed_again_to_the_rest(self, store, bank, tmp_path):
         """
         What breaks off behind a redirect is resumed by the same way.
@@ -830,7 +860,7 @@ class TestCompression:
         A bomb is defused at the bound, not unpacked first.
         """
         store.headers["Content-Encoding"] = "gzip"
-        store.content = gzip.compress(bytes(50_000_000))
+        store.content = gzip.compress(bytes(10_000_000))
 
         with pytest.raises(DownloadError, match="longer than 1000000 bytes"):
             await bank.download(
@@ -838,6 +868,48 @@ class TestCompression:
             )
 
         assert names(tmp_path) == []
+
+    async def test_is_bounded_while_nothing_comes_of_it(
+        self, store, bank, tmp_path
+    ):
+        """
+        An endless row of empty members ends, too.
+        """
+        over = asyncio.Event()
+
+        async def endless(request):
+            response = web.StreamResponse(headers={"Content-Encoding": "gzip"})
+            await response.prepare(request)
+            while not over.is_set():
+                await response.write(gzip.compress(b"") * 5000)
+            return response
+
+        store.answer = endless
+        try:
+            with pytest.raises(DownloadError, match="longer than 1000 bytes"):
+                await asyncio.wait_for(
+                    bank.download(
+                        store.origin + LINK, to=tmp_path / "x", max_bytes=1000
+                    ),
+                    10,
+                )
+        finally:
+            over.set()
+
+    async def test_may_be_longer_than_the_file(self, store, bank, tmp_path):
+        """
+        What cannot be compressed is a little longer so, up to the bound.
+        """
+        content = os.urandom(300_000)
+        store.headers["Content-Encoding"] = "gzip"
+        store.content = gzip.compress(content)
+        assert len(store.content) > len(content)
+
+        await bank.download(
+            store.origin + LINK, to=tmp_path / "x", max_bytes=len(content)
+        )
+
+        assert (tmp_path / "x").read_bytes() == content
 
     @pytest.mark.parametrize("keep", [-1, 10, 0])
     async def test_that_is_cut_is_not_whole(self, store, bank, tmp_path, keep):
@@ -1019,20 +1091,20 @@ class TestRefusals:
 
 @pytest.fixture(name="break_disk")
 def _break_disk(monkeypatch):
-    """Have a call of the system fail."""
+    """Have a step of writing the file fail."""
 
-    def break_disk(call, number):
+    def break_disk(step, number):
         def fail(*_):
             raise OSError(number, "Disk trouble")
 
-        monkeypatch.setattr(f"bankconnect_async._files.os.{call}", fail)
+        monkeypatch.setattr(PartFile, step, fail)
 
     return break_disk
 
 
 @pytest.mark.parametrize(
     "trouble",
-    [*itertools.product(["fsync", "write", "ftruncate"], [28, 104])],
+    [*itertools.product(["append", "restart", "commit"], [28, 104])],
 )
 async def test_a_full_disk_is_told(store, bank, tmp_path, break_disk, trouble):
     """
@@ -1164,6 +1236,60 @@ async def test_links_show_not_even_in_a_cancel(store, bank, tmp_path):
     shown = with_locals(caught.value)
     assert "CancelledError" in shown
     assert "canary" not in shown
+
+
+ABANDON = """
+import asyncio, gc, sys
+from pathlib import Path
+from bankconnect_async import AsyncBankConnect
+
+async def begin(origin, path):
+    bank = AsyncBankConnect("key", base_url=f"{origin}/bank-connect")
+    task = asyncio.create_task(bank.download(f"{origin}/x", to=path))
+    while not list(path.parent.iterdir()):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    return task
+
+folder = Path(sys.argv[2])
+loop = asyncio.new_event_loop()
+task = loop.run_until_complete(begin(sys.argv[1], folder / "x"))
+print(len(list(folder.iterdir())))
+loop.close()
+del task
+gc.collect()
+print(len(list(folder.iterdir())))
+"""
+
+
+async def test_a_loop_that_is_closed_leaves_no_part(store, tmp_path):
+    """
+    Where nobody can be waited for any more, the part goes all the same.
+    """
+    over = asyncio.Event()
+
+    async def stall(request):
+        response = web.StreamResponse()
+        response.content_length = 100
+        await response.prepare(request)
+        await response.write(b"x")
+        await over.wait()
+        return response
+
+    store.answer = stall
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        ABANDON,
+        store.origin,
+        tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    over.set()
+
+    assert (process.returncode, out.split()) == (0, [b"1", b"0"]), err
 
 
 async def test_slow_bytes_do_not_stretch_the_deadline(store, bank, tmp_path):
