@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
+import attrs
 
 from yarl import URL
 
@@ -120,6 +121,7 @@ class Transport:
         self._timeouts = timeouts
         self._pool = pool
         self._tls = tls
+        self._anonymous_tls: ssl.SSLContext | None = None
         self._borrowed = borrowed
         self._pid = _pid
         self._bound: Bound | None = None
@@ -401,7 +403,8 @@ class Transport:
         """
         Ask another server than the vendor's, over the same pool.
 
-        Nothing of ours goes there: no key, no cookie, no default header.
+        Nothing of ours goes there: no key, no cookie, no default header, no
+        client certificate of a `TLS`.
 
         Args:
             url: Where.
@@ -414,6 +417,7 @@ class Transport:
         bound = await self.open()
         proxy = self._per_request.get("proxy")
         headers = {"Accept-Encoding": "identity", **headers}
+        options = await self._without_certificate()
         async with aiohttp.ClientSession(
             connector=bound.session.connector,
             connector_owner=False,
@@ -431,6 +435,7 @@ class Transport:
                     url,
                     allow_redirects=False,
                     proxy=proxy,
+                    **options,
                     **self._route(url, headers),
                 )
             except (aiohttp.ClientError, OSError) as exc:
@@ -445,6 +450,18 @@ class Transport:
                 if refusal is not None:
                     raise refusal
                 yield response
+
+    async def _without_certificate(self) -> dict[str, Any]:
+        # A client certificate says who we are.
+        tls = self._tls
+        if not isinstance(tls, TLS) or tls.cert_file is None:
+            return {}
+        if self._anonymous_tls is None:
+            tls = attrs.evolve(
+                tls, cert_file=None, key_file=None, key_password=None
+            )
+            self._anonymous_tls = await asyncio.to_thread(tls.build_context)
+        return {"ssl": self._anonymous_tls}
 
     async def aclose(self) -> None:
         """Close the pool; a borrowed session stays open."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
+import attrs
 import pytest
 import trustme
 
@@ -161,7 +162,9 @@ async def test_through_a_proxy_that_refuses(raw_server, answer, tmp_path):
     async with raw_server(script) as proxy:
         origin = URL(proxy.base_url).origin()
         async with AsyncBankConnect(
-            "key", proxy=origin.with_user("u").with_password("canary")
+            "key",
+            base_url="http://127.0.0.1:9/bank-connect",
+            proxy=origin.with_user("u").with_password("canary"),
         ) as bank:
             with pytest.raises(ProxyAuthenticationError) as caught:
                 await bank.download(
@@ -190,6 +193,29 @@ async def test_over_a_borrowed_session(store, vendor, tmp_path):
 
         assert not session.closed
     assert "canary" not in str(store.requests)
+
+
+async def test_keeps_a_client_certificate_at_home(tls_server, tmp_path):
+    """
+    The other server is not told who we are, even if it asks.
+    """
+    shown = []
+
+    async def answer(request):
+        shown.append(request.transport.get_extra_info("peercert"))
+        return web.Response(body=CONTENT)
+
+    certificate = trustme.CA().issue_cert("us@lender.example")
+    pem = tmp_path / "client.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    async with tls_server(answer) as (link, tls):
+        ours = attrs.evolve(tls, cert_file=pem)
+        async with AsyncBankConnect("key", tls=ours) as bank:
+            for _ in range(2):
+                await bank.download(link, to=tmp_path / "x")
+
+    # A certificate of an unknown authority would even be refused.
+    assert [bool(each) for each in shown] == [False, False]
 
 
 class TestBreaks:
@@ -793,6 +819,9 @@ def _tls_server(tmp_path_factory):
     async def serve(handler):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost").configure_cert(context)
+        # It asks for a certificate, and does without.
+        context.verify_mode = ssl.CERT_OPTIONAL
+        authority.configure_trust(context)
         runner = web.ServerRunner(web.Server(handler))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
