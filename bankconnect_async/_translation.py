@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from yarl import URL
 
 from ._body import Sending
+from ._printable import one_line
 from .errors import (
     CertificateError,
     ConnectFailedError,
@@ -32,6 +33,9 @@ NOTHING_SENT: Final = "; nothing was sent"
 _NO_THREAD = "can't start new thread"
 # Of aiohttp's messages, the one whose class says less.
 _TOO_MANY_HEADERS = "Too many headers received"
+# What name servers take at most.
+_LONGEST_HOST: Final = 253
+
 # Narrow rows first: the first match counts.
 TRANSLATIONS: Final[
     tuple[tuple[type[BaseException], type[TransportError], str], ...]
@@ -117,6 +121,16 @@ TRANSLATIONS: Final[
 _UNKNOWN: Final = (401, 407)
 
 
+def _place(exc: BaseException) -> str | None:
+    """Name what could not be reached: a host and its port."""
+    host = getattr(exc, "host", None)
+    port = getattr(exc, "port", None)
+    if not isinstance(host, str) or port is None:
+        return None
+    # A download's host comes from an answer.
+    return f"{one_line(host, _LONGEST_HOST)}:{port}"
+
+
 def _detail(exc: BaseException) -> str | None:
     if isinstance(exc, aiohttp.ClientSSLError):
         # Its number is one of OpenSSL's.
@@ -182,8 +196,9 @@ def translate(
         for foreign, cls, text in TRANSLATIONS
         if isinstance(exc, foreign)
     )
-    if detail := _detail(exc):
-        text = f"{text} ({detail})"
+    details = [each for each in (_place(exc), _detail(exc)) if each]
+    if details:
+        text = f"{text} ({', '.join(details)})"
     if body is None:
         begun = sent = not issubclass(cls, ConnectFailedError)
     else:

@@ -230,7 +230,12 @@ class AsyncBankConnect(StatementData):
         found |= settings
         if "api_key" not in found:
             raise ConfigurationError(
-                fields={"api_key": (f"set {_VARIABLES['api_key']}",)}
+                fields={
+                    "api_key": (
+                        f"is missing: set {_VARIABLES['api_key']} to the key "
+                        f"that FinBox gave you",
+                    )
+                }
             )
         signing_key = found.pop("signing_key", None)
         if signing_key is not None and "redirect_url" in found:

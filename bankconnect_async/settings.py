@@ -261,6 +261,10 @@ def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
         return url, "must be an absolute https URL"
     if url.raw_user or url.raw_password or url.query_string or url.fragment:
         return url, "must not hold a user, a password, a query or a fragment"
+    if url.name in _VERSIONS:
+        return url, (
+            f"must not end in /{url.name}: the version is added to it"
+        )
     if url.scheme == "http" and not (allow_http or is_loopback(host)):
         return url, (
             "uses plain http, which would send the API key in clear; use "

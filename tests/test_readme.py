@@ -62,6 +62,30 @@ def test_commands_run(line, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_the_mounted_service_closes_its_client(tmp_path):
+    """
+    The block that mounts the endpoints leaves no connection open.
+    """
+    (block,) = [each for each in PYTHON if "\nmount(" in each]
+    block += """
+import asyncio
+
+
+async def serve():
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert bank._calls.transport.is_open
+    await runner.cleanup()
+    assert not bank._calls.transport.is_open
+
+
+asyncio.run(serve())
+"""
+    done = run([sys.executable, "-W", "error", "-c", block], tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_there_are_blocks():
     """
     The tests above have something to run.

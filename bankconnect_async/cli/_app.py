@@ -383,7 +383,8 @@ def _tell_about(journal: Journal) -> None:
 def _summarise(job: Batch, *, as_json: bool) -> None:
     tally = job.tally
     if not as_json:
-        tell(tally.as_text())
+        if not tally.is_refused:
+            tell(tally.as_text())
     elif job.journal.is_stdout:
         click.echo(orjson.dumps(tally.as_dict()), err=True)
     else:
@@ -399,7 +400,7 @@ def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
         if journal.unrecorded:
             click.echo(journal.describe_unrecorded(), err=True)
         return
-    if tally.is_incomplete:
+    if tally.is_incomplete and not tally.is_refused:
         text = f"{job.output}: holds the {job.recorded} rows that were done"
         if journal.unrecorded:
             text += (

@@ -3,6 +3,7 @@ Session parameters as people write them: in cells, in JSON, on a command line.
 """
 
 import datetime
+import difflib
 import re
 
 from collections.abc import Callable, Mapping
@@ -77,8 +78,15 @@ def _parse(name: str, value: Any) -> Any:
     if name in SECRETS:
         raise ValueError("is a secret, which comes from the environment only")
     if name not in PARAMETERS:
-        raise ValueError(f"is unknown; send it as {EXTRA}{name}")
+        raise ValueError(f"is unknown; {_advise(name)}")
     return _PARSERS.get(name, _as_is)(value)
+
+
+def _advise(name: str) -> str:
+    similar = difflib.get_close_matches(name.lower(), PARAMETERS, n=1)
+    if similar:
+        return f"write {similar[0]}, or {EXTRA}{name} if you mean another"
+    return f"send it as {EXTRA}{name}"
 
 
 def _build(

@@ -76,6 +76,11 @@ class Tally:
         return self.interrupted or self.broken
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the output was refused before anything was done."""
+        return self.mismatched and not self.passed
+
+    @property
     def not_authenticated(self) -> bool:
         """Whether the key was refused."""
         return self.failures[AuthenticationError.__name__] > 0

@@ -13,6 +13,7 @@ from bankconnect_async.errors import (
     ConfigurationError,
     Delivery,
     JournalError,
+    PasswordIncorrectError,
 )
 
 
@@ -27,6 +28,8 @@ _VARIABLES: Final = {
     "secret": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
 }
+# Commands whose requests carry the server hash, too.
+_WITH_HASH: Final = frozenset({"fetch", "wait"})
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",
     "use another path": "name another --output",
@@ -41,10 +44,19 @@ def explain(error: BankConnectError, command: click.Command) -> str:
     if isinstance(error, ConfigurationError | JournalError):
         return _in_words_of(command, error)
     if isinstance(error, AuthenticationError):
-        return f"{error}; check BANKCONNECT_API_KEY"
+        return f"{error}; check {_secrets_of(command)}"
+    if isinstance(error, PasswordIncorrectError):
+        return f"{error}; give the PDF's in BANKCONNECT_PDF_PASSWORD"
     if error.delivery in _UNCERTAIN:
         return f"{error}; a session may exist all the same"
     return str(error)
+
+
+def _secrets_of(command: click.Command) -> str:
+    # Sessions and uploads do without the second one.
+    if command.name in _WITH_HASH:
+        return "BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH"
+    return "BANKCONNECT_API_KEY"
 
 
 def _in_words_of(
@@ -55,13 +67,21 @@ def _in_words_of(
     if fields:
         options = {option.name: option for option in command.params}
         text = "; ".join(
-            f"{_setting(name, options)}: {problem}"
+            _describe(_setting(name, options), problem)
             for name, problems in fields.items()
             for problem in problems
         )
     for words, replacement in _PHRASES.items():
         text = text.replace(words, replacement)
     return text
+
+
+def _describe(setting: str, problem: str) -> str:
+    # Where a variable is what is missing, its name is not said twice.
+    _, separator, advice = problem.partition(f"set {setting} ")
+    if separator:
+        return f"{setting} is not set: set it {advice}"
+    return f"{setting}: {problem}"
 
 
 def _setting(name: str, options: Mapping[Any, click.Parameter]) -> str:

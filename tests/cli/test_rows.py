@@ -326,7 +326,10 @@ class TestJsonLines:
             ("{}", "link_id: must not be blank"),
             ('{"link_id": "b\\ud800"}', "is not JSON"),
             ('{"link_id": "b", "bank": 1e400}', "is not JSON"),
-            ('{"link_id": "b", "bankname": "x"}', "send it as extra.bankname"),
+            (
+                '{"link_id": "b", "bankname": "x"}',
+                "write bank_name, or extra.bankname if",
+            ),
             ('{"link_id": "b", "api_key": "k3y"}', "api_key: is a secret"),
             ('{"link_id": "b", "extra": {"API_KEY": "k3y"}}', "must not hold"),
             ('{"link_id": "b", "extra": 5}', "is not a JSON object"),

@@ -86,7 +86,7 @@ def test_redirect_url_as_a_parameter(bankconnect, service):
         (["a", "--sandbox", "--param", "api_key=k3y"], "is a secret"),
         (["a", "--sandbox", "--param", "x=1"], "send it as extra.x"),
         (["a", "--sandbox", "--param", "from_date=x"], "is not a date"),
-        (["a", "--inline-frame"], "set BANKCONNECT_API_KEY"),
+        (["a", "--inline-frame"], "BANKCONNECT_API_KEY is not set"),
         ([], "Missing argument"),
     ],
 )

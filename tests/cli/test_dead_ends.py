@@ -1,0 +1,151 @@
+"""
+What somebody new to it gets wrong: the message says what to do next.
+"""
+
+import pytest
+
+from bankconnect_async.sandbox import statement_pdf
+
+
+def test_a_missing_key_is_named_once(bankconnect):
+    """
+    The variable that is missing is named, and what belongs into it.
+    """
+    result = bankconnect("session", "a", "--inline-frame")
+
+    assert result.code == 2
+    assert result.err == (
+        "bankconnect: BANKCONNECT_API_KEY is not set: set it to the key that "
+        "FinBox gave you\n"
+    )
+
+
+def test_an_unknown_host_is_named(bankconnect, monkeypatch):
+    """
+    A name that cannot be looked up is in the message.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    monkeypatch.setenv(
+        "BANKCONNECT_BASE_URL", "https://mistyped.invalid/bank-connect"
+    )
+    result = bankconnect("session", "a", "--inline-frame")
+
+    assert result.code == 1
+    assert "could not be looked up (mistyped.invalid:443)" in result.err
+
+
+def test_a_port_without_a_server_is_named(
+    bankconnect, monkeypatch, unused_tcp_port
+):
+    """
+    So is an address where nobody listens.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    address = f"127.0.0.1:{unused_tcp_port}"
+    result = bankconnect(
+        *("session", "a", "--inline-frame"),
+        *("--base-url", f"http://{address}/bank-connect"),
+    )
+
+    assert f"({address}, Connection refused)" in result.err
+
+
+@pytest.mark.parametrize("command", ["fetch", "wait"])
+def test_a_wrong_server_hash_may_be_to_blame(
+    bankconnect, service, monkeypatch, command
+):
+    """
+    Where both secrets are sent, a refusal names both.
+    """
+    monkeypatch.setenv("BANKCONNECT_SERVER_HASH", "wrong")
+    result = bankconnect(command, "f5057fee-4c3e-4459-82dd-21250b729601")
+
+    assert result.code == 3
+    assert result.err.endswith(
+        "; check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH\n"
+    )
+
+
+def test_a_session_is_refused_for_the_key_alone(
+    bankconnect, service, monkeypatch
+):
+    """
+    A session request has no server hash, so that cannot be wrong.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "wrong")
+    result = bankconnect("session", "a", "--inline-frame")
+
+    assert result.code == 3
+    assert result.err.endswith("; check BANKCONNECT_API_KEY\n")
+
+
+@pytest.mark.parametrize(
+    ("param", "advice"),
+    [
+        ("bankname=axis", "write bank_name, or extra.bankname if you mean"),
+        ("From-Date=01/01/2026", "write from_date, or extra.From-Date if"),
+        ("loan=5", "loan: is unknown; send it as extra.loan"),
+    ],
+)
+def test_a_mistyped_parameter_is_corrected(bankconnect, param, advice):
+    """
+    The nearest documented name is suggested before a foreign one.
+    """
+    result = bankconnect("session", "a", "--sandbox", "--param", param)
+
+    assert result.code == 2
+    assert advice in result.err
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_locked_pdf_names_the_variable(
+    bankconnect, service, monkeypatch, tmp_path, password
+):
+    """
+    A wrong or missing password says where the right one belongs.
+    """
+    monkeypatch.setenv("BANKCONNECT_SERVER_HASH", service.server_hash)
+    if password is not None:
+        monkeypatch.setenv("BANKCONNECT_PDF_PASSWORD", password)
+    path = tmp_path / "statement.pdf"
+    path.write_bytes(statement_pdf("hdfc", "a", password="right"))
+    result = bankconnect(
+        "upload", path, "--link-id", "a", "--bank-name", "hdfc"
+    )
+
+    assert result.code == 1
+    assert "; give the PDF's in BANKCONNECT_PDF_PASSWORD\n" in result.err
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v1/"])
+def test_a_base_url_with_a_version_is_refused(
+    bankconnect, monkeypatch, version
+):
+    """
+    The version is added to the base URL, and must not stand there twice.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    result = bankconnect(
+        *("session", "a", "--inline-frame"),
+        *("--base-url", f"https://api.example/bank-connect/{version}"),
+    )
+
+    assert result.code == 2
+    assert f"must not end in /{version.strip('/')}: the" in result.err
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [["--dialect", "session"], ["--redirect-url", "https://x.example/"]],
+)
+def test_a_refused_output_comes_without_a_summary(batch, changed):
+    """
+    Where nothing was begun, only what is wrong is told.
+    """
+    batch(b"link_id\na\n", "--sandbox")
+    ran = batch(b"link_id\na\n", "--sandbox", *changed)
+
+    assert ran.result.code == 2
+    assert len(ran.result.err.splitlines()) == 1
+    assert "created" not in ran.result.err.partition(":")[0]
+    assert "use --fresh" in ran.result.err or "--fresh to" in ran.result.err

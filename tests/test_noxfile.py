@@ -1,0 +1,93 @@
+"""
+The checks that ``nox`` runs, without running them.
+"""
+
+import runpy
+import sys
+import types
+
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+
+
+class Session:
+    """
+    Notes what a session of nox would run.
+    """
+
+    def __init__(self, python, posargs):
+        self.python = python
+        self.posargs = posargs
+        self.ran = []
+        self.notified = []
+
+    def install(self, *requirements):
+        """Install nothing."""
+
+    def run(self, *command, **_):
+        """Note a command."""
+        self.ran.append(command)
+
+    def notify(self, name):
+        """Note which session is to follow."""
+        self.notified.append(name)
+
+
+@pytest.fixture(name="noxfile")
+def _noxfile(monkeypatch):
+    """The noxfile, on a nox that does nothing."""
+
+    def session(function=None, **_):
+        return function or session
+
+    project = types.SimpleNamespace(
+        load_toml=lambda _: {},
+        python_versions=lambda _: ["3.11", "3.12", "3.13"],
+        dependency_groups=lambda *_: [],
+    )
+    nox = types.SimpleNamespace(
+        session=session,
+        project=project,
+        options=types.SimpleNamespace(),
+        Session=Session,
+    )
+    monkeypatch.setitem(sys.modules, "nox", nox)
+    # All of the versions, whichever are on this machine.
+    monkeypatch.setenv("CI", "1")
+    return runpy.run_path(str(ROOT / "noxfile.py"))
+
+
+def test_the_whole_suite_is_held_to_its_coverage(noxfile):
+    """
+    Without arguments the first Python measures, and the report follows.
+    """
+    session = Session("3.11", [])
+    noxfile["tests"](session)
+
+    assert session.ran[0][:2] == ("coverage", "run")
+    assert session.notified == ["coverage_report"]
+
+
+def test_a_part_of_the_suite_is_not(noxfile):
+    """
+    One file cannot cover the package, and does not fail for that.
+    """
+    session = Session("3.11", ["tests/test_wire.py"])
+    noxfile["tests"](session)
+
+    assert session.ran[0][-1] == "tests/test_wire.py"
+    assert session.notified == []
+
+
+def test_journals_that_were_put_aside_are_not_committed(tmp_path):
+    """
+    They hold session URLs, as the journals do.
+    """
+    patterns = (ROOT / ".gitignore").read_text().splitlines()
+
+    for name in ("out.jsonl.old-1", "links.csv.old-23"):
+        assert any(Path(name).match(each) for each in patterns)
