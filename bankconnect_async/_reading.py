@@ -209,6 +209,25 @@ def label(value: object, path: str, problems: list[str]) -> str | None:
     return text(value, path, problems)
 
 
+def identifier(longest: int) -> Reader:
+    """
+    Read an id of at most *longest* characters.
+    """
+
+    def read(value: object, path: str, problems: list[str]) -> str | None:
+        found = label(value, path, problems)
+        if found is None or len(found) <= longest:
+            return found
+        note(
+            problems,
+            f"has {len(found)} characters, at most {longest} are taken"
+            f" @ {path}",
+        )
+        return None
+
+    return read
+
+
 def word(value: object, path: str, problems: list[str]) -> str | None:
     """
     Read one of a few words, in lower case.

@@ -17,6 +17,7 @@ import attrs
 from ._reading import (
     day,
     flag,
+    identifier,
     is_given,
     label,
     many,
@@ -41,6 +42,14 @@ ERROR_TYPE: Final = "error_type"
 EVENT_NAME: Final = "event_name"
 REASON: Final = "reason"
 MESSAGE: Final = "message"
+
+#: Characters of an id of the vendor's. The longest documented one has 36.
+MAX_ID: Final = 200
+#: Characters of a link id, as the Session API takes them.
+MAX_LINK_ID: Final = 500
+
+_id = identifier(MAX_ID)
+_link_id = identifier(MAX_LINK_ID)
 
 
 class Status(enum.StrEnum):
@@ -136,7 +145,7 @@ def _raw() -> Any:
 @attrs.frozen(kw_only=True)
 class _Event:
     link_id: str | None = wired(
-        label, LINK_ID, "linkID", "link_id", converter=_given
+        _link_id, LINK_ID, "linkID", "link_id", converter=_given
     )
     confirmed: bool | None = attrs.field(default=None, eq=False)
     raw: Mapping[str, Any] = _raw()
@@ -158,8 +167,8 @@ class SuccessEvent(_Event):
         raw: What was delivered.
     """
 
-    entity_id: str | None = wired(label, ENTITY_ID, converter=_given)
-    session_id: str | None = wired(label, SESSION_ID, converter=_given)
+    entity_id: str | None = wired(_id, ENTITY_ID, converter=_given)
+    session_id: str | None = wired(_id, SESSION_ID, converter=_given)
 
 
 @attrs.frozen(kw_only=True)
@@ -267,7 +276,7 @@ class LibraryCallback:
     """
 
     status: str | None = wired(text, required=True)
-    request_id: str | None = wired(label)
+    request_id: str | None = wired(_id)
     message: str | None = wired(text)
 
 
@@ -278,8 +287,8 @@ class ReturnQuery:
     """
 
     success: str | None = wired(text)
-    entity_id: str | None = wired(text)
-    session_id: str | None = wired(text)
+    entity_id: str | None = wired(_id)
+    session_id: str | None = wired(_id)
 
 
 class WebhookName(enum.StrEnum):
@@ -321,7 +330,7 @@ class WebhookStatement:
         raw: What was delivered.
     """
 
-    statement_id: str | None = wired(label)
+    statement_id: str | None = wired(_id)
     statement_status: str | None = wired(text)
     error_code: str | None = wired(text)
     error_message: str | None = wired(text)
@@ -356,7 +365,7 @@ class WebhookAccount:
         raw: What was delivered.
     """
 
-    account_id: str | None = wired(label)
+    account_id: str | None = wired(_id)
     account_number: str | None = wired(label, repr=masked)
     account_status: str | None = wired(text)
     account_category: str | None = wired(text)
@@ -392,9 +401,9 @@ class ExtractionWebhook:
         raw: What was delivered.
     """
 
-    entity_id: str | None = wired(label)
-    statement_id: str | None = wired(label)
-    link_id: str | None = wired(label)
+    entity_id: str | None = wired(_id)
+    statement_id: str | None = wired(_id)
+    link_id: str | None = wired(_link_id)
     progress: str | None = wired(text)
     reason: str | None = wired(text)
     date_time: datetime.datetime | None = wired(moment)
@@ -403,7 +412,7 @@ class ExtractionWebhook:
 
 @attrs.frozen(kw_only=True)
 class _SessionWebhook:
-    session_id: str | None = wired(label)
+    session_id: str | None = wired(_id)
     event_name: str | None = wired(text)
     raw: Mapping[str, Any] = _raw()
 

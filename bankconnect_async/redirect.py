@@ -19,7 +19,7 @@ import attrs
 from yarl import URL
 
 from ._reading import structure
-from .callbacks import Event, ExitEvent, ReturnQuery, SuccessEvent
+from .callbacks import MAX_ID, Event, ExitEvent, ReturnQuery, SuccessEvent
 from .errors import (
     ConfigurationError,
     DecodeError,
@@ -77,6 +77,9 @@ def build_redirect(url: str | URL, event: Event) -> URL:
         for name, value in attrs.asdict(query).items()
         if value is not None
     }
+    if max(map(len, given.values())) > MAX_ID:
+        problem = (f"has an id of more than {MAX_ID} characters",)
+        raise InvalidRequestError(fields={"event": problem})
     base, mark, fragment = str(url).partition("#")
     joint = "&" if "?" in base else "?"
     return URL(f"{base}{joint}{_quoted(given)}{mark}{fragment}", encoded=True)
