@@ -94,8 +94,11 @@ class Pace:
 
     def policy(self) -> RetryPolicy:
         """Return the client's policy, as far as there is time for it."""
-        policy = self.api.calls.retry
-        deadline = min(policy.deadline, max(self.left, _SHORTEST))
+        policy, left = self.api.calls.retry, self.left
+        if left <= 0:
+            # A stall made this look late.
+            left = self.interval
+        deadline = min(policy.deadline, max(left, _SHORTEST))
         return attrs.evolve(policy, deadline=deadline)
 
 
@@ -171,13 +174,14 @@ class Watch(Generic[T]):
         raise StopAsyncIteration
 
     async def _look(self) -> T | None:
-        pace = self._pace
+        pace, is_due = self._pace, True
         if self._begun:
-            await self._nap.take(
-                pace.api.clock, max(min(self._pause(), pace.left), 0)
-            )
+            pause, left = self._pause(), pace.left
+            # If the loop stands still meanwhile, this look is made late.
+            is_due = pause < left
+            await self._nap.take(pace.api.clock, max(min(pause, left), 0))
         self._begun = True
-        if pace.left <= 0:
+        if pace.left <= 0 and not is_due:
             raise self._late() from self._trouble
         self._trouble = None
         try:

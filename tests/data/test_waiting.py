@@ -30,6 +30,7 @@ from bankconnect_async import (
     UnreadableAnswerError,
     WaitTimeoutError,
 )
+from bankconnect_async.testing import FakeClock
 
 
 S = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
@@ -88,6 +89,15 @@ def asked(vendor):
     return [each.path.split("/")[-2] for each in vendor.requests]
 
 
+class Drowsy(FakeClock):
+    """
+    A clock of a loop that stands still for long whenever it sleeps.
+    """
+
+    async def sleep(self, seconds):
+        await super().sleep(seconds + 100)
+
+
 class TestSession:
     """
     SessionHandle.wait and watch
@@ -111,6 +121,26 @@ class TestSession:
         assert status.insights_available
         assert asked(vendor) == ["progress"] * 4 + ["session_status"] * 2
         assert clock.slept == [2, 2, 2, 2]
+
+    @pytest.mark.parametrize("last", ["completed", "processing"])
+    async def test_looks_once_more_after_a_stall(self, vendor, said, last):
+        """
+        A look that was due before the timeout is made, if only after it.
+        """
+        vendor.say(PROGRESS, said["processing"], said[last])
+        vendor.say(STATUS, said["good"])
+
+        async with AsyncBankConnect(
+            "key", server_hash="h", base_url=vendor.base_url, clock=Drowsy()
+        ) as bank:
+            wait = bank.session(S).wait(timeout=60)
+            if last == "completed":
+                assert (await wait).insights_available
+            else:
+                with pytest.raises(WaitTimeoutError):
+                    await wait
+        assert asked(vendor)[:2] == ["progress"] * 2
+        assert len(vendor.requests) <= 3
 
     async def test_reports_distinct_steps(self, vendor, bank, said):
         """
