@@ -12,6 +12,7 @@ import enum
 import functools
 import math
 import re
+import unicodedata
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeAlias, cast
@@ -49,11 +50,13 @@ _URL = re.compile(
 )
 _SECRETS = frozenset({"apikey", "xapikey", "serverhash"})
 _NEST = 16
+# Categories of blanks and of characters without a shape of their own.
+_BLANK = frozenset({"Cf", "Zl", "Zp", "Zs"})
 # What every reader of JSON takes, and more months than any tenure has.
 _LARGEST = 2**31
 
 
-def _text(*, max_length: int | None = None) -> _Rule:
+def _text(*, max_length: int | None = None, is_id: bool = False) -> _Rule:
     def rule(value: object) -> str | None:
         if not isinstance(value, str):
             return f"must be a text, not {type(value).__name__}"
@@ -63,11 +66,24 @@ def _text(*, max_length: int | None = None) -> _Rule:
             return (
                 f"has {len(value)} characters, at most {max_length} are taken"
             )
+        # What can be printed has a UTF-8 form and no control characters.
+        if is_id and value.isprintable():
+            return None
         if not _is_unicode(value):
             return "holds bytes that are not UTF-8"
-        return None
+        return _unprintable_id(value) if is_id else None
 
     return rule
+
+
+def _unprintable_id(value: str) -> str | None:
+    categories = list(map(unicodedata.category, value))
+    if "Cc" in categories:
+        control = value[categories.index("Cc")]
+        return f"holds the control character U+{ord(control):04X}: remove it"
+    if {*categories} <= _BLANK:
+        return "must not be blank"
+    return None
 
 
 def _url(*, max_length: int | None = None) -> _Rule:
@@ -277,7 +293,7 @@ def _dict(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-_LINK_ID: Final = _text(max_length=500)
+_LINK_ID: Final = _text(max_length=500, is_id=True)
 
 
 def check_link_id(value: object) -> None:
@@ -360,7 +376,8 @@ class SessionRequest:
     Building one checks every parameter; all problems are reported together.
 
     Attributes:
-        link_id: Your own id of the customer, 1 to 500 characters.
+        link_id: Your own id of the customer, 1 to 500 characters; not blank,
+            and without control characters.
         redirect_url: Where the browser goes at the end, at most 200
             characters. `None`: no redirect (inline-frame workflow). `UNSET`:
             what the client was built with.

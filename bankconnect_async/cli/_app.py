@@ -40,6 +40,7 @@ from ._batch import Batch
 from ._client import (
     Target,
     allow_host_option,
+    any_link_id_option,
     dialect_option,
     port_option,
     require_redirect_url,
@@ -51,7 +52,7 @@ from ._feed import Feed
 from ._input import Input, open_input, refuse_same_file
 from ._parameters import build_request
 from ._progress import TallyBar
-from ._rows import InputFileError, Rows, read_rows
+from ._rows import InputFileError, Rows, read_rows, refuse_month_first
 from ._signals import on_interrupt
 from ._tally import Tally
 from ._words import explain
@@ -164,6 +165,7 @@ def app() -> None:
     help="A session parameter, such as bank_name=axis or "
     "from_date=01/01/2026; repeat it for more.",
 )
+@any_link_id_option
 @click.option(
     "--json",
     "as_json",
@@ -172,7 +174,12 @@ def app() -> None:
 )
 @target_options
 def session(
-    *, target: Target, link_id: str, params: tuple[str, ...], as_json: bool
+    *,
+    target: Target,
+    link_id: str,
+    params: tuple[str, ...],
+    allow_any_link_id: bool,
+    as_json: bool,
 ) -> None:
     """
     Create one session for LINK_ID and print its URL.
@@ -181,7 +188,9 @@ def session(
     """
     values = dict(map(_split_param, params)) | {"link_id": link_id}
     try:
-        created = asyncio.run(_create(target, values))
+        created = asyncio.run(
+            _create(target, values, allow_any_link_id=allow_any_link_id)
+        )
     except ConfigurationError:
         raise
     except BankConnectError as error:
@@ -207,8 +216,10 @@ def _split_param(param: str) -> tuple[str, str]:
     return name, value
 
 
-async def _create(target: Target, values: dict[str, str]) -> Session:
-    request = build_request(values)
+async def _create(
+    target: Target, values: dict[str, str], *, allow_any_link_id: bool
+) -> Session:
+    request = build_request(values, allow_any_link_id=allow_any_link_id)
     async with target.connect() as bank:
         if request.redirect_url is UNSET:
             require_redirect_url(bank)
@@ -256,6 +267,7 @@ async def _create(target: Target, values: dict[str, str]) -> Session:
     help="With --dask, a directory for OUT alone that all workers share; "
     "OUT.shards by default.",
 )
+@any_link_id_option
 @click.option(
     "--json",
     "as_json",
@@ -275,6 +287,7 @@ def batch(  # noqa: PLR0913
     rate: float | None,
     cluster: str | None,
     journal_dir: str | None,
+    allow_any_link_id: bool,
     as_json: bool,
 ) -> None:
     """
@@ -283,7 +296,9 @@ def batch(  # noqa: PLR0913
     INPUT is a CSV file with a header, a file of JSON lines, either of them
     packed with gzip, or - for stdin. Its columns are link_id and any other
     session parameter; extra.NAME sends one that is not documented. Dates are
-    DD/MM/YYYY or YYYY-MM-DD, and an empty cell is a parameter not given.
+    DD/MM/YYYY or YYYY-MM-DD, never month first, and an empty cell is a
+    parameter not given. Link ids that a spreadsheet, a data frame or a
+    typing hand has damaged are refused, row by row.
 
     OUT gets one line for each row as soon as it is done. Ctrl-C finishes the
     rows in flight; a second one gives them up. The same command goes on from
@@ -315,7 +330,14 @@ def batch(  # noqa: PLR0913
         if cluster is not None and not journal.is_resumable:
             raise click.UsageError("with --dask, --output has to be a file")
         _tell_about(journal)
-        rows = read_rows(opened.stream, name=opened.name)
+        rows = read_rows(
+            opened.stream,
+            name=opened.name,
+            allow_any_link_id=allow_any_link_id,
+        )
+        if rows.may_have_dates:
+            # Before a row is sent, where the input can be read twice.
+            refuse_month_first(opened.read_apart, name=opened.name)
         tally = Tally(total=_count_rows(opened, rows))
         bar = TallyBar(tally)
         parts: dict[str, Any] = {

@@ -151,6 +151,16 @@ def allow_host_option() -> Callable[[F], F]:
     )
 
 
+def any_link_id_option(command: F) -> F:
+    """Let the user of *command* insist on link ids that look damaged."""
+    option = click.option(
+        "--allow-any-link-id",
+        is_flag=True,
+        help="Take link ids that look damaged, such as 1.23457E+11 or '00123.",
+    )
+    return option(command)
+
+
 def dialect_option(text: str) -> Callable[[F], F]:
     """Make the option of what has a sandbox; *text* is its help."""
     return click.option(

@@ -17,6 +17,7 @@ from bankconnect_async.entities import EntityHandle
 from bankconnect_async.errors import BankConnectError
 from bankconnect_async.sessions import SessionHandle
 
+from ._dates import parse_date
 from ._tables import Table, of_entity, of_session, write_csv, write_json
 from ._writing import emit, tell
 
@@ -115,9 +116,9 @@ def _day(
     if text is None:
         return None
     try:
-        return datetime.date.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("must be a day, as YYYY-MM-DD") from None
+        return parse_date(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
 
 
 @click.command()
@@ -143,7 +144,7 @@ def _day(
     "--from-date",
     metavar="DAY",
     callback=_day,
-    help="Transactions from this day on, YYYY-MM-DD.",
+    help="Transactions from this day on, DD/MM/YYYY or YYYY-MM-DD.",
 )
 @click.option(
     "--to-date",

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from typing import BinaryIO, Final, Generic, TypeAlias, TypeVar
 
 from ._input import Input
+from ._rows import UntrustedRowsError
 
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ class Feed(Generic[T]):
                 for row in parcel:
                     if self._stopped:
                         return
+                    if courier.distrust is not None:
+                        raise courier.distrust
                     yield row
         finally:
             courier.stop()
@@ -78,6 +81,9 @@ class Feed(Generic[T]):
 class _Courier(Generic[T]):
     """
     Carries rows from its thread to a loop, some at a time.
+
+    Attributes:
+        distrust: Why rows that were carried already must not be used.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class _Courier(Generic[T]):
         # Of parcels: each has one thread that counts.
         self._delivered = self._received = 0
         self._stopped = False
+        self.distrust: UntrustedRowsError | None = None
 
     def run(self, rows: Iterable[T], stream: BinaryIO) -> None:
         """Deliver all rows, and close *stream*."""
@@ -104,6 +111,9 @@ class _Courier(Generic[T]):
                     if is_awaited or len(self._parcel) == _PARCEL:
                         self.deliver()
                 self.deliver()
+            except UntrustedRowsError as exc:
+                self.distrust = exc
+                self._put(exc)
             except Exception as exc:  # noqa: BLE001 - it is the consumer's
                 self.deliver()
                 self._put(exc)

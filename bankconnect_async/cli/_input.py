@@ -62,12 +62,16 @@ def _do_nothing() -> None:
 
 class _Apart(io.RawIOBase):
     """
-    Reads a file from its beginning without moving in it.
+    Reads a file without moving in it.
+
+    Args:
+        fd: Of the file.
+        start: Where to begin.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, start: int) -> None:
         self._fd = fd
-        self._at = 0
+        self._at = start
 
     def readable(self) -> bool:
         """Say yes, as a buffer around it asks."""
@@ -129,11 +133,14 @@ class Input:
         name: What to call it.
         stream: Its bytes, unpacked.
         pipe: What is behind them, unless it is a file on disk.
+        start: Where it stood when it was opened, as stdin may not stand at
+            the beginning.
     """
 
     name: str
     stream: BinaryIO
     pipe: Pipe | None
+    start: int
     _fd: int = attrs.field(alias="fd")
 
     def close(self) -> None:
@@ -145,13 +152,24 @@ class Input:
         if self.pipe is None or not self.pipe.is_lent:
             self.stream.close()
 
+    def read_apart(self) -> BinaryIO | None:
+        """
+        Read a file a second time, without moving in it.
+
+        `None` where that is not possible.
+        """
+        if self.pipe is not None or not hasattr(os, "preadv"):
+            return None
+        return _unpack(_Apart(self._fd, self.start))
+
     def count_lines(self) -> int | None:
         """Count all lines of a file; `None` where that is not possible."""
-        if self.pipe is not None or not hasattr(os, "preadv"):
+        apart = self.read_apart()
+        if apart is None:
             return None
         count, last = 0, b"\n"
         try:
-            with _unpack(_Apart(self._fd)) as stream:
+            with apart as stream:
                 while block := stream.read(_BLOCK):
                     count += block.count(b"\n")
                     last = block[-1:]
@@ -174,7 +192,11 @@ def open_input(path: str) -> Input:
         is_file = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         pipe = None if is_file else Pipe(raw)
         return Input(
-            name=name, stream=_unpack(pipe or raw), pipe=pipe, fd=raw.fileno()
+            name=name,
+            stream=_unpack(pipe or raw),
+            pipe=pipe,
+            start=raw.tell() if is_file else 0,
+            fd=raw.fileno(),
         )
     except OSError as exc:
         raise InputFileError(

@@ -66,7 +66,8 @@ class Lines:
                 number=self._number,
                 raw=raw,
                 text="",
-                problem=f"is longer than {_LONGEST} bytes",
+                problem=f"is longer than {_LONGEST} bytes: check its quotes "
+                f"and line ends",
             )
         return _decode(self._number, raw)
 
@@ -82,10 +83,17 @@ class Lines:
 
 
 def _decode(number: int, raw: bytes) -> Line:
-    problem = "holds a NUL byte" if b"\0" in raw else None
+    problem = None
+    if b"\0" in raw:
+        problem = "holds a NUL byte: export the file again"
+    elif b"\x1a" in raw and raw.rstrip().endswith(b"\x1a"):
+        problem = (
+            "ends with the byte 0x1A, an end-of-file mark of old programs: "
+            "remove it"
+        )
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode(errors="replace")
-        problem = "holds bytes that are not UTF-8"
+        problem = "holds bytes that are not UTF-8: save the file in UTF-8"
     return Line(number=number, raw=raw, text=text, problem=problem)

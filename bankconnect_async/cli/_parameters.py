@@ -2,8 +2,8 @@
 Session parameters as people write them: in cells, in JSON, on a command line.
 """
 
-import datetime
 import difflib
+import functools
 import re
 
 from collections.abc import Callable, Mapping
@@ -13,13 +13,18 @@ import attrs
 import orjson
 
 from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.sandbox._banks import find_bank
 from bankconnect_async.schema import (
     PARAMETERS,
     UNSET,
     Consent,
     Metadata,
     SessionRequest,
+    check_link_id,
 )
+
+from ._damage import find_damage, is_formula_error, quote, trim
+from ._dates import has_no_month, parse_date
 
 
 T = TypeVar("T")
@@ -27,13 +32,15 @@ T = TypeVar("T")
 EXTRA: Final = "extra."
 SECRETS: Final = frozenset({"api_key", "server_hash"})
 
-_VENDOR_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
-_ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 # Python would take digits of all scripts and underscores between them too.
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+# Spreadsheets and data frames add decimals to whole numbers.
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0{1,18})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?")
-_TRUE = frozenset({"true", "yes", "1"})
-_FALSE = frozenset({"false", "no", "0"})
+# Spreadsheets write truth values in the user's language, data frames as
+# numbers where some are missing.
+_TRUE = frozenset({"true", "yes", "1", "1.0", "wahr"})
+_FALSE = frozenset({"false", "no", "0", "0.0", "falsch"})
+_DATES: Final = "from_date", "to_date"
 
 
 def is_parameter(name: str) -> bool:
@@ -43,7 +50,9 @@ def is_parameter(name: str) -> bool:
     )
 
 
-def build_request(values: Mapping[str, Any]) -> SessionRequest:
+def build_request(
+    values: Mapping[str, Any], *, allow_any_link_id: bool = False
+) -> SessionRequest:
     """
     Make a request of parameters, texts or JSON values.
 
@@ -52,6 +61,7 @@ def build_request(values: Mapping[str, Any]) -> SessionRequest:
     Args:
         values: Parameter name to value; ``extra.NAME`` for one that this
             version does not know.
+        allow_any_link_id: Take link ids that look damaged, too.
 
     Raises:
         InvalidRequestError: With every bad parameter in `fields`.
@@ -60,11 +70,15 @@ def build_request(values: Mapping[str, Any]) -> SessionRequest:
     problems: dict[str, tuple[str, ...]] = {}
     extra: dict[str, Any] = {}
     for name, value in values.items():
-        if name.startswith(EXTRA):
-            extra[name.removeprefix(EXTRA)] = value
-            continue
         try:
-            given[name] = _parse(name, value)
+            if name == "link_id":
+                given[name] = value
+                if not allow_any_link_id:
+                    _refuse_damaged_link_id(value)
+            elif name.startswith(EXTRA):
+                extra[name.removeprefix(EXTRA)] = _extra(value)
+            else:
+                given[name] = _parse(name, value)
         except InvalidRequestError as error:
             problems |= _below(name, error)
         except ValueError as exc:
@@ -95,10 +109,14 @@ def _build(
     problems: Mapping[str, tuple[str, ...]],
 ) -> T:
     # What could not even be read is left out while the rest is judged, so
-    # that all problems come together.
-    readable = {
-        name: value for name, value in given.items() if name not in problems
-    }
+    # that all problems come together. A request needs some link id.
+    readable = given
+    if problems:
+        readable = {
+            name: value
+            for name, value in given.items()
+            if name not in problems or name == "link_id"
+        }
     try:
         built = cls(**readable)
     except InvalidRequestError as error:
@@ -119,57 +137,135 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def parse_date(value: Any) -> Any:
-    """
-    Read ``DD/MM/YYYY`` or ISO ``YYYY-MM-DD``.
+def _extra(value: Any) -> Any:
+    # Only the vendor knows what else these may be.
+    if isinstance(value, str) and is_formula_error(value):
+        raise ValueError(find_damage(value))
+    return value
 
-    Raises:
-        ValueError: If *value* is another text, or no day of any calendar.
-    """
+
+def _refuse_damaged_link_id(value: Any) -> None:
     if not isinstance(value, str):
-        return value
-    text = value.strip()
-    parts: tuple[str, ...] = ()
-    if match := _VENDOR_DATE.fullmatch(text):
-        parts = match.groups()[::-1]
-    elif match := _ISO_DATE.fullmatch(text):
-        parts = match.groups()
+        raise ValueError(  # noqa: TRY004 - as all that is wrong with a value
+            f"must be a text, not {type(value).__name__}: put it in quotes "
+            f"where it is written"
+        )
+    if value.lower() == "link_id":
+        problem: str | None = (
+            "is the name of its own column: remove this repeated header"
+        )
+    else:
+        problem = find_damage(value)
+    if problem is not None and _is_link_id(value):
+        raise ValueError(f"{problem}; --allow-any-link-id takes it as it is")
+
+
+def _is_link_id(value: str) -> bool:
     try:
-        year, month, day = map(int, parts)
-        return datetime.date(year, month, day)
+        check_link_id(value)
+    except InvalidRequestError:
+        # It is said when the request is built.
+        return False
+    return True
+
+
+def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """
+    Find a date that was written month first beyond doubt.
+
+    Args:
+        values: Parameter name to value, as for `build_request`.
+
+    Returns:
+        The parameter's name and the date.
+    """
+    for name in _DATES:
+        text = values.get(name)
+        if isinstance(text, str) and has_no_month(text):
+            return name, text
+    for code, consent in _mapping_or_empty(values.get("consents")).items():
+        for name, text in _mapping_or_empty(consent).items():
+            if isinstance(text, str) and has_no_month(text):
+                return f"consents.{code}.{name}", text
+    return None
+
+
+def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    try:
+        return _mapping(value)
     except ValueError:
-        raise ValueError(
-            f"{_short(text)} is not a date: use DD/MM/YYYY or YYYY-MM-DD"
-        ) from None
+        return {}
+
+
+def _date(value: Any) -> Any:
+    return parse_date(value) if isinstance(value, str) else value
+
+
+def _name(
+    *known: str, read: Callable[[str], str] | None = None
+) -> Callable[[Any], Any]:
+    """Make a parser of words that some documents list, in any case."""
+    forms = {word.lower(): word for word in known}
+
+    # Most rows of a file have the same words.
+    @functools.lru_cache(maxsize=256)
+    def parse_text(value: str) -> str:
+        text = trim(value)
+        if problem := find_damage(text):
+            raise ValueError(problem)
+        if read is not None:
+            return read(text)
+        return forms.get(text.lower(), text)
+
+    def parse(value: Any) -> Any:
+        return parse_text(value) if isinstance(value, str) else value
+
+    return parse
+
+
+def _bank(text: str) -> str:
+    # Documents write identifiers in capitals or without any, so both are
+    # sent as they are given.
+    if text in {text.lower(), text.upper()}:
+        return text
+    bank = find_bank(text)
+    return text if bank is None else bank.identifier
 
 
 def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
-    text = value.strip()
-    if not _WHOLE.fullmatch(text):
-        raise ValueError(f"{_short(value)} is not a whole number")
-    return int(text)
+    match = _WHOLE.fullmatch(trim(value))
+    if match is None:
+        raise ValueError(
+            f"{quote(value)} is not a whole number: write digits alone"
+        )
+    return int(match[1])
 
 
 def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = value.strip()
+    text = trim(value)
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{_short(value)} is not a number")
+        raise ValueError(
+            f"{quote(value)} is not a number: write digits and at most one "
+            f"decimal point"
+        )
     return float(text)
 
 
 def _flag(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = value.strip().lower()
+    text = trim(value).lower()
     if text in _TRUE:
         return True
     if text in _FALSE:
         return False
-    raise ValueError(f"{_short(value)} is neither true nor false")
+    raise ValueError(f"{quote(value)} is neither true nor false")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -188,7 +284,7 @@ def _consents(value: Any) -> dict[str, Consent]:
     problems: dict[str, tuple[str, ...]] = {}
     for code, entry in _mapping(value).items():
         try:
-            consents[code] = _nested(Consent, _mapping(entry), parse_date)
+            consents[code] = _nested(Consent, _mapping(entry), _date)
         except InvalidRequestError as error:
             problems |= _below(code, error)
         except ValueError as exc:
@@ -219,13 +315,19 @@ def _nested(
     return _build(cls, given, problems)
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:39]}…")  # noqa: PLR2004
-
-
 _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "from_date": parse_date,
-    "to_date": parse_date,
+    "from_date": _date,
+    "to_date": _date,
+    "bank_name": _name(read=_bank),
+    "bank": _name(read=_bank),
+    "mode": _name("pdf", "aa", "online"),
+    "mobile_number": _name(),
+    "journey_mode": _name("multi_pdf", "multi_banking", "aa_multi_banking"),
+    "aa_journey_mode": _name(
+        "only_once", "only_recurring", "once_with_recurring"
+    ),
+    "aa_recurring_frequency_unit": _name("year", "month", "day", "hour"),
+    "aa_journey_code": _name("BCAA001", "BCAA002", "BCAA003", "BCAA004"),
     "session_expiry": _whole,
     "accept_anything": _flag,
     "is_mobile_field_editable": _flag,

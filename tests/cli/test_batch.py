@@ -160,7 +160,8 @@ class TestMixedRows:
             b'd;"axis;;;\r\n'
             b"e;axis;;;nowhere\r\n"
             b"a;axis;;;\r\n"
-            b'"f\r\ng";axis;;;https://other.example/\r\n'
+            b'"f\r\ng";axis;;;\r\n'
+            b"i;AXIS ;;;https://other.example/\r\n"
             b"h;axis;;;;\r\n"
             b"0012;;;;\r\n"
         )
@@ -169,26 +170,26 @@ class TestMixedRows:
         assert ran.result.code == 1
         assert errors(ran) == {
             3: "RejectedError",
-            **dict.fromkeys((4, 5, 6, 7, 8, 11), "InvalidRequestError"),
+            **dict.fromkeys((4, 5, 6, 7, 8, 9, 10, 12), "InvalidRequestError"),
         }
         created = {
             line: record["link_id"]
             for line, record in ran.by_line().items()
             if "error" not in record
         }
-        assert created == {2: "a", 9: "f\r\ng", 12: "0012"}
-        assert len(ran.records) == 10
+        assert created == {2: "a", 11: "i", 13: "0012"}
+        assert len(ran.records) == 12
         sent = {
             session.link_id: session.parameters["redirect_url"]
             for session in service.sessions.values()
         }
         assert sent == {
             "a": URL,
-            "f\r\ng": "https://other.example/",
+            "i": "https://other.example/",
             "0012": URL,
         }
         assert ran.result.err.startswith(
-            "created 3, failed 7 (6 InvalidRequestError, 1 RejectedError), "
+            "created 3, failed 9 (8 InvalidRequestError, 1 RejectedError), "
         )
 
     def test_error_record(self, batch, service):

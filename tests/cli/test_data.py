@@ -190,6 +190,7 @@ class TestFetch:
             (("--account-id", "b7b3ff7b-623d-48df-8cd5-8cc6f137bdc5"), 1),
             (("--account-id", "another"), 0),
             (("--from-date", "2026-01-31"), 1),
+            (("--from-date", "31/01/2026"), 1),
             (("--to-date", "2026-01-30"), 0),
         ):
             result = bankconnect("fetch", S, "--flow", "session", *filters)
@@ -226,10 +227,10 @@ class TestFetch:
                 "the session flow has no score",
             ),
             (
-                ("--what", "accounts", "--from-date", "2026-01-01"),
+                ("--what", "accounts", "--from-date", "31/01/2026"),
                 "accounts cannot be filtered by from_date",
             ),
-            (("--from-date", "01/01/2026"), "must be a day"),
+            (("--from-date", "01/31/2026"), "is not a date: use DD/MM/YYYY"),
             (
                 ("--flow", "session", "--what", "pdfs", "--account-id", "a"),
                 "pdfs cannot be filtered",

@@ -4,14 +4,16 @@ Files and pipes to read from, and how they feed a batch.
 
 import asyncio
 import gzip
+import io
 import os
 import threading
 
 import pytest
 
+from bankconnect_async.cli import _input
 from bankconnect_async.cli._feed import Feed
 from bankconnect_async.cli._input import open_input
-from bankconnect_async.cli._rows import InputFileError
+from bankconnect_async.cli._rows import InputFileError, UntrustedRowsError
 
 
 @pytest.fixture(name="file")
@@ -46,6 +48,61 @@ def test_counts_lines(file):
     assert file.stream.readline() == b"a\n"
     assert file.count_lines() == 3
     assert file.stream.read() == b"b\nc"
+
+
+def test_second_reading(tmp_path, monkeypatch):
+    """
+    A file is read a second time from where stdin stood when it was opened.
+    """
+    path = tmp_path / "links.csv"
+    path.write_bytes(b"title\na\nb\n")
+    with path.open("rb", buffering=0) as stdin:
+        assert stdin.readline() == b"title\n"
+        opened = io.FileIO(stdin.fileno(), closefd=False)
+        monkeypatch.setattr(_input, "_open_stdin", lambda: opened)
+        source = open_input("-")
+
+        assert source.count_lines() == 2
+        with source.read_apart() as apart:
+            assert apart.read() == b"a\nb\n"
+        assert source.stream.read() == b"a\nb\n"
+
+
+def test_cannot_read_twice(pipe):
+    """
+    A pipe is read once only.
+    """
+    source, writer = pipe
+    os.close(writer)
+
+    assert source.read_apart() is None
+    source.close()
+
+
+async def test_distrust_of_a_pipe(pipe):
+    """
+    Rows that wait in memory are not handed out once they are not trusted.
+    """
+    source, writer = pipe
+    os.close(writer)
+    before = threading.enumerate()
+    is_begun = threading.Event()
+
+    def rows():
+        yield from range(64)
+        is_begun.wait(20)
+        raise UntrustedRowsError("stdin: line 65: ...")
+
+    got = []
+    with pytest.raises(UntrustedRowsError):
+        async for row in Feed(rows(), source):
+            got.append(row)
+            if not is_begun.is_set():
+                (reader,) = set(threading.enumerate()) - {*before}
+                is_begun.set()
+                reader.join(20)
+
+    assert got == [0]
 
 
 def test_cannot_count(file, monkeypatch):

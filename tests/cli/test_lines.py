@@ -34,8 +34,18 @@ def test_numbers_and_ends():
 @pytest.mark.parametrize(
     ("raw", "problem", "text"),
     [
-        (b"caf\xe9,1\n", "holds bytes that are not UTF-8", "caf�,1\n"),
-        (b"a\0b\n", "holds a NUL byte", "a\0b\n"),
+        (
+            b"caf\xe9,1\n",
+            "holds bytes that are not UTF-8: save the file in UTF-8",
+            "caf\ufffd,1\n",
+        ),
+        (b"a\0b\n", "holds a NUL byte: export the file again", "a\0b\n"),
+        (
+            b"a\x1a\r\n",
+            "ends with the byte 0x1A, an end-of-file mark of old programs: "
+            "remove it",
+            "a\x1a\r\n",
+        ),
     ],
 )
 def test_bad_line(raw, problem, text):
@@ -57,7 +67,8 @@ def test_long_line(monkeypatch, end):
 
     long, *rest = read(b"x" * 35 + end + (b"ok\n" if end else b""))
 
-    assert long.problem == "is longer than 10 bytes"
+    assert long.problem is not None
+    assert long.problem.startswith("is longer than 10 bytes: ")
     assert len(long.raw) == 10
     assert [(line.number, line.text) for line in rest] == (
         [(2, "ok\n")] if end else []

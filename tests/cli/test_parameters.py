@@ -6,21 +6,38 @@ import datetime
 
 import pytest
 
-from bankconnect_async.cli._parameters import (
-    build_request,
-    is_parameter,
-    parse_date,
-)
+from bankconnect_async.cli._dates import parse_date
+from bankconnect_async.cli._parameters import build_request, is_parameter
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.schema import PARAMETERS, UNSET, Consent, Metadata
+from bankconnect_async.schema import (
+    PARAMETERS,
+    UNSET,
+    Consent,
+    Metadata,
+    SessionRequest,
+)
 
 
 @pytest.mark.parametrize(
-    "text", ["01/02/2026", "2026-02-01", " 01/02/2026 ", "2026-02-01\n"]
+    "text",
+    [
+        "01/02/2026",
+        "01-02-2026",
+        "01.02.2026",
+        "2026-02-01",
+        "2026/02/01",
+        "2026.02.01",
+        " 01/02/2026 ",
+        "2026-02-01\n",
+        "\u200b01/02/2026\u00a0",
+        "2026-02-01 00:00:00",
+        "2026-02-01T00:00:00",
+        "01-02-2026 00:00:00",
+    ],
 )
 def test_date(text):
     """
-    Both writings of a date mean the same day, blanks around it or not.
+    All forms of a date mean the same day, blanks around it or not.
     """
     assert parse_date(text) == datetime.date(2026, 2, 1)
 
@@ -33,11 +50,20 @@ def test_date(text):
         "00/01/2026",
         "01/01/0000",
         "1/1/2026",
-        "01-02-2026",
-        "2026/02/01",
+        "1/2/2026",
+        "1.2.2026",
+        "01/02/26",
+        "01/02-2026",
+        "01/31/2026",
+        "2026/31/01",
+        "Feb 1, 2026",
+        "46054",
         "20260201",
         "2026-W01-1",
         "2026-02-01T00:00",
+        "2026-02-01 00:00:01",
+        "2026-02-01 12:00:00",
+        "2026-02-01 00:00:00 00:00:00",
         "०१/०२/२०२६",
         "today",
         "",
@@ -46,7 +72,7 @@ def test_date(text):
 )
 def test_no_date(text):
     """
-    Anything else is refused, with the two writings and not all of the text.
+    Anything else is refused, with two forms to use and not all of the text.
     """
     with pytest.raises(ValueError, match="DD/MM/YYYY or YYYY-MM-DD") as caught:
         parse_date(text)
@@ -58,6 +84,25 @@ def test_no_date(text):
     ("name", "text", "value"),
     [
         ("session_expiry", " 60 ", 60),
+        ("session_expiry", "60.0", 60),
+        ("session_expiry", "60.00", 60),
+        ("session_expiry", 60.0, 60),
+        ("accept_anything", "1.0", True),
+        ("accept_anything", "WAHR", True),
+        ("accept_anything", "falsch", False),
+        ("bank_name", " hdfc ", "hdfc"),
+        ("bank_name", "HDFC\u200b", "HDFC"),
+        ("bank_name", "Hdfc", "HDFC"),
+        ("bank", "Pune Merchants", "PUNE MERCHANTS"),
+        ("bank_name", "Bank of the Future", "Bank of the Future"),
+        ("mode", " PDF", "pdf"),
+        ("mode", "\u00a0Online", "online"),
+        ("journey_mode", "Multi_PDF ", "multi_pdf"),
+        ("journey_mode", " Some_New", "Some_New"),
+        ("aa_journey_mode", "ONLY_ONCE", "only_once"),
+        ("aa_recurring_frequency_unit", "Month", "month"),
+        ("aa_journey_code", "bcaa001", "BCAA001"),
+        ("mobile_number", " +91 98765 43210 ", "+91 98765 43210"),
         ("aa_recurring_tenure_month_count", "+3", 3),
         ("aa_recurring_frequency_value", "5", 5),
         ("aa_recurring_tenure_month", "1.5", 1.5),
@@ -86,6 +131,15 @@ def test_text(name, text, value):
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
+        ("session_expiry", "60.5", "'60.5' is not a whole number"),
+        ("session_expiry", "1,440", "'1,440' is not a whole number"),
+        ("session_expiry", 60.5, "must be a whole number, not float"),
+        ("mode", "nan", "stands for no value"),
+        ("bank_name", "#N/A", "is the error of a formula"),
+        ("bank_name", '"axis"', "begins or ends with a quote"),
+        ("mobile_number", "9.87654E+09", "has lost digits"),
+        ("mobile_number", "9876543210.0", "with decimals added"),
+        ("extra.note", "#REF!", "is the error of a formula"),
         ("session_expiry", "6_0", "'6_0' is not a whole number"),
         ("session_expiry", "٦٠", "'٦٠' is not a whole number"),
         ("session_expiry", "1e3", "'1e3' is not a whole number"),
@@ -107,7 +161,167 @@ def test_bad_text(name, text, problem):
 
     assert set(caught.value.fields) == {name}
     assert problem in str(caught.value)
-    assert len(str(caught.value)) < 120
+    assert len(str(caught.value)) < 140
+
+
+LINK_ID_DAMAGE = {
+    " a": "begins or ends with a blank",
+    "a ": "begins or ends with a blank",
+    "\u00a0a": "U+00A0 (no-break space)",
+    "a\u200b": "U+200B (zero width space)",
+    "a\u2060": "U+2060 (word joiner)",
+    "\ufeffa": "U+FEFF (zero width no-break space)",
+    "a\u3164": "U+3164 (hangul filler)",
+    "\u202ea": "U+202E (right-to-left override)",
+    "a\u00a0b": "invisible character U+00A0",
+    "a\u200db": "invisible character U+200D",
+    "a\u00adb": "invisible character U+00AD",
+    "क\u200d": "U+200D (zero width joiner)",
+    "'00123": "begins or ends with a quote",
+    '="00123"': "begins with =",
+    "＝1": "begins with =",  # noqa: RUF001 - it is a damage
+    '"00123"': "begins or ends with a quote",
+    "“00123”": "begins or ends with a quote",
+    "00123’": "begins or ends with a quote",  # noqa: RUF001 - as above
+    "«00123»": "begins or ends with a quote",
+    "1.23457E+11": "has lost digits",
+    "1,23457E+11": "has lost digits",
+    "1E+11": "has lost digits",
+    "1.23457e-05": "has lost digits",
+    "1.23457E11": "has lost digits",
+    "12345.0": "decimals added",
+    "12345,00": "decimals added",
+    "1,23,456": "digits in groups",
+    "123,456": "digits in groups",
+    "1,234,567.00": "digits in groups",
+    "01-Mar": "looks like a date",
+    "01. Mrz": "looks like a date",
+    "Mar-26": "looks like a date",
+    "2026-01-02 00:00:00": "looks like a date",
+    "#N/A": "error of a formula",
+    "#n/a": "error of a formula",
+    "#REF!": "error of a formula",
+    "#VALUE!": "error of a formula",
+    "#NAME?": "error of a formula",
+    "#DIV/0!": "error of a formula",
+    "#NV": "error of a formula",
+    "#WERT!": "error of a formula",
+    "Err:502": "error of a formula",
+    "########": "too narrow",
+    "NaN": "stands for no value",
+    "None": "stands for no value",
+    "NULL": "stands for no value",
+    "<NA>": "stands for no value",
+    "NaT": "stands for no value",
+    "n/a": "stands for no value",
+    "inf": "stands for no value",
+    "\\N": "stands for no value",
+    "????": "no letter and no digit",
+    "-": "no letter and no digit",
+    "Z\ufffdrich": "characters were lost",
+    "link_id": "name of its own column",
+    "Link_ID": "name of its own column",
+}
+
+
+@pytest.mark.parametrize("link_id", LINK_ID_DAMAGE)
+def test_damaged_link_id(link_id):
+    """
+    A damaged link id is refused with what to do, unless it is insisted on.
+    """
+    with pytest.raises(InvalidRequestError) as caught:
+        build_request({"link_id": link_id})
+
+    (problem,) = caught.value.fields["link_id"]
+    assert LINK_ID_DAMAGE[link_id] in problem
+    assert ": " in problem
+    assert problem.endswith("; --allow-any-link-id takes it as it is")
+    request = build_request({"link_id": link_id}, allow_any_link_id=True)
+    assert request.link_id == link_id
+    assert SessionRequest(link_id=link_id, redirect_url=None).link_id == (
+        link_id
+    )
+
+
+@pytest.mark.parametrize(
+    ("link_id", "problem"),
+    [
+        ("a\tb", "control character U+0009"),
+        ("a\n", "control character U+000A"),
+        ("a\x7fb", "control character U+007F"),
+        ("a\x85", "control character U+0085"),
+        ("a\x1a", "control character U+001A"),
+        (" \u00a0", "must not be blank"),
+        ("\u200b\u200b", "must not be blank"),
+    ],
+)
+def test_link_id_that_nobody_takes(link_id, problem):
+    """
+    Blank ids and control characters are refused, insisted on or not.
+    """
+    with pytest.raises(InvalidRequestError) as caught:
+        build_request({"link_id": link_id})
+
+    assert problem in str(caught.value)
+    assert "--allow-any-link-id" not in str(caught.value)
+    with pytest.raises(InvalidRequestError):
+        build_request({"link_id": link_id}, allow_any_link_id=True)
+    with pytest.raises(InvalidRequestError):
+        SessionRequest(link_id=link_id, redirect_url=None)
+
+
+@pytest.mark.parametrize(
+    "link_id",
+    [
+        "customer-42",
+        "00123",
+        "+919876543210",
+        "customer 42",
+        "Doe, John",
+        "a@b.example",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "12e45",
+        "1e5",
+        "1.2.3",
+        "12.345",
+        "YWJjZA==",
+        "#42",
+        "May",
+        "1-MAR",
+        "nano",
+        "link_id_7",
+        "O'Neil",
+        "ग्राहक-४२",
+        "क्\u200dष",
+        "می\u200cخواهم",  # noqa: RUF001 - these are its letters
+        "客户 42",
+        "x" * 500,
+    ],
+)
+def test_sound_link_id(link_id):
+    """
+    A link id that was meant so is taken as it is.
+    """
+    assert build_request({"link_id": link_id}).link_id == link_id
+
+
+@pytest.mark.parametrize("link_id", [7, 1.5, True])
+def test_link_id_that_is_no_text(link_id):
+    """
+    A number that stands for a link id is refused with what to do.
+    """
+    with pytest.raises(InvalidRequestError, match="put it in quotes"):
+        build_request({"link_id": link_id})
+
+
+def test_damage_with_other_problems():
+    """
+    A damaged link id and a bad date are told in one go.
+    """
+    with pytest.raises(InvalidRequestError) as caught:
+        build_request({"link_id": "NaN", "from_date": "soon", "mode": "x"})
+
+    assert set(caught.value.fields) == {"link_id", "from_date", "mode"}
 
 
 def test_redirect_url_left_to_the_client():

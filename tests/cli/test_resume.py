@@ -303,7 +303,7 @@ class TestInputs:
 
     def test_spreadsheet(self, batch, service):
         """
-        What spreadsheets do to a file does no harm.
+        What spreadsheets do to a file harms the rows in question only.
         """
         data = (
             b'\xef\xbb\xbf"link_id";bank_name\r\n'
@@ -314,14 +314,52 @@ class TestInputs:
         )
         ran = batch(data, INLINE)
 
-        assert ran.result.code == 0
+        assert ran.result.code == 1
         assert {
-            line: each["link_id"] for line, each in ran.by_line().items()
-        } == {
-            2: "0012",
-            3: "two\r\nlines",
-            5: "007",
-        }
+            line: each.get("redirect_url") and each["link_id"]
+            for line, each in ran.by_line().items()
+        } == {2: "0012", 3: None, 4: None, 5: "007"}
+
+    def test_damaged_link_ids(self, batch, service):
+        """
+        Damaged link ids make no session, and a line that says why each.
+        """
+        data = HEADER + b"a\n b\n'00123\n1.23457E+11\n#N/A\nNaN\nlink_id\nc\n"
+        ran = batch(data, INLINE)
+
+        assert ran.result.code == 1
+        assert created(ran) == ["a", "c"]
+        assert len(service.sessions) == 2
+        refused = [each for each in ran.records if "error" in each]
+        assert [each["line"] for each in refused] == [3, 4, 5, 6, 7, 8]
+        for each in refused:
+            assert each["error"]["type"] == "InvalidRequestError"
+            assert list(each["error"]["fields"]) == ["link_id"] or (
+                each["line"] == 8
+            )
+
+        insisted = batch(data, INLINE, "--allow-any-link-id")
+
+        assert insisted.result.code == 1
+        assert {
+            each["link_id"]
+            for each in insisted.records
+            if "redirect_url" in each
+        } == {"a", " b", "'00123", "1.23457E+11", "#N/A", "NaN", "c"}
+
+    def test_month_first(self, batch, service):
+        """
+        A file with a date that is month first is refused before it is sent.
+        """
+        rows = b"".join(b"c%03d,01/02/2026\n" % each for each in range(200))
+        ran = batch(b"link_id,from_date\n" + rows + b"d,01/31/2026\n", INLINE)
+
+        assert ran.result.code == 2
+        assert "links.csv: line 202: from_date is '01/31/2026'" in (
+            ran.result.err
+        )
+        assert ran.result.err.endswith("Nothing was sent\n")
+        assert len(service.sessions) == 0
 
     def test_tabs(self, batch, service):
         """
@@ -346,8 +384,9 @@ class TestInputs:
             for each in ran.records
             if "error" in each
         } == {
-            3: "row: is longer than 1048576 bytes",
-            4: "row: holds a NUL byte",
+            3: "row: is longer than 1048576 bytes: check its quotes and line "
+            "ends",
+            4: "row: holds a NUL byte: export the file again",
         }
 
     async def test_stdin(self, start, tmp_path, parse):

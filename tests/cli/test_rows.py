@@ -16,12 +16,17 @@ import pytest
 
 from hypothesis import strategies as st
 
+from bankconnect_async.cli import _rows
+from bankconnect_async.cli._parameters import build_request
 from bankconnect_async.cli._rows import (
     BadRow,
     InputFileError,
     Row,
+    UntrustedRowsError,
     read_rows,
+    refuse_month_first,
 )
+from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.schema import UNSET, Consent, Metadata
 
 
@@ -106,7 +111,7 @@ class TestCsv:
         Rows are counted by lines, through quoted line breaks and blank lines.
         """
         rows = read(
-            '\nlink_id,extra.note\na,"one\ntwo\n"\n\nb,"x;\r\n""y"""\n,\nc\n'
+            '\nlink_id,extra.note\na,"one\ntwo\n"\n\nb,"x;\r\n""y"""\n,\nc,\n'
         )
 
         assert ids(rows) == {3: "a", 7: "b", 10: "c"}
@@ -115,16 +120,129 @@ class TestCsv:
 
     def test_empty_cells(self):
         """
-        An empty cell is a parameter not given, in a short row too.
+        An empty cell is a parameter not given.
         """
-        full, short = read(
-            "link_id,redirect_url,bank_name,session_expiry\na,,,\nb\n"
+        row = read_one("link_id,redirect_url,bank_name,session_expiry\na,,,\n")
+
+        assert row.request.redirect_url is UNSET
+        assert row.request.bank_name is None
+        assert row.request.session_expiry is None
+
+    @pytest.mark.parametrize(
+        ("cells", "problem"),
+        [
+            ("b", "has 1 cell, the header has 3: write empty ones, too"),
+            ("b,sbi", "has 2 cells, the header has 3: write empty ones, too"),
+            ("b,sbi,,", "has 4 cells, the header has 3: put a value with ','"),
+            ("b;sbi;", "has 1 cell, the header has 3"),
+        ],
+    )
+    def test_wrong_number_of_cells(self, cells, problem):
+        """
+        A short row is refused as a long one is, whatever the cells hold.
+        """
+        rows = read(f"link_id,bank_name,mode\na,,\n{cells}\nc,,\n")
+
+        assert ids(rows) == {2: "a", 3: None, 4: "c"}
+        assert problem in str(rows[1].error)
+
+    def test_empty_columns_at_the_end(self):
+        """
+        Columns without a name at the end are taken as long as they are empty.
+        """
+        rows = read("link_id,bank_name,,\na,axis,,\nb,sbi\nc,,x,\nd,,,,\ne\n")
+
+        assert ids(rows) == {2: "a", 3: "b", 4: None, 5: None, 6: None}
+        assert "a value in column 3, which has no name" in str(rows[2].error)
+        assert "has 5 cells, the header has 4" in str(rows[3].error)
+        assert "has 1 cell, the header has 2" in str(rows[4].error)
+
+    @pytest.mark.parametrize(
+        ("first", "delimiter"),
+        [
+            ("sep=;", ";"),
+            ("SEP=,", ","),
+            ('"sep=|"', "|"),
+            ("sep=\t", "\t"),
+            ("\ufeffsep=;\r", ";"),
+        ],
+    )
+    def test_delimiter_told(self, first, delimiter):
+        """
+        The line with which Excel is told the delimiter is taken, and counted.
+        """
+        row = read_one(f"{first}\nlink_id{delimiter}mode\n007{delimiter}pdf\n")
+
+        assert row.line == 3
+        assert row.request.link_id == "007"
+        assert row.request.mode == "pdf"
+
+    def test_header_repeated(self):
+        """
+        The header of a second file with the same columns costs one row only.
+        """
+        rows = read(
+            "link_id,bank_name\na,axis\n\ufefflink_id,bank_name\nb,sbi\n"
         )
 
-        for row in (full, short):
-            assert row.request.redirect_url is UNSET
-            assert row.request.bank_name is None
-            assert row.request.session_expiry is None
+        assert ids(rows) == {2: "a", 3: None, 4: "b"}
+        assert "is the header once more: remove it" in str(rows[1].error)
+
+    def test_another_header(self):
+        """
+        The header of a second file with other columns ends the reading.
+        """
+        rows = read_rows(
+            io.BytesIO(b"link_id,bank\na,sbi\nbank,link_id\nsbi,b\n"),
+            name="links.csv",
+        )
+        got = []
+        with pytest.raises(InputFileError, match="another header on line 3"):
+            got.extend(rows)
+
+        assert ids(got) == {2: "a"}
+
+    def test_rows_between_two_quotes(self):
+        """
+        Rows that two stray quotes have joined are each refused by line.
+        """
+        rows = read('link_id,mode\na,pdf\n"b,pdf\nc,pdf\nd,pdf"\ne,pdf\n')
+
+        assert ids(rows) == {2: "a", **dict.fromkeys((3, 4, 5)), 6: "e"}
+        for row in rows[2:4]:
+            assert "quotes that begin on line 3" in str(row.error)
+
+    def test_line_break_in_a_link_id(self):
+        """
+        A link id over two lines is refused, and so is its second line.
+        """
+        rows = read('link_id,mode\n"a\nb",pdf\nc,pdf\n')
+
+        assert ids(rows) == {2: None, 3: None, 4: "c"}
+        assert "line break in its link_id: check its" in str(rows[0].error)
+
+    def test_end_of_file_mark(self):
+        """
+        The byte 0x1A at the end is refused, in a row or on its own line.
+        """
+        rows = read(b"link_id,mode\na,pdf\nb,pdf\x1a")
+        assert ids(rows) == {2: "a", 3: None}
+        assert "0x1A" in str(rows[1].error)
+
+        rows = read(b"link_id,mode\na,pdf\n\x1a")
+        assert ids(rows) == {2: "a", 3: None}
+        assert "0x1A" in str(rows[1].error)
+
+    def test_any_link_id(self):
+        """
+        Link ids that look damaged are taken from who insists on them.
+        """
+        data = b"link_id,mode\n '00123,pdf\nNaN,pdf\na\tb,pdf\n"
+        rows = list(
+            read_rows(io.BytesIO(data), name="x", allow_any_link_id=True)
+        )
+
+        assert ids(rows) == {2: " '00123", 3: "NaN", 4: None}
 
     def test_bad_rows_among_good(self):
         """
@@ -168,9 +286,16 @@ class TestCsv:
                 "redirect_url: is not an absolute http or https URL, such as "
                 "https://lender.example/return",
             ),
-            6: ("d", "row: has 5 cells, the header has 3"),
-            7: ("e", "row: holds bytes that are not UTF-8"),
-            9: ("f\0", "row: holds a NUL byte"),
+            6: (
+                "d",
+                "row: has 5 cells, the header has 3: put a value with ',' in "
+                "it in quotes",
+            ),
+            7: (
+                "e",
+                "row: holds bytes that are not UTF-8: save the file in UTF-8",
+            ),
+            9: ("f\0", "row: holds a NUL byte: export the file again"),
         }
 
     @pytest.mark.parametrize(
@@ -180,7 +305,7 @@ class TestCsv:
         """
         A quote without its partner costs its own row and none below it.
         """
-        rows = read(f'link_id,bank_name\na,"axis"\n{bad}\nc,"x\ny"\nd,sbi\n')
+        rows = read(f'link_id,extra.note\na,"axis"\n{bad}\nc,"x\ny"\nd,sbi\n')
 
         assert ids(rows) | {3: None} == {2: "a", 3: None, 4: "c", 6: "d"}
         assert len(rows) == 4
@@ -239,18 +364,31 @@ class TestCsv:
     )
     def test_written_by_a_spreadsheet(self, link_ids, delimiter, end, quoting):
         """
-        What a CSV writer wrote is read back as it was.
+        A link id that a CSV writer wrote is read as it was, or refused.
         """
         file = io.StringIO()
         writer = csv.writer(
             file, delimiter=delimiter, lineterminator=end, quoting=quoting
         )
         writer.writerow(["link_id", "bank_name"])
-        writer.writerows([link_id, "axis"] for link_id in link_ids)
+        expected = {}
+        for link_id in link_ids:
+            writer.writerow([link_id, "axis"])
+            try:
+                build_request({"link_id": link_id})
+            except InvalidRequestError:
+                continue
+            expected[link_id] = None
 
         rows = read(file.getvalue())
 
-        assert [row.request.link_id for row in rows] == link_ids
+        taken = [row.request.link_id for row in rows if isinstance(row, Row)]
+        assert taken == list(expected)
+        assert {row.line for row in rows} == {
+            number
+            for number, line in enumerate(file.getvalue().split("\n"), 1)
+            if number > 1 and line.strip()
+        }
 
 
 class TestJsonLines:
@@ -322,6 +460,19 @@ class TestJsonLines:
             ("[1]", "is not a JSON object"),
             ("NaN", "is not JSON"),
             ('{"link_id": 7}', "link_id: must be a text, not int"),
+            ('{"link_id": 1.23457e11}', "not float: put it in quotes"),
+            ('{"link_id": " b"}', "begins or ends with a blank"),
+            ('{"link_id": "b\\u200b"}', "U+200B"),
+            ('{"link_id": "b\\u0007"}', "control character U+0007"),
+            ('{"link_id": "link_id"}', "name of its own column"),
+            ('{"link_id": "b", "link_id": "c"}', "has 'link_id' twice"),
+            ('{"link_id": "b", "mode": "pdf", "mode": "aa"}', "twice"),
+            ('{"link_id": "b", "extra.x": 1, "extra": {"x": 2}}', "twice"),
+            (
+                '{"link_id": "b", "metadata": {"names": [], "names": ["a"]}}',
+                "names",
+            ),
+            ('{"link_id": "b"}\x1a', "ends with the byte 0x1A"),
             ('{"link_id": null}', "link_id: must not be blank"),
             ("{}", "link_id: must not be blank"),
             ('{"link_id": "b\\ud800"}', "is not JSON"),
@@ -367,6 +518,32 @@ class TestJsonLines:
         assert bad.line == 2
         assert reason in str(bad.error)
         assert "k3y" not in str(bad.error)
+
+    def test_text_that_looks_like_a_key(self):
+        """
+        Only keys count as keys, and not what a text holds.
+        """
+        row = read_one(
+            r'{"link_id": "a", "extra.x": "\"mode\": 1, \"mode\": 2"}'
+        )
+
+        assert row.request.extra == {"x": '"mode": 1, "mode": 2'}
+
+    def test_second_mark(self):
+        """
+        A byte order mark before a later line, as of a second file, is taken.
+        """
+        rows = read('\ufeff{"link_id": "a"}\n\ufeff{"link_id": "b"}\n')
+
+        assert ids(rows) == {1: "a", 2: "b"}
+
+    def test_written_by_a_data_frame(self):
+        """
+        Whole numbers that pandas wrote with decimals are taken.
+        """
+        row = read_one('{"link_id": "a", "session_expiry": 30.0}')
+
+        assert row.request.session_expiry == 30
 
     def test_undecodable(self):
         """
@@ -422,14 +599,47 @@ class TestUnusable:
             ("link_id\na\n".encode("utf-16"), "is UTF-16: save it as CSV"),
             ("link_id\na\n".encode("utf-16-be"), "is UTF-16: save it as CSV"),
             ("link_id\na\n".encode("utf-16-le"), "is UTF-16: save it as CSV"),
-            (b"PK\x03\x04\x14\0\0\0\n", "is binary"),
+            (b"\x7fELF\0\0\n", "is binary"),
+            (b"PK\x03\x04\x14\0\0\0\n", "is a ZIP archive or a workbook"),
+            (b"PK\x03\x04\x14\0[Content_Types].xml\n", "workbook (.xlsx)"),
+            (
+                b"PK\x03\x04mimetypeapplication/vnd.oasis.opendocument."
+                b"spreadsheetPK",
+                "is a workbook (.ods)",
+            ),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "old Excel (.xls)"),
+            (b"<!DOCTYPE HTML>\n", "is HTML"),
+            (b"\n <table><tr><td>link_id\n", "is HTML"),
+            (b"<?xml version='1.0'?>\n", "is XML"),
+            (b"{\\rtf1\\ansi\n", "is a text with formatting"),
+            (b"PAR1\x15\0\n", "is a Parquet file"),
+            (b"\x1f\x8b\x08\0\n", "is packed with gzip twice"),
+            (b"BZh91AY&SY\n", "is packed with bzip2"),
+            ("link_id\na\n".encode("utf-32"), "is UTF-32"),
+            (
+                "\ufeff\ufefflink_id\na\n".encode(),
+                "begins with the invisible character U+FEFF (zero width "
+                "no-break space) on line 1: remove it",
+            ),
+            ("\u200blink_id\na\n".encode(), "invisible character U+200B"),
+            ("\u00a0link_id\na\n".encode(), "invisible character U+00A0"),
+            (
+                '\n\u200b{"link_id": "a"}\n'.encode(),
+                "invisible character U+200B (zero width space) on line 2",
+            ),
+            ("ï»¿link_id\na\n".encode(), "damaged byte order mark"),
+            (b"mode,Link ID\npdf,a\n", "column 'Link ID' and no link_id"),
+            (b"linkId;mode\na;pdf\n", "column 'linkId' and no link_id"),
+            (b",link_id\n0,a\n", "no name for column 1"),
+            (b"sep=;\n", "is neither CSV"),
+            (b"sep=;\nlink_id;mode\n", "has a header and no rows"),
             (b'[{"link_id": "a"}]', "is a JSON array"),
             (b"[\n", "is a JSON array"),
             (b'{\n  "link_id": "a"\n}\n', "goes over several lines"),
             (b"link_id\ra\rb\r", "end in CR alone"),
             (b"customer-1,axis\n", "is neither CSV with a link_id column"),
             (b'"link_id\na\n', "is neither CSV with a link_id column"),
-            (b"%PDF-1.7\n%\xe2\xe3\n", "is neither CSV"),
+            (b"%PDF-1.7\n%\xe2\xe3\n", "is a PDF"),
             (b"link_id,caf\xe9\na,b\n", "first line holds bytes that are not"),
             (b"x" * 2**21, "first line is longer than"),
             (b"link_id,api_key\na,k3y\n", "has a column api_key: remove it"),
@@ -479,6 +689,231 @@ class TestUnusable:
 
         with pytest.raises(InputFileError, match=r"^x: cannot be read.*Input"):
             list(read_rows(Broken(good), name="x"))
+
+
+class TestDates:
+    """
+    Columns of dates, of which one is enough to distrust all.
+    """
+
+    FILE = b"link_id,from_date\na,01/02/2026\nb,02/03/2026\nc,%s\nd,\n"
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            b"01/31/2026",
+            b"1/31/2026",
+            b"01-31-2026",
+            b"01.31.2026",
+            b"1/31/2026 0:00",
+            b"1/31/26",
+            b"2026/31/01",
+            b' "01/31/2026"'[1:],
+        ],
+    )
+    def test_month_first(self, date):
+        """
+        A column with a second number above 12 is refused, rows above too.
+        """
+        data = self.FILE % date
+
+        with pytest.raises(UntrustedRowsError) as caught:
+            refuse_month_first(lambda: io.BytesIO(data), name="links.csv")
+
+        message = str(caught.value)
+        assert message.startswith("links.csv: line 4: from_date is ")
+        assert "write it as DD/MM/YYYY or YYYY-MM-DD" in message
+        assert message.endswith("Nothing was sent")
+
+    @pytest.mark.parametrize(
+        "date", [b"31/01/2026", b"31/02/2026", b"soon", b"2026-12-31"]
+    )
+    def test_not_month_first(self, date):
+        """
+        A date that is only wrong, or none, is left to its row.
+        """
+        data = self.FILE % date
+
+        refuse_month_first(lambda: io.BytesIO(data), name="x")
+        assert [row.line for row in read(data)] == [2, 3, 4, 5]
+
+    def test_elsewhere(self):
+        """
+        A text that looks so counts in no other column, nor in a broken row.
+        """
+        data = (
+            b"link_id,from_date,extra.note\n"
+            b"01/31/2026,01/02/2026,01/31/2026\n"
+            b"01/31/2026,01/31/2026\n"
+        )
+        refuse_month_first(lambda: io.BytesIO(data), name="x")
+
+        assert ids(read(data)) == {2: "01/31/2026", 3: None}
+
+    def test_stream(self):
+        """
+        From a stream, the first such row ends the reading.
+        """
+        got = []
+        with pytest.raises(
+            UntrustedRowsError, match=r"line 4: from_date.*Nothing more is"
+        ):
+            got.extend(
+                read_rows(io.BytesIO(self.FILE % b"01/31/2026"), name="x")
+            )
+
+        assert ids(got) == {2: "a", 3: "b"}
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b'{"link_id": "b", "to_date": "01/31/2026"}',
+            rb'{"link_id": "b", "to_date": "01\/31\/2026"}',
+            b'{"link_id": "b", "consents": {"C": {"to_date": "1/31/2026"}}}',
+        ],
+    )
+    def test_json(self, line):
+        """
+        In JSON lines, all dates under one name are a column.
+        """
+        data = b'{"link_id": "a"}\n' + line
+
+        with pytest.raises(UntrustedRowsError, match=r"line 2: .*to_date is"):
+            refuse_month_first(lambda: io.BytesIO(data), name="x")
+
+    def test_at_the_edge_of_a_block(self, monkeypatch):
+        """
+        A date that lies in two blocks of the file is found.
+        """
+        data = self.FILE % b"01/31/2026"
+        for size in range(1, len(data)):
+            monkeypatch.setattr(_rows, "_BLOCK", size)
+            with pytest.raises(UntrustedRowsError):
+                refuse_month_first(lambda: io.BytesIO(data), name="x")
+
+    def test_unreadable(self):
+        """
+        A disk that fails meanwhile is told when the rows are read.
+        """
+
+        class Broken(io.BytesIO):
+            def read(self, size=-1):
+                raise OSError(5, "Input/output error")
+
+        stream = Broken(self.FILE)
+        refuse_month_first(lambda: stream, name="x")
+        assert stream.closed
+
+
+# What spreadsheets and data frames write, byte for byte.
+EXPORTS = {
+    "Excel, English, CSV UTF-8": (
+        b"\xef\xbb\xbflink_id,session_expiry\r\n00123,30\r\n"
+        b"1.23457E+11,30\r\n#N/A,30\r\n2-Jan,30\r\n",
+        {2: "00123", 3: None, 4: None, 5: None},
+    ),
+    "Excel, German": (
+        b"link_id;accept_anything\r\nK-1;WAHR\r\n1,23457E+11;FALSCH\r\n"
+        b"#NV;WAHR\r\nM\xfcller;WAHR\r\n02. Jan;WAHR\r\n",
+        {2: "K-1", 3: None, 4: None, 5: None, 6: None},
+    ),
+    "Excel, India": (
+        b'link_id,from_date\r\n"1,23,456",01-02-2026\r\nA1,28-02-2026\r\n'
+        b"########,01-02-2026\r\n",
+        {2: None, 3: "A1", 4: None},
+    ),
+    "Excel, cells forced to text": (
+        b'link_id\r\n"=""00123"""\r\n="00124"\r\n\'00125\r\n"""00126"""\r\n',
+        {2: None, 3: None, 4: None, 5: None},
+    ),
+    "LibreOffice": (
+        b'"link_id","from_date"\n"00123","2026-02-01"\n"Err:502",\n'
+        b'"\xe2\x80\x9c7\xe2\x80\x9d",\n',
+        {2: "00123", 3: None, 4: None},
+    ),
+    "Google Sheets": (
+        b"link_id,to_date\r\n1.23457E+11,\r\n#REF!,\r\nA1,30/06/2026\r\n"
+        b"1.23457E11,",
+        {2: None, 3: None, 4: "A1", 5: None},
+    ),
+    "pandas": (
+        b"link_id,session_expiry,from_date\n123.0,30.0,2026-01-01 00:00:00\n"
+        b"A1,30.0,2026-01-01 00:00:00\nnan,,\n<NA>,,\nNone,,NaT\n",
+        {2: None, 3: "A1", 4: None, 5: None, 6: None},
+    ),
+    "CR CR LF": (
+        b"link_id\r\r\nA1\r\r\nA2\r\r\n",
+        {2: "A1", 3: "A2"},
+    ),
+    "two exports, one behind the other": (
+        b"\xef\xbb\xbflink_id\nA1\n\xef\xbb\xbflink_id\nA2\n",
+        {2: "A1", 3: None, 4: "A2"},
+    ),
+    "copied from a page": (
+        "link_id\nA1\u00a0\n\u200bA2\nA\u00ad3\nA4\n".encode(),
+        {2: None, 3: None, 4: None, 5: "A4"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports(name):
+    """
+    A program's export gives its sound rows, and a reason for each other one.
+    """
+    data, expected = EXPORTS[name]
+    rows = read(data)
+
+    assert ids(rows) == expected
+    for row in rows:
+        if isinstance(row, BadRow):
+            assert ": " in str(row.error).partition(": ")[2]
+
+
+@hypothesis.given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=4),
+            st.sampled_from(
+                [
+                    b"\n",
+                    b"\r\n",
+                    b",",
+                    b'"',
+                    b'=""',
+                    b" ",
+                    b"'",
+                    b"a1",
+                    b"1.5E+9",
+                    b"nan",
+                    b"\xc2\xa0",
+                    b"\xef\xbb\xbf",
+                    b"\x1a",
+                    b"link_id",
+                ]
+            ),
+        )
+    ).map(b"".join)
+)
+def test_nothing_changes_silently(data):
+    """
+    Each line of any bytes is taken exactly, or refused under its number.
+    """
+    lines = dict(enumerate((b"link_id\n" + data).split(b"\n"), 1))
+    try:
+        rows = read(b"link_id\n" + data)
+    except InputFileError as error:
+        assert "no rows" in str(error)
+        rows = []
+
+    assert len({row.line for row in rows}) == len(rows)
+    for row in rows:
+        if isinstance(row, Row):
+            cell = lines[row.line].decode().rstrip("\r")
+            written = row.request.link_id.replace('"', '""')
+            assert cell in {row.request.link_id, f'"{written}"'}
+    for number in lines.keys() - {1} - {row.line for row in rows}:
+        assert lines[number].strip(b'\r",') == b""
 
 
 @hypothesis.given(

@@ -231,7 +231,7 @@ class TestCommands:
             attempts=1,
         )
 
-        async def create(*_):
+        async def create(*_, **__):
             return session
 
         monkeypatch.setattr("bankconnect_async.cli._app._create", create)

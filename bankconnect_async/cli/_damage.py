@@ -1,0 +1,224 @@
+"""
+Damage that spreadsheets, data frames and typing hands do to texts.
+
+A damaged link id would make a real session for a customer who does not
+exist. Nothing is repaired here: only whoever has the source can do that.
+"""
+
+import re
+import unicodedata
+
+from collections.abc import Mapping
+from typing import Final
+
+
+_LONGEST_QUOTE: Final = 40
+
+# Letters by their category, but nothing is to be seen of them.
+_FILLERS: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00\ufe0e\ufe0f\uffa0"
+)
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+# Scripts such as Devanagari and Persian need these between letters.
+_JOINERS: Final = "\u200c\u200d"
+# Format characters that are drawn: marks above Arabic and Syriac numbers.
+_DRAWN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]")
+# What Python takes for printable all the same.
+_ODD = re.compile(f"[\ufffd{''.join(_FILLERS)}]")
+_LOST: Final = "\ufffd"
+
+# What stands for "nothing" in data frames, databases and languages.
+_NULL_WORDS: Final = frozenset(
+    {
+        "[object object]",
+        "<na>",
+        "<nil>",
+        "<null>",
+        "(null)",
+        "[null]",
+        "-inf",
+        "-nan",
+        "inf",
+        "infinity",
+        "-infinity",
+        "n.a.",
+        "n/a",
+        "na",
+        "nan",
+        "nat",
+        "nil",
+        "none",
+        "null",
+        "undefined",
+        "\\n",
+        "1.#ind",
+        "-1.#ind",
+        "1.#qnan",
+        "-1.#qnan",
+    }
+)
+_QUOTES: Final = "\"'`´‘’‚‛“”„‟«»‹›′″＂＇"  # noqa: RUF001
+_EQUALS: Final = "=＝"  # noqa: RUF001
+_MARKS: Final = frozenset(f" {_EQUALS}{_QUOTES}")
+_MONTHS: Final = (
+    "Jan|Feb|Mar|Mär|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Sept|Oct|Okt|Nov|Dec|Dez"
+)
+_AS_TEXT: Final = "format the column as text, and export it again"
+
+# Name of each kind: what it looks like, and what to say of it.
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "scientific": (
+        # Java and its libraries leave out the plus.
+        r"[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?|[eE][+-])[0-9]{1,3}",
+        f"looks like a number that has lost digits: {_AS_TEXT}",
+    ),
+    "decimal": (
+        r"[+-]?[0-9]+[.,]0+",
+        f"looks like a number with decimals added: {_AS_TEXT} (pandas: "
+        f"dtype=str)",
+    ),
+    "grouped": (
+        r"[+-]?[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?:\.[0-9]*)?",
+        f"looks like a number with its digits in groups: {_AS_TEXT}",
+    ),
+    "date": (
+        rf"[0-9]{{1,2}}(?:-|\. ?)(?:{_MONTHS})(?:[- ][0-9]{{2,4}})?"
+        rf"|(?:{_MONTHS})[- ][0-9]{{2,4}}"
+        r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]00:00:00",
+        f"looks like a date made by a spreadsheet or data frame: {_AS_TEXT}",
+    ),
+    "error": (
+        # Also in other languages, such as #NV and #WERT!; LibreOffice: Err.
+        r"#(?i:N/A(?: N/A)?|NA|NV|[^\W_][\w/]*[!?])|Err:[0-9]{3}",
+        "is the error of a formula in a spreadsheet: correct it there",
+    ),
+    "narrow": (
+        "#+",
+        "is what a spreadsheet shows in too narrow a column: widen it, and "
+        "export it again",
+    ),
+    "unreadable": (
+        r"[\W_]+",
+        "has no letter and no digit, as when characters were lost: write the "
+        "value that was meant",
+    ),
+}
+_DAMAGE = re.compile(
+    "|".join(f"(?P<{kind}>{look})" for kind, (look, _) in _KINDS.items()),
+    re.DOTALL,
+)
+
+
+def trim(text: str) -> str:
+    """
+    Take blanks and invisible characters off both ends.
+    """
+    trimmed = text.strip()
+    if trimmed.isascii() and trimmed.isprintable():
+        return trimmed
+    start, end = 0, len(trimmed)
+    while start < end and is_invisible(trimmed[start]):
+        start += 1
+    while start < end and is_invisible(trimmed[end - 1]):
+        end -= 1
+    return trimmed[start:end]
+
+
+def quote(text: str) -> str:
+    """
+    Show the beginning of a text in a message.
+    """
+    if len(text) > _LONGEST_QUOTE:
+        text = f"{text[: _LONGEST_QUOTE - 1]}…"
+    return repr(text)
+
+
+def is_invisible(char: str) -> bool:
+    """
+    Tell whether nothing, or a blank, is to be seen of a character.
+    """
+    return (
+        unicodedata.category(char) in _INVISIBLE and not _DRAWN.match(char)
+    ) or char in _FILLERS
+
+
+def name_of(char: str) -> str:
+    """
+    Name a character that cannot be shown.
+    """
+    if char == " ":
+        return "a blank"
+    name = unicodedata.name(char, "")
+    return f"U+{ord(char):04X}" + (f" ({name.lower()})" if name else "")
+
+
+def find_damage(text: str) -> str | None:
+    """
+    Tell what is wrong with a text that names something, and what to do.
+
+    Args:
+        text: A link id, or a name that nobody chose for its looks.
+    """
+    if not text:
+        return None
+    is_plain = text.isprintable() and (text.isascii() or not _ODD.search(text))
+    if not is_plain and (problem := _find_invisible(text)):
+        return problem
+    marked = text[0] in _MARKS or text[-1] in _MARKS
+    if marked and (problem := _find_marks(text)):
+        return problem
+    # No look begins with a letter that is not a capital, which most texts do.
+    is_letter = text[0].isalpha() and not text[0].isupper()
+    if not is_letter and (match := _DAMAGE.fullmatch(text)):
+        return _KINDS[str(match.lastgroup)][1]
+    if text.lower() in _NULL_WORDS:
+        return (
+            f"is {quote(text)}, which stands for no value: write the value, "
+            f"or leave it out"
+        )
+    return None
+
+
+def _find_marks(text: str) -> str | None:
+    if text[0] == " " or text[-1] == " ":
+        return _at_an_end(" ")
+    if text[0] in _EQUALS:
+        return (
+            'begins with =, as a formula or ="00123" does: export the value '
+            "alone"
+        )
+    if text[0] in _QUOTES or text[-1] in _QUOTES:
+        return "begins or ends with a quote: write it without"
+    # An = at the end is base64.
+    return None
+
+
+def is_formula_error(text: str) -> bool:
+    """
+    Tell whether a spreadsheet wrote the error of a formula.
+    """
+    match = _DAMAGE.fullmatch(text)
+    return match is not None and match.lastgroup == "error"
+
+
+def _at_an_end(char: str) -> str:
+    return f"begins or ends with {name_of(char)}: remove that"
+
+
+def _find_invisible(text: str) -> str | None:
+    for char in text:
+        if unicodedata.category(char) == "Cc":
+            return f"holds the control character {name_of(char)}: remove it"
+    for char in (text[0], text[-1]):
+        if is_invisible(char):
+            return _at_an_end(char)
+    if _LOST in text:
+        return (
+            "holds U+FFFD, where characters were lost: export it again in "
+            "UTF-8"
+        )
+    for before, char, after in zip(text, text[1:], text[2:], strict=False):
+        joins = char in _JOINERS and not (before + after).isascii()
+        if char != " " and is_invisible(char) and not joins:
+            return f"holds the invisible character {name_of(char)}: remove it"
+    return None
