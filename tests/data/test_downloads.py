@@ -962,6 +962,8 @@ class TestCompression:
             ("br", b"compressed"),
             ("gzip, gzip", gzip.compress(gzip.compress(b"x"))),
         ],
+        # A compressed text holds the time at which it was made.
+        ids=["not gzip", "bytes behind", "br", "twice"],
     )
     async def test_that_is_unknown_is_refused(
         self, store, bank, tmp_path, encoding, content
