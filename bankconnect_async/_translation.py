@@ -142,9 +142,12 @@ def _detail(exc: BaseException) -> str | None:
         return os.strerror(exc.errno)
     if isinstance(exc, aiohttp.ClientError | OSError):
         return None
-    if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
-        return "no thread can be started"
-    return type(exc).__name__
+    return _NO_THREAD if _lacks_thread(exc) else type(exc).__name__
+
+
+def _lacks_thread(exc: BaseException) -> bool:
+    # Names are looked up in threads, before anything is sent.
+    return isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD
 
 
 def proxy_refusal(
@@ -196,6 +199,8 @@ def translate(
         for foreign, cls, text in TRANSLATIONS
         if isinstance(exc, foreign)
     )
+    if _lacks_thread(exc):
+        cls, text = ConnectFailedError, "no connection could be made"
     details = [each for each in (_place(exc), _detail(exc)) if each]
     if details:
         text = f"{text} ({', '.join(details)})"

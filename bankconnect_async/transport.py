@@ -58,8 +58,11 @@ _NEVER_ROUNDED = float("inf")
 _REFUSED, _PROXY_REFUSED = 401, 407
 # Of an answer's head: bytes of one line, and number of lines. aiohttp's own
 # limits refuse heads that proxies add to.
-_MAX_LINE: Final = 64 * 1024
-_MAX_HEADERS: Final = 1024
+_HEADS: Final[Mapping[str, Any]] = {
+    "max_line_size": 64 * 1024,
+    "max_field_size": 64 * 1024,
+    "max_headers": 1024,
+}
 _pid = os.getpid()
 # Larger than the 256 KiB that asyncio reads into.
 _LARGE_BLOCK: Final = 2**20
@@ -134,9 +137,7 @@ class Transport:
             "auto_decompress": False,
             "middlewares": (),
             "timeout": aiohttp.ClientTimeout(total=None),
-            "max_line_size": _MAX_LINE,
-            "max_field_size": _MAX_LINE,
-            "max_headers": _MAX_HEADERS,
+            **_HEADS,
         }
         self._per_request: dict[str, Any] = {"allow_redirects": False}
         if borrowed is not None:
@@ -428,6 +429,7 @@ class Transport:
                 connect=self._timeouts.connect,
                 sock_read=self._timeouts.read,
             ),
+            **_HEADS,
         ) as session:
             response: aiohttp.ClientResponse | TransportError
             try:
@@ -438,7 +440,9 @@ class Transport:
                     **options,
                     **self._route(url, headers),
                 )
-            except (aiohttp.ClientError, OSError) as exc:
+            except UnicodeError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - see `Exchange.run`
                 response = translate(exc, None, proxy)
             # Outside of `except`: reprs of aiohttp's hold the link.
             if isinstance(response, TransportError):
@@ -460,7 +464,7 @@ class Transport:
             tls = attrs.evolve(
                 tls, cert_file=None, key_file=None, key_password=None
             )
-            self._anonymous_tls = await asyncio.to_thread(tls.build_context)
+            self._anonymous_tls = await run_in_thread(tls.build_context)
         return {"ssl": self._anonymous_tls}
 
     async def aclose(self) -> None:

@@ -123,7 +123,7 @@ async def test_out_of_threads(sandbox):
 
     calls, items = await run(NO_THREADS, base_url)
 
-    failed = "ConnectionLostError not-sent"
+    failed = "ConnectFailedError not-sent"
     assert calls == {failed: 40}
     assert items == {failed: 60}
     assert sandbox.created() == 0

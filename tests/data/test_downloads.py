@@ -33,7 +33,9 @@ from bankconnect_async import (
     BankConnectError,
     ClientClosedError,
     ConfigurationError,
+    ConnectFailedError,
     ConnectionLostError,
+    Delivery,
     DownloadError,
     InvalidRequestError,
     NotFoundError,
@@ -131,6 +133,38 @@ async def test_gets_a_file(store, bank, tmp_path):
     assert path.read_bytes() == CONTENT
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert names(tmp_path) == ["x.pdf"]
+
+
+async def test_takes_large_heads(store, bank, tmp_path):
+    """
+    A header of 9,000 bytes keeps no file back.
+    """
+    store.headers["X-Trace"] = "x" * 9_000
+
+    await bank.download(store.origin + LINK, to=tmp_path / "x")
+
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+async def test_without_a_thread_for_the_lookup(bank, tmp_path, monkeypatch):
+    """
+    Where no name can be looked up, nothing was sent, and the link is hidden.
+    """
+
+    def start(*args, **kwargs):
+        raise RuntimeError("can't start new thread")
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", start)
+    with pytest.raises(ConnectFailedError) as caught:
+        await bank.download(
+            "https://files.example/x?sig=canary", to=tmp_path / "x"
+        )
+
+    assert caught.value.delivery is Delivery.NOT_SENT
+    assert "can't start new thread" in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert names(tmp_path) == []
 
 
 async def test_takes_nothing_of_ours_along(store, bank, tmp_path):
