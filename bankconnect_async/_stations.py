@@ -8,6 +8,8 @@ scheduler's logs, with what the task was given.
 """
 
 import asyncio
+import hashlib
+import hmac
 import os
 import pickle
 import signal
@@ -19,23 +21,35 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from ._clock import SYSTEM_CLOCK
+from ._rate_shares import LeasedLimiter
+from ._sealing import SealError, public_key, seal, unseal
 from ._threads import finish_in_thread, run_in_thread
 from ._turns import Line
-from .batch import Item, SessionBatch, make_limiter
+from .batch import Item, SessionBatch
 from .client import AsyncBankConnect
 from .errors import BankConnectError, InvalidRequestError, JournalInUseError
 from .journal import CreatedRecord, Journal, read_journal
 from .redirect import without_state
 from .retry import RetryPolicy
 from .schema import UNSET, Unset
+from .settings import read_environment
 
 
 Rows: TypeAlias = list[tuple[int, Item]]
 
 # Without a visit for that long, whoever sent the shards is gone.
 _FORSAKEN: Final = 30.0
-# Another worker may still be at a shard that the scheduler gave to us.
+# Another worker may still be at a shard that the scheduler gave to us. A
+# longer wait would keep a place from shards that can be worked on.
 _LOCKED: Final = 0.25
+_LOCK_PATIENCE: Final = 2.0
+# Where files cannot be locked, a second file changes while a shard is written.
+_BEAT: Final = 1.0
+_BEATEN: Final = 5.0
+_SECRETS: Final = {
+    "api_key": "BANKCONNECT_API_KEY",
+    "server_hash": "BANKCONNECT_SERVER_HASH",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +63,8 @@ class Order:
         concurrency: Requests in flight at most, in one process.
         deadline: Seconds for one item.
         settings: Of the client, beside those of the worker's environment.
+        directory: The directory for shards, which belongs to one journal.
+        is_paced: Whether nothing may be sent without a share of a rate.
     """
 
     run: str
@@ -56,6 +72,8 @@ class Order:
     concurrency: int
     deadline: float
     settings: Mapping[str, Any]
+    directory: str = ""
+    is_paced: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +82,8 @@ class Wish:
     What is wanted of all stations at present.
 
     Attributes:
-        rate: New requests per second in one process, if there is a limit.
+        rate: The share of a rate limit that this process may use.
+        rate_end: The time on the clock of the process when the share expires.
         drain: Send nothing more.
         abort: Give up what is in flight, too.
         stopped_by: What came of a request after which there may be no other.
@@ -72,6 +91,7 @@ class Wish:
     """
 
     rate: float | None = None
+    rate_end: float = 0.0
     drain: bool = False
     abort: bool = False
     stopped_by: BankConnectError | None = None
@@ -81,7 +101,7 @@ class Wish:
 @attrs.frozen(kw_only=True)
 class Shard:
     """
-    Some rows, and where their outcomes go.
+    Some rows, which only one process can read, and where outcomes go.
 
     Attributes:
         number: From 0.
@@ -90,17 +110,26 @@ class Shard:
 
     number: int
     path: str
-    # Neither the scheduler nor its logs have any business with them.
     _rows: bytes = attrs.field(alias="rows", repr=False)
 
     @classmethod
-    def pack(cls, number: int, path: str, rows: Rows) -> "Shard":
-        """Make one of rows, each with its line."""
-        return cls(number=number, path=path, rows=pickle.dumps(rows))
+    def pack(
+        cls, number: int, path: str, rows: Rows, recipient: bytes
+    ) -> "Shard":
+        """Encrypt rows, each with its line, for a process's public key."""
+        sealed = seal(pickle.dumps(rows), recipient)
+        return cls(number=number, path=path, rows=sealed)
 
     def unpack(self) -> Rows:
-        """Return the rows, each with its line."""
-        rows: Rows = pickle.loads(self._rows)  # noqa: S301 - we packed them
+        """
+        Return the rows, each with its line.
+
+        Raises:
+            SealError: If they were encrypted for another process.
+        """
+        rows: Rows = pickle.loads(  # noqa: S301 - we packed them
+            unseal(self._rows)
+        )
         return rows
 
 
@@ -113,6 +142,8 @@ class Result:
         where: Address of the worker.
         left: Rows without an outcome.
         is_missing: Its journal was not to be found.
+        is_locked: Whether another process still writes to its journal.
+        is_foreign: Whether it was encrypted for another process.
         stopped_by: What came of a request after which there may be no other.
         error: Why it could not be done.
     """
@@ -120,6 +151,8 @@ class Result:
     where: str = ""
     left: int = 0
     is_missing: bool = False
+    is_locked: bool = False
+    is_foreign: bool = False
     stopped_by: BankConnectError | None = None
     error: BankConnectError | None = None
 
@@ -134,6 +167,10 @@ class Visit:
         redirect_url: Of its client, as it would be for a customer ``-``.
         created, failures: By the number of each shard that it works on.
         in_flight, retries, rate, limit, pause: As in `BatchStats`.
+        secrets: A digest of the API key and the server hash, which is
+            different in each run.
+        clock: The time on the clock of this process.
+        key: The public key that shards are encrypted for.
     """
 
     api: str
@@ -145,6 +182,9 @@ class Visit:
     rate: float
     limit: float | None
     pause: float
+    secrets: str
+    clock: float
+    key: bytes
 
     def agrees_with(self, other: "Visit") -> bool:
         """Tell whether both ask the same API for the same."""
@@ -165,10 +205,14 @@ class Station:
         policy = order.settings.get("retry", RetryPolicy())
         self._retry = attrs.evolve(policy, deadline=order.deadline)
         # What is learned about the server outlives each shard.
-        self._line = Line(
-            SYSTEM_CLOCK, limiter=None, longest_pause=order.deadline
+        self._limiter = (
+            LeasedLimiter(SYSTEM_CLOCK.monotonic) if order.is_paced else None
         )
-        self._rate: float | None = None
+        self._line = Line(
+            SYSTEM_CLOCK,
+            limiter=self._limiter,
+            longest_pause=order.deadline,
+        )
         # Shared by the shards that are worked on at the same time: the next
         # one fills the places that the last rows of another leave free.
         self._places = asyncio.Semaphore(order.concurrency)
@@ -191,7 +235,7 @@ class Station:
         if self._watch is not None:
             self._watch.cancel()
         loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(_FORSAKEN, self._forsake)
+        self._watch = loop.call_later(_FORSAKEN, self.forsake)
 
     def heed(self, wish: Wish) -> None:
         """Do as is wanted from now on."""
@@ -202,9 +246,8 @@ class Station:
             drain=wish.drain or self._wish.drain,
             abort=wish.abort or self._wish.abort,
         )
-        if wish.rate is not None and wish.rate != self._rate:
-            self._rate = wish.rate
-            self._line.limit(make_limiter(wish.rate))
+        if self._limiter is not None and wish.rate is not None:
+            self._limiter.renew(wish.rate, wish.rate_end)
         if wish.stopped_by is not None and self._line.stopped_by is None:
             self._line.stop(wish.stopped_by)
         if wish.drain:
@@ -237,6 +280,9 @@ class Station:
             rate=0.0 if some is None else some.rate,
             limit=pace.rate(now),
             pause=pace.pause(now),
+            secrets=_digest_secrets(self._order.run),
+            clock=now,
+            key=public_key(),
         )
 
     async def run(self, shard: Shard) -> Result:
@@ -264,28 +310,49 @@ class Station:
         await self._bank.aclose()
 
     async def _run(self, shard: Shard) -> Result:
-        rows = shard.unpack()
+        try:
+            rows = shard.unpack()
+        except SealError:
+            return Result(is_foreign=True, left=1)
         journal = Journal(
             shard.path, api=self.api, line_of=lambda at: todo[at][0]
         )
         todo: Rows = []
+        beat: asyncio.Task[None] | None = None
         try:
             try:
-                while not await run_in_thread(_open, journal):
-                    await asyncio.sleep(_LOCKED)
-                    if self._wish.drain:
-                        return Result(left=len(rows))
+                if not await self._lock(journal):
+                    is_locked = not self._wish.drain
+                    return Result(is_locked=is_locked, left=len(rows))
+                if not journal.is_locked:
+                    beat = asyncio.create_task(_beat(shard.path))
                 # What another worker has created, before it was killed.
                 done = await run_in_thread(_created, shard.path)
                 todo += [row for row in rows if _link_id(row[1]) not in done]
                 return await self._create(shard.number, journal, todo)
             finally:
                 # What this raises tells where records are.
-                await finish_in_thread(journal.close)
+                try:
+                    await finish_in_thread(journal.close)
+                finally:
+                    if beat is not None:
+                        beat.cancel()
+                        await asyncio.wait([beat])
         except FileNotFoundError:
             return Result(is_missing=True, left=len(rows))
         except BankConnectError as error:
             return Result(error=error, left=len(rows))
+
+    async def _lock(self, journal: Journal) -> bool:
+        until = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE
+        while True:
+            if not await is_beating(journal.path) and await run_in_thread(
+                _open, journal
+            ):
+                return True
+            if self._wish.drain or SYSTEM_CLOCK.monotonic() >= until:
+                return False
+            await asyncio.sleep(_LOCKED)
 
     async def _create(
         self, number: int, journal: Journal, todo: Rows
@@ -332,7 +399,12 @@ class Station:
         for _, batch, _ in self._running.values():
             batch.drain()
 
-    def _forsake(self) -> None:
+    def serves(self, directory: str) -> bool:
+        """Tell whether its shards are in that directory."""
+        return self._order.directory == directory
+
+    def forsake(self) -> None:
+        """End it, as nobody will ask for it any more."""
         _stations.pop(self._order.run, None)
         self._leaving = asyncio.ensure_future(self.leave())
 
@@ -344,16 +416,56 @@ class Station:
         return without_state(url, "-") if isinstance(url, str) else url
 
 
+#: The name of the message for a visit, among those of Dask.
+VISIT: Final = "bankconnect_visit"
+
 # Of this process, by the name of the batch.
 _stations: Final[dict[str, Station]] = {}
+
+
+async def hello(
+    order: bytes, wish: bytes, dask_worker: Any = None
+) -> dict[str, Any]:
+    """
+    Begin to take part in a batch, unless this process cannot.
+
+    Later visits come as messages of our own, since a worker logs each
+    function that it is asked to run.
+
+    Args:
+        order: Pickled, as messages are.
+        wish: Pickled, too.
+        dask_worker: The worker, which Dask passes in.
+    """
+    try:
+        public_key()
+    except ImportError:
+        return {"problem": "has no cryptography"}
+    parsed: Order = pickle.loads(order)  # noqa: S301 - we packed it
+    for run, station in list(_stations.items()):
+        if station.serves(parsed.directory) and run != parsed.run:
+            # The run that began it was killed: we have its journal.
+            station.forsake()
+    dask_worker.handlers[VISIT] = visit_message
+    return await visit_message(order, wish)
+
+
+async def visit_message(order: bytes, wish: bytes) -> dict[str, Any]:
+    """Tell a station what is wanted, and return what it does, pickled."""
+    answer = await visit(
+        pickle.loads(order),  # noqa: S301 - we packed it
+        pickle.loads(wish),  # noqa: S301
+    )
+    return {"answer": pickle.dumps(answer)}
 
 
 async def visit(order: Order, wish: Wish) -> Visit | BankConnectError:
     """Tell a station what is wanted, and ask what it does."""
     if wish.ignore_interrupts:
-        # Not where the worker is a thread.
-        with suppress(ValueError):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not where the worker is a thread, and not all systems have SIGHUP.
+        for name in "SIGINT", "SIGHUP":
+            with suppress(ValueError, AttributeError):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         station = _station(order, wish)
     except BankConnectError as error:
@@ -417,3 +529,65 @@ def _created(path: str) -> set[str]:
 
 def _link_id(item: Item) -> str:
     return item if isinstance(item, str) else item.link_id
+
+
+def _digest_secrets(salt: str) -> str:
+    # Where the client has them from, too.
+    found = read_environment(os.environ, _SECRETS)
+    text = "\0".join(found.get(name, "") for name in _SECRETS)
+    return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+async def _beat(path: str) -> None:
+    # Begin with another text than the last writer ended with.
+    text = os.urandom(4).hex()
+    count = 0
+    try:
+        while True:
+            await run_in_thread(_write, beat_of(path), f"{text}-{count}")
+            count += 1
+            await asyncio.sleep(_BEAT)
+    finally:
+        await finish_in_thread(_unlink, beat_of(path))
+
+
+async def is_beating(path: str) -> bool:
+    """
+    Tell whether a process writes to a shard's journal without a lock.
+
+    A process that stopped changing its second file for some seconds was
+    killed.
+    """
+    first = await run_in_thread(_read, beat_of(path))
+    until = SYSTEM_CLOCK.monotonic() + _BEATEN
+    text = first
+    while text is not None and text == first:
+        if SYSTEM_CLOCK.monotonic() >= until:
+            return False
+        await asyncio.sleep(_LOCKED)
+        text = await run_in_thread(_read, beat_of(path))
+    return text is not None
+
+
+def beat_of(path: str) -> str:
+    """Name the file that changes while a shard is written without a lock."""
+    return f"{path}.alive"
+
+
+def _write(path: str, text: str) -> None:
+    # Without it, a run that starts now would wait for nobody, no more.
+    with suppress(OSError), open(path, "w") as file:  # noqa: PTH123
+        file.write(text)
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return None
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108

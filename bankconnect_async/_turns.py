@@ -4,7 +4,7 @@ Where the workers of a batch wait until they may send.
 
 import asyncio
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ._clock import Clock
 from ._pacing import Pace
@@ -22,12 +22,17 @@ from .errors import (
 )
 
 
-if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
-
-
 # What a server answers that has too much to do, or a gateway in its place.
 _OVERLOADED = frozenset({408, 502, 503, 504})
+
+
+class Limiter(Protocol):
+    """
+    A rate limit, such as `aiolimiter.AsyncLimiter`.
+    """
+
+    async def acquire(self) -> None:
+        """Wait until one more request may be sent."""
 
 
 class Line:
@@ -49,7 +54,7 @@ class Line:
         self,
         clock: Clock,
         *,
-        limiter: "AsyncLimiter | None",
+        limiter: Limiter | None,
         longest_pause: float,
     ) -> None:
         self.clock = clock
@@ -99,10 +104,6 @@ class Line:
             while wait := self.pace.wait(self.clock.monotonic()):
                 await self.clock.sleep(wait)
             self.pace.leave(self.clock.monotonic())
-
-    def limit(self, limiter: "AsyncLimiter") -> None:
-        """Go on with another limit of the user's own rate."""
-        self._limiter = limiter
 
     def stop(self, error: BankConnectError) -> None:
         """Give nobody leave any more, because of *error*."""

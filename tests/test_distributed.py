@@ -11,7 +11,7 @@ import sys
 import threading
 
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import dask
@@ -33,6 +33,7 @@ from bankconnect_async import (
     _stations,
 )
 from bankconnect_async import distributed as ours
+from bankconnect_async._sealing import public_key
 from bankconnect_async._stations import Order, Shard, Station, Wish
 from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import create_sessions_distributed
@@ -164,35 +165,43 @@ class TestProcesses:
         assert not path.with_name("out.jsonl.shards").exists()
         sent = b"".join(frames)
         assert KEY.encode() not in sent
-        assert b"customer-0001" in sent
+        assert b"bankconnect-" in sent
+        assert b"customer-" not in sent
         assert keys
         assert not [key for key in keys if "customer" in key]
 
+    @pytest.mark.long
     async def test_killed_all(self, service, path):
         """
-        Where worker after worker is killed, it ends and says so, and what
-        was done is there.
+        Where worker after worker is killed at the same shard, without any
+        progress, it ends and says so.
         """
-        allowed = {"distributed.scheduler.allowed-failures": 0}
-        with dask.config.set(allowed):
-            async with make_cluster() as cluster:
-                pids = await pids_of(cluster)
-                running = asyncio.ensure_future(
-                    create_sessions_distributed(
-                        endless(),
-                        cluster=cluster.scheduler_address,
-                        journal=path,
-                        redirect_url=None,
-                        concurrency=5,
+        service.faults.always(Fault.stall(60, after=True))
+        async with make_cluster() as cluster:
+            running = asyncio.ensure_future(
+                create_sessions_distributed(
+                    ids(1),
+                    cluster=cluster.scheduler_address,
+                    journal=path,
+                    redirect_url=None,
+                )
+            )
+            killed = 0
+            while not running.done():
+                await until(
+                    lambda seen=killed: (
+                        service.created() > seen or running.done()
                     )
                 )
-                await until(lambda: service.created() >= 100)
-                os.kill(pids[0], signal.SIGKILL)
-                with pytest.raises(BatchStoppedError, match="was killed at"):
-                    await running
+                killed = service.created()
+                for pid in await pids_of(cluster):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            with pytest.raises(BatchStoppedError, match="was killed at"):
+                await running
 
-        assert service.created() - 5 <= created(path).total()
-        assert set(created(path).values()) == {1}
+        # A worker that is dead when it gets the shard counts, too.
+        assert 1 < service.created() <= 4
 
 
 async def pids_of(cluster):
@@ -664,21 +673,21 @@ class TestSettings:
         monkeypatch.setattr(ours, "_VISIT_EVERY", 0.05)
         batch = run(endless(), rate=100)
         running = asyncio.ensure_future(batch)
-        await until(lambda: len(rates) > 9)
+        await until(lambda: rates[-5:] == [50] * 5)
         batch.drain()
         await running
 
-        # Before the first answer there is nobody who would send anything.
-        assert set(rates[:3]) == {100}
-        assert set(rates[3:9]) == {50}
+        # Without a share, which needs the worker's clock, nothing is sent.
+        assert rates[0] is None
 
     def test_shard_hides_rows(self):
         """
         What logs print of a shard has no link ids.
         """
-        shard = Shard.pack(0, "x", [(1, "customer-42")])
+        shard = Shard.pack(0, "x", [(1, "customer-42")], public_key())
 
         assert "customer-42" not in repr(shard)
+        assert b"customer-42" not in pickle.dumps(shard)
         assert pickle.loads(pickle.dumps(shard)).unpack() == [
             (1, "customer-42")
         ]
@@ -710,7 +719,9 @@ class TestStation:
         """
         monkeypatch.setattr(_stations, "_LOCKED", 0.01)
         with Journal(path, api=station.api) as journal:
-            shard = Shard.pack(0, str(path), list(enumerate(ids(9), 1)))
+            shard = Shard.pack(
+                0, str(path), list(enumerate(ids(9), 1)), public_key()
+            )
             running = asyncio.ensure_future(station.run(shard))
             bank = station._bank
             for index in range(3):
@@ -736,7 +747,7 @@ class TestStation:
         It is not waited for where nothing is wanted any more.
         """
         with Journal(path):
-            shard = Shard.pack(0, str(path), [(1, "a")])
+            shard = Shard.pack(0, str(path), [(1, "a")], public_key())
             station.heed(Wish(drain=True))
             result = await station.run(shard)
 
@@ -747,7 +758,9 @@ class TestStation:
         """
         A shard whose journal is gone was done by somebody else.
         """
-        result = await station.run(Shard.pack(0, str(path), [(1, "a")]))
+        result = await station.run(
+            Shard.pack(0, str(path), [(1, "a")], public_key())
+        )
 
         assert result.is_missing
         assert service.requests == 0
@@ -761,7 +774,7 @@ class TestStation:
         service.faults.script(Fault.stall(0.5, after=True))
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")]))
+            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         await until(lambda: service.created() == 1)
         path.unlink()
@@ -783,7 +796,9 @@ class TestStation:
             rows = [(n, f"{number}-{n}") for n in range(40)]
             results.append(
                 asyncio.ensure_future(
-                    station.run(Shard.pack(number, str(journal), rows))
+                    station.run(
+                        Shard.pack(number, str(journal), rows, public_key())
+                    )
                 )
             )
         while not all(each.done() for each in results):
@@ -814,7 +829,7 @@ class TestStation:
         service.faults.script(fault)
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")]))
+            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         if fault is not None:
             await until(lambda: service.created() == 1)
@@ -848,7 +863,7 @@ class TestStation:
         service.faults.script(Fault.stall(after=True))
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")]))
+            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         await until(lambda: service.created() == 1)
         station.heed(Wish(drain=True, abort=True))
@@ -875,7 +890,9 @@ class TestStation:
         station = _stations._station(order, Wish())
         path.touch()
         rows = [(number, f"c-{number}") for number in range(20_000)]
-        result = await station.run(Shard.pack(0, str(path), rows))
+        result = await station.run(
+            Shard.pack(0, str(path), rows, public_key())
+        )
 
         assert result.left == 20_000 - service.created()
         assert created(path).total() == service.created()

@@ -33,11 +33,6 @@ class DaskBatch(Batch):
     # Rows that made no request, and were sent to nobody.
     _refused: Counter[str] = attrs.field(factory=Counter, init=False)
 
-    @property
-    def recorded(self) -> int:
-        """How many rows have a record of this run."""
-        return self.tally.done
-
     async def run_distributed(self) -> None:
         """
         Create a session for every row, and write what came of it.
@@ -56,6 +51,7 @@ class DaskBatch(Batch):
             rate=self.rate,
             settings=self.settings,
             on_ready=self._check,
+            on_warning=self.bar.say,
         )
         with self.bar.watching(lambda: self._look(batch)):
             try:

@@ -1,5 +1,5 @@
 """
-Ctrl-C, and the polite way to end a process.
+Ctrl-C, and the signals that end a process or close its terminal.
 """
 
 import asyncio
@@ -10,23 +10,34 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 
-_SIGNALS: Final = signal.SIGINT, signal.SIGTERM
+_NAMES: Final = "SIGINT", "SIGTERM", "SIGHUP"
 
 
 @contextmanager
 def on_interrupt(handle: Callable[[], None]) -> Iterator[None]:
     """
-    Call *handle* on the running loop for each SIGINT and SIGTERM.
+    Call *handle* on the running loop for each SIGINT, SIGTERM and SIGHUP.
+
+    A SIGHUP that is ignored, as `nohup` does, stays ignored.
 
     Where loops know no signals (Windows), Ctrl-C raises as it always does.
     """
     loop = asyncio.get_running_loop()
+    numbers = [
+        getattr(signal, name) for name in _NAMES if hasattr(signal, name)
+    ]
+    numbers = [
+        number
+        for number in numbers
+        if number in {signal.SIGINT, signal.SIGTERM}
+        or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     with suppress(NotImplementedError):
-        for number in _SIGNALS:
+        for number in numbers:
             loop.add_signal_handler(number, handle)
     try:
         yield
     finally:
         with suppress(NotImplementedError):
-            for number in _SIGNALS:
+            for number in numbers:
                 loop.remove_signal_handler(number)

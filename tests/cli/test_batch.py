@@ -574,7 +574,9 @@ class TestProcess:
         assert "stdout: holds the 0 rows that were done; 2 more were" in err
         assert "its reader takes nothing: 2 outcomes (line 2, 3) " in err
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    )
     async def test_input_that_yields_nothing_for_long(
         self, start, tmp_path, until, number
     ):
@@ -622,7 +624,9 @@ class TestProcess:
         assert b"stdout: cannot be written: No space left" in err
         assert process.returncode == 1
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    )
     async def test_interrupted(self, start, tmp_path, parse, until, number):
         """
         Ctrl-C in the middle keeps what was begun, and says what is where; so

@@ -1,0 +1,140 @@
+"""
+One rate limit for all workers of a cluster, in shares that expire.
+
+A share is valid until a time on the worker's own clock, counted from the
+worker's last answer. So a worker that was stopped, or that a message reaches
+late, cannot use a share which others have by then.
+"""
+
+import asyncio
+import math
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+
+#: Seconds after a worker's answer during which its share is valid.
+LEASE: Final = 5.0
+# How far a share may catch up after a late timer, and the margin of its
+# window: requests take a different time to the server each.
+_CATCH_UP: Final = 0.02
+_MARGIN: Final = 1.02
+
+
+class RateShares:
+    """
+    Splits a rate so that the shares in use never add up to more.
+
+    Shares are whole numbers but for one, since three times 16.7 a second
+    would be up to 51 in one second.
+
+    Args:
+        rate: The requests per second of all workers together.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        # The share that a worker may use, and when that ends at the latest.
+        self._in_use: dict[str, tuple[float, float]] = {}
+
+    @property
+    def most(self) -> int:
+        """The number of workers that can have a share."""
+        return max(1, math.floor(self._rate))
+
+    def grant(
+        self, address: str, sharers: Iterable[str], now: float, end: float
+    ) -> float:
+        """
+        Return the share that a worker is sent now.
+
+        Args:
+            address: The worker.
+            sharers: All workers that are to have a share.
+            now: The time.
+            end: The latest time at which the share expires.
+        """
+        self._in_use = {
+            each: held for each, held in self._in_use.items() if held[1] > now
+        }
+        others = sum(
+            share
+            for each, (share, _) in self._in_use.items()
+            if each != address
+        )
+        share = min(
+            self.wanted(address, sharers), max(self._rate - others, 0.0)
+        )
+        before, _ = self._in_use.get(address, (0.0, 0.0))
+        self._in_use[address] = max(share, before), end
+        return share
+
+    def wanted(self, address: str, sharers: Iterable[str]) -> float:
+        """Return the share that a worker has in the long run."""
+        return _split(self._rate, list(sharers)[: self.most]).get(address, 0.0)
+
+    def confirm(self, address: str, share: float, end: float) -> None:
+        """
+        Note that a worker uses this share, and no longer another one.
+        """
+        self._in_use[address] = share, end
+
+
+class LeasedLimiter:
+    """
+    Lets requests of one worker through at its share of the rate.
+
+    Args:
+        clock: Returns the time.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rate = self._end = self._next = 0.0
+        self._sent: deque[float] = deque()
+        self._changed = asyncio.Event()
+
+    def renew(self, rate: float, end: float) -> None:
+        """Use *rate* until the time *end*."""
+        self._rate, self._end = rate, end
+        self._changed.set()
+
+    async def acquire(self) -> None:
+        """Wait until one more request may be sent."""
+        while True:
+            self._changed.clear()
+            wait = self._try()
+            if wait == 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+
+    def _try(self) -> float | None:
+        # Return the seconds to wait, None for a new share.
+        now = self._clock()
+        if self._rate <= 0 or now >= self._end:
+            return None
+        most = math.ceil(self._rate)
+        while len(self._sent) > most:
+            self._sent.popleft()
+        free = self._next
+        if len(self._sent) == most:
+            free = max(free, self._sent[0] + _MARGIN * most / self._rate)
+        if free > now:
+            return free - now
+        self._sent.append(now)
+        self._next = max(self._next, now - _CATCH_UP) + 1 / self._rate
+        return 0
+
+
+def _split(rate: float, sharers: list[str]) -> dict[str, float]:
+    if not sharers:
+        return {}
+    whole, rest = divmod(rate, len(sharers))
+    return {
+        each: whole + min(1.0, max(0.0, rest - place))
+        for place, each in enumerate(sharers)
+    }
