@@ -10,7 +10,6 @@ asleep in between, and waking it costs the sender more than the task did.
 
 import asyncio
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -49,35 +48,55 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[tuple[Connection, StreamWriter, Body]] = deque()
+        self._waiting: list[tuple[Connection, Any, StreamWriter, Body]] = []
 
     def put(
-        self, conn: "Connection", writer: StreamWriter, body: Body
+        self,
+        conn: "Connection",
+        protocol: Any,
+        writer: StreamWriter,
+        body: Body,
     ) -> None:
         """
         Write *body* soon, behind the head that *writer* has.
 
         What fails is raised to who reads the answer.
+
+        Args:
+            conn: The connection, as long as the request has it.
+            protocol: Its protocol.
+            writer: Writes to it.
+            body: What to write.
         """
         if not self._waiting:
             self._loop.call_soon(self._send)
-        self._waiting.append((conn, writer, body))
+        self._waiting.append((conn, protocol, writer, body))
 
     def _send(self) -> None:
+        # A connection was chosen before those behind it were prepared, and
+        # those before it written: its server may have closed it since.
+        is_late = len(self._waiting) > 1
+        waiting, self._waiting = iter(self._waiting), []
         try:
-            while self._waiting:
-                _write(*self._waiting.popleft())
+            for conn, protocol, writer, body in waiting:
+                if conn.protocol is None:
+                    # It was given back, or up, before it was our turn.
+                    continue
+                if is_late and not body.is_wary and protocol.poll_end(0):
+                    protocol.set_exception(
+                        aiohttp.ClientConnectionResetError("closed meanwhile")
+                    )
+                else:
+                    _write(protocol, writer, body)
         finally:
-            if self._waiting:
+            left = [*waiting]
+            if left:
                 # Something like a KeyboardInterrupt came.
+                self._waiting = [*left, *self._waiting]
                 self._loop.call_soon(self._send)
 
 
-def _write(conn: "Connection", writer: StreamWriter, body: Body) -> None:
-    protocol = conn.protocol
-    if protocol is None:
-        # The connection was given back, or up, before it was our turn.
-        return
+def _write(protocol: Any, writer: StreamWriter, body: Body) -> None:
     failure: Exception
     try:
         # It never waits, and so needs no task.
@@ -149,7 +168,7 @@ class Request(aiohttp.ClientRequest):
         await writer.write_headers(
             f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers
         )
-        self.outbox.put(conn, writer, body)
+        self.outbox.put(conn, protocol, writer, body)
         return self.response_class(
             self.method,
             self.original_url,

@@ -20,6 +20,7 @@ from bankconnect_async import (
 )
 from bankconnect_async._body import Body
 from bankconnect_async._connections import _parse_keep_alive, make_connector
+from bankconnect_async._request import Outbox
 
 
 def body():
@@ -214,6 +215,45 @@ async def test_unasked_bytes_are_no_answer_to_a_question(
 
     assert found.body == b"ours"
     assert server.connections == 2
+
+
+async def test_one_that_ends_before_its_turn_is_not_written_to(
+    monkeypatch, make_transport, raw_server, answer
+):
+    """
+    A request waits while others of its turn are prepared: if its server
+    closes meanwhile, it was not sent.
+    """
+    ends, put = [], Outbox.put
+
+    async def script(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(answer())
+        ends.append(writer.get_extra_info("socket"))
+        await reader.read()
+
+    def closing(outbox, *args):
+        put(outbox, *args)
+        if len(outbox._waiting) == 2:
+            for end in ends:
+                end.shutdown(socket.SHUT_WR)
+
+    async def send_two():
+        return await asyncio.gather(
+            *(send(transport, server) for _ in range(2)),
+            return_exceptions=True,
+        )
+
+    transport = make_transport()
+    async with raw_server(script) as server:
+        await send_two()
+        monkeypatch.setattr(Outbox, "put", closing)
+        lost = await send_two()
+        await transport.aclose()
+
+    assert {type(each) for each in lost} == {ConnectionLostError}
+    assert {each.delivery for each in lost} == {Delivery.NOT_SENT}
+    assert server.requests == [b"{}", b"{}"]
 
 
 async def test_another_aiohttp_is_told(caplog):

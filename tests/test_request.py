@@ -121,9 +121,9 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
     seen = []
     put = Outbox.put
 
-    def watched(outbox, conn, writer, body):
+    def watched(outbox, conn, protocol, writer, body):
         seen.append(("put", body.size))
-        put(outbox, conn, writer, body)
+        put(outbox, conn, protocol, writer, body)
 
     monkeypatch.setattr(Outbox, "put", watched)
     for body in bodies:

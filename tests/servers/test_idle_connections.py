@@ -10,7 +10,6 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import aiohttp
-import pytest
 import uvloop
 
 from bankconnect_async import Delivery, RetryPolicy
@@ -82,27 +81,21 @@ async def test_none_of_a_borrowed_session_is_written_to(
     assert attempts.keys() <= {"succeeded", Delivery.NOT_SENT}
 
 
-@pytest.mark.parametrize("proxy", ["tinyproxy", "squid"])
-async def test_a_proxy_may_close_without_a_word(serve, connect, proxy):
+async def test_a_proxy_may_close_without_a_word(serve, connect, stand_still):
     """
-    A proxy that says nothing of it, and closes after a response, costs
+    A proxy that closes after each response, and does not say so, costs
     connections and no sessions.
     """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(
             serve("nginx", tls=False, keepalive="60s")
         )
-        between = stack.enter_context(serve(proxy, auth=False))
+        proxy = stack.enter_context(serve("tinyproxy", auth=False))
         bank = await stack.enter_async_context(
-            connect(base_url=server.origin, proxy=between.origin)
+            connect(base_url=server.origin, proxy=proxy.origin)
         )
+        for number in range(20):
+            await bank.create_session(f"c{number}")
+            stand_still(bank._calls.transport._bound.session.connector)
 
-        async def create(count):
-            for number in range(count):
-                await bank.create_session(f"c{number}")
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(create(25))
-
-    assert bank.stats().attempts == {"succeeded": 100}
+    assert bank.stats().attempts == {"succeeded": 20}
