@@ -151,9 +151,12 @@ KEY_IN_HEADER_ONLY = {
 }
 
 
-LINK_IDS = st.text(
-    st.characters(exclude_categories=("Cs",)), min_size=1, max_size=500
-).filter(str.strip)
+# One visible character at the least, and no control characters.
+LINK_IDS = st.builds(
+    lambda text, end: text + end,
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=499),
+    st.characters(categories=("L", "N", "P", "S")),
+)
 
 
 class TestEncodeSession:
