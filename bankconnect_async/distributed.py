@@ -7,10 +7,12 @@ needs it: nothing of Dask is imported before a batch of it runs.
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import pickle
 import pkgutil
 import secrets
+import signal
 
 from collections import Counter
 from collections.abc import (
@@ -18,10 +20,12 @@ from collections.abc import (
     Callable,
     Generator,
     Iterable,
+    Iterator,
     Mapping,
 )
 from concurrent import futures
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -100,6 +104,8 @@ _SILENCE: Final = LEASE
 # How often workers may be killed at a shard without any progress.
 _DEATHS: Final = 3
 _OWNER: Final = "owner"
+# Set by multiprocessing while a process that it spawned imports the program.
+_STARTING: Final = "_inheriting"
 _ANSWERS: Final = frozenset({"answer", "problem"})
 # How often a shard that was left undone is sent once more.
 _ATTEMPTS: Final = 10
@@ -370,6 +376,10 @@ class DistributedBatch:
             ) from None
         address, security = self._cluster, self._security
         if address == _LOCAL:
+            if getattr(multiprocessing.current_process(), _STARTING, False):
+                # Our own worker process runs a program that has no main
+                # guard. The parent reports it, once.
+                raise SystemExit(1)
             # Whoever can talk to workers can make them run anything, and on
             # loopback that is everybody who has an account.
             security = Security.temporary()
@@ -383,7 +393,8 @@ class DistributedBatch:
                 asynchronous=True,
                 security=security,
             )
-            await stack.enter_async_context(local)
+            with _without_interrupts():
+                await _start_local(stack, local)
             address = local.scheduler_address
         client: Any = Client(
             address,
@@ -1182,6 +1193,39 @@ async def _result_of(future: Any) -> Result | None:
             "not done: the scheduler was lost: do the same again to go on"
         ) from None
     return result
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    # Processes that start now inherit this: Ctrl-C in a terminal reaches them
+    # too, and they would print tracebacks. For us it waits until the end.
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    # It allows interrupts again where it is started.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _start_local(stack: AsyncExitStack, local: Any) -> None:
+    try:
+        await stack.enter_async_context(local)
+    except RuntimeError:
+        raise ConfigurationError(
+            fields={
+                "cluster": (
+                    "local: its worker processes cannot be started: call it "
+                    'below `if __name__ == "__main__":`, since they import '
+                    "the program",
+                )
+            }
+        ) from None
 
 
 async def _refuse_if_beating(path: str) -> None:

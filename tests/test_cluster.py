@@ -7,6 +7,7 @@ import bisect
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -367,6 +368,26 @@ class TestLosses:
         assert created(path, *saved).total() == service.created(), text
         for each in saved:
             os.unlink(each)  # noqa: PTH108
+
+    async def test_no_room(self, cluster, start, service, path):
+        """
+        Where journals of shards cannot grow, each session is in a record or
+        counted in the error.
+        """
+        (cluster.home / "sitecustomize.py").write_text(
+            "import resource\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        )
+        await cluster.start_worker(path=[cluster.home])
+        with pytest.raises(JournalError, match=r"-0000\d\d\.jsonl") as got:
+            await asyncio.wait_for(start(ids(3000)), 30)
+
+        # Those that were in flight as the limit was reached are named.
+        counts = re.findall(r"(\d+) of them may have sessions", str(got.value))
+        lost = sum(map(int, counts))
+        assert lost <= 10
+        assert created(path).total() + lost == service.created()
+        assert 50 < service.created() < 3000
 
     async def test_lost_scheduler(self, cluster, start, service, path):
         """

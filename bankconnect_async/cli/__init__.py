@@ -12,8 +12,17 @@ def main() -> None:
     """
     Run ``bankconnect``.
 
-    Without click and rich it says what to install, and exits with 2.
+    Without click and rich it says what to install, and exits with 2. Ctrl-C
+    exits with 130, even while modules are imported.
     """
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.stderr.write("bankconnect: interrupted\n")
+        sys.exit(130)
+
+
+def _run() -> None:
     try:
         import click  # noqa: F401, PLC0415 - asked for, not used yet
         import rich  # noqa: F401, PLC0415

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from bankconnect_async._printable import one_line
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.entities import EntityHandle
-from bankconnect_async.errors import BankConnectError
+from bankconnect_async.errors import BankConnectError, NotFoundError
 from bankconnect_async.sessions import SessionHandle
 
 from ._dates import parse_date
@@ -101,10 +102,12 @@ def _handle(
     return bank.session(id_) if flow == "session" else bank.entity(id_)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Coroutine[Any, Any, T], *, name: str = "") -> T:
     try:
         return asyncio.run(work)
     except BankConnectError as error:
+        if isinstance(error, NotFoundError) and name:
+            error.args = (one_line(f"{name}: {error.message}"),)
         # What is said of a session that may exist is not about these.
         error.delivery = None
         raise
@@ -188,7 +191,7 @@ def fetch(  # noqa: PLR0913
         async with connect() as bank:
             return await kinds[what](_handle(bank, flow, id_), given)
 
-    table = _run(run())
+    table = _run(run(), name=f"{flow} {id_}")
     if format_ == "csv" and table.rows is None:
         raise click.UsageError(f"{what} is no table: use --format json")
     write = write_csv if format_ == "csv" else write_json
@@ -229,7 +232,7 @@ def wait(
                 tell(_describe(step))
             await handle.wait(timeout=timeout)
 
-    _run(run())
+    _run(run(), name=f"{flow} {id_}")
     emit(b"completed\n", "-")
 
 

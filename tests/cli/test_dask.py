@@ -5,10 +5,16 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+
+from pathlib import Path
 
 import distributed
 import orjson
 import pytest
+
+import bankconnect_async
 
 from bankconnect_async.sandbox import Fault
 
@@ -132,14 +138,15 @@ class TestLocal:
     Worker processes that live as long as the command.
     """
 
-    async def test_interrupt(self, start, service, tmp_path, until):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+    async def test_interrupt(self, start, service, tmp_path, until, number):
         """
-        Ctrl-C reaches all processes of a terminal, ends the command, and
-        nothing is lost.
+        Ctrl-C and a closed terminal reach all processes of a terminal, end
+        the command, and nothing is lost.
         """
         process, output = await self._begin(start, tmp_path)
         await until(lambda: service.created() > 50, seconds=60)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
         assert process.returncode == 130
@@ -149,6 +156,78 @@ class TestLocal:
         lines = output.read_bytes().splitlines()
         assert len(set(lines)) == len(lines) == service.created() < 100_000
         assert b'"error"' not in b"".join(lines)
+
+    async def test_interrupt_while_starting(
+        self, start, service, tmp_path, until
+    ):
+        """
+        Ctrl-C while worker processes start ends the command in one line for
+        what was done, without a traceback.
+        """
+        process, _ = await self._begin(start, tmp_path)
+        children = Path(f"/proc/{process.pid}/task")
+
+        def has_workers():
+            lists = children.glob("*/children")
+            return sum(len(each.read_text().split()) for each in lists) > 1
+
+        await until(has_workers, seconds=60)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+
+        assert process.returncode == 130
+        assert b"Traceback" not in err
+        assert len(err.splitlines()) <= 4
+
+    async def test_interrupt_while_importing(self, start, tmp_path, until):
+        """
+        Ctrl-C while modules are imported is told in one line.
+        """
+        begun = tmp_path / "begun"
+        (tmp_path / "click.py").write_text(
+            "import pathlib, time\n"
+            f"pathlib.Path({str(begun)!r}).touch()\n"
+            "time.sleep(60)\n"
+        )
+        process = await start("--help", cwd=tmp_path)
+        await until(begun.exists)
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 20)
+
+        assert process.returncode == 130
+        assert err == b"bankconnect: interrupted\n"
+
+    def test_no_main_guard(self, service, tmp_path):
+        """
+        A program without a main guard is told what it lacks, once.
+        """
+        program = tmp_path / "program.py"
+        program.write_text(
+            "import asyncio\n"
+            "from bankconnect_async.distributed import "
+            "create_sessions_distributed\n"
+            "async def main():\n"
+            "    await create_sessions_distributed(\n"
+            "        ['a'], cluster='local', journal='out.jsonl',\n"
+            "        redirect_url=None)\n"
+            "asyncio.run(main())\n"
+        )
+        package = Path(bankconnect_async.__file__).parent.parent
+        done = subprocess.run(
+            [sys.executable, program],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(package)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert done.returncode == 1
+        assert 'call it below `if __name__ == "__main__":`' in done.stderr
+        assert done.stderr.count("Traceback") == 1
+        assert len(done.stderr.splitlines()) < 40
+        assert service.requests == 0
 
     async def test_interrupt_twice(self, start, service, tmp_path, until):
         """

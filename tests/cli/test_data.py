@@ -265,6 +265,9 @@ class TestFetch:
         assert (result.code, result.out) == (1, "")
         assert result.err.count("\n") == 1
         assert "404" in result.err
+        assert f"entity {E}: " in result.err
+        result = bankconnect("wait", S, "--flow", "session")
+        assert f"session {S}: " in result.err
         said[f"entity/{E}/transactions/"] = [(200, b"<html>")]
         assert "session may exist" not in bankconnect("fetch", E).err
 
