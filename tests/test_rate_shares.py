@@ -1,0 +1,100 @@
+"""
+One rate limit in shares, and rows that one process can read.
+"""
+
+import asyncio
+
+import pytest
+
+from bankconnect_async import _sealing
+from bankconnect_async._rate_shares import LEASE, LeasedLimiter, RateShares
+
+
+class TestRateShares:
+    """
+    What each worker may send.
+    """
+
+    @pytest.mark.parametrize(
+        ("rate", "shares"),
+        [
+            (50, [17, 17, 16]),
+            (3.5, [1.5, 1, 1]),
+            (2, [1, 1, 0]),
+            (0.5, [0.5, 0, 0]),
+        ],
+    )
+    def test_add_up(self, rate, shares):
+        """
+        All shares but one are whole numbers, and add up to the rate.
+        """
+        each = RateShares(rate)
+
+        wanted = [each.wanted(name, "abc") for name in "abc"]
+        assert sorted(wanted) == sorted(shares)
+        assert sum(wanted) == rate
+
+    def test_another_worker(self):
+        """
+        A new worker gets a share once the others have confirmed theirs.
+        """
+        shares = RateShares(50)
+        assert shares.grant("a", "a", 0.0, LEASE) == 50
+        shares.confirm("a", 50, LEASE)
+
+        assert shares.grant("b", "ab", 1.0, 1 + LEASE) == 0
+        assert shares.grant("a", "ab", 1.0, LEASE) == 25
+        # The message is on its way: it may still use 50.
+        assert shares.grant("b", "ab", 1.0, 1 + LEASE) == 0
+        shares.confirm("a", 25, 1 + LEASE)
+        assert shares.grant("b", "ab", 1.1, 1 + LEASE) == 25
+
+    def test_silent_worker(self):
+        """
+        The share of a worker that is silent is free when its lease ends.
+        """
+        shares = RateShares(50)
+        shares.grant("a", "ab", 0.0, LEASE)
+        shares.confirm("a", 25, LEASE)
+
+        assert shares.grant("b", "b", LEASE - 1, 2 * LEASE) == 25
+        assert shares.grant("b", "b", LEASE, 2 * LEASE) == 50
+
+
+class TestLeasedLimiter:
+    """
+    What one worker lets through.
+    """
+
+    async def test_expired(self):
+        """
+        Without a share that is valid, nothing goes through.
+        """
+        now = 0.0
+        limiter = LeasedLimiter(lambda: now)
+        waiting = asyncio.ensure_future(limiter.acquire())
+        await asyncio.sleep(0)
+        limiter.renew(10, 5.0)
+        await waiting
+        now = 5.0
+        waiting = asyncio.ensure_future(limiter.acquire())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        limiter.renew(10, 6.0)
+        await waiting
+
+
+def test_only_the_recipient_reads():
+    """
+    Data that is encrypted for another process, or changed, is refused.
+    """
+    sealed = _sealing.seal(b"customer-1", _sealing.public_key())
+
+    assert b"customer-1" not in sealed
+    assert _sealing.unseal(sealed) == b"customer-1"
+    with pytest.raises(_sealing.SealError):
+        _sealing.unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    _sealing._private_key.cache_clear()
+    with pytest.raises(_sealing.SealError):
+        _sealing.unseal(sealed)
