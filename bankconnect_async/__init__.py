@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 __version__ = "0.1.0"
 
 from .client import AsyncBankConnect
+from .config import CURRENT_BASE_URL, DEFAULT_BASE_URL, TLS, Pool, Timeouts
 from .errors import (
     AlreadyRequestedError,
     Attempt,
@@ -62,65 +63,35 @@ from .errors import (
     UnsupportedStatementError,
     WaitTimeoutError,
 )
+from .models.sessions import UNSET, Consent, Metadata, Session, SessionRequest
 from .retry import RetryBudget, RetryPolicy
-from .schema import UNSET, Consent, Metadata, Session, SessionRequest
-from .settings import (
-    CURRENT_BASE_URL,
-    DEFAULT_BASE_URL,
-    TLS,
-    Pool,
-    Timeouts,
-)
 
 
 if TYPE_CHECKING:
-    from .batch import (
-        Created,
-        Failed,
-        Outcome,
-        SessionBatch,
-    )
-    from .callbacks import (
-        EnrichmentWebhook,
+    from ._codec.browser_messages import Channel, decode_event
+    from ._codec.redirects import ReturnURL, build_redirect, decode_redirect
+    from ._codec.webhooks import decode_webhook, deduplication_key
+    from .batch.session_batch import Created, Failed, Outcome, SessionBatch
+    from .embed import Listener, content_security_policy, iframe_html
+    from .models.events import (
         ErrorEvent,
         ErrorType,
         Event,
         EventName,
         ExitEvent,
-        ExpiryWebhook,
-        ExtractionWebhook,
         InfoEvent,
         SuccessEvent,
         UnknownEvent,
+    )
+    from .models.webhooks import (
+        EnrichmentWebhook,
+        ExpiryWebhook,
+        ExtractionWebhook,
         UnknownWebhook,
         UploadWebhook,
         Webhook,
     )
-    from .embed import (
-        Listener,
-        content_security_policy,
-        iframe_html,
-    )
-    from .events import (
-        Channel,
-        decode_event,
-    )
-    from .redirect import (
-        ReturnURL,
-        build_redirect,
-        decode_redirect,
-    )
-    from .stats import (
-        AttemptEnd,
-        AttemptStart,
-        BatchStats,
-        Latency,
-        Stats,
-    )
-    from .webhooks import (
-        decode_webhook,
-        deduplication_key,
-    )
+    from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
 
 
 # What creating a session does without is imported when it is first asked
@@ -129,25 +100,27 @@ _LATER: Final = {
     name: module
     for module, names in {
         "batch": ("Created", "Failed", "Outcome", "SessionBatch"),
-        "callbacks": (
-            "EnrichmentWebhook",
+        "models.events": (
             "ErrorEvent",
             "ErrorType",
             "Event",
             "EventName",
             "ExitEvent",
-            "ExpiryWebhook",
-            "ExtractionWebhook",
             "InfoEvent",
             "SuccessEvent",
             "UnknownEvent",
+        ),
+        "models.webhooks": (
+            "EnrichmentWebhook",
+            "ExpiryWebhook",
+            "ExtractionWebhook",
             "UnknownWebhook",
             "UploadWebhook",
             "Webhook",
         ),
         "embed": ("Listener", "content_security_policy", "iframe_html"),
-        "events": ("Channel", "decode_event"),
-        "redirect": ("ReturnURL", "build_redirect", "decode_redirect"),
+        "_codec.browser_messages": ("Channel", "decode_event"),
+        "_codec.redirects": ("ReturnURL", "build_redirect", "decode_redirect"),
         "stats": (
             "AttemptEnd",
             "AttemptStart",
@@ -155,7 +128,7 @@ _LATER: Final = {
             "Latency",
             "Stats",
         ),
-        "webhooks": ("decode_webhook", "deduplication_key"),
+        "_codec.webhooks": ("decode_webhook", "deduplication_key"),
     }.items()
     for name in names
 }

@@ -28,20 +28,14 @@ import attrs
 from yarl import URL
 
 from . import __version__
-from ._api import Api
-from ._calls import Caller
-from ._clock import SYSTEM_CLOCK, Clock
-from ._creating import Creator
-from ._data import StatementData
-from .errors import ConfigurationError
-from .retry import RetryPolicy
-from .schema import (
-    UNSET,
-    Session,
-    SessionRequest,
-    Unset,
-)
-from .settings import (
+from ._codec.session_requests import Encoding
+from ._http.executor import Caller
+from ._http.transport import Transport
+from ._resources.base import Api
+from ._resources.session_creation import Creator
+from ._resources.statement_data import StatementData
+from .clock import SYSTEM_CLOCK, Clock
+from .config import (
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
     TLS,
@@ -56,17 +50,18 @@ from .settings import (
     read_environment,
     secret,
 )
-from .transport import Transport
-from .wire import Encoding
+from .errors import ConfigurationError
+from .models.sessions import UNSET, Session, SessionRequest, Unset
+from .retry import RetryPolicy
 
 
 # Imported where they are used: a service that only creates sessions does
 # without them.
 if TYPE_CHECKING:
-    from .batch import SessionBatch
-    from .callbacks import Event
-    from .journal import Journal
-    from .redirect import ReturnURL
+    from ._codec.redirects import ReturnURL
+    from .batch.session_batch import SessionBatch
+    from .journal.journal import Journal
+    from .models.events import Event
     from .stats import AttemptHook, Stats
 
 
@@ -239,7 +234,7 @@ class AsyncBankConnect(StatementData):
             )
         signing_key = found.pop("signing_key", None)
         if signing_key is not None and "redirect_url" in found:
-            from .redirect import ReturnURL  # noqa: PLC0415
+            from ._codec.redirects import ReturnURL  # noqa: PLC0415
 
             found["redirect_url"] = ReturnURL(
                 found["redirect_url"], secret=signing_key
@@ -358,7 +353,7 @@ class AsyncBankConnect(StatementData):
         Raises:
             BankConnectError: If the server could not be asked.
         """
-        from ._confirm import confirm  # noqa: PLC0415
+        from ._resources.confirmation import confirm  # noqa: PLC0415
 
         return await confirm(self._api, self.creator.made, event, session)
 
@@ -416,11 +411,13 @@ class AsyncBankConnect(StatementData):
         Raises:
             ConfigurationError: If a number makes no sense.
         """
-        from .batch import SessionBatch  # noqa: PLC0415
+        from .batch.session_batch import SessionBatch  # noqa: PLC0415
 
         return SessionBatch(
-            self,
+            self.creator,
             source,
+            capacity=self._calls.transport,
+            api=self.api,
             concurrency=concurrency,
             rate=rate,
             ordered=ordered,

@@ -16,7 +16,9 @@ import attrs
 
 from yarl import URL
 
-from .callbacks import (
+from ._codec.session_requests import url_problem
+from .errors import ConfigurationError, InvalidRequestError
+from .models.events import (
     ERROR_TYPE,
     MESSAGE,
     MESSAGE_TYPE,
@@ -24,9 +26,7 @@ from .callbacks import (
     Envelope,
     Status,
 )
-from .errors import ConfigurationError, InvalidRequestError
-from .schema import Session
-from .wire import url_problem
+from .models.sessions import Session
 
 
 _NONCE = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")

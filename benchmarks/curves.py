@@ -105,7 +105,7 @@ def _by_size(target: Target, rounds: int) -> Iterator[tuple[float, Point]]:
 
 def _written(parameters: Mapping[str, Any]) -> dict[str, Any]:
     from bankconnect_async import SessionRequest
-    from bankconnect_async.wire import encode_session
+    from bankconnect_async._codec.session_requests import encode_session
 
     request = SessionRequest(link_id="-", redirect_url=None, **parameters)
     body: dict[str, Any] = json.loads(encode_session(request, "key"))

@@ -26,13 +26,13 @@ from bankconnect_async import (
     decode_redirect,
     decode_webhook,
 )
-from bankconnect_async.journal import Journal
-from bankconnect_async.refusals import refusal
-from bankconnect_async.wire import (
+from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.session_requests import (
     decode_session,
     encode_session,
     make_session,
 )
+from bankconnect_async.journal import Journal
 
 from .contenders import KEY, RETURN
 from .curves import all_parameters

@@ -33,9 +33,9 @@ import hypothesis
 import pytest
 
 from bankconnect_async import Pool, Timeouts
+from bankconnect_async._http.transport import Transport
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock
-from bankconnect_async.transport import Transport
 
 
 # Debian's own name for it (invoke-rc.d(8)).

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bankconnect_async._alarms import Alarm, Alarms
+from bankconnect_async._http.deadlines import Alarm, Alarms
 
 
 @pytest.fixture(name="alarms")

@@ -20,12 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bankconnect_async import InvalidRequestError, UnreadableAnswerError
-from bankconnect_async import answers as answers_module
-from bankconnect_async._organisation import (
+from bankconnect_async import models as answers_module
+from bankconnect_async._codec.responses import (
+    decode,
+    decode_document,
+    decode_rows,
+)
+from bankconnect_async._codec.webhooks import encode_webhook_update
+from bankconnect_async._resources.organisation import (
     encode_entity,
     encode_recurring_fetch,
 )
-from bankconnect_async.answers import (
+from bankconnect_async.models import (
     Accounts,
     BankCatalogue,
     BankHealth,
@@ -57,10 +63,6 @@ from bankconnect_async.answers import (
     TopCreditsDebits,
     Transactions,
     UploadStatus,
-    decode,
-    decode_document,
-    decode_rows,
-    encode_webhook_update,
 )
 
 

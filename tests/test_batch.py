@@ -25,7 +25,7 @@ from bankconnect_async import (
     SessionRequest,
     UnreadableAnswerError,
 )
-from bankconnect_async.batch import _Shelf
+from bankconnect_async.batch.session_batch import _Shelf
 from bankconnect_async.sandbox import Fault, Sandbox
 
 

@@ -46,7 +46,7 @@ from bankconnect_async import (
     UnreadableAnswerError,
     decode_event,
 )
-from bankconnect_async.refusals import refusal
+from bankconnect_async._codec.error_responses import refusal
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
 
 
@@ -433,7 +433,9 @@ class TestRetries:
             threads.append(threading.current_thread())
             return refusal(*args, **kwargs)
 
-        monkeypatch.setattr("bankconnect_async.refusals.refusal", read)
+        monkeypatch.setattr(
+            "bankconnect_async._codec.error_responses.refusal", read
+        )
         filler = "x" * (1024 * 1024 - 100)
         large = json.dumps({"detail": "no", "filler": filler}).encode()
         left = [answer(large, status="400 No"), answer(status="400 No")]
@@ -474,9 +476,12 @@ class TestRetries:
                 raise MemoryError
             return refusal(400, raw)
 
-        monkeypatch.setattr("bankconnect_async._creating.decode_session", fail)
         monkeypatch.setattr(
-            "bankconnect_async.refusals.refusal",
+            "bankconnect_async._resources.session_creation.decode_session",
+            fail,
+        )
+        monkeypatch.setattr(
+            "bankconnect_async._codec.error_responses.refusal",
             lambda _, raw, **kwargs: fail(raw, **kwargs),
         )
 
@@ -1118,7 +1123,9 @@ class TestConfirm:
         """
         The memory of a client is bounded.
         """
-        monkeypatch.setattr("bankconnect_async._made._REMEMBERED", 2)
+        monkeypatch.setattr(
+            "bankconnect_async._resources.session_owners._REMEMBERED", 2
+        )
         _, bank = session_bank
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]
 

@@ -21,7 +21,7 @@ import pytest
 import bankconnect_async
 
 from bankconnect_async import BatchStoppedError, ConfigurationError
-from bankconnect_async import distributed as ours
+from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.errors import JournalError
 from bankconnect_async.journal import CreatedRecord, read_journal

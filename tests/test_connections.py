@@ -18,9 +18,12 @@ from bankconnect_async import (
     Delivery,
     Pool,
 )
-from bankconnect_async._body import Body
-from bankconnect_async._connections import _parse_keep_alive, make_connector
-from bankconnect_async._request import Outbox
+from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.coalescing import Outbox
+from bankconnect_async._http.connections import (
+    _parse_keep_alive,
+    make_connector,
+)
 
 
 def body():
@@ -276,7 +279,7 @@ async def test_another_aiohttp_loses_nothing_either(
     There the request itself checks whether the server has closed.
     """
     monkeypatch.setattr(
-        "bankconnect_async.transport.make_connector",
+        "bankconnect_async._http.transport.make_connector",
         functools.partial(make_connector, version="9.0"),
     )
     ends = []

@@ -20,14 +20,17 @@ from bankconnect_async import (
     ErrorEvent,
     ExitEvent,
     SuccessEvent,
-    answers,
     decode_event,
     decode_redirect,
     decode_webhook,
 )
-from bankconnect_async.refusals import decode_error_body, refusal
-from bankconnect_async.webhooks import deduplication_key
-from bankconnect_async.wire import decode_session
+from bankconnect_async import (
+    models as answers,
+)
+from bankconnect_async._codec import responses
+from bankconnect_async._codec.error_responses import decode_error_body, refusal
+from bankconnect_async._codec.session_requests import decode_session
+from bankconnect_async._codec.webhooks import deduplication_key
 
 
 SEED = "DECODING_SEED"
@@ -93,9 +96,9 @@ def decoders(rng: random.Random, raw: bytes):
         lambda: decode_error_body(raw),
         lambda: refusal(rng.choice([400, 403, 404, 500]), raw, secrets=["se"]),
         lambda: decode_session(raw),
-        lambda: answers.decode(rng.choice(ANSWERS), raw),
-        lambda: answers.decode_rows(rng.choice(ANSWERS), raw),
-        lambda: answers.decode_document(raw),
+        lambda: responses.decode(rng.choice(ANSWERS), raw),
+        lambda: responses.decode_rows(rng.choice(ANSWERS), raw),
+        lambda: responses.decode_document(raw),
         lambda: decode_redirect(f"https://lender.example/?{raw[:90]!r}"),
     ]
 
@@ -149,7 +152,7 @@ class TestDecoders:
         session = b'{"redirect_url": "https://x.example/?session_id=1"}'
 
         made = decode_session(BOM + session)
-        entity = answers.decode(answers.Entity, BOM + b'{"entity_id": "e"}')
+        entity = responses.decode(answers.Entity, BOM + b'{"entity_id": "e"}')
         error = refusal(400, BOM + b'{"link_id": ["is bad"]}')
 
         assert made.redirect_url == "https://x.example/?session_id=1"
@@ -164,7 +167,7 @@ class TestDecoders:
             decode_session,
             decode_event,
             decode_webhook,
-            lambda raw: answers.decode(answers.Entity, raw),
+            lambda raw: responses.decode(answers.Entity, raw),
         ):
             with pytest.raises(DecodeError, match="not JSON"):
                 decode(BOM * 100_000 + b"{}")
@@ -249,7 +252,7 @@ class TestDecoders:
         """
         A count or an amount of thousands of digits is no crash.
         """
-        found = answers.decode(
+        found = responses.decode(
             answers.Transaction, b'{"amount": 1%b}' % (b"0" * 4000)
         )
 

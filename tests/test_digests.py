@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from bankconnect_async import _digests
-from bankconnect_async._digests import DigestTable
+from bankconnect_async.journal import compact_map as _digests
+from bankconnect_async.journal.compact_map import DigestTable
 
 
 def test_knows_what_it_has():

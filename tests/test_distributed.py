@@ -30,13 +30,13 @@ from bankconnect_async import (
     RetryPolicy,
     ReturnURL,
     SessionRequest,
-    _stations,
 )
-from bankconnect_async import distributed as ours
 from bankconnect_async._sealing import public_key
-from bankconnect_async._stations import Order, Shard, Station, Wish
 from bankconnect_async.batch import Created, SessionBatch
+from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.distributed import worker as _stations
+from bankconnect_async.distributed.worker import Order, Shard, Station, Wish
 from bankconnect_async.journal import (
     CreatedRecord,
     FailedRecord,

@@ -17,7 +17,7 @@ from bankconnect_async.embed import (
     iframe_html,
 )
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
-from bankconnect_async.schema import Session
+from bankconnect_async.models.sessions import Session
 
 
 NONCE = "c2l4dGVlbi1ieXRlcyEh"

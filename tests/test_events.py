@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bankconnect_async.callbacks import (
+from bankconnect_async._codec.browser_messages import (
+    _CHANNELS,
+    Channel,
+    decode_event,
+    encode_event,
+)
+from bankconnect_async.errors import (
+    BankConnectError,
+    DecodeError,
+    ForeignMessageError,
+    InvalidRequestError,
+)
+from bankconnect_async.models.events import (
     ErrorEvent,
     ErrorType,
     Event,
@@ -23,18 +35,6 @@ from bankconnect_async.callbacks import (
     InfoEvent,
     SuccessEvent,
     UnknownEvent,
-)
-from bankconnect_async.errors import (
-    BankConnectError,
-    DecodeError,
-    ForeignMessageError,
-    InvalidRequestError,
-)
-from bankconnect_async.events import (
-    _CHANNELS,
-    Channel,
-    decode_event,
-    encode_event,
 )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 
-from bankconnect_async._gate import Gate
+from bankconnect_async._http.semaphore import Gate
 
 
 async def queue(gate, count):

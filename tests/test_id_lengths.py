@@ -7,11 +7,12 @@ import json
 import pytest
 
 from bankconnect_async import SuccessEvent, decode_event
-from bankconnect_async.callbacks import ErrorEvent, UploadWebhook
+from bankconnect_async._codec.browser_messages import Channel
+from bankconnect_async._codec.redirects import build_redirect, decode_redirect
+from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async.errors import DecodeError, InvalidRequestError
-from bankconnect_async.events import Channel
-from bankconnect_async.redirect import build_redirect, decode_redirect
-from bankconnect_async.webhooks import decode_webhook
+from bankconnect_async.models.events import ErrorEvent
+from bankconnect_async.models.webhooks import UploadWebhook
 
 
 MAX_ID = 200

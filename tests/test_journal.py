@@ -534,7 +534,7 @@ class TestDurability:
         """
         program = (
             "import atexit\n"
-            "from bankconnect_async._record_file import RecordFile\n"
+            "from bankconnect_async.journal.append_file import RecordFile\n"
             f"file = RecordFile.open({str(path)!r})\n"
             "def last():\n"
             "    file.append(b'a\\n')\n"

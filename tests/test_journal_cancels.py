@@ -27,8 +27,8 @@ from bankconnect_async.sandbox import Sandbox
 PACKAGE = Path(bankconnect_async.__file__).parent
 # What must not run any more once a batch has ended.
 CODE = {
-    str(PACKAGE / name)
-    for name in ("journal.py", "_record_file.py", "_syncer.py")
+    str(PACKAGE / "journal" / name)
+    for name in ("journal.py", "append_file.py", "group_fsync.py")
 }
 API = "api.example/v1"
 RECORD = (

@@ -11,7 +11,7 @@ import pytest
 import bankconnect_async
 
 from bankconnect_async import AsyncBankConnect
-from bankconnect_async.entities import EntityHandle
+from bankconnect_async._resources.entities import EntityHandle
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "migration.md").read_text()

@@ -10,7 +10,7 @@ import random
 import attrs
 import pytest
 
-from bankconnect_async._pacing import Pace
+from bankconnect_async.batch.adaptive_rate import Pace
 from bankconnect_async.stats import Meter
 
 

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from bankconnect_async import AsyncBankConnect, Created, JournalError
-from bankconnect_async._pipe_writer import PipeWriter
 from bankconnect_async.journal import Journal
+from bankconnect_async.journal.pipe_writer import PipeWriter
 
 
 class PausedReader:
@@ -188,7 +188,9 @@ def test_closing_gives_up_a_reader_who_takes_nothing(paused, monkeypatch):
     """
     What was not written is returned, and the thread closes the pipe.
     """
-    monkeypatch.setattr("bankconnect_async._pipe_writer._PATIENCE", 0.01)
+    monkeypatch.setattr(
+        "bankconnect_async.journal.pipe_writer._PATIENCE", 0.01
+    )
     writer = PipeWriter(paused.writer)
     lines = [b"%04000d\n" % number for number in range(5)]
     for line in lines:

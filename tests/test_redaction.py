@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from bankconnect_async.refusals import refusal
+from bankconnect_async._codec.error_responses import refusal
 
 
 KEY = 'canary+Key/5c=1f&9d<e7"x2b'

@@ -19,12 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from bankconnect_async.callbacks import (
-    ErrorEvent,
-    ExitEvent,
-    InfoEvent,
-    SuccessEvent,
-    UnknownEvent,
+from bankconnect_async._codec.redirects import (
+    ReturnURL,
+    build_redirect,
+    decode_redirect,
 )
 from bankconnect_async.errors import (
     BankConnectError,
@@ -33,10 +31,12 @@ from bankconnect_async.errors import (
     InvalidCallbackError,
     InvalidRequestError,
 )
-from bankconnect_async.redirect import (
-    ReturnURL,
-    build_redirect,
-    decode_redirect,
+from bankconnect_async.models.events import (
+    ErrorEvent,
+    ExitEvent,
+    InfoEvent,
+    SuccessEvent,
+    UnknownEvent,
 )
 
 
@@ -593,7 +593,7 @@ class TestReturnURL:
         Whoever signs nothing does not pay for importing itsdangerous.
         """
         code = (
-            "import sys, bankconnect_async.redirect;"
+            "import sys, bankconnect_async._codec.redirects;"
             "sys.exit('itsdangerous' in sys.modules)"
         )
 

@@ -20,7 +20,7 @@ from bankconnect_async import (
     RejectedError,
     ServerFaultError,
 )
-from bankconnect_async.refusals import decode_error_body, refusal
+from bankconnect_async._codec.error_responses import decode_error_body, refusal
 
 
 ERRORS = {

@@ -9,12 +9,14 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async import (
-    ConnectionLostError,
-    Delivery,
+from bankconnect_async import ConnectionLostError, Delivery
+from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.coalescing import (
+    SMALL,
+    Outbox,
+    Request,
+    request_class,
 )
-from bankconnect_async._body import Body
-from bankconnect_async._request import SMALL, Outbox, Request, request_class
 
 
 KEY = "0123456789abcdef"
@@ -363,7 +365,7 @@ async def test_known_releases():
 def _unknown_release(request, monkeypatch):
     """A release of aiohttp that nobody has looked at."""
     monkeypatch.setattr(
-        "bankconnect_async.transport.request_class",
+        "bankconnect_async._http.transport.request_class",
         functools.partial(request_class, version=request.param),
     )
 

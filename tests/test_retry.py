@@ -30,7 +30,7 @@ from bankconnect_async import (
     ServerFaultError,
     UnreadableAnswerError,
 )
-from bankconnect_async._repeating import repeat
+from bankconnect_async._http.retrying import repeat
 from bankconnect_async.retry import is_worth_repeating, parse_retry_after
 
 

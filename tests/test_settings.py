@@ -17,7 +17,7 @@ from bankconnect_async import (
     Pool,
     Timeouts,
 )
-from bankconnect_async.settings import (
+from bankconnect_async.config import (
     Secret,
     Service,
     parse_proxy,

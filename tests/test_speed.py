@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bankconnect_async import AsyncBankConnect, SessionRequest
-from bankconnect_async.wire import (
+from bankconnect_async._codec.session_requests import (
     decode_session,
     encode_session,
     make_session,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bankconnect_async._histogram import Histogram
+from bankconnect_async._http.histogram import Histogram
 from bankconnect_async.stats import Latency
 
 

@@ -35,9 +35,9 @@ from bankconnect_async import (
     TransportError,
     UnreadableAnswerError,
 )
-from bankconnect_async._body import Body
-from bankconnect_async._exchange import MAX_ANSWER
-from bankconnect_async._translation import TRANSLATIONS, translate
+from bankconnect_async._http.attempt import MAX_ANSWER
+from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.error_mapping import TRANSLATIONS, translate
 from bankconnect_async.retry import is_worth_repeating
 
 
@@ -907,7 +907,7 @@ class TestLifetime:
         """
         async with aiohttp.ClientSession() as session:
             transport = make_transport(borrowed=session)
-            monkeypatch.setattr("bankconnect_async.transport._pid", -1)
+            monkeypatch.setattr("bankconnect_async._http.transport._pid", -1)
             with pytest.raises(ClientClosedError, match="another process"):
                 await transport.open()
 

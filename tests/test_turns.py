@@ -27,7 +27,7 @@ from bankconnect_async import (
     ServerFaultError,
     UnreadableAnswerError,
 )
-from bankconnect_async._turns import Line, Turn
+from bankconnect_async.batch.throttle import Line, Turn
 from bankconnect_async.sandbox import Fault
 
 

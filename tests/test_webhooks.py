@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bankconnect_async.callbacks import (
+from bankconnect_async._codec.webhooks import decode_webhook, deduplication_key
+from bankconnect_async.errors import DecodeError
+from bankconnect_async.models.webhooks import (
     DateRange,
     EnrichmentWebhook,
     ExpiryWebhook,
@@ -25,8 +27,6 @@ from bankconnect_async.callbacks import (
     WebhookAccount,
     WebhookStatement,
 )
-from bankconnect_async.errors import DecodeError
-from bankconnect_async.webhooks import decode_webhook, deduplication_key
 
 
 FIXTURES = Path(__file__).parent / "fixtures"

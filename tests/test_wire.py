@@ -24,9 +24,8 @@ from bankconnect_async import (
     SessionRequest,
     UnreadableAnswerError,
 )
-from bankconnect_async.refusals import refusal
-from bankconnect_async.schema import UNSET, SessionAnswer
-from bankconnect_async.wire import (
+from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.session_requests import (
     SessionWriter,
     date_text,
     decode_session,
@@ -35,6 +34,7 @@ from bankconnect_async.wire import (
     make_session,
     read_url,
 )
+from bankconnect_async.models.sessions import UNSET, SessionAnswer
 
 
 KEY = "test-api-key-000000000000"

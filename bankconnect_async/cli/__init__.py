@@ -32,6 +32,6 @@ def _run() -> None:
             "pip install 'bankconnect-async[cli]'\n"
         )
         sys.exit(2)
-    from ._app import app  # noqa: PLC0415 - it imports both
+    from .app import app  # noqa: PLC0415 - it imports both
 
     app(prog_name="bankconnect")

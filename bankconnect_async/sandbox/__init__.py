@@ -2,14 +2,14 @@
 A local stand-in for the vendor, for tests, demos and load experiments.
 """
 
-from bankconnect_async.events import Dialect
+from bankconnect_async._codec.browser_messages import Dialect
 
-from ._kinds import Fault
-from ._pdfs import statement_pdf
-from ._plans import Faults
-from ._records import Played, SandboxEntity, SandboxSession, SentWebhook
-from ._server import Sandbox
-from ._session_api import UNPAID_API_KEY
+from .fake_data.pdfs import statement_pdf
+from .faults.catalogue import Fault
+from .faults.plans import Faults
+from .records import Played, SandboxEntity, SandboxSession, SentWebhook
+from .server import Sandbox
+from .session_api.judgement import UNPAID_API_KEY
 
 
 __all__ = [

@@ -9,16 +9,16 @@ below it `Handlers`, which decides without doing any I/O. Only `mount` needs
 
 from typing import TYPE_CHECKING, Any
 
-from ._claims import Claim, Notification
-from ._duplicates import RecentKeys, Seen
-from ._messages import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
-from ._pages import Texts
-from .endpoints import Endpoints, OnEvent, OnFailure
-from .handlers import Handlers
+from .deduplication import RecentKeys, Seen
+from .http import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
+from .pages import Texts
+from .protocol import Handlers
+from .reports import Claim, Notification
+from .service import Endpoints, OnEvent, OnFailure
 
 
 if TYPE_CHECKING:
-    from ._aiohttp import mount
+    from .aiohttp_routes import mount
 
 
 __all__ = [
@@ -43,6 +43,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name != "mount":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._aiohttp import mount  # noqa: PLC0415 - see above
+    from .aiohttp_routes import mount  # noqa: PLC0415 - see above
 
     return mount

@@ -21,7 +21,7 @@ from yarl import URL
 
 import bankconnect_async
 
-from bankconnect_async.cli import _demo
+from bankconnect_async.cli.demo import server as _demo
 from bankconnect_async.errors import ConfigurationError
 
 

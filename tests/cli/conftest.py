@@ -21,7 +21,7 @@ import pytest
 
 import bankconnect_async
 
-from bankconnect_async.cli._app import app
+from bankconnect_async.cli.app import app
 from bankconnect_async.sandbox import Sandbox
 
 

@@ -11,7 +11,7 @@ import pytest
 import bankconnect_async
 
 from bankconnect_async import cli
-from bankconnect_async.cli import _app
+from bankconnect_async.cli import app as _app
 
 
 COMMANDS = sorted(_app.app.commands)

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from bankconnect_async.cli import _input
-from bankconnect_async.cli._feed import Feed
-from bankconnect_async.cli._input import open_input
-from bankconnect_async.cli._rows import InputFileError, UntrustedRowsError
+from bankconnect_async.cli.input import sources as _input
+from bankconnect_async.cli.input.reader_thread import Feed
+from bankconnect_async.cli.input.rows import InputFileError, UntrustedRowsError
+from bankconnect_async.cli.input.sources import open_input
 
 
 @pytest.fixture(name="file")

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from bankconnect_async.cli import _lines
-from bankconnect_async.cli._lines import Lines
+from bankconnect_async.cli.input import lines as _lines
+from bankconnect_async.cli.input.lines import Lines
 
 
 def read(data):

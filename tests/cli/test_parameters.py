@@ -6,10 +6,10 @@ import datetime
 
 import pytest
 
-from bankconnect_async.cli._dates import parse_date
-from bankconnect_async.cli._parameters import build_request, is_parameter
+from bankconnect_async.cli.input.dates import parse_date
+from bankconnect_async.cli.input.parameters import build_request, is_parameter
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.schema import (
+from bankconnect_async.models.sessions import (
     PARAMETERS,
     UNSET,
     Consent,

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from bankconnect_async.cli._progress import TallyBar
-from bankconnect_async.cli._tally import Tally
+from bankconnect_async.cli.batch.progress import TallyBar
+from bankconnect_async.cli.batch.summary import Tally
 
 
 @pytest.fixture(name="show_beside")

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from bankconnect_async.cli import _progress
+from bankconnect_async.cli.batch import progress as _progress
 from bankconnect_async.journal import CreatedRecord, Journal, read_journal
 from bankconnect_async.sandbox import Fault, Sandbox
 

@@ -16,9 +16,9 @@ import pytest
 
 from hypothesis import strategies as st
 
-from bankconnect_async.cli import _rows
-from bankconnect_async.cli._parameters import build_request
-from bankconnect_async.cli._rows import (
+from bankconnect_async.cli.input import rows as _rows
+from bankconnect_async.cli.input.parameters import build_request
+from bankconnect_async.cli.input.rows import (
     BadRow,
     InputFileError,
     Row,
@@ -27,7 +27,7 @@ from bankconnect_async.cli._rows import (
     refuse_month_first,
 )
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.schema import UNSET, Consent, Metadata
+from bankconnect_async.models.sessions import UNSET, Consent, Metadata
 
 
 JUNE = datetime.date(2026, 6, 30)

@@ -4,7 +4,7 @@ What became of a batch, in words.
 
 import pytest
 
-from bankconnect_async.cli._tally import Tally
+from bankconnect_async.cli.batch.summary import Tally
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import Failed, RejectedError, Session
-from bankconnect_async._records import encode_record
 from bankconnect_async.batch import Created
-from bankconnect_async.cli._tables import Table, write_csv, write_json
+from bankconnect_async.cli.tables import Table, write_csv, write_json
+from bankconnect_async.journal.records import encode_record
 
 
 #: Colours, titles, direction and nothing to see, in a text and in a name.
@@ -234,7 +234,7 @@ class TestCommands:
         async def create(*_, **__):
             return session
 
-        monkeypatch.setattr("bankconnect_async.cli._app._create", create)
+        monkeypatch.setattr("bankconnect_async.cli.app._create", create)
 
         plain = bankconnect("session", "c", "--sandbox")
         as_json = bankconnect("session", "c", "--sandbox", "--json")

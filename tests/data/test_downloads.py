@@ -47,7 +47,7 @@ from bankconnect_async import (
     ServerFaultError,
     Timeouts,
 )
-from bankconnect_async._files import PartFile
+from bankconnect_async._resources.files import PartFile
 
 
 CONTENT = bytes(range(256)) * 4096

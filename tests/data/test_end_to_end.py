@@ -28,9 +28,9 @@ from bankconnect_async import (
     decode_event,
     decode_webhook,
 )
-from bankconnect_async.entities import EntityHandle
+from bankconnect_async._resources.entities import EntityHandle
+from bankconnect_async._resources.sessions import SessionHandle
 from bankconnect_async.sandbox import Sandbox, statement_pdf
-from bankconnect_async.sessions import SessionHandle
 
 
 def connect(sandbox):

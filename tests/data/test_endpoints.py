@@ -23,10 +23,12 @@ from bankconnect_async import (
     Session,
     SuccessEvent,
     UnreadableAnswerError,
-    answers,
 )
-from bankconnect_async._api import MAX_DATA
-from bankconnect_async.sessions import SessionHandle
+from bankconnect_async import (
+    models as answers,
+)
+from bankconnect_async._resources.base import MAX_DATA
+from bankconnect_async._resources.sessions import SessionHandle
 
 
 S = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
@@ -814,7 +816,9 @@ class TestLargeAnswers:
         """
         There is an end to it, above which nothing is kept.
         """
-        monkeypatch.setattr("bankconnect_async.entities.MAX_DATA", 2_000_000)
+        monkeypatch.setattr(
+            "bankconnect_async._resources.entities.MAX_DATA", 2_000_000
+        )
         vendor.say(f"entity/{E}/transactions/", (200, self.rows(30_000)))
 
         with pytest.raises(UnreadableAnswerError):

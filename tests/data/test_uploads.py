@@ -40,8 +40,8 @@ from bankconnect_async import (
     UnparsableStatementError,
     UnsupportedStatementError,
 )
-from bankconnect_async._upload import Form, prepare
-from bankconnect_async.refusals import refusal
+from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._resources.uploads import Form, prepare
 
 
 S = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"

@@ -22,7 +22,7 @@ import trustme
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, BankConnectError, Session
-from bankconnect_async._clock import Clock
+from bankconnect_async.clock import Clock
 from bankconnect_async.sandbox import Sandbox
 
 

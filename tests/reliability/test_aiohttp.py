@@ -14,7 +14,7 @@ import pytest
 
 from aiohttp.http_writer import StreamWriter
 
-from bankconnect_async._body import _ONE_PIECE, Body
+from bankconnect_async._http.bodies import _ONE_PIECE, Body
 
 
 CONTENT = b'{"link_id": "c"}'

@@ -18,7 +18,7 @@ from bankconnect_async import (
     Session,
     Timeouts,
 )
-from bankconnect_async._body import Body
+from bankconnect_async._http.bodies import Body
 from bankconnect_async.sandbox import Fault
 from bankconnect_async.testing import FakeClock
 

@@ -8,12 +8,7 @@ import collections
 import attrs
 import pytest
 
-from bankconnect_async import (
-    Delivery,
-    RetryPolicy,
-    Session,
-    Timeouts,
-)
+from bankconnect_async import Delivery, RetryPolicy, Session, Timeouts
 from bankconnect_async.sandbox import Fault
 
 

@@ -7,11 +7,12 @@ import uuid
 
 import pytest
 
-from bankconnect_async.callbacks import ErrorType, SuccessEvent
-from bankconnect_async.events import decode_event
-from bankconnect_async.redirect import decode_redirect
+from bankconnect_async._codec.browser_messages import decode_event
+from bankconnect_async._codec.redirects import decode_redirect
+from bankconnect_async.models.events import ErrorType, SuccessEvent
 from bankconnect_async.sandbox import SandboxSession
-from bankconnect_async.sandbox._journey import (
+from bankconnect_async.sandbox.http.errors import Refusal
+from bankconnect_async.sandbox.journey.journey import (
     REASONS,
     Closed,
     Journey,
@@ -19,7 +20,6 @@ from bankconnect_async.sandbox._journey import (
     read_step,
     report,
 )
-from bankconnect_async.sandbox._refusals import Refusal
 
 
 NOW = datetime.datetime(2026, 4, 1, 12, tzinfo=datetime.UTC)

@@ -16,8 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bankconnect_async.sandbox import Sandbox, _ledgers, statement_pdf
-from bankconnect_async.sandbox._ledgers import Span, gaps, made_up_account
+from bankconnect_async.sandbox import Sandbox, statement_pdf
+from bankconnect_async.sandbox.fake_data import ledgers as _ledgers
+from bankconnect_async.sandbox.fake_data.ledgers import (
+    Span,
+    gaps,
+    made_up_account,
+)
 from bankconnect_async.testing import FakeClock
 
 
@@ -543,7 +548,9 @@ class TestStorage:
         """
         The oldest uploads go when there are too many bytes.
         """
-        monkeypatch.setattr("bankconnect_async.sandbox._storage._CAPACITY", 10)
+        monkeypatch.setattr(
+            "bankconnect_async.sandbox.http.storage._CAPACITY", 10
+        )
         storage = processed.sandbox._handlers._storage
         for number in range(4):
             storage._keep(f"a/{number}.pdf", b"12345")

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from bankconnect_async.callbacks import ErrorType
-from bankconnect_async.events import decode_event
+from bankconnect_async._codec.browser_messages import decode_event
+from bankconnect_async.models.events import ErrorType
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock
 

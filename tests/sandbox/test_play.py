@@ -5,8 +5,8 @@ Journeys without a browser: `Sandbox.play` and `Sandbox.expire`.
 import pytest
 
 from bankconnect_async import AsyncBankConnect, InvalidRequestError
-from bankconnect_async.events import decode_event
-from bankconnect_async.redirect import ReturnURL
+from bankconnect_async._codec.browser_messages import decode_event
+from bankconnect_async._codec.redirects import ReturnURL
 from bankconnect_async.sandbox import Sandbox
 
 

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
+from bankconnect_async._codec.webhooks import decode_webhook, deduplication_key
 from bankconnect_async.sandbox import Sandbox, SentWebhook
 from bankconnect_async.testing import FakeClock
-from bankconnect_async.webhooks import decode_webhook, deduplication_key
 
 
 HEADERS = {

@@ -17,9 +17,12 @@ import attrs
 import pytest
 
 from bankconnect_async import sandbox as package
+from bankconnect_async._codec.session_requests import (
+    decode_session,
+    make_session,
+)
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.wire import decode_session, make_session
 
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

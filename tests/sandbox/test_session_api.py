@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bankconnect_async.sandbox._banks import find_bank
-from bankconnect_async.sandbox._bodies import Call
-from bankconnect_async.sandbox._dialects import api_of
-from bankconnect_async.sandbox._session_api import (
+from bankconnect_async.models.sessions import PARAMETERS
+from bankconnect_async.sandbox.banks import find_bank
+from bankconnect_async.sandbox.http.bodies import Call
+from bankconnect_async.sandbox.session_api.dialects import api_of
+from bankconnect_async.sandbox.session_api.judgement import (
     ALL_MODES,
     UNPAID_API_KEY,
     Accepted,
     Refused,
     judge,
 )
-from bankconnect_async.schema import PARAMETERS
 
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

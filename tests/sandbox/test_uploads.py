@@ -11,12 +11,8 @@ import pypdf
 import pytest
 
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
-from bankconnect_async.sandbox import (
-    UNPAID_API_KEY,
-    Sandbox,
-    _pdfs,
-    statement_pdf,
-)
+from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox, statement_pdf
+from bankconnect_async.sandbox.fake_data import pdfs as _pdfs
 
 
 KEY = {"x-api-key": "sandbox-api-key"}

@@ -24,12 +24,14 @@ from bankconnect_async import (
     Session,
     SessionRequest,
     Webhook,
-    answers,
 )
+from bankconnect_async import (
+    models as answers,
+)
+from bankconnect_async._resources.entities import EntityHandle
+from bankconnect_async._resources.sessions import SessionHandle
 from bankconnect_async.distributed import create_sessions_distributed
-from bankconnect_async.entities import EntityHandle
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.sessions import SessionHandle
 from bankconnect_async.stats import BatchStats
 
 

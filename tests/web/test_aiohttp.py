@@ -12,14 +12,9 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async.callbacks import (
-    ErrorEvent,
-    ExitEvent,
-    ExtractionWebhook,
-    SuccessEvent,
-    UploadWebhook,
-)
 from bankconnect_async.errors import InvalidCallbackError
+from bankconnect_async.models.events import ErrorEvent, ExitEvent, SuccessEvent
+from bankconnect_async.models.webhooks import ExtractionWebhook, UploadWebhook
 from bankconnect_async.web import MAX_EVENT, MAX_WEBHOOK
 
 

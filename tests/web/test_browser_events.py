@@ -10,13 +10,13 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async.callbacks import (
+from bankconnect_async.models.events import (
     ErrorEvent,
     ExitEvent,
     InfoEvent,
     SuccessEvent,
 )
-from bankconnect_async.schema import Session
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.web import MAX_EVENT, Call, Claim
 
 

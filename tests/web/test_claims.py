@@ -7,8 +7,8 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import SessionRequest
-from bankconnect_async.callbacks import SuccessEvent
 from bankconnect_async.errors import InvalidCallbackError
+from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.web import Call
 

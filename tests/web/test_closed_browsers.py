@@ -13,8 +13,8 @@ from aiohttp import web
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect
-from bankconnect_async.callbacks import ExitEvent, SuccessEvent
-from bankconnect_async.schema import Session
+from bankconnect_async.models.events import ExitEvent, SuccessEvent
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.web import Call, Endpoints, Handlers, mount
 
 

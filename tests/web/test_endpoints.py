@@ -7,14 +7,14 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, SessionRequest
-from bankconnect_async.callbacks import ErrorEvent
 from bankconnect_async.errors import (
     AuthenticationError,
     ConnectFailedError,
     InvalidRequestError,
 )
+from bankconnect_async.models.events import ErrorEvent
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.schema import Session
 from bankconnect_async.web import Call, read_body
 
 

@@ -120,7 +120,7 @@ async def test_memory_is_bounded(offline, monkeypatch):
     """
     The count of the customer who claimed longest ago makes way.
     """
-    monkeypatch.setattr("bankconnect_async.web._limits._CUSTOMERS", 2)
+    monkeypatch.setattr("bankconnect_async.web.limits._CUSTOMERS", 2)
     for name in ("a", "b", "a", "c"):
         offline._confirmations.allows(name)
 

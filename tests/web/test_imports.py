@@ -29,7 +29,7 @@ def test_only_the_adapter_needs_aiohttp():
         )
     }
 
-    assert users == {"_aiohttp.py"}
+    assert users == {"aiohttp_routes.py"}
 
 
 def test_other_frameworks_do_not_load_aiohttp_web():
@@ -38,7 +38,7 @@ def test_other_frameworks_do_not_load_aiohttp_web():
     """
     script = (
         "import sys, bankconnect_async.web as w\n"
-        "import bankconnect_async.web.handlers\n"
+        "import bankconnect_async.web.protocol\n"
         "assert 'aiohttp.web' not in sys.modules\n"
         "assert w.mount and 'aiohttp.web' in sys.modules"
     )

@@ -15,7 +15,7 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, SessionRequest
-from bankconnect_async.callbacks import SuccessEvent
+from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.web import Call
 

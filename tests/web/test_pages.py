@@ -12,7 +12,7 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async.schema import Session
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.web import Call, Claim, Texts
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async.callbacks import ExitEvent, SuccessEvent
-from bankconnect_async.redirect import build_redirect
-from bankconnect_async.schema import Session
+from bankconnect_async._codec.redirects import build_redirect
+from bankconnect_async.models.events import ExitEvent, SuccessEvent
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.web import Call
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async.callbacks import ExtractionWebhook, UnknownWebhook
+from bankconnect_async.models.webhooks import ExtractionWebhook, UnknownWebhook
 from bankconnect_async.web import MAX_WEBHOOK, Notification
 
 

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from bankconnect_async import AsyncBankConnect
-from bankconnect_async.callbacks import ExtractionWebhook, UnknownWebhook
 from bankconnect_async.errors import DecodeError
+from bankconnect_async.models.webhooks import ExtractionWebhook, UnknownWebhook
 from bankconnect_async.web import RecentKeys
 
 

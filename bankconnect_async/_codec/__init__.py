@@ -1,0 +1,3 @@
+"""
+Convert between bytes and models; no I/O, no clock.
+"""

@@ -1,0 +1,384 @@
+"""
+Browser messages of every dialect to events, and events to messages.
+
+Kinds follow the contract's page on callbacks, "Classification". All of this
+comes through the customer's browser: an event is a claim.
+"""
+
+import enum
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+import attrs
+
+from bankconnect_async.errors import (
+    DecodeError,
+    ForeignMessageError,
+    InvalidRequestError,
+)
+from bankconnect_async.models._fields import (
+    is_given,
+    load,
+    note,
+    structure,
+    wire_keys,
+)
+from bankconnect_async.models.events import (
+    ENTITY_ID,
+    ERROR_TYPE,
+    EVENT_NAME,
+    LINK_ID,
+    MESSAGE,
+    MESSAGE_TYPE,
+    REASON,
+    SESSION_ID,
+    Envelope,
+    ErrorEvent,
+    Event,
+    EventName,
+    ExitEvent,
+    FlatMessage,
+    InfoEvent,
+    LibraryCallback,
+    LibraryStatus,
+    Status,
+    SuccessEvent,
+    UnknownEvent,
+)
+
+
+Dialect: TypeAlias = Literal["seed", "entity", "session"]
+
+_T = TypeVar("_T")
+
+(_TYPE,) = wire_keys(Envelope)["type"]
+_FLAT = frozenset(EventName)
+
+
+class Channel(enum.StrEnum):
+    """
+    Name who delivered a message, where the message itself does not tell.
+
+    Pages that host the journey in a WebView get bare payloads, and so do
+    users of the vendor's other client SDKs (contract, sections 6 and 7).
+    The value is the vendor's name of the function, result or SDK.
+
+    Attributes:
+        WEBVIEW_SUCCESS, WEBVIEW_EXIT, WEBVIEW_ERROR, WEBVIEW_INFO: Functions
+            of the interface object `BankConnectAndroid`.
+        WEBVIEW_RESULT: Its function for everything, in any form.
+        REACT_SUCCESS, REACT_EXIT, REACT_ERROR: Callbacks of the React SDK.
+        REACT_NATIVE_SUCCESS, IONIC_SUCCESS: Their positional arguments, as a
+            mapping of `entityId` and `sessionId`.
+        FLUTTER: The one map of all outcomes.
+        IOS: The closure's payload.
+        ANDROID: The parcel of the activity's result.
+        ANDROID_VIEW_SUCCESS, ANDROID_VIEW_FINISHED, ANDROID_VIEW_EXIT,
+            ANDROID_VIEW_ERROR, ANDROID_VIEW_UPLOAD,
+            ANDROID_VIEW_ENTITY_DESTROYED: Callbacks of 2019 to 2021.
+        LIBRARY: The script-tag library of 2019.
+    """
+
+    WEBVIEW_SUCCESS = "webview.onSuccess"
+    WEBVIEW_EXIT = "webview.onExit"
+    WEBVIEW_ERROR = "webview.onError"
+    WEBVIEW_INFO = "webview.onInfo"
+    WEBVIEW_RESULT = "webview.onResult"
+    REACT_SUCCESS = "react.onSuccess"
+    REACT_EXIT = "react.onExit"
+    REACT_ERROR = "react.onError"
+    REACT_NATIVE_SUCCESS = "react_native.success"
+    IONIC_SUCCESS = "ionic.success"
+    FLUTTER = "flutter.getJourneyResult"
+    IOS = "ios"
+    ANDROID = "android.finbox_result"
+    ANDROID_VIEW_SUCCESS = "android_view.OnSuccess"
+    ANDROID_VIEW_FINISHED = "android_view.OnFinished"
+    ANDROID_VIEW_EXIT = "android_view.OnExit"
+    ANDROID_VIEW_ERROR = "android_view.OnError"
+    ANDROID_VIEW_UPLOAD = "android_view.OnUpload"
+    ANDROID_VIEW_ENTITY_DESTROYED = "android_view.OnEntityDestroyed"
+    LIBRARY = "jslib.statementCallback"
+
+
+def decode_event(
+    raw: Mapping[str, Any] | str | bytes, *, channel: Channel | None = None
+) -> Event:
+    """
+    Turn one browser message into an event.
+
+    Takes the envelope of every dialect and the flat form of 2021. A status
+    this version does not know yields `UnknownEvent`, so that a new event of
+    the vendor never breaks a deployed consumer.
+
+    Args:
+        raw: The message as delivered: an object, or JSON.
+        channel: Who delivered it, for payloads without an envelope.
+
+    Raises:
+        ForeignMessageError: If it says that it is someone else's.
+        DecodeError: If a field is missing or of the wrong type.
+    """
+    event = _decode(raw, channel)
+    # What names a customer must not be a local of a frame that raises.
+    del raw
+    if isinstance(event, DecodeError):
+        raise event
+    return event
+
+
+@attrs.frozen
+class _Payload:
+    keys: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    path: str = "$"
+    problems: list[str] = attrs.Factory(list)
+
+    def has(self, *keys: str) -> bool:
+        return any(is_given(self.keys.get(key)) for key in keys)
+
+    def read(self, cls: type[_T], **given: Any) -> _T:
+        return structure(
+            cls, self.keys, self.path, self.problems, raw=self.raw, **given
+        )
+
+
+_Decoder: TypeAlias = Callable[[_Payload], Event]
+
+
+def _decode(raw: object, channel: Channel | None) -> Event | DecodeError:
+    message = load(raw)
+    if isinstance(message, str):
+        return DecodeError(problems=[message])
+    if channel is None or (
+        channel is Channel.WEBVIEW_RESULT and _is_whole(message)
+    ):
+        return _whole(message)
+    return _judge(_CHANNELS[channel], _Payload(message, message))
+
+
+def _judge(decode: _Decoder, payload: _Payload) -> Event | DecodeError:
+    event = decode(payload)
+    if payload.problems:
+        return DecodeError(problems=payload.problems)
+    return event
+
+
+def _is_whole(message: Mapping[str, Any]) -> bool:
+    return _TYPE in message or _is_flat(message)
+
+
+def _is_flat(message: Mapping[str, Any]) -> bool:
+    status = structure(FlatMessage, message, "$", []).status
+    return _TYPE not in message and status in _FLAT
+
+
+def _whole(message: Mapping[str, Any]) -> Event | DecodeError:
+    if _is_flat(message):
+        return _judge(_flat, _Payload(message, message))
+    problems: list[str] = []
+    envelope = structure(Envelope, message, "$", problems)
+    if envelope.type not in (None, MESSAGE_TYPE):
+        return ForeignMessageError(problems=["is another type @ $.type"])
+    if problems or envelope.payload is None:
+        return DecodeError(problems=problems)
+    payload = _Payload(envelope.payload, message, "$.payload")
+    decode = _STATUSES.get(str(envelope.status))
+    if decode is None:
+        return _unknown(payload, str(envelope.status))
+    return _judge(decode, payload)
+
+
+def _success(payload: _Payload) -> Event:
+    if not payload.has(ENTITY_ID, SESSION_ID):
+        note(
+            payload.problems,
+            f"neither {ENTITY_ID} nor {SESSION_ID} @ {payload.path}",
+        )
+    return payload.read(SuccessEvent)
+
+
+def _fb_exit(payload: _Payload) -> Event:
+    return payload.read(ExitEvent)
+
+
+def _exit(payload: _Payload) -> Event:
+    # From 2020-05-23 to 2020-09-11 failures had this status as well. Only
+    # they had a reason.
+    if payload.has(ERROR_TYPE) or (
+        payload.has(REASON) and not payload.has(MESSAGE)
+    ):
+        return payload.read(ErrorEvent)
+    return payload.read(ExitEvent, is_failure=False)
+
+
+def _error(payload: _Payload) -> Event:
+    return payload.read(ErrorEvent)
+
+
+def _info(payload: _Payload) -> Event:
+    return payload.read(InfoEvent)
+
+
+def _unknown(payload: _Payload, status: str) -> Event:
+    # Whatever stands where the link id should is no reason to refuse it.
+    lenient = attrs.evolve(payload, problems=[])
+    return lenient.read(UnknownEvent, status=status)
+
+
+def _flat(payload: _Payload) -> Event:
+    flat = structure(FlatMessage, payload.keys, payload.path, payload.problems)
+    return InfoEvent(
+        event_name=flat.status, message=flat.data, raw=payload.raw
+    )
+
+
+def _guess(payload: _Payload) -> Event:
+    for keys, decode in _TELLTALES:
+        if payload.has(*keys):
+            return decode(payload)
+    return _fb_exit(payload)
+
+
+def _step(name: str) -> _Decoder:
+    def decode(payload: _Payload) -> Event:
+        return attrs.evolve(payload.read(InfoEvent), event_name=name)
+
+    return decode
+
+
+def _library(payload: _Payload) -> Event:
+    said = structure(
+        LibraryCallback, payload.keys, payload.path, payload.problems
+    )
+    match said.status:
+        case LibraryStatus.DONE:
+            return SuccessEvent(entity_id=said.request_id, raw=payload.raw)
+        case LibraryStatus.FAILED:
+            return ErrorEvent(reason=said.message, raw=payload.raw)
+        case LibraryStatus.LEFT:
+            return ExitEvent(
+                reason=said.message, is_failure=False, raw=payload.raw
+            )
+        case _:
+            return UnknownEvent(status=said.status, raw=payload.raw)
+
+
+_STATUSES: Final[Mapping[str, _Decoder]] = {
+    Status.FB_SUCCESS: _success,
+    Status.FB_EXIT: _fb_exit,
+    Status.SUCCESS: _success,
+    Status.EXIT: _exit,
+    Status.ERROR: _error,
+    Status.INFO: _info,
+}
+
+_TELLTALES: Final[tuple[tuple[tuple[str, ...], _Decoder], ...]] = (
+    ((ERROR_TYPE,), _error),
+    ((EVENT_NAME,), _info),
+    ((ENTITY_ID, SESSION_ID), _success),
+)
+
+_CHANNELS: Final[Mapping[Channel, _Decoder]] = {
+    Channel.WEBVIEW_SUCCESS: _success,
+    Channel.WEBVIEW_EXIT: _exit,
+    Channel.WEBVIEW_ERROR: _error,
+    Channel.WEBVIEW_INFO: _info,
+    Channel.WEBVIEW_RESULT: _guess,
+    Channel.REACT_SUCCESS: _success,
+    Channel.REACT_EXIT: _exit,
+    Channel.REACT_ERROR: _error,
+    Channel.REACT_NATIVE_SUCCESS: _success,
+    Channel.IONIC_SUCCESS: _success,
+    Channel.FLUTTER: _guess,
+    Channel.IOS: _guess,
+    Channel.ANDROID: _guess,
+    Channel.ANDROID_VIEW_SUCCESS: _success,
+    Channel.ANDROID_VIEW_FINISHED: _success,
+    Channel.ANDROID_VIEW_EXIT: _exit,
+    Channel.ANDROID_VIEW_ERROR: _error,
+    Channel.ANDROID_VIEW_UPLOAD: _step("OnUpload"),
+    Channel.ANDROID_VIEW_ENTITY_DESTROYED: _step("OnEntityDestroyed"),
+    Channel.LIBRARY: _library,
+}
+
+
+_Shape: TypeAlias = tuple[Status, tuple[str, ...]]
+_Shapes: TypeAlias = Mapping[type, tuple[_Shape, ...]]
+
+_LATER: Final[_Shapes] = {
+    ExitEvent: ((Status.EXIT, (LINK_ID, MESSAGE)),),
+    ErrorEvent: ((Status.ERROR, (REASON, LINK_ID, ERROR_TYPE)),),
+    InfoEvent: ((Status.INFO, (LINK_ID, EVENT_NAME, MESSAGE)),),
+}
+# The order of the keys is the documentation's, too.
+_SHAPES: Final[Mapping[Dialect, _Shapes]] = {
+    "seed": {
+        SuccessEvent: ((Status.FB_SUCCESS, (ENTITY_ID, LINK_ID)),),
+        ExitEvent: ((Status.FB_EXIT, (REASON, LINK_ID)),),
+        ErrorEvent: ((Status.FB_EXIT, (REASON, LINK_ID)),),
+    },
+    "entity": {
+        **_LATER,
+        SuccessEvent: (
+            (Status.SUCCESS, (ENTITY_ID, LINK_ID)),
+            (Status.SUCCESS, (LINK_ID, ENTITY_ID, SESSION_ID)),
+        ),
+    },
+    "session": {
+        **_LATER,
+        SuccessEvent: ((Status.SUCCESS, (SESSION_ID, LINK_ID)),),
+    },
+}
+# A key that is not listed is left out when there is nothing to say.
+_NOTHING: Final[Mapping[str, str | None]] = {
+    LINK_ID: None,
+    REASON: "",
+    MESSAGE: "",
+}
+
+
+def encode_event(event: Event, dialect: Dialect) -> dict[str, Any]:
+    """
+    Write the browser message by which *dialect* reports *event*.
+
+    What the dialect has no key for is left out, as the vendor would: the
+    first one has no error codes and reports a failure as an exit.
+
+    Args:
+        event: What happened.
+        dialect: `seed` for the first documentation, `entity` or `session`
+            for the flow of the current one.
+
+    Raises:
+        InvalidRequestError: If the dialect has no such event, or no key for
+            one of the ids of a success.
+    """
+    values = {
+        key: getattr(event, name)
+        for name, keys in wire_keys(event.__class__).items()
+        for key in keys
+    }
+    ids = {key for key in (ENTITY_ID, SESSION_ID) if values.get(key)}
+    for status, keys in _SHAPES[dialect].get(type(event), ()):
+        if ids <= set(keys) and (ids or not isinstance(event, SuccessEvent)):
+            envelope = Envelope(
+                type=MESSAGE_TYPE,
+                status=status.value,
+                payload=_payload(keys, values),
+            )
+            return attrs.asdict(envelope)
+    raise InvalidRequestError(
+        fields={"event": (f"cannot be said in the {dialect} dialect",)}
+    )
+
+
+def _payload(
+    keys: tuple[str, ...], values: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    return {
+        key: _NOTHING[key] if (value := values[key]) is None else str(value)
+        for key in keys
+        if values[key] is not None or key in _NOTHING
+    }

@@ -1,0 +1,326 @@
+"""
+Refusals: what an answer without a 2xx status says.
+
+It is imported when the first one comes.
+"""
+
+import codecs
+import itertools
+import re
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from yarl import URL
+
+from bankconnect_async._printable import one_line
+from bankconnect_async._redaction import redactor
+from bankconnect_async.errors import (
+    AlreadyRequestedError,
+    AuthenticationError,
+    BankMismatchError,
+    BankUndetectedError,
+    Delivery,
+    DuplicateStatementError,
+    NotAllowedError,
+    NotFoundError,
+    NotReadyError,
+    OutOfDateRangeError,
+    PasswordIncorrectError,
+    PaymentRequiredError,
+    RateLimitedError,
+    RejectedError,
+    ResponseError,
+    ServerFaultError,
+    SessionExpiredError,
+    StatementError,
+    UnparsableStatementError,
+    UnsupportedStatementError,
+)
+
+from .session_requests import read_id
+
+
+_EXCERPT = 120
+_MESSAGE = 500
+_NAME = 60
+# Of fields, and of texts about each.
+_MOST = 20
+_LONGEST_ID = 200
+_IDS: Final = ("session_id", "statement_id", "entity_id")
+# Codes with which a 403 speaks of the key (contract, "Auth failure status").
+_KEY_CODES = frozenset({"ACCESS_DENIED", "INVALID_API_KEY"})
+# Codes of the session flow (contract, `rest-api.md` sections 6 and 9).
+_BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
+    "SESSION_NOT_FOUND": NotFoundError,
+    "SESSION_DELETED": NotFoundError,
+    "SESSION_EXPIRED": SessionExpiredError,
+    "PROCESSING_NOT_REQUESTED": NotReadyError,
+    "PROCESSING_NOT_COMPLETED": NotReadyError,
+    "DUPLICATE_PROCESSING_REQUEST": AlreadyRequestedError,
+    "UNPARSABLE_STATEMENTS": UnparsableStatementError,
+    "PASSWORD_INCORRECT": PasswordIncorrectError,
+    "PDF_IS_IMAGE": UnparsableStatementError,
+    "STATEMENT_UNSUPPORTED_FORMAT": UnsupportedStatementError,
+    "STATEMENT_DUPLICATE": DuplicateStatementError,
+    "OUT_OF_DATE_RANGE": OutOfDateRangeError,
+    "BANK_NAME_UNDETECTED": BankUndetectedError,
+    "BANK_NAME_MISMATCH": BankMismatchError,
+    "MISSING_FILE_OBJECT": StatementError,
+    "INVALID_FILE_OBJECT": StatementError,
+    "EMPTY_FILE": StatementError,
+    "INVALID_FILE_URL": StatementError,
+    "INVALID_BASE_64": StatementError,
+}
+# Numbers of the entity flow (section 5).
+_BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
+    3: PasswordIncorrectError,
+    4: BankMismatchError,
+    5: BankUndetectedError,
+    6: UnparsableStatementError,
+    7: UnsupportedStatementError,
+}
+# Before 2020-06-01 there was no number, and nothing but the words to go by.
+_BY_WORDS: Final = (
+    (re.compile("Password incorrect"), PasswordIncorrectError),
+    (re.compile(r"Not \S+ statement"), BankMismatchError),
+    (re.compile("Unable to detect bank.*"), BankUndetectedError),
+    (re.compile("PDF is not parsable"), UnparsableStatementError),
+)
+# Where the vendor's servers have the API.
+_MOUNT: Final = "bank-connect"
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Of a URL as it is, escaped for JSON, or percent-encoded.
+_URL_TAIL = re.compile(
+    r"((?::|%3a)(?:\\*/|%2f){2}(?:(?!%3f|%23)[^\s?#\"'<>])*)"
+    r"(?:[?#]|%3f|%23)[^\s\"'<>]*",
+    re.IGNORECASE,
+)
+
+
+@attrs.frozen(kw_only=True)
+class ErrorBody:
+    """
+    What an error answer says, whichever of its documented shapes it had.
+
+    Attributes:
+        shape: The contract's number for it, `S1` to `S6`; `S7` for a bare
+            ``"error": "text"``, `S8` for anything else.
+        message: The vendor's text, or a short excerpt of a body that has
+            no known shape.
+        code: The vendor's code, in the shapes that have one.
+        fields: Parameter name to the texts about it.
+        status: The `status` number of entity-flow uploads.
+        session_id, statement_id, entity_id: Ids beside the error.
+    """
+
+    shape: str = "S8"
+    message: str = ""
+    code: str | None = None
+    fields: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
+    status: int | None = None
+    session_id: str | None = None
+    statement_id: str | None = None
+    entity_id: str | None = None
+
+
+def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
+    """
+    Read any error body the vendor ever documented, and survive the rest.
+
+    Follows the contract's parse order (`session-api.md`, shapes S1 to S8).
+    Texts and names are one printable line each, and neither long nor many.
+    """
+    document = _error_document(raw)
+    if not isinstance(document, dict):
+        return ErrorBody(message=_excerpt(raw))
+    status = document.get("status")
+    body = ErrorBody(
+        status=status if type(status) is int else None,
+        session_id=_id(document.get("session_id")),
+        statement_id=_id(document.get("statement_id")),
+        entity_id=_id(document.get("entity_id")),
+    )
+    match document:
+        case {"error": {**error}} if error:
+            shape = "S2" if document.keys() & set(_IDS) else "S1"
+            return attrs.evolve(body, shape=shape, **_coded(error))
+        case {"error": str(text)}:
+            return attrs.evolve(body, shape="S7", message=_clean(text))
+        case {"detail": str(text)}:
+            return attrs.evolve(body, shape="S3", message=_clean(text))
+        case {"message": str(text)}:
+            shape = "S5" if "entity_id" in document else "S4"
+            return attrs.evolve(body, shape=shape, message=_clean(text))
+    found = (
+        (_clean(name, _NAME), texts)
+        for name, value in document.items()
+        if not (name in _IDS and isinstance(value, str))
+        and (texts := _texts(value))
+    )
+    fields = dict(itertools.islice(found, _MOST))
+    if not fields:
+        return attrs.evolve(body, message=_excerpt(raw))
+    name, texts = next(iter(fields.items()))
+    return attrs.evolve(
+        body, shape="S6", message=f"{name}: {texts[0]}", fields=fields
+    )
+
+
+def _error_document(raw: bytes) -> Any:
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    # The Session API's page prints `"error": {...}` without the outer
+    # braces (U-09).
+    for text in (raw, b"{%b}" % raw):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            continue
+    return None
+
+
+def _id(value: object) -> str | None:
+    # An id that was washed or cut would be another one.
+    found = read_id(value)
+    return found if found and found == one_line(found, _LONGEST_ID) else None
+
+
+def _coded(error: Mapping[Any, Any]) -> dict[str, Any]:
+    code, message = read_id(error.get("code")), error.get("message")
+    code = code and _clean(code, _EXCERPT)
+    if not isinstance(message, str):
+        message = code or ""
+    fields = {}
+    # INVALID_REQUEST reads "<field>, <text>".
+    name, comma, text = message.partition(", ")
+    if code == "INVALID_REQUEST" and comma and _FIELD_NAME.fullmatch(name):
+        fields[name] = (_clean(text),)
+    return {"message": _clean(message), "code": code, "fields": fields}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(
+        isinstance(text, str) for text in texts
+    ):
+        return ()
+    return tuple(filter(None, map(_clean, texts[:_MOST])))
+
+
+def _excerpt(raw: bytes) -> str:
+    return _clean(raw[: 8 * _EXCERPT].decode(errors="replace"), _EXCERPT)
+
+
+def _clean(text: str, length: int = _MESSAGE) -> str:
+    # No URL that could open a journey.
+    text = one_line(" ".join(text[: 8 * length].split()))
+    return one_line(_URL_TAIL.sub(r"\1?…", text), length)
+
+
+def refusal(  # noqa: PLR0913
+    status: int,
+    raw: bytes,
+    *,
+    headers: Mapping[str, str] | None = None,
+    retry_after: float | None = None,
+    secrets: Sequence[str] = (),
+    url: URL | None = None,
+) -> ResponseError:
+    """
+    Choose the error for an answer without a 2xx status.
+
+    By HTTP status first, then by code; by words only where the vendor had
+    nothing else.
+
+    Args:
+        status: Of the answer.
+        raw: Its body.
+        headers: Its headers.
+        retry_after: Seconds, as read from them.
+        secrets: Our own, struck out of everything that the server echoes.
+        url: What was asked for. Where it is not below ``/bank-connect``, a
+            404 that is not the API's says so.
+    """
+    heard = body = decode_error_body(raw)
+    own = redactor(tuple(secrets))
+    struck = own.strike_bytes(raw)
+    if struck != raw:
+        # Before anything is cut, so that no half of a secret stays. What the
+        # error is does not depend on it: a password may be a word of a code.
+        body = decode_error_body(struck)
+        if heard.code in _BY_CODE or heard.code in _KEY_CODES:
+            body = attrs.evolve(body, code=heard.code)
+    cls, delivery = _judge(status, heard, retry_after)
+    said = body.message or body.code or "no explanation"
+    if 300 <= status < 400:  # noqa: PLR2004
+        said = "a redirect, which is never followed"
+    code = f" {body.code}" if body.code and body.code != said else ""
+    if status == 404 and _is_astray(url, body):  # noqa: PLR2004
+        said += f"; look at the base URL: the vendor's all end in /{_MOUNT}"
+    return cls(
+        f"the server answered {status}{code}: {said}",
+        status=status,
+        code=body.code,
+        fields=body.fields,
+        retry_after=retry_after,
+        entity_status=body.status,
+        session_id=body.session_id,
+        statement_id=body.statement_id,
+        entity_id=body.entity_id,
+        headers={
+            own.strike(name.lower()): own.strike(text)
+            for name, text in (headers or {}).items()
+        },
+        body=struck,
+        delivery=delivery,
+    )
+
+
+def _is_astray(url: URL | None, body: ErrorBody) -> bool:
+    # An error in a shape of the API's came from the API.
+    return url is not None and _MOUNT not in url.parts and body.shape == "S8"
+
+
+def _judge(  # noqa: PLR0911
+    status: int, body: ErrorBody, retry_after: float | None
+) -> tuple[type[ResponseError], Delivery]:
+    match status:
+        case 401:
+            return AuthenticationError, Delivery.REJECTED
+        case 402:
+            return PaymentRequiredError, Delivery.REJECTED
+        case 403 if body.code in _KEY_CODES or body.shape == "S3":
+            return AuthenticationError, Delivery.REJECTED
+        case 403:
+            return NotAllowedError, Delivery.REJECTED
+        case 404 | 410:
+            return NotFoundError, Delivery.REJECTED
+        case 429:
+            return RateLimitedError, Delivery.REJECTED
+        case 503 if retry_after is not None:
+            return ServerFaultError, Delivery.REJECTED
+        case 408:
+            return ServerFaultError, Delivery.AMBIGUOUS
+        case _ if status >= 500:  # noqa: PLR2004
+            return ServerFaultError, Delivery.AMBIGUOUS
+        case _:
+            return _rejection(body), Delivery.REJECTED
+
+
+def _rejection(body: ErrorBody) -> type[ResponseError]:
+    found = _BY_CODE.get(body.code)
+    if found is not None or body.shape != "S5":
+        return found or RejectedError
+    if body.status is not None:
+        return _BY_NUMBER.get(body.status, StatementError)
+    return next(
+        (
+            cls
+            for words, cls in _BY_WORDS
+            if words.fullmatch(body.message or "")
+        ),
+        StatementError,
+    )

@@ -1,0 +1,351 @@
+"""
+Bytes to schema and back.
+"""
+
+import codecs
+import datetime
+import functools
+import ipaddress
+import re
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from urllib.parse import quote_plus, urlencode
+
+import orjson
+
+from yarl import URL
+
+from bankconnect_async.errors import InvalidRequestError, UnreadableAnswerError
+from bankconnect_async.models.sessions import (
+    UNSET,
+    Consent,
+    Metadata,
+    Session,
+    SessionAnswer,
+    SessionRequest,
+)
+
+
+if TYPE_CHECKING:
+    import cattrs
+
+
+Encoding: TypeAlias = Literal["json", "form"]
+
+CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
+    "json": "application/json",
+    "form": "application/x-www-form-urlencoded",
+}
+
+# What JSON carries as it is.
+_PRIMITIVES: Final = frozenset({str, int, float, bool})
+# An authority that every reader takes apart alike, and nothing in the rest
+# that browsers drop or rewrite.
+_OPENABLE = re.compile(
+    r"((?i:https?))://"
+    r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(?:[/?#][^\x00-\x20\x7f\\]*)?"
+)
+_LAST_PORT = 65535
+# Hosts that have this, or are in brackets, some parsers refuse.
+_ENCODED_LABEL = "--"
+_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+
+
+def date_text(day: datetime.date) -> str:
+    """Write a date as the vendor reads it, `DD/MM/YYYY`."""
+    # Not strftime: it does not pad years below 1000 everywhere.
+    return f"{day.day:02}/{day.month:02}/{day.year:04}"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether *host* can only be this machine."""
+    return host is not None and _LOOPBACK.fullmatch(host) is not None
+
+
+def read_id(value: object) -> str | None:
+    """Return *value* if it can be an id of the vendor's."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+@functools.cache
+def _converter() -> "cattrs.Converter":
+    # Few requests have a part that needs it.
+    import cattrs  # noqa: PLC0415
+
+    from cattrs.gen import make_dict_unstructure_fn  # noqa: PLC0415
+
+    converter = cattrs.Converter()
+    converter.register_unstructure_hook(datetime.date, date_text)
+    for cls in (Consent, Metadata):
+        converter.register_unstructure_hook(
+            cls,
+            make_dict_unstructure_fn(
+                cls, converter, _cattrs_omit_if_default=True
+            ),
+        )
+    return converter
+
+
+def _plain(value: object) -> Any:
+    if value.__class__ in _PRIMITIVES:
+        return value
+    if isinstance(value, datetime.date):
+        return date_text(value)
+    return _converter().unstructure(value)
+
+
+def encode_session(
+    request: SessionRequest, api_key: str, *, encoding: Encoding = "json"
+) -> bytes:
+    """
+    Write the body of ``POST session/``.
+
+    A *redirect_url* that is `None` or unset is left out.
+
+    Args:
+        request: What to ask for.
+        api_key: Goes into the body under `api_key`.
+        encoding: `json`, or `form` for organisations that need it (U-01).
+
+    Raises:
+        InvalidRequestError: If the form encoding cannot carry a parameter.
+    """
+    body = _given(request)
+    body |= body.pop("extra", None) or {}
+    body["api_key"] = api_key
+    if encoding == "json":
+        return orjson.dumps(body)
+    return urlencode(_form_fields(body)).encode()
+
+
+class SessionWriter:
+    """
+    Writes the bodies of one client's ``POST session/`` requests.
+
+    What all requests have that come from bare link ids is written once.
+
+    Args:
+        api_key: Goes into each body.
+        encoding: `json` or `form`.
+        usual: The request of everybody for whom a bare `link_id` is given,
+            if there is one; its own `link_id` does not matter.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        encoding: Encoding,
+        usual: SessionRequest | None,
+    ) -> None:
+        self._api_key = api_key
+        self._encoding: Encoding = encoding
+        self._usual = usual
+        self._quote: Callable[[str], bytes] = orjson.dumps
+        self._head, self._tail = b'{"link_id":', b""
+        if encoding == "form":
+            self._quote, self._head = _quote_in_form, b"link_id="
+        if usual is not None:
+            whole = encode_session(usual, api_key, encoding=encoding)
+            self._tail = whole[len(self._head + self._quote(usual.link_id)) :]
+
+    def write(self, link_id: str, request: SessionRequest) -> bytes:
+        """
+        Write the body of a request.
+
+        Args:
+            link_id: Whose session to ask for.
+            request: What else to ask for: the usual one, or that of the
+                customer.
+
+        Raises:
+            InvalidRequestError: If the form encoding cannot carry it.
+        """
+        if request is self._usual:
+            return self._head + self._quote(link_id) + self._tail
+        return encode_session(request, self._api_key, encoding=self._encoding)
+
+
+def _quote_in_form(text: str) -> bytes:
+    return quote_plus(text).encode()
+
+
+def canonical_session(request: SessionRequest) -> bytes:
+    """
+    Write what *request* asks for, for whomever: equal ones in equal bytes.
+    """
+    rest = _given(request)
+    del rest["link_id"]
+    return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+
+
+def _given(request: SessionRequest) -> dict[str, Any]:
+    # A generated hook would compare every field with its default, which
+    # costs four times this.
+    return {
+        name: value if value.__class__ is str else _plain(value)
+        for name, value in vars(request).items()
+        if value is not None and value is not UNSET
+    }
+
+
+def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:
+    nested = {
+        name: ("cannot travel in a form: use encoding='json'",)
+        for name, value in body.items()
+        if isinstance(value, dict | list | tuple)
+    }
+    if nested:
+        raise InvalidRequestError(fields=nested)
+    return {
+        name: ("true" if value else "false")
+        if isinstance(value, bool)
+        else str(value)
+        for name, value in body.items()
+        if value is not None
+    }
+
+
+def decode_session(
+    raw: bytes, *, status: int = 200, allow_http: bool = False
+) -> SessionAnswer:
+    """
+    Read a good answer of ``POST session/``.
+
+    Args:
+        raw: The body of an answer with a 2xx status.
+        status: That status.
+        allow_http: Take a `redirect_url` without TLS from any host; it is
+            always taken from loopback.
+
+    Raises:
+        UnreadableAnswerError: If there is no usable `redirect_url`.
+    """
+    # The answer is a credential. It must not be a local of a frame that
+    # raises, or a traceback with locals would show it.
+    answer, problem = _read_answer(raw, allow_http=allow_http)
+    if answer is None and raw.startswith(codecs.BOM_UTF8):
+        rest = raw[len(codecs.BOM_UTF8) :]
+        answer, problem = _read_answer(rest, allow_http=allow_http)
+        del rest
+    del raw
+    if answer is not None:
+        return answer
+    raise UnreadableAnswerError(
+        f"the server answered {status} without a usable session: {problem}",
+        problems=[problem],
+        status=status,
+    )
+
+
+def make_session(
+    answer: SessionAnswer, *, link_id: str, attempts: int = 1
+) -> Session:
+    """
+    Make a session of what the server said and what we know.
+
+    Its id is that of the answer, else the one in the URL's query.
+
+    Args:
+        answer: A good one, as `decode_session` returns it.
+        link_id: Whose session was asked for.
+        attempts: How often.
+    """
+    return Session(
+        link_id=link_id,
+        redirect_url=answer.redirect_url,
+        session_id=answer.session_id or _id_in_query(answer.redirect_url),
+        attempts=attempts,
+    )
+
+
+def _id_in_query(url: str) -> str | None:
+    # Taking a whole URL apart costs 20 times this, and few need it.
+    before, _, rest = url.partition("?session_id=")
+    found = rest.partition("&")[0]
+    is_plain = found.replace("-", "").replace("_", "").isalnum()
+    if is_plain and "?" not in before and "#" not in before:
+        return found
+    parsed = read_url(url)
+    return None if parsed is None else read_id(parsed.query.get("session_id"))
+
+
+def _read_answer(
+    raw: bytes, *, allow_http: bool
+) -> tuple[SessionAnswer | None, str]:
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None, "the body is not JSON @ $"
+    if document.__class__ is not dict:
+        return None, "the body is not a JSON object @ $"
+    if "redirect_url" not in document:
+        return None, "required field missing @ $.redirect_url"
+    url = document["redirect_url"]
+    if url.__class__ is not str:
+        return None, "must be str @ $.redirect_url"
+    if problem := url_problem(url, allow_http=allow_http):
+        return None, f"{problem} @ $.redirect_url"
+    # A server that spoils an id it need not send has still created the
+    # session: the id in the URL serves as well.
+    found = document.get("session_id")
+    session_id = read_id(found) if found else None
+    return SessionAnswer(redirect_url=url, session_id=session_id), ""
+
+
+def read_url(text: str) -> URL | None:
+    """
+    Parse a URL that somebody else wrote, and keep it as it is.
+
+    Args:
+        text: From an answer, a webhook, an event, a redirect or a file.
+
+    Returns:
+        The URL, or `None` if it cannot be read. Nothing is raised, because
+        the text may be a credential and would be in the traceback.
+    """
+    try:
+        url = URL(text, encoded=True)
+        # yarl reads some parts only when they are asked for.
+        _ = url.host, url.port, url.query
+    # yarl lets an IndexError out for some texts.
+    except (ValueError, IndexError):
+        return None
+    return url
+
+
+def _is_known(text: str) -> bool:
+    url = read_url(text)
+    if url is None or url.host is None:
+        return False
+    if ":" not in url.host:
+        return "[" not in url.authority
+    try:
+        ipaddress.IPv6Address(url.host)
+    except ValueError:
+        return False
+    return True
+
+
+def url_problem(text: str, *, allow_http: bool) -> str | None:
+    """
+    Say why *text* must not reach a browser as a journey's URL.
+
+    Only absolute https URLs may, and http ones of this machine.
+    """
+    parts = _OPENABLE.fullmatch(text)
+    if parts is None:
+        return "is not an absolute https URL"
+    scheme, host, port = parts.groups()
+    if port is not None and int(port) > _LAST_PORT:
+        return "is not an absolute https URL"
+    # Parsing each URL would cost 20 times this.
+    if (host[0] == "[" or _ENCODED_LABEL in host) and not _is_known(text):
+        return "is not an absolute https URL"
+    if scheme.lower() == "https" or allow_http:
+        return None
+    if is_loopback(host.lower().strip("[]")):
+        return None
+    return "is not an https URL"

@@ -1,0 +1,174 @@
+"""
+Webhook bodies of both families and all dates to webhooks.
+
+Nothing about a webhook is signed: it is a hint to ask the server. Rules are
+those of the contract's page on webhooks.
+"""
+
+import hashlib
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from bankconnect_async.errors import DecodeError, InvalidRequestError
+from bankconnect_async.models._fields import (
+    is_given,
+    load,
+    structure,
+    wire_keys,
+)
+from bankconnect_async.models.webhooks import (
+    EnrichmentWebhook,
+    ExpiryWebhook,
+    ExtractionWebhook,
+    UnknownWebhook,
+    UploadWebhook,
+    Webhook,
+    WebhookName,
+)
+
+
+_FAMILY: Final[Mapping[str, type[Webhook]]] = {
+    WebhookName.UPLOADED: UploadWebhook,
+    WebhookName.UPLOADED_2024: UploadWebhook,
+    WebhookName.EXPIRED: ExpiryWebhook,
+    WebhookName.ENRICHED: EnrichmentWebhook,
+}
+(_EVENT_NAME,) = wire_keys(UnknownWebhook)["event_name"]
+(_PROGRESS,) = wire_keys(ExtractionWebhook)["progress"]
+
+
+def decode_webhook(raw: bytes | str | Mapping[str, Any]) -> Webhook:
+    """
+    Turn the body of a webhook into a value.
+
+    A missing key, `null` and a blank text are all `None`, and so is a date
+    that cannot be read. What was delivered is kept in `raw`.
+
+    Args:
+        raw: The body; or, for recovered webhooks of the entity flow, one
+            entry of `payloads`.
+
+    Raises:
+        DecodeError: If it is not a JSON object with `event_name` or
+            `progress`, or a documented field has the wrong type.
+    """
+    webhook = _decode(raw)
+    # An account number must not be a local of a frame that raises.
+    del raw
+    if isinstance(webhook, DecodeError):
+        raise webhook
+    return webhook
+
+
+def _decode(raw: object) -> Webhook | DecodeError:
+    document = load(raw)
+    if isinstance(document, str):
+        return DecodeError(problems=[document])
+    problems: list[str] = []
+    webhook = structure(
+        _class(document), document, "$", problems, raw=document
+    )
+    if not any(
+        is_given(document.get(key)) for key in (_EVENT_NAME, _PROGRESS)
+    ):
+        problems.append(f"neither {_EVENT_NAME} nor {_PROGRESS} @ $")
+    return DecodeError(problems=problems) if problems else webhook
+
+
+def _class(document: Mapping[str, Any]) -> type[Webhook]:
+    match document.get(_EVENT_NAME):
+        case name if not is_given(name):
+            return ExtractionWebhook
+        case str(name):
+            return _FAMILY.get(name, UnknownWebhook)
+        case _:
+            return UnknownWebhook
+
+
+def deduplication_key(webhook: Webhook) -> str:
+    """
+    Make a key that is equal for two deliveries of one webhook.
+
+    The vendor sends no event id. In the entity flow the key is made of ids,
+    progress and reason, so that a recovered webhook has the key of the one
+    that was missed; in the session flow it is made of the whole body. Every
+    body has one, whatever is in it.
+    """
+    match webhook:
+        case ExtractionWebhook():
+            facts: Any = [
+                webhook.entity_id,
+                webhook.statement_id,
+                webhook.link_id,
+                webhook.progress,
+                webhook.reason,
+            ]
+        case _:
+            facts = webhook.raw or attrs.asdict(webhook)
+    try:
+        return _digest([orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)])
+    # Nested deeply, or with values that JSON allows and orjson does not.
+    except TypeError:
+        return _digest(_tokens(facts))
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _tokens(facts: object) -> Iterator[bytes]:
+    # Not recursive, because the sender decides how deep it goes.
+    todo = [facts]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping):
+            yield b"{%d" % len(value)
+            for key in sorted(value, key=str):
+                todo += (value[key], key)
+        elif isinstance(value, list | tuple):
+            yield b"[%d" % len(value)
+            todo += value
+        else:
+            # A decimal text of a huge number is refused by Python.
+            text = hex(value) if isinstance(value, int) else str(value)
+            content = text.encode(errors="surrogatepass")
+            kind = type(value).__name__.encode()
+            yield b"%b %d %b" % (kind, len(content), content)
+
+
+def encode_webhook_update(url: str, mode: int | Sequence[str]) -> bytes:
+    """
+    Write the body of `POST …/update_webhook/`.
+
+    The mode is always sent: the entity flow forgets it with every update
+    that leaves it out.
+
+    Args:
+        url: Where the vendor shall post webhooks to.
+        mode: A number, or event names where the session flow took them.
+
+    Raises:
+        InvalidRequestError: If either cannot be sent.
+    """
+    fields: dict[str, tuple[str, ...]] = {}
+    if not url.startswith(("https://", "http://")):
+        fields["url"] = ("must be an absolute http or https URL",)
+    if isinstance(mode, str) or not (
+        type(mode) is int
+        or (
+            isinstance(mode, Sequence)
+            and all(isinstance(name, str) for name in mode)
+        )
+    ):
+        fields["mode"] = ("must be a number or a list of event names",)
+    if fields:
+        raise InvalidRequestError(fields=fields)
+    modes = mode if isinstance(mode, int) else list(mode)
+    return orjson.dumps({"webhook_url": url, "webhook_mode": modes})

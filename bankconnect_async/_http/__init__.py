@@ -1,0 +1,3 @@
+"""
+One HTTP operation: pool, deadline, delivery class, retries.
+"""

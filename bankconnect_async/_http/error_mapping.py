@@ -1,0 +1,263 @@
+"""
+What aiohttp raises, in our terms.
+"""
+
+import os
+
+from typing import Final
+
+import aiohttp
+
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from yarl import URL
+
+from bankconnect_async._printable import one_line
+from bankconnect_async.errors import (
+    CertificateError,
+    ConnectFailedError,
+    ConnectionLostError,
+    Delivery,
+    HeadTooLargeError,
+    Phase,
+    ProxyAuthenticationError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+from .bodies import Sending
+
+
+#: How the message of an attempt ends of which the server knows nothing.
+NOTHING_SENT: Final = "; nothing was sent"
+
+# What Python says when the system has no thread left.
+_NO_THREAD = "can't start new thread"
+# Of aiohttp's messages, the one whose class says less.
+_TOO_MANY_HEADERS = "Too many headers received"
+# What name servers take at most.
+_LONGEST_HOST: Final = 253
+
+# Narrow rows first: the first match counts.
+TRANSLATIONS: Final[
+    tuple[tuple[type[BaseException], type[TransportError], str], ...]
+] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        CertificateError,
+        "the server's TLS certificate was refused",
+    ),
+    (
+        aiohttp.ServerFingerprintMismatch,
+        CertificateError,
+        "the server's TLS fingerprint is not the expected one",
+    ),
+    (
+        aiohttp.ClientSSLError,
+        ConnectFailedError,
+        "the TLS handshake failed",
+    ),
+    (
+        aiohttp.ClientProxyConnectionError,
+        ConnectFailedError,
+        "the proxy could not be reached",
+    ),
+    (
+        aiohttp.ClientHttpProxyError,
+        ConnectFailedError,
+        "the proxy refused to connect",
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        ConnectFailedError,
+        "the server's name could not be looked up",
+    ),
+    (
+        aiohttp.ClientConnectorError,
+        ConnectFailedError,
+        "no connection could be made",
+    ),
+    (
+        aiohttp.ConnectionTimeoutError,
+        ConnectFailedError,
+        "connecting took too long",
+    ),
+    (
+        aiohttp.ServerTimeoutError,
+        RequestTimeoutError,
+        "the server did not answer in time",
+    ),
+    (
+        aiohttp.ClientResponseError,
+        ConnectionLostError,
+        "the answer is not HTTP",
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        ConnectionLostError,
+        "the answer broke off",
+    ),
+    (
+        aiohttp.InvalidURL,
+        ConnectFailedError,
+        "the address cannot be used",
+    ),
+    (
+        aiohttp.NonHttpUrlClientError,
+        ConnectFailedError,
+        "the address cannot be used",
+    ),
+    (
+        aiohttp.ClientError,
+        ConnectionLostError,
+        "the connection was lost",
+    ),
+    (TimeoutError, ConnectFailedError, "connecting took too long"),
+    (OSError, ConnectionLostError, "the connection was lost"),
+    (BaseException, ConnectionLostError, "the request failed unexpectedly"),
+)
+
+
+# What proxies answer to a CONNECT without the right credentials; tinyproxy has
+# 401 for wrong ones.
+_UNKNOWN: Final = (401, 407)
+
+
+def _place(exc: BaseException) -> str | None:
+    """Name what could not be reached: a host and its port."""
+    host = getattr(exc, "host", None)
+    port = getattr(exc, "port", None)
+    if not isinstance(host, str) or port is None:
+        return None
+    # A download's host comes from an answer.
+    return f"{one_line(host, _LONGEST_HOST)}:{port}"
+
+
+def _detail(exc: BaseException) -> str | None:
+    if isinstance(exc, aiohttp.ClientSSLError):
+        # Its number is one of OpenSSL's.
+        reason = getattr(getattr(exc, "os_error", None), "reason", None)
+        return reason and str(reason).replace("_", " ").lower()
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return str(getattr(exc, "status", "no status"))
+    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
+        return os.strerror(exc.errno)
+    if isinstance(exc, aiohttp.ClientError | OSError):
+        return None
+    return _NO_THREAD if _lacks_thread(exc) else type(exc).__name__
+
+
+def _lacks_thread(exc: BaseException) -> bool:
+    # Names are looked up in threads, before anything is sent.
+    return isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD
+
+
+def proxy_refusal(
+    proxy: URL | None, status: int, *, delivery: Delivery, phase: Phase
+) -> ProxyAuthenticationError:
+    """
+    Return the error of a proxy that did not accept our credentials.
+
+    Args:
+        proxy: Its address without credentials, if it is one of ours.
+        status: What it answered, 407 or 401.
+        delivery: Whether the request was sent to the proxy.
+        phase: How far it came.
+    """
+    name = "" if proxy is None else f" {proxy.host_port_subcomponent}"
+    return ProxyAuthenticationError(
+        f"the proxy{name} accepts no request without another user and "
+        f"password (it answered {status}): set them in proxy= or "
+        f"BANKCONNECT_PROXY; nothing reached the server",
+        status=status,
+        delivery=delivery,
+        phase=phase,
+    )
+
+
+def translate(
+    exc: BaseException, body: Sending | None, proxy: URL | None = None
+) -> TransportError:
+    """
+    Put what aiohttp raised into our terms.
+
+    Args:
+        exc: What was raised.
+        body: The request's body, which knows how far it came; `None` for a
+            request without one, of which only a failed connect is sure not
+            to have been sent.
+        proxy: The address of the proxy that was asked, if known.
+    """
+    status = getattr(exc, "status", None)
+    if isinstance(exc, aiohttp.ClientHttpProxyError) and status in _UNKNOWN:
+        return proxy_refusal(
+            proxy,
+            status,
+            delivery=Delivery.NOT_SENT,
+            phase=Phase.CONNECTING,
+        )
+    cls, text = next(
+        (cls, text)
+        for foreign, cls, text in TRANSLATIONS
+        if isinstance(exc, foreign)
+    )
+    if _lacks_thread(exc):
+        cls, text = ConnectFailedError, "no connection could be made"
+    details = [each for each in (_place(exc), _detail(exc)) if each]
+    if details:
+        text = f"{text} ({', '.join(details)})"
+    if body is None:
+        begun = sent = not issubclass(cls, ConnectFailedError)
+    else:
+        begun, sent = body.begun, body.begun and not body.unsent
+    error: TransportError
+    if sent:
+        if _is_head_too_large(exc):
+            cls, text = HeadTooLargeError, "the answer has a head too large"
+        elif not issubclass(cls, RequestTimeoutError):
+            cls = ConnectionLostError
+        error = cls(
+            f"{text} after the request was sent",
+            delivery=Delivery.AMBIGUOUS,
+            phase=Phase.SENT,
+        )
+    else:
+        error = cls(
+            f"{text}{NOTHING_SENT}",
+            delivery=Delivery.NOT_SENT,
+            phase=Phase.SENT if begun else Phase.CONNECTING,
+        )
+    # This one quotes what a server or a proxy sent, in words and in locals.
+    if not isinstance(exc, aiohttp.ClientResponseError):
+        error.__cause__ = _without_frames(_without_head(exc))
+    return error
+
+
+def _is_head_too_large(exc: BaseException) -> bool:
+    each: BaseException | None = exc
+    while each is not None:
+        if isinstance(each, LineTooLong) or (
+            isinstance(each, BadHttpMessage)
+            and each.message == _TOO_MANY_HEADERS
+        ):
+            return True
+        each = each.__cause__
+    return False
+
+
+def _without_head(exc: BaseException) -> BaseException:
+    # A part of an answer may come along, and what pickles causes too (tblib
+    # does, which Dask brings) would fail on it, or carry it elsewhere.
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        exc.message = "Server disconnected"
+        exc.args = (exc.message,)
+    return exc
+
+
+def _without_frames(exc: BaseException) -> BaseException:
+    # Frames of a failed write hold the whole request as a local, which a
+    # traceback with locals would print, and so may those of its causes.
+    each: BaseException | None = exc
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return exc

@@ -1,0 +1,3 @@
+"""
+The vendor's endpoints, one module for each resource.
+"""

@@ -1,0 +1,127 @@
+"""
+Check a success that a browser told with the server.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from bankconnect_async.errors import InvalidRequestError, NotFoundError
+from bankconnect_async.models._fields import wire_keys
+from bankconnect_async.models.events import (
+    MESSAGE_TYPE,
+    Envelope,
+    Event,
+    LibraryCallback,
+    LibraryStatus,
+    ReturnQuery,
+    Status,
+    SuccessEvent,
+)
+from bankconnect_async.models.sessions import Session
+
+from .base import Api, check_id
+from .session_owners import Made
+
+
+E = TypeVar("E", bound=Event)
+
+_IDS: Final = ("session_id", "entity_id")
+# What a message of a success has besides ids.
+_WORDS: Final = frozenset({MESSAGE_TYPE, *Status, *LibraryStatus, "true"})
+_KEYS: Final = frozenset(
+    key
+    for cls in (Envelope, LibraryCallback, ReturnQuery, SuccessEvent)
+    for keys in wire_keys(cls).values()
+    for key in keys
+)
+
+
+async def confirm(
+    api: Api, made: Made, event: E, session: Session | None
+) -> E:
+    """
+    Do what `AsyncBankConnect.confirm` says.
+    """
+    if not isinstance(event, SuccessEvent) or event.link_id is None:
+        return event
+    # One id may stand under both names.
+    told = list(
+        dict.fromkeys(id_ for name in _IDS if (id_ := getattr(event, name)))
+    )
+    owners = {id_: _owner(made, id_, session) for id_ in told}
+    if any(owner not in (None, event.link_id) for owner in owners.values()):
+        return attrs.evolve(event, confirmed=False)
+    checked, missing = [], False
+    for id_ in told:
+        if owners[id_] is not None:
+            is_good = await _is_uploaded(api, id_)
+        elif id_ == event.entity_id:
+            owner = await _entity_owner(api, id_)
+            if owner not in (None, event.link_id):
+                return attrs.evolve(event, confirmed=False)
+            is_good = owner is not None
+        else:
+            # The server does not tell whose a session is.
+            continue
+        if is_good:
+            checked.append(id_)
+        else:
+            missing = True
+    if not checked:
+        return attrs.evolve(event, confirmed=False if missing else None)
+    return attrs.evolve(
+        event,
+        confirmed=True,
+        raw=_only(event.raw, {*_WORDS, *checked, event.link_id}),
+        **{name: None for name in _IDS if getattr(event, name) not in checked},
+    )
+
+
+def _owner(made: Made, id_: str, session: Session | None) -> str | None:
+    if session is not None and session.session_id == id_:
+        return session.link_id
+    return made.owner(id_)
+
+
+def _only(raw: Mapping[str, Any], true: Collection[str]) -> dict[str, Any]:
+    """
+    Keep of a message what is known to be true.
+    """
+    return {
+        key: _only(value, true) if isinstance(value, Mapping) else value
+        for key, value in raw.items()
+        if key in _KEYS
+        and (isinstance(value, Mapping) or _is_any(value, true))
+    }
+
+
+def _is_any(value: object, true: Collection[str]) -> bool:
+    return isinstance(value, str) and value in true
+
+
+async def _is_uploaded(api: Api, session_id: str) -> bool:
+    # Imported late: who only creates sessions does without.
+    from .sessions import SessionHandle  # noqa: PLC0415
+
+    try:
+        return await SessionHandle(api, session_id).is_uploaded()
+    except NotFoundError:
+        return False
+
+
+async def _entity_owner(api: Api, entity_id: str) -> str | None:
+    from .entities import EntityHandle  # noqa: PLC0415
+
+    try:
+        check_id("entity_id", entity_id)
+    except InvalidRequestError:
+        # A browser made it up.
+        return None
+    try:
+        entity = await EntityHandle(api, entity_id).get()
+    except NotFoundError:
+        return None
+    # A proxy may shorten a path such as `theirs/../ours`.
+    return entity.link_id if entity.entity_id == entity_id else None

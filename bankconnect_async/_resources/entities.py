@@ -1,0 +1,616 @@
+"""
+One entity: its statements, and what the vendor read in them.
+
+The vendor's entity flow (contract, `rest-api.md` sections 4, 5, 7 and 8).
+"""
+
+import datetime
+import functools
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar
+
+import attrs
+
+from yarl import URL
+
+from bankconnect_async import models
+from bankconnect_async._codec import responses
+from bankconnect_async._codec.session_requests import read_url
+from bankconnect_async.config import hide
+from bankconnect_async.errors import (
+    Failure,
+    InvalidRequestError,
+    ProcessingFailedError,
+    UnreadableAnswerError,
+)
+from bankconnect_async.retry import RetryPolicy
+
+from .base import MAX_DATA, Api, check_id
+from .polling import Pace, Watch
+from .sessions import explain, washed
+
+
+if TYPE_CHECKING:
+    from .uploads import Statement, StatementFile
+
+
+T = TypeVar("T")
+A = TypeVar("A", models.Transactions, models.SalaryTransactions)
+
+#: What can be waited for.
+Analysis: TypeAlias = Literal[
+    "accounts",
+    "expense_categories",
+    "identity",
+    "lender_transactions",
+    "monthly_analysis_updated",
+    "predictors",
+    "recurring_transactions",
+    "salary",
+    "score",
+    "top_credits_debits",
+    "transactions",
+    "xlsx_report",
+]
+
+_PATHS: Final[Mapping[str, str]] = {
+    "expense_categories": "get_expense_categories"
+}
+_FAILED: Final = "failed"
+_UNSETTLED: Final = frozenset({None, "processing"})
+_FORMER: Final = "transaction_status"
+
+
+@attrs.frozen
+class EntityHandle:
+    """
+    An entity that exists at the vendor's, by its id.
+
+    Get one from `AsyncBankConnect.entity`. It holds nothing but the id, and
+    belongs to the client that made it. Its methods raise `TransportError` if
+    no usable answer came, `NotFoundError` if there is no such entity, and
+    other kinds of `ResponseError`.
+
+    The vendor answers at any time, with what it knows so far: look at the
+    `progress` of an answer, or `wait` first.
+
+    Attributes:
+        entity_id: Of the entity.
+    """
+
+    _api: Api = attrs.field(repr=False)
+    entity_id: str = attrs.field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_id("entity_id", self.entity_id)
+
+    async def get(self) -> models.Entity:
+        """
+        Fetch the `link_id` of the entity, and what was stored with it.
+        """
+        return await self._api.ask(
+            "GET entity",
+            self._api.url("entity", self.entity_id),
+            functools.partial(responses.decode, models.Entity),
+        )
+
+    async def upload(  # noqa: PLR0913
+        self,
+        file: "StatementFile | None" = None,
+        /,
+        *,
+        url: str | URL | None = None,
+        base64: str | bytes | None = None,
+        bank_name: str | None = None,
+        pdf_password: str | None = None,
+        filename: str | None = None,
+        identity: bool = True,
+        deadline: float = 300.0,
+        retry: RetryPolicy | None = None,
+    ) -> models.EntityUpload:
+        """
+        Upload a statement of the entity.
+
+        Takes and raises what `AsyncBankConnect.upload` does.
+        """
+        from . import uploads as _upload  # noqa: PLC0415 - uploads need more of aiohttp
+
+        statement = _upload.prepare(
+            file,
+            url=url,
+            base64=base64,
+            filename=filename,
+            owner={"entity_id": hide(self.entity_id)},
+            bank_name=bank_name,
+            pdf_password=pdf_password,
+        )
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
+        return await upload(
+            self._api,
+            statement,
+            identity=identity,
+            policy=_upload.policy(self._api, retry, deadline),
+        )
+
+    async def accounts(self) -> models.Accounts:
+        """
+        Fetch the accounts, and signs of fraud.
+        """
+        return await self._get("accounts", models.Accounts)
+
+    async def identity(self) -> models.Identities:
+        """
+        Fetch whose the accounts are.
+        """
+        return await self._get("identity", models.Identities)
+
+    async def transactions(
+        self,
+        *,
+        account_id: str | None = None,
+        from_date: datetime.date | None = None,
+        to_date: datetime.date | None = None,
+    ) -> models.Transactions:
+        """
+        Fetch the transactions, 64 MiB at most.
+
+        Args:
+            account_id: Of this account only.
+            from_date: Not before this day. The vendor knows no filter by
+                day: all are fetched, and those without a date left out.
+            to_date: Not after this day.
+
+        Raises:
+            InvalidRequestError: If *from_date* is after *to_date*.
+        """
+        found = await self._get_of(
+            "transactions", models.Transactions, account_id
+        )
+        return _between(found, account_id, from_date, to_date)
+
+    async def salary(
+        self,
+        *,
+        account_id: str | None = None,
+        from_date: datetime.date | None = None,
+        to_date: datetime.date | None = None,
+    ) -> models.SalaryTransactions:
+        """
+        Fetch credits that are taken for salaries.
+
+        Takes and raises what `transactions` does.
+        """
+        found = await self._get_of(
+            "salary", models.SalaryTransactions, account_id
+        )
+        return _between(found, account_id, from_date, to_date)
+
+    async def lender_transactions(
+        self,
+        *,
+        account_id: str | None = None,
+        from_date: datetime.date | None = None,
+        to_date: datetime.date | None = None,
+    ) -> models.Transactions:
+        """
+        Fetch transactions with lenders.
+
+        Takes and raises what `transactions` does.
+        """
+        found = await self._get_of(
+            "lender_transactions", models.Transactions, account_id
+        )
+        return _between(found, account_id, from_date, to_date)
+
+    async def recurring_transactions(
+        self, *, account_id: str | None = None
+    ) -> models.RecurringTransactions:
+        """
+        Fetch what comes in and goes out again and again.
+
+        Args:
+            account_id: Of this account only.
+        """
+        found = await self._get_of(
+            "recurring_transactions",
+            models.RecurringTransactions,
+            account_id,
+        )
+        if account_id is None:
+            return found
+        sets = attrs.evolve(
+            found.transactions,
+            credit_transactions=_of_account(
+                found.transactions.credit_transactions, account_id
+            ),
+            debit_transactions=_of_account(
+                found.transactions.debit_transactions, account_id
+            ),
+        )
+        return attrs.evolve(found, transactions=sets)
+
+    async def expense_categories(
+        self, *, account_id: str | None = None
+    ) -> models.ExpenseCategories:
+        """
+        Fetch where the money goes.
+
+        Args:
+            account_id: Of this account only; the vendor does the filtering.
+        """
+        return await self._get_of(
+            "expense_categories", models.ExpenseCategories, account_id
+        )
+
+    async def top_credits_debits(self) -> models.TopCreditsDebits:
+        """
+        Fetch the largest transactions of each month.
+        """
+        return await self._ask(
+            "top_credits_debits",
+            functools.partial(
+                responses.decode, models.TopCreditsDebits, keep_pairs=True
+            ),
+        )
+
+    async def monthly_analysis(self) -> models.MonthlyAnalysis:
+        """
+        Fetch figures of each month, over all accounts, as until 2021.
+        """
+        return await self._get("monthly_analysis", models.MonthlyAnalysis)
+
+    async def monthly_analysis_updated(self) -> models.MonthlyAnalyses:
+        """
+        Fetch figures of each month, account by account.
+        """
+        return await self._get(
+            "monthly_analysis_updated", models.MonthlyAnalyses
+        )
+
+    async def rolling_monthly_analysis(self) -> models.MonthlyAnalysis:
+        """
+        Fetch rolling figures, which the vendor withdrew in 2023.
+        """
+        return await self._get(
+            "rolling_monthly_analysis", models.MonthlyAnalysis
+        )
+
+    async def predictors(self) -> models.Predictors:
+        """
+        Fetch variables for a credit decision.
+        """
+        return await self._get("predictors", models.Predictors)
+
+    async def score(self) -> models.Scores:
+        """
+        Fetch a score for each account.
+        """
+        return await self._get("score", models.Scores)
+
+    async def xlsx_report(self) -> models.Reports:
+        """
+        Fetch the links of a detailed workbook for each account.
+        """
+        return await self._get("xlsx_report", models.Reports)
+
+    async def raw_excel_report(self) -> models.Reports:
+        """
+        Fetch the links of workbooks with transactions, as until 2020.
+        """
+        return await self._get("raw_excel_report", models.Reports)
+
+    async def excel_report(self) -> models.ExcelReport:
+        """
+        Fetch the link of one workbook, as in May 2020.
+        """
+        return await self._ask(
+            "get_excel_report",
+            functools.partial(responses.decode, models.ExcelReport),
+            hashed=False,
+        )
+
+    async def pdfs(self) -> tuple[models.StoredPdf, ...]:
+        """
+        List the statements as they were uploaded, to `download`.
+        """
+        return (await self._get("get_pdfs", models.StoredPdfs)).statements
+
+    def watch(
+        self,
+        analysis: Analysis = "transactions",
+        /,
+        *,
+        timeout: float | None = 120.0,
+        interval: float = 2.0,
+    ) -> Watch[tuple[models.StatementProgress, ...]]:
+        """
+        Report every step of an analysis, until no statement is in work.
+
+        It holds nothing between two steps, so leaving it early is fine.
+
+        Args:
+            analysis: Which one; each has a progress of its own.
+            timeout: Seconds for all of it; `None` for no limit.
+            interval: Seconds between two looks, a fifth more or less. A
+                webhook of the entity makes it look at once, see
+                `AsyncBankConnect.feed`.
+
+        A look that fails in a way that can pass, such as a 503 or a lost
+        connection, is followed by another one.
+
+        Raises:
+            WaitTimeoutError: From the iteration, if it takes longer; caused
+                by the last look's error, if that look failed.
+            AuthenticationError: From the iteration, as all errors that
+                another look would meet again.
+        """
+        return Watch(
+            Pace.start(self._api, timeout, interval),
+            self.entity_id,
+            ask=_Look(self, analysis),
+            is_over=lambda progress: all(
+                each.status not in _UNSETTLED for each in progress
+            ),
+        )
+
+    async def wait(
+        self,
+        analysis: Analysis = "transactions",
+        /,
+        *,
+        timeout: float | None = 120.0,  # noqa: ASYNC109 - in whole polls
+        interval: float = 2.0,
+    ) -> tuple[models.StatementProgress, ...]:
+        """
+        Wait until no statement is in work any more.
+
+        An entity without statements has nothing to wait for.
+
+        Args:
+            analysis: Which one; each has a progress of its own.
+            timeout: Seconds; `None` for no limit.
+            interval: As for `watch`.
+
+        Raises:
+            ProcessingFailedError: If a statement failed; which and why is in
+                its `failures`. The data of the others can be fetched.
+            WaitTimeoutError: If it takes longer; caused by the last look's
+                error, if that look failed.
+            NotFoundError: As all errors that another look would meet again.
+                Those that can pass, such as a 503 or a lost connection, do
+                not end it.
+        """
+        progress: tuple[models.StatementProgress, ...] = ()
+        steps = self.watch(analysis, timeout=timeout, interval=interval)
+        async for step in steps:
+            progress = step
+        failures = washed(
+            self._api,
+            (
+                Failure(statement_id=each.statement_id, message=each.message)
+                for each in progress
+                if each.status == _FAILED
+            ),
+        )
+        if failures:
+            raise ProcessingFailedError(
+                explain(failures), failures=failures, answer=progress
+            )
+        return progress
+
+    async def _get(self, name: str, cls: type[T]) -> T:
+        return await self._ask(name, functools.partial(responses.decode, cls))
+
+    async def _get_of(
+        self, name: str, cls: type[T], account_id: str | None
+    ) -> T:
+        return await self._ask(
+            name,
+            functools.partial(responses.decode, cls),
+            account_id=account_id,
+        )
+
+    async def _ask(
+        self,
+        name: str,
+        decode: Callable[..., T],
+        *,
+        account_id: str | None = None,
+        hashed: bool = True,
+        retry: RetryPolicy | None = None,
+    ) -> T:
+        return await self._api.ask(
+            f"GET {name}",
+            self._api.url(
+                "entity",
+                self.entity_id,
+                _PATHS.get(name, name),
+                query={"account_id": account_id},
+            ),
+            decode,
+            hashed=hashed,
+            limit=MAX_DATA,
+            retry=retry,
+        )
+
+
+@attrs.define
+class _Look:
+    """
+    One look at the progress of an analysis.
+
+    Transactions are many, and `identity/` tells of them too, since 2022.
+    """
+
+    _entity: EntityHandle
+    _analysis: str
+    _identity_tells: bool = True
+
+    async def __call__(
+        self, retry: RetryPolicy
+    ) -> tuple[models.StatementProgress, ...] | None:
+        if self._analysis == "transactions" and self._identity_tells:
+            found = await self._ask("identity", retry)
+            if all(_FORMER in each.raw for each in found.progress):
+                return _settled(found, _of_transactions)
+            self._identity_tells = False
+        return _settled(await self._ask(self._analysis, retry), _as_it_is)
+
+    async def _ask(self, name: str, retry: RetryPolicy) -> models.EntityAnswer:
+        return await self._entity._ask(  # noqa: SLF001 - a part of it
+            name,
+            functools.partial(responses.decode, models.EntityAnswer),
+            retry=retry,
+        )
+
+
+def _settled(
+    answer: models.EntityAnswer,
+    read: Callable[[models.StatementProgress], models.StatementProgress],
+) -> tuple[models.StatementProgress, ...] | None:
+    if answer.raw.get("progress") is None:
+        return None
+    return tuple(read(each) for each in answer.progress)
+
+
+def _as_it_is(
+    statement: models.StatementProgress,
+) -> models.StatementProgress:
+    return statement
+
+
+def _of_transactions(
+    statement: models.StatementProgress,
+) -> models.StatementProgress:
+    # Without an identity there will be no transactions.
+    if statement.status == _FAILED:
+        return statement
+    return attrs.evolve(statement, status=statement.transaction_status)
+
+
+def _of_account(
+    sets: tuple[models.RecurringSet, ...], account_id: str
+) -> tuple[models.RecurringSet, ...]:
+    return tuple(
+        each for each in sets if each.account_id in {None, account_id}
+    )
+
+
+def _between(
+    found: A,
+    account_id: str | None,
+    from_date: datetime.date | None,
+    to_date: datetime.date | None,
+) -> A:
+    if from_date is None and to_date is None and account_id is None:
+        return found
+    first, last = from_date or datetime.date.min, to_date or datetime.date.max
+    if first > last:
+        raise InvalidRequestError(
+            fields={"from_date": ("must not be after to_date",)}
+        )
+    by_date = from_date is not None or to_date is not None
+
+    def wanted(row: models.Transaction) -> bool:
+        # Until 2020 the vendor did not filter by account either.
+        if account_id is not None and row.account_id not in {None, account_id}:
+            return False
+        if not by_date:
+            return True
+        return row.date is not None and first <= row.date.date() <= last
+
+    rows = tuple(row for row in found.transactions if wanted(row))
+    return attrs.evolve(found, transactions=rows)
+
+
+async def upload(
+    api: Api,
+    statement: "Statement | InvalidRequestError",
+    *,
+    identity: bool,
+    policy: RetryPolicy,
+) -> models.EntityUpload:
+    """
+    Send a statement to the endpoint for its kind.
+    """
+    from .uploads import send  # noqa: PLC0415 - uploads need more of aiohttp
+
+    name = "upload"
+    if isinstance(statement, InvalidRequestError):
+        raise statement
+    if statement.fields["bank_name"] is None:
+        name = f"bankless_{name}"
+    if statement.is_base64:
+        name = f"{name}_base64"
+    return await send(
+        api,
+        api.url(
+            "statement",
+            name,
+            query={"identity": "true" if identity else None},
+        ),
+        statement,
+        functools.partial(responses.decode, models.EntityUpload),
+        policy=policy,
+    )
+
+
+class Entities:
+    """
+    All entities of the organisation, page after page, for ``async for``.
+
+    Not a generator: who leaves early leaves nothing behind.
+    """
+
+    def __init__(
+        self, api: Api, *, link_id: str | None, max_pages: int
+    ) -> None:
+        self._api = api
+        self._first = api.url("entity", query={"link_id": link_id})
+        self._next: str | None = str(self._first)
+        self._max_pages = max_pages
+        self._pages = 0
+        self._rows: list[models.Entity] = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> models.Entity:
+        while not self._rows:
+            if self._next is None:
+                raise StopAsyncIteration
+            await self._turn(self._follow(self._next))
+        return self._rows.pop()
+
+    async def _turn(self, url: URL) -> None:
+        if self._pages >= self._max_pages:
+            raise UnreadableAnswerError(
+                f"the list has more than {self._max_pages} pages",
+                problems=["more pages than max_pages @ $.next"],
+            )
+        page = await self._api.ask(
+            "GET entities",
+            url,
+            functools.partial(responses.decode, models.EntityPage),
+        )
+        self._pages += 1
+        self._rows = list(reversed(page.results))
+        self._next = page.next
+
+    def _follow(self, text: str) -> URL:
+        # It gets the key, so it has to be the same server.
+        url, first = read_url(text), self._first
+        if (
+            url is not None
+            and url.scheme == first.scheme
+            and url.host
+            and (url.origin(), url.raw_path)
+            == (first.origin(), first.raw_path)
+        ):
+            return url
+        raise UnreadableAnswerError(
+            "the list goes on at another address",
+            problems=["is not a page of the same list @ $.next"],
+        )

@@ -1,0 +1,166 @@
+"""
+Files of the user's: what is one, and what is not.
+
+All of it blocks, and belongs into a thread.
+"""
+
+import errno
+import io
+import os
+import secrets
+import stat
+
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from bankconnect_async.errors import InvalidRequestError
+
+
+_PRIVATE: Final = 0o600
+# Windows translates ends of lines without it.
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def kind_problem(mode: int) -> str | None:
+    """
+    Say what something is that is no regular file.
+    """
+    if stat.S_ISREG(mode):
+        return None
+    kind = next((kind for is_it, kind in _KINDS if is_it(mode)), "no file")
+    return f"is {kind}"
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """
+    Open a file to read it, and nothing that would have to be waited for.
+
+    Raises:
+        OSError: If it cannot be read, or is no regular file.
+        ValueError: If *path* is none.
+    """
+    # Opening alone does something to some devices.
+    _check_regular(path.stat().st_mode)
+    # A FIFO that came since would wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY
+    fd = os.open(path, flags)
+    try:
+        _check_regular(os.fstat(fd).st_mode)
+        return os.fdopen(fd, "rb")
+    except OSError:
+        os.close(fd)
+        raise
+
+
+def _check_regular(mode: int) -> None:
+    if problem := kind_problem(mode):
+        raise OSError(errno.EINVAL, f"it {problem}, not a regular file")
+
+
+class PartFile:
+    """
+    A file that appears at its place when it is complete.
+
+    Until then it has a name of its own beside it. One thread at a time may
+    use it.
+
+    Args:
+        target: Its place; a file there is replaced, anything else is not.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        # Not made of the target's name, which may be as long as names get.
+        self._path = target.with_name(
+            f".bankconnect-{secrets.token_hex(8)}.part"
+        )
+        self._file: io.FileIO | None = None
+        self._is_there = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to discard."""
+        return self._is_there
+
+    def create(self) -> None:
+        """
+        Begin an empty file, for its owner only.
+
+        Raises:
+            InvalidRequestError: If no file can be at its place.
+            OSError: If it cannot be created.
+        """
+        self._check_target()
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY
+        fd = os.open(self._path, flags, _PRIVATE)
+        self._is_there = True
+        self._file = io.FileIO(fd, "w")
+
+    def append(self, content: bytes) -> None:
+        """Write *content*, all of it."""
+        file, rest = self._open(), memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    def restart(self) -> None:
+        """Make it empty again."""
+        file = self._open()
+        file.seek(0)
+        file.truncate()
+
+    def commit(self) -> None:
+        """
+        Put it into its place, once it is safe on the disk.
+
+        Raises:
+            InvalidRequestError: If something else than a file is there now.
+            OSError: If that fails.
+        """
+        os.fsync(self._open().fileno())
+        self._close()
+        self._check_target()
+        self._path.replace(self._target)
+        self._is_there = False
+
+    def discard(self) -> None:
+        """Remove what was not put into its place."""
+        if self._is_there:
+            self._is_there = False
+            # What broke first is what the caller hears of.
+            with suppress(OSError):
+                self._close()
+            self.unlink()
+
+    def unlink(self) -> None:
+        """Remove its name alone: a thread may still write to it."""
+        with suppress(OSError):
+            self._path.unlink()
+
+    def _check_target(self) -> None:
+        problem: str | None
+        try:
+            problem = kind_problem(self._target.stat().st_mode)
+        except FileNotFoundError:
+            return
+        except ValueError:
+            problem = "is no path"
+        if problem is not None:
+            raise InvalidRequestError(fields={"to": (problem,)})
+
+    def _open(self) -> io.FileIO:
+        if self._file is None:
+            raise OSError(errno.EBADF, "the file is closed")
+        return self._file
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

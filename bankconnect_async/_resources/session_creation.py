@@ -1,0 +1,198 @@
+"""
+What creating one session and creating many have in common.
+"""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from yarl import URL
+
+from bankconnect_async._codec.session_requests import (
+    CONTENT_TYPES,
+    Encoding,
+    SessionWriter,
+    decode_session,
+    make_session,
+)
+from bankconnect_async._http.attempt import Answer
+from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.executor import Call, Caller
+from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.models.sessions import (
+    UNSET,
+    Session,
+    SessionAnswer,
+    SessionRequest,
+    Unset,
+    check_link_id,
+)
+from bankconnect_async.retry import RetryPolicy
+
+from .session_owners import Made
+
+
+if TYPE_CHECKING:
+    from bankconnect_async._codec.redirects import ReturnURL
+    from bankconnect_async._http.throttling import Throttle
+
+
+class Creator:
+    """
+    Asks for sessions.
+
+    What all bare link ids ask for is one request, which is judged and
+    written once. Its own `link_id` is nobody's.
+
+    Args:
+        calls: Makes calls.
+        url: Of the Session API.
+        api_key: Goes into each body.
+        encoding: Of the bodies.
+        redirect_url: For requests that do not say so themselves.
+        allow_http: Take journeys without TLS from any host.
+
+    Attributes:
+        made: Whose the latest sessions are.
+
+    Raises:
+        ConfigurationError: If *encoding* or *redirect_url* is none.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        calls: Caller,
+        *,
+        url: URL,
+        api_key: str,
+        encoding: Encoding,
+        redirect_url: "str | URL | ReturnURL | None | Unset",
+        allow_http: bool,
+    ) -> None:
+        if encoding not in CONTENT_TYPES:
+            raise ConfigurationError(
+                fields={"encoding": ("must be json or form",)}
+            )
+        self.made: Final = Made()
+        self._calls = calls
+        self._content_type = CONTENT_TYPES[encoding]
+        self._allow_http = allow_http
+        self._usual, self._returns = _read_redirect_url(redirect_url)
+        self._writer = SessionWriter(
+            api_key, encoding=encoding, usual=self._usual
+        )
+        self._call = Call(
+            operation="POST session",
+            method="POST",
+            url=url,
+            decode=self._decode,
+            repeatable=False,
+        )
+
+    def _decode(self, answer: Answer) -> SessionAnswer:
+        return decode_session(
+            answer.body, status=answer.status, allow_http=self._allow_http
+        )
+
+    def assign(self, item: SessionRequest | str) -> tuple[str, SessionRequest]:
+        """
+        Tell whom *item* is for, and what to ask for.
+
+        Raises:
+            InvalidRequestError: If there is no *redirect_url* at all, or
+                what is given is no request.
+        """
+        if isinstance(item, str):
+            if self._usual is not None:
+                check_link_id(item)
+                return item, self._usual
+            return item, SessionRequest(
+                link_id=item, redirect_url=self._redirect_url(item)
+            )
+        if not isinstance(item, SessionRequest):
+            raise InvalidRequestError(
+                f"give a SessionRequest or a link_id, which is a text, not "
+                f"{type(item).__name__}"
+            )
+        if item.redirect_url is UNSET:
+            item = attrs.evolve(
+                item, redirect_url=self._redirect_url(item.link_id)
+            )
+        return item.link_id, item
+
+    def resolve(self, item: SessionRequest | str) -> SessionRequest:
+        """
+        Make a request of its own for *item*, as `assign` does.
+        """
+        link_id, request = self.assign(item)
+        if request is self._usual:
+            return request.with_link_id(link_id)
+        return request
+
+    def _redirect_url(self, link_id: str) -> str | None | Unset:
+        if self._usual is not None:
+            return self._usual.redirect_url
+        if self._returns is not None:
+            return str(self._returns.build(link_id))
+        raise InvalidRequestError(
+            fields={
+                "redirect_url": (
+                    "is given neither in the request nor to the client; "
+                    "None means the inline-frame workflow",
+                )
+            }
+        )
+
+    def ask(
+        self,
+        link_id: str,
+        request: SessionRequest,
+        retry: RetryPolicy | None = None,
+        turn: "Throttle | None" = None,
+    ) -> Awaitable[tuple[SessionAnswer, int]]:
+        """
+        Send what `assign` returned, as often as *retry* says.
+
+        Args:
+            link_id: Whose session to ask for.
+            request: What else to ask for.
+            retry: Instead of the client's own policy.
+            turn: Where to wait for further attempts, in a batch.
+
+        Returns:
+            To be awaited: the answer, and how many attempts it took.
+        """
+        body = Body(
+            self._writer.write(link_id, request),
+            content_type=self._content_type,
+        )
+        return self._calls.run(self._call, body, policy=retry, turn=turn)
+
+    def make(
+        self, link_id: str, answer: SessionAnswer, attempts: int
+    ) -> Session:
+        """
+        Make a session of an answer, and remember whose it is.
+        """
+        session = make_session(answer, link_id=link_id, attempts=attempts)
+        self.made.note(session)
+        return session
+
+
+def _read_redirect_url(
+    value: "str | URL | ReturnURL | None | Unset",
+) -> "tuple[SessionRequest | None, ReturnURL | None]":
+    if isinstance(value, Unset):
+        return None, None
+    if not isinstance(value, str | URL | None):
+        # Most clients have none.
+        from bankconnect_async._codec.redirects import ReturnURL  # noqa: PLC0415
+
+        if isinstance(value, ReturnURL):
+            return None, value
+    try:
+        # The request's own rule says what is wrong.
+        return SessionRequest(link_id="-", redirect_url=value), None
+    except InvalidRequestError as error:
+        raise ConfigurationError(fields=error.fields) from None

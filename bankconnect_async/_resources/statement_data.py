@@ -1,0 +1,354 @@
+"""
+The part of a client that is about statement data, one method per endpoint.
+
+What does the work is imported where it is used: a service that only creates
+sessions does without.
+"""
+
+import datetime
+import os
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from yarl import URL
+
+from bankconnect_async.config import hide
+from bankconnect_async.retry import RetryPolicy
+
+from .base import Api
+
+
+if TYPE_CHECKING:
+    from bankconnect_async.models import Bank, BankHealth, Entity, EntityUpload
+    from bankconnect_async.models.webhooks import ExtractionWebhook, Webhook
+
+    from .entities import Entities, EntityHandle
+    from .sessions import SessionHandle
+    from .uploads import StatementFile
+
+
+class StatementData:
+    """
+    What `AsyncBankConnect` has beside creating sessions.
+    """
+
+    _api: Api
+
+    def session(self, session_id: str, /) -> "SessionHandle":
+        """
+        Return a handle of a session: its uploads, processing and results.
+
+        Nothing is sent. `session_id` is in what `create_session` returned,
+        and in the events and webhooks of the session flow.
+
+        Raises:
+            InvalidRequestError: If it is blank, or no text.
+        """
+        from .sessions import SessionHandle  # noqa: PLC0415
+
+        return SessionHandle(self._api, session_id)
+
+    def entity(self, entity_id: str, /) -> "EntityHandle":
+        """
+        Return a handle of an entity: its statements and their analyses.
+
+        Nothing is sent. `entity_id` is in what uploads return, and in the
+        events and webhooks of the entity flow.
+
+        Raises:
+            InvalidRequestError: If it is blank, or no text.
+        """
+        from .entities import EntityHandle  # noqa: PLC0415
+
+        return EntityHandle(self._api, entity_id)
+
+    def entities(
+        self, *, link_id: str | None = None, max_pages: int = 10_000
+    ) -> "Entities":
+        """
+        List entities, for ``async for``; pages are fetched as needed.
+
+        Args:
+            link_id: Those of this customer only.
+            max_pages: Of ten entities, at most; a longer list ends in an
+                `UnreadableAnswerError`.
+        """
+        from .entities import Entities  # noqa: PLC0415
+
+        return Entities(self._api, link_id=link_id, max_pages=max_pages)
+
+    async def create_entity(
+        self,
+        link_id: str | None = None,
+        *,
+        is_single_account: bool = False,
+        meta_data: str | Mapping[str, Any] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> "Entity":
+        """
+        Create an entity, to upload statements of a customer yourself.
+
+        An attempt that may have arrived is repeated as the policy's
+        `delivery` says, and may then leave an empty twin behind.
+
+        Args:
+            link_id: Your id of the customer.
+            is_single_account: Refuse statements of a second account.
+            meta_data: To be kept with it; a mapping becomes JSON.
+            retry: Instead of the client's own.
+
+        Raises:
+            InvalidRequestError: If something cannot be sent.
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        return await _organisation.create_entity(
+            self._api,
+            link_id,
+            is_single_account=is_single_account,
+            meta_data=meta_data,
+            retry=retry,
+        )
+
+    async def upload(  # noqa: PLR0913
+        self,
+        file: "StatementFile | None" = None,
+        /,
+        *,
+        link_id: str,
+        url: str | URL | None = None,
+        base64: str | bytes | None = None,
+        bank_name: str | None = None,
+        pdf_password: str | None = None,
+        filename: str | None = None,
+        identity: bool = True,
+        deadline: float = 300.0,
+        retry: RetryPolicy | None = None,
+    ) -> "EntityUpload":
+        """
+        Upload a statement of a customer, in the entity flow.
+
+        The vendor creates the entity if there is none. The file is sent
+        piece by piece, and never as a whole in memory. An attempt that may
+        have arrived is repeated as the policy's `delivery` says; what cannot
+        be rewound, such as a pipe, is sent once.
+
+        Args:
+            file: The path of a regular file, a file opened for bytes, whose
+                methods may be coroutines, or bytes; or else *url* or
+                *base64*. A cancel waits for a read that is under way.
+            link_id: Your id of the customer.
+            url: Where the vendor can fetch it.
+            base64: The file as base64 text.
+            bank_name: Bank identifier; without it, the vendor detects the
+                bank.
+            pdf_password: Opens the file.
+            filename: What to call it; the file's own name by default.
+            identity: Whether the answer shall tell whose it is.
+            deadline: Seconds for all attempts, instead of the policy's. The
+                client's read limit counts from the last byte that could be
+                sent.
+            retry: Instead of the client's own.
+
+        Raises:
+            InvalidRequestError: If there is not exactly one source, or it
+                cannot be read.
+            StatementError: If the vendor refused the statement; see its
+                kinds. Its `entity_id` may be there all the same.
+            PaymentRequiredError: If the trial is over.
+            TransportError: If no usable answer came.
+        """
+        from . import uploads as _upload  # noqa: PLC0415
+        from .entities import upload  # noqa: PLC0415
+
+        statement = _upload.prepare(
+            file,
+            url=url,
+            base64=base64,
+            filename=filename,
+            owner={"link_id": link_id},
+            bank_name=bank_name,
+            pdf_password=pdf_password,
+        )
+        # A traceback with locals would show them.
+        del file, url, base64, filename, pdf_password
+        return await upload(
+            self._api,
+            statement,
+            identity=identity,
+            policy=_upload.policy(self._api, retry, deadline),
+        )
+
+    async def banks(self) -> "tuple[Bank, ...]":
+        """
+        List the vendor's banks, and the ways to their statements.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        return await _organisation.banks(self._api)
+
+    async def net_banking_health(self) -> "tuple[BankHealth, ...]":
+        """
+        Tell at which banks net banking works at present.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        return await _organisation.net_banking_health(self._api)
+
+    async def fetch_recurring_aa_data(
+        self,
+        consent_id: str,
+        *,
+        from_date: datetime.date,
+        to_date: datetime.date,
+        retry: RetryPolicy | None = None,
+    ) -> "SessionHandle":
+        """
+        Have a bank asked again, under a consent that recurs.
+
+        An attempt that may have arrived is repeated as the policy's
+        `delivery` says.
+
+        Args:
+            consent_id: From `recurring_consents` of an earlier session.
+            from_date: First day wanted.
+            to_date: Last day wanted.
+            retry: Instead of the client's own.
+
+        Returns:
+            The new session, to be waited for.
+
+        Raises:
+            InvalidRequestError: If it cannot be sent.
+            RejectedError: If the consent is used up, revoked or unknown; see
+                its `code`.
+            TransportError: If no usable answer came.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        return await _organisation.fetch_recurring_aa_data(
+            self._api,
+            consent_id,
+            from_date=from_date,
+            to_date=to_date,
+            retry=retry,
+        )
+
+    async def download(
+        self,
+        link: str | URL,
+        *,
+        to: str | os.PathLike[str],
+        max_bytes: int = 256 * 1024 * 1024,
+        deadline: float = 300.0,
+    ) -> int:
+        """
+        Fetch a file behind a pre-signed link, such as a PDF or a workbook.
+
+        Nothing of ours goes with the request: no key, no cookie. Up to five
+        redirects are followed. The file appears at *to* when it is complete,
+        for its owner only. What breaks off is resumed where the server says
+        that it is the same file, and starts over elsewhere. A file that is
+        stored compressed with gzip or deflate is unpacked.
+
+        Args:
+            link: An absolute https URL, as an answer has it; valid for an
+                hour. Plain http on this machine is for clients whose base
+                URL is on it, too.
+            to: The path of the file. An old file there is replaced; a FIFO
+                or a device is refused.
+            max_bytes: The length of the file, at most; unpacked, if it is
+                stored compressed.
+            deadline: Seconds for the whole download, all attempts included.
+
+        Returns:
+            Length of the file, in bytes.
+
+        Raises:
+            InvalidRequestError: If *link* is not an absolute https URL, or
+                something else than a file is at *to*.
+            NotFoundError: If the link has expired, or the file is gone.
+            DownloadError: If the file is longer than *max_bytes*, compressed
+                in an unknown way, or the link is redirected too often or to
+                another address than https.
+            TransportError: If it broke off once too often, or the deadline
+                passed.
+            OSError: If it cannot be written.
+        """
+        from .downloads import download  # noqa: PLC0415
+
+        # Who has it has the file; a traceback with locals would show it.
+        link = hide(str(link))
+        return await download(
+            self._api, link, to, max_bytes=max_bytes, deadline=deadline
+        )
+
+    def feed(self, webhook: "Webhook", /) -> None:
+        """
+        Tell those who wait that a webhook came.
+
+        It is not trusted: whoever waits for its session or entity looks at
+        once instead of within two seconds. Call it on the client's event
+        loop; `bankconnect_async.web` does so itself.
+        """
+        for name in ("session_id", "entity_id"):
+            id_ = getattr(webhook, name, None)
+            if id_ is not None:
+                self._api.hints.give(id_)
+
+    async def update_webhook(
+        self,
+        url: str,
+        *,
+        flow: Literal["entity", "session"],
+        mode: int | Sequence[str] = 1,
+    ) -> None:
+        """
+        Tell the vendor where to post webhooks to.
+
+        Args:
+            url: Of your endpoint.
+            flow: Which of the vendor's two flows your organisation has.
+            mode: Entity flow: 1 for net banking and manual uploads, 0 for
+                net banking only. Session flow: a number, or the names of
+                events (U-24). It is sent with every update, because the
+                entity flow falls back to 0 without it.
+
+        Raises:
+            InvalidRequestError: If *url* or *mode* cannot be sent.
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        await _organisation.update_webhook(
+            self._api, url, flow=flow, mode=mode
+        )
+
+    async def webhook_payloads(
+        self, link_id: str
+    ) -> "tuple[ExtractionWebhook, ...]":
+        """
+        Recover the webhooks of a customer in the entity flow, newest first.
+
+        Args:
+            link_id: Your id of the customer.
+
+        Raises:
+            TransportError: If no usable answer came.
+            ResponseError: If the server refused.
+        """
+        from . import organisation as _organisation  # noqa: PLC0415
+
+        return await _organisation.webhook_payloads(self._api, link_id)

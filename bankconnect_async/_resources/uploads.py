@@ -1,0 +1,669 @@
+"""
+Statements on their way to the vendor, piece by piece.
+"""
+
+import asyncio
+import errno
+import inspect
+import io
+import os
+import socket
+import stat
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import (
+    IO,
+    Any,
+    Final,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+)
+
+import aiohttp
+import attrs
+
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+from bankconnect_async._codec.session_requests import url_problem
+from bankconnect_async._http.connections import refuse_closed
+from bankconnect_async._threads import finish, finish_in_thread, run_in_thread
+from bankconnect_async.config import hide
+from bankconnect_async.errors import BankConnectError, InvalidRequestError
+from bankconnect_async.retry import RetryPolicy
+
+from .base import Api, text_problem
+from .files import open_regular
+
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class AsyncFile(Protocol):
+    """
+    A file whose methods are coroutines, opened for bytes.
+    """
+
+    def read(self, size: int, /) -> Awaitable[bytes]:
+        """Read at most *size* bytes; none at the end."""
+        ...
+
+
+#: What can be uploaded: a path, a file opened for bytes, or its bytes.
+StatementFile: TypeAlias = (
+    str | os.PathLike[str] | bytes | IO[bytes] | AsyncFile
+)
+
+# Bytes that go out at once; the clock starts anew with each piece.
+_PIECE: Final = 64 * 1024
+# Bytes that are read at once, in a thread: each trip there takes time.
+_READ: Final = 8 * _PIECE
+_NAME: Final = "statement.pdf"
+# Bytes that may wait in the kernel. With megabytes there, the last byte would
+# count as sent long before it is.
+_UNSENT: Final = 128 * 1024
+_LOW_WATER: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+class Source(ABC):
+    """
+    A file to be sent, as often as it takes.
+
+    Args:
+        filename: What to call it; `None` sends it as a plain field.
+
+    Attributes:
+        filename: The same.
+        size: In bytes, if it is known beforehand.
+        rewindable: Whether it can be sent twice.
+        fault: Why it could not be read.
+    """
+
+    def __init__(self, filename: str | None) -> None:
+        self.filename: Final = filename
+        self.size: int | None = None
+        self.rewindable = True
+        self.fault: Exception | None = None
+        # Who sends it, and when that is over.
+        self._sending: (
+            tuple[asyncio.Task[Any], asyncio.Future[None]] | None
+        ) = None
+
+    async def examine(self) -> InvalidRequestError | None:
+        """
+        Look at the file before it is sent, and return what is wrong.
+        """
+        return None
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """
+        Send it from its beginning.
+
+        Raises:
+            OSError: If it cannot be read; see `fault`.
+        """
+        await self.settle()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in a coroutine
+        over = asyncio.get_running_loop().create_future()
+        self._sending = task, over
+        self.fault = None
+        try:
+            await self._try(self._begin)
+            await self._pump(writer)
+        finally:
+            try:
+                await self._end()
+            finally:
+                over.set_result(None)
+
+    async def settle(self) -> None:
+        """
+        End what is sent of it at present; then nobody reads it any more.
+        """
+        if self._sending is None:
+            return
+        task, over = self._sending
+        if not over.done():
+            task.cancel()
+            await finish(over)
+
+    async def _pump(self, writer: AbstractStreamWriter) -> None:
+        left = self.size
+        while left is None or left > 0:
+            size = _READ if left is None else min(_READ, left)
+            content = (await self._try(self._read, size))[:left]
+            if not content:
+                break
+            if left is not None:
+                left -= len(content)
+            for start in range(0, len(content), _PIECE):
+                await writer.write(content[start : start + _PIECE])
+        if left:
+            self.fault = OSError(errno.EIO, "it became shorter meanwhile")
+            raise self.fault
+
+    async def _try(self, work: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        try:
+            return await work(*args)
+        # A file may be of any class, and raise what it likes.
+        except Exception as exc:  # noqa: BLE001
+            # Without the frames, which hold pieces of the file.
+            self.fault = exc.with_traceback(None)
+        raise OSError(errno.EIO, "the file cannot be read")
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Get ready to read it from its beginning."""
+
+    @abstractmethod
+    async def _read(self, size: int) -> memoryview:
+        """Read at most *size* bytes; none at the end."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Let go of it, whatever is cancelled."""
+
+
+class _Memory(Source):
+    """
+    Bytes that are there.
+    """
+
+    def __init__(self, content: bytes, filename: str | None) -> None:
+        super().__init__(filename)
+        self.size = len(content)
+        self._content = memoryview(content)
+        self._position = 0
+
+    async def _begin(self) -> None:
+        self._position = 0
+
+    async def _read(self, size: int) -> memoryview:
+        start = self._position
+        self._position += size
+        return self._content[start : self._position]
+
+    async def _end(self) -> None:
+        """Keep them: they may be sent again."""
+
+
+class _Stored(Source):
+    """
+    A file by its path, which is opened for each attempt.
+    """
+
+    def __init__(self, path: Path, filename: str | None) -> None:
+        super().__init__(filename or path.name)
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    async def examine(self) -> InvalidRequestError | None:
+        """Find out its size: what is missing is better told at once."""
+        try:
+            self.size = await run_in_thread(self._measure)
+        except (OSError, ValueError) as exc:
+            return _unreadable(exc)
+        return None if self.size else _bad("file", "is empty")
+
+    def _measure(self) -> int:
+        with open_regular(self._path) as file:
+            return os.fstat(file.fileno()).st_size
+
+    async def _begin(self) -> None:
+        await run_in_thread(self._open)
+
+    def _open(self) -> None:
+        self._file = open_regular(self._path)
+
+    async def _read(self, size: int) -> memoryview:
+        assert self._file is not None  # noqa: S101 - it was begun
+        return memoryview(await run_in_thread(self._file.read, size))
+
+    async def _end(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            await finish_in_thread(file.close)
+
+
+class _Opened(Source):
+    """
+    A file that the caller opened, and will close.
+    """
+
+    def __init__(self, file: Any, filename: str | None) -> None:
+        super().__init__(filename or _NAME)
+        self._file = file
+        self._start = 0
+
+    async def examine(self) -> InvalidRequestError | None:
+        """Find out its size, if it has one."""
+        try:
+            if _is_async(self._file.tell):
+                await self._measure_patiently()
+            else:
+                await run_in_thread(self._measure)
+        # A pipe has no size, nor has what lacks a method.
+        except Exception:  # noqa: BLE001
+            self.size, self.rewindable = None, False
+            return None
+        if self.size is None or self.size > 0:
+            return None
+        return _bad("file", "is empty, or read to its end")
+
+    def _measure(self) -> None:
+        # At once, so that a cancel does not leave it at its end.
+        file = self._file
+        self._start = file.tell()
+        self.size = file.seek(0, os.SEEK_END) - self._start
+        file.seek(self._start)
+
+    async def _measure_patiently(self) -> None:
+        file = self._file
+        self._start = await file.tell()
+        try:
+            self.size = await file.seek(0, os.SEEK_END) - self._start
+        finally:
+            await file.seek(self._start)
+
+    async def _begin(self) -> None:
+        if self.rewindable:
+            await _call(self._file.seek, self._start)
+
+    async def _read(self, size: int) -> memoryview:
+        read = self._file.read
+        if not self.rewindable and _is_pipe(self._file):
+            await _wait_until_readable(self._file.fileno())
+            # Of a pipe's buffer: what is there, instead of all of *size*.
+            read = getattr(self._file, "read1", read)
+        return memoryview(await _call(read, size))
+
+    async def _end(self) -> None:
+        """Leave it open: it is the caller's."""
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function)
+
+
+async def _call(function: Callable[..., Any], *args: int) -> Any:
+    if _is_async(function):
+        return await function(*args)
+    result = await run_in_thread(function, *args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_pipe(file: Any) -> bool:
+    # Only of what `open` returns: others have buffers of their own, and with
+    # all of it there, nothing more would become readable.
+    raw = file.raw if type(file) is io.BufferedReader else file
+    if type(raw) is not io.FileIO:
+        return False
+    mode = os.fstat(raw.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
+
+
+async def _wait_until_readable(fd: int) -> None:
+    """
+    Wait on the loop, since a thread that waits could not be cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    # Of our own, since the loop may watch the other one already.
+    own = os.dup(fd)
+    try:
+        try:
+            loop.add_reader(own, _set, readable)
+        except (OSError, NotImplementedError):
+            # It is always readable, or this loop cannot tell.
+            return
+        try:
+            await readable
+        finally:
+            loop.remove_reader(own)
+    finally:
+        os.close(own)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@attrs.frozen(kw_only=True)
+class Statement:
+    """
+    A statement to be uploaded, and what goes with it.
+
+    Attributes:
+        source: The file, or its URL.
+        is_base64: Whether the file is base64 text.
+        fields: Further fields of the form; those that are `None` stay away.
+    """
+
+    source: Source | str = attrs.field(repr=False)
+    is_base64: bool
+    fields: Mapping[str, str | None] = attrs.field(repr=False)
+
+
+def prepare(
+    file: StatementFile | None,
+    *,
+    url: str | URL | None,
+    base64: str | bytes | None,
+    filename: str | None,
+    owner: Mapping[str, str],
+    **fields: str | None,
+) -> Statement | InvalidRequestError:
+    """
+    Take the one source that is given, and check the fields.
+
+    The *owner* is whose it is; each of its fields has to be there.
+
+    An error is returned rather than raised: the frames here hold statements
+    and passwords, which a traceback with locals would print.
+    """
+    named = {"filename": filename, **fields}
+    bad = {
+        name: (problem,)
+        for name, value in {**named, **owner}.items()
+        if (value is not None or name in owner)
+        and (problem := text_problem(value))
+    }
+    if bad:
+        return InvalidRequestError(fields=bad)
+    source = _find(file, url, base64, filename)
+    if isinstance(source, InvalidRequestError):
+        return source
+    return Statement(
+        source=source,
+        is_base64=base64 is not None,
+        fields={
+            name: hide(value) for name, value in {**owner, **fields}.items()
+        },
+    )
+
+
+def _find(  # noqa: PLR0911
+    file: StatementFile | None,
+    url: str | URL | None,
+    base64: str | bytes | None,
+    filename: str | None,
+) -> Source | str | InvalidRequestError:
+    given = [each for each in (file, url, base64) if each is not None]
+    if len(given) != 1:
+        return _bad("file", "give one of a file, url=… and base64=…")
+    if url is not None:
+        # The vendor fetches it, and may do so without TLS (U-37).
+        if url_problem(str(url), allow_http=True):
+            return _bad("url", "must be an absolute http or https URL")
+        return hide(str(url))
+    if base64 is not None:
+        text = base64.encode() if isinstance(base64, str) else base64
+        return _memory(text, None)
+    if isinstance(file, bytes | bytearray | memoryview):
+        return _memory(bytes(file), filename or _NAME)
+    if isinstance(file, str | os.PathLike):
+        return _Stored(Path(file), filename)
+    return _file(file, filename)
+
+
+def _memory(
+    content: bytes, filename: str | None
+) -> Source | InvalidRequestError:
+    if not content:
+        return _bad("file" if filename else "base64", "is empty")
+    return _Memory(content, filename)
+
+
+def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
+    for attribute in ("filename", "name"):
+        filename = filename or _text(getattr(file, attribute, None))
+    # Web frameworks hand out files in a wrapping of their own.
+    inner = getattr(file, "file", None)
+    if not hasattr(file, "tell") and hasattr(inner, "tell"):
+        file = inner
+    if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
+        return _bad(
+            "file", "must be a path, bytes, or a file opened for bytes"
+        )
+    return _Opened(file, filename and Path(filename).name)
+
+
+def _text(value: object) -> str | None:
+    # A file that was opened by its descriptor has that for a name.
+    return value if isinstance(value, str) else None
+
+
+def _bad(name: str, problem: str) -> InvalidRequestError:
+    return InvalidRequestError(fields={name: (problem,)})
+
+
+def _unreadable(exc: Exception) -> InvalidRequestError:
+    reason = getattr(exc, "strerror", None) or str(exc) or "no reason given"
+    return _bad("file", f"cannot be read: {reason}")
+
+
+class _Part(aiohttp.Payload):
+    """
+    The part of a form that holds the file.
+    """
+
+    # What was opened here is closed here, and what was not stays open.
+    _autoclose = True
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, content_type="application/pdf")
+        self._size = source.size
+        self._source = source
+
+    def decode(self, *_: object, **__: object) -> str:
+        """Refuse: it is not to be had as a whole."""
+        raise TypeError
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the file."""
+        await self._source.write(writer)
+
+
+class _Meter(AbstractStreamWriter):
+    """
+    A writer that tells of every piece that could be written.
+    """
+
+    def __init__(
+        self, writer: AbstractStreamWriter, on_moved: Callable[[], None]
+    ) -> None:
+        self._writer = writer
+        self._on_moved = on_moved
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        await self._writer.write(chunk)
+        self._on_moved()
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        raise NotImplementedError
+
+    def enable_compression(
+        self, encoding: str = "deflate", strategy: int | None = None
+    ) -> None:
+        raise NotImplementedError
+
+    def enable_chunking(self) -> None:
+        raise NotImplementedError
+
+    async def write_headers(self, status_line: str, headers: Any) -> None:
+        raise NotImplementedError
+
+
+class Form(aiohttp.MultipartWriter):
+    """
+    A form with a file in it, that notes how far its sending came.
+
+    As `Body` does for what is sent in one piece. Nothing of it shows in a
+    repr: it holds statements and their passwords.
+
+    Attributes:
+        begun: Whether its write was begun.
+        unsent: Whether that write failed before anything was handed on.
+        is_wary: Whether to check the connection first.
+    """
+
+    is_wary = False
+
+    def __init__(
+        self, fields: Mapping[str, str | None], source: Source | str
+    ) -> None:
+        super().__init__("form-data")
+        self.begun = False
+        self.unsent = False
+        self._on_moved: Callable[[], None] | None = None
+        if isinstance(source, str):
+            fields = {"file_url": source, **fields}
+        for name, value in fields.items():
+            if value is not None:
+                text = aiohttp.StringPayload(value)
+                text.set_content_disposition("form-data", name=name)
+                self.append_payload(text)
+        if isinstance(source, Source):
+            self.append_payload(_file_part(source))
+
+    def fresh(self, on_moved: Callable[[], None]) -> None:
+        """Get ready for another attempt; *on_moved* is called in it."""
+        self.begun = self.unsent = False
+        self._on_moved = on_moved
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write the form, taking notes."""
+        del content_length
+        self.begun = self.unsent = True
+        self._moved()
+        _keep_little_unsent(writer)
+        try:
+            if self.is_wary:
+                refuse_closed(writer)
+            await self.write(_Meter(writer, self._handed_on))
+        except Exception as exc:  # noqa: BLE001 - it is raised below
+            failure = exc.with_traceback(None)
+        else:
+            return
+        # The frames in between hold pieces of the file as locals, which a
+        # traceback with locals would print.
+        raise failure
+
+    async def close(self) -> None:
+        """Do nothing: it may be sent again."""
+
+    def _handed_on(self) -> None:
+        self.unsent = False
+        self._moved()
+
+    def _moved(self) -> None:
+        if self._on_moved is not None:
+            self._on_moved()
+
+
+def _file_part(source: Source) -> _Part:
+    part = _Part(source)
+    if source.filename is None:
+        part.headers.popall("Content-Type")
+        part.set_content_disposition("form-data", name="file")
+    else:
+        # As browsers do (RFC 7578, section 4.2): percent signs would stay in
+        # the name that the vendor keeps.
+        part.set_content_disposition(
+            "form-data",
+            quote_fields=False,
+            name="file",
+            filename=_printable(source.filename),
+        )
+    return part
+
+
+def _printable(name: str) -> str:
+    # Names of files are bytes, and need not be Unicode.
+    name = name.encode(errors="replace").decode()
+    return "".join(each if each.isprintable() else "_" for each in name)
+
+
+def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
+    transport = writer.transport
+    sock = transport and transport.get_extra_info("socket")
+    if sock and _LOW_WATER is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, _UNSENT)
+
+
+def policy(
+    api: Api, retry: RetryPolicy | None, deadline: float
+) -> RetryPolicy:
+    """
+    Return the policy for an upload, which may take longer than other calls.
+    """
+    return attrs.evolve(retry or api.calls.retry, deadline=deadline)
+
+
+def _secrets(statement: Statement) -> list[str]:
+    given = [statement.fields.get("pdf_password") or ""]
+    if isinstance(statement.source, str):
+        # Whoever has a signed link has the file; servers name its host.
+        path, _, query = statement.source.partition("?")
+        given += [path.partition("://")[2].partition("/")[2], query]
+    return [hide(each) for each in given]
+
+
+async def send(
+    api: Api,
+    url: URL,
+    statement: Statement | InvalidRequestError,
+    decode: Callable[..., T],
+    *,
+    policy: RetryPolicy,
+) -> T:
+    """
+    Send a statement and return what *decode* makes of the answer.
+
+    Raises:
+        InvalidRequestError: If it cannot be sent, or could not be read.
+    """
+    if isinstance(statement, InvalidRequestError):
+        raise statement
+    source = statement.source
+    if isinstance(source, Source):
+        problem = await source.examine()
+        if problem is not None:
+            raise problem
+        if not source.rewindable:
+            policy = attrs.evolve(policy, attempts=1)
+    try:
+        return await api.ask(
+            f"POST {url.parent.name}",
+            url,
+            decode,
+            method="POST",
+            body=Form(statement.fields, source),
+            hashed=False,
+            repeatable=False,
+            retry=policy,
+            secrets=_secrets(statement),
+        )
+    except BankConnectError as error:
+        fault = source.fault if isinstance(source, Source) else None
+        if fault is None:
+            raise
+        unreadable = _unreadable(fault)
+        unreadable.delivery = error.delivery
+        unreadable.attempts = error.attempts
+        raise unreadable from fault
+    finally:
+        if isinstance(source, Source):
+            await source.settle()

@@ -1,0 +1,82 @@
+"""
+What a batch needs of others: capacity for its requests, a sink for outcomes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from bankconnect_async.models.sessions import SessionRequest
+
+    from .session_batch import Outcome
+
+
+class Capacity(Protocol):
+    """
+    The connections over which a batch sends.
+    """
+
+    async def open(self) -> object:
+        """Bind to the running event loop."""
+
+    def admit(self, concurrency: int, /) -> None:
+        """Make room for that many requests more, until `dismiss`."""
+
+    def dismiss(self, concurrency: int, /) -> None:
+        """Take back what `admit` was told."""
+
+
+class ResultSink(Protocol):
+    """
+    Where a batch records its outcomes; a `Journal` is one.
+    """
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether records are durable as soon as `record` returns."""
+
+    @property
+    def unrecorded(self) -> int:
+        """How many outcomes could not be recorded."""
+
+    def serving(
+        self, api: str, *, concurrency: int = 1
+    ) -> AbstractAsyncContextManager[None]:
+        """
+        Be open for one batch.
+
+        Args:
+            api: The name of the API.
+            concurrency: The most requests in flight, whose records must find
+                room.
+        """
+
+    def claim(
+        self, index: int, request: SessionRequest, *, link_id: str | None
+    ) -> bool:
+        """
+        Tell whether the session of an input is still to be created.
+
+        Args:
+            index: The position of the input, from 0.
+            request: The request that the input makes.
+            link_id: The customer, if other than the request's.
+        """
+
+    def record(self, outcome: Outcome) -> None:
+        """
+        Record an outcome before its worker takes the next input.
+
+        Raises:
+            JournalError: If it cannot be recorded.
+        """
+
+    async def drain(self) -> None:
+        """Wait until all records are written."""
+
+    def describe_unrecorded(self) -> str:
+        """Name the outcomes that could not be recorded."""

@@ -1,0 +1,563 @@
+"""
+The commands, and what each class of failure exits with.
+"""
+
+import asyncio
+import contextlib
+import enum
+import errno
+import functools
+import os
+import shlex
+import sys
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any, Final, NoReturn
+
+import click
+import orjson
+
+from bankconnect_async import __version__
+from bankconnect_async._printable import printable_json, printable_url
+from bankconnect_async.errors import (
+    AuthenticationError,
+    BankConnectError,
+    ConfigurationError,
+    InvalidRequestError,
+    JournalError,
+)
+from bankconnect_async.journal.journal import Journal
+from bankconnect_async.journal.records import (
+    describe_error,
+    describe_session,
+    printable,
+)
+from bankconnect_async.models.sessions import UNSET, Session
+from bankconnect_async.sandbox import Dialect, Sandbox
+
+from .batch.progress import TallyBar
+from .batch.run import Batch
+from .batch.summary import Tally
+from .demo.server import demo
+from .input.parameters import build_request
+from .input.reader_thread import Feed
+from .input.rows import InputFileError, Rows, read_rows, refuse_month_first
+from .input.sources import Input, open_input, refuse_same_file
+from .messages import explain
+from .options import (
+    Target,
+    allow_host_option,
+    any_link_id_option,
+    dialect_option,
+    port_option,
+    require_redirect_url,
+    target_options,
+)
+from .output import OutputClosedError, OutputError, tell
+from .signals import on_interrupt
+from .statements import fetch, upload, wait
+
+
+_CALLED_WITH: Final = "bankconnect_async.called_with"
+_FRESH: Final = "--fresh"
+
+
+class Exit(enum.IntEnum):
+    """
+    What ``bankconnect`` exits with.
+    """
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_AUTHENTICATED = 3
+    INTERRUPTED = 130
+
+
+class _App(click.Group):
+    """
+    Turns what a command raises into one line and an exit code.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OutputClosedError:
+            ctx.exit(Exit.FAILED)
+        except (InputFileError, OutputError) as exc:
+            # They begin with the name of the file, and so does the next.
+            _fail(str(exc), Exit.USAGE)
+        except JournalError as error:
+            _fail(self._explain(ctx, error), Exit.USAGE)
+        except BankConnectError as error:
+            text = self._explain(ctx, error)
+            _fail(f"bankconnect: {text}", _exit_code(error))
+        except OSError as exc:
+            _fail(f"bankconnect: {exc}", Exit.FAILED)
+        except KeyboardInterrupt:
+            _fail("bankconnect: interrupted", Exit.INTERRUPTED)
+
+    def _explain(self, ctx: click.Context, error: BankConnectError) -> str:
+        name = ctx.invoked_subcommand or ""
+        return explain(error, self.commands.get(name, self))
+
+
+class _BatchCommand(click.Command):
+    """
+    Remembers how it was called, to tell how to go on.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_CALLED_WITH] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def _exit_code(error: BankConnectError) -> Exit:
+    match error:
+        case ConfigurationError() | InvalidRequestError():
+            return Exit.USAGE
+        case AuthenticationError():
+            return Exit.NOT_AUTHENTICATED
+        case _:
+            return Exit.FAILED
+
+
+def _fail(message: str, code: Exit) -> NoReturn:
+    tell(message)
+    sys.exit(code)
+
+
+def _print(text: str | bytes) -> None:
+    try:
+        click.echo(text)
+    except OSError as exc:
+        # What stdout did not take would be tried again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if exc.errno == errno.EPIPE:
+            sys.exit(Exit.FAILED)
+        _fail(f"stdout: cannot be written: {exc.strerror}", Exit.FAILED)
+
+
+@click.group(
+    cls=_App,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 failed, or failed in part; 2 usage or "
+    "configuration; 3 the API key was refused; 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="bankconnect")
+def app() -> None:
+    """
+    Create FinBox Bank Connect sessions.
+
+    Secrets come from the environment only: BANKCONNECT_API_KEY and, where
+    needed, BANKCONNECT_SERVER_HASH. To try it without a key, add --sandbox.
+    """
+
+
+@app.command()
+@click.argument("link_id")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A session parameter, such as bank_name=axis or "
+    "from_date=01/01/2026; repeat it for more.",
+)
+@any_link_id_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a JSON object, for a failed request too.",
+)
+@target_options
+def session(
+    *,
+    target: Target,
+    link_id: str,
+    params: tuple[str, ...],
+    allow_any_link_id: bool,
+    as_json: bool,
+) -> None:
+    """
+    Create one session for LINK_ID and print its URL.
+
+    Whoever has the URL can open the journey: treat it like a password.
+    """
+    values = dict(map(_split_param, params)) | {"link_id": link_id}
+    try:
+        created = asyncio.run(
+            _create(target, values, allow_any_link_id=allow_any_link_id)
+        )
+    except ConfigurationError:
+        raise
+    except BankConnectError as error:
+        if as_json:
+            _print_record(link_id, describe_error(error))
+        raise
+    if as_json:
+        _print_record(link_id, describe_session(created))
+    else:
+        _print(printable_url(created.redirect_text))
+
+
+def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
+    facts = {"link_id": printable(link_id), **facts}
+    _print(printable_json(orjson.dumps(facts)))
+
+
+def _split_param(param: str) -> tuple[str, str]:
+    name, equals, value = param.partition("=")
+    if not equals:
+        # What was given is not shown: it may be a secret gone astray.
+        raise click.UsageError("--param takes NAME=VALUE")
+    return name, value
+
+
+async def _create(
+    target: Target, values: dict[str, str], *, allow_any_link_id: bool
+) -> Session:
+    request = build_request(values, allow_any_link_id=allow_any_link_id)
+    async with target.connect() as bank:
+        if request.redirect_url is UNSET:
+            require_redirect_url(bank)
+        return await bank.create_session(request)
+
+
+@app.command(cls=_BatchCommand)
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="A file of JSON lines, one for each row, to begin or to go on with; "
+    "- for stdout.",
+)
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Begin a new OUT; what is there is kept as OUT.old-1 or so.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=64,
+    show_default=True,
+    help="Requests in flight at most; with --dask, in each worker process.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="New requests per second at most.",
+)
+@click.option(
+    "--dask",
+    "cluster",
+    metavar="ADDRESS",
+    help="Let the workers of this Dask scheduler do it, such as "
+    "tcp://scheduler:8786; local: a process for each core of this machine.",
+)
+@click.option(
+    "--journal-dir",
+    metavar="DIR",
+    help="With --dask, a directory for OUT alone that all workers share; "
+    "OUT.shards by default.",
+)
+@any_link_id_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as JSON, to stdout unless OUT is that.",
+)
+@target_options
+@click.pass_context
+def batch(  # noqa: PLR0913
+    ctx: click.Context,
+    *,
+    target: Target,
+    source: str,
+    output: str,
+    fresh: bool,
+    concurrency: int,
+    rate: float | None,
+    cluster: str | None,
+    journal_dir: str | None,
+    allow_any_link_id: bool,
+    as_json: bool,
+) -> None:
+    """
+    Create a session for each row of INPUT.
+
+    INPUT is a CSV file with a header, a file of JSON lines, either of them
+    packed with gzip, or - for stdin. Its columns are link_id and any other
+    session parameter; extra.NAME sends one that is not documented. Dates are
+    DD/MM/YYYY or YYYY-MM-DD, never month first, and an empty cell is a
+    parameter not given. Link ids that a spreadsheet, a data frame or a
+    typing hand has damaged are refused, row by row.
+
+    OUT gets one line for each row as soon as it is done. Ctrl-C finishes the
+    rows in flight; a second one gives them up. The same command goes on from
+    there, whatever ended it: rows whose session is in OUT are skipped, failed
+    ones are tried again. For another API or changed rows, OUT is refused.
+
+    With --dask, secrets come from the environment of the workers.
+    """
+    if cluster is not None and target.sandbox:
+        raise click.UsageError(
+            "--dask and --sandbox exclude each other: start bankconnect "
+            "sandbox, and give the workers its environment"
+        )
+    if cluster is None and journal_dir is not None:
+        raise click.UsageError("--journal-dir is for --dask")
+    # What can go wrong without the input goes first, since a pipe can be
+    # read only once.
+    connection = target.connect() if cluster is None else None
+    refuse_same_file(source, output)
+    lines: dict[int, int] = {}
+    journal = Journal(
+        output,
+        # The workers of a cluster tell.
+        api=None if connection is None else target.api(connection),
+        fresh=fresh,
+        line_of=lines.pop,
+    )
+    with journal, closing(open_input(source)) as opened:
+        if cluster is not None and not journal.is_resumable:
+            raise click.UsageError("with --dask, --output has to be a file")
+        _tell_about(journal)
+        rows = read_rows(
+            opened.stream,
+            name=opened.name,
+            allow_any_link_id=allow_any_link_id,
+        )
+        if rows.may_have_dates:
+            # Before a row is sent, where the input can be read twice.
+            refuse_month_first(opened.read_apart, name=opened.name)
+        tally = Tally(total=_count_rows(opened, rows))
+        bar = TallyBar(tally)
+        parts: dict[str, Any] = {
+            "columns": rows.columns,
+            "feed": Feed(rows, opened),
+            "journal": journal,
+            "lines": lines,
+            "concurrency": concurrency,
+            "rate": rate,
+            "tally": tally,
+            "bar": bar,
+            "explain": functools.partial(explain, command=ctx.command),
+        }
+        job: Batch
+        with closing(bar):
+            if connection is not None:
+                job = Batch(**parts)
+                asyncio.run(job.run(connection))
+            else:
+                assert cluster is not None  # noqa: S101 - see above
+                job = _run_distributed(
+                    parts, cluster, journal_dir, target.settings()
+                )
+        job.close()
+        _summarise(job, as_json=as_json)
+        _tell_how_to_go_on(job, ctx.meta[_CALLED_WITH])
+    if code := _batch_code(job.tally):
+        sys.exit(code)
+
+
+def _run_distributed(
+    parts: Mapping[str, Any],
+    cluster: str,
+    journal_dir: str | None,
+    settings: Mapping[str, Any],
+) -> Batch:
+    from .batch.dask import DaskBatch  # noqa: PLC0415 - seldom needed
+
+    job = DaskBatch(
+        **parts, cluster=cluster, journal_dir=journal_dir, settings=settings
+    )
+    asyncio.run(job.run_distributed())
+    return job
+
+
+def _count_rows(source: Input, rows: Rows) -> int | None:
+    lines = source.count_lines()
+    has_header = rows.columns is not None
+    return None if lines is None else lines - has_header
+
+
+def _tell_about(journal: Journal) -> None:
+    if journal.kept_as is not None:
+        tell(
+            f"{journal.path}: begun anew; what was there is in "
+            f"{journal.kept_as}"
+        )
+    if journal.is_resumable and not journal.is_locked:
+        tell(
+            f"{journal.path}: cannot be locked there; make sure that no "
+            f"second command writes to it"
+        )
+
+
+def _summarise(job: Batch, *, as_json: bool) -> None:
+    tally = job.tally
+    if not as_json:
+        if not tally.is_refused:
+            tell(tally.as_text())
+    elif job.journal.is_stdout:
+        click.echo(orjson.dumps(tally.as_dict()), err=True)
+    else:
+        _print(orjson.dumps(tally.as_dict()))
+    if tally.stopped is not None:
+        tell(tally.stopped)
+
+
+def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
+    tally, journal = job.tally, job.journal
+    if journal.is_damaged:
+        # What stopped it says where the records are.
+        if journal.unrecorded:
+            click.echo(journal.describe_unrecorded(), err=True)
+        return
+    if tally.is_incomplete and not tally.is_refused:
+        text = f"{job.output}: holds the {job.recorded} rows that were done"
+        if journal.unrecorded:
+            text += (
+                f"; {journal.unrecorded} more were sent and could not be "
+                f"written: they may have sessions"
+            )
+        tell(text)
+    is_over = tally.stopped is None and not tally.is_incomplete
+    if is_over or tally.mismatched or not journal.is_resumable:
+        return
+    words = ["bankconnect", "batch", *(arg for arg in args if arg != _FRESH)]
+    tell(f"to go on: {shlex.join(words)}")
+
+
+def _batch_code(tally: Tally) -> Exit:
+    if tally.mismatched:
+        return Exit.USAGE
+    if tally.interrupted:
+        return Exit.INTERRUPTED
+    if tally.not_authenticated:
+        return Exit.NOT_AUTHENTICATED
+    if tally.failed or tally.stopped:
+        return Exit.FAILED
+    return Exit.OK
+
+
+for command in (demo, fetch, upload, wait):
+    app.add_command(command)
+
+
+@app.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="HOST",
+    show_default=True,
+    help="The address to listen on.",
+)
+@port_option(8600)
+@allow_host_option()
+@dialect_option("What its v1 speaks; v2 is always there.")
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    default="sandbox-api-key",
+    show_default=True,
+    help="The made-up key that it lets in.",
+)
+@click.option(
+    "--server-hash",
+    metavar="HASH",
+    default="sandbox-server-hash",
+    show_default=True,
+    help="The made-up server hash that it lets in.",
+)
+@click.option(
+    "--processing-time",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=0.3,
+    show_default=True,
+    help="How long statements are processed.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="SPEC",
+    help="What goes wrong, such as 503 or reset:after@0.1; see above. Repeat "
+    "it for more.",
+)
+@click.option(
+    "--fault-seed",
+    type=int,
+    metavar="N",
+    help="Let chance do what it did with the same seed before.",
+)
+def sandbox(  # noqa: PLR0913
+    *,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    dialect: Dialect,
+    api_key: str,
+    server_hash: str,
+    processing_time: float,
+    faults: tuple[str, ...],
+    fault_seed: int | None,
+) -> None:
+    """
+    Serve a stand-in for the vendor's API until interrupted.
+
+    It prints the environment variables that make clients use it.
+
+    A SPEC is FAULT for every request, FAULT@CHANCE, or FAULT,FAULT,... for
+    the next requests in turn. PREFIX*= before it limits it to link ids that
+    start so, each of which goes through a list by itself.
+
+    A FAULT is ok, refuse, slow-accept[:SECONDS], reset, eof,
+    stall[:SECONDS], truncate, garbage, html, empty, redirect,
+    hang-up[:SECONDS], or a status such as 503. It may go on with :after
+    (strike after processing), :head or :body (where an answer is cut or
+    stalls), :retry-after=SECONDS and :date.
+    """
+    server = Sandbox(
+        dialect,
+        host=host,
+        port=port,
+        allow_hosts=allow_hosts,
+        api_key=api_key,
+        server_hash=server_hash,
+        processing_time=processing_time,
+    )
+    seed = server.faults.load(faults, seed=fault_seed)
+    if seed is not None:
+        click.echo(f"faults by chance: --fault-seed {seed}", err=True)
+    asyncio.run(_serve(server))
+
+
+async def _serve(server: Sandbox) -> None:
+    stopped = asyncio.Event()
+    try:
+        await server.start()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {server.host}, port {server.port} "
+            f"({exc.strerror}): choose another --host or --port"
+        ) from exc
+    async with contextlib.aclosing(server):
+        with on_interrupt(stopped.set):
+            _print(
+                "# A sandbox of the Bank Connect API; not the vendor's.\n"
+                f"export BANKCONNECT_BASE_URL={server.base_url}\n"
+                f"export BANKCONNECT_API_KEY={shlex.quote(server.api_key)}\n"
+                f"export BANKCONNECT_SERVER_HASH="
+                f"{shlex.quote(server.server_hash)}"
+            )
+            await stopped.wait()

@@ -1,0 +1,225 @@
+"""
+The demo's own pages: the choice, the frame, and what is heard meanwhile.
+"""
+
+import contextlib
+import functools
+import html
+import importlib.resources
+import secrets
+import string
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, TypeAlias
+
+import attrs
+import orjson
+
+from aiohttp import web
+
+from bankconnect_async._codec.browser_messages import decode_event
+from bankconnect_async._codec.redirects import build_redirect
+from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.embed import content_security_policy, iframe_html
+from bankconnect_async.models.events import SuccessEvent
+from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.sandbox.http.origins import (
+    is_allowed_host,
+    is_cross_site,
+)
+from bankconnect_async.web import Call, Handlers
+
+from .event_feed import EventFeed
+
+
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Whose journeys they are.
+CUSTOMER: Final = "customer-42"
+
+_VICTIM: Final = "somebody-else"
+_DIALECTS: Final[Mapping[str, str]] = {
+    "seed": "as first documented, in 2020",
+    "entity": "today's v1, entity flow",
+    "session": "today's v1, session flow",
+}
+_HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# The icon is part of the document.
+_ICON_POLICY: Final = "img-src data:"
+
+
+@attrs.frozen(kw_only=True)
+class Pages:
+    """
+    What the demo shows, beside the endpoints that every service has.
+
+    Attributes:
+        url: Where it is.
+        hosts: Names that are answered for, besides those of this machine.
+        sandbox: What stands in for the vendor.
+        bank: Its client.
+        handlers: Of the endpoints.
+        feed: What the service hears.
+    """
+
+    url: str
+    hosts: Collection[str]
+    sandbox: Sandbox
+    bank: AsyncBankConnect
+    handlers: Handlers
+    feed: EventFeed
+
+    def routes(self) -> list[web.RouteDef]:
+        """
+        List the pages.
+        """
+        return [
+            web.get("/", self._home, allow_head=False),
+            web.get("/frame", self._frame, allow_head=False),
+            web.post("/frame", self._frame),
+            web.get("/live", self._live, allow_head=False),
+            web.post("/cheat", self._cheat),
+        ]
+
+    @property
+    def at_one_address(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        """
+        The middleware that sends a browser to the one address that works.
+
+        Cookies and origins of ``localhost`` are others. A page that made its
+        own name lead here gets nothing, and nor does a form of another site.
+        """
+        address = self.url.rstrip("/")
+
+        @web.middleware
+        async def guard(
+            request: web.Request, handler: _Handler
+        ) -> web.StreamResponse:
+            if not is_allowed_host(request.headers.get("Host"), self.hosts):
+                raise web.HTTPBadRequest(
+                    text="This demo does not answer for that host name: start"
+                    " it with --allow-host."
+                )
+            own = {address.partition("//")[2]}
+            if is_cross_site(request.method, request.headers, own):
+                raise web.HTTPForbidden(
+                    text="The request comes from a page of another site."
+                )
+            if f"http://{request.host}" != address:
+                raise web.HTTPTemporaryRedirect(address + request.raw_path)
+            return await handler(request)
+
+        return guard
+
+    async def _home(self, request: web.Request) -> web.Response:
+        nonce = _new_nonce()
+        stage = _fill(
+            "choice.html",
+            welcome="Welcome back. What happened is in the list."
+            if "back" in request.query
+            else "",
+        )
+        policy = "; ".join(
+            (
+                "default-src 'none'",
+                "base-uri 'none'",
+                "connect-src 'self'",
+                "form-action 'self'",
+                "frame-ancestors 'none'",
+                f"script-src 'nonce-{nonce}'",
+                f"style-src 'nonce-{nonce}'",
+            )
+        )
+        return self._page(stage, "Two ways to connect a bank", nonce, policy)
+
+    async def _frame(self, request: web.Request) -> web.Response:
+        call = Call(method=request.method, headers=request.headers)
+        if refused := self.handlers.read_visit(call):
+            return web.Response(
+                status=refused.status,
+                headers=refused.headers,
+                body=refused.body,
+            )
+        session = await self.bank.create_session(CUSTOMER)
+        nonce = _new_nonce()
+        snippet = iframe_html(
+            session, listener=self.handlers.listener(session), nonce=nonce
+        )
+        stage = _fill("frame.html", {"snippet": snippet})
+        policy = content_security_policy(session, nonce=nonce)
+        return self._page(stage, "In a frame", nonce, policy)
+
+    async def _cheat(self, _: web.Request) -> web.Response:
+        victim = await self.bank.create_session(_VICTIM)
+        played = await self.sandbox.play(victim.session_id or "", "success")
+        stolen = decode_event(played.messages[0])
+        assert isinstance(stolen, SuccessEvent)  # noqa: S101 - just played
+        claim = SuccessEvent(
+            entity_id=stolen.entity_id, session_id=stolen.session_id
+        )
+        url = build_redirect(self.handlers.return_url(CUSTOMER), claim)
+        raise web.HTTPSeeOther(url)
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        seen = request.headers.get("Last-Event-ID", "")
+        response = web.StreamResponse(
+            headers={**_HEADERS, "Content-Type": "text/event-stream"}
+        )
+        # Who closed the page is not told any more.
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write(b"retry: 1000\n\n")
+            after = int(seen) if seen.isdecimal() else 0
+            async for entry in self.feed.follow(after):
+                data = orjson.dumps(attrs.asdict(entry))
+                await response.write(
+                    b"id: %d\ndata: %b\n\n" % (entry.number, data)
+                )
+        return response
+
+    def _page(
+        self, stage: str, title: str, nonce: str, policy: str
+    ) -> web.Response:
+        dialect = self.sandbox.dialect
+        text = _fill(
+            "page.html",
+            {
+                "stage": stage,
+                "style": _read("demo.css"),
+                "script": _read("demo.js"),
+            },
+            title=title,
+            nonce=nonce,
+            customer=CUSTOMER,
+            dialect=dialect,
+            meaning=_DIALECTS[dialect],
+        )
+        return web.Response(
+            text=text,
+            content_type="text/html",
+            headers={
+                **_HEADERS,
+                "Content-Security-Policy": f"{policy}; {_ICON_POLICY}",
+            },
+        )
+
+
+def _new_nonce() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def _fill(
+    file: str, raw: Mapping[str, str] | None = None, /, **values: str
+) -> str:
+    escaped = {name: html.escape(text) for name, text in values.items()}
+    return string.Template(_read(file)).substitute(raw or {}, **escaped)
+
+
+@functools.cache
+def _read(file: str) -> str:
+    package = importlib.resources.files(__package__)
+    return package.joinpath("templates", file).read_text(encoding="utf-8")

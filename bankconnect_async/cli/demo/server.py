@@ -1,0 +1,153 @@
+"""
+``bankconnect demo``: a sandbox, a tiny service, and a browser to see both.
+"""
+
+import asyncio
+import secrets
+import socket
+import webbrowser
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import click
+
+from aiohttp import web
+
+from bankconnect_async.cli.options import (
+    allow_host_option,
+    dialect_option,
+    port_option,
+)
+from bankconnect_async.cli.signals import on_interrupt
+from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.sandbox import Dialect, Sandbox
+from bankconnect_async.sandbox.http.origins import host_name
+from bankconnect_async.web import Endpoints, Handlers, mount
+
+from .event_feed import EventFeed
+from .pages import CUSTOMER, Pages
+
+
+_HOST: Final = "127.0.0.1"
+_FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
+
+
+@click.command()
+@port_option(8610)
+@allow_host_option()
+@dialect_option("What the sandbox behind it speaks.")
+@click.option(
+    "--open",
+    "is_opened",
+    is_flag=True,
+    help="Open it in the default browser.",
+)
+def demo(
+    *,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    dialect: Dialect,
+    is_opened: bool,
+) -> None:
+    """
+    Show both workflows in a browser until interrupted.
+
+    It needs no account and no network: the bank connection is a sandbox on
+    this machine, and so is the service, made of what this package offers.
+    """
+    hosts = frozenset(map(host_name, allow_hosts))
+    serving = _serving(_listen(port), dialect, hosts)
+    asyncio.run(_show(serving, is_opened=is_opened))
+
+
+async def _show(
+    serving: AbstractAsyncContextManager[str], *, is_opened: bool
+) -> None:
+    stopped = asyncio.Event()
+    async with serving as url:
+        with on_interrupt(stopped.set):
+            click.echo(
+                "A demo on a sandbox, not FinBox; nothing leaves this"
+                f" machine.\nOpen {url} in a browser. Ctrl-C stops it."
+            )
+            if is_opened:
+                # It may wait for the browser to start.
+                await asyncio.to_thread(webbrowser.open, url)
+            await stopped.wait()
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((_HOST, port))
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {_HOST}, port {port} ({exc.strerror}): choose "
+            f"another --port"
+        ) from exc
+
+
+@asynccontextmanager
+async def _serving(
+    listener: socket.socket,
+    dialect: Dialect,
+    hosts: Collection[str] = frozenset(),
+) -> AsyncIterator[str]:
+    url = f"http://{_HOST}:{listener.getsockname()[1]}/"
+    webhook_secret = secrets.token_urlsafe()
+    handlers = Handlers(
+        f"{url}bank",
+        secret=secrets.token_bytes(),
+        webhook_secret=webhook_secret,
+        continue_to="/?back",
+    )
+    with listener:
+        async with (
+            Sandbox(dialect, webhook_secret=webhook_secret) as sandbox,
+            AsyncBankConnect(
+                sandbox.api_key,
+                server_hash=sandbox.server_hash,
+                base_url=sandbox.base_url,
+                redirect_url=None,
+            ) as bank,
+        ):
+            await bank.update_webhook(
+                handlers.webhook_url,
+                flow=_FLOWS[dialect],  # type: ignore[arg-type]
+            )
+            app = _make_app(
+                Pages(
+                    url=url,
+                    hosts=hosts,
+                    sandbox=sandbox,
+                    bank=bank,
+                    handlers=handlers,
+                    feed=EventFeed(),
+                )
+            )
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listener).start()
+                yield url
+            finally:
+                await runner.cleanup()
+
+
+def _make_app(pages: Pages) -> web.Application:
+    feed = pages.feed
+    app = web.Application(middlewares=[pages.at_one_address])
+    app.add_routes(pages.routes())
+    app.on_shutdown.append(feed.close)
+    endpoints = Endpoints(
+        pages.bank, pages.handlers, on_event=feed.take, on_failure=feed.refuse
+    )
+    mount(app, endpoints, customer=_customer)
+    return app
+
+
+async def _customer(_: web.Request) -> str:
+    # A real service looks at its own login here.
+    return CUSTOMER

@@ -1,0 +1,3 @@
+"""
+Read rows from files, pipes and stdin.
+"""

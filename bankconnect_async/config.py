@@ -1,0 +1,363 @@
+"""
+What a client is set up with: addresses, secrets, time limits, pool, TLS.
+"""
+
+import base64
+import ipaddress
+import os
+import re
+import ssl
+
+from collections.abc import Mapping
+from typing import Any, Final, Self, SupportsIndex, TypeVar
+
+import attrs
+
+from yarl import URL
+
+from ._codec.session_requests import is_loopback
+from .errors import ConfigurationError
+
+
+T = TypeVar("T")
+
+#: Settings that no repr and no traceback may show.
+SECRET_SETTINGS: Final = frozenset(
+    {"api_key", "server_hash", "signing_key", "proxy"}
+)
+
+#: Host and prefix of the vendor's first documentation (dialect A).
+DEFAULT_BASE_URL: Final = "https://portal.finbox.in/bank-connect"
+#: Host and prefix of today's documentation (dialects B and C).
+CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
+
+_VERSIONS = "v1", "v2"
+# Labels as name servers take them; what is longer fails at the first call.
+_HOST: Final = (
+    r"(?=.{1,253}\Z)"
+    r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+    r"(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?"
+)
+
+
+class Secret(str):
+    """
+    A text that serves as usual and never shows in a repr.
+
+    Tracebacks with locals, debuggers and ``%r`` all go through the repr.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __getitem__(self, key: SupportsIndex | slice, /) -> "Secret":
+        # Printers cut a long text before they ask for its repr.
+        return Secret(super().__getitem__(key))
+
+
+def hide(value: T) -> T | Secret:
+    """
+    Make a text a secret, before anything can raise beside it.
+    """
+    return Secret(value) if isinstance(value, str) else value
+
+
+def secret(name: str, value: object) -> Secret:
+    """
+    Check that *value* can travel in a header, and hide it.
+
+    Raises:
+        ConfigurationError: Naming *name*, never showing *value*.
+    """
+    problem = _secret_problem(value)
+    if problem is None:
+        return Secret(value)
+    # A traceback with locals would show it.
+    del value
+    raise ConfigurationError(fields={name: (problem,)})
+
+
+def _secret_problem(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip():
+        return "is required, and must be a text that is not blank"
+    if not (value.isascii() and value.isprintable()):
+        return "holds characters that no header can carry"
+    if value != value.strip():
+        return "begins or ends with a blank"
+    return None
+
+
+def _seconds(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not 0 < value < float("inf")
+    ):
+        _refuse(attribute.name, "must be a number of seconds above 0")
+
+
+def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        _refuse(attribute.name, "must be a whole number, 1 or more")
+
+
+def _refuse(name: str, problem: str) -> None:
+    raise ConfigurationError(fields={name: (problem,)})
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """
+    Time limits of one attempt, in seconds.
+
+    Attributes:
+        connect: Name lookup, TCP and TLS handshake of a new connection.
+        read: From the first byte of the request to the last of the answer.
+        queue: Waiting for a free slot of the client's pool.
+
+    Raises:
+        ConfigurationError: If one is not above 0.
+    """
+
+    connect: float = attrs.field(default=5.0, validator=_seconds)
+    read: float = attrs.field(default=15.0, validator=_seconds)
+    queue: float = attrs.field(default=10.0, validator=_seconds)
+
+
+@attrs.frozen(kw_only=True)
+class Pool:
+    """
+    How many connections to hold, and for how long.
+
+    Attributes:
+        limit: Requests in flight at the same time, and so connections.
+        keepalive: Seconds an idle connection is kept. Common servers close
+            theirs after 5 s; one whose responses name a shorter time
+            (``Keep-Alive: timeout=2``) is believed.
+        max_age: Seconds after which a connection is not reused, however
+            busy it is. The next one is made to the address that the host's
+            name has by then: a change of name is followed within this time.
+
+    Over a borrowed session, *keepalive* and *max_age* are its connector's
+    business: a `aiohttp.TCPConnector` knows the first and has no second.
+
+    Raises:
+        ConfigurationError: If one is not above 0.
+    """
+
+    limit: int = attrs.field(default=256, validator=_positive)
+    keepalive: float = attrs.field(default=4.0, validator=_seconds)
+    max_age: float = attrs.field(default=60.0, validator=_seconds)
+
+
+@attrs.frozen(kw_only=True)
+class TLS:
+    """
+    Certificates beside the system's; TLS 1.2 is always the minimum.
+
+    Attributes:
+        ca_file: PEM file of a private CA, trusted in addition.
+        cert_file: PEM file of a client certificate, and its key if
+            *key_file* is `None`.
+        key_file: PEM file of the client certificate's key.
+        key_password: Password of that key.
+    """
+
+    ca_file: str | os.PathLike[str] | None = None
+    cert_file: str | os.PathLike[str] | None = None
+    key_file: str | os.PathLike[str] | None = None
+    key_password: str | None = attrs.field(default=None, repr=False)
+
+    def build_context(self) -> ssl.SSLContext:
+        """
+        Read the files and build the context; blocks, so not on a loop.
+
+        Raises:
+            ConfigurationError: If a file cannot be used.
+        """
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            if self.ca_file is not None:
+                context.load_verify_locations(self.ca_file)
+        except OSError as exc:
+            raise _unusable("ca_file", self.ca_file, exc) from exc
+        try:
+            if self.cert_file is not None:
+                # A callable, because OpenSSL asks on the terminal for a
+                # password that it was not given.
+                context.load_cert_chain(
+                    self.cert_file,
+                    self.key_file,
+                    lambda: self.key_password or "",
+                )
+        except OSError as exc:
+            raise _unusable("cert_file", self.cert_file, exc) from exc
+        return context
+
+
+def _unusable(name: str, file: object, exc: OSError) -> ConfigurationError:
+    reason = exc.strerror or getattr(exc, "reason", None) or "unreadable"
+    return ConfigurationError(fields={name: (f"{file}: {reason}",)})
+
+
+class Service:
+    """
+    Where the vendor's API is.
+
+    Args:
+        base_url: Up to and including ``/bank-connect``, no trailing slash.
+        version: Version segment of the Session API, `v1` or `v2`.
+        allow_http: Whether plain http was allowed for any host.
+    """
+
+    def __init__(
+        self, *, base_url: URL, version: str, allow_http: bool
+    ) -> None:
+        self.base_url: Final = base_url
+        self.version: Final = version
+        self.allow_http: Final = allow_http
+
+    @classmethod
+    def parse(
+        cls, base_url: object, *, version: object, allow_http: bool
+    ) -> Self:
+        """
+        Check an address and a version.
+
+        Raises:
+            ConfigurationError: Naming what is wrong with either.
+        """
+        fields: dict[str, tuple[str, ...]] = {}
+        url, problem = _parse_base(base_url, allow_http=allow_http)
+        if problem:
+            fields["base_url"] = (problem,)
+        if version not in _VERSIONS:
+            fields["version"] = ("must be v1 or v2",)
+        if fields:
+            raise ConfigurationError(fields=fields)
+        return cls(base_url=url, version=str(version), allow_http=allow_http)
+
+    @property
+    def name(self) -> str:
+        """What it is called where it matters which one it is."""
+        host = self.base_url.host_port_subcomponent
+        return f"{host}{self.base_url.path}/{self.version}"
+
+    def session_url(self) -> URL:
+        """Return the address of the Session API."""
+        return self.base_url.joinpath(self.version, "session", "")
+
+
+def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
+    try:
+        url = URL(str(base_url).rstrip("/"))
+        host, _ = url.host, url.port
+    except (ValueError, IndexError):
+        return URL(), "is not a URL"
+    if url.scheme not in {"http", "https"} or not is_host(url.raw_host):
+        return url, "must be an absolute https URL"
+    if url.raw_user or url.raw_password or url.query_string or url.fragment:
+        return url, "must not hold a user, a password, a query or a fragment"
+    if url.name in _VERSIONS:
+        return url, (
+            f"must not end in /{url.name}: the version is added to it"
+        )
+    if url.scheme == "http" and not (allow_http or is_loopback(host)):
+        return url, (
+            "uses plain http, which would send the API key in clear; use "
+            "https, or allow_http=True for a sandbox on a private network"
+        )
+    return url, ""
+
+
+def is_host(text: str | None) -> bool:
+    """
+    Tell whether *text* can be looked up or connected to.
+    """
+    if not text:
+        return False
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # Compiled with the first client, not with every import.
+        return re.fullmatch(_HOST, text, re.IGNORECASE) is not None
+    return True
+
+
+def parse_proxy(proxy: str | URL) -> tuple[URL, Secret | None]:
+    """
+    Split a proxy's address from its credentials.
+
+    Returns:
+        The bare address, and the value of a Proxy-Authorization header.
+
+    Raises:
+        ConfigurationError: If it is no address of an HTTP proxy.
+    """
+    try:
+        url = URL(proxy)
+        _ = url.port
+    except (ValueError, IndexError, TypeError):
+        url = URL()
+    credentials = _basic(url)
+    url = url.with_user(None) if credentials else url
+    if url.scheme in {"http", "https"} and is_host(url.raw_host):
+        return url.origin(), credentials
+    # A traceback with locals would show the password.
+    del proxy
+    raise ConfigurationError(
+        fields={"proxy": ("must be an absolute http or https URL",)}
+    )
+
+
+def _basic(url: URL) -> Secret | None:
+    if url.user is None:
+        return None
+    # RFC 7617, in the encoding that it names.
+    text = f"{url.user}:{url.password or ''}".encode()
+    return Secret(f"Basic {base64.b64encode(text).decode()}")
+
+
+def proxy_secrets(credentials: Secret | None) -> list[Secret]:
+    """
+    Return what of a proxy's *credentials* nobody may echo.
+
+    Args:
+        credentials: As `parse_proxy` returns them.
+    """
+    if credentials is None:
+        return []
+    pair = base64.b64decode(credentials.removeprefix("Basic ")).decode()
+    password = pair.partition(":")[2]
+    return [Secret(pair), *([Secret(password)] if password else [])]
+
+
+def check_instance(name: str, value: object, type_: type) -> None:
+    """
+    Refuse a number where a value with names is wanted.
+
+    Raises:
+        ConfigurationError: Saying what to write.
+    """
+    if not isinstance(value, type_):
+        _refuse(name, f"must be a {type_.__name__}, such as {type_()!r}")
+
+
+def read_environment(
+    environ: Mapping[str, str], names: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    Return the settings that *environ* has, blank ones left out.
+
+    Args:
+        environ: Such as `os.environ`.
+        names: Name of a setting to its environment variable.
+    """
+    return {
+        name: hide(value) if name in SECRET_SETTINGS else value
+        for name, variable in names.items()
+        if (value := environ.get(variable, "").strip())
+    }

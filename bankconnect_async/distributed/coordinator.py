@@ -1,0 +1,1338 @@
+"""
+A batch on many machines, with Dask's ``distributed`` (extra ``[dask]``).
+
+It is named after that package, and apart from the rest, because nobody else
+needs it: nothing of Dask is imported before a batch of it runs.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import pickle
+import pkgutil
+import secrets
+import signal
+
+from collections import Counter
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from concurrent import futures
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import attrs
+
+from yarl import URL
+
+from bankconnect_async import __version__
+from bankconnect_async._hooks import HookRunner, was_cancelled
+from bankconnect_async._rate_shares import LEASE, RateShares
+from bankconnect_async._threads import finish_in_thread, run_in_thread
+from bankconnect_async.batch.session_batch import (
+    Failed,
+    Item,
+    Source,
+    check_number,
+    check_source,
+    source_cancelled,
+    stopped,
+)
+from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.config import SECRET_SETTINGS, read_environment
+from bankconnect_async.errors import (
+    BankConnectError,
+    BatchStoppedError,
+    ConfigurationError,
+    JournalError,
+    JournalInUseError,
+)
+from bankconnect_async.journal.journal import Journal
+from bankconnect_async.stats import BatchStats
+
+from .worker import (
+    VISIT,
+    Order,
+    Result,
+    Rows,
+    Shard,
+    Visit,
+    Wish,
+    beat_of,
+    hello,
+    is_beating,
+    leave,
+    run_shard,
+)
+
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+
+_log = logging.getLogger("bankconnect_async")
+
+__all__ = ["DistributedBatch", "create_sessions_distributed"]
+
+_Path: TypeAlias = str | os.PathLike[str]
+
+_LOCAL: Final = "local"
+# A place to work, a place to begin while the last rows of the first are out,
+# and one on its way.
+_SHARDS_PER_WORKER: Final = 3
+_SMALLEST_SHARD: Final = 50
+_VISIT_EVERY: Final = 1.0
+_VISIT_TIMEOUT: Final = 10.0
+# How long to wait for a first worker, for a locked file, and for what was
+# given up.
+_PATIENCE: Final = 60.0
+_PARTING: Final = 20.0
+_LOCKED: Final = 0.25
+# How long workers that did not answer yet are waited for, once another one
+# has answered.
+_GRACE: Final = 1.0
+# How long a worker may be silent while the batch ends: it sends nothing
+# after that.
+_SILENCE: Final = LEASE
+# How often workers may be killed at a shard without any progress.
+_DEATHS: Final = 3
+_OWNER: Final = "owner"
+# Set by multiprocessing while a process that it spawned imports the program.
+_STARTING: Final = "_inheriting"
+_ANSWERS: Final = frozenset({"answer", "problem"})
+# How often a shard that was left undone is sent once more.
+_ATTEMPTS: Final = 10
+_AT_ONCE: Final = 64
+_SETTINGS: Final = frozenset(
+    {
+        "base_url",
+        "version",
+        "redirect_url",
+        "allow_http",
+        "encoding",
+        "retry",
+        "timeouts",
+        "pool",
+    }
+)
+_VARIABLES: Final = {
+    "base_url": "BANKCONNECT_BASE_URL",
+    "version": "BANKCONNECT_API_VERSION",
+    "redirect_url": "BANKCONNECT_REDIRECT_URL",
+}
+
+
+def create_sessions_distributed(  # noqa: PLR0913
+    source: Source,
+    /,
+    *,
+    cluster: str,
+    journal: Journal | _Path,
+    journal_dir: _Path | None = None,
+    concurrency: int = 64,
+    rate: float | None = None,
+    shard_size: int = 500,
+    deadline: float = 120.0,
+    on_progress: Callable[[BatchStats], None] | None = None,
+    security: "Security | None" = None,
+    **settings: Any,
+) -> "DistributedBatch":
+    """
+    Create sessions for many customers, on all workers of a Dask cluster.
+
+    ::
+
+        stats = await create_sessions_distributed(
+            link_ids, cluster="tcp://scheduler:8786", journal="out.jsonl"
+        )
+        for record in read_journal("out.jsonl"): ...
+
+    Outcomes go to *journal*, not through this process's memory. Rows travel
+    in shards; each has a journal of its own in *journal_dir*, which is merged
+    into *journal* when the shard is done. Where a worker is killed, its shard
+    goes on elsewhere from there. Doing the same again goes on, too: inputs
+    that have a session are passed over, failed ones are tried again.
+
+    Rows are encrypted for the worker that gets them, so the scheduler and the
+    logs cannot show them. A worker without this package and `cryptography`,
+    or with another version of it, is named in a warning and gets no rows.
+
+    Every worker makes its client from its own `BANKCONNECT_*` environment:
+    secrets come from there, and from nowhere else. Workers with two threads
+    or more are used best, as a shard can begin while another one ends.
+
+    A refusal of the key or of payment stops it on all workers, as it does
+    in `AsyncBankConnect.create_sessions`.
+
+    Args:
+        source: Requests or bare link ids, sync or async; read as needed.
+        cluster: Address of the scheduler; ``local`` for worker processes on
+            this machine, one for each core, that live as long as the batch.
+        journal: Gets a record of every input.
+        journal_dir: A directory for this journal alone, on storage that all
+            workers and this process share; by default *journal* with
+            ``.shards`` behind. One that belongs to another journal is
+            refused.
+        concurrency: Requests in flight at most, in each worker process.
+        rate: The requests per second of all workers together. Workers that
+            answer share it; one that is silent for 5 seconds sends nothing
+            more, and the others get its share.
+        shard_size: Rows of a shard at most; the first ones are smaller.
+        deadline: Seconds for one item, its retries included.
+        on_progress: Called every second, and at the end; what it raises is
+            logged and ignored.
+        security: Certificates for the connection to the cluster.
+        **settings: Of the workers' clients, beside their environment:
+            `base_url`, `version`, `redirect_url` (else those of this
+            process's environment, if it has them), `allow_http`, `encoding`,
+            `retry`, `timeouts`, `pool`.
+
+    Returns:
+        What to await; it gives the `BatchStats` of the end.
+
+    Raises:
+        ConfigurationError: If an argument makes no sense. Awaiting it raises
+            one if there is no cluster, or no client on a worker.
+    """
+    return DistributedBatch(
+        source,
+        cluster=cluster,
+        journal=journal if isinstance(journal, Journal) else Journal(journal),
+        journal_dir=journal_dir,
+        concurrency=concurrency,
+        rate=rate,
+        shard_size=shard_size,
+        deadline=deadline,
+        on_progress=on_progress,
+        security=security,
+        settings=settings,
+    )
+
+
+class DistributedBatch:
+    """
+    What `create_sessions_distributed` does, when it is awaited.
+
+    Cancelling it gives up what is in flight, recorded as possibly created;
+    `drain` ends it gently.
+
+    Attributes:
+        journal: Gets a record of every input.
+        stopped_by: What came of a request after which nothing was sent any
+            more.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        source: Source,
+        *,
+        cluster: str,
+        journal: Journal,
+        settings: Mapping[str, Any],
+        journal_dir: _Path | None = None,
+        concurrency: int = 64,
+        rate: float | None = None,
+        shard_size: int = 500,
+        deadline: float = 120.0,
+        on_progress: Callable[[BatchStats], None] | None = None,
+        security: "Security | None" = None,
+        on_ready: Callable[[AsyncBankConnect], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        check_number("concurrency", concurrency, int)
+        check_number("shard_size", shard_size, int)
+        check_number("deadline", deadline, (int, float))
+        if rate is not None:
+            check_number("rate", rate, (int, float))
+        check_source(source)
+        _check_settings(settings)
+        self.journal: Final = journal
+        self.stopped_by: BankConnectError | None = None
+        self._source = source
+        self._cluster = cluster
+        self._directory = Path(
+            journal_dir or f"{journal.path}.shards"
+        ).absolute()
+        self._shard_size = shard_size
+        self._on_progress = on_progress
+        self._hooks = HookRunner()
+        self._on_ready = on_ready
+        self._warn = on_warning or _log.warning
+        self._security = security
+        self._order = Order(
+            run=secrets.token_hex(6),
+            api=journal.given_api,
+            concurrency=concurrency,
+            deadline=deadline,
+            settings=read_environment(os.environ, _VARIABLES) | dict(settings),
+            directory=str(self._directory),
+            is_paced=rate is not None,
+        )
+        self._shares = None if rate is None else RateShares(rate)
+        self._error: Exception | None = None
+        self._losses: list[str] = []
+        self._left: list[str] = []
+        self._is_awaited = self._draining = self._aborting = False
+        self._wake = asyncio.Event()
+        self._workers = _Workers()
+        self._shards: set[asyncio.Task[None]] = set()
+        self._open: set[int] = set()
+        self._dealer: asyncio.Task[None] | None = None
+        self._taken = self._created = self._skipped = self._count = 0
+        self._failures: Counter[str] = Counter()
+        self._began: float | None = None
+
+    def stats(self) -> BatchStats:
+        """
+        Return what all workers did so far, and do now; a second old at most.
+        """
+        now = asyncio.get_running_loop().time()
+        visits = self._workers.visits.values()
+        created, failures = self._created, Counter(self._failures)
+        for each in visits:
+            for number in self._open.intersection(each.created):
+                created += each.created[number]
+                failures.update(each.failures[number])
+        limits = [each.limit for each in visits if each.limit is not None]
+        is_limited = limits and len(limits) == len(visits)
+        return BatchStats(
+            taken=self._taken,
+            created=created,
+            failures=dict(failures),
+            skipped=self._skipped,
+            in_flight=sum(each.in_flight for each in visits),
+            retries=self._workers.retries,
+            seconds=0.0 if self._began is None else now - self._began,
+            rate=sum(each.rate for each in visits),
+            limit=sum(limits) if is_limited else None,
+            pause=min((each.pause for each in visits), default=0.0),
+        )
+
+    def drain(self) -> None:
+        """
+        Take nothing more, and let what was sent come to its end.
+        """
+        self._draining = True
+        if self._dealer is not None:
+            self._dealer.cancel()
+        self._wake_all()
+        self._workers.wake()
+
+    def __await__(self) -> Generator[Any, None, BatchStats]:
+        return self._run().__await__()
+
+    async def _run(self) -> BatchStats:
+        if self._is_awaited:
+            raise RuntimeError("a batch can be awaited only once")
+        self._is_awaited = True
+        async with AsyncExitStack() as stack:
+            self._client = await self._connect(stack)
+            stack.push_async_callback(self._part)
+            follower = asyncio.create_task(self._follow_members())
+            stack.push_async_callback(_end, follower)
+            plan = await self._greet()
+            if plan is None:
+                return self.stats()
+            self._planner = AsyncBankConnect(
+                "-", redirect_url=plan.redirect_url
+            )
+            if self._on_ready is not None:
+                self._on_ready(self._planner)
+            await stack.enter_async_context(self.journal.serving(plan.api))
+            if not self.journal.is_resumable:
+                raise ConfigurationError(
+                    fields={"journal": ("must be a file for such a batch",)}
+                )
+            await self._merge_leftovers()
+            self._began = asyncio.get_running_loop().time()
+            await self._work_off()
+            await self._visit_all()
+            stats = self.stats()
+        self._report_progress(stats)
+        error = self._whole_error()
+        if error is not None:
+            raise error
+        return stats
+
+    async def _connect(self, stack: AsyncExitStack) -> "Client":
+        try:
+            from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
+            from distributed import (  # noqa: PLC0415
+                Client,
+                LocalCluster,
+                Security,
+            )
+        except ImportError:
+            raise ConfigurationError(
+                "Dask's distributed is not installed: "
+                "pip install 'bankconnect-async[dask]'"
+            ) from None
+        address, security = self._cluster, self._security
+        if address == _LOCAL:
+            if getattr(multiprocessing.current_process(), _STARTING, False):
+                # Our own worker process runs a program that has no main
+                # guard. The parent reports it, once.
+                raise SystemExit(1)
+            # Whoever can talk to workers can make them run anything, and on
+            # loopback that is everybody who has an account.
+            security = Security.temporary()
+            local = LocalCluster(
+                n_workers=CPU_COUNT,
+                threads_per_worker=2,
+                # By default, or with none, it is port 8787 of all addresses.
+                dashboard_address="127.0.0.1:0",
+                # What it says as it goes down is no news to who ended it.
+                silence_logs=logging.CRITICAL,
+                asynchronous=True,
+                security=security,
+            )
+            with _without_interrupts():
+                await _start_local(stack, local)
+            address = local.scheduler_address
+        client: Any = Client(
+            address,
+            asynchronous=True,
+            set_as_default=False,
+            timeout=_VISIT_TIMEOUT,
+            security=security,
+        )
+        try:
+            await stack.enter_async_context(client)
+        except (OSError, ValueError) as exc:
+            await client.close()
+            raise ConfigurationError(
+                fields={"cluster": (f"{address}: no scheduler answers there",)}
+            ) from exc
+        return cast("Client", client)
+
+    async def _greet(self) -> Visit | None:
+        """Wait for workers, and return what one of them is set to do."""
+        loop = asyncio.get_running_loop()
+        until, grace = loop.time() + _PATIENCE, None
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._draining:
+                return None
+            workers = self._workers
+            if workers.visits and grace is None:
+                grace = loop.time() + _GRACE
+            if workers.visits and (
+                not workers.unmet or loop.time() > cast("float", grace)
+            ):
+                return next(iter(workers.visits.values()))
+            if workers.unfit and not (workers.visits or workers.unmet):
+                raise ConfigurationError(
+                    "no worker can take part: "
+                    + "; ".join(workers.unfit.values())
+                )
+            if loop.time() > until:
+                raise ConfigurationError(fields={"cluster": (self._nobody(),)})
+            await workers.wait(0.1)
+
+    def _nobody(self) -> str:
+        silent = sorted(self._workers.unmet)
+        if silent:
+            return f"its workers do not answer: {', '.join(silent)}"
+        return "has no workers: start some"
+
+    async def _follow_members(self) -> None:
+        """Look once a second which workers there are, and visit each."""
+        visitors: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                members = await self._members()
+                if members is not None:
+                    self._workers.welcome(members)
+                    for address in visitors.keys() - members:
+                        visitors.pop(address).cancel()
+                    for address in members - visitors.keys():
+                        visitors[address] = asyncio.create_task(
+                            self._keep_visiting(address)
+                        )
+                self._workers.forget_silent()
+                self._give_up_silent()
+                await asyncio.sleep(_VISIT_EVERY)
+        except Exception as exc:  # noqa: BLE001 - it is the caller's
+            self._fail(exc)
+        finally:
+            for task in visitors.values():
+                task.cancel()
+            if visitors:
+                await asyncio.wait(visitors.values())
+
+    async def _members(self) -> set[str] | None:
+        try:
+            async with asyncio.timeout(_VISIT_TIMEOUT):
+                return set(await self._client.nthreads())
+        except (TimeoutError, OSError):
+            return None
+        except RuntimeError:
+            if self._client.status == "running":
+                raise
+            return None
+
+    async def _keep_visiting(self, address: str) -> None:
+        try:
+            while address not in self._workers.unfit:
+                # What wakes us during a visit is a reason for another one.
+                wake = self._wake
+                await self._visit(address)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_VISIT_EVERY):
+                        await wake.wait()
+        except Exception as exc:  # noqa: BLE001 - it is the caller's
+            self._fail(exc)
+
+    async def _visit(self, address: str) -> None:
+        """Tell one worker what is wanted, and take note of its answer."""
+        wish = self._wish(address)
+        message = {"order": pickle.dumps(self._order)}
+        message["wish"] = pickle.dumps(wish)
+        workers = self._workers
+        found = await self._send_visit(address, message)
+        if found is None:
+            # The next visit may find it.
+            workers.greeted.discard(address)
+            return
+        if "problem" in found:
+            text = f"worker {address} {found['problem']}: it gets no rows"
+            workers.unfit[address] = text
+            workers.wake()
+            self._warn(text)
+            return
+        workers.greeted.add(address)
+        answer: Visit | BankConnectError = pickle.loads(  # noqa: S301
+            found["answer"]
+        )
+        if isinstance(answer, BankConnectError):
+            self._fail(_of_worker(address, answer))
+            return
+        is_new = address not in workers.visits
+        workers.meet(address, answer)
+        if self._shares is not None:
+            self._shares.confirm(
+                address, wish.rate or 0.0, workers.lease_end(address)
+            )
+            if is_new or wish.rate != self._shares.wanted(
+                address, self._sharers()
+            ):
+                # It waits for its share.
+                self._wake_all()
+        self._check_agreement()
+
+    async def _visit_all(self) -> None:
+        visits = [
+            asyncio.create_task(self._visit(address))
+            for address in self._workers.visits
+        ]
+        if visits:
+            _, late = await asyncio.wait(visits, timeout=_VISIT_EVERY)
+            for task in late:
+                await _end(task)
+
+    async def _send_visit(
+        self, address: str, message: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        try:
+            if address in self._workers.greeted:
+                scheduler: Any = self._client.scheduler
+                answers = await scheduler.broadcast(
+                    msg={"op": VISIT, **message},
+                    workers=[address],
+                    on_error="return_pickle",
+                )
+                found = answers.get(address)
+            else:
+                found = await self._say_hello(address, message)
+        except (TimeoutError, OSError):
+            return None
+        except RuntimeError:
+            if self._client.status == "running":
+                raise
+            return None
+        # A worker that has no such message yet answers with an error.
+        is_answer = isinstance(found, dict) and found.keys() & _ANSWERS
+        return found if is_answer else None
+
+    async def _say_hello(self, address: str, message: dict[str, Any]) -> Any:
+        # Any worker can do this, and says so if it has no such package.
+        version = await self._run_on(
+            address, pkgutil.resolve_name, "bankconnect_async:__version__"
+        )
+        if isinstance(version, ImportError | AttributeError):
+            return {"problem": "has no bankconnect_async"}
+        if isinstance(version, str) and version != __version__:
+            return {"problem": f"has bankconnect-async {version}"}
+        found = await self._run_on(address, hello, *message.values())
+        if isinstance(found, Exception) and not isinstance(found, OSError):
+            return {"problem": f"cannot take part ({found})"}
+        return found
+
+    async def _run_on(
+        self, address: str, function: Callable[..., Any], *args: object
+    ) -> Any:
+        found: dict[str, Any] = await self._client.run(
+            function, *args, workers=[address], on_error="return"
+        )
+        return found.get(address)
+
+    def _check_agreement(self) -> None:
+        error = self._workers.disagreement()
+        if error is not None:
+            self._fail(error)
+
+    async def _part(self) -> None:
+        if self._client.status == "closed":
+            return
+        leaving = [
+            asyncio.create_task(self._leave(address))
+            for address in self._workers.visits
+        ]
+        if leaving:
+            await asyncio.wait(leaving)
+
+    async def _leave(self, address: str) -> None:
+        with suppress(TimeoutError, OSError, RuntimeError):
+            async with asyncio.timeout(_VISIT_TIMEOUT):
+                await self._client.run(
+                    leave,
+                    self._order.run,
+                    workers=[address],
+                    on_error="ignore",
+                )
+
+    def _wish(self, address: str | None = None) -> Wish:
+        wish = Wish(
+            drain=self._draining,
+            abort=self._aborting,
+            stopped_by=self.stopped_by,
+            ignore_interrupts=self._cluster == _LOCAL,
+        )
+        workers = self._workers
+        if self._shares is None or address not in workers.visits:
+            # Its first answer tells what its clock shows.
+            return wish
+        assert address is not None  # noqa: S101 - it is in the visits
+        share = self._shares.grant(
+            address,
+            self._sharers(),
+            asyncio.get_running_loop().time(),
+            workers.lease_end(address),
+        )
+        end = workers.visits[address].clock + LEASE
+        return attrs.evolve(wish, rate=share, rate_end=end)
+
+    def _sharers(self) -> list[str]:
+        workers = self._workers
+        if self._dealer is not None and self._dealer.done():
+            # Some may have nothing to do any more.
+            return [each for each in workers.visits if workers.busy[each]]
+        return list(workers.visits)
+
+    def _wake_all(self) -> None:
+        wake, self._wake = self._wake, asyncio.Event()
+        wake.set()
+
+    def _give_up_silent(self) -> None:
+        # Shards of a worker that is silent may be half done. While others
+        # work, it may come back.
+        workers = self._workers
+        held = workers.silent_with_shards()
+        dealing = self._dealer is not None and not self._dealer.done()
+        others = sum(workers.busy.values()) > sum(
+            workers.busy[address] for address in held
+        )
+        if self._draining:
+            patience = _SILENCE
+        elif dealing or others:
+            return
+        else:
+            patience = _PATIENCE
+        for address, seconds in held.items():
+            if seconds > patience:
+                self._fail(
+                    BatchStoppedError(
+                        f"not done: worker {address} does not answer, and "
+                        f"holds {workers.busy[address]} shards: continue or "
+                        f"end it, and do the same again to go on"
+                    )
+                )
+                workers.give_up(address)
+
+    async def _work_off(self) -> None:
+        if self._draining:
+            return
+        self._dealer = asyncio.create_task(self._deal())
+        reporter = asyncio.create_task(self._keep_reporting())
+        try:
+            await asyncio.wait([self._dealer])
+            self._wake_all()
+            while self._shards:
+                await asyncio.wait(self._shards)
+        except asyncio.CancelledError:
+            self._aborting = True
+            self.drain()
+            if self._shards:
+                await asyncio.wait(self._shards, timeout=_PARTING)
+            raise
+        finally:
+            reporter.cancel()
+            for task in self._shards:
+                task.cancel()
+            await asyncio.wait([reporter, self._dealer, *self._shards])
+            await self._leave_directory()
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(_VISIT_EVERY)
+            self._report_progress(self.stats())
+
+    async def _leave_directory(self) -> None:
+        if self._error is not None:
+            # A journal that was deleted may have been saved beside itself.
+            paths = await run_in_thread(_find_shards, self._directory)
+            self._left = []
+            for path in paths:
+                try:
+                    await self._count_in(path, 0.0)
+                except JournalError as exc:
+                    self._left.append(path)
+                    self._note_loss(exc)
+        await finish_in_thread(_remove_directory, self._directory)
+
+    def _report_progress(self, stats: BatchStats) -> None:
+        if self._on_progress is not None:
+            self._hooks.run("on_progress", self._on_progress, stats)
+
+    def _fail(self, error: Exception) -> None:
+        # It is raised once what is in flight has come to its end.
+        self._note_loss(error)
+        self._error = self._error or error
+        self.drain()
+
+    def _note_loss(self, error: Exception) -> None:
+        # Each journal tells where its own records are.
+        is_loss = isinstance(error, JournalError) and not isinstance(
+            error, JournalInUseError
+        )
+        if is_loss and str(error) not in self._losses:
+            self._losses.append(str(error))
+
+    def _whole_error(self) -> Exception | None:
+        error = self._error
+        if not isinstance(error, BatchStoppedError | JournalError):
+            return error
+        texts = [str(error)]
+        texts += [text for text in self._losses if text != texts[0]]
+        if self._left:
+            texts.append(
+                f"these files hold records that {self.journal.path} does not "
+                f"have yet, and the same command takes them over: "
+                + ", ".join(self._left)
+            )
+        if len(texts) == 1:
+            return error
+        whole = type(error)("; ".join(texts))
+        whole.__cause__ = error
+        return whole
+
+    async def _deal(self) -> None:
+        try:
+            async with aclosing(self._parcels()) as parcels:
+                async for rows in parcels:
+                    await self._send(rows, await self._place())
+        except Exception as exc:  # noqa: BLE001 - it is raised in the end
+            self._fail(exc)
+
+    async def _place(self, *, is_urgent: bool = False) -> str:
+        """Wait for a worker that can have one more shard."""
+        until: float | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._shares is not None:
+                most = self._shares.most
+            else:
+                most = len(self._workers.visits)
+            found = self._workers.find_place(most, is_urgent=is_urgent)
+            if found is not None:
+                return found
+            if self._workers.visits:
+                until = None
+            elif until is None:
+                until = loop.time() + _PATIENCE
+            elif loop.time() > until:
+                raise BatchStoppedError(
+                    f"not done: no worker is left, and no other one came for "
+                    f"{_PATIENCE:.0f} seconds: start some, and do the same "
+                    f"again to go on"
+                )
+            await self._workers.wait(_VISIT_EVERY)
+            if is_urgent and self._draining:
+                raise _UndoneError
+
+    async def _parcels(self) -> AsyncGenerator[Rows, None]:
+        rows: Rows = []
+        try:
+            async with aclosing(_each(self._source)) as items:
+                async for item in items:
+                    line = self._take(item)
+                    if line is not None:
+                        rows.append((line, item))
+                    if len(rows) >= self._next_size():
+                        yield rows
+                        rows = []
+        except JournalError as exc:
+            self._fail(exc)
+            return
+        except asyncio.CancelledError as exc:
+            if was_cancelled():
+                raise
+            self._error = self._error or source_cancelled(exc)
+        except Exception as exc:  # noqa: BLE001 - it is the caller's
+            # What the source gave before counts.
+            self._error = self._error or exc
+        if rows:
+            yield rows
+
+    def _next_size(self) -> int:
+        # Small at first, so that a small batch is spread over all workers.
+        begun = self._count // (2 * max(len(self._workers.visits), 1))
+        return min(_SMALLEST_SHARD * (1 + begun), self._shard_size)
+
+    def _take(self, item: Item) -> int | None:
+        index, request = self._taken, None
+        self._taken += 1
+        try:
+            request = self._planner.resolve(item)
+            if self.stopped_by is not None:
+                raise stopped(self.stopped_by)
+            if self.journal.claim(index, request):
+                return self.journal.hand_over(index)
+        except JournalError:
+            raise
+        except BankConnectError as error:
+            self.journal.record(
+                Failed(index=index, item=item, request=request, error=error)
+            )
+            self._failures[type(error).__name__] += 1
+        else:
+            self._skipped += 1
+        return None
+
+    async def _send(self, rows: Rows, address: str) -> None:
+        number = self._count
+        self._count += 1
+        path = self._path(number)
+        try:
+            await run_in_thread(_make_journal, path)
+        except asyncio.CancelledError:
+            await finish_in_thread(_remove, path)
+            raise
+        self._open.add(number)
+        self._workers.busy[address] += 1
+        parcel = _Parcel(
+            number=number, path=str(path), rows=rows, address=address
+        )
+        task = asyncio.create_task(self._see_through(parcel))
+        self._shards.add(task)
+        task.add_done_callback(self._shards.discard)
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{self._order.run}-{number:06}.jsonl"
+
+    async def _see_through(self, parcel: "_Parcel") -> None:
+        # One that was done just before its worker was killed is begun once
+        # more, to find little or nothing to do; one that failed may be at
+        # work for long, and is left to the next run.
+        patience = _PATIENCE
+        try:
+            await self._work_on(parcel)
+        except _UndoneError:
+            patience = _PARTING
+        except _SchedulerLostError as exc:
+            self._fail(exc)
+            patience = _PARTING
+        except Exception as exc:  # noqa: BLE001 - it is raised in the end
+            self._fail(exc)
+            patience = 0.0
+        if parcel.address in self._workers.given_up:
+            patience = 0.0
+        until = asyncio.get_running_loop().time() + patience
+        try:
+            await self._count_in(parcel.path, until)
+        except Exception as exc:  # noqa: BLE001 - it is raised in the end
+            self._left.append(parcel.path)
+            self._fail(exc)
+        self._open.discard(parcel.number)
+        self._workers.release(parcel.address)
+
+    async def _work_on(self, parcel: "_Parcel") -> None:
+        deaths = left = attempt = 0
+        progress, locked_until = await self._progress(), None
+        loop = asyncio.get_running_loop()
+        while True:
+            if left >= _ATTEMPTS:
+                raise BatchStoppedError(
+                    "not done: workers left a shard again and again: do the "
+                    "same again to go on"
+                )
+            result = await self._submit(parcel, attempt)
+            attempt += 1
+            if result is None or result.is_foreign:
+                before, progress = progress, await self._progress()
+                deaths = 1 if progress != before else deaths + 1
+                if deaths > _DEATHS:
+                    raise BatchStoppedError(
+                        "not done: one worker after the other was killed at "
+                        "the same shard: look at their logs, and do the same "
+                        "again to go on"
+                    )
+            elif result.is_locked:
+                now = loop.time()
+                if locked_until is None:
+                    locked_until = now + _PATIENCE
+                if now > locked_until:
+                    raise BatchStoppedError(
+                        f"not done: {parcel.path} is written by a process "
+                        f"that does not answer: end it, and do the same "
+                        f"again to go on"
+                    )
+            else:
+                await self._check_result(result, parcel)
+                if not result.left:
+                    return
+                left += 1
+            if self._draining:
+                raise _UndoneError
+            address = await self._place(is_urgent=True)
+            self._workers.release(parcel.address)
+            self._workers.busy[address] += 1
+            parcel.address = address
+
+    async def _progress(self) -> tuple[int, int]:
+        # Shards in a worker's queue do not kill it: progress of any counts.
+        paths = [self._path(number) for number in self._open]
+        size = await run_in_thread(_size_of_all, paths)
+        return self._created + self._failures.total(), size
+
+    async def _check_result(self, result: Result, parcel: "_Parcel") -> None:
+        if result.stopped_by is not None and self.stopped_by is None:
+            self.stopped_by = result.stopped_by
+            self._wake_all()
+        if result.is_missing:
+            if not await run_in_thread(os.path.lexists, parcel.path):
+                raise JournalError(
+                    f"{parcel.path}: was removed before anything was sent "
+                    f"for its {len(parcel.rows)} rows"
+                )
+            raise ConfigurationError(
+                fields={
+                    "journal_dir": (
+                        f"{self._directory}: is not the same on "
+                        f"{result.where}: name one that all workers "
+                        f"and this process share",
+                    )
+                }
+            )
+        if result.error is not None:
+            raise _of_worker(result.where, result.error)
+
+    async def _submit(self, parcel: "_Parcel", attempt: int) -> Result | None:
+        """Return what became of a shard; `None` if its worker was lost."""
+        address = parcel.address
+        visit = self._workers.visits.get(address)
+        if visit is None:
+            return None
+        future = self._client.submit(
+            run_shard,
+            self._order,
+            self._wish(),
+            Shard.pack(parcel.number, parcel.path, parcel.rows, visit.key),
+            # It is seen in dashboards and logs.
+            key=f"bankconnect-{self._order.run}-{parcel.number}-{attempt}",
+            workers=[address],
+            pure=False,
+        )
+        running = asyncio.ensure_future(_result_of(future))
+        gone = asyncio.ensure_future(self._workers.gone(address).wait())
+        try:
+            await asyncio.wait(
+                [running, gone], return_when=asyncio.FIRST_COMPLETED
+            )
+            return await running if running.done() else None
+        finally:
+            running.cancel()
+            gone.cancel()
+            await asyncio.wait([running, gone])
+            if not running.cancelled():
+                running.exception()
+            future.release()
+
+    async def _count_in(self, path: str, until: float) -> None:
+        found = await self._merge(path, until)
+        self._created += found.pop("", 0)
+        self._failures += found
+
+    async def _merge(self, path: str, until: float) -> Counter[str]:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await _refuse_if_beating(path)
+                async with self.journal.absorbing(path) as found:
+                    await run_in_thread(_remove_shard, path)
+            except JournalInUseError:
+                if self._aborting or loop.time() >= until:
+                    raise
+                await asyncio.sleep(_LOCKED)
+            else:
+                return found
+
+    async def _merge_leftovers(self) -> None:
+        # They count as what the journal had before.
+        paths = await run_in_thread(
+            _find_leftovers,
+            self._directory,
+            self.journal.path,
+            self.journal.kept_as,
+        )
+        # Workers of a run that was killed notice after a while.
+        until = asyncio.get_running_loop().time() + _PATIENCE
+        for path in paths:
+            await self._merge(path, until)
+
+
+class _UndoneError(Exception):
+    """
+    A shard was left undone, because the batch ends.
+    """
+
+
+class _SchedulerLostError(BatchStoppedError):
+    """
+    The connection to the scheduler was lost.
+    """
+
+
+@attrs.define(kw_only=True)
+class _Parcel:
+    """
+    A shard, as the sender knows it.
+
+    Attributes:
+        number: From 0.
+        path: The path of its journal.
+        rows: The rows, each with its line.
+        address: The worker that has it.
+    """
+
+    number: int
+    path: str
+    rows: Rows
+    address: str
+
+
+class _Workers:
+    """
+    The workers of the cluster, and how much each has to do.
+
+    Attributes:
+        visits: The latest answer of each worker that is not silent.
+        busy: The number of shards that each was given.
+        greeted: The workers that know our messages.
+        unfit: Those that cannot take part, and why.
+        given_up: Those whose shards are left to another run.
+    """
+
+    def __init__(self) -> None:
+        self.visits: dict[str, Visit] = {}
+        self.busy: Counter[str] = Counter()
+        self.greeted: set[str] = set()
+        self.unfit: dict[str, str] = {}
+        self.given_up: set[str] = set()
+        self._members: set[str] = set()
+        self._answered: dict[str, float] = {}
+        self._gone: dict[str, asyncio.Event] = {}
+        self._retries: dict[str, int] = {}
+        self._secrets: set[str] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def retries(self) -> int:
+        """Requests sent once more, by those too that are gone."""
+        return sum(self._retries.values())
+
+    @property
+    def unmet(self) -> set[str]:
+        """Workers that did not answer yet, or no longer."""
+        return self._members - self.visits.keys() - self.unfit.keys()
+
+    def welcome(self, members: set[str]) -> None:
+        """Note which workers the scheduler has."""
+        for address in self._members - members:
+            self.visits.pop(address, None)
+            self.unfit.pop(address, None)
+            self.greeted.discard(address)
+            self._answered.pop(address, None)
+            self.gone(address).set()
+        for address in members - self._members:
+            self._gone.pop(address, None)
+        self._members = members
+        self.wake()
+
+    def gone(self, address: str) -> asyncio.Event:
+        """Return what is set once the worker is lost or given up."""
+        return self._gone.setdefault(address, asyncio.Event())
+
+    def give_up(self, address: str) -> None:
+        """Wait no longer for the shards of a worker."""
+        self.given_up.add(address)
+        self.gone(address).set()
+
+    def meet(self, address: str, visit: Visit) -> None:
+        """Note the answer of a worker."""
+        if address not in self._members:
+            return
+        self.visits[address] = visit
+        self._answered[address] = asyncio.get_running_loop().time()
+        self._retries[address] = visit.retries
+        self.wake()
+
+    def lease_end(self, address: str) -> float:
+        """Return when a share counted from its latest answer ends."""
+        return self._answered[address] + LEASE
+
+    def forget_silent(self) -> None:
+        """Expect nothing more of workers that are silent."""
+        now = asyncio.get_running_loop().time()
+        for address, answered in self._answered.items():
+            if now - answered > LEASE:
+                self.visits.pop(address, None)
+
+    def silent_with_shards(self) -> dict[str, float]:
+        """Return those that are silent and have shards: since how long."""
+        now = asyncio.get_running_loop().time()
+        return {
+            address: now - self._answered[address]
+            for address in self._answered.keys() - self.visits.keys()
+            if self.busy[address]
+        }
+
+    def disagreement(self) -> ConfigurationError | None:
+        """Return an error if they do not all ask the same of one API."""
+        visits = list(self.visits.items())
+        if not visits:
+            return None
+        first, visit = visits[0]
+        for address, other in visits[1:]:
+            if not visit.agrees_with(other):
+                return ConfigurationError(
+                    "the workers have different settings in their "
+                    "environment: give them the same base_url, version and "
+                    "redirect_url"
+                )
+            if visit.secrets != other.secrets:
+                return ConfigurationError(
+                    f"workers {first} and {address} have different API keys "
+                    f"or server hashes in their environment: give all "
+                    f"workers the same"
+                )
+        return None
+
+    def release(self, address: str) -> None:
+        """Note that a worker has one shard less."""
+        self.busy[address] -= 1
+        self.wake()
+
+    def find_place(self, most: int, *, is_urgent: bool) -> str | None:
+        """
+        Find the worker that has the least to do, if it can have a shard.
+
+        Args:
+            most: The number of workers that can be used.
+            is_urgent: Whether it may have more shards than usual.
+        """
+        able = list(self.visits)[:most]
+        found = min(able, key=self.busy.__getitem__, default=None)
+        if found is None or is_urgent:
+            return found
+        return found if self.busy[found] < _SHARDS_PER_WORKER else None
+
+    def wake(self) -> None:
+        """Let those that wait look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until something changes, for some seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+
+async def _result_of(future: Any) -> Result | None:
+    from distributed import KilledWorker  # noqa: PLC0415 - an extra
+
+    try:
+        result: Result = await future
+    except KilledWorker:
+        return None
+    except (asyncio.CancelledError, futures.CancelledError):
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        if task.cancelling():
+            raise
+        raise _SchedulerLostError(
+            "not done: the scheduler was lost: do the same again to go on"
+        ) from None
+    return result
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    # Processes that start now inherit this: Ctrl-C in a terminal reaches them
+    # too, and they would print tracebacks. For us it waits until the end.
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    # It allows interrupts again where it is started.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _start_local(stack: AsyncExitStack, local: Any) -> None:
+    try:
+        await stack.enter_async_context(local)
+    except RuntimeError:
+        raise ConfigurationError(
+            fields={
+                "cluster": (
+                    "local: its worker processes cannot be started: call it "
+                    'below `if __name__ == "__main__":`, since they import '
+                    "the program",
+                )
+            }
+        ) from None
+
+
+async def _refuse_if_beating(path: str) -> None:
+    if await is_beating(path):
+        raise JournalInUseError(f"{path}: another process writes to it")
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _each(source: Source) -> AsyncGenerator[Item, None]:
+    if isinstance(source, Iterable):
+        for number, item in enumerate(source):
+            yield item
+            if not number % _AT_ONCE:
+                # Many must not hold up what is in flight.
+                await asyncio.sleep(0)
+        return
+    async with AsyncExitStack() as stack:
+        items = aiter(source)
+        if isinstance(items, AsyncGenerator):
+            await stack.enter_async_context(aclosing(items))
+        async for item in items:
+            yield item
+
+
+def _make_journal(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    os.close(os.open(path, flags, 0o600))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _remove_shard(path: str) -> None:
+    os.unlink(path)  # noqa: PTH108
+    Path(beat_of(path)).unlink(missing_ok=True)
+
+
+def _size_of_all(paths: Iterable[Path]) -> int:
+    size = 0
+    for path in paths:
+        with suppress(OSError):
+            size += path.stat().st_size
+    return size
+
+
+def _find_leftovers(
+    directory: Path, journal: str, kept_as: str | None
+) -> list[str]:
+    owner, journal = directory / _OWNER, os.path.realpath(journal)
+    if owner.exists() and owner.read_text() != journal:
+        raise ConfigurationError(
+            fields={
+                "journal_dir": (
+                    f"{directory}: belongs to {owner.read_text()}: give each "
+                    f"journal a directory of its own (if that journal was "
+                    f"moved here, remove {owner})",
+                )
+            }
+        )
+    if kept_as is not None and directory.exists():
+        # They belong to what was put aside.
+        directory.rename(f"{directory}{kept_as[kept_as.rindex('.old-') :]}")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not owner.exists():
+        owner.write_text(journal)
+    return _find_shards(directory)
+
+
+def _find_shards(directory: Path) -> list[str]:
+    # Those too that were saved when another program had deleted them.
+    paths = sorted(map(str, directory.glob("*-*.jsonl*")))
+    return [path for path in paths if not path.endswith(beat_of(""))]
+
+
+def _remove_directory(directory: Path) -> None:
+    with suppress(OSError):
+        if not _find_shards(directory):
+            (directory / _OWNER).unlink(missing_ok=True)
+            directory.rmdir()
+
+
+def _of_worker(address: str, error: BankConnectError) -> BankConnectError:
+    if isinstance(error, ConfigurationError):
+        return ConfigurationError(f"worker {address}: {error}")
+    return error
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    fields = {}
+    for name in settings.keys() - _SETTINGS:
+        fields[name] = (
+            "is a secret: it belongs into the environment of the workers"
+            if name in SECRET_SETTINGS
+            else "is no setting that workers can be sent",
+        )
+    if not isinstance(settings.get("redirect_url"), str | URL | None):
+        # A ReturnURL holds its key.
+        fields["redirect_url"] = (
+            "must be a text: with BANKCONNECT_SIGNING_KEY in their "
+            "environment, workers sign it",
+        )
+    if fields:
+        raise ConfigurationError(fields=fields)

@@ -1,0 +1,315 @@
+"""
+What the vendor's API answers, as frozen values.
+
+The classes say what the contract's `rest-api.md` documents. Money is
+`decimal.Decimal`, exactly as printed; what is not known here is in the `raw`
+of each value. `None` is what the vendor leaves out, leaves blank or sets to
+`null`; nothing fails for the lack of a field.
+
+Account numbers, names, addresses and links show in no repr.
+"""
+
+import importlib
+
+from typing import TYPE_CHECKING, Any, Final
+
+
+if TYPE_CHECKING:
+    from .accounts import (
+        Account,
+        ExpenseCategory,
+        Fraud,
+        FraudFinding,
+        Identity,
+        RecurringSet,
+        RecurringSets,
+        Report,
+        SalaryTransaction,
+        StatementProgress,
+        StoredPdf,
+        StoredPdfs,
+        Transaction,
+    )
+    from .entities import (
+        AccountPredictors,
+        Accounts,
+        AccountScore,
+        Bank,
+        BankCatalogue,
+        BankHealth,
+        Entity,
+        EntityAnswer,
+        EntityPage,
+        ExcelReport,
+        ExpenseCategories,
+        Identities,
+        MonthlyAnalyses,
+        MonthlyAnalysis,
+        Predictors,
+        RecurringTransactions,
+        Reports,
+        SalaryTransactions,
+        Scores,
+        TopAmount,
+        TopCreditsDebits,
+        TopFive,
+        Transactions,
+    )
+    from .events import (
+        ErrorEvent,
+        ErrorType,
+        Event,
+        EventName,
+        ExitEvent,
+        InfoEvent,
+        SuccessEvent,
+        UnknownEvent,
+    )
+    from .insights import (
+        COMPLETED,
+        AccountDetails,
+        AccountInsights,
+        Insights,
+        NewSession,
+        ProcessingRequest,
+        RecurringConsent,
+        RecurringConsents,
+        SessionAccount,
+        SessionIdentities,
+        SessionProgress,
+        SessionReports,
+        SessionStatus,
+        StatementStages,
+        StatementStats,
+        TopMonth,
+        TopTransactions,
+        UploadState,
+        UploadStatus,
+    )
+    from .sessions import (
+        UNSET,
+        Consent,
+        Metadata,
+        Session,
+        SessionRequest,
+    )
+    from .uploads import (
+        EntityUpload,
+        SessionUpload,
+    )
+    from .webhook_endpoints import (
+        MissedWebhooks,
+    )
+    from .webhooks import (
+        DateRange,
+        EnrichmentWebhook,
+        ExpiryWebhook,
+        ExtractionWebhook,
+        UnknownWebhook,
+        UploadWebhook,
+        Webhook,
+        WebhookAccount,
+        WebhookName,
+        WebhookStatement,
+    )
+
+
+# Creating a session needs few of them, and making classes takes time.
+_MODULES: Final = {
+    name: module
+    for module, names in {
+        "accounts": (
+            "Account",
+            "ExpenseCategory",
+            "Fraud",
+            "FraudFinding",
+            "Identity",
+            "RecurringSet",
+            "RecurringSets",
+            "Report",
+            "SalaryTransaction",
+            "StatementProgress",
+            "StoredPdf",
+            "StoredPdfs",
+            "Transaction",
+        ),
+        "entities": (
+            "AccountPredictors",
+            "AccountScore",
+            "Accounts",
+            "Bank",
+            "BankCatalogue",
+            "BankHealth",
+            "Entity",
+            "EntityAnswer",
+            "EntityPage",
+            "ExcelReport",
+            "ExpenseCategories",
+            "Identities",
+            "MonthlyAnalyses",
+            "MonthlyAnalysis",
+            "Predictors",
+            "RecurringTransactions",
+            "Reports",
+            "SalaryTransactions",
+            "Scores",
+            "TopAmount",
+            "TopCreditsDebits",
+            "TopFive",
+            "Transactions",
+        ),
+        "events": (
+            "ErrorEvent",
+            "ErrorType",
+            "Event",
+            "EventName",
+            "ExitEvent",
+            "InfoEvent",
+            "SuccessEvent",
+            "UnknownEvent",
+        ),
+        "insights": (
+            "AccountDetails",
+            "AccountInsights",
+            "COMPLETED",
+            "Insights",
+            "NewSession",
+            "ProcessingRequest",
+            "RecurringConsent",
+            "RecurringConsents",
+            "SessionAccount",
+            "SessionIdentities",
+            "SessionProgress",
+            "SessionReports",
+            "SessionStatus",
+            "StatementStages",
+            "StatementStats",
+            "TopMonth",
+            "TopTransactions",
+            "UploadState",
+            "UploadStatus",
+        ),
+        "sessions": (
+            "Consent",
+            "Metadata",
+            "Session",
+            "SessionRequest",
+            "UNSET",
+        ),
+        "uploads": (
+            "EntityUpload",
+            "SessionUpload",
+        ),
+        "webhook_endpoints": ("MissedWebhooks",),
+        "webhooks": (
+            "DateRange",
+            "EnrichmentWebhook",
+            "ExpiryWebhook",
+            "ExtractionWebhook",
+            "UnknownWebhook",
+            "UploadWebhook",
+            "Webhook",
+            "WebhookAccount",
+            "WebhookName",
+            "WebhookStatement",
+        ),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_MODULES[name]}", __name__)
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "Account",
+    "AccountDetails",
+    "AccountInsights",
+    "AccountPredictors",
+    "AccountScore",
+    "Accounts",
+    "Bank",
+    "BankCatalogue",
+    "BankHealth",
+    "COMPLETED",
+    "Consent",
+    "DateRange",
+    "EnrichmentWebhook",
+    "Entity",
+    "EntityAnswer",
+    "EntityPage",
+    "EntityUpload",
+    "ErrorEvent",
+    "ErrorType",
+    "Event",
+    "EventName",
+    "ExcelReport",
+    "ExitEvent",
+    "ExpenseCategories",
+    "ExpenseCategory",
+    "ExpiryWebhook",
+    "ExtractionWebhook",
+    "Fraud",
+    "FraudFinding",
+    "Identities",
+    "Identity",
+    "InfoEvent",
+    "Insights",
+    "Metadata",
+    "MissedWebhooks",
+    "MonthlyAnalyses",
+    "MonthlyAnalysis",
+    "NewSession",
+    "Predictors",
+    "ProcessingRequest",
+    "RecurringConsent",
+    "RecurringConsents",
+    "RecurringSet",
+    "RecurringSets",
+    "RecurringTransactions",
+    "Report",
+    "Reports",
+    "SalaryTransaction",
+    "SalaryTransactions",
+    "Scores",
+    "Session",
+    "SessionAccount",
+    "SessionIdentities",
+    "SessionProgress",
+    "SessionReports",
+    "SessionRequest",
+    "SessionStatus",
+    "SessionUpload",
+    "StatementProgress",
+    "StatementStages",
+    "StatementStats",
+    "StoredPdf",
+    "StoredPdfs",
+    "SuccessEvent",
+    "TopAmount",
+    "TopCreditsDebits",
+    "TopFive",
+    "TopMonth",
+    "TopTransactions",
+    "Transaction",
+    "Transactions",
+    "UNSET",
+    "UnknownEvent",
+    "UnknownWebhook",
+    "UploadState",
+    "UploadStatus",
+    "UploadWebhook",
+    "Webhook",
+    "WebhookAccount",
+    "WebhookName",
+    "WebhookStatement",
+]

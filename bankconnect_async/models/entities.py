@@ -1,0 +1,417 @@
+"""
+What the entity flow answers (contract, `rest-api.md` sections 4, 7 and 8).
+"""
+
+import datetime
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from . import _fields as reading
+from ._fields import PAIRS, plain, raw, wired
+from .accounts import (
+    Account,
+    ExpenseCategory,
+    Fraud,
+    Identity,
+    RecurringSets,
+    Report,
+    SalaryTransaction,
+    StatementProgress,
+    Transaction,
+    rows,
+)
+
+
+def _as_it_is(value: Any, _path: str, _problems: list[str]) -> Any:
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class Entity:
+    """
+    A customer in the entity flow (`GET entity/<entity_id>/`).
+
+    Attributes:
+        entity_id: The vendor's id.
+        link_id: Yours, if one was given.
+        meta_data: What was given with it, a text by the documentation.
+        raw: The answer as received.
+    """
+
+    entity_id: str = wired(reading.label, required=True)
+    link_id: str | None = wired(reading.label)
+    meta_data: Any = wired(_as_it_is, repr=False, hash=False)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class EntityPage:
+    """
+    One page of `GET entity/`.
+
+    Attributes:
+        count: Of all pages.
+        next, previous: URLs of the pages beside it.
+        results: Of this page.
+        raw: The answer as received.
+    """
+
+    count: int | None = wired(reading.count)
+    next: str | None = wired(reading.text)
+    previous: str | None = wired(reading.text)
+    results: tuple[Entity, ...] = wired(
+        reading.many(reading.one(Entity)), required=True
+    )
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class EntityAnswer:
+    """
+    What all answers about an entity have.
+
+    Attributes:
+        entity_id: Of the entity.
+        progress: How far each statement is with what was asked for. Look at
+            it before the data: that of a statement in work is missing.
+        raw: The answer as received; numbers with a fraction are `Decimal`.
+    """
+
+    entity_id: str = wired(reading.label, required=True)
+    progress: tuple[StatementProgress, ...] = wired(
+        reading.many(reading.one(StatementProgress)), default=()
+    )
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class Accounts(EntityAnswer):
+    """
+    The accounts of an entity, and signs of fraud (`accounts/`).
+    """
+
+    accounts: tuple[Account, ...] = wired(
+        reading.many(reading.one(Account)), default=()
+    )
+    fraud: Fraud | None = wired(reading.one(Fraud))
+
+
+@attrs.frozen(kw_only=True)
+class Identities(Accounts):
+    """
+    Whose the accounts are (`identity/`).
+    """
+
+    identities: tuple[Identity, ...] = wired(
+        reading.many(reading.one(Identity)), "identity", default=()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Transactions(Accounts):
+    """
+    Transactions, all (`transactions/`) or a lender's (`lender_transactions/`).
+    """
+
+    transactions: tuple[Transaction, ...] = rows()
+
+
+@attrs.frozen(kw_only=True)
+class SalaryTransactions(Accounts):
+    """
+    Credits that are taken for salaries (`salary/`).
+    """
+
+    transactions: tuple[SalaryTransaction, ...] = rows(cls=SalaryTransaction)
+
+
+@attrs.frozen(kw_only=True)
+class RecurringTransactions(Accounts):
+    """
+    What comes in and goes out again and again (`recurring_transactions/`).
+    """
+
+    transactions: RecurringSets = wired(
+        reading.one(RecurringSets), factory=RecurringSets
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ExpenseCategories(EntityAnswer):
+    """
+    Where the money goes (`get_expense_categories/`).
+    """
+
+    categories: tuple[ExpenseCategory, ...] = wired(
+        reading.many(reading.one(ExpenseCategory)), default=()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TopAmount:
+    """
+    One of the largest credits or debits of a month.
+
+    Attributes:
+        transaction_note: As the bank wrote it.
+        amount: Exactly as printed.
+    """
+
+    transaction_note: str = attrs.field(repr=False)
+    amount: Decimal | None
+
+
+def _top(value: object, path: str, problems: list[str]) -> Any:
+    by_month = reading.mapping(value, path, problems) or {}
+    return {
+        month: tuple(_amounts(entries, f"{path}.{month}", problems))
+        for month, entries in by_month.items()
+        if reading.is_given(entries)
+    }
+
+
+def _amounts(
+    value: object, path: str, problems: list[str]
+) -> Iterator[TopAmount]:
+    notes = reading.mapping(value, path, problems) or {}
+    # Equal notes of one month repeat a key.
+    for note, amount in getattr(notes, PAIRS, notes.items()):
+        yield TopAmount(
+            transaction_note=note,
+            amount=reading.number(amount, f"{path}.*", problems)
+            if reading.is_given(amount)
+            else None,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class TopFive:
+    """
+    The largest of each month, the month written as `Mmm-YY`.
+    """
+
+    credit: Mapping[str, tuple[TopAmount, ...]] = wired(
+        _top, "top_5_credit", factory=dict, hash=False
+    )
+    debit: Mapping[str, tuple[TopAmount, ...]] = wired(
+        _top, "top_5_debit", factory=dict, hash=False
+    )
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class TopCreditsDebits(EntityAnswer):
+    """
+    The largest transactions of each month (`top_credits_debits/`).
+    """
+
+    top: TopFive = wired(
+        reading.one(TopFive), "top_5_credit_debit", factory=TopFive
+    )
+
+
+@attrs.frozen(kw_only=True)
+class MonthlyAnalysis(EntityAnswer):
+    """
+    Figures of each month, over all accounts.
+
+    Of `monthly_analysis/`, until 2021 and in the vendor's collection, and of
+    `rolling_monthly_analysis/`, withdrawn in 2023.
+
+    Attributes:
+        monthly_analysis: As received: name of the figure, then month.
+    """
+
+    monthly_analysis: Mapping[str, Any] = plain()
+
+
+def _by_account(value: object, path: str, problems: list[str]) -> Any:
+    found: dict[str, Any] = {}
+    document = reading.mapping(value, path, problems) or {}
+    entries = reading.many(reading.mapping)(
+        document.get("account_id") or (), f"{path}.account_id", problems
+    )
+    for entry in entries or ():
+        for account_id, analysis in (entry or {}).items():
+            figures = analysis
+            if isinstance(analysis, Mapping):
+                figures = analysis.get("monthly_analysis")
+            found[account_id] = (
+                reading.mapping(figures, f"{path}.account_id", problems)
+                if reading.is_given(figures)
+                else {}
+            )
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class MonthlyAnalyses(EntityAnswer):
+    """
+    Figures of each month and account (`monthly_analysis_updated/`).
+
+    Attributes:
+        accounts: Of the entity.
+        monthly_analysis: Id of the account, then name of the figure, then
+            month, as `Mmm-YYYY`.
+    """
+
+    accounts: tuple[Account, ...] = wired(
+        reading.many(reading.one(Account)), default=()
+    )
+    monthly_analysis: Mapping[str, Mapping[str, Any]] = wired(
+        _by_account, factory=dict, repr=False, hash=False
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AccountPredictors:
+    """
+    Some 200 variables of one account.
+
+    Attributes:
+        account_id: The vendor's id.
+        predictors: As received. The account number and the holder's name
+            are among them.
+        raw: As received.
+    """
+
+    account_id: str | None = wired(reading.label)
+    predictors: Mapping[str, Any] = plain()
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class Predictors(EntityAnswer):
+    """
+    Variables for a credit decision (`predictors/`).
+    """
+
+    predictors: tuple[AccountPredictors, ...] = wired(
+        reading.many(reading.one(AccountPredictors)), default=()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AccountScore:
+    """
+    The score of one account.
+
+    Attributes:
+        account_id: The vendor's id.
+        score: From 300 to 900.
+        raw: As received.
+    """
+
+    account_id: str | None = wired(reading.label)
+    score: Decimal | None = wired(reading.number)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class Scores(EntityAnswer):
+    """
+    A score for each account (`score/`).
+    """
+
+    scores: tuple[AccountScore, ...] = wired(
+        reading.many(reading.one(AccountScore)), "score", default=()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Reports(EntityAnswer):
+    """
+    A workbook for each account; none while statements are in work.
+    """
+
+    reports: tuple[Report, ...] = wired(
+        reading.many(reading.one(Report)), default=()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ExcelReport:
+    """
+    One workbook, as of May 2020 (`get_excel_report/`).
+
+    Attributes:
+        entity_id: Of the entity.
+        progress: `processing`, `completed` or `failed`.
+        report: The link of the workbook.
+        raw: The answer as received.
+    """
+
+    entity_id: str = wired(reading.label, required=True)
+    progress: str | None = wired(reading.word)
+    report: str | None = wired(reading.text, repr=reading.hidden)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class Bank:
+    """
+    A bank, and which ways of getting at its statements there are.
+
+    Attributes:
+        name: Bank identifier, in upper case.
+        full_name: For people.
+        npci_code: Of the payments corporation, where it has one.
+        logo_url: Of a picture.
+        is_pdf_upload_available, is_net_banking_available, is_aa_available:
+            The ways.
+        raw: As received.
+    """
+
+    name: str = wired(reading.text, required=True)
+    full_name: str | None = wired(reading.text)
+    npci_code: str | None = wired(reading.text)
+    logo_url: str | None = wired(reading.text)
+    is_pdf_upload_available: bool | None = wired(reading.flag)
+    is_net_banking_available: bool | None = wired(reading.flag)
+    is_aa_available: bool | None = wired(reading.flag)
+    raw: Mapping[str, Any] = raw()
+
+
+@attrs.frozen(kw_only=True)
+class BankCatalogue:
+    """
+    All banks (`banks/catalogue/`).
+    """
+
+    banks: tuple[Bank, ...] = wired(
+        reading.many(reading.one(Bank)), required=True
+    )
+    raw: Mapping[str, Any] = raw()
+
+
+def _utc(
+    value: object, path: str, problems: list[str]
+) -> datetime.datetime | None:
+    stamp = reading.moment(value, path, problems)
+    if stamp is None or stamp.tzinfo is not None:
+        return stamp
+    return stamp.replace(tzinfo=datetime.UTC)
+
+
+@attrs.frozen(kw_only=True)
+class BankHealth:
+    """
+    Whether net banking of a bank works (`net_banking_health/`).
+
+    Attributes:
+        bank: Bank identifier, in upper case.
+        health_up: Whether it does.
+        issue_details: What is wrong, if anything.
+        updated_at: When that was found out.
+        raw: As received.
+    """
+
+    bank: str = wired(reading.text, required=True)
+    health_up: bool | None = wired(reading.flag)
+    issue_details: str | None = wired(reading.text)
+    updated_at: datetime.datetime | None = wired(_utc)
+    raw: Mapping[str, Any] = raw()

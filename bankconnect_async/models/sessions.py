@@ -1,0 +1,539 @@
+"""
+The one schema: every value that travels to or from the vendor.
+
+A name on the wire is written once, as the name of the attribute here or in
+that attribute's metadata. Values are checked when they are built, so code
+that holds one can trust it. What a server of *some* documented dialect would
+accept is never refused here; the server has the last word on the rest.
+"""
+
+import datetime
+import enum
+import functools
+import math
+import re
+import unicodedata
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Self, TypeAlias, cast
+
+import attrs
+
+from yarl import URL
+
+from bankconnect_async.errors import InvalidRequestError
+
+
+class Unset(enum.Enum):
+    """
+    The type of `UNSET`: "not given", where `None` has a meaning of its own.
+    """
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+_Rule: TypeAlias = Callable[[Any], str | None]
+
+# Path, query and fragment are the server's to judge.
+_URL = re.compile(
+    r"https?://"
+    r"(?:[^\s\x00-\x1f\x7f/?#\\@]*@)?"
+    r"(?:\[[0-9a-f:.]+\]|[^\s\x00-\x1f\x7f/?#\\@:\[\]]+)"
+    r"(?::[0-9]{1,5})?"
+    r"(?:[/?#][^\s\x00-\x1f\x7f]*)?",
+    re.IGNORECASE,
+)
+_SECRETS = frozenset({"apikey", "xapikey", "serverhash"})
+_NEST = 16
+# Categories of blanks and of characters without a shape of their own.
+_BLANK = frozenset({"Cf", "Zl", "Zp", "Zs"})
+# What every reader of JSON takes, and more months than any tenure has.
+_LARGEST = 2**31
+
+
+def _text(*, max_length: int | None = None, is_id: bool = False) -> _Rule:
+    def rule(value: object) -> str | None:
+        if not isinstance(value, str):
+            return f"must be a text, not {type(value).__name__}"
+        if not value or value.isspace():
+            return "must not be blank"
+        if max_length is not None and len(value) > max_length:
+            return (
+                f"has {len(value)} characters, at most {max_length} are taken"
+            )
+        # What can be printed has a UTF-8 form and no control characters.
+        if is_id and value.isprintable():
+            return None
+        if not _is_unicode(value):
+            return "holds bytes that are not UTF-8"
+        return _unprintable_id(value) if is_id else None
+
+    return rule
+
+
+def _unprintable_id(value: str) -> str | None:
+    categories = list(map(unicodedata.category, value))
+    if "Cc" in categories:
+        control = value[categories.index("Cc")]
+        return f"holds the control character U+{ord(control):04X}: remove it"
+    if {*categories} <= _BLANK:
+        return "must not be blank"
+    return None
+
+
+def _url(*, max_length: int | None = None) -> _Rule:
+    text = _text(max_length=max_length)
+
+    # A service sends most of its customers back to one address.
+    @functools.lru_cache(maxsize=16)
+    def judge(value: str) -> str | None:
+        if problem := text(value):
+            return problem
+        if not _URL.fullmatch(value):
+            return (
+                "is not an absolute http or https URL, such as "
+                "https://lender.example/return"
+            )
+        return None
+
+    def rule(value: object) -> str | None:
+        if isinstance(value, str):
+            return judge(value)
+        return None if isinstance(value, Unset) else text(value)
+
+    return rule
+
+
+def _whole(minimum: int, maximum: int = _LARGEST) -> _Rule:
+    def rule(value: object) -> str | None:
+        if type(value) is not int:
+            return f"must be a whole number, not {type(value).__name__}"
+        return _within(value, minimum, maximum)
+
+    return rule
+
+
+def _number(minimum: int) -> _Rule:
+    def rule(value: object) -> str | None:
+        if type(value) is int or (
+            type(value) is float and math.isfinite(value)
+        ):
+            return _within(value, minimum, _LARGEST)
+        return f"must be a finite number, not {type(value).__name__}"
+
+    return rule
+
+
+def _within(value: float, minimum: int, maximum: int) -> str | None:
+    if minimum <= value <= maximum:
+        return None
+    if value < -_LARGEST:
+        return f"must be {minimum} or more"
+    if value > _LARGEST:
+        return f"is larger than anybody takes; must be {minimum} or more"
+    upper = "or more" if maximum == _LARGEST else f"to {maximum}"
+    return f"is {value}, must be {minimum} {upper}"
+
+
+def _flag(value: object) -> str | None:
+    if not isinstance(value, bool):
+        return f"must be True or False, not {type(value).__name__}"
+    return None
+
+
+def _date(value: object) -> str | None:
+    if isinstance(value, datetime.datetime):
+        return "must be a date without a time: use .date()"
+    if not isinstance(value, datetime.date):
+        return f"must be a datetime.date, not {type(value).__name__}"
+    return None
+
+
+def _choice(*choices: str) -> _Rule:
+    def rule(value: object) -> str | None:
+        if value not in choices:
+            return f"must be one of {', '.join(choices)}"
+        return None
+
+    return rule
+
+
+def _mapping_of(type_: type) -> _Rule:
+    def rule(value: object) -> str | None:
+        if not isinstance(value, Mapping) or not all(
+            type(key) is str and _is_unicode(key) and isinstance(entry, type_)
+            for key, entry in value.items()
+        ):
+            return f"must map texts to {type_.__name__} values"
+        return None
+
+    return rule
+
+
+def _instance_of(type_: type) -> _Rule:
+    def rule(value: object) -> str | None:
+        if not isinstance(value, type_):
+            return f"must be a {type_.__name__}"
+        return None
+
+    return rule
+
+
+def _names(value: object) -> str | None:
+    if not isinstance(value, tuple) or not all(
+        isinstance(name, str) and _is_unicode(name) for name in value
+    ):
+        return "must be a sequence of texts"
+    return None
+
+
+def _extra(value: object) -> str | None:
+    if not isinstance(value, Mapping):
+        return "must map parameter names to values"
+    for name, entry in value.items():
+        if type(name) is not str or not name or not _is_unicode(name):
+            return f"has the name {name!r}, which is not a text"
+        if re.sub("[^a-z0-9]", "", name.lower()) in _SECRETS:
+            return f"must not hold {name}: keys and secrets go to the client"
+        if name in PARAMETERS:
+            return f"holds {name}, which has an argument of its own"
+        if not _is_json(entry, _NEST):
+            return f"holds {name} with a value that JSON cannot carry"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    # Lone surrogates (what `surrogateescape` leaves of undecodable bytes)
+    # are the only texts that have no UTF-8 form.
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
+
+
+def _is_json(value: object, nest: int) -> bool:
+    # Types are taken exactly: encoders disagree about subclasses.
+    if type(value) is dict:
+        return nest > 0 and all(
+            type(name) is str
+            and _is_unicode(name)
+            and _is_json(entry, nest - 1)
+            for name, entry in value.items()
+        )
+    if type(value) in {list, tuple}:
+        entries = cast("Sequence[object]", value)
+        return nest > 0 and all(_is_json(entry, nest - 1) for entry in entries)
+    if type(value) is int:
+        return -(2**63) <= value < 2**64
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is str:
+        return _is_unicode(value)
+    return value is None or type(value) is bool
+
+
+def _param(rule: _Rule, **kwargs: Any) -> Any:
+    return attrs.field(metadata=_rule(rule), **kwargs)
+
+
+def _optional(rule: _Rule, **kwargs: Any) -> Any:
+    return _param(rule, default=None, **kwargs)
+
+
+@functools.cache
+def _rules(cls: type[Any]) -> Mapping[str, _Rule]:
+    return {
+        field.name: field.metadata["rule"]
+        for field in attrs.fields(cls)
+        if "rule" in field.metadata
+    }
+
+
+def _refuse_problems(value: Any) -> None:
+    rules = _rules(value.__class__)
+    values = value.__dict__
+    problems: dict[str, tuple[str, ...]] = {
+        name: (problem,)
+        for name, rule in rules.items()
+        if ((entry := values[name]) is not None or name == "link_id")
+        and (problem := rule(entry)) is not None
+    }
+    if getattr(value, "from_date", None) and getattr(value, "to_date", None):
+        _refuse_reversed(value, problems)
+    if problems:
+        raise InvalidRequestError(fields=problems)
+
+
+def _refuse_reversed(value: Any, problems: dict[str, tuple[str, ...]]) -> None:
+    start, end = value.from_date, value.to_date
+    if not problems.keys() & {"from_date", "to_date"} and start >= end:
+        problems["from_date"] = (f"{start} must be before to_date {end}",)
+
+
+def _url_text(
+    value: str | URL | None | Unset,
+) -> str | None | Unset:
+    return str(value) if isinstance(value, URL) else value
+
+
+def _logo_text(value: str | URL | None) -> str | None:
+    return str(value) if isinstance(value, URL) else value
+
+
+def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    # A text is an iterable of texts too, and never what was meant.
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return value  # type: ignore[return-value] # the rule refuses it
+    return tuple(value)
+
+
+def _dict(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+_LINK_ID: Final = _text(max_length=500, is_id=True)
+
+
+def check_link_id(value: object) -> None:
+    """
+    Refuse what is no `link_id`.
+
+    Raises:
+        InvalidRequestError: Naming what is wrong.
+    """
+    if problem := _LINK_ID(value):
+        raise InvalidRequestError(fields={"link_id": (problem,)})
+
+
+def _rule(rule: _Rule) -> dict[str, _Rule]:
+    return {"rule": rule}
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Consent:
+    """
+    The dates of one Account Aggregator consent (contract, v2 session API).
+
+    Attributes:
+        from_date: First day of data; `None` leaves it to the vendor.
+        to_date: Last day of data; must be after *from_date*.
+        consent_expiry: Day on which the consent ends.
+
+    Raises:
+        InvalidRequestError: With every bad date in `fields`.
+    """
+
+    from_date: datetime.date | None = _optional(_date)
+    to_date: datetime.date | None = _optional(_date)
+    consent_expiry: datetime.date | None = _optional(_date)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse_problems(self)
+
+
+def _consent_dict(
+    value: Mapping[str, Consent] | None,
+) -> Mapping[str, Consent] | None:
+    return _dict(value)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Metadata:
+    """
+    What helps the vendor to recognise names in the statements.
+
+    Attributes:
+        names: Names of the customer.
+        employer_names: Names of employers, to find salaries.
+        companies_for_self_transfer: The customer's own companies.
+
+    Raises:
+        InvalidRequestError: With every bad list in `fields`.
+    """
+
+    names: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, metadata=_rule(_names), repr=False
+    )
+    employer_names: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, metadata=_rule(_names), repr=False
+    )
+    companies_for_self_transfer: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, metadata=_rule(_names), repr=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _refuse_problems(self)
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class SessionRequest:
+    """
+    What to ask the Session API for (contract, `session/`, all dialects).
+
+    A parameter that is `None` is left out, and the vendor's default holds.
+    Building one checks every parameter; all problems are reported together.
+
+    Attributes:
+        link_id: Your own id of the customer, 1 to 500 characters; not blank,
+            and without control characters.
+        redirect_url: Where the browser goes at the end, at most 200
+            characters. `None`: no redirect (inline-frame workflow). `UNSET`:
+            what the client was built with.
+        from_date: First day of statements; before *to_date*. The vendor's
+            default is six months back.
+        to_date: Last day of statements. Some flows take yesterday at the
+            latest, others today; the server decides.
+        bank_name: Bank identifier, at most 50 characters; skips the choice.
+        bank: Another name for *bank_name* in two examples of v2.
+        logo_url: Your logo for the journey page.
+        mode: `pdf`, `aa` (Account Aggregator) or `online` (net banking).
+        mobile_number: Prefill for Account Aggregator journeys.
+        journey_mode: Such as `multi_pdf`, `multi_banking`; at most 50
+            characters.
+        session_expiry: Minutes, 5 to 43200.
+        accept_anything: Switch off the strict acceptance checks.
+        is_mobile_field_editable: May the customer change the number?
+        aa_journey_mode: `only_once`, `only_recurring` or
+            `once_with_recurring`.
+        aa_recurring_tenure_month_count: Months, 1 or more; the server cuts
+            or refuses what is above its own limit.
+        aa_recurring_tenure_month: The same under its session-flow name.
+        aa_recurring_frequency_unit: `year`, `month`, `day` or `hour`.
+        aa_recurring_frequency_value: 1 to 5.
+        aa_journey_code: Such as `BCAA001` (v2).
+        consents: Consent code to `Consent` (v2).
+        metadata: Names to recognise.
+        extra: Parameters this version does not know, passed through.
+
+    Raises:
+        InvalidRequestError: With every bad parameter in `fields`.
+    """
+
+    link_id: str = _param(_LINK_ID)
+    redirect_url: str | None | Unset = attrs.field(
+        converter=_url_text, metadata=_rule(_url(max_length=200))
+    )
+    from_date: datetime.date | None = _optional(_date)
+    to_date: datetime.date | None = _optional(_date)
+    bank_name: str | None = _optional(_text(max_length=50))
+    bank: str | None = _optional(_text())
+    logo_url: str | None = attrs.field(
+        default=None, converter=_logo_text, metadata=_rule(_url())
+    )
+    mode: str | None = _optional(_choice("pdf", "aa", "online"))
+    mobile_number: str | None = _optional(_text(), repr=False)
+    journey_mode: str | None = _optional(_text(max_length=50))
+    session_expiry: int | None = _optional(_whole(5, 43200))
+    accept_anything: bool | None = _optional(_flag)
+    is_mobile_field_editable: bool | None = _optional(_flag)
+    aa_journey_mode: str | None = _optional(
+        _choice("only_once", "only_recurring", "once_with_recurring")
+    )
+    aa_recurring_tenure_month_count: int | None = _optional(_whole(1))
+    aa_recurring_tenure_month: float | None = _optional(_number(1))
+    aa_recurring_frequency_unit: str | None = _optional(
+        _choice("year", "month", "day", "hour")
+    )
+    aa_recurring_frequency_value: int | None = _optional(_whole(1, 5))
+    aa_journey_code: str | None = _optional(_text())
+    # Mappings cannot be hashed; equality still looks at them.
+    consents: Mapping[str, Consent] | None = attrs.field(
+        default=None,
+        converter=_consent_dict,
+        metadata=_rule(_mapping_of(Consent)),
+        hash=False,
+    )
+    metadata: Metadata | None = _optional(_instance_of(Metadata))
+    extra: Mapping[str, Any] | None = attrs.field(
+        default=None,
+        converter=_dict,
+        metadata=_rule(_extra),
+        repr=False,
+        hash=False,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _refuse_problems(self)
+
+    def with_link_id(self, link_id: str) -> Self:
+        """
+        Return the same request for another customer.
+
+        Nothing but the *link_id* is checked again, which makes it the
+        cheapest way to many requests.
+
+        Args:
+            link_id: Your own id of the customer, 1 to 500 characters.
+
+        Raises:
+            InvalidRequestError: If that is none.
+        """
+        check_link_id(link_id)
+        request = object.__new__(self.__class__)
+        values = {**self.__dict__, "link_id": link_id}
+        object.__setattr__(request, "__dict__", values)
+        return request
+
+
+#: Wire names of all documented parameters of `session/` but the key.
+PARAMETERS: Final = frozenset(attrs.fields_dict(SessionRequest)) - {"extra"}
+
+
+def _masked(text: str | None) -> str:
+    # The id alone opens the journey in dialects without a token, so a log
+    # gets enough of it to recognise and too little to use.
+    return (
+        repr(text) if text is None else f"'{text[: min(6, len(text) // 3)]}…'"
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """
+    A created session.
+
+    Attributes:
+        link_id: Your id of the customer.
+        redirect_url: What to open in the `<iframe>` or to redirect to,
+            exactly as received. Whoever has it can open the journey: it is
+            left out of the repr.
+        session_id: Id of the session (`session_id` of the answer, else of
+            the URL's query), or `None` if the server named none.
+        attempts: How often the request was sent to get it. More than one
+            after an ambiguous failure means that an unused twin may exist.
+    """
+
+    link_id: str
+    # Parsed when somebody asks; many only pass the text on.
+    _redirect_url: URL | str = attrs.field(
+        alias="redirect_url", repr=False, eq=str
+    )
+    session_id: str | None = attrs.field(default=None, repr=_masked)
+    attempts: int = 1
+
+    @property
+    def redirect_url(self) -> URL:
+        """Where the journey begins."""
+        url = self._redirect_url
+        return URL(url, encoded=True) if isinstance(url, str) else url
+
+    @property
+    def redirect_text(self) -> str:
+        """The *redirect_url* as a text, without parsing it first."""
+        return str(self._redirect_url)
+
+
+@attrs.define(kw_only=True)
+class SessionAnswer:
+    """
+    The body of a good answer of `session/` as it stands on the wire.
+
+    Attributes:
+        redirect_url: An absolute URL.
+        session_id: Given in the session flow and in v2.
+    """
+
+    redirect_url: str = attrs.field(repr=False)
+    session_id: str | None = attrs.field(default=None, repr=_masked)

@@ -1,0 +1,3 @@
+"""
+Endpoints that serve statement data.
+"""

@@ -1,0 +1,87 @@
+"""
+How processing ended, account by account (session flow).
+
+Pure.
+"""
+
+from typing import Final
+
+import attrs
+
+from bankconnect_async.sandbox.journey.journey import Journey
+
+from .statements import Holding, holdings
+
+
+# Texts of the codes that the contract shows one of, or describes.
+_MESSAGES: Final = {
+    "UNPARSABLE": "Failed to process because of an unparsable statement",
+    "MISSING_TRANSACTIONS": "One or more transactions are missing in the "
+    "specified date range",
+    "NULL_ACCOUNT_NUMBER": "The account number could not be found",
+    "BALANCE_MISMATCH": "The running balance does not add up",
+}
+_MONTHS_MISSING: Final = "INCOMPLETE_MONTHS_UPLOAD"
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """
+    How processing of one account ended.
+
+    Attributes:
+        holding: The account and its statements.
+        error_code: What is wrong, if something is.
+        error_message: The same in words.
+    """
+
+    holding: Holding
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @classmethod
+    def of(cls, journey: Journey, holding: Holding) -> "Outcome":
+        """
+        Judge an account by what was told to happen, then by the rules.
+        """
+        told = journey.processing and journey.processing.error_code
+        if told:
+            message = _MESSAGES.get(told, "Failed to process the account")
+            return cls(holding=holding, error_code=told, error_message=message)
+        if journey.accepts(holding):
+            return cls(holding=holding)
+        missing = ", ".join(holding.missing_months(journey.asked))
+        return cls(
+            holding=holding,
+            error_code=_MONTHS_MISSING,
+            error_message=f"Statements are missing for {missing}",
+        )
+
+    @property
+    def status(self) -> str:
+        """The word for it."""
+        return "failed" if self.error_code else "completed"
+
+    @property
+    def attempt_types(self) -> list[str]:
+        """How statements came in."""
+        return sorted(
+            {statement.source.upper() for statement in self.holding.statements}
+        )
+
+
+def outcomes(journey: Journey) -> list[Outcome]:
+    """
+    Return how each account of a journey ended.
+    """
+    return [
+        Outcome.of(journey, holding)
+        for holding in holdings(journey.statements)
+    ]
+
+
+def are_insights_available(journey: Journey) -> bool:
+    """
+    Tell whether no account failed: the sandbox's customer rejects accounts.
+    """
+    return all(outcome.error_code is None for outcome in outcomes(journey))

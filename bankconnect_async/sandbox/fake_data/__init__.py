@@ -1,0 +1,3 @@
+"""
+Fake accounts, transactions and documents.
+"""

@@ -1,0 +1,96 @@
+"""
+Stored files that nobody uploaded, made up when somebody fetches them.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+from xml.sax.saxutils import quoteattr
+
+from bankconnect_async.sandbox.data_api.statements import (
+    Holding,
+    Statement,
+    holdings,
+)
+from bankconnect_async.sandbox.journey.session_table import Journeys
+
+from .analyses import money
+from .ledgers import Row
+from .pdfs import write_pdf
+from .workbooks import Cell, write_workbook
+
+
+_Table: TypeAlias = list[Sequence[Cell]]
+_HEAD = ("Account", "Date", "Details", "Type", "Amount", "Balance")
+
+
+def make_file(journeys: Journeys, path: str) -> bytes | None:
+    """
+    Make up the file of *path*, if there is something to put into it.
+
+    ``OWNER/STATEMENT.pdf`` is a statement, ``OWNER/ACCOUNT.xlsx`` the
+    workbook of an account, ``all.xlsx`` and ``all.xml`` that of all.
+    """
+    owner, _, name = path.partition("/")
+    stem, _, kind = name.rpartition(".")
+    statements = _statements(journeys, owner)
+    if kind == "pdf":
+        return _pdf(statements, stem)
+    held = [
+        holding
+        for holding in holdings(statements)
+        if stem in {"all", holding.account.account_id}
+    ]
+    table = [_HEAD, *(cells for holding in held for cells in _cells(holding))]
+    if kind == "xlsx" and held:
+        return write_workbook(table)
+    return _xml(held) if kind == "xml" and held else None
+
+
+def _statements(journeys: Journeys, owner: str) -> list[Statement]:
+    file = journeys.entities.file(owner)
+    if file is not None:
+        return [statement for statement, _ in file.statements]
+    journey = journeys.find(owner)
+    return [] if journey is None else journey.statements
+
+
+def _pdf(statements: list[Statement], statement_id: str) -> bytes | None:
+    for statement in statements:
+        if statement.statement_id == statement_id:
+            (holding,) = holdings([statement])
+            return write_pdf(statement.account, statement.span, holding.rows)
+    return None
+
+
+def _cells(holding: Holding) -> _Table:
+    return [
+        (
+            holding.account.masked,
+            row.day.isoformat(),
+            row.note,
+            row.side,
+            money(row.amount),
+            money(row.balance),
+        )
+        for row in holding.rows
+    ]
+
+
+def _xml(held: list[Holding]) -> bytes:
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<report>"]
+    for holding in held:
+        lines.append(f"<account id={quoteattr(holding.account.account_id)}>")
+        lines += map(_element, holding.rows)
+        lines.append("</account>")
+    return "\n".join([*lines, "</report>", ""]).encode()
+
+
+def _element(row: Row) -> str:
+    fields = {
+        "date": row.day.isoformat(),
+        "type": row.side,
+        "amount": str(money(row.amount)),
+        "note": row.note,
+    }
+    shown = (f"{name}={quoteattr(text)}" for name, text in fields.items())
+    return f"<transaction {' '.join(shown)}/>"

@@ -1,0 +1,3 @@
+"""
+Faults that the sandbox injects.
+"""

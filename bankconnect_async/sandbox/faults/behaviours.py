@@ -1,0 +1,265 @@
+"""
+How an exchange is spoiled, over real sockets.
+"""
+
+import abc
+import asyncio
+import socket
+
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from aiohttp import web
+
+from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.sandbox.http.listener import Connection, reset_on_close
+
+
+Within: TypeAlias = Literal["head", "body"]
+
+_OK: Final = 200
+_GARBAGE: Final = b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"
+# What a server begins to say that has processed nothing.
+_PROMISE: Final = b'{"redirect_url": "https://sandbox.invalid/?session_id=0"}'
+# So much is missing at the end of what is cut: a token is in what is left.
+_MISSING: Final = 8
+
+
+@attrs.frozen(kw_only=True)
+class Exchange:
+    """
+    One request that was read, and the way its answer would go.
+
+    Attributes:
+        connection: Where it came from.
+        process: Do what was asked for, and return the good answer.
+        now: Seconds since the epoch.
+        answer: The good answer, if it was processed already.
+    """
+
+    connection: Connection
+    process: Callable[[], Awaitable[web.StreamResponse]]
+    now: Callable[[], float]
+    answer: web.StreamResponse | None = None
+
+
+class Trouble(abc.ABC):
+    """
+    One way to spoil an exchange.
+    """
+
+    @abc.abstractmethod
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Do it, and return what is left to answer."""
+
+
+class DoorTrouble(Trouble):
+    """
+    A way that is there before the connection is let in.
+    """
+
+    @abc.abstractmethod
+    async def let_in(self, sock: socket.socket, /) -> bool:
+        """Do it, and tell whether the connection is let in after all."""
+
+
+def _is_duration(
+    _: object, attribute: "attrs.Attribute[Any]", value: float | None
+) -> None:
+    if value is not None and not 0 <= value < float("inf"):
+        raise ConfigurationError(
+            fields={attribute.name: ("must be a number of seconds",)}
+        )
+
+
+@attrs.frozen
+class ClosedDoor(DoorTrouble):
+    """
+    See `Fault.refuse`.
+    """
+
+    async def let_in(self, sock: socket.socket, /) -> bool:
+        """Have it reset."""
+        reset_on_close(sock)
+        return False
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Reset what is open already."""
+        exchange.connection.reset()
+        return _unsaid()
+
+
+@attrs.frozen
+class SlowAccept(DoorTrouble):
+    """
+    See `Fault.slow_accept`.
+    """
+
+    seconds: float = attrs.field(validator=_is_duration)
+
+    async def let_in(self, _: socket.socket, /) -> bool:
+        """Let it wait."""
+        await asyncio.sleep(self.seconds)
+        return True
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Let what is open already wait."""
+        await asyncio.sleep(self.seconds)
+        return await exchange.process()
+
+
+@attrs.frozen
+class Reset(Trouble):
+    """
+    See `Fault.reset`.
+    """
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """End it with RST."""
+        exchange.connection.reset()
+        return _unsaid()
+
+
+@attrs.frozen
+class EOF(Trouble):
+    """
+    See `Fault.eof`.
+    """
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """End it with FIN."""
+        exchange.connection.close()
+        return _unsaid()
+
+
+@attrs.frozen
+class Garbage(Trouble):
+    """
+    See `Fault.garbage`.
+    """
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Say what is no HTTP."""
+        exchange.connection.write(_GARBAGE)
+        exchange.connection.close()
+        return _unsaid()
+
+
+@attrs.frozen
+class Truncation(Trouble):
+    """
+    See `Fault.truncate`.
+    """
+
+    within: Within
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Say the first part and go."""
+        begun, _ = _cut(exchange.answer, self.within)
+        exchange.connection.write(begun)
+        exchange.connection.close()
+        return _unsaid()
+
+
+@attrs.frozen
+class Stall(Trouble):
+    """
+    See `Fault.stall`.
+    """
+
+    seconds: float | None = attrs.field(validator=_is_duration)
+    within: Within
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Wait, with the first part of the body said or nothing."""
+        begun, rest = _cut(exchange.answer, self.within)
+        if self.within == "body":
+            exchange.connection.write(begun)
+        if self.seconds is None:
+            await exchange.connection.lost.wait()
+            return _unsaid()
+        await asyncio.sleep(self.seconds)
+        if self.within == "head":
+            return exchange.answer or await exchange.process()
+        exchange.connection.write(rest)
+        exchange.connection.close()
+        return _unsaid()
+
+
+@attrs.frozen(kw_only=True)
+class Answer(Trouble):
+    """
+    See `Fault.html`, `Fault.empty`, `Fault.status` and `Fault.redirect`.
+    """
+
+    status: int = _OK
+    retry_after: float | None = attrs.field(
+        default=None, validator=_is_duration
+    )
+    as_date: bool = False
+    location: str | None = None
+    body: bytes = attrs.field(default=b"", repr=False)
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Say something else."""
+        return web.Response(
+            status=self.status,
+            body=self.body,
+            content_type="text/html",
+            headers=self._headers(exchange.now()),
+        )
+
+    def _headers(self, now: float) -> dict[str, str]:
+        headers = {}
+        if self.location is not None:
+            headers["Location"] = self.location
+        if self.retry_after is not None:
+            headers["Retry-After"] = (
+                formatdate(now + self.retry_after, usegmt=True)
+                if self.as_date
+                else f"{self.retry_after:.0f}"
+            )
+        return headers
+
+
+@attrs.frozen
+class HangUp(Trouble):
+    """
+    See `Fault.hang_up`.
+    """
+
+    seconds: float = attrs.field(validator=_is_duration)
+
+    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+        """Let the answer be the last one."""
+        exchange.connection.close_if_idle(self.seconds)
+        return exchange.answer or await exchange.process()
+
+
+def _unsaid() -> web.Response:
+    # It goes nowhere: the connection is over or being closed.
+    return web.Response()
+
+
+def _cut(
+    answer: web.StreamResponse | None, within: Within
+) -> tuple[bytes, bytes]:
+    body = answer.body if isinstance(answer, web.Response) else None
+    content = body if isinstance(body, bytes) else _PROMISE
+    status = _OK if answer is None else answer.status
+    headers = {"Content-Type": "application/json"}
+    if answer is not None:
+        headers.update(answer.headers)
+    headers["Content-Length"] = str(len(content))
+    lines = (f"{name}: {value}\r\n" for name, value in headers.items())
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"{''.join(lines)}\r\n"
+    ).encode()
+    whole = head + content
+    end = len(head) // 2 if within == "head" else len(whole) - _MISSING
+    return whole[:end], whole[end:]

@@ -1,0 +1,3 @@
+"""
+HTTP plumbing of the sandbox.
+"""

@@ -1,0 +1,176 @@
+"""
+The sandbox's endpoints: from an HTTP request to the rules, and back.
+"""
+
+import functools
+import types
+
+from collections.abc import Callable, Collection
+from http import HTTPStatus
+from typing import Final, get_args
+
+import attrs
+
+from aiohttp import web
+
+from bankconnect_async.sandbox.data_api.consents import Consents
+from bankconnect_async.sandbox.data_api.entity_endpoints import EntityApi
+from bankconnect_async.sandbox.data_api.session_endpoints import SessionDataApi
+from bankconnect_async.sandbox.fake_data.files import make_file
+from bankconnect_async.sandbox.journey.journey import (
+    Closed,
+    Journey,
+    read_step,
+)
+from bankconnect_async.sandbox.journey.page import (
+    NOTICES,
+    Page,
+    new_nonce,
+    write_journey,
+    write_notice,
+)
+from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.records import SandboxSession
+from bankconnect_async.sandbox.session_api.dialects import Api, Version, api_of
+from bankconnect_async.sandbox.session_api.judgement import Refused, judge
+
+from .bodies import read_body
+from .endpoints import PREFIX, Guard, answer_json, call_of
+from .errors import Refusal, write_coded
+from .storage import FILES, Storage
+
+
+_ALLOW: Final = types.MappingProxyType({"Allow": "POST"})
+
+
+@attrs.frozen(kw_only=True)
+class Handlers:
+    """
+    Handlers of all requests.
+
+    Attributes:
+        guard: Knows the dialect and the secrets.
+        modes: Those that are switched on.
+        journeys: What there is.
+        origin: Where browsers find the journey's page.
+    """
+
+    guard: Guard
+    modes: Collection[str]
+    journeys: Journeys
+    origin: Callable[[], str]
+    _consents: Consents = attrs.field(init=False, factory=Consents)
+    _storage: Storage = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: Storage(
+                origin=self.origin,
+                now=self.journeys.clock.time,
+                find=functools.partial(make_file, self.journeys),
+            ),
+            takes_self=True,
+        ),
+    )
+
+    def routes(self) -> list[web.RouteDef]:
+        """
+        List the endpoints.
+        """
+        entity = EntityApi(
+            guard=self.guard,
+            journeys=self.journeys,
+            storage=self._storage,
+            origin=self.origin,
+        )
+        session = SessionDataApi(
+            guard=self.guard,
+            journeys=self.journeys,
+            storage=self._storage,
+            consents=self._consents,
+            origin=self.origin,
+        )
+        return [
+            *self._session_routes(),
+            *entity.routes(),
+            *session.routes(),
+            web.get(f"{FILES}{{path:.+}}", self._storage.serve),
+            web.get("/", self._show_page),
+            web.post("/", self._take_step),
+        ]
+
+    def _session_routes(self) -> list[web.RouteDef]:
+        versions: tuple[Version, ...] = get_args(Version)
+        return [
+            web.route(
+                "*",
+                f"{PREFIX}/{version}/session/",
+                functools.partial(
+                    self._create_session, api_of(self.guard.dialect, version)
+                ),
+            )
+            for version in versions
+        ]
+
+    async def _create_session(
+        self, api: Api, request: web.Request
+    ) -> web.Response:
+        outcome = judge(
+            await call_of(request),
+            api=api,
+            api_key=self.guard.api_key,
+            today=self.journeys.now().date(),
+            modes=self.modes,
+        )
+        if isinstance(outcome, Refused):
+            return answer_json(
+                outcome.body,
+                status=outcome.status,
+                headers=_ALLOW
+                if outcome.status == HTTPStatus.METHOD_NOT_ALLOWED
+                else None,
+            )
+        session = self.journeys.open(api, outcome.parameters, self.origin())
+        return answer_json(_answer(api, session))
+
+    async def _show_page(self, request: web.Request) -> web.Response:
+        opened = self._visit(request)
+        if isinstance(opened, Closed):
+            notice = NOTICES[opened]
+            return _html(
+                write_notice(notice, new_nonce()), status=notice.status
+            )
+        return _html(write_journey(opened, new_nonce(), self.journeys.now()))
+
+    async def _take_step(self, request: web.Request) -> web.Response:
+        opened = self._visit(request)
+        if isinstance(opened, Closed):
+            notice = NOTICES[opened]
+            return _html(
+                write_notice(notice, new_nonce()), status=notice.refusal
+            )
+        try:
+            step = read_step(read_body(await call_of(request)))
+        except Refusal as refusal:
+            return answer_json(write_coded(refusal), status=refusal.status)
+        return answer_json(attrs.asdict(self.journeys.play(opened, step)))
+
+    def _visit(self, request: web.Request) -> Journey | Closed:
+        return self.journeys.visit(
+            request.query.get("session_id", ""), request.query.get("token")
+        )
+
+
+def _answer(api: Api, session: SandboxSession) -> dict[str, str]:
+    shown = {"redirect_url": session.redirect_url}
+    return (
+        {"session_id": session.session_id, **shown} if api.tells_id else shown
+    )
+
+
+def _html(page: Page, *, status: int = HTTPStatus.OK) -> web.Response:
+    return web.Response(
+        status=status,
+        text=page.text,
+        content_type="text/html",
+        headers=page.headers,
+    )

@@ -1,0 +1,3 @@
+"""
+The customer's journey and its page.
+"""

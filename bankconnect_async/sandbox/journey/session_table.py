@@ -1,0 +1,281 @@
+"""
+What the sandbox remembers: sessions, their journeys, entities.
+"""
+
+import asyncio
+import collections
+import datetime
+import math
+import secrets
+import uuid
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from bankconnect_async.clock import Clock
+from bankconnect_async.sandbox.data_api.entity_table import Entities, File
+from bankconnect_async.sandbox.data_api.statements import Processing, Statement
+from bankconnect_async.sandbox.records import Played, SandboxSession
+from bankconnect_async.sandbox.session_api.dialects import Api
+from bankconnect_async.sandbox.session_api.judgement import is_same
+from bankconnect_async.sandbox.webhooks.schedule import Webhooks
+
+from .journey import Closed, Journey, Step, report
+
+
+# Timers and clocks do not agree to the microsecond.
+_LATENESS: Final = 0.02
+_INDIA: Final = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+
+
+@attrs.define(eq=False, kw_only=True)
+class Journeys:
+    """
+    All sessions of a sandbox, and how far each has come.
+
+    Attributes:
+        clock: The time.
+        webhooks: Told of everything that a webhook may be about.
+        processing_time: How long processing takes, in seconds.
+        sessions: Every session by its id, deleted ones included.
+        entities: What the entity flow has.
+        created: How many sessions each link id has.
+    """
+
+    clock: Clock
+    webhooks: Webhooks
+    processing_time: float
+    sessions: dict[str, SandboxSession] = attrs.field(init=False, factory=dict)
+    entities: Entities = attrs.field(init=False, factory=Entities)
+    created: collections.Counter[str] = attrs.field(
+        init=False, factory=collections.Counter
+    )
+    # Of opened journeys only: in a load experiment most never are.
+    _journeys: dict[str, Journey] = attrs.field(init=False, factory=dict)
+    _deleted: set[str] = attrs.field(init=False, factory=set)
+    _alarms: set[asyncio.TimerHandle] = attrs.field(init=False, factory=set)
+
+    def now(self) -> datetime.datetime:
+        """
+        Return the time, in India.
+        """
+        return datetime.datetime.fromtimestamp(self.clock.time(), _INDIA)
+
+    def open(
+        self, api: Api, parameters: Mapping[str, Any], origin: str
+    ) -> SandboxSession:
+        """
+        Create a session.
+
+        Args:
+            api: Which API was asked.
+            parameters: For what.
+            origin: Where the journey's page is.
+        """
+        session_id = (
+            str(uuid.uuid4()) if api.tells_id else secrets.token_hex(9)
+        )
+        token = secrets.token_hex(32) if api.has_token else None
+        query = f"session_id={session_id}" + (
+            f"&token={token}" if token else ""
+        )
+        session = SandboxSession(
+            session_id=session_id,
+            link_id=parameters["link_id"],
+            dialect=api.dialect,
+            parameters=parameters,
+            redirect_url=f"{origin}/?{query}",
+            token=token,
+            created_at=self.now(),
+        )
+        self.sessions[session_id] = session
+        self.created[session.link_id] += 1
+        return session
+
+    def find(self, session_id: str) -> Journey | None:
+        """
+        Return the journey of a session, unless there is none or no longer.
+
+        An expiry is noticed here: a session that nobody ever asks for again
+        has no webhook about it.
+        """
+        session = self.sessions.get(session_id)
+        if session is None or session_id in self._deleted:
+            return None
+        journey = self._journeys.get(session_id)
+        if journey is None:
+            journey = self._journeys[session_id] = Journey.of(session)
+        if journey.is_expired(self.now()):
+            self.webhooks.tell_expiry(journey)
+        self.settle(journey)
+        return journey
+
+    def visit(self, session_id: str, token: str | None) -> Journey | Closed:
+        """
+        Return the journey that a URL opens, or why it opens none.
+
+        Args:
+            session_id: Of the URL.
+            token: Of the URL; must be the session's, if that has one.
+        """
+        journey = self.find(session_id)
+        if journey is None:
+            return Closed.UNKNOWN
+        expected = journey.session.token
+        if expected is not None and not is_same(token, expected):
+            return Closed.UNKNOWN
+        return journey.closed(self.now()) or journey
+
+    def play(self, journey: Journey, step: Step) -> Played:
+        """
+        Do one step, and tell the webhooks.
+        """
+        now = self.now()
+        mode = journey.mode_of(step)
+        event = journey.take(step, now)
+        if journey.entity_id is not None:
+            self._note_entity(journey, journey.entity_id)
+        self.webhooks.tell(journey, event, mode, now)
+        return report(journey, event)
+
+    def _note_entity(self, journey: Journey, entity_id: str) -> None:
+        if entity_id not in self.entities.records:
+            self.entities.add(journey.session.link_id, entity_id=entity_id)
+        file = self.entities.file(entity_id)
+        assert file is not None  # noqa: S101 - it is there now
+        # The customer's browser hears of a success when all is extracted.
+        file.statements = [
+            (
+                statement,
+                Processing(begun_at=statement.at, seconds=0, is_told=True),
+            )
+            for statement in journey.statements
+        ]
+
+    def upload(self, journey: Journey, statement: Statement) -> None:
+        """
+        Take a statement into a session, and tell when that is enough.
+        """
+        journey.statements.append(statement)
+        if not journey.is_complete and journey.is_enough:
+            journey.is_complete = True
+            self.webhooks.tell_upload(journey)
+
+    def initiate(self, journey: Journey) -> None:
+        """
+        Begin to process a session.
+        """
+        journey.processing = self._begin(lambda: self.settle(journey))
+
+    def take(self, file: File, statement: Statement) -> None:
+        """
+        Take a statement into an entity, and begin to process it.
+        """
+        begun = self._begin(lambda: self.settle_file(file))
+        file.statements.append((statement, begun))
+
+    def settle(self, journey: Journey) -> None:
+        """
+        Tell that a session is processed, once it is.
+        """
+        processing = journey.processing
+        if processing is None or processing.is_told:
+            return
+        if self.is_deleted(journey.session.session_id):
+            return
+        if processing.is_over(self.now()):
+            processing.is_told = True
+            self.webhooks.tell_enrichment(journey)
+
+    def settle_file(self, file: File) -> None:
+        """
+        Tell of each statement of an entity that is processed, once it is.
+        """
+        now = self.now()
+        for statement, processing in file.statements:
+            if processing.is_over(now) and not processing.is_told:
+                processing.is_told = True
+                self.webhooks.tell_statement(
+                    file.record,
+                    statement.statement_id,
+                    is_good=processing.error_code is None,
+                    now=now,
+                )
+
+    def finish(self, owner_id: str, error_code: str | None) -> bool:
+        """
+        Let what is being processed end, and tell whether anything was.
+        """
+        file = self.entities.file(owner_id)
+        if file is not None:
+            under_way = [
+                processing
+                for _, processing in file.statements
+                if not processing.is_over(self.now())
+            ]
+            for processing in under_way:
+                processing.end(error_code)
+            self.settle_file(file)
+            return bool(under_way)
+        journey = self.find(owner_id)
+        if journey is None or journey.processing is None:
+            return False
+        if journey.processing.is_over(self.now()):
+            return False
+        journey.processing.end(error_code)
+        self.settle(journey)
+        return True
+
+    def whose(self, owner_id: str) -> str | None:
+        """
+        Return the link id of a session or an entity.
+        """
+        owner = self.sessions.get(owner_id) or self.entities.records.get(
+            owner_id
+        )
+        return None if owner is None else owner.link_id
+
+    def stop(self) -> None:
+        """
+        Let nothing happen by itself any more.
+        """
+        for alarm in self._alarms:
+            alarm.cancel()
+        self._alarms.clear()
+
+    def _begin(self, then: Callable[[], None]) -> Processing:
+        seconds = self.processing_time
+        if math.isfinite(seconds):
+            self._wake(seconds + _LATENESS, then)
+        return Processing(begun_at=self.now(), seconds=seconds)
+
+    def _wake(self, seconds: float, then: Callable[[], None]) -> None:
+        def ring() -> None:
+            self._alarms.discard(alarm)
+            then()
+
+        alarm = asyncio.get_running_loop().call_later(seconds, ring)
+        self._alarms.add(alarm)
+
+    def expire(self, journey: Journey) -> None:
+        """
+        Let a journey run out now, unless it is completed.
+        """
+        journey.expires_at = self.now()
+        if journey.is_expired(journey.expires_at):
+            self.webhooks.tell_expiry(journey)
+
+    def delete(self, session_id: str) -> None:
+        """
+        Forget a session, but that it once was.
+        """
+        self._deleted.add(session_id)
+        self._journeys.pop(session_id, None)
+
+    def is_deleted(self, session_id: str) -> bool:
+        """
+        Tell whether a session once was.
+        """
+        return session_id in self._deleted

@@ -1,0 +1,3 @@
+"""
+``POST session/`` in every documented dialect.
+"""

@@ -1,0 +1,3 @@
+"""
+Webhooks that the sandbox sends.
+"""

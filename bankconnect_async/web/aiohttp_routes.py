@@ -1,0 +1,128 @@
+"""
+The endpoints as routes of `aiohttp.web`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from bankconnect_async.models.sessions import SessionRequest
+
+from .http import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
+from .protocol import CONNECT, EVENTS, REDIRECT, RETURN, WEBHOOK
+from .service import Endpoints
+
+
+Customer: TypeAlias = Callable[[web.Request], Awaitable[str | SessionRequest]]
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def mount(
+    app: web.Application,
+    endpoints: Endpoints,
+    *,
+    customer: Customer,
+    prefix: str | None = None,
+) -> None:
+    """
+    Add the endpoints to *app*, and the wait for webhooks to its cleanup.
+
+    It takes the application rather than return routes, because routes alone
+    would leave webhooks behind that were answered and not yet handed on.
+    What the callback needs, such as the client, has to outlive them: set it
+    up in a `cleanup_ctx` that was appended before.
+
+    ======================= ==============================================
+    GET, POST connect       the page with the journey in a frame
+    GET, POST redirect      to the journey in the whole window
+    GET return/…            where such a journey comes back
+    POST events             what the page around the frame heard
+    POST webhook/…          what the vendor says from server to server
+    ======================= ==============================================
+
+    Args:
+        app: Before it is started.
+        endpoints: What answers.
+        customer: Tells who is asking, by the service's own authentication.
+            It raises an exception of `aiohttp.web`, such as
+            `HTTPUnauthorized` or `HTTPFound` to a login, for strangers.
+        prefix: Where the application sees the paths, if a proxy in front of
+            it rewrites them; else that of `Handlers.base`.
+    """
+    public = endpoints.handlers.base.raw_path.rstrip("/")
+    at = public if prefix is None else prefix.rstrip("/")
+
+    def call(request: web.Request, body: bytes = b"") -> Call:
+        path = public + request.raw_path.removeprefix(at)
+        return Call(
+            method=request.method,
+            path=path,
+            headers=request.headers,
+            body=body,
+        )
+
+    def begun_by(
+        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+    ) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            return _response(
+                await begin(call(request), await customer(request))
+            )
+
+        return handle
+
+    def begun_at(
+        name: str,
+        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+    ) -> tuple[web.RouteDef, ...]:
+        path, handle = f"{at}/{name}", begun_by(begin)
+        # Whoever asks for the head of a page does not mean to go there.
+        return (
+            web.get(path, handle, allow_head=False),
+            web.post(path, handle),
+        )
+
+    def taken_by(
+        take: Callable[[Call], Awaitable[Reply]], limit: int
+    ) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            body = await read_body(request.content.iter_any(), limit)
+            return _response(await take(call(request, body)))
+
+        return handle
+
+    async def returned(request: web.Request) -> web.Response:
+        return _response(await endpoints.take_return(call(request)))
+
+    app.add_routes(
+        [
+            *begun_at(CONNECT, endpoints.connect),
+            *begun_at(REDIRECT, endpoints.redirect),
+            web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
+            web.post(
+                f"{at}/{EVENTS}", taken_by(endpoints.take_event, MAX_EVENT)
+            ),
+            web.post(
+                f"{at}/{WEBHOOK}/{{name}}",
+                taken_by(endpoints.take_webhook, MAX_WEBHOOK),
+            ),
+        ]
+    )
+    app.cleanup_ctx.append(_closing(endpoints))
+
+
+def _closing(
+    endpoints: Endpoints,
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def close(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await endpoints.aclose()
+
+    return close
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(
+        status=reply.status, headers=reply.headers, body=reply.body
+    )
