@@ -29,10 +29,10 @@ from yarl import URL
 
 from . import __version__
 from ._codec.session_requests import Encoding
-from ._http.executor import Caller
+from ._http.executor import RequestExecutor
 from ._http.transport import Transport
-from ._resources.base import Api
-from ._resources.session_creation import Creator
+from ._resources.base import ApiClient
+from ._resources.session_creation import SessionCreator
 from ._resources.statement_data import StatementData
 from .clock import SYSTEM_CLOCK, Clock
 from .config import (
@@ -155,7 +155,7 @@ class AsyncBankConnect(StatementData):
             base_url, version=version, allow_http=allow_http
         )
         self._session_url = self._service.session_url()
-        self._calls = Caller(
+        self._calls = RequestExecutor(
             Transport(
                 headers={
                     "x-api-key": self._api_key,
@@ -178,7 +178,7 @@ class AsyncBankConnect(StatementData):
                 *proxy_secrets(proxy_credentials),
             ],
         )
-        self._api = Api(
+        self._api = ApiClient(
             calls=self._calls,
             base_url=self._service.base_url,
             hash_header=(
@@ -189,7 +189,7 @@ class AsyncBankConnect(StatementData):
             allow_http=self._service.allow_http,
         )
         #: For batches, like `open`, `admit` and `dismiss`.
-        self.creator: Final = Creator(
+        self.creator: Final = SessionCreator(
             self._calls,
             url=self._session_url,
             api_key=self._api_key,
@@ -312,7 +312,7 @@ class AsyncBankConnect(StatementData):
             InvalidRequestError: Before anything is sent.
             TransportError: If no usable answer came; see `delivery`.
             ResponseError: If the server refused.
-            UnreadableAnswerError: If it agreed in words that cannot be used.
+            InvalidResponseError: If it agreed in words that cannot be used.
         """
         creator = self.creator
         link_id, request = creator.assign(request)

@@ -9,37 +9,37 @@ Every error this package raises, with the facts a caller acts on.
     ├── ClientClosedError         used after close, or from another loop
     ├── BatchStoppedError         not sent: the batch had to stop before it
     ├── JournalError              a journal cannot be written or read
-    │   ├── JournalInUseError         another process writes to it
+    │   ├── JournalLockedError         another process writes to it
     │   └── JournalMismatchError      it is of other requests or another API
     ├── TransportError            no usable answer
-    │   ├── ConnectFailedError        never sent: safe to repeat
+    │   ├── ConnectError        never sent: safe to repeat
     │   │   ├── CertificateError      the server could not prove who it is
     │   │   └── ProxyAuthenticationError  the proxy wants other credentials
-    │   ├── QueueTimeoutError         never sent: no free slot in time
+    │   ├── PoolTimeoutError         never sent: no free slot in time
     │   ├── RequestTimeoutError       outcome unknown once the body was begun
     │   └── ConnectionLostError       outcome unknown once the body was begun
     │       └── HeadTooLargeError         repeating will not help
     ├── ResponseError             the server answered, and refused
     │   ├── AuthenticationError       401, and 403 about the key
     │   ├── PaymentRequiredError      402
-    │   ├── NotAllowedError           other 403
+    │   ├── PermissionDeniedError           other 403
     │   ├── NotFoundError             404, 410
-    │   ├── RateLimitedError          429
-    │   ├── ServerFaultError          408 and 5xx: may have been processed
-    │   └── RejectedError             any other status
+    │   ├── RateLimitError          429
+    │   ├── ServerError          408 and 5xx: may have been processed
+    │   └── BadRequestError             any other status
     │       ├── NotReadyError             processing was not asked for, or runs
-    │       ├── AlreadyRequestedError     processing was asked for before
+    │       ├── AlreadyProcessingError     processing was asked for before
     │       ├── SessionExpiredError       the session takes no more uploads
     │       └── StatementError            the uploaded statement was refused
     │           ├── PasswordIncorrectError    of the PDF: wrong or missing
     │           ├── BankMismatchError         from another bank than named
-    │           ├── BankUndetectedError       name the bank and try again
+    │           ├── BankNotDetectedError       name the bank and try again
     │           ├── UnparsableStatementError  damaged, or a scan
     │           ├── UnsupportedStatementError no layout that is known
     │           ├── DuplicateStatementError   uploaded before
     │           └── OutOfDateRangeError       nothing in the days asked for
     ├── DecodeError               bytes that break the contract
-    │   ├── UnreadableAnswerError     created, but the answer is unusable
+    │   ├── InvalidResponseError     created, but the answer is unusable
     │   └── ForeignMessageError       a browser message of someone else
     ├── DownloadError             a file that cannot be had whole
     ├── ProcessingFailedError     statements or accounts that failed
@@ -230,7 +230,7 @@ class JournalError(BankConnectError):
     """
 
 
-class JournalInUseError(JournalError):
+class JournalLockedError(JournalError):
     """
     Another process is writing to the journal, and has it locked.
     """
@@ -261,19 +261,19 @@ class TransportError(BankConnectError):
         self.phase = phase
 
 
-class ConnectFailedError(TransportError):
+class ConnectError(TransportError):
     """
     No connection could be had: nothing was sent.
     """
 
 
-class CertificateError(ConnectFailedError):
+class CertificateError(ConnectError):
     """
     The server's certificate was refused; repeating will not help.
     """
 
 
-class ProxyAuthenticationError(ConnectFailedError):
+class ProxyAuthenticationError(ConnectError):
     """
     The proxy did not accept the user and password; repeating will not help.
 
@@ -296,7 +296,7 @@ class ProxyAuthenticationError(ConnectFailedError):
         self.status = status
 
 
-class QueueTimeoutError(TransportError):
+class PoolTimeoutError(TransportError):
     """
     No slot of the client's pool became free in time: nothing was sent.
     """
@@ -385,7 +385,7 @@ class PaymentRequiredError(ResponseError):
     """
 
 
-class NotAllowedError(ResponseError):
+class PermissionDeniedError(ResponseError):
     """
     The key is good, but this is switched off for it (403).
     """
@@ -397,13 +397,13 @@ class NotFoundError(ResponseError):
     """
 
 
-class RateLimitedError(ResponseError):
+class RateLimitError(ResponseError):
     """
     Too many requests (429); see `retry_after`.
     """
 
 
-class ServerFaultError(ResponseError):
+class ServerError(ResponseError):
     """
     The server failed (5xx, 408): it may have processed the request.
 
@@ -411,7 +411,7 @@ class ServerFaultError(ResponseError):
     """
 
 
-class RejectedError(ResponseError):
+class BadRequestError(ResponseError):
     """
     The server refused the request; repeating it will not help.
 
@@ -420,7 +420,7 @@ class RejectedError(ResponseError):
     """
 
 
-class NotReadyError(RejectedError):
+class NotReadyError(BadRequestError):
     """
     Processing was not asked for yet, or is not over.
 
@@ -428,19 +428,19 @@ class NotReadyError(RejectedError):
     """
 
 
-class AlreadyRequestedError(RejectedError):
+class AlreadyProcessingError(BadRequestError):
     """
     Processing of the session was asked for before, which does no harm.
     """
 
 
-class SessionExpiredError(RejectedError):
+class SessionExpiredError(BadRequestError):
     """
     The session has expired, or never was, and takes no more uploads.
     """
 
 
-class StatementError(RejectedError):
+class StatementError(BadRequestError):
     """
     The uploaded statement was refused.
 
@@ -460,7 +460,7 @@ class BankMismatchError(StatementError):
     """
 
 
-class BankUndetectedError(StatementError):
+class BankNotDetectedError(StatementError):
     """
     The bank was not recognised: name it.
     """
@@ -507,7 +507,7 @@ class DecodeError(BankConnectError, ValueError):
         super().__init__(message)
 
 
-class UnreadableAnswerError(DecodeError):
+class InvalidResponseError(DecodeError):
     """
     The server said yes, and its answer holds no usable result.
 

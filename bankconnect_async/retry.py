@@ -26,10 +26,10 @@ from .errors import (
     HeadTooLargeError,
     InvalidRequestError,
     ProxyAuthenticationError,
-    RateLimitedError,
+    RateLimitError,
     RequestTimeoutError,
     ResponseError,
-    ServerFaultError,
+    ServerError,
 )
 
 
@@ -169,7 +169,7 @@ def parse_retry_after(text: str | None, *, now: float) -> float | None:
         return None
 
 
-def is_worth_repeating(error: BankConnectError, mode: DeliveryMode) -> bool:
+def is_retryable(error: BankConnectError, mode: DeliveryMode) -> bool:
     """
     Tell whether the same request may and should be sent again.
     """
@@ -183,8 +183,8 @@ def is_worth_repeating(error: BankConnectError, mode: DeliveryMode) -> bool:
         ):
             return False
         case (
-            RateLimitedError()
-            | ServerFaultError(delivery=Delivery.REJECTED)
+            RateLimitError()
+            | ServerError(delivery=Delivery.REJECTED)
             # The server did not process the request, and will process
             # another: 421 over another connection (RFC 9110, section
             # 15.5.20), 425 after the handshake (RFC 8470, section 5.2).

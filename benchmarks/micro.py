@@ -26,7 +26,7 @@ from bankconnect_async import (
     decode_redirect,
     decode_webhook,
 )
-from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._codec.session_requests import (
     decode_session,
     encode_session,
@@ -81,7 +81,7 @@ def steps() -> dict[str, Callable[[], object]]:
         "decode: Session": lambda: make_session(
             decode_session(BODY), link_id="customer-42"
         ),
-        "decode: ResponseError": lambda: refusal(401, _REFUSAL),
+        "decode: ResponseError": lambda: error_from_response(401, _REFUSAL),
         **_decoding(decode_event, _EVENTS),
         "decode: UnknownEvent": lambda: decode_event(unknown),
         "decode: a redirect": lambda: decode_redirect(left),

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
-from bankconnect_async.web import Endpoints, Handlers, mount
+from bankconnect_async.web import CallbackProtocol, CallbackService, mount
 
 
 async def on_event(event: Event | Webhook) -> None:
@@ -38,7 +38,9 @@ async def on_failure(what: Event | Webhook, error: Exception) -> None:
 
 
 def make_app(
-    bank: AsyncBankConnect, handlers: Handlers, logins: Mapping[str, str]
+    bank: AsyncBankConnect,
+    handlers: CallbackProtocol,
+    logins: Mapping[str, str],
 ) -> web.Application:
     """
     Make the application.
@@ -63,7 +65,7 @@ def make_app(
     app = web.Application()
     # Before mount: the last webhooks may still need the client.
     app.cleanup_ctx.append(open_bank)
-    endpoints = Endpoints(
+    endpoints = CallbackService(
         bank, handlers, on_event=on_event, on_failure=on_failure
     )
     mount(app, endpoints, customer=customer)
@@ -76,7 +78,7 @@ def from_env(_: list[str]) -> web.Application:
 
     Nobody is let in until your own authentication stands where *logins* is.
     """
-    handlers = Handlers(
+    handlers = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
     bank = AsyncBankConnect.from_env(redirect_url=None)

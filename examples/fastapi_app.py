@@ -19,10 +19,10 @@ from fastapi import Cookie, Depends, FastAPI, HTTPException, Request, Response
 from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
 from bankconnect_async.web import (
     MAX_WEBHOOK,
-    Call,
-    Endpoints,
-    Handlers,
-    Reply,
+    CallbackProtocol,
+    CallbackService,
+    WebRequest,
+    WebResponse,
     read_body,
 )
 
@@ -40,11 +40,11 @@ async def on_event(event: Event | Webhook) -> None:
             print(event)
 
 
-async def call(request: Request) -> Call:
+async def call(request: Request) -> WebRequest:
     """
     Tell the endpoints of a request.
     """
-    return Call(
+    return WebRequest(
         method=request.method,
         path=f"{request.url.path}?{request.url.query}",
         headers=request.headers,
@@ -52,14 +52,14 @@ async def call(request: Request) -> Call:
     )
 
 
-def response(reply: Reply) -> Response:
+def response(reply: WebResponse) -> Response:
     """
     Tell FastAPI of a reply.
     """
     return Response(reply.body, reply.status, dict(reply.headers))
 
 
-def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
+def make_app(endpoints: CallbackService, logins: Mapping[str, str]) -> FastAPI:
     """
     Make the application.
 
@@ -81,7 +81,7 @@ def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
         return logins[login]
 
     app = FastAPI(lifespan=lifespan)
-    called = Annotated[Call, Depends(call)]
+    called = Annotated[WebRequest, Depends(call)]
     known = Annotated[str, Depends(customer)]
 
     @app.get("/bank/connect")
@@ -97,15 +97,15 @@ def make_app(endpoints: Endpoints, logins: Mapping[str, str]) -> FastAPI:
     # The endpoints read the whole path.
     @app.get("/bank/return/{state}")  # noqa: FAST003
     async def returned(call: called) -> Response:
-        return response(await endpoints.take_return(call))
+        return response(await endpoints.handle_return(call))
 
     @app.post("/bank/events")
     async def events(call: called) -> Response:
-        return response(await endpoints.take_event(call))
+        return response(await endpoints.handle_event(call))
 
     @app.post("/bank/webhook/{name}")  # noqa: FAST003
     async def webhook(call: called) -> Response:
-        return response(await endpoints.take_webhook(call))
+        return response(await endpoints.handle_webhook(call))
 
     return app
 
@@ -116,9 +116,9 @@ def from_env() -> FastAPI:
 
     Nobody is let in until your own authentication stands where *logins* is.
     """
-    handlers = Handlers(
+    handlers = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
     bank = AsyncBankConnect.from_env()
-    endpoints = Endpoints(bank, handlers, on_event=on_event)
+    endpoints = CallbackService(bank, handlers, on_event=on_event)
     return make_app(endpoints, logins={})

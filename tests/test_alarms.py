@@ -7,20 +7,20 @@ import math
 
 import pytest
 
-from bankconnect_async._http.deadlines import Alarm, Alarms
+from bankconnect_async._http.deadlines import Deadline, DeadlineScheduler
 
 
 @pytest.fixture(name="alarms")
 async def _alarms():
     """Alarms of the running loop."""
-    alarms = Alarms(asyncio.get_running_loop())
+    alarms = DeadlineScheduler(asyncio.get_running_loop())
     yield alarms
     alarms.close()
 
 
 async def limited(alarms, seconds, work):
     """Await *work* for *seconds* at most; say whether the alarm rang."""
-    alarm = Alarm(alarms, asyncio.get_running_loop().time() + seconds)
+    alarm = Deadline(alarms, asyncio.get_running_loop().time() + seconds)
     try:
         await work
     except asyncio.CancelledError:
@@ -82,7 +82,7 @@ async def test_an_alarm_can_be_moved(alarms):
     Moving it earlier makes the timer earlier; later just works.
     """
     loop = asyncio.get_running_loop()
-    alarm = Alarm(alarms, math.inf)
+    alarm = Deadline(alarms, math.inf)
     alarm.move(loop.time())
 
     with pytest.raises(asyncio.CancelledError):
@@ -98,7 +98,7 @@ async def test_an_alarm_that_rang_in_vain_is_taken_back(alarms):
     """
     task = asyncio.current_task()
     assert task is not None
-    alarm = Alarm(alarms, asyncio.get_running_loop().time())
+    alarm = Deadline(alarms, asyncio.get_running_loop().time())
     alarm.ring()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_one_timer_serves_all(alarms, monkeypatch):
     )
     now = loop.time()
     for n in range(1000):
-        Alarm(alarms, now + 30 + n).clear()
+        Deadline(alarms, now + 30 + n).clear()
 
     assert len(armed) == 1
 

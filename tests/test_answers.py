@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bankconnect_async import InvalidRequestError, UnreadableAnswerError
+from bankconnect_async import InvalidRequestError, InvalidResponseError
 from bankconnect_async import models as answers_module
 from bankconnect_async._codec.responses import (
     decode,
@@ -762,7 +762,7 @@ def test_names_what_is_wrong(cls, raw, problem):
     """
     An answer of another shape is told by path, without its values.
     """
-    with pytest.raises(UnreadableAnswerError) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         decode(cls, raw, status=203)
 
     assert problem in caught.value.problems
@@ -775,7 +775,7 @@ def test_other_shapes_are_told_too(read):
     An answer that should be an array, or any object, is checked for that.
     """
     read = read or functools.partial(decode_rows, BankHealth)
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(InvalidResponseError):
         read(b'"text"')
 
 
@@ -935,7 +935,7 @@ def test_errors_tell_no_secrets():
     """
     raw = b'{"entity_id": "e", "accounts": [{"account_number": ["canary"]}]}'
 
-    with pytest.raises(UnreadableAnswerError) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         decode(Accounts, raw)
 
     assert "canary" not in f"{caught.value!r} {caught.value}"
@@ -1030,7 +1030,7 @@ def test_any_json_gives_a_value_or_an_error_of_ours(document, cls):
     raw = json.dumps(document).encode()
     try:
         assert isinstance(decode(cls, raw, keep_pairs=True), cls)
-    except UnreadableAnswerError as error:
+    except InvalidResponseError as error:
         assert error.problems
 
 
@@ -1048,7 +1048,7 @@ def test_any_bytes_give_a_value_or_an_error_of_ours(raw, cls):
     ):
         try:
             assert read(raw) is not None
-        except UnreadableAnswerError as error:
+        except InvalidResponseError as error:
             assert error.problems
 
 

@@ -11,6 +11,7 @@ from bankconnect_async import (
     UNSET,
     AsyncBankConnect,
     AuthenticationError,
+    BadRequestError,
     BankConnectError,
     BatchStoppedError,
     ConfigurationError,
@@ -18,14 +19,13 @@ from bankconnect_async import (
     Delivery,
     Failed,
     InvalidRequestError,
+    InvalidResponseError,
     Pool,
-    RejectedError,
     RetryPolicy,
     Session,
     SessionRequest,
-    UnreadableAnswerError,
 )
-from bankconnect_async.batch.session_batch import _Shelf
+from bankconnect_async.batch.session_batch import ResultBuffer
 from bankconnect_async.sandbox import Fault, Sandbox
 
 
@@ -172,7 +172,7 @@ async def test_failures_stand_beside_successes(bank, sandbox):
     blank, missing, number = found[1:4]
     assert isinstance(blank.error, InvalidRequestError)
     assert (blank.item, blank.request, blank.link_id) == ("", None, "")
-    assert isinstance(missing.error, RejectedError)
+    assert isinstance(missing.error, BadRequestError)
     assert missing.error.code == "MISSING_BANK_NAME"
     assert missing.request == refused
     assert missing.link_id == "x"
@@ -232,7 +232,7 @@ async def test_a_url_that_cannot_be_read_fails_its_item_alone(
     (failed,) = (each for each in found if isinstance(each, Failed))
     assert len(found) == 20
     assert failed.link_id == "customer-7"
-    assert isinstance(failed.error, UnreadableAnswerError)
+    assert isinstance(failed.error, InvalidResponseError)
     assert failed.error.delivery is Delivery.CREATED_UNREADABLE
 
 
@@ -776,7 +776,7 @@ async def test_a_drain_leaves_gaps_in_the_order():
     """
     What comes after an unsent item is reported all the same, in order.
     """
-    shelf = _Shelf(ordered=True)
+    shelf = ResultBuffer(ordered=True)
     late = [
         Failed(index=index, item="c", request=None, error=BankConnectError())
         for index in (3, 1)

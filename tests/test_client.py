@@ -24,29 +24,29 @@ from bankconnect_async import (
     UNSET,
     AsyncBankConnect,
     AuthenticationError,
+    BadRequestError,
     BankConnectError,
     ClientClosedError,
     ConfigurationError,
-    ConnectFailedError,
+    ConnectError,
     Delivery,
     ExitEvent,
     HeadTooLargeError,
     InvalidRequestError,
+    InvalidResponseError,
     PaymentRequiredError,
     Pool,
     ProxyAuthenticationError,
-    RejectedError,
     RetryPolicy,
     ReturnURL,
-    ServerFaultError,
+    ServerError,
     Session,
     SessionRequest,
     SuccessEvent,
     Timeouts,
-    UnreadableAnswerError,
     decode_event,
 )
-from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
 
 
@@ -198,7 +198,7 @@ class TestCreateSession:
             link_id="c", redirect_url=None, bank_name="no such bank"
         )
         async with Sandbox("session") as sandbox, connect(sandbox) as bank:
-            with pytest.raises(RejectedError) as caught:
+            with pytest.raises(BadRequestError) as caught:
                 await bank.create_session(request)
 
         assert caught.value.code == "INVALID_BANK_NAME"
@@ -247,7 +247,7 @@ class TestRetries:
             raw_server(script) as server,
             connect(server, clock=clock, retry=policy) as bank,
         ):
-            with pytest.raises(ServerFaultError) as caught:
+            with pytest.raises(ServerError) as caught:
                 await bank.create_session("customer-42")
 
         assert caught.value.delivery is Delivery.AMBIGUOUS
@@ -269,7 +269,7 @@ class TestRetries:
             raw_server(script) as server,
             connect(server, clock=clock) as bank,
         ):
-            with pytest.raises(ServerFaultError) as caught:
+            with pytest.raises(ServerError) as caught:
                 await bank.create_session("c", retry=RetryPolicy(attempts=5))
 
         assert len(caught.value.attempts) == 5
@@ -291,7 +291,7 @@ class TestRetries:
             raw_server(script) as server,
             connect(server, clock=clock) as bank,
         ):
-            with pytest.raises(UnreadableAnswerError) as caught:
+            with pytest.raises(InvalidResponseError) as caught:
                 await bank.create_session("customer-42")
 
         assert caught.value.delivery is Delivery.CREATED_UNREADABLE
@@ -360,7 +360,7 @@ class TestRetries:
             tls=context,
             clock=clock,
         ) as bank:
-            with pytest.raises(ConnectFailedError) as caught:
+            with pytest.raises(ConnectError) as caught:
                 await bank.create_session("customer-42")
         server.close()
 
@@ -431,7 +431,7 @@ class TestRetries:
 
         def read(*args, **kwargs):
             threads.append(threading.current_thread())
-            return refusal(*args, **kwargs)
+            return error_from_response(*args, **kwargs)
 
         monkeypatch.setattr(
             "bankconnect_async._codec.error_responses.refusal", read
@@ -452,9 +452,9 @@ class TestRetries:
                 "key", base_url=server.base_url, redirect_url=None
             ) as bank,
         ):
-            with pytest.raises(RejectedError, match="no"):
+            with pytest.raises(BadRequestError, match="no"):
                 await bank.create_session("customer-42")
-            with pytest.raises(RejectedError):
+            with pytest.raises(BadRequestError):
                 await bank.create_session("customer-42")
 
         main = threading.main_thread()
@@ -462,7 +462,7 @@ class TestRetries:
 
     @pytest.mark.parametrize(
         ("status", "error"),
-        [("200 OK", UnreadableAnswerError), ("400 No", RejectedError)],
+        [("200 OK", InvalidResponseError), ("400 No", BadRequestError)],
     )
     async def test_what_reading_raises_is_an_outcome(
         self, raw_server, answer, monkeypatch, status, error
@@ -474,7 +474,7 @@ class TestRetries:
         def fail(raw, *args, **kwargs):
             if raw:
                 raise MemoryError
-            return refusal(400, raw)
+            return error_from_response(400, raw)
 
         monkeypatch.setattr(
             "bankconnect_async._resources.session_creation.decode_session",
@@ -793,7 +793,7 @@ class TestStats:
             connect(server, clock=clock) as bank,
         ):
             await bank.create_session("a")
-            with pytest.raises(RejectedError):
+            with pytest.raises(BadRequestError):
                 await bank.create_session("b")
             await bank.create_session("c")
             stats = bank.stats()
@@ -882,7 +882,7 @@ class TestStats:
 
         assert seen == [
             ("POST session", 1),
-            ("ServerFaultError", False),
+            ("ServerError", False),
             ("POST session", 2),
             ("NoneType", False),
             ("POST session", 1),

@@ -13,13 +13,13 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import (
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
     Pool,
 )
-from bankconnect_async._http.bodies import Body
-from bankconnect_async._http.coalescing import Outbox
+from bankconnect_async._http.bodies import BytesBody
+from bankconnect_async._http.coalescing import WriteCoalescer
 from bankconnect_async._http.connections import (
     _parse_keep_alive,
     make_connector,
@@ -28,7 +28,7 @@ from bankconnect_async._http.connections import (
 
 def body():
     """Make a JSON body."""
-    return Body(b"{}", content_type="application/json")
+    return BytesBody(b"{}", content_type="application/json")
 
 
 @pytest.fixture(name="answering")
@@ -180,7 +180,7 @@ async def test_a_failed_connect_forgets_the_address(
         (kept,) = idle(transport)
         kept.close()
 
-    with pytest.raises(ConnectFailedError):
+    with pytest.raises(ConnectError):
         await transport.send("POST", url, body(), within=5)
     known = ("localhost", url.port) in connector._cached_hosts
     await transport.aclose()
@@ -227,7 +227,7 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
     A request waits while others of its turn are prepared: if its server
     closes meanwhile, it was not sent.
     """
-    ends, put = [], Outbox.put
+    ends, put = [], WriteCoalescer.put
 
     async def script(server, reader, writer):
         await server.read_request(reader)
@@ -250,7 +250,7 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
     transport = make_transport()
     async with raw_server(script) as server:
         await send_two()
-        monkeypatch.setattr(Outbox, "put", closing)
+        monkeypatch.setattr(WriteCoalescer, "put", closing)
         lost = await send_two()
         await transport.aclose()
 

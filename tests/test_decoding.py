@@ -28,7 +28,10 @@ from bankconnect_async import (
     models as answers,
 )
 from bankconnect_async._codec import responses
-from bankconnect_async._codec.error_responses import decode_error_body, refusal
+from bankconnect_async._codec.error_responses import (
+    decode_error_body,
+    error_from_response,
+)
 from bankconnect_async._codec.session_requests import decode_session
 from bankconnect_async._codec.webhooks import deduplication_key
 
@@ -94,7 +97,9 @@ def decoders(rng: random.Random, raw: bytes):
         lambda: decode_event(message, channel=channel),
         lambda: deduplication_key(decode_webhook(message)),
         lambda: decode_error_body(raw),
-        lambda: refusal(rng.choice([400, 403, 404, 500]), raw, secrets=["se"]),
+        lambda: error_from_response(
+            rng.choice([400, 403, 404, 500]), raw, secrets=["se"]
+        ),
         lambda: decode_session(raw),
         lambda: responses.decode(rng.choice(ANSWERS), raw),
         lambda: responses.decode_rows(rng.choice(ANSWERS), raw),
@@ -153,7 +158,7 @@ class TestDecoders:
 
         made = decode_session(BOM + session)
         entity = responses.decode(answers.Entity, BOM + b'{"entity_id": "e"}')
-        error = refusal(400, BOM + b'{"link_id": ["is bad"]}')
+        error = error_from_response(400, BOM + b'{"link_id": ["is bad"]}')
 
         assert made.redirect_url == "https://x.example/?session_id=1"
         assert entity.entity_id == "e"

@@ -8,14 +8,14 @@ import tracemalloc
 import pytest
 
 from bankconnect_async.journal import compact_map as _digests
-from bankconnect_async.journal.compact_map import DigestTable
+from bankconnect_async.journal.compact_map import CompactMap
 
 
 def test_knows_what_it_has():
     """
     A text is new once, whatever was added since, and keeps its number.
     """
-    known = DigestTable()
+    known = CompactMap()
     texts = [f"customer-{number}" for number in range(20_000)]
     numbers = range(len(texts))
 
@@ -31,7 +31,7 @@ def test_digests_in_one_place(monkeypatch):
     Digests that all belong into the first bucket are told apart.
     """
     monkeypatch.setattr(_digests, "digest", int)
-    known = DigestTable()
+    known = CompactMap()
     texts = [str(number << 32) for number in range(200)]
 
     assert [known.swap(text, at) for at, text in enumerate(texts)] == (
@@ -45,7 +45,7 @@ def test_digest_across_entries(monkeypatch):
     Bytes that look like a digest, but belong to two entries, are none.
     """
     monkeypatch.setattr(_digests, "digest", int)
-    known = DigestTable()
+    known = CompactMap()
     # The end of the first digest and its number are what is looked for.
     known.swap(str(0x01000000_00000000), 0x02000000)
     key = 0x02000000_01000000 & (2**63 - 1)
@@ -59,7 +59,7 @@ def test_grows_evenly():
     """
     No text has to wait until all others were moved.
     """
-    known = DigestTable()
+    known = CompactMap()
     before = list(known._buckets)
     worst = 0
     for number in range(20_000):
@@ -78,7 +78,7 @@ def test_any_text(text):
     """
     Every text that a link id can be has a place.
     """
-    known = DigestTable()
+    known = CompactMap()
 
     assert known.swap(text, 7) is None
     assert known.swap(text, 0) == 7
@@ -88,7 +88,7 @@ def test_small():
     """
     A row costs at most 18 bytes once the table is larger than its start.
     """
-    known = DigestTable()
+    known = CompactMap()
     tracemalloc.start()
     try:
         worst = 0.0

@@ -25,7 +25,7 @@ from bankconnect_async import (
     BatchStoppedError,
     ConfigurationError,
     Delivery,
-    JournalInUseError,
+    JournalLockedError,
     JournalMismatchError,
     RetryPolicy,
     ReturnURL,
@@ -36,7 +36,12 @@ from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.distributed import worker as _stations
-from bankconnect_async.distributed.worker import Order, Shard, Station, Wish
+from bankconnect_async.distributed.worker import (
+    Directive,
+    JobSpec,
+    Shard,
+    WorkerRunner,
+)
 from bankconnect_async.journal import (
     CreatedRecord,
     FailedRecord,
@@ -239,7 +244,10 @@ class TestAgain:
         first = await run([*source, "a", 7])
         second = await run(source)
 
-        assert first.failures == {"RejectedError": 1, "InvalidRequestError": 2}
+        assert first.failures == {
+            "BadRequestError": 1,
+            "InvalidRequestError": 2,
+        }
         assert (second.created, second.skipped) == (1, 2)
         lines = [
             (record.line, record.type)
@@ -247,7 +255,7 @@ class TestAgain:
             if isinstance(record, FailedRecord)
         ]
         assert sorted(lines) == [
-            (2, "RejectedError"),
+            (2, "BadRequestError"),
             (4, "InvalidRequestError"),
             (5, "InvalidRequestError"),
         ]
@@ -315,7 +323,7 @@ class TestAgain:
         shards.mkdir()
         with (
             Journal(shards / "ab-000000.jsonl"),
-            pytest.raises(JournalInUseError),
+            pytest.raises(JournalLockedError),
         ):
             await run(ids(4))
         assert service.requests == 0
@@ -377,7 +385,7 @@ class TestEnds:
         batch = run(ids(3000), concurrency=5)
         stats = await batch
 
-        assert isinstance(batch.stopped_by, AuthenticationError)
+        assert isinstance(batch.abort_cause, AuthenticationError)
         assert stats.failed == 3000
         assert set(stats.failures) == {
             "AuthenticationError",
@@ -531,12 +539,12 @@ class TestEnds:
         """
         Workers with different settings are not set to work.
         """
-        look, apis = Station.look, iter("abcdef")
+        look, apis = WorkerRunner.look, iter("abcdef")
 
         def look_elsewhere(self):
             return attrs.evolve(look(self), api=next(apis))
 
-        monkeypatch.setattr(Station, "look", look_elsewhere)
+        monkeypatch.setattr(WorkerRunner, "look", look_elsewhere)
         with pytest.raises(ConfigurationError, match="different settings"):
             await run(ids(3))
 
@@ -663,13 +671,13 @@ class TestSettings:
         Workers share the rate.
         """
         rates = []
-        heed = Station.heed
+        heed = WorkerRunner.heed
 
         def record(self, wish):
             rates.append(wish.rate)
             heed(self, wish)
 
-        monkeypatch.setattr(Station, "heed", record)
+        monkeypatch.setattr(WorkerRunner, "heed", record)
         monkeypatch.setattr(ours, "_VISIT_EVERY", 0.05)
         batch = run(endless(), rate=100)
         running = asyncio.ensure_future(batch)
@@ -700,8 +708,8 @@ class TestStation:
 
     @pytest.fixture(name="station")
     async def _station(self, service):
-        station = Station(
-            Order(
+        station = WorkerRunner(
+            JobSpec(
                 run="ab",
                 api=None,
                 concurrency=4,
@@ -748,7 +756,7 @@ class TestStation:
         """
         with Journal(path):
             shard = Shard.pack(0, str(path), [(1, "a")], public_key())
-            station.heed(Wish(drain=True))
+            station.heed(Directive(drain=True))
             result = await station.run(shard)
 
         assert result.left == 1
@@ -833,9 +841,9 @@ class TestStation:
         )
         if fault is not None:
             await until(lambda: service.created() == 1)
-            station.heed(Wish(drain=True, abort=True))
+            station.heed(Directive(drain=True, abort=True))
         assert await asyncio.to_thread(closing.wait, 20)
-        station.heed(Wish(drain=True, abort=True))
+        station.heed(Directive(drain=True, abort=True))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not running.done()
@@ -866,10 +874,10 @@ class TestStation:
             station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         await until(lambda: service.created() == 1)
-        station.heed(Wish(drain=True, abort=True))
+        station.heed(Directive(drain=True, abort=True))
         await leaving.wait()
         for abort in (False, True):
-            station.heed(Wish(drain=True, abort=abort))
+            station.heed(Directive(drain=True, abort=abort))
         go_on.set()
 
         assert (await running).left == 1
@@ -880,14 +888,14 @@ class TestStation:
         Without visits it comes to its end by itself.
         """
         monkeypatch.setattr(_stations, "_FORSAKEN", 2)
-        order = Order(
+        order = JobSpec(
             run="cd",
             api="mine",
             concurrency=4,
             deadline=60,
             settings={"redirect_url": None, "retry": RetryPolicy(attempts=1)},
         )
-        station = _stations._station(order, Wish())
+        station = _stations._station(order, Directive())
         path.touch()
         rows = [(number, f"c-{number}") for number in range(20_000)]
         result = await station.run(

@@ -13,9 +13,9 @@ from bankconnect_async.errors import (
     ConfigurationError,
     DecodeError,
     InvalidRequestError,
+    InvalidResponseError,
     ResponseError,
     TransportError,
-    UnreadableAnswerError,
 )
 
 
@@ -87,7 +87,7 @@ def test_facts_survive_pickling():
             {"status": 429, "code": "X", "retry_after": 2.0, "fields": fields},
         ),
         (DecodeError(problems=["a @ $"]), {"problems": ("a @ $",)}),
-        (UnreadableAnswerError(status=201), {"status": 201}),
+        (InvalidResponseError(status=201), {"status": 201}),
     ]:
         copy = pickle.loads(pickle.dumps(error))
         for name, value in facts.items():

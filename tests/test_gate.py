@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 
-from bankconnect_async._http.semaphore import Gate
+from bankconnect_async._http.semaphore import FifoSemaphore
 
 
 async def queue(gate, count):
@@ -30,7 +30,7 @@ async def test_leaving_the_queue_costs_the_same_for_each():
     """
     Sixteen times as many waiters leave in about sixteen times the time.
     """
-    gate = Gate(1)
+    gate = FifoSemaphore(1)
     assert gate.enter()
     # The collector looks through all tasks again and again.
     gc.disable()
@@ -51,7 +51,7 @@ async def test_slots_are_given_in_order():
     """
     Who waits longest is next, whoever has left the queue.
     """
-    gate, order = Gate(1), []
+    gate, order = FifoSemaphore(1), []
     assert gate.enter()
 
     async def wait(number):
@@ -75,7 +75,7 @@ async def test_a_narrowed_gate_hands_no_slot_on():
     """
     Slots beyond the new size run out, and the others go round.
     """
-    gate = Gate(2)
+    gate = FifoSemaphore(2)
     gate.widen(5)
     for _ in range(5):
         assert gate.enter()

@@ -13,7 +13,7 @@ from bankconnect_async import (
     Delivery,
     JournalError,
     RetryPolicy,
-    ServerFaultError,
+    ServerError,
 )
 from bankconnect_async.journal import CreatedRecord, Journal, read_journal
 from bankconnect_async.sandbox import Fault, Sandbox
@@ -109,7 +109,7 @@ class TestOnAttempt:
             retry=RetryPolicy(attempts=2),
             on_attempt=hook_that_raises(cls, when),
         ) as bank:
-            with pytest.raises(ServerFaultError) as caught:
+            with pytest.raises(ServerError) as caught:
                 await bank.create_session("customer-42")
 
         assert len(caught.value.attempts) == 2
@@ -295,7 +295,7 @@ class TestRetries:
 
         sandbox.faults.always(Fault.status(500))
         async with connect(sandbox, retry=RetryPolicy(rng=draw)) as bank:
-            with pytest.raises(ServerFaultError) as caught:
+            with pytest.raises(ServerError) as caught:
                 await bank.create_session("customer-42")
 
         error = caught.value
@@ -316,11 +316,11 @@ class TestRetries:
 
         sandbox.faults.always(Fault.status(500))
         async with connect(sandbox, clock=Broken()) as bank:
-            with pytest.raises(ServerFaultError):
+            with pytest.raises(ServerError):
                 await bank.create_session("customer-42")
             (failed,) = await collect(bank.create_sessions(["customer-43"]))
 
-        assert isinstance(failed.error, ServerFaultError)
+        assert isinstance(failed.error, ServerError)
 
     async def test_a_clock_that_breaks_costs_no_session(
         self, sandbox, monkeypatch

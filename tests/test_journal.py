@@ -375,7 +375,7 @@ class TestRecords:
 
         later_, bad = sorted(read_journal(path), key=lambda one: one.line)
         assert (later_.line, bad.line) == (17, 19)
-        assert later_.type == "RateLimitedError"
+        assert later_.type == "RateLimitError"
         assert (later_.status, later_.retry_after) == (429, 200)
         assert (later_.delivery, later_.attempts) == (Delivery.REJECTED, 1)
         assert bad.link_id == ""

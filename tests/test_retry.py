@@ -10,31 +10,31 @@ import pytest
 
 from bankconnect_async import (
     AuthenticationError,
+    BadRequestError,
     BankConnectError,
     CertificateError,
     ClientClosedError,
     ConfigurationError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
     HeadTooLargeError,
     InvalidRequestError,
+    InvalidResponseError,
     Phase,
+    PoolTimeoutError,
     ProxyAuthenticationError,
-    QueueTimeoutError,
-    RateLimitedError,
-    RejectedError,
+    RateLimitError,
     RequestTimeoutError,
     RetryBudget,
     RetryPolicy,
-    ServerFaultError,
-    UnreadableAnswerError,
+    ServerError,
 )
 from bankconnect_async._http.retrying import repeat
-from bankconnect_async.retry import is_worth_repeating, parse_retry_after
+from bankconnect_async.retry import is_retryable, parse_retry_after
 
 
-NOT_SENT = ConnectFailedError("refused", delivery=Delivery.NOT_SENT)
+NOT_SENT = ConnectError("refused", delivery=Delivery.NOT_SENT)
 AMBIGUOUS = ConnectionLostError("lost", delivery=Delivery.AMBIGUOUS)
 UNSENT = ConnectionLostError(delivery=Delivery.NOT_SENT)
 
@@ -78,7 +78,7 @@ async def run(clock, first, *errors, policy=LONGEST, budget=None, turn=None):
         policy=policy,
         budget=budget or RetryBudget(),
         clock=clock,
-        give_up_at=clock.monotonic() + policy.deadline,
+        deadline_at=clock.monotonic() + policy.deadline,
         turn=turn,
     )
 
@@ -142,19 +142,19 @@ async def test_the_last_error_is_raised_with_its_timeline(clock):
     ("error", "at_least_once", "at_most_once"),
     [
         (NOT_SENT, True, True),
-        (QueueTimeoutError(delivery=Delivery.NOT_SENT), True, True),
-        (RateLimitedError(status=429), True, True),
-        (ServerFaultError(status=503, retry_after=1.0), True, True),
+        (PoolTimeoutError(delivery=Delivery.NOT_SENT), True, True),
+        (RateLimitError(status=429), True, True),
+        (ServerError(status=503, retry_after=1.0), True, True),
         (AMBIGUOUS, True, False),
         (
-            ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS),
+            ServerError(status=500, delivery=Delivery.AMBIGUOUS),
             True,
             False,
         ),
-        (UnreadableAnswerError(), True, False),
-        (RejectedError(status=400), False, False),
-        (RejectedError(status=421), True, True),
-        (RejectedError(status=425), True, True),
+        (InvalidResponseError(), True, False),
+        (BadRequestError(status=400), False, False),
+        (BadRequestError(status=421), True, True),
+        (BadRequestError(status=425), True, True),
         (HeadTooLargeError(delivery=Delivery.AMBIGUOUS), False, False),
         (AuthenticationError(status=401), False, False),
         (CertificateError(delivery=Delivery.NOT_SENT), False, False),
@@ -168,8 +168,8 @@ def test_what_is_worth_repeating(error, at_least_once, at_most_once):
     """
     The table of delivery classes, in both modes.
     """
-    assert is_worth_repeating(error, "at-least-once") is at_least_once
-    assert is_worth_repeating(error, "at-most-once") is at_most_once
+    assert is_retryable(error, "at-least-once") is at_least_once
+    assert is_retryable(error, "at-most-once") is at_most_once
 
 
 async def test_at_most_once_says_why_it_stops(clock):
@@ -190,15 +190,15 @@ async def test_at_most_once_says_why_it_stops(clock):
     ("first", "last", "delivery"),
     [
         (AMBIGUOUS, NOT_SENT, Delivery.AMBIGUOUS),
-        (AMBIGUOUS, RejectedError(status=400), Delivery.AMBIGUOUS),
+        (AMBIGUOUS, BadRequestError(status=400), Delivery.AMBIGUOUS),
         (AMBIGUOUS, ClientClosedError(), Delivery.AMBIGUOUS),
         (
-            UnreadableAnswerError(),
+            InvalidResponseError(),
             AuthenticationError(status=401),
             Delivery.CREATED_UNREADABLE,
         ),
-        (NOT_SENT, RejectedError(status=400), Delivery.REJECTED),
-        (NOT_SENT, QueueTimeoutError(), Delivery.NOT_SENT),
+        (NOT_SENT, BadRequestError(status=400), Delivery.REJECTED),
+        (NOT_SENT, PoolTimeoutError(), Delivery.NOT_SENT),
     ],
 )
 async def test_delivery_is_that_of_the_whole_call(
@@ -223,15 +223,15 @@ async def test_delivery_is_that_of_the_whole_call(
         ([NOT_SENT, AMBIGUOUS], "lost"),
         ([AMBIGUOUS, UNSENT], "closed; attempt 1 may have been processed"),
         (
-            [NOT_SENT, AMBIGUOUS, RejectedError("no", status=400)],
+            [NOT_SENT, AMBIGUOUS, BadRequestError("no", status=400)],
             "no; attempt 2 may have been processed",
         ),
         (
-            [UnreadableAnswerError("bad"), NOT_SENT],
+            [InvalidResponseError("bad"), NOT_SENT],
             "refused; attempt 1 was accepted, and its answer unreadable",
         ),
         (
-            [RateLimitedError("busy", status=429), NOT_SENT],
+            [RateLimitError("busy", status=429), NOT_SENT],
             "refused; attempt 1 was refused",
         ),
     ],
@@ -252,8 +252,8 @@ async def test_a_final_refusal_ends_at_once(clock):
     """
     A refusal after a retry ends the call and needs no reason.
     """
-    with pytest.raises(RejectedError) as caught:
-        await run(clock, NOT_SENT, RejectedError("no", status=400))
+    with pytest.raises(BadRequestError) as caught:
+        await run(clock, NOT_SENT, BadRequestError("no", status=400))
 
     assert len(clock.slept) == 1
     assert [each.stopped for each in caught.value.attempts] == [None, None]
@@ -263,7 +263,7 @@ async def test_one_attempt_switches_retries_off(clock):
     """
     With attempts=1 nothing is ever repeated.
     """
-    with pytest.raises(ConnectFailedError):
+    with pytest.raises(ConnectError):
         await run(clock, NOT_SENT, policy=RetryPolicy(attempts=1))
 
     assert clock.slept == []
@@ -273,7 +273,7 @@ async def test_retry_after_wins(clock):
     """
     A Retry-After longer than our own wait is waited out to the second.
     """
-    busy = RateLimitedError("busy", status=429, retry_after=7.0)
+    busy = RateLimitError("busy", status=429, retry_after=7.0)
 
     assert await run(clock, busy) == ("done", 2)
     assert clock.slept == [7.0]
@@ -283,8 +283,8 @@ async def test_retry_after_beyond_the_deadline_fails_at_once(clock):
     """
     A wait that cannot fit is not begun; the caller gets retry_after.
     """
-    busy = RateLimitedError("busy", status=429, retry_after=86400.0)
-    with pytest.raises(RateLimitedError) as caught:
+    busy = RateLimitError("busy", status=429, retry_after=86400.0)
+    with pytest.raises(RateLimitError) as caught:
         await run(clock, busy)
 
     assert caught.value.retry_after == 86400.0
@@ -297,7 +297,7 @@ async def test_the_deadline_spans_waits(clock):
     No attempt starts after the deadline, however many are allowed.
     """
     policy = RetryPolicy(attempts=100, deadline=3, rng=upper_end)
-    with pytest.raises(ConnectFailedError):
+    with pytest.raises(ConnectError):
         await run(clock, *[NOT_SENT] * 100, policy=policy)
 
     assert clock.slept == [0.25, 0.5, 1]
@@ -309,8 +309,8 @@ async def test_the_budget_bounds_an_outage(clock):
     """
     budget = RetryBudget()
     for _ in range(300):
-        error = ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS)
-        with pytest.raises(ServerFaultError):
+        error = ServerError(status=500, delivery=Delivery.AMBIGUOUS)
+        with pytest.raises(ServerError):
             await run(clock, error, error, error, budget=budget)
 
     assert len(clock.slept) == 100
@@ -446,14 +446,14 @@ class Turn:
         return self.left >= 0
 
 
-BUSY = RateLimitedError("busy", status=429, retry_after=2.0)
+BUSY = RateLimitError("busy", status=429, retry_after=2.0)
 
 
 async def test_excused_failures_cost_nothing(clock):
     """
     Neither an attempt nor tokens, and the wait is the one asked for.
     """
-    budget, turn = RetryBudget(), Turn(excused=RateLimitedError)
+    budget, turn = RetryBudget(), Turn(excused=RateLimitError)
     errors = [BUSY, NOT_SENT, BUSY, NOT_SENT, BUSY]
 
     result = await run(clock, BUSY, *errors, turn=turn, budget=budget)
@@ -469,8 +469,8 @@ async def test_excuses_have_an_end(clock):
     """
     A server that serves others may refuse one of them for ever.
     """
-    turn = Turn(excused=RateLimitedError)
-    with pytest.raises(RateLimitedError, match="no attempts left") as caught:
+    turn = Turn(excused=RateLimitError)
+    with pytest.raises(RateLimitError, match="no attempts left") as caught:
         await run(clock, BUSY, *[BUSY] * 50, turn=turn)
 
     assert len(caught.value.attempts) == 10 + 3
@@ -480,9 +480,9 @@ async def test_no_retries_are_none(clock):
     """
     With one attempt nothing is excused.
     """
-    turn = Turn(excused=RateLimitedError)
+    turn = Turn(excused=RateLimitError)
     policy = RetryPolicy(attempts=1)
-    with pytest.raises(RateLimitedError):
+    with pytest.raises(RateLimitError):
         await run(clock, BUSY, policy=policy, turn=turn)
 
 
@@ -490,12 +490,12 @@ async def test_time_held_back_does_not_count(clock):
     """
     The deadline moves by what the line held the call back.
     """
-    long = RateLimitedError("busy", status=429, retry_after=40.0)
-    turn = Turn(excused=RateLimitedError, held=11.0)
+    long = RateLimitError("busy", status=429, retry_after=40.0)
+    turn = Turn(excused=RateLimitError, held=11.0)
     assert await run(clock, long, turn=turn) == ("done", 2)
 
-    turn = Turn(excused=RateLimitedError, held=9.0)
-    with pytest.raises(RateLimitedError, match="no time left"):
+    turn = Turn(excused=RateLimitError, held=9.0)
+    with pytest.raises(RateLimitError, match="no time left"):
         await run(clock, long, turn=turn)
 
 
@@ -525,5 +525,5 @@ async def test_a_turn_may_come_too_late(clock):
             clock.now += 100
             return await super().again(seconds)
 
-    with pytest.raises(ConnectFailedError, match="others were waiting"):
+    with pytest.raises(ConnectError, match="others were waiting"):
         await run(clock, NOT_SENT, turn=Slow())

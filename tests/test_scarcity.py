@@ -108,7 +108,7 @@ async def test_out_of_descriptors(sandbox):
     """
     calls, items = await run(NO_DESCRIPTORS, sandbox.base_url)
 
-    failed = "ConnectFailedError not-sent"
+    failed = "ConnectError not-sent"
     assert set(calls) == {"Session", failed}
     assert set(items) <= {"Created", failed}
     assert (calls.total(), items.total()) == (40, 60)
@@ -123,7 +123,7 @@ async def test_out_of_threads(sandbox):
 
     calls, items = await run(NO_THREADS, base_url)
 
-    failed = "ConnectFailedError not-sent"
+    failed = "ConnectError not-sent"
     assert calls == {failed: 40}
     assert items == {failed: 60}
     assert sandbox.created() == 0

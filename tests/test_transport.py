@@ -23,27 +23,27 @@ from bankconnect_async import (
     CertificateError,
     ClientClosedError,
     ConfigurationError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
     HeadTooLargeError,
+    InvalidResponseError,
     Phase,
     Pool,
-    QueueTimeoutError,
+    PoolTimeoutError,
     RequestTimeoutError,
     Timeouts,
     TransportError,
-    UnreadableAnswerError,
 )
-from bankconnect_async._http.attempt import MAX_ANSWER
-from bankconnect_async._http.bodies import Body
-from bankconnect_async._http.error_mapping import TRANSLATIONS, translate
-from bankconnect_async.retry import is_worth_repeating
+from bankconnect_async._http.attempt import MAX_RESPONSE
+from bankconnect_async._http.bodies import BytesBody
+from bankconnect_async._http.error_mapping import ERROR_MAP, map_error
+from bankconnect_async.retry import is_retryable
 
 
 def body(content=b"{}"):
     """Make a JSON body."""
-    return Body(content, content_type="application/json")
+    return BytesBody(content, content_type="application/json")
 
 
 @pytest.fixture(name="transport")
@@ -224,7 +224,7 @@ class TestDelivery:
 
         error = await self.fail(transport, server)
 
-        assert type(error) is ConnectFailedError
+        assert type(error) is ConnectError
         assert error.delivery is Delivery.NOT_SENT
         assert error.phase is Phase.CONNECTING
 
@@ -238,7 +238,7 @@ class TestDelivery:
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         async with raw_server(script) as server:
-            with pytest.raises(ConnectFailedError) as caught:
+            with pytest.raises(ConnectError) as caught:
                 await transport.send(
                     "POST",
                     URL(server.base_url).with_scheme("https"),
@@ -254,7 +254,7 @@ class TestDelivery:
         """
         A name that cannot be looked up: nothing was sent.
         """
-        with pytest.raises(ConnectFailedError, match="looked up") as caught:
+        with pytest.raises(ConnectError, match="looked up") as caught:
             await transport.send(
                 "POST", URL("http://bankconnect.invalid/"), body(), within=5
             )
@@ -335,7 +335,7 @@ class TestDelivery:
         A write that fails on a kept connection has handed nothing on.
         """
 
-        class Closing(Body):
+        class Closing(BytesBody):
             async def write_with_length(self, writer, content_length):
                 # The connection dies between being taken from the pool and
                 # being written to.
@@ -368,7 +368,7 @@ class TestAnswers:
         """
         said = f"HTTP/1.1 {status} OK\r\nContent-Length: 99\r\n\r\n{{".encode()
         async with raw_server(saying(said)) as server:
-            with pytest.raises(UnreadableAnswerError) as caught:
+            with pytest.raises(InvalidResponseError) as caught:
                 await post(transport, server)
 
         assert caught.value.status == status
@@ -406,7 +406,7 @@ class TestAnswers:
         transport = make_transport(timeouts=Timeouts(read=0.1))
         async with raw_server(script) as server:
             if raises:
-                with pytest.raises(UnreadableAnswerError, match="in time"):
+                with pytest.raises(InvalidResponseError, match="in time"):
                     await post(transport, server)
             else:
                 assert (await post(transport, server)).status == status
@@ -424,28 +424,28 @@ class TestAnswers:
             head = (
                 "Transfer-Encoding: chunked"
                 if chunked
-                else f"Content-Length: {64 * MAX_ANSWER}"
+                else f"Content-Length: {64 * MAX_RESPONSE}"
             )
             writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode())
             piece = b"x" * 65536
             if chunked:
                 piece = b"10000\r\n" + piece + b"\r\n"
-            for _ in range(64 * MAX_ANSWER // 65536):
+            for _ in range(64 * MAX_RESPONSE // 65536):
                 writer.write(piece)
                 await writer.drain()
                 sent.append(len(piece))
 
         async with raw_server(script) as server:
-            with pytest.raises(UnreadableAnswerError):
+            with pytest.raises(InvalidResponseError):
                 await post(transport, server)
 
-        assert sum(sent) < 32 * MAX_ANSWER
+        assert sum(sent) < 32 * MAX_RESPONSE
 
     async def test_exactly_long_enough(self, transport, raw_server, answer):
         """
         1 MiB is read, with a length and in chunks.
         """
-        content = b"x" * MAX_ANSWER
+        content = b"x" * MAX_RESPONSE
         chunked = (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"100000\r\n" + content + b"\r\n0\r\n\r\n"
@@ -461,18 +461,18 @@ class TestAnswers:
         A proxy's compression is undone, within the same bound.
         """
         gzipped = "Content-Encoding: gzip\r\n"
-        bomb = gzip.compress(b"x" * (MAX_ANSWER + 1))
+        bomb = gzip.compress(b"x" * (MAX_RESPONSE + 1))
         script = saying(
             answer(gzip.compress(b'{"a": 1}'), headers=gzipped),
             answer(bomb, headers=gzipped),
         )
         async with raw_server(script) as server:
             assert (await post(transport, server)).body == b'{"a": 1}'
-            with pytest.raises(UnreadableAnswerError):
+            with pytest.raises(InvalidResponseError):
                 await post(transport, server)
 
         async with raw_server(saying(answer(b"x", headers=gzipped))) as server:
-            with pytest.raises(UnreadableAnswerError):
+            with pytest.raises(InvalidResponseError):
                 await post(transport, server)
 
 
@@ -528,7 +528,7 @@ class TestLargeHeads:
                 await post(over, server)
 
         assert caught.value.delivery is Delivery.AMBIGUOUS
-        assert not is_worth_repeating(caught.value, "at-least-once")
+        assert not is_retryable(caught.value, "at-least-once")
         assert "xxx" not in f"{caught.value!r}{caught.value.__cause__!r}"
 
 
@@ -624,7 +624,7 @@ class TestQueue:
             first = asyncio.create_task(post(transport, server, within=60))
             while not server.requests:
                 await asyncio.sleep(0)
-            with pytest.raises(QueueTimeoutError) as caught:
+            with pytest.raises(PoolTimeoutError) as caught:
                 await post(transport, server)
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -653,7 +653,7 @@ class TestQueue:
             while not server.requests:
                 await asyncio.sleep(0)
             started = loop.time()
-            with pytest.raises(QueueTimeoutError):
+            with pytest.raises(PoolTimeoutError):
                 await post(transport, server, within=0.1)
             took = loop.time() - started
             first.cancel()
@@ -1072,14 +1072,14 @@ def test_every_foreign_error_finds_a_row(foreign):
     unsent, sent = body(), body()
     sent.begun = True
 
-    assert translate(exc, unsent).delivery is Delivery.NOT_SENT
-    assert translate(exc, sent).delivery is Delivery.AMBIGUOUS
+    assert map_error(exc, unsent).delivery is Delivery.NOT_SENT
+    assert map_error(exc, sent).delivery is Delivery.AMBIGUOUS
 
 
 def test_no_row_is_shadowed():
     """
     A narrow row never stands behind a wide one.
     """
-    for index, (narrow, _, _) in enumerate(TRANSLATIONS):
-        for wide, _, _ in TRANSLATIONS[:index]:
+    for index, (narrow, _, _) in enumerate(ERROR_MAP):
+        for wide, _, _ in ERROR_MAP[:index]:
             assert not issubclass(narrow, wide)

@@ -14,20 +14,20 @@ from bankconnect_async import (
     AuthenticationError,
     BatchStoppedError,
     CertificateError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Created,
     Delivery,
     Failed,
+    InvalidResponseError,
     NotFoundError,
+    PoolTimeoutError,
     ProxyAuthenticationError,
-    QueueTimeoutError,
-    RateLimitedError,
+    RateLimitError,
     RequestTimeoutError,
-    ServerFaultError,
-    UnreadableAnswerError,
+    ServerError,
 )
-from bankconnect_async.batch.throttle import Line, Turn
+from bankconnect_async.batch.throttle import BatchThrottle, SendQueue
 from bankconnect_async.sandbox import Fault
 
 
@@ -180,22 +180,22 @@ async def test_refused_for_ever(bank, sandbox, held):
     async with passing(held), bank.create_sessions(ids(3)) as outcomes:
         found = [outcome async for outcome in outcomes]
 
-    assert {type(each.error) for each in found} == {RateLimitedError}
+    assert {type(each.error) for each in found} == {RateLimitError}
     # The first time they did not know, then each had its attempts.
     assert sandbox.requests <= 3 * 4
-    assert outcomes.stats().failures == {"RateLimitedError": 3}
+    assert outcomes.stats().failures == {"RateLimitError": 3}
 
 
 async def test_held_back_is_not_late(held):
     """
     An item's own time stands still while others are served.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn, other = Turn(line), Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn, other = BatchThrottle(line), BatchThrottle(line)
     assert await turn.begin()
     assert await other.begin()
     other.note_served()
-    assert turn.note_failed(RateLimitedError(status=429, retry_after=5))
+    assert turn.note_failed(RateLimitError(status=429, retry_after=5))
     waiting = asyncio.create_task(turn.again(5.0))
     await until(lambda: held.sleepers)
     held.advance(4.0)
@@ -214,10 +214,10 @@ async def test_waiting_for_nothing_is_late(held):
     """
     While nobody is served, time runs.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn = Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn = BatchThrottle(line)
     assert await turn.begin()
-    turn.note_failed(RateLimitedError(status=429, retry_after=5))
+    turn.note_failed(RateLimitError(status=429, retry_after=5))
     waiting = asyncio.create_task(turn.again(5.0))
     await until(lambda: held.sleepers)
     held.advance(5.0)
@@ -243,7 +243,7 @@ async def test_a_stop_reaches_those_that_wait_to_retry(bank, sandbox, held):
         slow, bad = [outcome.error async for outcome in outcomes]
 
     assert sandbox.requests == 2
-    assert isinstance(slow, ServerFaultError)
+    assert isinstance(slow, ServerError)
     assert slow.delivery is Delivery.AMBIGUOUS
     assert [(each.number, each.wait) for each in slow.attempts] == [(1, None)]
     assert "nothing is sent any more" in str(slow)
@@ -303,11 +303,13 @@ async def test_a_cancel_is_not_a_stop(held):
     """
     Who is cancelled while waiting is cancelled.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn = Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn = BatchThrottle(line)
     await turn.begin()
-    turn.note_failed(RateLimitedError(status=429, retry_after=5))
-    waiting = [asyncio.create_task(Turn(line).begin()) for _ in range(2)]
+    turn.note_failed(RateLimitError(status=429, retry_after=5))
+    waiting = [
+        asyncio.create_task(BatchThrottle(line).begin()) for _ in range(2)
+    ]
     await until(lambda: held.sleepers)
     waiting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -319,7 +321,7 @@ async def test_a_cancel_is_not_a_stop(held):
 
 
 TIMED_OUT = RequestTimeoutError(delivery=Delivery.AMBIGUOUS)
-REFUSED = ConnectFailedError(delivery=Delivery.NOT_SENT)
+REFUSED = ConnectError(delivery=Delivery.NOT_SENT)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ REFUSED = ConnectFailedError(delivery=Delivery.NOT_SENT)
         TIMED_OUT,
         REFUSED,
         *(
-            ServerFaultError(status=status, delivery=Delivery.AMBIGUOUS)
+            ServerError(status=status, delivery=Delivery.AMBIGUOUS)
             for status in (408, 502, 503, 504)
         ),
     ],
@@ -338,8 +340,8 @@ async def test_overload_makes_a_pause(held, error):
     """
     Timeouts and answers of gateways, if there are many of them.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn = Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn = BatchThrottle(line)
     for _ in range(50):
         if not line.is_open:
             break
@@ -354,11 +356,11 @@ async def test_overload_makes_a_pause(held, error):
     [
         CertificateError(delivery=Delivery.NOT_SENT),
         ProxyAuthenticationError(delivery=Delivery.NOT_SENT),
-        QueueTimeoutError(delivery=Delivery.NOT_SENT),
+        PoolTimeoutError(delivery=Delivery.NOT_SENT),
         ConnectionLostError(delivery=Delivery.AMBIGUOUS),
         NotFoundError(status=404),
-        UnreadableAnswerError(),
-        ServerFaultError(status=500, delivery=Delivery.AMBIGUOUS),
+        InvalidResponseError(),
+        ServerError(status=500, delivery=Delivery.AMBIGUOUS),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -366,8 +368,8 @@ async def test_other_failures_are_no_matter_of_the_rate(held, error):
     """
     However many there are.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn = Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn = BatchThrottle(line)
     for _ in range(200):
         await turn.begin()
         assert turn.note_failed(error) is False
@@ -379,10 +381,10 @@ async def test_a_503_that_names_a_time_is_a_request_for_patience(held):
     """
     All wait, and the item is excused.
     """
-    line = Line(held, limiter=None, longest_pause=120)
-    turn = Turn(line)
+    line = SendQueue(held, limiter=None, max_pause=120)
+    turn = BatchThrottle(line)
     await turn.begin()
-    error = ServerFaultError(status=503, retry_after=3.0)
+    error = ServerError(status=503, retry_after=3.0)
 
     assert turn.note_failed(error)
     assert line.pace.pause(held.now) == 3
@@ -418,6 +420,6 @@ async def test_a_late_overload(bank, sandbox, held):
     ):
         found = [outcome.error async for outcome in outcomes]
 
-    assert {type(error) for error in found} == {RateLimitedError}
+    assert {type(error) for error in found} == {RateLimitError}
     assert any("no time left" in str(error) for error in found)
     assert sandbox.requests < 4 * 3

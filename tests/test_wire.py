@@ -20,11 +20,11 @@ from bankconnect_async import (
     Consent,
     Delivery,
     InvalidRequestError,
+    InvalidResponseError,
     Metadata,
     SessionRequest,
-    UnreadableAnswerError,
 )
-from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._codec.session_requests import (
     SessionWriter,
     date_text,
@@ -401,7 +401,7 @@ class TestDecodeSession:
         """
         An unusable answer is told by path, without its values.
         """
-        with pytest.raises(UnreadableAnswerError) as caught:
+        with pytest.raises(InvalidResponseError) as caught:
             decode_session(raw, status=201)
 
         assert caught.value.problems == (problem,)
@@ -447,7 +447,7 @@ class TestDecodeSession:
         """
         raw = json.dumps({"redirect_url": url}).encode()
 
-        with pytest.raises(UnreadableAnswerError) as caught:
+        with pytest.raises(InvalidResponseError) as caught:
             decode_session(raw)
 
         assert caught.value.problems[0].endswith(" @ $.redirect_url")
@@ -471,7 +471,7 @@ def test_what_is_taken_for_a_url_can_be_read(parts):
     raw = json.dumps({"redirect_url": f"https://{''.join(parts)}"}).encode()
     try:
         session = make_session(decode_session(raw), link_id=LINK)
-    except UnreadableAnswerError as error:
+    except InvalidResponseError as error:
         assert error.delivery is Delivery.CREATED_UNREADABLE
         return
 
@@ -553,7 +553,7 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
         if status < 300:
             result = decode_session(raw, status=status)
         else:
-            raise refusal(status, raw)
+            raise error_from_response(status, raw)
     except BankConnectError as error:
         assert str(error).isprintable() or "\n" not in str(error)
         assert error.delivery is not None

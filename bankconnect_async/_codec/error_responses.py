@@ -19,22 +19,22 @@ from yarl import URL
 from bankconnect_async._printable import one_line
 from bankconnect_async._redaction import redactor
 from bankconnect_async.errors import (
-    AlreadyRequestedError,
+    AlreadyProcessingError,
     AuthenticationError,
+    BadRequestError,
     BankMismatchError,
-    BankUndetectedError,
+    BankNotDetectedError,
     Delivery,
     DuplicateStatementError,
-    NotAllowedError,
     NotFoundError,
     NotReadyError,
     OutOfDateRangeError,
     PasswordIncorrectError,
     PaymentRequiredError,
-    RateLimitedError,
-    RejectedError,
+    PermissionDeniedError,
+    RateLimitError,
     ResponseError,
-    ServerFaultError,
+    ServerError,
     SessionExpiredError,
     StatementError,
     UnparsableStatementError,
@@ -60,14 +60,14 @@ _BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
     "SESSION_EXPIRED": SessionExpiredError,
     "PROCESSING_NOT_REQUESTED": NotReadyError,
     "PROCESSING_NOT_COMPLETED": NotReadyError,
-    "DUPLICATE_PROCESSING_REQUEST": AlreadyRequestedError,
+    "DUPLICATE_PROCESSING_REQUEST": AlreadyProcessingError,
     "UNPARSABLE_STATEMENTS": UnparsableStatementError,
     "PASSWORD_INCORRECT": PasswordIncorrectError,
     "PDF_IS_IMAGE": UnparsableStatementError,
     "STATEMENT_UNSUPPORTED_FORMAT": UnsupportedStatementError,
     "STATEMENT_DUPLICATE": DuplicateStatementError,
     "OUT_OF_DATE_RANGE": OutOfDateRangeError,
-    "BANK_NAME_UNDETECTED": BankUndetectedError,
+    "BANK_NAME_UNDETECTED": BankNotDetectedError,
     "BANK_NAME_MISMATCH": BankMismatchError,
     "MISSING_FILE_OBJECT": StatementError,
     "INVALID_FILE_OBJECT": StatementError,
@@ -79,7 +79,7 @@ _BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
 _BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
     3: PasswordIncorrectError,
     4: BankMismatchError,
-    5: BankUndetectedError,
+    5: BankNotDetectedError,
     6: UnparsableStatementError,
     7: UnsupportedStatementError,
 }
@@ -87,7 +87,7 @@ _BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
 _BY_WORDS: Final = (
     (re.compile("Password incorrect"), PasswordIncorrectError),
     (re.compile(r"Not \S+ statement"), BankMismatchError),
-    (re.compile("Unable to detect bank.*"), BankUndetectedError),
+    (re.compile("Unable to detect bank.*"), BankNotDetectedError),
     (re.compile("PDF is not parsable"), UnparsableStatementError),
 )
 # Where the vendor's servers have the API.
@@ -220,7 +220,7 @@ def _clean(text: str, length: int = _MESSAGE) -> str:
     return one_line(_URL_TAIL.sub(r"\1?…", text), length)
 
 
-def refusal(  # noqa: PLR0913
+def error_from_response(  # noqa: PLR0913
     status: int,
     raw: bytes,
     *,
@@ -295,17 +295,17 @@ def _judge(  # noqa: PLR0911
         case 403 if body.code in _KEY_CODES or body.shape == "S3":
             return AuthenticationError, Delivery.REJECTED
         case 403:
-            return NotAllowedError, Delivery.REJECTED
+            return PermissionDeniedError, Delivery.REJECTED
         case 404 | 410:
             return NotFoundError, Delivery.REJECTED
         case 429:
-            return RateLimitedError, Delivery.REJECTED
+            return RateLimitError, Delivery.REJECTED
         case 503 if retry_after is not None:
-            return ServerFaultError, Delivery.REJECTED
+            return ServerError, Delivery.REJECTED
         case 408:
-            return ServerFaultError, Delivery.AMBIGUOUS
+            return ServerError, Delivery.AMBIGUOUS
         case _ if status >= 500:  # noqa: PLR2004
-            return ServerFaultError, Delivery.AMBIGUOUS
+            return ServerError, Delivery.AMBIGUOUS
         case _:
             return _rejection(body), Delivery.REJECTED
 
@@ -313,7 +313,7 @@ def _judge(  # noqa: PLR0911
 def _rejection(body: ErrorBody) -> type[ResponseError]:
     found = _BY_CODE.get(body.code)
     if found is not None or body.shape != "S5":
-        return found or RejectedError
+        return found or BadRequestError
     if body.status is not None:
         return _BY_NUMBER.get(body.status, StatementError)
     return next(

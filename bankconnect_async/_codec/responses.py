@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
-from bankconnect_async.errors import UnreadableAnswerError
+from bankconnect_async.errors import InvalidResponseError
 from bankconnect_async.models import _fields as reading
 from bankconnect_async.models._fields import Pairs
 
@@ -77,7 +77,7 @@ def decode(
         keep_pairs: Keep keys that come more than once.
 
     Raises:
-        UnreadableAnswerError: If it is no such object, or a documented field
+        InvalidResponseError: If it is no such object, or a documented field
             has a wrong type. It names paths, never values.
     """
 
@@ -95,7 +95,7 @@ def decode_document(raw: bytes, *, status: int = 200) -> Mapping[str, Any]:
     Read an answer that is a JSON object whose shape is not documented.
 
     Raises:
-        UnreadableAnswerError: If it is none.
+        InvalidResponseError: If it is none.
     """
 
     def read(document: Any, problems: list[str]) -> Mapping[str, Any] | None:
@@ -111,7 +111,7 @@ def decode_rows(
     Read an answer that is a JSON array of objects.
 
     Raises:
-        UnreadableAnswerError: If it is none.
+        InvalidResponseError: If it is none.
     """
 
     def read(document: Any, problems: list[str]) -> tuple[T, ...] | None:
@@ -136,7 +136,7 @@ def _decode(
     if not problems and value is not None:
         return value
     del value
-    raise UnreadableAnswerError(
+    raise InvalidResponseError(
         f"the server answered {status} in another shape than documented: "
         f"{'; '.join(problems)}",
         problems=problems,

@@ -16,7 +16,7 @@ import orjson
 
 from yarl import URL
 
-from bankconnect_async.errors import InvalidRequestError, UnreadableAnswerError
+from bankconnect_async.errors import InvalidRequestError, InvalidResponseError
 from bankconnect_async.models.sessions import (
     UNSET,
     Consent,
@@ -221,7 +221,7 @@ def decode_session(
             always taken from loopback.
 
     Raises:
-        UnreadableAnswerError: If there is no usable `redirect_url`.
+        InvalidResponseError: If there is no usable `redirect_url`.
     """
     # The answer is a credential. It must not be a local of a frame that
     # raises, or a traceback with locals would show it.
@@ -233,7 +233,7 @@ def decode_session(
     del raw
     if answer is not None:
         return answer
-    raise UnreadableAnswerError(
+    raise InvalidResponseError(
         f"the server answered {status} without a usable session: {problem}",
         problems=[problem],
         status=status,

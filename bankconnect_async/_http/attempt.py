@@ -17,25 +17,25 @@ from bankconnect_async._threads import run_in_thread
 from bankconnect_async.config import Timeouts
 from bankconnect_async.errors import (
     ClientClosedError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
+    InvalidResponseError,
     Phase,
-    QueueTimeoutError,
+    PoolTimeoutError,
     RequestTimeoutError,
     TransportError,
-    UnreadableAnswerError,
 )
 
-from .bodies import Sending
+from .bodies import RequestBody
 from .connections import PooledResponse
-from .deadlines import Alarm, Alarms
-from .error_mapping import NOTHING_SENT, translate
-from .semaphore import Gate
+from .deadlines import Deadline, DeadlineScheduler
+from .error_mapping import NOTHING_SENT, map_error
+from .semaphore import FifoSemaphore
 
 
 #: Bytes of an answer that are read at most, unless a call says otherwise.
-MAX_ANSWER: Final = 1024 * 1024
+MAX_RESPONSE: Final = 1024 * 1024
 
 _OK = range(200, 300)
 _MISDIRECTED = 421
@@ -43,7 +43,7 @@ _MISDIRECTED = 421
 _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
 
-class Answer:
+class Response:
     """
     A complete head, and the body as far as it could be read.
     """
@@ -58,7 +58,7 @@ class Answer:
         self.body = body
 
 
-class Bound:
+class LoopResources:
     """
     What belongs to one process and one event loop.
     """
@@ -69,13 +69,13 @@ class Bound:
         loop: asyncio.AbstractEventLoop,
         pid: int,
         session: aiohttp.ClientSession,
-        gate: Gate,
+        gate: FifoSemaphore,
     ) -> None:
         self.loop: Final = loop
         self.pid: Final = pid
         self.session: Final = session
         self.gate: Final = gate
-        self.alarms: Final = Alarms(loop)
+        self.alarms: Final = DeadlineScheduler(loop)
 
     def note_keep_alive(self, head: aiohttp.ClientResponse) -> None:
         """
@@ -108,27 +108,27 @@ class Bound:
         return failure
 
 
-class Exchange(Alarm):
+class RequestAttempt(Deadline):
     """
     One request and its answer, and the clock that runs meanwhile.
 
     It is the alarm itself: one object for each call less.
     """
 
-    __slots__ = ("_bound", "_give_up_at", "_head", "_phase", "_timeouts")
+    __slots__ = ("_bound", "_deadline_at", "_head", "_phase", "_timeouts")
 
     def __init__(
-        self, bound: Bound, timeouts: Timeouts, within: float
+        self, bound: LoopResources, timeouts: Timeouts, within: float
     ) -> None:
         now = bound.loop.time()
-        give_up_at = now + within
+        deadline_at = now + within
         connected_by = now + timeouts.connect
-        if connected_by > give_up_at:  # noqa: PLR1730 - see `_limit`
-            connected_by = give_up_at
-        Alarm.__init__(self, bound.alarms, connected_by)
+        if connected_by > deadline_at:  # noqa: PLR1730 - see `_limit`
+            connected_by = deadline_at
+        Deadline.__init__(self, bound.alarms, connected_by)
         self._bound = bound
         self._timeouts = timeouts
-        self._give_up_at = give_up_at
+        self._deadline_at = deadline_at
         self._phase = _QUEUED
         self._head: aiohttp.ClientResponse | None = None
 
@@ -137,10 +137,10 @@ class Exchange(Alarm):
         self,
         method: str,
         url: URL,
-        body: Sending | None,
+        body: RequestBody | None,
         options: Mapping[str, Any],
-        limit: int = MAX_ANSWER,
-    ) -> Answer:
+        limit: int = MAX_RESPONSE,
+    ) -> Response:
         gate, is_read = self._bound.gate, False
         failure: TransportError | None
         try:
@@ -174,7 +174,7 @@ class Exchange(Alarm):
                     content = await _decompress(
                         content, headers[hdrs.CONTENT_ENCODING], limit
                     )
-                return Answer(head.status, headers, content)
+                return Response(head.status, headers, content)
             finally:
                 gate.leave()
         except asyncio.CancelledError:
@@ -194,7 +194,7 @@ class Exchange(Alarm):
                 ) from exc
             lacks = "broke off"
             failure = (
-                translate(exc, body, options.get("proxy"))
+                map_error(exc, body, options.get("proxy"))
                 if self._head is None
                 else None
             )
@@ -208,7 +208,7 @@ class Exchange(Alarm):
         assert failure is not None  # noqa: S101 - without a head there is one
         raise self._bound.note_failure(failure, options.get("proxy") or url)
 
-    async def _queue(self, gate: Gate) -> None:
+    async def _queue(self, gate: FifoSemaphore) -> None:
         self._limit(self._timeouts.queue)
         await gate.queue()
         self._limit(self._timeouts.connect)
@@ -219,8 +219,8 @@ class Exchange(Alarm):
 
     def _limit(self, seconds: float) -> None:
         when = self._bound.loop.time() + seconds
-        if when > self._give_up_at:  # noqa: PLR1730 - `min` costs three times
-            when = self._give_up_at
+        if when > self._deadline_at:  # noqa: PLR1730 - `min` costs three times
+            when = self._deadline_at
         self.move(when)
 
     def _interrupted(self) -> TransportError:
@@ -236,14 +236,14 @@ class Exchange(Alarm):
     def _timed_out(self) -> TransportError:
         match self._phase:
             case Phase.QUEUED:
-                return QueueTimeoutError(
+                return PoolTimeoutError(
                     "no slot of the client's pool became free in time"
                     + NOTHING_SENT,
                     delivery=Delivery.NOT_SENT,
                     phase=Phase.QUEUED,
                 )
-            case Phase.CONNECTING if self.when < self._give_up_at:
-                return ConnectFailedError(
+            case Phase.CONNECTING if self.when < self._deadline_at:
+                return ConnectError(
                     f"connecting took too long{NOTHING_SENT}",
                     delivery=Delivery.NOT_SENT,
                     phase=Phase.CONNECTING,
@@ -258,14 +258,14 @@ class Exchange(Alarm):
         )
 
 
-def _without_body(head: aiohttp.ClientResponse, what: str) -> Answer:
+def _without_body(head: aiohttp.ClientResponse, what: str) -> Response:
     # The head is enough to know a refusal; a promise needs its body.
     if head.status in _OK:
-        raise UnreadableAnswerError(
+        raise InvalidResponseError(
             f"the server answered {head.status} and the body {what}",
             status=head.status,
         )
-    return Answer(head.status, head.headers, b"")
+    return Response(head.status, head.headers, b"")
 
 
 async def _read(
@@ -274,10 +274,10 @@ async def _read(
     on_moved: Callable[[], None],
 ) -> bytes:
     length = response.content_length
-    if length is not None and length <= MAX_ANSWER:
+    if length is not None and length <= MAX_RESPONSE:
         return await response.read()
-    if limit <= MAX_ANSWER or response.status not in _OK:
-        return await _read_bounded(response, MAX_ANSWER)
+    if limit <= MAX_RESPONSE or response.status not in _OK:
+        return await _read_bounded(response, MAX_RESPONSE)
     # What is large may take its time, as long as it keeps coming.
     return await _read_bounded(response, limit, on_moved)
 
@@ -319,7 +319,7 @@ async def _decompress(content: bytes, encoding: str, limit: int) -> bytes:
     # We ask for no compression; some proxies compress all the same.
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
         return content
-    if limit > MAX_ANSWER:
+    if limit > MAX_RESPONSE:
         return await run_in_thread(_inflate, content, limit)
     return _inflate(content, limit)
 

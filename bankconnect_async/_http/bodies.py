@@ -26,7 +26,7 @@ from .connections import refuse_closed
 _ONE_PIECE = 64 * 1024
 
 
-class Sending(Protocol):
+class RequestBody(Protocol):
     """
     What an exchange needs to know about the body it sends.
 
@@ -56,7 +56,7 @@ class Sending(Protocol):
         ...
 
 
-class Body(aiohttp.Payload):
+class BytesBody(aiohttp.Payload):
     """
     A request body that notes how far its sending came.
 

@@ -20,7 +20,7 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
-from .bodies import Body
+from .bodies import BytesBody
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _KNOWN: Final = ("3.14.",)
 _NO_TIMER: Final = TimerNoop()
 
 
-class Outbox:
+class WriteCoalescer:
     """
     Where requests lie until the next turn of the event loop.
 
@@ -48,14 +48,16 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[tuple[Connection, Any, StreamWriter, Body]] = []
+        self._waiting: list[
+            tuple[Connection, Any, StreamWriter, BytesBody]
+        ] = []
 
     def put(
         self,
         conn: "Connection",
         protocol: Any,
         writer: StreamWriter,
-        body: Body,
+        body: BytesBody,
     ) -> None:
         """
         Write *body* soon, behind the head that *writer* has.
@@ -96,7 +98,7 @@ class Outbox:
                 self._loop.call_soon(self._send)
 
 
-def _write(protocol: Any, writer: StreamWriter, body: Body) -> None:
+def _write(protocol: Any, writer: StreamWriter, body: BytesBody) -> None:
     failure: Exception
     try:
         # It never waits, and so needs no task.
@@ -114,7 +116,7 @@ def _write(protocol: Any, writer: StreamWriter, body: Body) -> None:
     protocol.set_exception(failure)
 
 
-class Request(aiohttp.ClientRequest):
+class CoalescedRequest(aiohttp.ClientRequest):
     """
     A request whose headers were complete when they were given.
 
@@ -123,8 +125,8 @@ class Request(aiohttp.ClientRequest):
     """
 
     # aiohttp makes requests of a class, and hands nothing of ours to it.
-    outbox: ClassVar[Outbox]
-    _small: Body | None = None
+    outbox: ClassVar[WriteCoalescer]
+    _small: BytesBody | None = None
 
     def update_headers(self, headers: "LooseHeaders | None") -> None:
         """Take the headers over, behind the one of the host (RFC 9112)."""
@@ -142,7 +144,7 @@ class Request(aiohttp.ClientRequest):
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         """Take the body, and what it says of itself."""
         if (
-            isinstance(body, Body)
+            isinstance(body, BytesBody)
             and body.length <= SMALL
             # aiohttp may repeat others, with the body that it knows of.
             and self.method == hdrs.METH_POST
@@ -197,7 +199,7 @@ def request_class(
     if not version.startswith(_KNOWN):
         return aiohttp.ClientRequest
 
-    class Ours(Request):
-        outbox = Outbox(loop)
+    class Ours(CoalescedRequest):
+        outbox = WriteCoalescer(loop)
 
     return Ours

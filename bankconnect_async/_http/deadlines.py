@@ -17,7 +17,7 @@ _GRACE_TURNS: Final = 16
 _AT_ONCE: Final = 100
 
 
-class Alarm:
+class Deadline:
     """
     A time limit on one task's current work.
 
@@ -34,7 +34,7 @@ class Alarm:
 
     __slots__ = ("_alarms", "_cancelling", "_task", "rang", "when")
 
-    def __init__(self, alarms: "Alarms", when: float) -> None:
+    def __init__(self, alarms: "DeadlineScheduler", when: float) -> None:
         # Finding out which loop runs is a system call.
         task = asyncio.current_task(alarms.loop)
         assert task is not None  # noqa: S101 - we are in a coroutine
@@ -86,7 +86,7 @@ class Alarm:
         self._task.cancel()
 
 
-class Alarms:
+class DeadlineScheduler:
     """
     All alarms of one event loop.
 
@@ -107,7 +107,7 @@ class Alarms:
         self.loop = loop
         self._handle: asyncio.Handle | None = None
         self.due = math.inf
-        self.pending: set[Alarm] = set()
+        self.pending: set[Deadline] = set()
 
     def expect(self, when: float) -> None:
         """Have the timer fire at *when*, which is before it is due."""

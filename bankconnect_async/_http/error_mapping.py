@@ -14,7 +14,7 @@ from yarl import URL
 from bankconnect_async._printable import one_line
 from bankconnect_async.errors import (
     CertificateError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
     HeadTooLargeError,
@@ -24,7 +24,7 @@ from bankconnect_async.errors import (
     TransportError,
 )
 
-from .bodies import Sending
+from .bodies import RequestBody
 
 
 #: How the message of an attempt ends of which the server knows nothing.
@@ -38,7 +38,7 @@ _TOO_MANY_HEADERS = "Too many headers received"
 _LONGEST_HOST: Final = 253
 
 # Narrow rows first: the first match counts.
-TRANSLATIONS: Final[
+ERROR_MAP: Final[
     tuple[tuple[type[BaseException], type[TransportError], str], ...]
 ] = (
     (
@@ -53,32 +53,32 @@ TRANSLATIONS: Final[
     ),
     (
         aiohttp.ClientSSLError,
-        ConnectFailedError,
+        ConnectError,
         "the TLS handshake failed",
     ),
     (
         aiohttp.ClientProxyConnectionError,
-        ConnectFailedError,
+        ConnectError,
         "the proxy could not be reached",
     ),
     (
         aiohttp.ClientHttpProxyError,
-        ConnectFailedError,
+        ConnectError,
         "the proxy refused to connect",
     ),
     (
         aiohttp.ClientConnectorDNSError,
-        ConnectFailedError,
+        ConnectError,
         "the server's name could not be looked up",
     ),
     (
         aiohttp.ClientConnectorError,
-        ConnectFailedError,
+        ConnectError,
         "no connection could be made",
     ),
     (
         aiohttp.ConnectionTimeoutError,
-        ConnectFailedError,
+        ConnectError,
         "connecting took too long",
     ),
     (
@@ -98,12 +98,12 @@ TRANSLATIONS: Final[
     ),
     (
         aiohttp.InvalidURL,
-        ConnectFailedError,
+        ConnectError,
         "the address cannot be used",
     ),
     (
         aiohttp.NonHttpUrlClientError,
-        ConnectFailedError,
+        ConnectError,
         "the address cannot be used",
     ),
     (
@@ -111,7 +111,7 @@ TRANSLATIONS: Final[
         ConnectionLostError,
         "the connection was lost",
     ),
-    (TimeoutError, ConnectFailedError, "connecting took too long"),
+    (TimeoutError, ConnectError, "connecting took too long"),
     (OSError, ConnectionLostError, "the connection was lost"),
     (BaseException, ConnectionLostError, "the request failed unexpectedly"),
 )
@@ -174,8 +174,8 @@ def proxy_refusal(
     )
 
 
-def translate(
-    exc: BaseException, body: Sending | None, proxy: URL | None = None
+def map_error(
+    exc: BaseException, body: RequestBody | None, proxy: URL | None = None
 ) -> TransportError:
     """
     Put what aiohttp raised into our terms.
@@ -197,16 +197,16 @@ def translate(
         )
     cls, text = next(
         (cls, text)
-        for foreign, cls, text in TRANSLATIONS
+        for foreign, cls, text in ERROR_MAP
         if isinstance(exc, foreign)
     )
     if _lacks_thread(exc):
-        cls, text = ConnectFailedError, "no connection could be made"
+        cls, text = ConnectError, "no connection could be made"
     details = [each for each in (_place(exc), _detail(exc)) if each]
     if details:
         text = f"{text} ({', '.join(details)})"
     if body is None:
-        begun = sent = not issubclass(cls, ConnectFailedError)
+        begun = sent = not issubclass(cls, ConnectError)
     else:
         begun, sent = body.begun, body.begun and not body.unsent
     error: TransportError

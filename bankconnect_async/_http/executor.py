@@ -16,6 +16,7 @@ import attrs
 
 from yarl import URL
 
+from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._threads import run_in_thread
 from bankconnect_async.clock import Clock
@@ -23,13 +24,13 @@ from bankconnect_async.errors import (
     BankConnectError,
     ClientClosedError,
     Delivery,
-    UnreadableAnswerError,
+    InvalidResponseError,
 )
 from bankconnect_async.retry import RetryBudget, RetryPolicy, parse_retry_after
 
-from .attempt import MAX_ANSWER, Answer
-from .bodies import Sending
-from .error_mapping import translate
+from .attempt import MAX_RESPONSE, Response
+from .bodies import RequestBody
+from .error_mapping import map_error
 from .histogram import Histogram
 from .transport import Transport
 
@@ -50,7 +51,7 @@ _LARGE: Final = 128 * 1024
 _log = logging.getLogger("bankconnect_async")
 
 
-class Call(Generic[T]):
+class Operation(Generic[T]):
     """
     What to ask for, and what to make of a good answer.
 
@@ -71,11 +72,11 @@ class Call(Generic[T]):
         *,
         operation: str,
         url: URL,
-        decode: Callable[[Answer], T],
+        decode: Callable[[Response], T],
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
-        limit: int = MAX_ANSWER,
+        limit: int = MAX_RESPONSE,
         secrets: Sequence[str] = (),
     ) -> None:
         self.operation: Final = operation
@@ -88,7 +89,7 @@ class Call(Generic[T]):
         self.secrets: Final = secrets
 
 
-class Caller:
+class RequestExecutor:
     """
     Makes calls over one transport, with one retry budget for all of them.
 
@@ -131,8 +132,8 @@ class Caller:
 
     async def run(
         self,
-        call: Call[T],
-        body: Sending | None = None,
+        call: Operation[T],
+        body: RequestBody | None = None,
         *,
         policy: RetryPolicy | None = None,
         turn: "Throttle | None" = None,
@@ -152,7 +153,7 @@ class Caller:
         if policy is None:
             policy = self.retry
         once = self._once if self._on_attempt is None else self._watched
-        give_up_at = self._clock.monotonic() + policy.deadline
+        deadline_at = self._clock.monotonic() + policy.deadline
         self._begin()
         try:
             try:
@@ -163,7 +164,7 @@ class Caller:
                 self.budget.refund()
                 return result, 1
             return await self._go_on(
-                call, body, first, policy, turn, give_up_at
+                call, body, first, policy, turn, deadline_at
             )
         finally:
             self._end()
@@ -191,12 +192,12 @@ class Caller:
 
     async def _go_on(  # noqa: PLR0913, PLR0917
         self,
-        call: Call[T],
-        body: Sending | None,
+        call: Operation[T],
+        body: RequestBody | None,
         first: BankConnectError,
         policy: RetryPolicy,
         turn: "Throttle | None",
-        give_up_at: float,
+        deadline_at: float,
     ) -> tuple[T, int]:
         from .retrying import repeat  # noqa: PLC0415 - seldom needed
 
@@ -209,7 +210,7 @@ class Caller:
             nonlocal number
             number += 1
             held = 0.0 if turn is None else turn.held
-            within = give_up_at + held - self._clock.monotonic()
+            within = deadline_at + held - self._clock.monotonic()
             return await once(call, body, within, number)
 
         return await repeat(
@@ -218,13 +219,17 @@ class Caller:
             policy=policy,
             budget=self.budget,
             clock=self._clock,
-            give_up_at=give_up_at,
+            deadline_at=deadline_at,
             turn=turn,
             hooks=self._hooks,
         )
 
     async def _watched(
-        self, call: Call[T], body: Sending | None, within: float, number: int
+        self,
+        call: Operation[T],
+        body: RequestBody | None,
+        within: float,
+        number: int,
     ) -> T:
         from bankconnect_async.stats import AttemptEnd, AttemptStart  # noqa: PLC0415
 
@@ -257,10 +262,14 @@ class Caller:
         return result
 
     async def _once(
-        self, call: Call[T], body: Sending | None, within: float, number: int
+        self,
+        call: Operation[T],
+        body: RequestBody | None,
+        within: float,
+        number: int,
     ) -> T:
         started = time.monotonic()
-        answer: Answer | None = None
+        answer: Response | None = None
         try:
             answer = await self.transport.send(
                 call.method,
@@ -292,7 +301,7 @@ class Caller:
         raise unexpected
 
     def _note_failure(
-        self, call: Call[T], number: int, error: BankConnectError
+        self, call: Operation[T], number: int, error: BankConnectError
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
         self._failed[delivery] += 1
@@ -308,13 +317,14 @@ class Caller:
             self.budget.tokens,
         )
 
-    async def _refuse(self, answer: Answer, call: Call[T]) -> NoReturn:
+    async def _refuse(self, answer: Response, call: Operation[T]) -> NoReturn:
         if len(answer.body) > _LARGE:
             raise await run_in_thread(self._refusal, answer, call)
         raise self._refusal(answer, call)
 
-    def _refusal(self, answer: Answer, call: Call[T]) -> BankConnectError:
-        from bankconnect_async._codec.error_responses import refusal  # noqa: PLC0415 - most calls have none
+    def _refusal(
+        self, answer: Response, call: Operation[T]
+    ) -> BankConnectError:
 
         by_proxy = self.transport.proxy_refusal(
             answer.status, answer.headers, call.url
@@ -324,7 +334,7 @@ class Caller:
         retry_after = parse_retry_after(
             answer.headers.get("Retry-After"), now=self._clock.time()
         )
-        return refusal(
+        return error_from_response(
             answer.status,
             answer.body,
             headers=answer.headers,
@@ -370,17 +380,16 @@ class Caller:
 
 
 def _unexpected(
-    exc: BaseException, answer: Answer | None, body: Sending | None
+    exc: BaseException, answer: Response | None, body: RequestBody | None
 ) -> BankConnectError:
     if answer is None:
-        return translate(exc, body)
+        return map_error(exc, body)
     said = f"the server answered {answer.status}, and reading that raised "
     said += type(exc).__name__
     if answer.status in _OK:
-        return UnreadableAnswerError(said, status=answer.status)
-    from bankconnect_async._codec.error_responses import refusal  # noqa: PLC0415 - most calls have none
+        return InvalidResponseError(said, status=answer.status)
 
-    return refusal(answer.status, b"")
+    return error_from_response(answer.status, b"")
 
 
 def _preload() -> None:
@@ -394,6 +403,5 @@ def _preload() -> None:
         "concurrent.futures.thread",
         "tenacity",
         "bankconnect_async._http.retrying",
-        "bankconnect_async._codec.error_responses",
     ):
         importlib.import_module(name)

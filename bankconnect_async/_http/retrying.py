@@ -18,15 +18,15 @@ from bankconnect_async.errors import (
     Attempt,
     BankConnectError,
     Delivery,
+    InvalidResponseError,
     Phase,
     ResponseError,
     TransportError,
-    UnreadableAnswerError,
 )
 from bankconnect_async.retry import (
     RetryBudget,
     RetryPolicy,
-    is_worth_repeating,
+    is_retryable,
 )
 
 from .error_mapping import NOTHING_SENT
@@ -61,7 +61,7 @@ _OUTCOMES: Final = {
 
 
 @attrs.define
-class _Course:
+class RetryState:
     """
     The course of one call after its first failure, as tenacity's callbacks.
     """
@@ -70,7 +70,7 @@ class _Course:
     turn: "Throttle | None"
     budget: RetryBudget
     clock: Clock
-    give_up_at: float
+    deadline_at: float
     timeline: list[Attempt] = attrs.Factory(list)
     paid: float = 0
     stopped: str | None = None
@@ -87,9 +87,9 @@ class _Course:
         self.latest = error
         self.stopped = None
         self.is_excused = self.hear(error)
-        if is_worth_repeating(error, self.policy.delivery):
+        if is_retryable(error, self.policy.delivery):
             return True
-        if is_worth_repeating(error, "at-least-once"):
+        if is_retryable(error, "at-least-once"):
             self.stopped = "not repeated, because delivery is at-most-once"
         return False
 
@@ -143,7 +143,7 @@ class _Course:
     def _starts_too_late(self, wait: float) -> bool:
         held = 0.0 if self.turn is None else self.turn.held
         return (
-            self.clock.monotonic() + wait + _SHORTEST > self.give_up_at + held
+            self.clock.monotonic() + wait + _SHORTEST > self.deadline_at + held
         )
 
     def pay(self, state: "tenacity.RetryCallState") -> None:
@@ -199,7 +199,7 @@ def _error(state: "tenacity.RetryCallState") -> BankConnectError | None:
 def _phase(error: BankConnectError) -> Phase:
     if isinstance(error, TransportError):
         return error.phase or Phase.QUEUED
-    if not isinstance(error, ResponseError | UnreadableAnswerError):
+    if not isinstance(error, ResponseError | InvalidResponseError):
         return Phase.QUEUED
     return Phase.ANSWERED
 
@@ -211,7 +211,7 @@ async def repeat(  # noqa: PLR0913
     policy: RetryPolicy,
     budget: RetryBudget,
     clock: Clock,
-    give_up_at: float,
+    deadline_at: float,
     turn: "Throttle | None" = None,
     hooks: HookRunner | None = None,
 ) -> tuple[T, int]:
@@ -224,7 +224,7 @@ async def repeat(  # noqa: PLR0913
         policy: How often, how long, in which delivery mode.
         budget: Shared by all calls of a client.
         clock: Time.
-        give_up_at: When no attempt may begin any more, on *clock*.
+        deadline_at: When no attempt may begin any more, on *clock*.
         turn: Where to wait, if the call is one of a batch.
         hooks: Logs what the policy or the clock raises.
 
@@ -237,7 +237,7 @@ async def repeat(  # noqa: PLR0913
     """
     import tenacity  # noqa: PLC0415 - a call that succeeds never needs it
 
-    course = _Course(policy, turn, budget, clock, give_up_at)
+    course = RetryState(policy, turn, budget, clock, deadline_at)
     number = 0
 
     async def attempt() -> T:

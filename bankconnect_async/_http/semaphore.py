@@ -7,7 +7,7 @@ import asyncio
 from collections import OrderedDict
 
 
-class Gate:
+class FifoSemaphore:
     """
     Lets so many in at a time; the others queue.
 

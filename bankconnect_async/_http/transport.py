@@ -31,12 +31,12 @@ from bankconnect_async.errors import (
     TransportError,
 )
 
-from .attempt import MAX_ANSWER, Answer, Bound, Exchange
-from .bodies import Sending
+from .attempt import MAX_RESPONSE, LoopResources, RequestAttempt, Response
+from .bodies import RequestBody
 from .coalescing import request_class
 from .connections import PollingConnector, PooledResponse, make_connector
-from .error_mapping import proxy_refusal, translate
-from .semaphore import Gate
+from .error_mapping import map_error, proxy_refusal
+from .semaphore import FifoSemaphore
 
 
 # What a child process inherited: closing it there would take the parent's
@@ -128,7 +128,7 @@ class Transport:
         self._anonymous_tls: ssl.SSLContext | None = None
         self._borrowed = borrowed
         self._pid = _pid
-        self._bound: Bound | None = None
+        self._bound: LoopResources | None = None
         self._binding: _Binding | None = None
         self._admitted = 0
         self._opened = 0
@@ -181,7 +181,7 @@ class Transport:
         """Whether it holds a pool that was not closed."""
         return self._bound is not None and not self._closed
 
-    async def open(self) -> Bound:
+    async def open(self) -> LoopResources:
         """
         Bind to the running event loop, if that has not happened yet.
 
@@ -201,7 +201,7 @@ class Transport:
                 self._bound = bound = await self._bind()
             return bound
 
-    def _usable(self) -> Bound | None:
+    def _usable(self) -> LoopResources | None:
         if self._closed:
             raise ClientClosedError("the client is closed")
         if self._borrowed is not None and self._pid != _pid:
@@ -221,18 +221,18 @@ class Transport:
             raise ClientClosedError("the borrowed ClientSession is closed")
         return bound
 
-    async def _bind(self) -> Bound:
+    async def _bind(self) -> LoopResources:
         loop = asyncio.get_running_loop()
         # aiohttp would count queueing as request time and knows no separate
         # limit for it, so requests queue here and its own pool has no limit.
         session = self._borrowed
         if session is None:
             session = await self._make_session()
-        return Bound(
+        return LoopResources(
             loop=loop,
             pid=_pid,
             session=session,
-            gate=Gate(self._gate_size()),
+            gate=FifoSemaphore(self._gate_size()),
         )
 
     async def _make_session(self) -> aiohttp.ClientSession:
@@ -298,12 +298,12 @@ class Transport:
         self,
         method: str,
         url: URL,
-        body: Sending | None = None,
+        body: RequestBody | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         within: float,
-        limit: int = MAX_ANSWER,
-    ) -> Awaitable[Answer]:
+        limit: int = MAX_RESPONSE,
+    ) -> Awaitable[Response]:
         """
         Send one request and return the answer, whatever its status.
 
@@ -317,7 +317,7 @@ class Transport:
 
         Raises:
             TransportError: If no complete head of an answer came.
-            UnreadableAnswerError: If the body of a 2xx answer broke off.
+            InvalidResponseError: If the body of a 2xx answer broke off.
             ClientClosedError: After `aclose`, or in another loop.
         """
         # No coroutine: there is nothing to wait for but the exchange.
@@ -344,15 +344,18 @@ class Transport:
             options = self._options(url, body, headers)
         if body is None:
             options = {**options, **self._without_body}
-        exchange = Exchange(bound, self._timeouts, within)
+        exchange = RequestAttempt(bound, self._timeouts, within)
         return exchange.run(method, url, body, options, limit)
 
-    async def _open_and_send(self, *args: Any, **kwargs: Any) -> Answer:
+    async def _open_and_send(self, *args: Any, **kwargs: Any) -> Response:
         await self.open()
         return await self.send(*args, **kwargs)
 
     def _options(
-        self, url: URL, body: Sending | None, headers: Mapping[str, str] | None
+        self,
+        url: URL,
+        body: RequestBody | None,
+        headers: Mapping[str, str] | None,
     ) -> dict[str, Any]:
         headers = dict(headers or {})
         if body is not None:
@@ -443,8 +446,8 @@ class Transport:
                 )
             except UnicodeError:
                 raise
-            except Exception as exc:  # noqa: BLE001 - see `Exchange.run`
-                response = translate(exc, None, proxy)
+            except Exception as exc:  # noqa: BLE001 - see `RequestAttempt.run`
+                response = map_error(exc, None, proxy)
             # Outside of `except`: reprs of aiohttp's hold the link.
             if isinstance(response, TransportError):
                 raise bound.note_failure(response, proxy or url)
@@ -494,7 +497,7 @@ class Transport:
             closing.add_done_callback(_CLOSING.discard)
         self._let_go(bound)
 
-    def _let_go(self, bound: Bound) -> None:
+    def _let_go(self, bound: LoopResources) -> None:
         # Calls in flight over a borrowed session still need their limits.
         if not bound.alarms.pending:
             bound.alarms.close()

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from bankconnect_async._http.attempt import MAX_ANSWER, Answer
-from bankconnect_async._http.bodies import Sending
-from bankconnect_async._http.executor import Call, Caller
+from bankconnect_async._http.attempt import MAX_RESPONSE, Response
+from bankconnect_async._http.bodies import RequestBody
+from bankconnect_async._http.executor import Operation, RequestExecutor
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
@@ -27,7 +27,7 @@ MAX_DATA: Final = 64 * 1024 * 1024
 _DOTS: Final = frozenset({".", ".."})
 
 
-class Hints:
+class ChangeNotifier:
     """
     Who wants to know that something may have changed, by id.
     """
@@ -55,7 +55,7 @@ class Hints:
                 del self._listeners[id_]
 
 
-class Api:
+class ApiClient:
     """
     Where the vendor is, and how to call there.
 
@@ -73,7 +73,7 @@ class Api:
     def __init__(
         self,
         *,
-        calls: Caller,
+        calls: RequestExecutor,
         base_url: URL,
         hash_header: Mapping[str, str] | None,
         allow_http: bool,
@@ -83,7 +83,7 @@ class Api:
         self.base_url: Final = base_url
         self.hash_header: Final = hash_header
         self.allow_http: Final = allow_http
-        self.hints: Final = Hints()
+        self.hints: Final = ChangeNotifier()
 
     def url(
         self, *path: str, query: Mapping[str, str | None] | None = None
@@ -115,10 +115,10 @@ class Api:
         decode: Callable[..., T],
         *,
         method: str = "GET",
-        body: Sending | None = None,
+        body: RequestBody | None = None,
         hashed: bool = True,
         repeatable: bool = True,
-        limit: int = MAX_ANSWER,
+        limit: int = MAX_RESPONSE,
         retry: RetryPolicy | None = None,
         secrets: Sequence[str] = (),
     ) -> T:
@@ -138,7 +138,7 @@ class Api:
             secrets: Sent with this request only; struck out of what the
                 server echoes.
         """
-        call = Call(
+        call = Operation(
             operation=operation,
             method=method,
             url=url,
@@ -161,7 +161,7 @@ class Api:
         raise failure
 
 
-def _decoded(decode: Callable[..., T], answer: Answer) -> T:
+def _decoded(decode: Callable[..., T], answer: Response) -> T:
     return decode(answer.body, status=answer.status)
 
 

@@ -21,8 +21,8 @@ from bankconnect_async.models.events import (
 )
 from bankconnect_async.models.sessions import Session
 
-from .base import Api, check_id
-from .session_owners import Made
+from .base import ApiClient, check_id
+from .session_owners import SessionOwners
 
 
 E = TypeVar("E", bound=Event)
@@ -39,7 +39,7 @@ _KEYS: Final = frozenset(
 
 
 async def confirm(
-    api: Api, made: Made, event: E, session: Session | None
+    api: ApiClient, made: SessionOwners, event: E, session: Session | None
 ) -> E:
     """
     Do what `AsyncBankConnect.confirm` says.
@@ -79,7 +79,9 @@ async def confirm(
     )
 
 
-def _owner(made: Made, id_: str, session: Session | None) -> str | None:
+def _owner(
+    made: SessionOwners, id_: str, session: Session | None
+) -> str | None:
     if session is not None and session.session_id == id_:
         return session.link_id
     return made.owner(id_)
@@ -101,7 +103,7 @@ def _is_any(value: object, true: Collection[str]) -> bool:
     return isinstance(value, str) and value in true
 
 
-async def _is_uploaded(api: Api, session_id: str) -> bool:
+async def _is_uploaded(api: ApiClient, session_id: str) -> bool:
     # Imported late: who only creates sessions does without.
     from .sessions import SessionHandle  # noqa: PLC0415
 
@@ -111,7 +113,7 @@ async def _is_uploaded(api: Api, session_id: str) -> bool:
         return False
 
 
-async def _entity_owner(api: Api, entity_id: str) -> str | None:
+async def _entity_owner(api: ApiClient, entity_id: str) -> str | None:
     from .entities import EntityHandle  # noqa: PLC0415
 
     try:

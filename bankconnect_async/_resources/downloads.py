@@ -26,10 +26,11 @@ from bankconnect_async._codec.session_requests import (
     read_url,
     url_problem,
 )
-from bankconnect_async._http.error_mapping import translate
+from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async._http.retrying import repeat
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.errors import (
+    BadRequestError,
     BankConnectError,
     ConfigurationError,
     ConnectionLostError,
@@ -38,14 +39,13 @@ from bankconnect_async.errors import (
     InvalidRequestError,
     NotFoundError,
     Phase,
-    RateLimitedError,
-    RejectedError,
+    RateLimitError,
     RequestTimeoutError,
-    ServerFaultError,
+    ServerError,
 )
 from bankconnect_async.retry import parse_retry_after
 
-from .base import Api
+from .base import ApiClient
 from .files import PartFile
 
 
@@ -71,7 +71,7 @@ _SETTLED: Final = 1.0
 
 
 async def download(
-    api: Api,
+    api: ApiClient,
     link: str,
     to: str | os.PathLike[str],
     *,
@@ -129,7 +129,7 @@ def _read_path(to: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _read_link(text: str, api: Api) -> URL | str:
+def _read_link(text: str, api: ApiClient) -> URL | str:
     """Return the URL of a link that may be followed, or the problem."""
     url = read_url(text)
     if problem := url_problem(text, allow_http=api.allow_http):
@@ -193,7 +193,7 @@ class _Fetch:
             `If-Range`; without it, nothing can be added to what is there.
     """
 
-    api: Api = attrs.field(repr=False)
+    api: ApiClient = attrs.field(repr=False)
     url: URL = attrs.field(repr=False)
     part: PartFile
     max_bytes: int
@@ -206,7 +206,7 @@ class _Fetch:
 
     async def run(self, deadline: float) -> None:
         calls, clock = self.api.calls, self.api.clock
-        give_up_at = clock.monotonic() + deadline
+        deadline_at = clock.monotonic() + deadline
         over_at = asyncio.get_running_loop().time() + deadline
 
         async def attempt() -> None:
@@ -224,7 +224,7 @@ class _Fetch:
             policy=attrs.evolve(calls.retry, delivery="at-least-once"),
             budget=calls.budget,
             clock=clock,
-            give_up_at=give_up_at,
+            deadline_at=deadline_at,
         )
 
     async def _once(self, over_at: float) -> None:
@@ -239,7 +239,7 @@ class _Fetch:
         except (aiohttp.InvalidURL, UnicodeError):
             failure = DownloadError("the address of the file cannot be used")
         except (aiohttp.ClientError, OSError) as exc:
-            failure = _late() if limit.expired() else translate(exc, None)
+            failure = _late() if limit.expired() else map_error(exc, None)
         except BankConnectError as exc:
             failure = exc.with_traceback(None)
         except asyncio.CancelledError as exc:
@@ -419,17 +419,15 @@ class _Fetch:
             response.headers.get("Retry-After"), now=self.api.clock.time()
         )
         if status == _TOO_MANY:
-            return RateLimitedError(
-                said, status=status, retry_after=retry_after
-            )
+            return RateLimitError(said, status=status, retry_after=retry_after)
         if status >= _FAULTS:
-            return ServerFaultError(
+            return ServerError(
                 said,
                 status=status,
                 retry_after=retry_after,
                 delivery=Delivery.AMBIGUOUS,
             )
-        return RejectedError(said, status=status)
+        return BadRequestError(said, status=status)
 
 
 def _overhead(length: int) -> int:

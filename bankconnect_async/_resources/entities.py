@@ -21,13 +21,13 @@ from bankconnect_async.config import hide
 from bankconnect_async.errors import (
     Failure,
     InvalidRequestError,
+    InvalidResponseError,
     ProcessingFailedError,
-    UnreadableAnswerError,
 )
 from bankconnect_async.retry import RetryPolicy
 
-from .base import MAX_DATA, Api, check_id
-from .polling import Pace, Watch
+from .base import MAX_DATA, ApiClient, check_id
+from .polling import Poller, PollSchedule
 from .sessions import explain, washed
 
 
@@ -79,7 +79,7 @@ class EntityHandle:
         entity_id: Of the entity.
     """
 
-    _api: Api = attrs.field(repr=False)
+    _api: ApiClient = attrs.field(repr=False)
     entity_id: str = attrs.field(repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -324,7 +324,7 @@ class EntityHandle:
         *,
         timeout: float | None = 120.0,
         interval: float = 2.0,
-    ) -> Watch[tuple[models.StatementProgress, ...]]:
+    ) -> Poller[tuple[models.StatementProgress, ...]]:
         """
         Report every step of an analysis, until no statement is in work.
 
@@ -346,8 +346,8 @@ class EntityHandle:
             AuthenticationError: From the iteration, as all errors that
                 another look would meet again.
         """
-        return Watch(
-            Pace.start(self._api, timeout, interval),
+        return Poller(
+            PollSchedule.start(self._api, timeout, interval),
             self.entity_id,
             ask=_Look(self, analysis),
             is_over=lambda progress: all(
@@ -526,7 +526,7 @@ def _between(
 
 
 async def upload(
-    api: Api,
+    api: ApiClient,
     statement: "Statement | InvalidRequestError",
     *,
     identity: bool,
@@ -565,7 +565,7 @@ class Entities:
     """
 
     def __init__(
-        self, api: Api, *, link_id: str | None, max_pages: int
+        self, api: ApiClient, *, link_id: str | None, max_pages: int
     ) -> None:
         self._api = api
         self._first = api.url("entity", query={"link_id": link_id})
@@ -586,7 +586,7 @@ class Entities:
 
     async def _turn(self, url: URL) -> None:
         if self._pages >= self._max_pages:
-            raise UnreadableAnswerError(
+            raise InvalidResponseError(
                 f"the list has more than {self._max_pages} pages",
                 problems=["more pages than max_pages @ $.next"],
             )
@@ -610,7 +610,7 @@ class Entities:
             == (first.origin(), first.raw_path)
         ):
             return url
-        raise UnreadableAnswerError(
+        raise InvalidResponseError(
             "the list goes on at another address",
             problems=["is not a page of the same list @ $.next"],
         )

@@ -16,13 +16,13 @@ import orjson
 from bankconnect_async import models
 from bankconnect_async._codec import responses, webhooks
 from bankconnect_async._codec.session_requests import CONTENT_TYPES, date_text
-from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async.config import hide
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.webhooks import ExtractionWebhook
 from bankconnect_async.retry import RetryPolicy
 
-from .base import Api, check_text, text_problem
+from .base import ApiClient, check_text, text_problem
 from .sessions import SessionHandle
 
 
@@ -30,7 +30,7 @@ from .sessions import SessionHandle
 _FLOWS: Final = {"entity": "entity", "session": "session_data"}
 
 
-async def banks(api: Api) -> tuple[models.Bank, ...]:
+async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
     """List banks."""
     found = await api.ask(
         "GET banks_catalogue",
@@ -40,7 +40,7 @@ async def banks(api: Api) -> tuple[models.Bank, ...]:
     return found.banks
 
 
-async def net_banking_health(api: Api) -> tuple[models.BankHealth, ...]:
+async def net_banking_health(api: ApiClient) -> tuple[models.BankHealth, ...]:
     """Tell where net banking works."""
     return await api.ask(
         "GET net_banking_health",
@@ -51,7 +51,7 @@ async def net_banking_health(api: Api) -> tuple[models.BankHealth, ...]:
 
 
 async def create_entity(
-    api: Api,
+    api: ApiClient,
     link_id: str | None,
     *,
     is_single_account: bool,
@@ -67,7 +67,7 @@ async def create_entity(
         api.url("entity"),
         functools.partial(responses.decode, models.Entity),
         method="POST",
-        body=Body(
+        body=BytesBody(
             urlencode(fields).encode(), content_type=CONTENT_TYPES["form"]
         ),
         hashed=False,
@@ -106,7 +106,7 @@ def encode_entity(
 
 
 async def fetch_recurring_aa_data(
-    api: Api,
+    api: ApiClient,
     consent_id: str,
     *,
     from_date: datetime.date,
@@ -122,7 +122,7 @@ async def fetch_recurring_aa_data(
         api.url("account_aggregator", "fetch_recurring_aa_data"),
         functools.partial(responses.decode, models.NewSession),
         method="POST",
-        body=Body(content, content_type=CONTENT_TYPES["json"]),
+        body=BytesBody(content, content_type=CONTENT_TYPES["json"]),
         repeatable=False,
         retry=retry,
     )
@@ -158,7 +158,7 @@ def encode_recurring_fetch(
 
 
 async def update_webhook(
-    api: Api, url: str, *, flow: str, mode: int | Sequence[str]
+    api: ApiClient, url: str, *, flow: str, mode: int | Sequence[str]
 ) -> None:
     """Set the endpoint."""
     if flow not in _FLOWS:
@@ -167,7 +167,7 @@ async def update_webhook(
         )
     # Its path may be all that proves a webhook to be the vendor's.
     url = hide(url)
-    body = Body(
+    body = BytesBody(
         webhooks.encode_webhook_update(url, mode),
         content_type=CONTENT_TYPES["json"],
     )
@@ -182,7 +182,7 @@ async def update_webhook(
 
 
 async def webhook_payloads(
-    api: Api, link_id: str
+    api: ApiClient, link_id: str
 ) -> tuple[ExtractionWebhook, ...]:
     """Recover webhooks."""
     found = await api.ask(

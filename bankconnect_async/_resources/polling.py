@@ -13,12 +13,12 @@ from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     BankConnectError,
     ConfigurationError,
-    UnreadableAnswerError,
+    InvalidResponseError,
     WaitTimeoutError,
 )
-from bankconnect_async.retry import RetryPolicy, is_worth_repeating
+from bankconnect_async.retry import RetryPolicy, is_retryable
 
-from .base import Api
+from .base import ApiClient
 
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ _WHOLE: Final = " @ $"
 
 
 @attrs.define(kw_only=True)
-class Pace:
+class PollSchedule:
     """
     How often to look, and how long.
 
@@ -40,18 +40,20 @@ class Pace:
         api: Whose clock, chance and hints.
         interval: Seconds between two looks, more or less.
         timeout: Seconds for all of them.
-        give_up_at: On the clock of *api*.
+        deadline_at: On the clock of *api*.
     """
 
-    api: Api
+    api: ApiClient
     interval: float
     timeout: float
-    give_up_at: float
+    deadline_at: float
     # Of the event loop, once it runs: the other clock may stand still.
     _over_at: float | None = attrs.field(default=None, init=False)
 
     @classmethod
-    def start(cls, api: Api, timeout: float | None, interval: float) -> Self:
+    def start(
+        cls, api: ApiClient, timeout: float | None, interval: float
+    ) -> Self:
         """
         Begin now.
 
@@ -75,7 +77,7 @@ class Pace:
             api=api,
             interval=interval,
             timeout=seconds,
-            give_up_at=api.clock.monotonic() + seconds,
+            deadline_at=api.clock.monotonic() + seconds,
         )
 
     @property
@@ -85,7 +87,7 @@ class Pace:
         if self._over_at is None:
             self._over_at = now + self.timeout
         return min(
-            self.give_up_at - self.api.clock.monotonic(), self._over_at - now
+            self.deadline_at - self.api.clock.monotonic(), self._over_at - now
         )
 
     def draw(self) -> float:
@@ -104,7 +106,7 @@ class Pace:
 
 
 @attrs.define
-class _Nap:
+class InterruptibleSleep:
     """
     A sleep that somebody else can end.
     """
@@ -134,7 +136,7 @@ class _Nap:
 
 
 @attrs.define(eq=False)
-class Watch(Generic[T]):
+class Poller(Generic[T]):
     """
     Every distinct answer until things are over, for ``async for``.
 
@@ -142,7 +144,7 @@ class Watch(Generic[T]):
     nothing behind (PEP 789).
     """
 
-    _pace: Pace
+    _pace: PollSchedule
     _id: str = attrs.field(repr=False)
     _ask: Callable[[RetryPolicy], Awaitable[T | None]] = attrs.field(
         kw_only=True, repr=False, alias="ask"
@@ -157,7 +159,9 @@ class Watch(Generic[T]):
     _trouble: BankConnectError | None = attrs.field(
         default=None, init=False, repr=False
     )
-    _nap: _Nap = attrs.field(factory=_Nap, init=False, repr=False)
+    _nap: InterruptibleSleep = attrs.field(
+        factory=InterruptibleSleep, init=False, repr=False
+    )
 
     def __aiter__(self) -> Self:
         return self
@@ -213,8 +217,8 @@ class Watch(Generic[T]):
 
 def _may_pass(error: BankConnectError) -> bool:
     """Tell whether a later look can do better than one that failed."""
-    if isinstance(error, UnreadableAnswerError):
+    if isinstance(error, InvalidResponseError):
         # A gateway's page passes, and so does half an answer. Another shape
         # than documented does not.
         return all(each.endswith(_WHOLE) for each in error.problems)
-    return is_worth_repeating(error, "at-least-once")
+    return is_retryable(error, "at-least-once")

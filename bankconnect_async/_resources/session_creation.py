@@ -16,9 +16,9 @@ from bankconnect_async._codec.session_requests import (
     decode_session,
     make_session,
 )
-from bankconnect_async._http.attempt import Answer
-from bankconnect_async._http.bodies import Body
-from bankconnect_async._http.executor import Call, Caller
+from bankconnect_async._http.attempt import Response
+from bankconnect_async._http.bodies import BytesBody
+from bankconnect_async._http.executor import Operation, RequestExecutor
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import (
     UNSET,
@@ -30,7 +30,7 @@ from bankconnect_async.models.sessions import (
 )
 from bankconnect_async.retry import RetryPolicy
 
-from .session_owners import Made
+from .session_owners import SessionOwners
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bankconnect_async._http.throttling import Throttle
 
 
-class Creator:
+class SessionCreator:
     """
     Asks for sessions.
 
@@ -62,7 +62,7 @@ class Creator:
 
     def __init__(  # noqa: PLR0913
         self,
-        calls: Caller,
+        calls: RequestExecutor,
         *,
         url: URL,
         api_key: str,
@@ -74,7 +74,7 @@ class Creator:
             raise ConfigurationError(
                 fields={"encoding": ("must be json or form",)}
             )
-        self.made: Final = Made()
+        self.made: Final = SessionOwners()
         self._calls = calls
         self._content_type = CONTENT_TYPES[encoding]
         self._allow_http = allow_http
@@ -82,7 +82,7 @@ class Creator:
         self._writer = SessionWriter(
             api_key, encoding=encoding, usual=self._usual
         )
-        self._call = Call(
+        self._call = Operation(
             operation="POST session",
             method="POST",
             url=url,
@@ -90,7 +90,7 @@ class Creator:
             repeatable=False,
         )
 
-    def _decode(self, answer: Answer) -> SessionAnswer:
+    def _decode(self, answer: Response) -> SessionAnswer:
         return decode_session(
             answer.body, status=answer.status, allow_http=self._allow_http
         )
@@ -163,7 +163,7 @@ class Creator:
         Returns:
             To be awaited: the answer, and how many attempts it took.
         """
-        body = Body(
+        body = BytesBody(
             self._writer.write(link_id, request),
             content_type=self._content_type,
         )

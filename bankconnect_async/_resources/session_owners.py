@@ -12,7 +12,7 @@ from bankconnect_async.models.sessions import Session
 _REMEMBERED: Final = 10_000
 
 
-class Made:
+class SessionOwners:
     """
     Whose the latest sessions are.
     """

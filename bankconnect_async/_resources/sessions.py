@@ -18,7 +18,7 @@ from bankconnect_async._codec import responses
 from bankconnect_async._printable import one_line
 from bankconnect_async.config import hide
 from bankconnect_async.errors import (
-    AlreadyRequestedError,
+    AlreadyProcessingError,
     BankConnectError,
     Delivery,
     DuplicateStatementError,
@@ -29,8 +29,8 @@ from bankconnect_async.errors import (
 )
 from bankconnect_async.retry import RetryPolicy
 
-from .base import MAX_DATA, Api, check_id
-from .polling import Pace, Watch
+from .base import MAX_DATA, ApiClient, check_id
+from .polling import Poller, PollSchedule
 
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SessionHandle:
         session_id: Of the session.
     """
 
-    _api: Api = attrs.field(repr=False)
+    _api: ApiClient = attrs.field(repr=False)
     session_id: str = attrs.field(repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -178,7 +178,7 @@ class SessionHandle:
         Ask the vendor to process what was uploaded.
 
         Raises:
-            AlreadyRequestedError: If that was done before, by somebody else
+            AlreadyProcessingError: If that was done before, by somebody else
                 than this call. It does no harm.
             UnparsableStatementError: If a statement cannot be read.
         """
@@ -190,7 +190,7 @@ class SessionHandle:
                 repeatable=False,
                 retry=retry,
             )
-        except AlreadyRequestedError as error:
+        except AlreadyProcessingError as error:
             if not may_have_arrived(error):
                 raise
 
@@ -316,7 +316,7 @@ class SessionHandle:
 
     def watch(
         self, *, timeout: float | None = 120.0, interval: float = 2.0
-    ) -> Watch[models.SessionProgress]:
+    ) -> Poller[models.SessionProgress]:
         """
         Report every step of processing, until it is over.
 
@@ -343,7 +343,9 @@ class SessionHandle:
             AuthenticationError: From the iteration, as all errors that
                 another look would meet again.
         """
-        return self._watch_progress(Pace.start(self._api, timeout, interval))
+        return self._watch_progress(
+            PollSchedule.start(self._api, timeout, interval)
+        )
 
     async def wait(
         self,
@@ -370,10 +372,10 @@ class SessionHandle:
                 Those that can pass, such as a 503 or a lost connection, do
                 not end it.
         """
-        pace = Pace.start(self._api, timeout, interval)
+        pace = PollSchedule.start(self._api, timeout, interval)
         async for _ in self._watch_progress(pace):
             pass
-        over = Watch(
+        over = Poller(
             pace,
             self.session_id,
             ask=_not_yet(self.status),
@@ -388,8 +390,10 @@ class SessionHandle:
             )
         return status
 
-    def _watch_progress(self, pace: Pace) -> Watch[models.SessionProgress]:
-        return Watch(
+    def _watch_progress(
+        self, pace: PollSchedule
+    ) -> Poller[models.SessionProgress]:
+        return Poller(
             pace,
             self.session_id,
             ask=_not_yet(self.progress),
@@ -482,7 +486,7 @@ def _failures(status: models.SessionStatus) -> "list[Failure]":
     return failures
 
 
-def washed(api: Api, failures: Iterable[Failure]) -> tuple[Failure, ...]:
+def washed(api: ApiClient, failures: Iterable[Failure]) -> tuple[Failure, ...]:
     """
     Make one printable line without secrets of each text of *failures*.
     """

@@ -16,7 +16,7 @@ from yarl import URL
 from bankconnect_async.config import hide
 from bankconnect_async.retry import RetryPolicy
 
-from .base import Api
+from .base import ApiClient
 
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class StatementData:
     What `AsyncBankConnect` has beside creating sessions.
     """
 
-    _api: Api
+    _api: ApiClient
 
     def session(self, session_id: str, /) -> "SessionHandle":
         """
@@ -72,7 +72,7 @@ class StatementData:
         Args:
             link_id: Those of this customer only.
             max_pages: Of ten entities, at most; a longer list ends in an
-                `UnreadableAnswerError`.
+                `InvalidResponseError`.
         """
         from .entities import Entities  # noqa: PLC0415
 
@@ -231,7 +231,7 @@ class StatementData:
 
         Raises:
             InvalidRequestError: If it cannot be sent.
-            RejectedError: If the consent is used up, revoked or unknown; see
+            BadRequestError: If the consent is used up, revoked or unknown; see
                 its `code`.
             TransportError: If no usable answer came.
         """

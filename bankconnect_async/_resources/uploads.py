@@ -36,7 +36,7 @@ from bankconnect_async.config import hide
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
-from .base import Api, text_problem
+from .base import ApiClient, text_problem
 from .files import open_regular
 
 
@@ -604,7 +604,7 @@ def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
 
 
 def policy(
-    api: Api, retry: RetryPolicy | None, deadline: float
+    api: ApiClient, retry: RetryPolicy | None, deadline: float
 ) -> RetryPolicy:
     """
     Return the policy for an upload, which may take longer than other calls.
@@ -622,7 +622,7 @@ def _secrets(statement: Statement) -> list[str]:
 
 
 async def send(
-    api: Api,
+    api: ApiClient,
     url: URL,
     statement: Statement | InvalidRequestError,
     decode: Callable[..., T],

@@ -83,7 +83,7 @@ class _Limit:
 
 
 @attrs.frozen(kw_only=True)
-class _Spell:
+class _Interval:
     """
     So much was served in so many seconds, until there was a refusal.
     """
@@ -106,7 +106,7 @@ class _Reading:
     is_low: bool
 
 
-class _Gauge:
+class _LimitEstimate:
     """
     What is known of the server's limiter.
 
@@ -120,9 +120,9 @@ class _Gauge:
 
     def __init__(self) -> None:
         self.served = Meter(slots=2000, width=_SLICE)
-        self.burst: _Spell | None = None
+        self.burst: _Interval | None = None
         # The first whose requests were sent at a rate.
-        self._spaced: _Spell | None = None
+        self._spaced: _Interval | None = None
         self._saved_up: float | None = None
         # When it was known to let nothing through.
         self._full_at: float | None = None
@@ -144,7 +144,7 @@ class _Gauge:
                 break
             first, found = when, count
         seconds = max(0.0, last - first - _SLICE)
-        self.burst = _Spell(count=found, seconds=seconds)
+        self.burst = _Interval(count=found, seconds=seconds)
 
     def read(self, began: float) -> _Reading | None:
         """
@@ -166,7 +166,9 @@ class _Gauge:
         least = self.served.since(was_full_at) / (end - was_full_at)
         return _Reading(rate=max(rate, least) * part, is_low=rate < least)
 
-    def _beyond_saved(self, burst: _Spell, began: float, end: float) -> float:
+    def _beyond_saved(
+        self, burst: _Interval, began: float, end: float
+    ) -> float:
         saved_up, spent = self._saved_up, 0.0
         if saved_up is None:
             saved_up, spent = float(burst.count), burst.seconds
@@ -178,7 +180,7 @@ class _Gauge:
             seconds = end - when - spent
             if seconds >= _BRIEF and count - saved_up > rate * seconds:
                 rate = (count - saved_up) / seconds
-                spell = _Spell(count=count, seconds=end - when)
+                spell = _Interval(count=count, seconds=end - when)
         if spell is None:
             return rate
         if self._spaced is None:
@@ -187,7 +189,7 @@ class _Gauge:
             rate = self._compare(self._spaced, spell) or rate
         return rate
 
-    def _compare(self, first: _Spell, second: _Spell) -> float | None:
+    def _compare(self, first: _Interval, second: _Interval) -> float | None:
         # Two spells at a rate tell both, and better than the burst did.
         longer = second.seconds - first.seconds
         if longer < _LONGER:
@@ -209,7 +211,7 @@ class _Gauge:
 
 
 @attrs.frozen(kw_only=True)
-class _Trouble:
+class _FailureShare:
     """
     How much failed, at which rate.
     """
@@ -217,7 +219,7 @@ class _Trouble:
     share: float
     rate: float
 
-    def is_as_bad_as(self, other: "_Trouble") -> bool:
+    def is_as_bad_as(self, other: "_FailureShare") -> bool:
         """Tell whether a lower rate made it no better."""
         return self.rate < 0.9 * other.rate and self.share > 0.8 * other.share
 
@@ -233,7 +235,7 @@ class _Health:
     def __init__(self) -> None:
         self._failed = Meter(slots=2000, width=_SLICE)
         self._failing = self._usual = 0.0
-        self._trouble: _Trouble | None = None
+        self._trouble: _FailureShare | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -260,10 +262,10 @@ class _Health:
         """Tell whether since then more failed than usual."""
         return self._look(served, began).share > self._usual + _TOO_MANY
 
-    def _look(self, served: Meter, began: float) -> _Trouble:
+    def _look(self, served: Meter, began: float) -> _FailureShare:
         good, bad = served.since(began), self._failed.since(began)
         seconds = max(served.last, self._failed.last) - began
-        return _Trouble(
+        return _FailureShare(
             share=bad / max(good + bad, 1),
             rate=(good + bad) / max(seconds, _BRIEF),
         )
@@ -304,7 +306,7 @@ class _Cut:
     is_certain: bool
 
 
-class Pace:
+class AdaptiveRate:
     """
     The rate of one batch; pure, and told the time.
 
@@ -313,7 +315,7 @@ class Pace:
 
     Args:
         now: The time, as in all other calls.
-        longest_pause: What a server may ask for at most.
+        max_pause: What a server may ask for at most.
 
     Attributes:
         served: What the server took on, by when it was sent.
@@ -321,9 +323,9 @@ class Pace:
             is nothing to take note of but what was served.
     """
 
-    def __init__(self, now: float, *, longest_pause: float) -> None:
-        self._longest_pause = longest_pause
-        self._gauge = _Gauge()
+    def __init__(self, now: float, *, max_pause: float) -> None:
+        self._max_pause = max_pause
+        self._gauge = _LimitEstimate()
         self.served: Final = self._gauge.served
         self._health = _Health()
         self.is_calm = True
@@ -482,7 +484,7 @@ class Pace:
     ) -> None:
         # What was sent before a pause may be refused after it.
         if retry_after is not None and (is_new or self._is_paused):
-            until = now + min(retry_after, self._longest_pause)
+            until = now + min(retry_after, self._max_pause)
             self._resumed_at = max(self._resumed_at, until)
             self._is_paused = True
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import attrs
 
 from bankconnect_async._hooks import HookRunner, was_cancelled
-from bankconnect_async._http.semaphore import Gate
+from bankconnect_async._http.semaphore import FifoSemaphore
 from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     AuthenticationError,
@@ -38,13 +38,13 @@ from bankconnect_async.models.sessions import Session, SessionRequest
 from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.stats import BatchStats
 
-from .throttle import Line, Turn
+from .throttle import BatchThrottle, SendQueue
 
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-    from bankconnect_async._resources.session_creation import Creator
+    from bankconnect_async._resources.session_creation import SessionCreator
 
     from .protocols import Capacity, ResultSink
 
@@ -141,7 +141,7 @@ class SessionBatch:
 
     def __init__(  # noqa: PLR0913
         self,
-        creator: "Creator",
+        creator: "SessionCreator",
         source: Source,
         *,
         capacity: "Capacity",
@@ -152,7 +152,7 @@ class SessionBatch:
         retry: RetryPolicy,
         clock: Clock,
         journal: "ResultSink | None",
-        line: Line | None = None,
+        line: SendQueue | None = None,
     ) -> None:
         check_number("concurrency", concurrency, int)
         if rate is not None:
@@ -163,21 +163,21 @@ class SessionBatch:
         self._concurrency = concurrency
         self._retry = retry
         self._clock = clock
-        self._line = line or Line(
+        self._line = line or SendQueue(
             clock,
             limiter=None if rate is None else make_limiter(rate),
-            longest_pause=retry.deadline,
+            max_pause=retry.deadline,
         )
         self._journal = journal
         self._hooks = HookRunner()
         self._resources = AsyncExitStack()
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
-        self._room = Gate(2 * concurrency)
+        self._room = FifoSemaphore(2 * concurrency)
         self._intake = _make_intake(source, self._room)
         self._take_ready = self._intake.take_ready
         self._take = self._intake.take
-        self._shelf = _Shelf(ordered=ordered)
+        self._shelf = ResultBuffer(ordered=ordered)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._working = 0
@@ -262,7 +262,7 @@ class SessionBatch:
         self._started = self._clock.monotonic()
         self._working = self._concurrency
         work = [self._work() for _ in range(self._concurrency)]
-        if isinstance(self._intake, _AsyncIntake):
+        if isinstance(self._intake, AsyncItemSource):
             work.append(self._intake.feed())
         self._tasks = [group.create_task(each) for each in work]
         return self
@@ -327,7 +327,7 @@ class SessionBatch:
 
     # One coroutine for all of them: one for each item cost 3 % more.
     async def _work_off(self) -> None:
-        turn = Turn(self._line)
+        turn = BatchThrottle(self._line)
         while taken := self._take_ready() or await self._take():
             index, item = taken
             link_id, request = None, None
@@ -474,8 +474,8 @@ class SessionBatch:
             self._record(lost, self._journal)
 
     def _refuse_if_stopped(self) -> None:
-        if self._line.stopped_by is not None:
-            raise stopped(self._line.stopped_by)
+        if self._line.abort_cause is not None:
+            raise stopped(self._line.abort_cause)
 
 
 def _take_nothing() -> None:
@@ -523,7 +523,7 @@ class _Counts:
     in_flight: int = 0
 
 
-class _Intake(abc.ABC):
+class ItemSource(abc.ABC):
     """
     The source, shared by all workers.
 
@@ -533,7 +533,7 @@ class _Intake(abc.ABC):
         error: What the source raised.
     """
 
-    def __init__(self, room: Gate) -> None:
+    def __init__(self, room: FifoSemaphore) -> None:
         self._room = room
         self.count = 0
         self.held: dict[int, Item] = {}
@@ -558,8 +558,12 @@ class _Intake(abc.ABC):
         return index, item
 
 
-class _SyncIntake(_Intake):
-    def __init__(self, source: Iterable[Item], room: Gate) -> None:
+class SyncItemSource(ItemSource):
+    """
+    Takes items from a plain iterable, in the worker that needs one.
+    """
+
+    def __init__(self, source: Iterable[Item], room: FifoSemaphore) -> None:
         super().__init__(room)
         self._source: Iterator[Item] | None = iter(source)
 
@@ -596,7 +600,7 @@ class _SyncIntake(_Intake):
         self._source = None
 
 
-class _AsyncIntake(_Intake):
+class AsyncItemSource(ItemSource):
     """
     A task of its own drives the source.
 
@@ -605,7 +609,9 @@ class _AsyncIntake(_Intake):
     that task too.
     """
 
-    def __init__(self, source: AsyncIterable[Item], room: Gate) -> None:
+    def __init__(
+        self, source: AsyncIterable[Item], room: FifoSemaphore
+    ) -> None:
         super().__init__(room)
         self._source = aiter(source)
         self._taken: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue()
@@ -680,14 +686,14 @@ def check_source(source: object) -> None:
         )
 
 
-def _make_intake(source: Source, room: Gate) -> _Intake:
+def _make_intake(source: Source, room: FifoSemaphore) -> ItemSource:
     check_source(source)
     if isinstance(source, AsyncIterable):
-        return _AsyncIntake(source, room)
-    return _SyncIntake(source, room)
+        return AsyncItemSource(source, room)
+    return SyncItemSource(source, room)
 
 
-class _Shelf:
+class ResultBuffer:
     """
     Outcomes between the workers and the consumer.
     """

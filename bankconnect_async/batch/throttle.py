@@ -10,17 +10,17 @@ from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     BankConnectError,
     CertificateError,
-    ConnectFailedError,
+    ConnectError,
     Delivery,
+    InvalidResponseError,
     ProxyAuthenticationError,
-    RateLimitedError,
+    RateLimitError,
     RequestTimeoutError,
     ResponseError,
-    ServerFaultError,
-    UnreadableAnswerError,
+    ServerError,
 )
 
-from .adaptive_rate import Pace
+from .adaptive_rate import AdaptiveRate
 
 
 # What a server answers that has too much to do, or a gateway in its place.
@@ -36,19 +36,19 @@ class Limiter(Protocol):
         """Wait until one more request may be sent."""
 
 
-class Line:
+class SendQueue:
     """
     One line for all that a batch sends: first attempts and further ones.
 
     Args:
         clock: Time.
         limiter: Of the user's own rate.
-        longest_pause: Seconds that a server may ask for at most.
+        max_pause: Seconds that a server may ask for at most.
 
     Attributes:
         pace: What the server bears.
         retries: How often something was sent once more.
-        stopped_by: What came of a request after which there may be no other.
+        abort_cause: What came of a request after which there may be no other.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Line:
         clock: Clock,
         *,
         limiter: Limiter | None,
-        longest_pause: float,
+        max_pause: float,
     ) -> None:
         self.clock = clock
-        self.pace = Pace(clock.monotonic(), longest_pause=longest_pause)
+        self.pace = AdaptiveRate(clock.monotonic(), max_pause=max_pause)
         self.retries = 0
-        self.stopped_by: BankConnectError | None = None
+        self.abort_cause: BankConnectError | None = None
         self._limiter = limiter
         # It is fair: who comes first goes first.
         self._head = asyncio.Lock()
@@ -80,7 +80,7 @@ class Line:
         Returns:
             Whether it came; `False` once nothing is to be sent any more.
         """
-        if self.stopped_by is not None:
+        if self.abort_cause is not None:
             return False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in a coroutine
@@ -108,7 +108,7 @@ class Line:
 
     def stop(self, error: BankConnectError) -> None:
         """Give nobody leave any more, because of *error*."""
-        self.stopped_by = error
+        self.abort_cause = error
         for task in list(self._waiting):
             self._wake(task)
 
@@ -123,7 +123,7 @@ class Line:
         task.cancel()
 
 
-class Turn:
+class BatchThrottle:
     """
     One worker's place in the line, for one item after the other.
 
@@ -135,7 +135,7 @@ class Turn:
             served; its own deadline does not count them.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: SendQueue) -> None:
         self._line = line
         self._sent_at = 0.0
         self._is_excused = False
@@ -203,15 +203,15 @@ class Turn:
     def _tell(self, error: BankConnectError) -> bool:
         pace, now = self._line.pace, self._line.clock.monotonic()
         match error:
-            case RateLimitedError(retry_after=seconds):
+            case RateLimitError(retry_after=seconds):
                 return pace.note_refused(now, self._sent_at, seconds)
-            case ServerFaultError(delivery=Delivery.REJECTED):
+            case ServerError(delivery=Delivery.REJECTED):
                 return pace.note_turned_away(
                     now, self._sent_at, error.retry_after or 0.0
                 )
         if _is_overload(error):
             pace.note_failed(now, self._sent_at)
-        elif isinstance(error, ResponseError | UnreadableAnswerError):
+        elif isinstance(error, ResponseError | InvalidResponseError):
             pace.note_served(now, self._sent_at)
         else:
             pace.note_lost(self._sent_at)
@@ -222,8 +222,8 @@ def _is_overload(error: BankConnectError) -> bool:
     match error:
         case CertificateError() | ProxyAuthenticationError():
             return False
-        case RequestTimeoutError() | ConnectFailedError():
+        case RequestTimeoutError() | ConnectError():
             return True
-        case ServerFaultError(status=status):
+        case ServerError(status=status):
             return status in _OVERLOADED
     return False

@@ -36,17 +36,22 @@ from bankconnect_async.journal.records import (
 from bankconnect_async.models.sessions import UNSET, Session
 from bankconnect_async.sandbox import Dialect, Sandbox
 
-from .batch.progress import TallyBar
+from .batch.progress import BatchProgress
 from .batch.run import Batch
-from .batch.summary import Tally
+from .batch.summary import BatchSummary
 from .demo.server import demo
 from .input.parameters import build_request
-from .input.reader_thread import Feed
-from .input.rows import InputFileError, Rows, read_rows, refuse_month_first
+from .input.reader_thread import RowReader
+from .input.rows import (
+    InputFileError,
+    InputRows,
+    read_rows,
+    refuse_month_first,
+)
 from .input.sources import Input, open_input, refuse_same_file
 from .messages import explain
 from .options import (
-    Target,
+    ApiOptions,
     allow_host_option,
     any_link_id_option,
     dialect_option,
@@ -175,7 +180,7 @@ def app() -> None:
 @target_options
 def session(
     *,
-    target: Target,
+    target: ApiOptions,
     link_id: str,
     params: tuple[str, ...],
     allow_any_link_id: bool,
@@ -217,7 +222,7 @@ def _split_param(param: str) -> tuple[str, str]:
 
 
 async def _create(
-    target: Target, values: dict[str, str], *, allow_any_link_id: bool
+    target: ApiOptions, values: dict[str, str], *, allow_any_link_id: bool
 ) -> Session:
     request = build_request(values, allow_any_link_id=allow_any_link_id)
     async with target.connect() as bank:
@@ -279,7 +284,7 @@ async def _create(
 def batch(  # noqa: PLR0913
     ctx: click.Context,
     *,
-    target: Target,
+    target: ApiOptions,
     source: str,
     output: str,
     fresh: bool,
@@ -338,11 +343,11 @@ def batch(  # noqa: PLR0913
         if rows.may_have_dates:
             # Before a row is sent, where the input can be read twice.
             refuse_month_first(opened.read_apart, name=opened.name)
-        tally = Tally(total=_count_rows(opened, rows))
-        bar = TallyBar(tally)
+        tally = BatchSummary(total=_count_rows(opened, rows))
+        bar = BatchProgress(tally)
         parts: dict[str, Any] = {
             "columns": rows.columns,
-            "feed": Feed(rows, opened),
+            "feed": RowReader(rows, opened),
             "journal": journal,
             "lines": lines,
             "concurrency": concurrency,
@@ -383,7 +388,7 @@ def _run_distributed(
     return job
 
 
-def _count_rows(source: Input, rows: Rows) -> int | None:
+def _count_rows(source: Input, rows: InputRows) -> int | None:
     lines = source.count_lines()
     has_header = rows.columns is not None
     return None if lines is None else lines - has_header
@@ -437,7 +442,7 @@ def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
     tell(f"to go on: {shlex.join(words)}")
 
 
-def _batch_code(tally: Tally) -> Exit:
+def _batch_code(tally: BatchSummary) -> Exit:
     if tally.mismatched:
         return Exit.USAGE
     if tally.interrupted:

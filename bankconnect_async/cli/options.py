@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @attrs.frozen(kw_only=True)
-class Target:
+class ApiOptions:
     """
     Which API to talk to, and what every request gets.
 
@@ -107,8 +107,8 @@ def target_options(command: F) -> F:
 
     @functools.wraps(command)
     def gather(**options: Any) -> Any:
-        names = [field.name for field in attrs.fields(Target)]
-        target = Target(**{name: options.pop(name) for name in names})
+        names = [field.name for field in attrs.fields(ApiOptions)]
+        target = ApiOptions(**{name: options.pop(name) for name in names})
         _refuse_contradictions(target)
         return command(target=target, **options)
 
@@ -117,7 +117,7 @@ def target_options(command: F) -> F:
     return gather  # type: ignore[return-value]
 
 
-def _refuse_contradictions(target: Target) -> None:
+def _refuse_contradictions(target: ApiOptions) -> None:
     if target.redirect_url is not None and target.inline_frame:
         raise click.UsageError(
             "--redirect-url and --inline-frame exclude each other"

@@ -53,19 +53,19 @@ from bankconnect_async.errors import (
     BatchStoppedError,
     ConfigurationError,
     JournalError,
-    JournalInUseError,
+    JournalLockedError,
 )
 from bankconnect_async.journal.journal import Journal
 from bankconnect_async.stats import BatchStats
 
 from .worker import (
     VISIT,
-    Order,
+    Directive,
+    Heartbeat,
+    JobSpec,
     Result,
     Rows,
     Shard,
-    Visit,
-    Wish,
     beat_of,
     hello,
     is_beating,
@@ -226,7 +226,7 @@ class DistributedBatch:
 
     Attributes:
         journal: Gets a record of every input.
-        stopped_by: What came of a request after which nothing was sent any
+        abort_cause: What came of a request after which nothing was sent any
             more.
     """
 
@@ -255,7 +255,7 @@ class DistributedBatch:
         check_source(source)
         _check_settings(settings)
         self.journal: Final = journal
-        self.stopped_by: BankConnectError | None = None
+        self.abort_cause: BankConnectError | None = None
         self._source = source
         self._cluster = cluster
         self._directory = Path(
@@ -267,7 +267,7 @@ class DistributedBatch:
         self._on_ready = on_ready
         self._warn = on_warning or _log.warning
         self._security = security
-        self._order = Order(
+        self._order = JobSpec(
             run=secrets.token_hex(6),
             api=journal.given_api,
             concurrency=concurrency,
@@ -413,7 +413,7 @@ class DistributedBatch:
             ) from exc
         return cast("Client", client)
 
-    async def _greet(self) -> Visit | None:
+    async def _greet(self) -> Heartbeat | None:
         """Wait for workers, and return what one of them is set to do."""
         loop = asyncio.get_running_loop()
         until, grace = loop.time() + _PATIENCE, None
@@ -510,7 +510,7 @@ class DistributedBatch:
             self._warn(text)
             return
         workers.greeted.add(address)
-        answer: Visit | BankConnectError = pickle.loads(  # noqa: S301
+        answer: Heartbeat | BankConnectError = pickle.loads(  # noqa: S301
             found["answer"]
         )
         if isinstance(answer, BankConnectError):
@@ -610,11 +610,11 @@ class DistributedBatch:
                     on_error="ignore",
                 )
 
-    def _wish(self, address: str | None = None) -> Wish:
-        wish = Wish(
+    def _wish(self, address: str | None = None) -> Directive:
+        wish = Directive(
             drain=self._draining,
             abort=self._aborting,
-            stopped_by=self.stopped_by,
+            abort_cause=self.abort_cause,
             ignore_interrupts=self._cluster == _LOCAL,
         )
         workers = self._workers
@@ -722,7 +722,7 @@ class DistributedBatch:
     def _note_loss(self, error: Exception) -> None:
         # Each journal tells where its own records are.
         is_loss = isinstance(error, JournalError) and not isinstance(
-            error, JournalInUseError
+            error, JournalLockedError
         )
         if is_loss and str(error) not in self._losses:
             self._losses.append(str(error))
@@ -813,8 +813,8 @@ class DistributedBatch:
         self._taken += 1
         try:
             request = self._planner.resolve(item)
-            if self.stopped_by is not None:
-                raise stopped(self.stopped_by)
+            if self.abort_cause is not None:
+                raise stopped(self.abort_cause)
             if self.journal.claim(index, request):
                 return self.journal.hand_over(index)
         except JournalError:
@@ -925,8 +925,8 @@ class DistributedBatch:
         return self._created + self._failures.total(), size
 
     async def _check_result(self, result: Result, parcel: "_Parcel") -> None:
-        if result.stopped_by is not None and self.stopped_by is None:
-            self.stopped_by = result.stopped_by
+        if result.abort_cause is not None and self.abort_cause is None:
+            self.abort_cause = result.abort_cause
             self._wake_all()
         if result.is_missing:
             if not await run_in_thread(os.path.lexists, parcel.path):
@@ -989,7 +989,7 @@ class DistributedBatch:
                 await _refuse_if_beating(path)
                 async with self.journal.absorbing(path) as found:
                     await run_in_thread(_remove_shard, path)
-            except JournalInUseError:
+            except JournalLockedError:
                 if self._aborting or loop.time() >= until:
                     raise
                 await asyncio.sleep(_LOCKED)
@@ -1053,7 +1053,7 @@ class _Workers:
     """
 
     def __init__(self) -> None:
-        self.visits: dict[str, Visit] = {}
+        self.visits: dict[str, Heartbeat] = {}
         self.busy: Counter[str] = Counter()
         self.greeted: set[str] = set()
         self.unfit: dict[str, str] = {}
@@ -1097,7 +1097,7 @@ class _Workers:
         self.given_up.add(address)
         self.gone(address).set()
 
-    def meet(self, address: str, visit: Visit) -> None:
+    def meet(self, address: str, visit: Heartbeat) -> None:
         """Note the answer of a worker."""
         if address not in self._members:
             return
@@ -1231,7 +1231,7 @@ async def _start_local(stack: AsyncExitStack, local: Any) -> None:
 
 async def _refuse_if_beating(path: str) -> None:
     if await is_beating(path):
-        raise JournalInUseError(f"{path}: another process writes to it")
+        raise JournalLockedError(f"{path}: another process writes to it")
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -25,14 +25,14 @@ from bankconnect_async._rate_shares import LeasedLimiter
 from bankconnect_async._sealing import SealError, public_key, seal, unseal
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.session_batch import Item, SessionBatch
-from bankconnect_async.batch.throttle import Line
+from bankconnect_async.batch.throttle import SendQueue
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
     BankConnectError,
     InvalidRequestError,
-    JournalInUseError,
+    JournalLockedError,
 )
 from bankconnect_async.journal.journal import (
     CreatedRecord,
@@ -61,7 +61,7 @@ _SECRETS: Final = {
 
 
 @attrs.frozen(kw_only=True)
-class Order:
+class JobSpec:
     """
     What all workers of a batch have to know; no secrets.
 
@@ -85,7 +85,7 @@ class Order:
 
 
 @attrs.frozen(kw_only=True)
-class Wish:
+class Directive:
     """
     What is wanted of all stations at present.
 
@@ -94,7 +94,7 @@ class Wish:
         rate_end: The time on the clock of the process when the share expires.
         drain: Send nothing more.
         abort: Give up what is in flight, too.
-        stopped_by: What came of a request after which there may be no other.
+        abort_cause: What came of a request after which there may be no other.
         ignore_interrupts: Ctrl-C is for the process that started this one.
     """
 
@@ -102,7 +102,7 @@ class Wish:
     rate_end: float = 0.0
     drain: bool = False
     abort: bool = False
-    stopped_by: BankConnectError | None = None
+    abort_cause: BankConnectError | None = None
     ignore_interrupts: bool = False
 
 
@@ -152,7 +152,7 @@ class Result:
         is_missing: Its journal was not to be found.
         is_locked: Whether another process still writes to its journal.
         is_foreign: Whether it was encrypted for another process.
-        stopped_by: What came of a request after which there may be no other.
+        abort_cause: What came of a request after which there may be no other.
         error: Why it could not be done.
     """
 
@@ -161,12 +161,12 @@ class Result:
     is_missing: bool = False
     is_locked: bool = False
     is_foreign: bool = False
-    stopped_by: BankConnectError | None = None
+    abort_cause: BankConnectError | None = None
     error: BankConnectError | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Visit:
+class Heartbeat:
     """
     What a station does at present.
 
@@ -194,12 +194,12 @@ class Visit:
     clock: float
     key: bytes
 
-    def agrees_with(self, other: "Visit") -> bool:
+    def agrees_with(self, other: "Heartbeat") -> bool:
         """Tell whether both ask the same API for the same."""
         return (self.api, self.redirect_url) == (other.api, other.redirect_url)
 
 
-class Station:
+class WorkerRunner:
     """
     One worker process at work for one batch.
 
@@ -207,7 +207,7 @@ class Station:
         ConfigurationError: If the environment makes no client.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: JobSpec) -> None:
         self._order = order
         self._bank = AsyncBankConnect.from_env(**order.settings)
         policy = order.settings.get("retry", RetryPolicy())
@@ -216,10 +216,10 @@ class Station:
         self._limiter = (
             LeasedLimiter(SYSTEM_CLOCK.monotonic) if order.is_paced else None
         )
-        self._line = Line(
+        self._line = SendQueue(
             SYSTEM_CLOCK,
             limiter=self._limiter,
-            longest_pause=order.deadline,
+            max_pause=order.deadline,
         )
         # Shared by the shards that are worked on at the same time: the next
         # one fills the places that the last rows of another leave free.
@@ -228,7 +228,7 @@ class Station:
             int, tuple[Journal, SessionBatch, asyncio.Task[Any]]
         ] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
-        self._wish = Wish()
+        self._wish = Directive()
         self._leaving: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self.keep()
@@ -245,7 +245,7 @@ class Station:
         loop = asyncio.get_running_loop()
         self._watch = loop.call_later(_FORSAKEN, self.forsake)
 
-    def heed(self, wish: Wish) -> None:
+    def heed(self, wish: Directive) -> None:
         """Do as is wanted from now on."""
         giving_up = wish.abort and not self._wish.abort
         # One that was long on its way takes nothing back.
@@ -256,8 +256,8 @@ class Station:
         )
         if self._limiter is not None and wish.rate is not None:
             self._limiter.renew(wish.rate, wish.rate_end)
-        if wish.stopped_by is not None and self._line.stopped_by is None:
-            self._line.stop(wish.stopped_by)
+        if wish.abort_cause is not None and self._line.abort_cause is None:
+            self._line.stop(wish.abort_cause)
         if wish.drain:
             self._drain()
         if giving_up:
@@ -266,7 +266,7 @@ class Station:
             for _, _, task in self._running.values():
                 task.cancel()
 
-    def look(self) -> Visit:
+    def look(self) -> Heartbeat:
         """Tell what is going on."""
         stats = {
             number: batch.stats()
@@ -274,7 +274,7 @@ class Station:
         }
         pace, now = self._line.pace, SYSTEM_CLOCK.monotonic()
         some = next(iter(stats.values()), None)
-        return Visit(
+        return Heartbeat(
             api=self.api,
             redirect_url=self._plain_redirect_url(),
             created={
@@ -402,7 +402,9 @@ class Station:
             del self._running[number]
             for _ in range(held):
                 self._places.release()
-        return Result(left=len(todo) - seen, stopped_by=self._line.stopped_by)
+        return Result(
+            left=len(todo) - seen, abort_cause=self._line.abort_cause
+        )
 
     def _drain(self) -> None:
         self._wish = attrs.evolve(self._wish, drain=True)
@@ -430,7 +432,7 @@ class Station:
 VISIT: Final = "bankconnect_visit"
 
 # Of this process, by the name of the batch.
-_stations: Final[dict[str, Station]] = {}
+_stations: Final[dict[str, WorkerRunner]] = {}
 
 
 async def hello(
@@ -451,7 +453,7 @@ async def hello(
         public_key()
     except ImportError:
         return {"problem": "has no cryptography"}
-    parsed: Order = pickle.loads(order)  # noqa: S301 - we packed it
+    parsed: JobSpec = pickle.loads(order)  # noqa: S301 - we packed it
     for run, station in list(_stations.items()):
         if station.serves(parsed.directory) and run != parsed.run:
             # The run that began it was killed: we have its journal.
@@ -469,7 +471,9 @@ async def visit_message(order: bytes, wish: bytes) -> dict[str, Any]:
     return {"answer": pickle.dumps(answer)}
 
 
-async def visit(order: Order, wish: Wish) -> Visit | BankConnectError:
+async def visit(
+    order: JobSpec, wish: Directive
+) -> Heartbeat | BankConnectError:
     """Tell a station what is wanted, and ask what it does."""
     if wish.ignore_interrupts:
         # Not where the worker is a thread, and not all systems have SIGHUP.
@@ -485,7 +489,7 @@ async def visit(order: Order, wish: Wish) -> Visit | BankConnectError:
     return station.look()
 
 
-async def run_shard(order: Order, wish: Wish, shard: Shard) -> Result:
+async def run_shard(order: JobSpec, wish: Directive, shard: Shard) -> Result:
     """Work off a shard in this process, or go on with it."""
     try:
         station = _station(order, wish)
@@ -503,10 +507,10 @@ async def leave(run: str) -> None:
         await station.leave()
 
 
-def _station(order: Order, wish: Wish) -> Station:
+def _station(order: JobSpec, wish: Directive) -> WorkerRunner:
     station = _stations.get(order.run)
     if station is None:
-        _stations[order.run] = station = Station(order)
+        _stations[order.run] = station = WorkerRunner(order)
         # It may be an old one, where a shard was given to a second worker.
         station.heed(wish)
     return station
@@ -524,7 +528,7 @@ def _open(journal: Journal) -> bool:
     os.stat(journal.path)  # noqa: PTH116
     try:
         journal.open()
-    except JournalInUseError:
+    except JournalLockedError:
         return False
     return True
 

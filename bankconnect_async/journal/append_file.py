@@ -20,11 +20,11 @@ import attrs
 
 from bankconnect_async.errors import (
     JournalError,
-    JournalInUseError,
+    JournalLockedError,
     JournalMismatchError,
 )
 
-from .group_fsync import Syncer, sync
+from .group_fsync import GroupFsync, sync
 from .pipe_writer import PipeWriter
 
 
@@ -51,7 +51,7 @@ _LOCKLESS: Final = frozenset(
 
 
 @attrs.define(kw_only=True, eq=False)
-class RecordFile:
+class AppendFile:
     """
     An open file of lines, or a pipe for them.
 
@@ -92,7 +92,7 @@ class RecordFile:
     )
     # Why what was written may not be on the disk.
     _error: OSError | None = attrs.field(default=None, init=False)
-    _syncer: Syncer | None = attrs.field(default=None, init=False)
+    _syncer: GroupFsync | None = attrs.field(default=None, init=False)
     # Of a pipe, a terminal or a device: it owns the descriptor.
     _pipe: PipeWriter | None = attrs.field(default=None, alias="pipe")
     unwritten: int = attrs.field(default=0, init=False)
@@ -116,7 +116,7 @@ class RecordFile:
 
         Raises:
             JournalError: If there cannot be one.
-            JournalInUseError: If somebody writes to it.
+            JournalLockedError: If somebody writes to it.
         """
         if path == STDOUT:
             return cls._stream(_STDOUT_NAME, _dup_stdout())
@@ -127,7 +127,7 @@ class RecordFile:
                 )
             return cls._open_file(path, fresh=fresh)
         except BlockingIOError:
-            raise JournalInUseError(
+            raise JournalLockedError(
                 f"{path}: another process is writing to it: wait until that "
                 f"is done, or use another path"
             ) from None
@@ -361,7 +361,7 @@ class RecordFile:
             self._count += line.count(b"\n")
             self._last = self._end, line
             if self._syncer is None:
-                self._syncer = Syncer(self._bring_to_disk)
+                self._syncer = GroupFsync(self._bring_to_disk)
             self._syncer.note()
 
     def _write_whole(self, line: bytes) -> None:

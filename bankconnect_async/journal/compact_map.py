@@ -16,7 +16,7 @@ _FIRST: Final = 16
 _USUAL: Final = 24
 
 
-class DigestTable:
+class CompactMap:
     """
     Remembers texts by a digest of 8 bytes each, and a number with each.
 

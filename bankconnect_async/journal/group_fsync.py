@@ -19,7 +19,7 @@ GROUP: Final = 0.1
 _NEEDLESS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
-class Syncer:
+class GroupFsync:
     """
     Syncs a file in a thread, a tenth of a second after it was written.
 

@@ -24,8 +24,8 @@ from bankconnect_async.errors import (
 )
 from bankconnect_async.models.sessions import SessionRequest
 
-from .append_file import RecordFile
-from .compact_map import DigestTable
+from .append_file import AppendFile
+from .compact_map import CompactMap
 from .records import (
     CreatedRecord,
     FailedRecord,
@@ -33,10 +33,10 @@ from .records import (
     begins_like_one,
     decode_record,
     encode_record,
-    fingerprint,
     is_blank,
     is_torn,
     read_object,
+    request_digest,
 )
 
 
@@ -139,7 +139,7 @@ class Journal:
         self._api = api
         self._is_fresh = fresh
         self._line_of = line_of or _count_from_1
-        self._file: RecordFile | None = None
+        self._file: AppendFile | None = None
         # Held while a thread opens, reads, syncs or closes the file.
         self._lock = threading.RLock()
         self._is_serving = self._is_damaged = False
@@ -152,7 +152,7 @@ class Journal:
         self._queued: deque[tuple[Outcome, int]] = deque()
         self.kept_as: str | None = None
         self.is_stdout = self.is_resumable = self.is_locked = False
-        self._known = DigestTable()
+        self._known = CompactMap()
         self._claims: dict[int, tuple[int, str]] = {}
         self._printed: SessionRequest | None = None
         self._print = ""
@@ -203,7 +203,7 @@ class Journal:
         with self._lock:
             if self._file is not None:
                 raise RuntimeError(f"the journal {self.path} is open already")
-            self._file = file = RecordFile.open(
+            self._file = file = AppendFile.open(
                 self.path, fresh=self._is_fresh, given_up=given_up
             )
             # What this one writes is not put aside by opening it again.
@@ -339,7 +339,7 @@ class Journal:
         line = self._line(index)
         # Bare link ids share a request.
         if request is not self._printed:
-            self._printed, self._print = request, fingerprint(request)
+            self._printed, self._print = request, request_digest(request)
         request_print = self._print
         link_id = link_id or request.link_id
         before = self._known.swap(link_id, line % _IS_CREATED)
@@ -403,7 +403,7 @@ class Journal:
                 fields={"api": ("is needed for a journal without a batch",)}
             )
         if request is None and outcome.request is not None:
-            request = fingerprint(outcome.request)
+            request = request_digest(outcome.request)
         file.append(encode_record(outcome, line=at, api=api, request=request))
 
     def describe_unrecorded(self) -> str:
@@ -499,7 +499,7 @@ class Journal:
         return found
 
     @property
-    def _opened(self) -> RecordFile:
+    def _opened(self) -> AppendFile:
         if self._file is None and self._is_serving:
             raise JournalError(
                 f"{self.path}: was closed while a batch wrote to it"
@@ -548,7 +548,7 @@ class Journal:
         self.unrecorded_outcomes = []
         self._unrecorded_lines = []
         self._queued = deque()
-        self._known = DigestTable()
+        self._known = CompactMap()
         self._claims = {}
         end, missing, count = 0, b"", 0
         for number, raw in enumerate(file.lines(begins_like_one), 1):
@@ -603,7 +603,7 @@ class _OtherJournal:
     def __init__(self, path: str, api: str | None) -> None:
         self._path = path
         self._api = api
-        self._file: RecordFile | None = None
+        self._file: AppendFile | None = None
         self.records: list[tuple[dict[str, Any], bytes]] = []
 
     def read(self) -> None:
@@ -614,7 +614,7 @@ class _OtherJournal:
             JournalError: If it cannot be had.
             JournalMismatchError: If it is none, or not for this API.
         """
-        self._file = file = RecordFile.open(self._path)
+        self._file = file = AppendFile.open(self._path)
         for number, raw in enumerate(file.lines(begins_like_one), 1):
             if is_blank(raw):
                 continue

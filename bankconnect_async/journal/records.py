@@ -269,7 +269,7 @@ def is_blank(raw: bytes) -> bool:
     return not raw.removeprefix(_BOM).strip()
 
 
-def fingerprint(request: SessionRequest) -> str:
+def request_digest(request: SessionRequest) -> str:
     """
     Digest what is asked for, so that requests which differ in nothing but
     their link id have equal texts.

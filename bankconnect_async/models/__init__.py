@@ -231,6 +231,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "COMPLETED",
+    "UNSET",
     "Account",
     "AccountDetails",
     "AccountInsights",
@@ -240,7 +242,6 @@ __all__ = [
     "Bank",
     "BankCatalogue",
     "BankHealth",
-    "COMPLETED",
     "Consent",
     "DateRange",
     "EnrichmentWebhook",
@@ -302,7 +303,6 @@ __all__ = [
     "TopTransactions",
     "Transaction",
     "Transactions",
-    "UNSET",
     "UnknownEvent",
     "UnknownWebhook",
     "UploadState",

@@ -26,7 +26,7 @@ EXAMPLE_BANK: Final = "axis"
 
 
 @attrs.frozen(kw_only=True)
-class Bank:
+class SandboxBank:
     """
     One row of the vendor's table of banks.
 
@@ -46,7 +46,7 @@ class Bank:
     npci_code: str | None = None
 
 
-def find_bank(identifier: str) -> Bank | None:
+def find_bank(identifier: str) -> SandboxBank | None:
     """
     Look a bank up by its identifier, in any case and of any era.
     """
@@ -61,7 +61,7 @@ def bank_of(parameters: Mapping[str, Any]) -> str | None:
     return bank
 
 
-def all_banks() -> tuple[Bank, ...]:
+def all_banks() -> tuple[SandboxBank, ...]:
     """
     Return every bank once, by name.
     """
@@ -71,7 +71,7 @@ def all_banks() -> tuple[Bank, ...]:
 
 
 @functools.cache
-def _banks() -> Mapping[str, Bank]:
+def _banks() -> Mapping[str, SandboxBank]:
     package = importlib.resources.files("bankconnect_async.sandbox")
     text = package.joinpath("banks.csv").read_text(encoding="utf-8")
     banks = {}
@@ -83,8 +83,8 @@ def _banks() -> Mapping[str, Bank]:
     return banks
 
 
-def _bank(row: Mapping[str, str]) -> Bank:
-    return Bank(
+def _bank(row: Mapping[str, str]) -> SandboxBank:
+    return SandboxBank(
         identifier=row["identifier"],
         name=row["bank_name"],
         modes=frozenset(

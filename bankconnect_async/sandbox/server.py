@@ -23,17 +23,17 @@ from bankconnect_async.errors import InvalidRequestError
 from .config import check_settings
 from .faults.plans import Faults
 from .http.endpoints import PREFIX, Guard
-from .http.errors import Refusal
-from .http.handlers import Handlers
-from .http.listener import Listener
-from .http.middleware import Attendant
+from .http.errors import ApiError
+from .http.handlers import SandboxHandlers
+from .http.listener import ConnectionListener
+from .http.middleware import RequestMiddleware
 from .http.origins import host_name
 from .journey.journey import Action, Closed, Journey, Mode, read_step
-from .journey.session_table import Journeys
+from .journey.session_table import SessionTable
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
 from .session_api.judgement import ALL_MODES
 from .webhooks.schedule import Webhooks
-from .webhooks.sender import Poster
+from .webhooks.sender import WebhookSender
 
 
 _MAX_BODY: Final = 2**20
@@ -132,11 +132,11 @@ class Sandbox:
     clock: Clock = _setting(default=SYSTEM_CLOCK, kw_only=True, repr=False)
     faults: Faults = _setting(factory=Faults, init=False, repr=False)
     _runner: web.AppRunner | None = _state(default=None)
-    _listener: Listener | None = _state(default=None)
-    _attendant: Attendant = _state()
-    _poster: Poster = _state()
-    _journeys: Journeys = _state()
-    _handlers: Handlers = _state()
+    _listener: ConnectionListener | None = _state(default=None)
+    _attendant: RequestMiddleware = _state()
+    _poster: WebhookSender = _state()
+    _journeys: SessionTable = _state()
+    _handlers: SandboxHandlers = _state()
     # Asking the sockets for every answered URL would cost more than the rest.
     _origin: str = _state(default="")
 
@@ -147,16 +147,16 @@ class Sandbox:
             # Without a default port, as browsers write it.
             _, _, public = str(URL(self.public_url).origin()).partition("//")
         names = {self.host, public, *self.allow_hosts}
-        self._attendant = Attendant(
+        self._attendant = RequestMiddleware(
             clock=self.clock,
             faults=self.faults,
             hosts=frozenset(map(host_name, names - _EVERYWHERE)),
             public_host=public.lower(),
         )
-        self._poster = Poster(
+        self._poster = WebhookSender(
             secret=self.webhook_secret, allow_remote=self.allow_remote_webhooks
         )
-        self._journeys = Journeys(
+        self._journeys = SessionTable(
             clock=self.clock,
             webhooks=Webhooks(poster=self._poster, url=self.webhook_url),
             processing_time=self.processing_time,
@@ -340,7 +340,7 @@ class Sandbox:
         }
         try:
             step = read_step(said)
-        except Refusal as refusal:
+        except ApiError as refusal:
             raise InvalidRequestError(
                 fields={
                     problem.field: (problem.text,)
@@ -402,8 +402,8 @@ class Sandbox:
             raise _over(Closed.UNKNOWN)
         return journey
 
-    def _make_handlers(self) -> Handlers:
-        return Handlers(
+    def _make_handlers(self) -> SandboxHandlers:
+        return SandboxHandlers(
             guard=Guard(
                 dialect=self.dialect,
                 api_key=self.api_key,
@@ -414,10 +414,10 @@ class Sandbox:
             origin=lambda: self._journey_origin,
         )
 
-    def _listen(self, runner: web.AppRunner) -> Listener:
+    def _listen(self, runner: web.AppRunner) -> ConnectionListener:
         server = runner.server
         assert server is not None  # noqa: S101 - it is set up
-        return Listener(
+        return ConnectionListener(
             host=self.host,
             port=self.port,
             ssl=self.ssl,

@@ -2,19 +2,19 @@
 What a service mounts to hear how its customers' journeys ended.
 
 `mount` adds the routes to an `aiohttp.web` application. For any other
-framework there is `Endpoints`, which takes a `Call` and gives a `Reply`, and
-below it `Handlers`, which decides without doing any I/O. Only `mount` needs
-`aiohttp.web`, so only asking for it imports that.
+framework there is `CallbackService`, which takes a `WebRequest` and returns a
+`WebResponse`, and below it `CallbackProtocol`, which decides without doing any
+I/O. Only `mount` needs `aiohttp.web`, so only asking for it imports that.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .deduplication import RecentKeys, Seen
-from .http import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
-from .pages import Texts
-from .protocol import Handlers
-from .reports import Claim, Notification
-from .service import Endpoints, OnEvent, OnFailure
+from .deduplication import DedupStore, RecentKeys
+from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
+from .pages import PageTexts
+from .protocol import CallbackProtocol
+from .reports import BrowserReport, Notification
+from .service import CallbackService, OnEvent, OnFailure
 
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_EVENT",
     "MAX_WEBHOOK",
-    "Call",
-    "Claim",
-    "Endpoints",
-    "Handlers",
+    "BrowserReport",
+    "CallbackProtocol",
+    "CallbackService",
+    "DedupStore",
     "Notification",
     "OnEvent",
     "OnFailure",
+    "PageTexts",
     "RecentKeys",
-    "Reply",
-    "Seen",
-    "Texts",
+    "WebRequest",
+    "WebResponse",
     "mount",
     "read_body",
 ]

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from bankconnect_async.models.sessions import SessionRequest
 
-from .http import MAX_EVENT, MAX_WEBHOOK, Call, Reply, read_body
+from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
 from .protocol import CONNECT, EVENTS, REDIRECT, RETURN, WEBHOOK
-from .service import Endpoints
+from .service import CallbackService
 
 
 Customer: TypeAlias = Callable[[web.Request], Awaitable[str | SessionRequest]]
@@ -20,7 +20,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 def mount(
     app: web.Application,
-    endpoints: Endpoints,
+    endpoints: CallbackService,
     *,
     customer: Customer,
     prefix: str | None = None,
@@ -53,9 +53,9 @@ def mount(
     public = endpoints.handlers.base.raw_path.rstrip("/")
     at = public if prefix is None else prefix.rstrip("/")
 
-    def call(request: web.Request, body: bytes = b"") -> Call:
+    def call(request: web.Request, body: bytes = b"") -> WebRequest:
         path = public + request.raw_path.removeprefix(at)
-        return Call(
+        return WebRequest(
             method=request.method,
             path=path,
             headers=request.headers,
@@ -63,7 +63,9 @@ def mount(
         )
 
     def begun_by(
-        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+        begin: Callable[
+            [WebRequest, str | SessionRequest], Awaitable[WebResponse]
+        ],
     ) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             return _response(
@@ -74,7 +76,9 @@ def mount(
 
     def begun_at(
         name: str,
-        begin: Callable[[Call, str | SessionRequest], Awaitable[Reply]],
+        begin: Callable[
+            [WebRequest, str | SessionRequest], Awaitable[WebResponse]
+        ],
     ) -> tuple[web.RouteDef, ...]:
         path, handle = f"{at}/{name}", begun_by(begin)
         # Whoever asks for the head of a page does not mean to go there.
@@ -84,7 +88,7 @@ def mount(
         )
 
     def taken_by(
-        take: Callable[[Call], Awaitable[Reply]], limit: int
+        take: Callable[[WebRequest], Awaitable[WebResponse]], limit: int
     ) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             body = await read_body(request.content.iter_any(), limit)
@@ -93,7 +97,7 @@ def mount(
         return handle
 
     async def returned(request: web.Request) -> web.Response:
-        return _response(await endpoints.take_return(call(request)))
+        return _response(await endpoints.handle_return(call(request)))
 
     app.add_routes(
         [
@@ -101,11 +105,11 @@ def mount(
             *begun_at(REDIRECT, endpoints.redirect),
             web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
             web.post(
-                f"{at}/{EVENTS}", taken_by(endpoints.take_event, MAX_EVENT)
+                f"{at}/{EVENTS}", taken_by(endpoints.handle_event, MAX_EVENT)
             ),
             web.post(
                 f"{at}/{WEBHOOK}/{{name}}",
-                taken_by(endpoints.take_webhook, MAX_WEBHOOK),
+                taken_by(endpoints.handle_webhook, MAX_WEBHOOK),
             ),
         ]
     )
@@ -113,7 +117,7 @@ def mount(
 
 
 def _closing(
-    endpoints: Endpoints,
+    endpoints: CallbackService,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def close(_: web.Application) -> AsyncIterator[None]:
         yield
@@ -122,7 +126,7 @@ def _closing(
     return close
 
 
-def _response(reply: Reply) -> web.Response:
+def _response(reply: WebResponse) -> web.Response:
     return web.Response(
         status=reply.status, headers=reply.headers, body=reply.body
     )

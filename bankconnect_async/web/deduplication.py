@@ -12,7 +12,7 @@ import attrs
 from bankconnect_async.clock import SYSTEM_CLOCK, Clock
 
 
-class Seen(Protocol):
+class DedupStore(Protocol):
     """
     Where keys of webhooks are kept.
 

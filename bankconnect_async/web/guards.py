@@ -10,18 +10,18 @@ from typing import Final, TypeAlias
 
 from yarl import URL
 
-from .http import MAX_EVENT, MAX_WEBHOOK, Call, Reply, plain
+from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, plain
 
 
 #: What must be so; what the request is refused with if not, and why.
-Check: TypeAlias = tuple[Callable[[Call], bool], HTTPStatus, str]
+Check: TypeAlias = tuple[Callable[[WebRequest], bool], HTTPStatus, str]
 
 _SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
 # Where browsers say, or said, that nobody has asked for the page yet.
 _PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
-def refusal(call: Call, checks: tuple[Check, ...]) -> Reply | None:
+def refusal(call: WebRequest, checks: tuple[Check, ...]) -> WebResponse | None:
     """
     Apply *checks* in order, and refuse by the first that fails.
     """
@@ -31,11 +31,11 @@ def refusal(call: Call, checks: tuple[Check, ...]) -> Reply | None:
     return None
 
 
-def _is_opened(call: Call) -> bool:
+def _is_opened(call: WebRequest) -> bool:
     return call.headers.get("sec-fetch-dest", "document") == "document"
 
 
-def _is_meant(call: Call) -> bool:
+def _is_meant(call: WebRequest) -> bool:
     return not any(
         word in call.headers.get(name, "").lower()
         for name in _PURPOSES
@@ -50,7 +50,7 @@ VISIT_CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def is_sent_here(call: Call) -> bool:
+def is_sent_here(call: WebRequest) -> bool:
     """
     Tell whether a page of another site has opened this one.
     """
@@ -64,7 +64,7 @@ def origin_check(base: URL) -> Check:
     # As browsers write it: in lower case, and without a default port.
     origin = str(URL(str(base.origin()).lower()).origin())
 
-    def is_from_us(call: Call) -> bool:
+    def is_from_us(call: WebRequest) -> bool:
         site = call.headers.get("sec-fetch-site", "same-origin")
         # Every browser names the origin of a post; older ones not the site.
         return call.headers.get("origin") == origin and site == "same-origin"
@@ -95,12 +95,12 @@ def webhook_checks(
         is_required: Whether the header must be there.
     """
 
-    def is_here(call: Call) -> bool:
+    def is_here(call: WebRequest) -> bool:
         path = call.path.partition("?")[0]
         # All are compared, so that time does not tell which one was near.
         return sum(_is_same(path, expected) for expected in paths) > 0
 
-    def knows_secret(call: Call) -> bool:
+    def knows_secret(call: WebRequest) -> bool:
         given = call.headers.get(_SECRET_HEADER)
         if secret is None or given is None:
             return secret is None or not is_required
@@ -136,12 +136,12 @@ def _json_checks(limit: int) -> tuple[Check, ...]:
     )
 
 
-def _is_json(call: Call) -> bool:
+def _is_json(call: WebRequest) -> bool:
     content_type = call.headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def _is_unpacked(call: Call) -> bool:
+def _is_unpacked(call: WebRequest) -> bool:
     coding = call.headers.get("content-encoding", "identity")
     return coding.strip().lower() == "identity"
 

@@ -33,7 +33,7 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class WebRequest:
     """
     An HTTP request.
 
@@ -65,7 +65,7 @@ class Call:
 
 
 @attrs.frozen(kw_only=True)
-class Reply:
+class WebResponse:
     """
     An HTTP answer.
 
@@ -98,12 +98,12 @@ async def read_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
     return bytes(body)
 
 
-def plain(status: HTTPStatus, text: str = "") -> Reply:
+def plain(status: HTTPStatus, text: str = "") -> WebResponse:
     """
     Answer a program.
     """
     content_type = {"Content-Type": "text/plain; charset=utf-8"}
-    return Reply(
+    return WebResponse(
         status=status,
         headers={
             **HEADERS,

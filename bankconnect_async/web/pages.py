@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from .http import HEADERS, Reply, retry_header
+from .http import HEADERS, WebResponse, retry_header
 
 
 _STYLE: Final = """\
@@ -128,7 +128,7 @@ _ICON_POLICY: Final = "img-src data:"
 
 
 @attrs.frozen(kw_only=True)
-class Texts:
+class PageTexts:
     """
     What the pages say, in one language.
 
@@ -146,7 +146,7 @@ class Texts:
         broken: When the service itself failed.
         ask: For whom another site has sent here, before anything begins.
         needs_script: Where scripts are switched off.
-        onward: On the link to `Handlers.continue_to`, and on the button below
+        onward: On the link to `Handlers.next_url`, and on the button below
             *ask*.
     """
 
@@ -172,12 +172,12 @@ class Texts:
 def write_connect(  # noqa: PLR0913
     snippet: str,
     *,
-    texts: Texts,
+    texts: PageTexts,
     nonce: str,
     policy: str,
     event_type: str,
-    continue_to: str | None,
-) -> Reply:
+    next_url: str | None,
+) -> WebResponse:
     """
     Write the page around the frame.
 
@@ -187,10 +187,10 @@ def write_connect(  # noqa: PLR0913
         nonce: That of *snippet*.
         policy: From `content_security_policy`.
         event_type: Of the DOM event that tells of the end.
-        continue_to: Where to go then.
+        next_url: Where to go then.
     """
-    onward = continue_to and _fill(
-        _ONWARD, nonce=nonce, url=continue_to, event_type=event_type
+    onward = next_url and _fill(
+        _ONWARD, nonce=nonce, url=next_url, event_type=event_type
     )
     main = _fill(
         _AROUND,
@@ -201,15 +201,15 @@ def write_connect(  # noqa: PLR0913
     return _page(main, texts, nonce, f"{policy}; {_ICON_POLICY}")
 
 
-def write_notice(  # noqa: PLR0913
+def render_notice(  # noqa: PLR0913
     text: str,
     *,
-    texts: Texts,
+    texts: PageTexts,
     nonce: str,
     status: HTTPStatus = HTTPStatus.OK,
-    continue_to: str | None = None,
+    next_url: str | None = None,
     again_at: str | None = None,
-) -> Reply:
+) -> WebResponse:
     """
     Write a page of one sentence, and of links.
 
@@ -218,10 +218,10 @@ def write_notice(  # noqa: PLR0913
         texts: What the links say.
         nonce: New for every page.
         status: Of the reply.
-        continue_to: Where the service goes on.
+        next_url: Where the service goes on.
         again_at: Where another journey begins.
     """
-    links = ((again_at, texts.again), (continue_to, texts.onward))
+    links = ((again_at, texts.again), (next_url, texts.onward))
     written = "".join(
         f'<a href="{html.escape(url)}">{html.escape(label)}</a>\n'
         for url, label in links
@@ -230,7 +230,7 @@ def write_notice(  # noqa: PLR0913
     return _notice(text, written, texts, nonce, status)
 
 
-def write_ask(*, texts: Texts, nonce: str) -> Reply:
+def write_ask(*, texts: PageTexts, nonce: str) -> WebResponse:
     """
     Write a page whose button posts to the page's own address.
     """
@@ -244,12 +244,12 @@ def write_ask(*, texts: Texts, nonce: str) -> Reply:
 def _notice(  # noqa: PLR0913
     text: str,
     link: str,
-    texts: Texts,
+    texts: PageTexts,
     nonce: str,
     status: HTTPStatus = HTTPStatus.OK,
     *,
     can_post: bool = False,
-) -> Reply:
+) -> WebResponse:
     main = _fill(_NOTICE, {"link": link}, title=texts.title, text=text)
     policy = "; ".join(
         (
@@ -268,11 +268,11 @@ def _notice(  # noqa: PLR0913
 
 def _page(
     main: str,
-    texts: Texts,
+    texts: PageTexts,
     nonce: str,
     policy: str,
     status: HTTPStatus = HTTPStatus.OK,
-) -> Reply:
+) -> WebResponse:
     text = _fill(
         _DOCUMENT,
         {"main": main, "style": _STYLE, "icon": _ICON},
@@ -286,7 +286,7 @@ def _page(
         "Content-Security-Policy": policy,
         "Content-Type": "text/html; charset=utf-8",
     }
-    return Reply(status=status, headers=headers, body=text.encode())
+    return WebResponse(status=status, headers=headers, body=text.encode())
 
 
 def _fill(

@@ -39,9 +39,9 @@ from .guards import (
     refusal,
     webhook_checks,
 )
-from .http import HEADERS, Call, Reply, plain
-from .pages import Texts, write_ask, write_connect, write_notice
-from .reports import Claim, Notification, read_notification, read_post
+from .http import HEADERS, WebRequest, WebResponse, plain
+from .pages import PageTexts, render_notice, write_ask, write_connect
+from .reports import BrowserReport, Notification, read_notification, read_post
 from .tokens import Keys, make_keys
 
 
@@ -59,23 +59,24 @@ _ONWARD: Final = re.compile(
 
 
 @attrs.frozen(eq=False, init=False)
-class Handlers:
+class CallbackProtocol:
     """
     The settings of the endpoints, and what each makes of a request.
 
-    A method that reads returns a `Reply` if the request is refused. Else the
-    result is for the service to act on, and another method writes the reply.
+    A method that reads returns a `WebResponse` if the request is refused.
+    Otherwise the service acts on the result, and another method writes the
+    response.
 
     Attributes:
         base: Below which the endpoints are, as browsers see it.
-        continue_to: Where customers go on.
+        next_url: Where customers go on.
         texts: What the pages say.
         allow_http: As for `AsyncBankConnect`.
     """
 
     base: URL
-    continue_to: str | None
-    texts: Texts
+    next_url: str | None
+    texts: PageTexts
     allow_http: bool
     _keys: Keys
     _post_check: Check = attrs.field(repr=False)
@@ -89,9 +90,9 @@ class Handlers:
         secret: Secrets,
         webhook_secret: str | None = None,
         require_webhook_secret: bool = True,
-        continue_to: str | None = None,
+        next_url: str | None = None,
         max_age: datetime.timedelta = datetime.timedelta(days=30),
-        texts: Texts = Texts(),  # noqa: B008 - frozen
+        texts: PageTexts = PageTexts(),  # noqa: B008 - frozen
         allow_http: bool = False,
         now: Callable[[], float] | None = None,
     ) -> None:
@@ -107,7 +108,7 @@ class Handlers:
                 `x-secret-key`.
             require_webhook_secret: Whether a webhook without that header is
                 refused. One with a wrong value always is.
-            continue_to: A path or URL of the service, to which browsers go
+            next_url: A path or URL of the service, to which browsers go
                 as soon as it has heard of the end. What the end was is not
                 in it: the service knows, and nobody can forge that.
             max_age: How long a journey may take from its first page to its
@@ -121,9 +122,9 @@ class Handlers:
         """
         root = str(base).rstrip("/")
         keys = make_keys(f"{root}/{RETURN}", secret, max_age=max_age, now=now)
-        if isinstance(keys, Keys) and not _is_onward(continue_to):
+        if isinstance(keys, Keys) and not _is_onward(next_url):
             problem = ("is no path and no http(s) URL",)
-            keys = ConfigurationError(fields={"continue_to": problem})
+            keys = ConfigurationError(fields={"next_url": problem})
         if isinstance(keys, ConfigurationError):
             # Secrets must not be locals of a frame that raises.
             del secret, webhook_secret
@@ -132,7 +133,7 @@ class Handlers:
         folder = f"{base.raw_path.rstrip('/')}/{WEBHOOK}/"
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
             base=base,
-            continue_to=continue_to,
+            next_url=next_url,
             texts=texts,
             allow_http=allow_http,
             keys=keys,
@@ -163,7 +164,7 @@ class Handlers:
     def _url(self, *path: str) -> str:
         return "/".join((str(self.base).rstrip("/"), *path))
 
-    def read_visit(self, call: Call) -> Reply | None:
+    def read_visit(self, call: WebRequest) -> WebResponse | None:
         """
         Refuse what is no visit of a person to a page that creates a session.
 
@@ -192,7 +193,7 @@ class Handlers:
             leave_text=self.texts.leave,
         )
 
-    def write_connect(self, session: Session) -> Reply:
+    def write_connect(self, session: Session) -> WebResponse:
         """
         Write the page that has the journey in a frame.
 
@@ -215,10 +216,10 @@ class Handlers:
                 session, nonce=nonce, allow_http=self.allow_http
             ),
             event_type=listener.event_type,
-            continue_to=self.continue_to,
+            next_url=self.next_url,
         )
 
-    def write_redirect(self, session: Session) -> Reply:
+    def write_redirect(self, session: Session) -> WebResponse:
         """
         Send the browser to the journey, with a cookie for its return.
 
@@ -238,7 +239,7 @@ class Handlers:
             str(session.redirect_url), {"Set-Cookie": "; ".join(parts)}
         )
 
-    def read_event(self, call: Call) -> Claim | Reply:
+    def read_event(self, call: WebRequest) -> BrowserReport | WebResponse:
         """
         Read what the page around a frame posts.
 
@@ -250,7 +251,7 @@ class Handlers:
             call.body, self._keys.events
         )
 
-    def read_return(self, call: Call) -> Claim | Reply:
+    def parse_return(self, call: WebRequest) -> BrowserReport | WebResponse:
         """
         Read the URL by which a journey returned.
 
@@ -270,9 +271,9 @@ class Handlers:
         session = self._keys.cookies.read(call.cookie(_COOKIE) or "")
         if session is not None and session.link_id != event.link_id:
             session = None
-        return Claim(event=event, session=session)
+        return BrowserReport(event=event, session=session)
 
-    def read_webhook(self, call: Call) -> Notification | Reply:
+    def read_webhook(self, call: WebRequest) -> Notification | WebResponse:
         """
         Read what the vendor posts.
 
@@ -286,18 +287,20 @@ class Handlers:
             call.body
         )
 
-    def write_event_reply(self, status: HTTPStatus) -> Reply:
+    def write_event_reply(self, status: HTTPStatus) -> WebResponse:
         """
         Tell the page whether its event was taken.
         """
         return plain(status, "" if _is_good(status) else status.phrase)
 
-    def write_return_reply(self, status: HTTPStatus, event: Event) -> Reply:
+    def write_return_reply(
+        self, status: HTTPStatus, event: Event
+    ) -> WebResponse:
         """
         Send the customer on, or say how it ended.
         """
-        if _is_good(status) and self.continue_to is not None:
-            return _see_other(self.continue_to)
+        if _is_good(status) and self.next_url is not None:
+            return _see_other(self.next_url)
         if _is_good(status) and isinstance(event, SuccessEvent):
             return self._notice(status, self.texts.success)
         sentence = (
@@ -305,7 +308,7 @@ class Handlers:
         )
         return self._notice(status, sentence, again_at=self._again_at)
 
-    def write_failure(self, status: HTTPStatus) -> Reply:
+    def write_failure(self, status: HTTPStatus) -> WebResponse:
         """
         Write the page for a journey that could not begin.
         """
@@ -327,28 +330,30 @@ class Handlers:
 
     def _notice(
         self, status: HTTPStatus, sentence: str, again_at: str | None = None
-    ) -> Reply:
+    ) -> WebResponse:
         # No content is what a program would be told.
         shown = HTTPStatus.OK if _is_good(status) else status
-        return write_notice(
+        return render_notice(
             sentence,
             texts=self.texts,
             nonce=secrets.token_urlsafe(16),
             status=shown,
-            continue_to=self.continue_to,
+            next_url=self.next_url,
             again_at=again_at,
         )
 
 
-def _see_other(url: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(
+def _see_other(
+    url: str, headers: Mapping[str, str] | None = None
+) -> WebResponse:
+    return WebResponse(
         status=HTTPStatus.SEE_OTHER,
         headers={**HEADERS, **(headers or {}), "Location": url},
     )
 
 
-def _is_onward(continue_to: str | None) -> bool:
-    return continue_to is None or bool(_ONWARD.fullmatch(continue_to))
+def _is_onward(next_url: str | None) -> bool:
+    return next_url is None or bool(_ONWARD.fullmatch(next_url))
 
 
 def _is_good(status: HTTPStatus) -> bool:

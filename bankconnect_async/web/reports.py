@@ -22,12 +22,12 @@ from bankconnect_async.models.events import Event
 from bankconnect_async.models.sessions import Session
 from bankconnect_async.models.webhooks import UnknownWebhook, Webhook
 
-from .http import Reply, plain
+from .http import WebResponse, plain
 from .tokens import Tokens
 
 
 @attrs.frozen(kw_only=True)
-class Claim:
+class BrowserReport:
     """
     What a browser says about a customer whom we know by our own signature.
 
@@ -66,7 +66,7 @@ class _Post:
     token: str | None = wired(text, required=True)
 
 
-def read_post(body: bytes, tokens: Tokens) -> Claim | Reply:
+def read_post(body: bytes, tokens: Tokens) -> BrowserReport | WebResponse:
     """
     Read what the listener posted, and believe our token only.
     """
@@ -85,10 +85,10 @@ def read_post(body: bytes, tokens: Tokens) -> Claim | Reply:
     except DecodeError as error:
         return _bad(str(error))
     claimed = attrs.evolve(event, link_id=session.link_id)
-    return Claim(event=claimed, session=session)
+    return BrowserReport(event=claimed, session=session)
 
 
-def read_notification(body: bytes) -> Notification | Reply:
+def read_notification(body: bytes) -> Notification | WebResponse:
     """
     Read what the vendor posted, and keep what is not understood.
     """
@@ -101,5 +101,5 @@ def read_notification(body: bytes) -> Notification | Reply:
         return Notification(webhook=UnknownWebhook(raw=document), error=error)
 
 
-def _bad(problem: str) -> Reply:
+def _bad(problem: str) -> WebResponse:
     return plain(HTTPStatus.BAD_REQUEST, problem)

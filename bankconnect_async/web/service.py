@@ -18,20 +18,20 @@ from bankconnect_async.errors import (
     ClientClosedError,
     DecodeError,
     InvalidCallbackError,
-    RateLimitedError,
+    RateLimitError,
     ResponseError,
-    ServerFaultError,
+    ServerError,
     TransportError,
 )
 from bankconnect_async.models.events import Event, SuccessEvent
 from bankconnect_async.models.sessions import UNSET, Session, SessionRequest
 from bankconnect_async.models.webhooks import Webhook
 
-from .deduplication import RecentKeys, Seen
-from .http import Call, Reply, plain
+from .deduplication import DedupStore, RecentKeys
+from .http import WebRequest, WebResponse, plain
 from .limits import RateLimit
-from .protocol import Handlers
-from .reports import Claim
+from .protocol import CallbackProtocol
+from .reports import BrowserReport
 
 
 OnEvent: TypeAlias = Callable[[Event | Webhook], Awaitable[None]]
@@ -57,9 +57,9 @@ _log: Final = logging.getLogger("bankconnect_async.web")
 
 
 @attrs.define(eq=False)
-class Endpoints:
+class CallbackService:
     """
-    Five endpoints, each from a `Call` to a `Reply`.
+    Five endpoints, each from a `WebRequest` to a `WebResponse`.
 
     Every outcome goes to one callback, whichever way it came: the classes
     tell events and webhooks apart, and `match` does the rest. A
@@ -94,10 +94,10 @@ class Endpoints:
     """
 
     bank: AsyncBankConnect
-    handlers: Handlers
+    handlers: CallbackProtocol
     on_event: OnEvent = attrs.field(kw_only=True)
     on_failure: OnFailure | None = attrs.field(default=None, kw_only=True)
-    seen: Seen = attrs.field(factory=RecentKeys, kw_only=True)
+    seen: DedupStore = attrs.field(factory=RecentKeys, kw_only=True)
     max_pending: int = attrs.field(default=1000, kw_only=True)
     max_confirmations: int = attrs.field(default=10, kw_only=True)
     _in_hand: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
@@ -112,8 +112,8 @@ class Endpoints:
     _closed: bool = attrs.field(init=False, default=False)
 
     async def connect(
-        self, call: Call, customer: str | SessionRequest
-    ) -> Reply:
+        self, call: WebRequest, customer: str | SessionRequest
+    ) -> WebResponse:
         """
         Answer with the page that has the journey in a frame.
 
@@ -136,8 +136,8 @@ class Endpoints:
         )
 
     async def redirect(
-        self, call: Call, customer: str | SessionRequest
-    ) -> Reply:
+        self, call: WebRequest, customer: str | SessionRequest
+    ) -> WebResponse:
         """
         Send the browser to the journey, from which it will return to us.
 
@@ -149,7 +149,7 @@ class Endpoints:
             _request(customer, url), self.handlers.write_redirect
         )
 
-    async def take_event(self, call: Call) -> Reply:
+    async def handle_event(self, call: WebRequest) -> WebResponse:
         """
         Answer what the page around the frame posts, once it is handed on.
 
@@ -159,29 +159,30 @@ class Endpoints:
         503, 502: The server could not be asked; see `failure_status`. Or
         there is too much in hand already, or we are closing.
         500: The callback failed.
-        Others: See `Handlers.read_event`.
+        Others: See `CallbackProtocol.read_event`.
         """
         claim = self.handlers.read_event(call)
-        if isinstance(claim, Reply):
+        if isinstance(claim, WebResponse):
             return claim
         status = await self._carry(claim)
         return self.handlers.write_event_reply(status)
 
-    async def take_return(self, call: Call) -> Reply:
+    async def handle_return(self, call: WebRequest) -> WebResponse:
         """
         Answer a browser that comes back, once its outcome is handed on.
 
-        303, 200: The callback has it; on to `Handlers.continue_to`, or a
+        303, 200: The callback has it; on to `CallbackProtocol.next_url`, or a
         page that says how it ended.
-        Others: As for `take_event`, on a page. See `Handlers.read_return`.
+        Others: As for `handle_event`, on a page.
+        See `CallbackProtocol.parse_return`.
         """
-        claim = self.handlers.read_return(call)
-        if isinstance(claim, Reply):
+        claim = self.handlers.parse_return(call)
+        if isinstance(claim, WebResponse):
             return claim
         status = await self._carry(claim)
         return self.handlers.write_return_reply(status, claim.event)
 
-    async def take_webhook(self, call: Call) -> Reply:
+    async def handle_webhook(self, call: WebRequest) -> WebResponse:
         """
         Answer the vendor at once, and hand the webhook on later.
 
@@ -192,10 +193,10 @@ class Endpoints:
         200: It is in hand. The vendor documents no other good answer.
         400: It is not understood; the failure hook gets it.
         503: There are too many already, or we are closing.
-        Others: See `Handlers.read_webhook`.
+        Others: See `CallbackProtocol.read_webhook`.
         """
         notification = self.handlers.read_webhook(call)
-        if isinstance(notification, Reply):
+        if isinstance(notification, WebResponse):
             return notification
         if self._is_full:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "come again later")
@@ -238,22 +239,22 @@ class Endpoints:
         return self._closed or self.pending >= self.max_pending
 
     async def _begin(
-        self, request: SessionRequest, write: Callable[[Session], Reply]
-    ) -> Reply:
+        self, request: SessionRequest, write: Callable[[Session], WebResponse]
+    ) -> WebResponse:
         try:
             return write(await self.bank.create_session(request))
         except _UNHEARD as error:
             _log.warning("no session: %s", error)
             return self.handlers.write_failure(failure_status(error))
 
-    async def _carry(self, claim: Claim) -> HTTPStatus:
+    async def _carry(self, claim: BrowserReport) -> HTTPStatus:
         if self._is_full:
             return HTTPStatus.SERVICE_UNAVAILABLE
         task = self._start(claim.event, self._settle(claim))
         # A browser that closes must not take its event with it.
         return await asyncio.shield(task)
 
-    async def _settle(self, claim: Claim) -> HTTPStatus:
+    async def _settle(self, claim: BrowserReport) -> HTTPStatus:
         event = claim.event
         is_success = isinstance(event, SuccessEvent)
         if is_success and not self._confirmations.allows(event.link_id or ""):
@@ -355,8 +356,8 @@ def failure_status(error: BaseException) -> HTTPStatus:
     """
     passing = (
         TransportError
-        | RateLimitedError
-        | ServerFaultError
+        | RateLimitError
+        | ServerError
         | ClientClosedError
         | asyncio.CancelledError
     )

@@ -34,7 +34,7 @@ from playwright.async_api import (
 
 from bankconnect_async import AsyncBankConnect, InfoEvent, SessionRequest
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Endpoints, Handlers, mount
+from bankconnect_async.web import CallbackProtocol, CallbackService, mount
 
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
@@ -236,7 +236,7 @@ class Service:
 
     sandbox: Sandbox
     bank: AsyncBankConnect
-    handlers: Handlers
+    handlers: CallbackProtocol
     told: Told
 
     @property
@@ -293,7 +293,9 @@ def _serve() -> Serve:
 
         app, told = web.Application(), Told()
         listener, origin = _listen("127.0.0.1")
-        handlers = Handlers(f"{origin}/bank", secret="s" * 32, **settings)
+        handlers = CallbackProtocol(
+            f"{origin}/bank", secret="s" * 32, **settings
+        )
         async with (
             Sandbox(dialect) as sandbox,
             AsyncBankConnect(
@@ -303,7 +305,7 @@ def _serve() -> Serve:
                 redirect_url=None,
             ) as bank,
         ):
-            endpoints = Endpoints(
+            endpoints = CallbackService(
                 bank,
                 handlers,
                 on_event=told.on_event,

@@ -95,7 +95,7 @@ async def test_wrong_password_in_the_first_dialect(
     """
     async with (
         serve_page("<title>Account</title>") as account,
-        serve("seed", continue_to=f"{account}/") as service,
+        serve("seed", next_url=f"{account}/") as service,
     ):
         await page.goto(f"{service.base}/connect")
         await framed(page).open()
@@ -140,7 +140,7 @@ async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
     """
     async with (
         serve_page("<title>Account</title>") as account,
-        serve("seed", continue_to=f"{account}/") as service,
+        serve("seed", next_url=f"{account}/") as service,
     ):
         await page.goto(f"{service.base}/connect")
         await framed(page).leave()
@@ -222,7 +222,7 @@ async def test_goes_on(serve, serve_page, page, framed):
     """
     async with (
         serve_page("<title>Account</title>") as account,
-        serve("entity", continue_to=f"{account}/?from=bank") as service,
+        serve("entity", next_url=f"{account}/?from=bank") as service,
     ):
         await page.goto(f"{service.base}/connect")
         await framed(page).leave()

@@ -93,7 +93,7 @@ async def test_goes_on(serve, serve_page, page, alone):
     """
     async with (
         serve_page("<title>Account</title>") as account,
-        serve("entity", continue_to=f"{account}/") as service,
+        serve("entity", next_url=f"{account}/") as service,
     ):
         await page.goto(f"{service.base}/redirect")
         await alone(page).leave()

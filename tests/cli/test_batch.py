@@ -169,7 +169,7 @@ class TestMixedRows:
 
         assert ran.result.code == 1
         assert errors(ran) == {
-            3: "RejectedError",
+            3: "BadRequestError",
             **dict.fromkeys((4, 5, 6, 7, 8, 9, 10, 12), "InvalidRequestError"),
         }
         created = {
@@ -189,7 +189,7 @@ class TestMixedRows:
             "0012": URL,
         }
         assert ran.result.err.startswith(
-            "created 3, failed 9 (8 InvalidRequestError, 1 RejectedError), "
+            "created 3, failed 9 (8 InvalidRequestError, 1 BadRequestError), "
         )
 
     def test_error_record(self, batch, service):
@@ -209,7 +209,7 @@ class TestMixedRows:
         message = record["error"].pop("message")
         assert "Invalid bank identifier" in message
         assert record["error"] == {
-            "type": "RejectedError",
+            "type": "BadRequestError",
             "code": "INVALID_BANK_NAME",
             "fields": {},
             "status": 400,
@@ -390,7 +390,7 @@ class TestConfiguration:
         )
         assert "or --allow-http for a sandbox" in refused.result.err
         assert tried.result.code == 1
-        assert errors(tried) == {2: "ConnectFailedError"}
+        assert errors(tried) == {2: "ConnectError"}
 
 
 class TestFiles:

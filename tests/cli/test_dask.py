@@ -125,7 +125,9 @@ class TestDask:
         """
         Where workers leave shards again and again, it says how to go on.
         """
-        monkeypatch.setattr("bankconnect_async.distributed._ATTEMPTS", 0)
+        monkeypatch.setattr(
+            "bankconnect_async.distributed.coordinator._ATTEMPTS", 0
+        )
         ran = batch(csv_of(2), INLINE, "--dask", cluster)
 
         assert ran.result.code == 1

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from bankconnect_async.cli.input import sources as _input
-from bankconnect_async.cli.input.reader_thread import Feed
+from bankconnect_async.cli.input.reader_thread import RowReader
 from bankconnect_async.cli.input.rows import InputFileError, UntrustedRowsError
 from bankconnect_async.cli.input.sources import open_input
 
@@ -95,7 +95,7 @@ async def test_distrust_of_a_pipe(pipe):
 
     got = []
     with pytest.raises(UntrustedRowsError):
-        async for row in Feed(rows(), source):
+        async for row in RowReader(rows(), source):
             got.append(row)
             if not is_begun.is_set():
                 (reader,) = set(threading.enumerate()) - {*before}
@@ -226,7 +226,7 @@ async def test_file_feeds(file):
     """
     Rows of a file come in order, until it is told to stop.
     """
-    feed = Feed(file.stream, file)
+    feed = RowReader(file.stream, file)
     rows = aiter(feed)
 
     assert [await anext(rows), await anext(rows)] == [b"a\n", b"b\n"]
@@ -239,7 +239,7 @@ async def test_pipe_feeds_at_once(pipe):
     A row of a pipe comes as soon as it is there, and the end after the last.
     """
     source, writer = pipe
-    rows = aiter(Feed(source.stream, source))
+    rows = aiter(RowReader(source.stream, source))
 
     os.write(writer, b"a\n")
     assert await anext(rows) == b"a\n"
@@ -261,7 +261,7 @@ async def test_many_rows_of_a_pipe(pipe):
 
     thread = threading.Thread(target=fill)
     thread.start()
-    rows = [row async for row in Feed(source.stream, source)]
+    rows = [row async for row in RowReader(source.stream, source)]
     thread.join()
 
     assert rows == sent
@@ -272,7 +272,7 @@ async def test_silent_pipe_is_left(pipe):
     A feed that waits for a pipe stops at once when it is told to.
     """
     source, writer = pipe
-    feed = Feed(source.stream, source)
+    feed = RowReader(source.stream, source)
     waiting = asyncio.ensure_future(anext(aiter(feed)))
     await asyncio.sleep(0)
     feed.stop()
@@ -289,7 +289,7 @@ async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
     Rows that wait in memory when it is stopped are not handed out.
     """
     source, writer = pipe
-    feed = Feed(source.stream, source)
+    feed = RowReader(source.stream, source)
     rows = aiter(feed)
     os.write(writer, b"a\nb\nc\n")
     os.close(writer)
@@ -312,7 +312,7 @@ async def test_failure_of_a_pipe(pipe):
 
     got = []
     with pytest.raises(InputFileError, match="to its end"):
-        async for row in Feed(rows(), source):
+        async for row in RowReader(rows(), source):
             got.append(row)  # noqa: PERF401 - what comes before it counts
 
     assert got == [1]

@@ -7,14 +7,14 @@ import io
 import pytest
 
 from bankconnect_async.cli.input import lines as _lines
-from bankconnect_async.cli.input.lines import Lines
+from bankconnect_async.cli.input.lines import InputLines
 
 
 def read(data):
     """
     Read all lines of some bytes.
     """
-    return list(Lines(io.BytesIO(data)))
+    return list(InputLines(io.BytesIO(data)))
 
 
 def test_numbers_and_ends():
@@ -79,7 +79,7 @@ def test_put_back():
     """
     Lines that were put back come again, in their order, before the others.
     """
-    lines = Lines(io.BytesIO(b"a\nb\nc\n"))
+    lines = InputLines(io.BytesIO(b"a\nb\nc\n"))
     first, second = next(lines), next(lines)
     lines.put_back([first, second])
 

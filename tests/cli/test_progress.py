@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from bankconnect_async.cli.batch.progress import TallyBar
-from bankconnect_async.cli.batch.summary import Tally
+from bankconnect_async.cli.batch.progress import BatchProgress
+from bankconnect_async.cli.batch.summary import BatchSummary
 
 
 @pytest.fixture(name="show_beside")
@@ -41,7 +41,7 @@ def _show_beside(monkeypatch):
 
         with os.fdopen(end, "w") as stderr:
             monkeypatch.setattr(sys, "stderr", stderr)
-            bar = TallyBar(Tally())
+            bar = BatchProgress(BatchSummary())
             thread = threading.Thread(target=watch)
             thread.start()
             asyncio.run(main())

@@ -74,7 +74,7 @@ class TestAgain:
 
         assert (first.result.code, second.result.code) == (1, 1)
         assert first.result.err.startswith(
-            "created 2, failed 3 (2 InvalidRequestError, 1 RejectedError), "
+            "created 2, failed 3 (2 InvalidRequestError, 1 BadRequestError), "
         )
         assert second.result.err.startswith(
             "created 1, failed 2 (2 InvalidRequestError), skipped 2 "
@@ -449,7 +449,7 @@ class TestProgress:
         os.close(terminal)
 
         assert process.returncode == 1
-        assert "3 failed (3 RejectedError)" in shown
+        assert "3 failed (3 BadRequestError)" in shown
 
 
 class TestKilled:

@@ -21,7 +21,7 @@ from bankconnect_async.cli.input.parameters import build_request
 from bankconnect_async.cli.input.rows import (
     BadRow,
     InputFileError,
-    Row,
+    InputRow,
     UntrustedRowsError,
     read_rows,
     refuse_month_first,
@@ -54,7 +54,7 @@ def ids(rows):
     Return the link id of each row, under its line number.
     """
     return {
-        row.line: row.request.link_id if isinstance(row, Row) else None
+        row.line: row.request.link_id if isinstance(row, InputRow) else None
         for row in rows
     }
 
@@ -320,7 +320,7 @@ class TestCsv:
         assert isinstance(rows[0], BadRow)
         assert "check its quotes" in str(rows[0].error)
         assert len(rows) == 10_000
-        assert all(isinstance(row, Row) for row in rows[1:])
+        assert all(isinstance(row, InputRow) for row in rows[1:])
         assert [row.line for row in rows] == list(range(2, 10_002))
 
     def test_long_line(self):
@@ -382,7 +382,9 @@ class TestCsv:
 
         rows = read(file.getvalue())
 
-        taken = [row.request.link_id for row in rows if isinstance(row, Row)]
+        taken = [
+            row.request.link_id for row in rows if isinstance(row, InputRow)
+        ]
         assert taken == list(expected)
         assert {row.line for row in rows} == {
             number
@@ -551,7 +553,7 @@ class TestJsonLines:
         """
         good, bad = read(b'{"link_id": "a"}\n{"link_id": "\xff"}\n')
 
-        assert isinstance(good, Row)
+        assert isinstance(good, InputRow)
         assert "not UTF-8" in str(bad.error)
 
     def test_all_problems_at_once(self):
@@ -908,7 +910,7 @@ def test_nothing_changes_silently(data):
 
     assert len({row.line for row in rows}) == len(rows)
     for row in rows:
-        if isinstance(row, Row):
+        if isinstance(row, InputRow):
             cell = lines[row.line].decode().rstrip("\r")
             written = row.request.link_id.replace('"', '""')
             assert cell in {row.request.link_id, f'"{written}"'}
@@ -945,7 +947,7 @@ def test_any_bytes(data):
         assert "no rows" in str(error)
         return
 
-    assert all(isinstance(row, Row | BadRow) for row in rows)
+    assert all(isinstance(row, InputRow | BadRow) for row in rows)
     assert all(one.line < two.line for one, two in pairwise(rows))
 
 

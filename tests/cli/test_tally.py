@@ -4,7 +4,7 @@ What became of a batch, in words.
 
 import pytest
 
-from bankconnect_async.cli.batch.summary import Tally
+from bankconnect_async.cli.batch.summary import BatchSummary
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,9 @@ def test_time_left(rate, left):
     """
     What is left is told in a unit that fits, where it can be known.
     """
-    tally = Tally(total=1_300, created=200, skipped=100, recent_rate=rate)
+    tally = BatchSummary(
+        total=1_300, created=200, skipped=100, recent_rate=rate
+    )
 
     text = tally.as_progress()
     assert text.startswith("0 failed, ")
@@ -26,12 +28,12 @@ def test_line():
     """
     A line has everything that holds the batch up.
     """
-    tally = Tally(
+    tally = BatchSummary(
         created=2, skipped=1, seconds=70, recent_rate=3, limit=5, pause=2
     )
-    tally.failures["RateLimitedError"] += 4
+    tally.failures["RateLimitError"] += 4
 
     assert tally.as_line() == (
-        "1 min: 7 rows, 4 failed (4 RateLimitedError), 3 rows/s, "
+        "1 min: 7 rows, 4 failed (4 RateLimitError), 3 rows/s, "
         "limit 5/s, pausing 2 s"
     )

@@ -16,7 +16,7 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async import Failed, RejectedError, Session
+from bankconnect_async import BadRequestError, Failed, Session
 from bankconnect_async.batch import Created
 from bankconnect_async.cli.tables import Table, write_csv, write_json
 from bankconnect_async.journal.records import encode_record
@@ -179,7 +179,7 @@ class TestRecords:
             index=0,
             item=HOSTILE,
             request=None,
-            error=RejectedError(HOSTILE, fields={HOSTILE: (HOSTILE,)}),
+            error=BadRequestError(HOSTILE, fields={HOSTILE: (HOSTILE,)}),
         )
 
         records = [

@@ -30,21 +30,21 @@ from yarl import URL
 from bankconnect_async import (
     TLS,
     AsyncBankConnect,
+    BadRequestError,
     BankConnectError,
     ClientClosedError,
     ConfigurationError,
-    ConnectFailedError,
+    ConnectError,
     ConnectionLostError,
     Delivery,
     DownloadError,
     InvalidRequestError,
     NotFoundError,
     ProxyAuthenticationError,
-    RateLimitedError,
-    RejectedError,
+    RateLimitError,
     RequestTimeoutError,
     RetryPolicy,
-    ServerFaultError,
+    ServerError,
     Timeouts,
 )
 from bankconnect_async._resources.files import PartFile
@@ -156,7 +156,7 @@ async def test_without_a_thread_for_the_lookup(bank, tmp_path, monkeypatch):
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "getaddrinfo", start)
-    with pytest.raises(ConnectFailedError) as caught:
+    with pytest.raises(ConnectError) as caught:
         await bank.download(
             "https://files.example/x?sig=canary", to=tmp_path / "x"
         )
@@ -1024,14 +1024,14 @@ class TestRefusals:
         403: (NotFoundError, 1),
         404: (NotFoundError, 1),
         410: (NotFoundError, 1),
-        400: (RejectedError, 1),
-        300: (RejectedError, 1),
-        304: (RejectedError, 1),
-        204: (RejectedError, 1),
-        416: (RejectedError, 1),
-        429: (RateLimitedError, 3),
-        500: (ServerFaultError, 3),
-        503: (ServerFaultError, 3),
+        400: (BadRequestError, 1),
+        300: (BadRequestError, 1),
+        304: (BadRequestError, 1),
+        204: (BadRequestError, 1),
+        416: (BadRequestError, 1),
+        429: (RateLimitError, 3),
+        500: (ServerError, 3),
+        503: (ServerError, 3),
     }
 
     @pytest.mark.parametrize("status", STATUSES)

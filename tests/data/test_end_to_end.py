@@ -15,7 +15,7 @@ import math
 import pytest
 
 from bankconnect_async import (
-    AlreadyRequestedError,
+    AlreadyProcessingError,
     AsyncBankConnect,
     DuplicateStatementError,
     NotFoundError,
@@ -159,7 +159,7 @@ class TestSessionFlow:
             handle = bank.session(session.session_id)
             await handle.upload(statement_pdf())
             await handle.initiate_processing()
-            with pytest.raises(AlreadyRequestedError):
+            with pytest.raises(AlreadyProcessingError):
                 await handle.initiate_processing()
             steps = [step async for step in handle.watch(interval=0.1)]
             assert steps[-1].session_progress == "completed"

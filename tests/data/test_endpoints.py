@@ -12,17 +12,17 @@ import pytest
 from yarl import URL
 
 from bankconnect_async import (
-    AlreadyRequestedError,
+    AlreadyProcessingError,
     AsyncBankConnect,
     BankConnectError,
     Delivery,
     InvalidRequestError,
+    InvalidResponseError,
     NotFoundError,
     NotReadyError,
     RetryPolicy,
     Session,
     SuccessEvent,
-    UnreadableAnswerError,
 )
 from bankconnect_async import (
     models as answers,
@@ -431,7 +431,7 @@ async def test_confirming_needs_one_word(vendor, bank):
     )
 
     assert (await bank.confirm(event, session=session)).confirmed is True
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(InvalidResponseError):
         await bank.session(S).upload_status()
 
 
@@ -496,7 +496,7 @@ class TestInitiateProcessing:
         said = sample("error.session_data.duplicate_processing_request.json")
         vendor.say(self.PATH, (status, said))
 
-        with pytest.raises(AlreadyRequestedError):
+        with pytest.raises(AlreadyProcessingError):
             await bank.session(S).initiate_processing()
 
         assert len(vendor.requests) == 1
@@ -760,7 +760,7 @@ class TestEntities:
         vendor.say("entity/", page)
         found = []
 
-        with pytest.raises(UnreadableAnswerError):
+        with pytest.raises(InvalidResponseError):
             async for each in bank.entities():
                 found.append(each.entity_id)  # noqa: PERF401 - it breaks off
 
@@ -773,7 +773,7 @@ class TestEntities:
         """
         vendor.say("entity/", self.page(1, 2, vendor.base_url))
 
-        with pytest.raises(UnreadableAnswerError, match="more than 3 pages"):
+        with pytest.raises(InvalidResponseError, match="more than 3 pages"):
             async for _ in bank.entities(max_pages=3):
                 pass
 
@@ -821,7 +821,7 @@ class TestLargeAnswers:
         )
         vendor.say(f"entity/{E}/transactions/", (200, self.rows(30_000)))
 
-        with pytest.raises(UnreadableAnswerError):
+        with pytest.raises(InvalidResponseError):
             await bank.entity(E).transactions()
 
         assert MAX_DATA == 64 * 1024 * 1024

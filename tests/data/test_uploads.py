@@ -19,9 +19,10 @@ from yarl import URL
 
 from bankconnect_async import (
     AsyncBankConnect,
+    BadRequestError,
     BankConnectError,
     BankMismatchError,
-    BankUndetectedError,
+    BankNotDetectedError,
     ConnectionLostError,
     Delivery,
     DuplicateStatementError,
@@ -30,17 +31,16 @@ from bankconnect_async import (
     OutOfDateRangeError,
     PasswordIncorrectError,
     PaymentRequiredError,
-    RejectedError,
     RequestTimeoutError,
     RetryPolicy,
-    ServerFaultError,
+    ServerError,
     SessionExpiredError,
     StatementError,
     Timeouts,
     UnparsableStatementError,
     UnsupportedStatementError,
 )
-from bankconnect_async._codec.error_responses import refusal
+from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._resources.uploads import Form, prepare
 
 
@@ -579,19 +579,19 @@ SESSION_REFUSALS = {
     "STATEMENT_UNSUPPORTED_FORMAT": UnsupportedStatementError,
     "STATEMENT_DUPLICATE": DuplicateStatementError,
     "OUT_OF_DATE_RANGE": OutOfDateRangeError,
-    "BANK_NAME_UNDETECTED": BankUndetectedError,
+    "BANK_NAME_UNDETECTED": BankNotDetectedError,
     "BANK_NAME_MISMATCH": BankMismatchError,
-    "INVALID_ACCOUNT_CATEGORY": RejectedError,
+    "INVALID_ACCOUNT_CATEGORY": BadRequestError,
 }
 ENTITY_REFUSALS = {
     "bank_mismatch": BankMismatchError,
-    "bank_undetected": BankUndetectedError,
+    "bank_undetected": BankNotDetectedError,
     "not_parsable": UnparsableStatementError,
     "password_incorrect": PasswordIncorrectError,
     "password_incorrect.seed": PasswordIncorrectError,
     "unsupported_columns": UnsupportedStatementError,
-    "field_required": RejectedError,
-    "invalid_bank_name": RejectedError,
+    "field_required": BadRequestError,
+    "invalid_bank_name": BadRequestError,
 }
 
 
@@ -608,7 +608,7 @@ class TestRefusals:
         body = {"error": {"code": code, "message": "m"}, "session_id": S}
         vendor.say(INTO_SESSION, (400, body))
 
-        with pytest.raises((RejectedError, NotFoundError)) as caught:
+        with pytest.raises((BadRequestError, NotFoundError)) as caught:
             await bank.session(S).upload(PDF)
 
         assert type(caught.value) is SESSION_REFUSALS[code]
@@ -623,7 +623,7 @@ class TestRefusals:
         said = sample(f"error.upload.entity.{name}.json")
         vendor.say(BY_BANK, (400, said))
 
-        with pytest.raises(RejectedError) as caught:
+        with pytest.raises(BadRequestError) as caught:
             await bank.upload(PDF, link_id="c", bank_name="axis")
 
         assert type(caught.value) is ENTITY_REFUSALS[name]
@@ -638,7 +638,7 @@ class TestRefusals:
             ("Not axis statement", BankMismatchError),
             (
                 "Unable to detect bank. Please provide BANK NAME.",
-                BankUndetectedError,
+                BankNotDetectedError,
             ),
             ("PDF is not parsable", UnparsableStatementError),
             ("Something else", StatementError),
@@ -650,9 +650,9 @@ class TestRefusals:
         """
         body = b'{"entity_id": "e", "message": "%s"}' % message.encode()
 
-        assert type(refusal(400, body)) is cls
+        assert type(error_from_response(400, body)) is cls
         numbered = b'{"status": 99,' + body[1:]
-        assert type(refusal(400, numbered)) is StatementError
+        assert type(error_from_response(400, numbered)) is StatementError
 
     async def test_of_an_expired_trial(self, vendor, bank, sample):
         """
@@ -723,7 +723,7 @@ class TestTwice:
         """
         vendor.say(INTO_SESSION, (500, {}))
 
-        with pytest.raises(ServerFaultError):
+        with pytest.raises(ServerError):
             await bank.session(S).upload(Pipe(PDF))
 
         assert len(vendor.requests) == 1

@@ -13,21 +13,21 @@ from aiohttp import web
 from bankconnect_async import (
     AsyncBankConnect,
     AuthenticationError,
+    BadRequestError,
     ClientClosedError,
     ConfigurationError,
     EnrichmentWebhook,
     ExtractionWebhook,
     Failure,
     InfoEvent,
-    NotAllowedError,
+    InvalidResponseError,
     NotFoundError,
     PaymentRequiredError,
+    PermissionDeniedError,
     ProcessingFailedError,
-    RejectedError,
     RetryPolicy,
-    ServerFaultError,
+    ServerError,
     UnknownWebhook,
-    UnreadableAnswerError,
     WaitTimeoutError,
 )
 from bankconnect_async.testing import FakeClock
@@ -312,12 +312,12 @@ class TestTroubles:
     FINAL: ClassVar = {
         401: AuthenticationError,
         402: PaymentRequiredError,
-        403: NotAllowedError,
+        403: PermissionDeniedError,
         404: NotFoundError,
         410: NotFoundError,
-        400: RejectedError,
-        422: RejectedError,
-        307: RejectedError,
+        400: BadRequestError,
+        422: BadRequestError,
+        307: BadRequestError,
     }
 
     @pytest.mark.parametrize("kind", PASSING)
@@ -355,7 +355,7 @@ class TestTroubles:
 
         assert clock.now == 60
         assert len(vendor.requests) > 20
-        assert isinstance(caught.value.__cause__, ServerFaultError)
+        assert isinstance(caught.value.__cause__, ServerError)
         assert caught.value.attempts[-1].status == 503
         assert caught.value.answer is None
 
@@ -390,7 +390,7 @@ class TestTroubles:
         """
         vendor.say(PROGRESS, (200, {"session_id": S, "progress": 7}))
 
-        with pytest.raises(UnreadableAnswerError):
+        with pytest.raises(InvalidResponseError):
             await bank.session(S).wait()
 
     async def test_of_a_closed_client_end_it(self, vendor, bank, said):
@@ -626,7 +626,7 @@ class TestPace:
             with pytest.raises(WaitTimeoutError) as caught:
                 await bank.session(S).wait(timeout=10)
 
-        assert isinstance(caught.value.__cause__, ServerFaultError)
+        assert isinstance(caught.value.__cause__, ServerError)
         assert clock.now <= 10
 
     async def test_a_failure_after_its_time_is_late(self, vendor, bank, clock):
@@ -643,7 +643,7 @@ class TestPace:
         with pytest.raises(WaitTimeoutError) as caught:
             await bank.session(S).wait(timeout=10)
 
-        assert isinstance(caught.value.__cause__, ServerFaultError)
+        assert isinstance(caught.value.__cause__, ServerError)
         assert caught.value.attempts
 
     @pytest.mark.parametrize("what", ["wait", "watch", "entity"])

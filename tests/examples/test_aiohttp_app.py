@@ -15,7 +15,7 @@ from yarl import URL
 
 from bankconnect_async import AsyncBankConnect
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Handlers
+from bankconnect_async.web import CallbackProtocol
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aiohttp_app.py"
@@ -40,7 +40,7 @@ async def test_redirect(example, capsys, link_id, status, said):
     """
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
-    handlers = Handlers(base, secret="s" * 32)
+    handlers = CallbackProtocol(base, secret="s" * 32)
     async with (
         Sandbox("entity") as sandbox,
         aiohttp.ClientSession(headers={"Cookie": "login=l-1"}) as http,
@@ -75,7 +75,7 @@ async def test_strangers(example):
     """
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
-    handlers = Handlers(base, secret="s" * 32)
+    handlers = CallbackProtocol(base, secret="s" * 32)
     bank = AsyncBankConnect("key", redirect_url=None)
     runner = web.AppRunner(example["make_app"](bank, handlers, {}))
     await runner.setup()

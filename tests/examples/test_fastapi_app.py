@@ -21,7 +21,11 @@ from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, SuccessEvent
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import MAX_WEBHOOK, Endpoints, Handlers
+from bankconnect_async.web import (
+    MAX_WEBHOOK,
+    CallbackProtocol,
+    CallbackService,
+)
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_app.py"
@@ -46,8 +50,8 @@ def _serve(example):
             await example["on_event"](event)
             told.append(event)
 
-        handlers = Handlers(f"{origin}/bank", secret="s" * 32)
-        endpoints = Endpoints(bank, handlers, on_event=on_event)
+        handlers = CallbackProtocol(f"{origin}/bank", secret="s" * 32)
+        endpoints = CallbackService(bank, handlers, on_event=on_event)
         app = example["make_app"](endpoints, {"l-1": "customer-42"})
         return app, handlers, told
 

@@ -14,7 +14,7 @@ import pytest
 
 from aiohttp.http_writer import StreamWriter
 
-from bankconnect_async._http.bodies import _ONE_PIECE, Body
+from bankconnect_async._http.bodies import _ONE_PIECE, BytesBody
 
 
 CONTENT = b'{"link_id": "c"}'
@@ -164,9 +164,9 @@ class TestTheBody:
 
     async def test_our_own_tells_both(self, http, raw_server):
         """
-        `Body` notes what the witness saw.
+        `BytesBody` notes what the witness saw.
         """
-        body = Body(CONTENT, content_type="application/json")
+        body = BytesBody(CONTENT, content_type="application/json")
         body.fresh(lambda: None)
         async with raw_server(saying(GOOD)) as server:
             await post(http, server, body)

@@ -18,7 +18,7 @@ from bankconnect_async import (
     Session,
     Timeouts,
 )
-from bankconnect_async._http.bodies import Body
+from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async.sandbox import Fault
 from bankconnect_async.testing import FakeClock
 
@@ -338,7 +338,7 @@ async def test_a_stale_connection(meet, monkeypatch, route, mode):
     """
     A write that fails is repeated in both modes: nothing was handed on.
     """
-    write = Body.write_with_length
+    write = BytesBody.write_with_length
 
     async def lose_once(self, writer, content_length):
         monkeypatch.undo()
@@ -349,7 +349,7 @@ async def test_a_stale_connection(meet, monkeypatch, route, mode):
     case = Case(row=row, connection="reused", route=route, mode=mode)
     async with case.meet(meet, LONG) as (sandbox, bank):
         await case.warm_up(sandbox, bank)
-        monkeypatch.setattr(Body, "write_with_length", lose_once)
+        monkeypatch.setattr(BytesBody, "write_with_length", lose_once)
 
         session = await bank.create_session("c")
 

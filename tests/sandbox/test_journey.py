@@ -11,7 +11,7 @@ from bankconnect_async._codec.browser_messages import decode_event
 from bankconnect_async._codec.redirects import decode_redirect
 from bankconnect_async.models.events import ErrorType, SuccessEvent
 from bankconnect_async.sandbox import SandboxSession
-from bankconnect_async.sandbox.http.errors import Refusal
+from bankconnect_async.sandbox.http.errors import ApiError
 from bankconnect_async.sandbox.journey.journey import (
     REASONS,
     Closed,
@@ -400,7 +400,7 @@ class TestReadStep:
         """
         A value that is none of a step's is refused by its name.
         """
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(ApiError) as caught:
             read_step(said)
 
         assert [problem.field for problem in caught.value.problems] == [field]

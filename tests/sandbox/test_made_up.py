@@ -20,8 +20,8 @@ from bankconnect_async.sandbox import Sandbox, statement_pdf
 from bankconnect_async.sandbox.fake_data import ledgers as _ledgers
 from bankconnect_async.sandbox.fake_data.ledgers import (
     Span,
+    fake_account,
     gaps,
-    made_up_account,
 )
 from bankconnect_async.testing import FakeClock
 
@@ -48,7 +48,7 @@ class TestLedger:
         """
         Each balance is the one before and the amount, and never negative.
         """
-        account = made_up_account(link_id, "axis")
+        account = fake_account(link_id, "axis")
         rows = _ledgers.rows(account, [YEAR])
 
         for before, after in itertools.pairwise(rows):
@@ -63,7 +63,7 @@ class TestLedger:
         """
         What a shorter range shows is what a longer one shows of its days.
         """
-        account = made_up_account(link_id, "hdfc")
+        account = fake_account(link_id, "hdfc")
         end = start + datetime.timedelta(days=length)
         span = Span(start=start, end=end)
         wider = Span(start=start.replace(day=1), end=end)
@@ -95,7 +95,7 @@ class TestLedger:
         Everybody has an account of his own at each bank.
         """
         ids = {
-            made_up_account(owner, bank, number).account_id
+            fake_account(owner, bank, number).account_id
             for owner in "ab"
             for bank in ("axis", "hdfc")
             for number in (None, "123456", "654321")
@@ -108,7 +108,7 @@ class TestLedger:
         Months are forgotten, however many customers there are.
         """
         for number in range(200):
-            _ledgers.rows(made_up_account(str(number), "axis"), [YEAR])
+            _ledgers.rows(fake_account(str(number), "axis"), [YEAR])
         info = _ledgers._month.cache_info()
 
         assert info.currsize <= info.maxsize <= 1000

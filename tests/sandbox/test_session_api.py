@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bankconnect_async.models.sessions import PARAMETERS
 from bankconnect_async.sandbox.banks import find_bank
-from bankconnect_async.sandbox.http.bodies import Call
+from bankconnect_async.sandbox.http.bodies import SandboxRequest
 from bankconnect_async.sandbox.session_api.dialects import api_of
 from bankconnect_async.sandbox.session_api.judgement import (
     ALL_MODES,
@@ -78,7 +78,7 @@ def send(
     """
     Have one call judged; a refusal must be fit to be sent.
     """
-    call = Call(
+    call = SandboxRequest(
         method=method,
         content_type=content_type,
         body=body,
@@ -591,7 +591,7 @@ class TestKeys:
         """
         No repr shows a key or what was asked for.
         """
-        call = Call(
+        call = SandboxRequest(
             method="POST",
             content_type=JSON,
             body=b'{"api_key": "hush"}',

@@ -19,7 +19,12 @@ from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, RetryPolicy
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Call, Endpoints, Handlers, mount
+from bankconnect_async.web import (
+    CallbackProtocol,
+    CallbackService,
+    WebRequest,
+    mount,
+)
 
 
 SECRET = "correct horse battery staple, long enough"
@@ -59,30 +64,30 @@ def _told() -> Told:
 
 
 @pytest.fixture(name="handlers", scope="session")
-def _handlers() -> Callable[..., Handlers]:
+def _handlers() -> Callable[..., CallbackProtocol]:
     """Make handlers of a service at https://lender.example/bank."""
 
-    def make(base: str = BASE, **settings: Any) -> Handlers:
-        return Handlers(base, **{"secret": SECRET, **settings})
+    def make(base: str = BASE, **settings: Any) -> CallbackProtocol:
+        return CallbackProtocol(base, **{"secret": SECRET, **settings})
 
     return make
 
 
 @pytest.fixture(name="ours", scope="session")
-def _ours(handlers) -> Handlers:
+def _ours(handlers) -> CallbackProtocol:
     """Handlers in their default settings."""
     return handlers()
 
 
 @pytest.fixture(name="json_call", scope="session")
-def _json_call() -> Callable[..., Call]:
+def _json_call() -> Callable[..., WebRequest]:
     """Make a call as the listener of our own page does."""
 
-    def make(body: bytes, *, path: str = "", **headers: str) -> Call:
+    def make(body: bytes, *, path: str = "", **headers: str) -> WebRequest:
         given = {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        return Call(
+        return WebRequest(
             path=path,
             headers={
                 "Origin": "https://lender.example",
@@ -103,7 +108,7 @@ class Service:
 
     sandbox: Sandbox
     bank: AsyncBankConnect
-    endpoints: Endpoints
+    endpoints: CallbackService
     told: Told
     http: aiohttp.ClientSession
     runner: web.AppRunner
@@ -147,9 +152,9 @@ def _serve(told: Told) -> Serve:
                 cookie_jar=aiohttp.CookieJar(unsafe=True)
             ) as http,
         ):
-            endpoints = Endpoints(
+            endpoints = CallbackService(
                 bank,
-                Handlers(base, secret=SECRET, **settings),
+                CallbackProtocol(base, secret=SECRET, **settings),
                 on_event=told.on_event,
                 on_failure=told.on_failure,
             )
@@ -188,7 +193,7 @@ def _make(told, handlers):
     """Make endpoints that tell `told`."""
 
     def make(bank, **settings):
-        return Endpoints(
+        return CallbackService(
             bank,
             handlers(),
             on_event=told.on_event,

@@ -109,7 +109,7 @@ async def test_continues(serve, told):
     """
     With a page of the service to continue to, the browser is sent there.
     """
-    async with serve(continue_to="/account") as service:
+    async with serve(next_url="/account") as service:
         url = service.endpoints.handlers.return_url("customer-42")
         async with service.http.get(
             f"{url}?success=false", allow_redirects=False

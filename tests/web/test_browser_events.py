@@ -17,7 +17,7 @@ from bankconnect_async.models.events import (
     SuccessEvent,
 )
 from bankconnect_async.models.sessions import Session
-from bankconnect_async.web import MAX_EVENT, Call, Claim
+from bankconnect_async.web import MAX_EVENT, BrowserReport, WebRequest
 
 
 SECRET = "correct horse battery staple, long enough"
@@ -79,7 +79,7 @@ class TestReadEvent:
         """
         claim = ours.read_event(json_call(post(token)))
 
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, BrowserReport)
         assert claim.event == SuccessEvent(
             entity_id="e-1", link_id="customer-42"
         )
@@ -138,7 +138,7 @@ class TestReadEvent:
         """
         What names no origin is no browser's post.
         """
-        call = Call(
+        call = WebRequest(
             headers={"content-type": "application/json"}, body=post(token)
         )
 
@@ -162,7 +162,8 @@ class TestReadEvent:
         token = ours.listener(SESSION).token
 
         assert isinstance(
-            ours.read_event(json_call(post(token), Origin=origin)), Claim
+            ours.read_event(json_call(post(token), Origin=origin)),
+            BrowserReport,
         )
 
     @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ class TestReadEvent:
         body = post(token)
         fits = body + b" " * (MAX_EVENT - len(body))
 
-        assert isinstance(ours.read_event(json_call(fits)), Claim)
+        assert isinstance(ours.read_event(json_call(fits)), BrowserReport)
         assert ours.read_event(json_call(fits + b" ")).status == 413
 
     def test_forged_token(self, ours, handlers, token, json_call):
@@ -252,8 +253,8 @@ class TestReadEvent:
         in_time = ours.read_event(call)
         clock.time += 1
 
-        assert isinstance(early, Claim)
-        assert isinstance(in_time, Claim)
+        assert isinstance(early, BrowserReport)
+        assert isinstance(in_time, BrowserReport)
         assert ours.read_event(call).status == 403
 
     def test_from_the_future(self, handlers, json_call):
@@ -267,7 +268,7 @@ class TestReadEvent:
         skewed = ours.read_event(call)
         clock.time -= 1
 
-        assert isinstance(skewed, Claim)
+        assert isinstance(skewed, BrowserReport)
         assert ours.read_event(call).status == 403
 
     def test_other_spellings(self, ours, token, json_call):
@@ -284,7 +285,9 @@ class TestReadEvent:
             ours.read_event(json_call(post(one))).status for one in others
         }
 
-        assert isinstance(ours.read_event(json_call(post(token))), Claim)
+        assert isinstance(
+            ours.read_event(json_call(post(token))), BrowserReport
+        )
         assert statuses == {403}
 
     def test_other_spellings_of_the_cookie(self, ours):
@@ -296,10 +299,10 @@ class TestReadEvent:
 
         def session(last):
             cookie = f"{name}={value[:-1]}{last}"
-            call = Call(
+            call = WebRequest(
                 path=f"{path}?success=false", headers={"Cookie": cookie}
             )
-            return ours.read_return(call).session
+            return ours.parse_return(call).session
 
         known = [last for last in ALPHABET if session(last) is not None]
 
@@ -312,8 +315,11 @@ class TestReadEvent:
         new = "the newest secret, which is long enough!!"
         rotated = handlers(secret=[new, "x" * 32, SECRET])
 
-        assert isinstance(rotated.read_event(json_call(post(token))), Claim)
+        assert isinstance(
+            rotated.read_event(json_call(post(token))), BrowserReport
+        )
         fresh = rotated.listener(SESSION).token
         assert isinstance(
-            handlers(secret=new).read_event(json_call(post(fresh))), Claim
+            handlers(secret=new).read_event(json_call(post(fresh))),
+            BrowserReport,
         )

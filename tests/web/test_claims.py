@@ -10,10 +10,10 @@ from bankconnect_async import SessionRequest
 from bankconnect_async.errors import InvalidCallbackError
 from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Call
+from bankconnect_async.web import WebRequest
 
 
-VISIT = Call()
+VISIT = WebRequest()
 DIALECTS = ("seed", "entity", "session")
 
 
@@ -32,7 +32,7 @@ class TestClaims:
             session = await bank.create_session("customer-42")
             played = await sandbox.play(session.session_id, "success")
             call = posted(endpoints, session, played.messages[0])
-            reply = await endpoints.take_event(call)
+            reply = await endpoints.handle_event(call)
 
         assert (reply.status, reply.body) == (204, b"")
         (event,) = told.events
@@ -51,7 +51,7 @@ class TestClaims:
             played = await sandbox.play(victim.session_id, "success")
             thief = await bank.create_session("thief")
             call = posted(endpoints, thief, played.messages[0])
-            reply = await endpoints.take_event(call)
+            reply = await endpoints.handle_event(call)
 
         assert reply.status == 403
         assert told.events == []
@@ -77,8 +77,8 @@ class TestClaims:
             thief = await endpoints.redirect(VISIT, "thief")
             cookie = thief.headers["Set-Cookie"].partition(";")[0]
             path = f"{URL(home('thief')).raw_path}?{query}"
-            reply = await endpoints.take_return(
-                Call(path=path, headers={"Cookie": cookie})
+            reply = await endpoints.handle_return(
+                WebRequest(path=path, headers={"Cookie": cookie})
             )
 
         assert reply.status == 403
@@ -102,7 +102,7 @@ class TestClaims:
             endpoints = make(bank)
             session = await bank.create_session("customer-42")
             call = posted(endpoints, session, message)
-            reply = await endpoints.take_event(call)
+            reply = await endpoints.handle_event(call)
 
         assert reply.status == 403
         assert told.events == []
@@ -120,7 +120,7 @@ class TestClaims:
                 "payload": {"sessionId": session.session_id},
             }
             call = posted(endpoints, session, message)
-            reply = await endpoints.take_event(call)
+            reply = await endpoints.handle_event(call)
 
         assert reply.status == 403
         assert told.events == []
@@ -135,12 +135,12 @@ class TestClaims:
             cookie = reply.headers["Set-Cookie"].partition(";")[0]
             session_id = URL(reply.headers["Location"]).query["session_id"]
             played = await sandbox.play(session_id, "success")
-            call = Call(
+            call = WebRequest(
                 path=URL(played.redirect).raw_path_qs,
                 headers={"Cookie": cookie},
             )
             async with bank_of(sandbox) as other:
-                reply = await make(other).take_return(call)
+                reply = await make(other).handle_return(call)
 
         assert reply.status == 200
         assert b"Thank you" in reply.body
@@ -158,8 +158,8 @@ async def test_without_cookie_nothing_can_be_said(bank_of, make, told):
         session_id = URL(reply.headers["Location"]).query["session_id"]
         played = await sandbox.play(session_id, "success")
         async with bank_of(sandbox) as other:
-            reply = await make(other).take_return(
-                Call(path=URL(played.redirect).raw_path_qs)
+            reply = await make(other).handle_return(
+                WebRequest(path=URL(played.redirect).raw_path_qs)
             )
 
     assert reply.status == 403

@@ -15,7 +15,12 @@ from yarl import URL
 from bankconnect_async import AsyncBankConnect
 from bankconnect_async.models.events import ExitEvent, SuccessEvent
 from bankconnect_async.models.sessions import Session
-from bankconnect_async.web import Call, Endpoints, Handlers, mount
+from bankconnect_async.web import (
+    CallbackProtocol,
+    CallbackService,
+    WebRequest,
+    mount,
+)
 
 
 SESSION = Session(link_id="customer-42", session_id="s-1", redirect_url=URL())
@@ -75,10 +80,10 @@ def _claim(posted):
 
     def take(endpoints, way):
         if way == "message":
-            return endpoints.take_event(posted(endpoints, SESSION, SUCCESS))
+            return endpoints.handle_event(posted(endpoints, SESSION, SUCCESS))
         path = URL(endpoints.handlers.return_url("customer-42")).raw_path
-        return endpoints.take_return(
-            Call(path=f"{path}?success=true&entity_id=e-1")
+        return endpoints.handle_return(
+            WebRequest(path=f"{path}?success=true&entity_id=e-1")
         )
 
     return take
@@ -123,8 +128,10 @@ async def test_a_browser_closes_while_the_vendor_is_asked(
     app = web.Application(middlewares=[watch])
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    handlers = Handlers(f"http://127.0.0.1:{port}/bank", secret="s" * 32)
-    endpoints = Endpoints(
+    handlers = CallbackProtocol(
+        f"http://127.0.0.1:{port}/bank", secret="s" * 32
+    )
+    endpoints = CallbackService(
         bank, handlers, on_event=told.on_event, on_failure=told.on_failure
     )
     mount(app, endpoints, customer=None)
@@ -229,7 +236,7 @@ class TestHooksThatCancel:
         What a callback did not take goes to the failure hook.
         """
         offline.on_event = self.broken
-        await offline.take_webhook(webhook_call(offline))
+        await offline.handle_webhook(webhook_call(offline))
         await offline.aclose()
 
         ((webhook, error),) = told.failures
@@ -241,7 +248,7 @@ class TestHooksThatCancel:
         If nobody took it, an error says which one is lost.
         """
         offline.on_event = offline.on_failure = self.broken
-        await offline.take_webhook(webhook_call(offline))
+        await offline.handle_webhook(webhook_call(offline))
         await offline.aclose()
 
         assert [record.levelname for record in caplog.records] == [
@@ -271,7 +278,7 @@ class TestHooksThatCancel:
             AsyncBankConnect("key", redirect_url=None), on_failure=deaf
         )
         endpoints.on_event = deaf
-        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.handle_webhook(webhook_call(endpoints))
         try:
             async with asyncio.timeout(10):
                 await endpoints.aclose(grace=0.01)
@@ -290,7 +297,7 @@ class TestHooksThatCancel:
         """
         A loop that is torn down at once does not lose a webhook in silence.
         """
-        await offline.take_webhook(webhook_call(offline))
+        await offline.handle_webhook(webhook_call(offline))
         for task in offline._in_hand:
             task.cancel()
         await until(lambda: not offline.pending)
@@ -305,7 +312,7 @@ async def test_an_exit_needs_no_confirmation(make, told):
     """
     endpoints = make(AsyncBankConnect("key", redirect_url=None))
     path = URL(endpoints.handlers.return_url("customer-42")).raw_path
-    await endpoints.take_return(Call(path=f"{path}?success=false"))
+    await endpoints.handle_return(WebRequest(path=f"{path}?success=false"))
 
     (event,) = told.events
     assert isinstance(event, ExitEvent)

@@ -9,16 +9,16 @@ from yarl import URL
 from bankconnect_async import AsyncBankConnect, SessionRequest
 from bankconnect_async.errors import (
     AuthenticationError,
-    ConnectFailedError,
+    ConnectError,
     InvalidRequestError,
 )
 from bankconnect_async.models.events import ErrorEvent
 from bankconnect_async.models.sessions import Session
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Call, read_body
+from bankconnect_async.web import WebRequest, read_body
 
 
-VISIT = Call()
+VISIT = WebRequest()
 SESSION = Session(link_id="customer-42", session_id="s-1", redirect_url=URL())
 SUCCESS_QUERY = "success=true&entity_id=e"
 
@@ -43,11 +43,11 @@ class TestProviderTrouble:
                     endpoints = make(bank)
                     path = URL(endpoints.handlers.return_url("customer-42"))
                     return (
-                        await endpoints.take_event(
+                        await endpoints.handle_event(
                             posted(endpoints, session, played.messages[0])
                         ),
-                        await endpoints.take_return(
-                            Call(path=f"{path.raw_path}?{SUCCESS_QUERY}")
+                        await endpoints.handle_return(
+                            WebRequest(path=f"{path.raw_path}?{SUCCESS_QUERY}")
                         ),
                     )
 
@@ -56,7 +56,7 @@ class TestProviderTrouble:
     @pytest.mark.parametrize(
         ("settings", "expected"),
         [
-            ({}, (503, ConnectFailedError)),
+            ({}, (503, ConnectError)),
             ({"api_key": "wrong"}, (502, AuthenticationError)),
         ],
     )
@@ -120,7 +120,7 @@ class TestBegin:
         """
         No session is created for what no person opens.
         """
-        call = Call(headers={"Sec-Fetch-Dest": "iframe"})
+        call = WebRequest(headers={"Sec-Fetch-Dest": "iframe"})
         reply = await getattr(offline, way)(call, "customer-42")
 
         assert reply.status == 403
@@ -152,7 +152,7 @@ class TestCallbackTrouble:
             "status": "error",
             "payload": {"error_type": "MU003", "reason": "wrong"},
         }
-        reply = await offline.take_event(posted(offline, SESSION, message))
+        reply = await offline.handle_event(posted(offline, SESSION, message))
 
         assert reply.status == 500
         ((event, error),) = told.failures
@@ -165,7 +165,9 @@ class TestCallbackTrouble:
         """
         told.breaks = RuntimeError("no database")
         path = URL(offline.handlers.return_url("customer-42")).raw_path
-        reply = await offline.take_return(Call(path=f"{path}?success=false"))
+        reply = await offline.handle_return(
+            WebRequest(path=f"{path}?success=false")
+        )
 
         assert reply.status == 500
         assert b"on our side" in reply.body
@@ -180,7 +182,7 @@ class TestCallbackTrouble:
         )
         told.breaks = RuntimeError("no database")
         path = URL(endpoints.handlers.return_url("customer-42")).raw_path
-        await endpoints.take_return(Call(path=f"{path}?success=false"))
+        await endpoints.handle_return(WebRequest(path=f"{path}?success=false"))
 
         (record,) = caplog.records
         assert record.message == "ExitEvent is lost"

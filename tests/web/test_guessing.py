@@ -12,7 +12,7 @@ from yarl import URL
 from bankconnect_async.errors import InvalidCallbackError
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock
-from bankconnect_async.web import Call
+from bankconnect_async.web import WebRequest
 
 
 GUESSES = 300
@@ -27,15 +27,15 @@ def _guess(posted):
         id_ = f"guess-{next(numbers)}"
         if way == "redirect":
             path = URL(endpoints.handlers.return_url(session.link_id)).raw_path
-            call = Call(path=f"{path}?success=true&entity_id={id_}")
-            return (await endpoints.take_return(call)).status
+            call = WebRequest(path=f"{path}?success=true&entity_id={id_}")
+            return (await endpoints.handle_return(call)).status
         message = {
             "type": "finbox-bankconnect",
             "status": "success",
             "payload": {"entityId": id_},
         }
         call = posted(endpoints, session, message)
-        return (await endpoints.take_event(call)).status
+        return (await endpoints.handle_event(call)).status
 
     return claim
 

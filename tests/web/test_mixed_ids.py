@@ -17,7 +17,7 @@ from yarl import URL
 from bankconnect_async import AsyncBankConnect, SessionRequest
 from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import Call
+from bankconnect_async.web import WebRequest
 
 
 DIALECTS = ("seed", "entity", "session")
@@ -98,14 +98,14 @@ def _send(posted, webhook_call):
             **mix(KEYS),
             "payload": mix(KEYS),
         }
-        await endpoints.take_event(
+        await endpoints.handle_event(
             posted(endpoints, customer.session, message)
         )
         path = URL(endpoints.handlers.return_url(customer.link_id)).raw_path
         query = urlencode({"success": "true", **mix(QUERY)})
-        await endpoints.take_return(Call(path=f"{path}?{query}"))
+        await endpoints.handle_return(WebRequest(path=f"{path}?{query}"))
         body = {**mix(WEBHOOK), "progress": "completed"}
-        await endpoints.take_webhook(
+        await endpoints.handle_webhook(
             webhook_call(endpoints, json.dumps(body).encode())
         )
 
@@ -180,11 +180,11 @@ async def test_an_honest_success_is_confirmed(
     async with Sandbox(dialect) as sandbox, client(sandbox) as bank:
         customer = await journey(sandbox, bank)
         endpoints = make(bank)
-        await endpoints.take_event(
+        await endpoints.handle_event(
             posted(endpoints, customer.session, customer.message)
         )
-        await endpoints.take_return(
-            Call(path=URL(customer.redirect, encoded=True).raw_path_qs)
+        await endpoints.handle_return(
+            WebRequest(path=URL(customer.redirect, encoded=True).raw_path_qs)
         )
 
     message, redirect = told.events

@@ -13,7 +13,7 @@ import pytest
 from yarl import URL
 
 from bankconnect_async.models.sessions import Session
-from bankconnect_async.web import Call, Claim, Texts
+from bankconnect_async.web import BrowserReport, PageTexts, WebRequest
 
 
 SESSION = Session(
@@ -48,7 +48,7 @@ class TestPages:
         assert settings["postTo"] == "/bank/events"
         body = {"event": EXIT, "token": settings["token"]}
         claim = ours.read_event(json_call(json.dumps(body).encode()))
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, BrowserReport)
 
     def test_security_headers(self, ours):
         """
@@ -56,7 +56,7 @@ class TestPages:
         """
         pages = [
             ours.write_connect(SESSION),
-            ours.read_return(Call()),
+            ours.parse_return(WebRequest()),
             ours.write_failure(HTTPStatus.SERVICE_UNAVAILABLE),
             ours.write_event_reply(HTTPStatus.FORBIDDEN),
         ]
@@ -74,7 +74,7 @@ class TestPages:
         """
         Nothing on the page needs more than its policy gives.
         """
-        reply = handlers(continue_to="/next").write_connect(SESSION)
+        reply = handlers(next_url="/next").write_connect(SESSION)
         text = reply.body.decode()
         (nonce,) = set(re.findall('nonce="([^"]*)"', text))
 
@@ -124,14 +124,14 @@ class TestPages:
         """
         What the pages say can be said in another language, and is escaped.
         """
-        texts = Texts(
+        texts = PageTexts(
             language="de",
             title="Bank <verbinden>",
             unknown="Ungültig & abgelaufen",
             onward="Weiter",
         )
-        ours = handlers(texts=texts, continue_to='/konto?a="b"&c')
-        notice = ours.read_return(Call()).body.decode()
+        ours = handlers(texts=texts, next_url='/konto?a="b"&c')
+        notice = ours.parse_return(WebRequest()).body.decode()
         page = ours.write_connect(SESSION).body.decode()
 
         assert '<html lang="de">' in notice
@@ -144,10 +144,10 @@ class TestPages:
         """
         The frame makes way for the same texts.
         """
-        listener = handlers(texts=Texts(success="Danke")).listener(SESSION)
+        listener = handlers(texts=PageTexts(success="Danke")).listener(SESSION)
 
         assert listener.success_text == "Danke"
-        assert listener.exit_text == Texts().exit
+        assert listener.exit_text == PageTexts().exit
 
     @pytest.mark.parametrize(
         ("headers", "status"),
@@ -164,6 +164,6 @@ class TestPages:
         """
         Only who opens a page that creates a session gets it.
         """
-        refused = ours.read_visit(Call(headers=headers))
+        refused = ours.read_visit(WebRequest(headers=headers))
 
         assert getattr(refused, "status", None) == status

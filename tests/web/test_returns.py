@@ -1,5 +1,5 @@
 """
-What `read_return` makes of a URL and a cookie.
+What `parse_return` makes of a URL and a cookie.
 """
 
 import pytest
@@ -9,7 +9,7 @@ from yarl import URL
 from bankconnect_async._codec.redirects import build_redirect
 from bankconnect_async.models.events import ExitEvent, SuccessEvent
 from bankconnect_async.models.sessions import Session
-from bankconnect_async.web import Call
+from bankconnect_async.web import WebRequest
 
 
 SESSION = Session(
@@ -28,7 +28,7 @@ def cookie_of(reply):
 
 class TestReadReturn:
     """
-    `read_return` believes the signed path, and the signed cookie.
+    `parse_return` believes the signed path, and the signed cookie.
     """
 
     def test_success(self, ours):
@@ -39,10 +39,10 @@ class TestReadReturn:
         url = build_redirect(
             ours.return_url("customer-42"), SuccessEvent(session_id="s-1")
         )
-        call = Call(
+        call = WebRequest(
             path=url.raw_path_qs, headers={"Cookie": f"a=1; {cookie}; b"}
         )
-        claim = ours.read_return(call)
+        claim = ours.parse_return(call)
 
         assert claim.event == SuccessEvent(
             session_id="s-1", link_id="customer-42"
@@ -55,8 +55,8 @@ class TestReadReturn:
         Another browser, or a forged cookie: there is no session then.
         """
         url = build_redirect(ours.return_url("customer-42"), ExitEvent())
-        call = Call(path=url.raw_path_qs, headers={"cookie": cookie})
-        claim = ours.read_return(call)
+        call = WebRequest(path=url.raw_path_qs, headers={"cookie": cookie})
+        claim = ours.parse_return(call)
 
         assert claim.event == ExitEvent(link_id="customer-42")
         assert claim.session is None
@@ -67,8 +67,8 @@ class TestReadReturn:
         """
         cookie = cookie_of(ours.write_redirect(SESSION))
         url = build_redirect(ours.return_url("customer-43"), ExitEvent())
-        claim = ours.read_return(
-            Call(path=url.raw_path_qs, headers={"cookie": cookie})
+        claim = ours.parse_return(
+            WebRequest(path=url.raw_path_qs, headers={"cookie": cookie})
         )
 
         assert claim.event.link_id == "customer-43"
@@ -92,7 +92,7 @@ class TestReadReturn:
         A path that is not ours is forged; one without an outcome malformed.
         """
         good = URL(ours.return_url("customer-42")).raw_path
-        reply = ours.read_return(Call(path=path.format(good=good)))
+        reply = ours.parse_return(WebRequest(path=path.format(good=good)))
 
         assert reply.status == status
         assert b"not valid" in reply.body

@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from bankconnect_async.errors import ConfigurationError
-from bankconnect_async.web import Call, Handlers, Reply
+from bankconnect_async.web import CallbackProtocol, WebRequest, WebResponse
 
 
 class TestSettings:
@@ -24,12 +24,12 @@ class TestSettings:
             ("secret", {"secret": "short"}),
             ("secret", {"secret": []}),
             ("max_age", {"max_age": datetime.timedelta(0)}),
-            ("continue_to", {"continue_to": "//evil.example"}),
-            ("continue_to", {"continue_to": "/\\evil.example"}),
-            ("continue_to", {"continue_to": "javascript:alert(1)"}),
-            ("continue_to", {"continue_to": "https:///path"}),
-            ("continue_to", {"continue_to": "/a\r\nSet-Cookie: x"}),
-            ("continue_to", {"continue_to": ""}),
+            ("next_url", {"next_url": "//evil.example"}),
+            ("next_url", {"next_url": "/\\evil.example"}),
+            ("next_url", {"next_url": "javascript:alert(1)"}),
+            ("next_url", {"next_url": "https:///path"}),
+            ("next_url", {"next_url": "/a\r\nSet-Cookie: x"}),
+            ("next_url", {"next_url": ""}),
         ],
     )
     def test_refused(self, handlers, field, settings):
@@ -41,13 +41,13 @@ class TestSettings:
 
         assert list(caught.value.fields) == [field]
 
-    @pytest.mark.parametrize("bad", [{"max_age": None}, {"continue_to": ""}])
+    @pytest.mark.parametrize("bad", [{"max_age": None}, {"next_url": ""}])
     def test_traceback_shows_no_secret(self, bad):
         """
         No frame of the package has a secret among its locals.
         """
         with pytest.raises(ConfigurationError) as caught:
-            Handlers(
+            CallbackProtocol(
                 "https://lender.example",
                 secret="hunter2" * 5,
                 webhook_secret="hunter2",
@@ -78,15 +78,19 @@ class TestSettings:
         """
         A path or an address of the web will do.
         """
-        assert handlers(continue_to=url).continue_to == url
+        assert handlers(next_url=url).next_url == url
 
 
 def test_repr_of_a_call_is_discreet():
     """
     Neither cookie nor body nor path of a call shows in its repr.
     """
-    call = Call(path="/s3cret", headers={"Cookie": "s3cret"}, body=b"s3cret")
-    reply = Reply(status=200, headers={"Set-Cookie": "s3cret"}, body=b"s3cret")
+    call = WebRequest(
+        path="/s3cret", headers={"Cookie": "s3cret"}, body=b"s3cret"
+    )
+    reply = WebResponse(
+        status=200, headers={"Set-Cookie": "s3cret"}, body=b"s3cret"
+    )
 
     assert "s3cret" not in repr(call)
     assert "s3cret" not in repr(reply)

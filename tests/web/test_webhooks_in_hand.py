@@ -32,7 +32,7 @@ class TestWebhooks:
 
         endpoints = make(AsyncBankConnect("key", redirect_url=None))
         endpoints.on_event = slow
-        reply = await endpoints.take_webhook(webhook_call(endpoints))
+        reply = await endpoints.handle_webhook(webhook_call(endpoints))
         assert (reply.status, told.events) == (200, [])
         gate.set()
         await endpoints.aclose()
@@ -47,9 +47,9 @@ class TestWebhooks:
         The same again is answered and not told again; another one is.
         """
         for _ in range(3):
-            reply = await offline.take_webhook(webhook_call(offline))
+            reply = await offline.handle_webhook(webhook_call(offline))
             assert reply.status == 200
-        await offline.take_webhook(
+        await offline.handle_webhook(
             webhook_call(offline, progress="failed", reason="x")
         )
         await offline.aclose()
@@ -65,7 +65,7 @@ class TestWebhooks:
         """
         told.breaks = RuntimeError("no database")
         for _ in range(2):
-            await offline.take_webhook(webhook_call(offline))
+            await offline.handle_webhook(webhook_call(offline))
         await offline.aclose()
 
         ((webhook, error),) = told.failures
@@ -86,10 +86,10 @@ class TestWebhooks:
             AsyncBankConnect("key", redirect_url=None), on_failure=broken
         )
         told.breaks = RuntimeError("no database")
-        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.handle_webhook(webhook_call(endpoints))
         await until(lambda: not endpoints.pending)
         told.breaks = None
-        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.handle_webhook(webhook_call(endpoints))
         await endpoints.aclose()
 
         assert len(told.events) == 1
@@ -113,7 +113,7 @@ class TestWebhooks:
         endpoints = make(
             AsyncBankConnect("key", redirect_url=None), seen=Broken()
         )
-        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.handle_webhook(webhook_call(endpoints))
         await endpoints.aclose()
 
         ((webhook, error),) = told.failures
@@ -125,7 +125,7 @@ class TestWebhooks:
         An object of an unknown shape is refused, and kept.
         """
         call = webhook_call(offline, b'{"news": [1, 2]}')
-        reply = await offline.take_webhook(call)
+        reply = await offline.handle_webhook(call)
         await offline.aclose()
 
         assert reply.status == 400
@@ -142,7 +142,7 @@ class TestWebhooks:
         nested = b"[" * depth + b"]" * depth
         body = b'{"progress": "completed", "news": %b}' % nested
         replies = [
-            await offline.take_webhook(webhook_call(offline, one))
+            await offline.handle_webhook(webhook_call(offline, one))
             for one in (body, body, b'{"event_name": "NEWS", ' + body[1:])
         ]
         await offline.aclose()
@@ -168,7 +168,7 @@ class TestWebhooks:
         endpoints.on_event = slow
         statuses = [
             (
-                await endpoints.take_webhook(
+                await endpoints.handle_webhook(
                     webhook_call(endpoints, statement_id=f"st-{number}")
                 )
             ).status
@@ -185,7 +185,7 @@ class TestWebhooks:
         While closing, a webhook stays with the vendor; so does it after.
         """
         await offline.aclose()
-        reply = await offline.take_webhook(webhook_call(offline))
+        reply = await offline.handle_webhook(webhook_call(offline))
 
         assert reply.status == 503
         assert reply.headers["Retry-After"]
@@ -205,7 +205,7 @@ class TestWebhooks:
 
         endpoints = make(AsyncBankConnect("key", redirect_url=None))
         endpoints.on_event = stuck
-        await endpoints.take_webhook(webhook_call(endpoints))
+        await endpoints.handle_webhook(webhook_call(endpoints))
         await until(lambda: entered)
         await endpoints.aclose(grace=0.01)
 
@@ -218,7 +218,7 @@ class TestWebhooks:
         What is refused is told to nobody.
         """
         call = webhook_call(offline, b"[]")
-        reply = await offline.take_webhook(call)
+        reply = await offline.handle_webhook(call)
         await offline.aclose()
 
         assert reply.status == 400
@@ -231,7 +231,7 @@ class TestWebhooks:
         shared = RecentKeys()
         banks = [AsyncBankConnect("key", redirect_url=None) for _ in range(2)]
         for endpoints in [make(bank, seen=shared) for bank in banks]:
-            await endpoints.take_webhook(webhook_call(endpoints))
+            await endpoints.handle_webhook(webhook_call(endpoints))
             await endpoints.aclose()
 
         assert len(told.events) == 1
@@ -243,7 +243,7 @@ async def test_wakes_those_who_wait(offline, webhook_call, told):
     """
     woken = []
     with offline.bank._api.hints.listening("en-1", lambda: woken.append(1)):
-        await offline.take_webhook(webhook_call(offline, entity_id="en-1"))
+        await offline.handle_webhook(webhook_call(offline, entity_id="en-1"))
 
     await offline.aclose()
     assert woken == [1]

@@ -58,8 +58,8 @@ class DaskBatch(Batch):
                 await self._run_until_stopped(batch)
             except BatchStoppedError as error:
                 self._break(error)
-        if batch.stopped_by is not None:
-            self._tell_stopped(batch.stopped_by)
+        if batch.abort_cause is not None:
+            self._tell_stopped(batch.abort_cause)
 
     def _check(self, bank: AsyncBankConnect) -> None:
         if self.columns is not None and "redirect_url" not in self.columns:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from bankconnect_async._printable import one_line
 from bankconnect_async.cli.stderr import Stderr
 
-from .summary import Tally
+from .summary import BatchSummary
 
 
 _REFRESH: Final = 0.1
@@ -22,7 +22,7 @@ _LINE_EVERY: Final = 10.0
 _WIDEST_BAR: Final = 20
 
 
-class TallyBar:
+class BatchProgress:
     """
     Shows a tally on stderr while it grows.
 
@@ -30,7 +30,7 @@ class TallyBar:
         tally: What to show.
     """
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: BatchSummary) -> None:
         # Once, since rich puts itself in front of stderr. Colours that are
         # forced into a log make it no terminal.
         self._stderr = Stderr()

@@ -16,8 +16,8 @@ from bankconnect_async.batch.session_batch import (
     Failed,
     SessionBatch,
 )
-from bankconnect_async.cli.input.reader_thread import Feed
-from bankconnect_async.cli.input.rows import BadRow, InputFileError, Row
+from bankconnect_async.cli.input.reader_thread import RowReader
+from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
 from bankconnect_async.cli.options import require_redirect_url
 from bankconnect_async.cli.signals import on_interrupt
 from bankconnect_async.client import AsyncBankConnect
@@ -30,8 +30,8 @@ from bankconnect_async.errors import (
 from bankconnect_async.journal.journal import Journal
 from bankconnect_async.models.sessions import SessionRequest
 
-from .progress import TallyBar
-from .summary import Tally
+from .progress import BatchProgress
+from .summary import BatchSummary
 
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Batch:
     """
 
     columns: frozenset[str] | None
-    feed: Feed[Row | BadRow]
+    feed: RowReader[InputRow | BadRow]
     journal: Journal
     lines: dict[int, int]
     concurrency: int
     rate: float | None
-    tally: Tally
-    bar: TallyBar
+    tally: BatchSummary
+    bar: BatchProgress
     explain: Callable[[BankConnectError], str]
     _count: int = attrs.field(default=0, init=False)
     _created_before: int = attrs.field(init=False)

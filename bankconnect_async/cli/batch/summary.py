@@ -17,7 +17,7 @@ _HOUR: Final = 3600
 
 
 @attrs.define
-class Tally:
+class BatchSummary:
     """
     The numbers so far, and at the end the summary.
 

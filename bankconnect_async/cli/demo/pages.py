@@ -27,7 +27,7 @@ from bankconnect_async.sandbox.http.origins import (
     is_allowed_host,
     is_cross_site,
 )
-from bankconnect_async.web import Call, Handlers
+from bankconnect_async.web import CallbackProtocol, WebRequest
 
 from .event_feed import EventFeed
 
@@ -70,7 +70,7 @@ class Pages:
     hosts: Collection[str]
     sandbox: Sandbox
     bank: AsyncBankConnect
-    handlers: Handlers
+    handlers: CallbackProtocol
     feed: EventFeed
 
     def routes(self) -> list[web.RouteDef]:
@@ -137,7 +137,7 @@ class Pages:
         return self._page(stage, "Two ways to connect a bank", nonce, policy)
 
     async def _frame(self, request: web.Request) -> web.Response:
-        call = Call(method=request.method, headers=request.headers)
+        call = WebRequest(method=request.method, headers=request.headers)
         if refused := self.handlers.read_visit(call):
             return web.Response(
                 status=refused.status,

@@ -25,7 +25,7 @@ from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.sandbox.http.origins import host_name
-from bankconnect_async.web import Endpoints, Handlers, mount
+from bankconnect_async.web import CallbackProtocol, CallbackService, mount
 
 from .event_feed import EventFeed
 from .pages import CUSTOMER, Pages
@@ -97,11 +97,11 @@ async def _serving(
 ) -> AsyncIterator[str]:
     url = f"http://{_HOST}:{listener.getsockname()[1]}/"
     webhook_secret = secrets.token_urlsafe()
-    handlers = Handlers(
+    handlers = CallbackProtocol(
         f"{url}bank",
         secret=secrets.token_bytes(),
         webhook_secret=webhook_secret,
-        continue_to="/?back",
+        next_url="/?back",
     )
     with listener:
         async with (
@@ -141,7 +141,7 @@ def _make_app(pages: Pages) -> web.Application:
     app = web.Application(middlewares=[pages.at_one_address])
     app.add_routes(pages.routes())
     app.on_shutdown.append(feed.close)
-    endpoints = Endpoints(
+    endpoints = CallbackService(
         pages.bank, pages.handlers, on_event=feed.take, on_failure=feed.refuse
     )
     mount(app, endpoints, customer=_customer)

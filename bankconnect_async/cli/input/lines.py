@@ -16,7 +16,7 @@ _LONGEST: Final = 2**20
 
 
 @attrs.frozen(kw_only=True)
-class Line:
+class InputLine:
     """
     One line, its end included.
 
@@ -33,7 +33,7 @@ class Line:
     problem: str | None = None
 
 
-class Lines:
+class InputLines:
     """
     Iterates over a binary file, and never holds a line of any length.
     """
@@ -41,13 +41,13 @@ class Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._number = 0
-        self._again: deque[Line] = deque()
+        self._again: deque[InputLine] = deque()
         self._is_in_long_line = False
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Line:
+    def __next__(self) -> InputLine:
         if self._again:
             return self._again.popleft()
         if self._is_in_long_line:
@@ -62,7 +62,7 @@ class Lines:
             # The rest is skipped when somebody wants the next line: it may
             # have no end.
             self._is_in_long_line = True
-            return Line(
+            return InputLine(
                 number=self._number,
                 raw=raw,
                 text="",
@@ -71,7 +71,7 @@ class Lines:
             )
         return _decode(self._number, raw)
 
-    def put_back(self, lines: Sequence[Line]) -> None:
+    def put_back(self, lines: Sequence[InputLine]) -> None:
         """Hand out *lines* once more, before all others."""
         self._again.extendleft(reversed(lines))
 
@@ -82,7 +82,7 @@ class Lines:
                 return
 
 
-def _decode(number: int, raw: bytes) -> Line:
+def _decode(number: int, raw: bytes) -> InputLine:
     problem = None
     if b"\0" in raw:
         problem = "holds a NUL byte: export the file again"
@@ -96,4 +96,4 @@ def _decode(number: int, raw: bytes) -> Line:
     except UnicodeDecodeError:
         text = raw.decode(errors="replace")
         problem = "holds bytes that are not UTF-8: save the file in UTF-8"
-    return Line(number=number, raw=raw, text=text, problem=problem)
+    return InputLine(number=number, raw=raw, text=text, problem=problem)

@@ -23,7 +23,7 @@ _PARCEL: Final = 64
 _PARCELS_AHEAD: Final = 2
 
 
-class Feed(Generic[T]):
+class RowReader(Generic[T]):
     """
     Hands out rows until they end, or until it is told to stop.
 
@@ -63,8 +63,8 @@ class Feed(Generic[T]):
         finally:
             courier.stop()
 
-    def _send_courier(self) -> "_Courier[T]":
-        courier = _Courier(self._arrivals, asyncio.get_running_loop())
+    def _send_courier(self) -> "ReaderThread[T]":
+        courier = ReaderThread(self._arrivals, asyncio.get_running_loop())
         pipe = self._source.pipe
         if pipe is not None:
             pipe.is_lent = True
@@ -78,7 +78,7 @@ class Feed(Generic[T]):
         return courier
 
 
-class _Courier(Generic[T]):
+class ReaderThread(Generic[T]):
     """
     Carries rows from its thread to a loop, some at a time.
 

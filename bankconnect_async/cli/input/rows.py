@@ -24,7 +24,7 @@ from bankconnect_async.models.sessions import PARAMETERS, SessionRequest
 
 from .damage import is_invisible, name_of, quote, trim
 from .file_types import find_file_type
-from .lines import UTF8_BOM, Line, Lines
+from .lines import UTF8_BOM, InputLine, InputLines
 from .parameters import (
     EXTRA,
     SECRETS,
@@ -65,7 +65,7 @@ class UntrustedRowsError(InputFileError):
 
 
 @attrs.frozen(kw_only=True)
-class Row:
+class InputRow:
     """
     A row that makes a request.
 
@@ -95,7 +95,7 @@ class BadRow:
 
 
 @attrs.frozen(kw_only=True)
-class Rows:
+class InputRows:
     """
     The rows of one file, to be read once.
 
@@ -129,7 +129,7 @@ class Rows:
             for record in self._records:
                 self._refuse_month_first(record, "Nothing was sent")
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[InputRow | BadRow]:
         """
         Read one row at a time.
 
@@ -191,7 +191,7 @@ _Head: TypeAlias = tuple[frozenset[str] | None, Iterator[_Record]]
 
 def read_rows(
     stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
-) -> Rows:
+) -> InputRows:
     """
     Begin to read a file, and judge its head.
 
@@ -205,7 +205,7 @@ def read_rows(
             must not have.
     """
     try:
-        columns, records = _read_head(Lines(stream))
+        columns, records = _read_head(InputLines(stream))
         records = _refuse_no_records(records)
     except _UnusableError as exc:
         raise InputFileError(f"{name}: {exc}") from None
@@ -214,7 +214,7 @@ def read_rows(
             f"{name}: cannot be read: {exc.strerror}. Give a CSV file, a "
             f"JSON lines file, or - for stdin"
         ) from exc
-    return Rows(
+    return InputRows(
         columns=columns,
         name=name,
         records=records,
@@ -259,7 +259,7 @@ def _may_hold_month_first(stream: BinaryIO) -> bool:
     return False
 
 
-def _read_head(lines: Lines) -> _Head:
+def _read_head(lines: InputLines) -> _Head:
     first = _next_filled(lines)
     if first is None:
         raise _UnusableError(
@@ -280,7 +280,7 @@ def _read_head(lines: Lines) -> _Head:
     return frozenset(header.columns), _csv_records(lines, header)
 
 
-def _next_filled(lines: Lines) -> Line | None:
+def _next_filled(lines: InputLines) -> InputLine | None:
     return next((line for line in lines if line.raw.strip()), None)
 
 
@@ -311,7 +311,7 @@ def _refuse_other_formats(head: bytes) -> None:
         )
 
 
-def _refuse_invisible_start(first: Line) -> None:
+def _refuse_invisible_start(first: InputLine) -> None:
     text = first.text.lstrip(string.whitespace)
     if first.problem is None and is_invisible(text[0]):
         raise _UnusableError(
@@ -320,7 +320,7 @@ def _refuse_invisible_start(first: Line) -> None:
         )
 
 
-def _judge(record: _Record, *, allow_any_link_id: bool) -> Row | BadRow:
+def _judge(record: _Record, *, allow_any_link_id: bool) -> InputRow | BadRow:
     try:
         if record.problem is not None:
             raise _row_error("row", record.problem)
@@ -334,7 +334,7 @@ def _judge(record: _Record, *, allow_any_link_id: bool) -> Row | BadRow:
             link_id=link_id if isinstance(link_id, str) else None,
             error=error,
         )
-    return Row(line=record.line, request=request)
+    return InputRow(line=record.line, request=request)
 
 
 def _row_error(name: str, problem: str) -> InvalidRequestError:
@@ -419,8 +419,8 @@ def _suggest(name: str) -> str:
     return repr(name) + (f" (did you mean {similar[0]}?)" if similar else "")
 
 
-def _csv_records(lines: Lines, header: _Header) -> Iterator[_Record]:
-    taken: list[Line] = []
+def _csv_records(lines: InputLines, header: _Header) -> Iterator[_Record]:
+    taken: list[InputLine] = []
 
     def texts() -> Iterator[str]:
         for line in lines:
@@ -461,7 +461,9 @@ def _csv_records(lines: Lines, header: _Header) -> Iterator[_Record]:
             yield from _judge_span(record, taken)
 
 
-def _judge_span(record: _Record, lines: Sequence[Line]) -> Iterator[_Record]:
+def _judge_span(
+    record: _Record, lines: Sequence[InputLine]
+) -> Iterator[_Record]:
     """Judge a row over several lines, which may be rows between two quotes."""
     name = next(
         (
@@ -491,7 +493,7 @@ def _judge_span(record: _Record, lines: Sequence[Line]) -> Iterator[_Record]:
 
 
 def _judge_repeated_header(
-    line: Line, cells: Sequence[str], header: _Header
+    line: InputLine, cells: Sequence[str], header: _Header
 ) -> str | None:
     names = [trim(cell) for cell in cells]
     while names and not names[-1]:
@@ -506,7 +508,7 @@ def _judge_repeated_header(
     return None
 
 
-def _first_problem(lines: Iterable[Line]) -> str | None:
+def _first_problem(lines: Iterable[InputLine]) -> str | None:
     return next((line.problem for line in lines if line.problem), None)
 
 
@@ -542,7 +544,7 @@ def _judge_count(cells: Sequence[str], header: _Header) -> str | None:
     return None
 
 
-def _json_records(lines: Lines) -> Iterator[_Record]:
+def _json_records(lines: InputLines) -> Iterator[_Record]:
     for line in lines:
         if line.problem is not None:
             yield _Record(line=line.number, problem=line.problem)
@@ -550,7 +552,7 @@ def _json_records(lines: Lines) -> Iterator[_Record]:
             yield _json_record(line)
 
 
-def _json_record(line: Line) -> _Record:
+def _json_record(line: InputLine) -> _Record:
     text = line.text
     if text[0] == _BOM:
         # A file with a BOM that was put behind another one.

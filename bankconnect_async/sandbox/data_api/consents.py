@@ -11,9 +11,9 @@ from typing import Any, Final
 import attrs
 
 from bankconnect_async.sandbox.banks import EXAMPLE_BANK, bank_of
-from bankconnect_async.sandbox.fake_data.ledgers import made_up_account
+from bankconnect_async.sandbox.fake_data.ledgers import fake_account
 from bankconnect_async.sandbox.http.errors import JsonObject
-from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxSession
 
 
@@ -74,7 +74,7 @@ class Consents:
             {
                 "consent_id": consent_id,
                 "bank_name": bank,
-                "masked_account_number": made_up_account(
+                "masked_account_number": fake_account(
                     session.link_id, bank
                 ).masked,
                 "tenure_month_count": asked.get(
@@ -86,7 +86,9 @@ class Consents:
             }
         ]
 
-    def use(self, consent_id: object, journeys: Journeys) -> SandboxSession:
+    def use(
+        self, consent_id: object, journeys: SessionTable
+    ) -> SandboxSession:
         """
         Use a consent, and return the session that it was given in.
 

@@ -13,7 +13,7 @@ import attrs
 
 from aiohttp import web
 
-from bankconnect_async.sandbox.banks import Bank, all_banks, find_bank
+from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.fake_data.ledgers import Span
 from bankconnect_async.sandbox.http.bodies import read_body
 from bankconnect_async.sandbox.http.endpoints import (
@@ -26,13 +26,13 @@ from bankconnect_async.sandbox.http.endpoints import (
     is_unpaid,
 )
 from bankconnect_async.sandbox.http.errors import (
+    ApiError,
     JsonObject,
     Problem,
-    Refusal,
     write_plain,
 )
 from bankconnect_async.sandbox.http.storage import Storage
-from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxEntity
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
@@ -49,13 +49,13 @@ from .entity_responses import (
     CURRENT_ANSWERS,
     SEED_ANSWERS,
     Answerer,
-    Question,
+    EntityQuery,
     identity,
     stored_pdfs,
     utc,
 )
 from .entity_table import File
-from .statements import Statement
+from .statements import UploadedStatement
 from .upload_forms import WRONG_FILE, Content, material_of
 from .uploads import BadStatementError, is_url, judge_statement
 
@@ -108,7 +108,7 @@ class EntityApi:
     """
 
     guard: Guard
-    journeys: Journeys
+    journeys: SessionTable
     storage: Storage
     origin: Callable[[], str]
 
@@ -185,7 +185,7 @@ class EntityApi:
             link_id, (number - 1) * _PAGE, _PAGE
         )
         if not found and number > 1:
-            raise Refusal(
+            raise ApiError(
                 HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."}
             )
 
@@ -207,7 +207,7 @@ class EntityApi:
         link_id = request.query.get("link_id")
         if link_id is None:
             problem = Problem("link_id", _NEEDED)
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=[problem])
+            raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
     async def _update(self, request: web.Request) -> JsonObject:
@@ -229,8 +229,8 @@ class EntityApi:
 
     def _question(
         self, request: web.Request, account_id: str | None
-    ) -> Question:
-        return Question(
+    ) -> EntityQuery:
+        return EntityQuery(
             file=self._file(request),
             now=self.journeys.now(),
             is_seed=self._is_seed,
@@ -260,18 +260,18 @@ class EntityApi:
     def _file(self, request: web.Request) -> File:
         file = self.journeys.entities.file(request.match_info["entity_id"])
         if file is None:
-            raise Refusal(HTTPStatus.NOT_FOUND)
+            raise ApiError(HTTPStatus.NOT_FOUND)
         self.journeys.settle_file(file)
         return file
 
     async def _upload(self, kind: "_Kind", request: web.Request) -> JsonObject:
         if is_unpaid(request):
-            raise Refusal(HTTPStatus.PAYMENT_REQUIRED)
+            raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
         body = await _form(request, "file")
         form = _UploadForm(body=body, kind=kind)
         problems = list(form.problems(is_seed=self._is_seed))
         if problems:
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
+            raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
         file = self._upload_file(body)
         try:
             statement, content = self._judge(form, file)
@@ -287,7 +287,7 @@ class EntityApi:
         if entity_id is not None:
             file = entities.file(entity_id)
             if file is None:
-                raise Refusal(HTTPStatus.NOT_FOUND)
+                raise ApiError(HTTPStatus.NOT_FOUND)
             return file
         record = entities.of(link_id) if link_id else None
         record = record or entities.add(link_id)
@@ -297,7 +297,7 @@ class EntityApi:
 
     def _judge(
         self, form: "_UploadForm", file: File
-    ) -> tuple[Statement, Content]:
+    ) -> tuple[UploadedStatement, Content]:
         now = self.journeys.now()
         today = now.date()
         material, content = material_of(
@@ -314,13 +314,13 @@ class EntityApi:
         )
         if file.refuses(statement.account):
             problem = Problem("file", "Statement is of another account.")
-            raise Refusal(HTTPStatus.BAD_REQUEST, problems=[problem])
+            raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
         return statement, content
 
-    def _bad(self, code: str, form: "_UploadForm", file: File) -> Refusal:
+    def _bad(self, code: str, form: "_UploadForm", file: File) -> ApiError:
         if code in _BAD_FIELDS:
             field, text = _BAD_FIELDS[code]
-            return Refusal(
+            return ApiError(
                 HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)]
             )
         number, text = _BAD_STATEMENTS[code]
@@ -331,10 +331,10 @@ class EntityApi:
         }
         if not self._is_seed:
             body["status"] = number
-        return Refusal(HTTPStatus.BAD_REQUEST, body=body)
+        return ApiError(HTTPStatus.BAD_REQUEST, body=body)
 
     def _uploaded(
-        self, request: web.Request, file: File, statement: Statement
+        self, request: web.Request, file: File, statement: UploadedStatement
     ) -> JsonObject:
         account, span = statement.account, statement.span
         answer: JsonObject = {
@@ -418,7 +418,7 @@ class _UploadForm:
             yield Problem("file_url", "Enter a valid URL.")
 
     @property
-    def bank(self) -> Bank | None:
+    def bank(self) -> SandboxBank | None:
         """The bank that was named."""
         if self.kind.is_bankless:
             return None
@@ -439,13 +439,13 @@ async def _form(request: web.Request, field: str) -> JsonObject:
     call = await call_of(request)
     if "json" in call.content_type:
         problem = Problem(field, _FORM_NEEDED)
-        raise Refusal(HTTPStatus.BAD_REQUEST, problems=[problem])
+        raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
     return read_body(call)
 
 
 def _page_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:9])):
-        raise Refusal(HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."})
+        raise ApiError(HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."})
     return int(text[:9])
 
 
@@ -457,7 +457,7 @@ def _shown(record: SandboxEntity) -> JsonObject:
     }
 
 
-def _bank_health(bank: Bank, updated_at: str) -> JsonObject:
+def _bank_health(bank: SandboxBank, updated_at: str) -> JsonObject:
     # One bank that is down, so that clients see what that looks like.
     is_up = bank.identifier != _DOWN
     return {

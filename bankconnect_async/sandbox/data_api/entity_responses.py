@@ -11,18 +11,21 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from bankconnect_async.sandbox.fake_data import analyses as analyses
+from bankconnect_async.sandbox.fake_data import analyses
 from bankconnect_async.sandbox.fake_data.analyses import money
-from bankconnect_async.sandbox.fake_data.ledgers import Account, Row
+from bankconnect_async.sandbox.fake_data.ledgers import (
+    FakeAccount,
+    FakeTransaction,
+)
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.webhooks.notifications import EXTRACTION_FAILED
 
 from .entity_table import File
-from .statements import Holding, Processing, Statement
+from .statements import AccountStatements, Processing, UploadedStatement
 
 
 @attrs.frozen(kw_only=True)
-class Question:
+class EntityQuery:
     """
     What is asked, and when.
 
@@ -41,7 +44,7 @@ class Question:
     link: Callable[[str], str]
 
     @property
-    def holdings(self) -> list[Holding]:
+    def holdings(self) -> list[AccountStatements]:
         """The accounts that are there, the one asked for if one is."""
         return [
             holding
@@ -57,7 +60,7 @@ class Question:
             for _, processing in self.file.statements
         )
 
-    def all_rows(self) -> list[tuple[Account, Row]]:
+    def all_rows(self) -> list[tuple[FakeAccount, FakeTransaction]]:
         """Return what happened on all accounts, in order of time."""
         found = [
             (holding.account, row)
@@ -66,15 +69,15 @@ class Question:
         ]
         return sorted(found, key=lambda pair: pair[1].day)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FakeTransaction]:
         """Return the same without the accounts."""
         return [row for _, row in self.all_rows()]
 
 
-Answerer: TypeAlias = Callable[[Question], JsonObject]
+Answerer: TypeAlias = Callable[[EntityQuery], JsonObject]
 
 
-def _progress(question: Question) -> JsonObject:
+def _progress(question: EntityQuery) -> JsonObject:
     return {
         "entity_id": question.file.record.entity_id,
         "progress": [
@@ -85,7 +88,7 @@ def _progress(question: Question) -> JsonObject:
 
 
 def _progress_entry(
-    question: Question, statement: Statement, processing: Processing
+    question: EntityQuery, statement: UploadedStatement, processing: Processing
 ) -> JsonObject:
     word = processing.word(question.now)
     entry = {
@@ -96,7 +99,7 @@ def _progress_entry(
     return entry if question.is_seed else {**entry, "source": statement.source}
 
 
-def _accounts(question: Question, *without: str) -> list[JsonObject]:
+def _accounts(question: EntityQuery, *without: str) -> list[JsonObject]:
     return [
         {
             name: value
@@ -107,7 +110,7 @@ def _accounts(question: Question, *without: str) -> list[JsonObject]:
     ]
 
 
-def _account(question: Question, holding: Holding) -> JsonObject:
+def _account(question: EntityQuery, holding: AccountStatements) -> JsonObject:
     account = holding.account
     shown = {
         "months": holding.months,
@@ -136,7 +139,7 @@ def utc(moment: datetime.datetime) -> datetime.datetime:
     return moment.astimezone(datetime.UTC)
 
 
-def _fraud(question: Question) -> JsonObject:
+def _fraud(question: EntityQuery) -> JsonObject:
     statements = [
         statement
         for holding in question.holdings
@@ -153,7 +156,9 @@ def _fraud(question: Question) -> JsonObject:
     }
 
 
-def _fraud_entry(question: Question, statement: Statement) -> JsonObject:
+def _fraud_entry(
+    question: EntityQuery, statement: UploadedStatement
+) -> JsonObject:
     entry = {
         "statement_id": statement.statement_id,
         "fraud_type": statement.fraud_type,
@@ -168,7 +173,7 @@ def _fraud_entry(question: Question, statement: Statement) -> JsonObject:
     }
 
 
-def _whole(question: Question, *without: str) -> JsonObject:
+def _whole(question: EntityQuery, *without: str) -> JsonObject:
     return {
         **_progress(question),
         "accounts": _accounts(question, *without),
@@ -176,7 +181,7 @@ def _whole(question: Question, *without: str) -> JsonObject:
     }
 
 
-def write_row(account: Account, row: Row) -> JsonObject:
+def write_row(account: FakeAccount, row: FakeTransaction) -> JsonObject:
     """
     Write a transaction.
     """
@@ -201,11 +206,11 @@ def midnight(day: datetime.date) -> str:
     return f"{day:%Y-%m-%d} 00:00:00"
 
 
-def _of_accounts(question: Question) -> JsonObject:
+def _of_accounts(question: EntityQuery) -> JsonObject:
     return _whole(question)
 
 
-def _identity(question: Question) -> JsonObject:
+def _identity(question: EntityQuery) -> JsonObject:
     answer = _whole(question, "credit_limit")
     if not question.is_seed:
         for entry in answer["progress"]:
@@ -219,7 +224,7 @@ def _identity(question: Question) -> JsonObject:
     }
 
 
-def identity(account: Account, *, is_seed: bool) -> JsonObject:
+def identity(account: FakeAccount, *, is_seed: bool) -> JsonObject:
     """
     Write who holds an account.
     """
@@ -235,7 +240,8 @@ def identity(account: Account, *, is_seed: bool) -> JsonObject:
 
 
 def _transactions(
-    question: Question, is_wanted: Callable[[Row], bool] = lambda _: True
+    question: EntityQuery,
+    is_wanted: Callable[[FakeTransaction], bool] = lambda _: True,
 ) -> JsonObject:
     return {
         **_whole(question, "credit_limit"),
@@ -247,7 +253,7 @@ def _transactions(
     }
 
 
-def _salary(question: Question) -> JsonObject:
+def _salary(question: EntityQuery) -> JsonObject:
     return {
         **_whole(question, "credit_limit"),
         "transactions": [
@@ -262,11 +268,11 @@ def _salary(question: Question) -> JsonObject:
     }
 
 
-def _lenders(question: Question) -> JsonObject:
+def _lenders(question: EntityQuery) -> JsonObject:
     return _transactions(question, lambda row: row.is_of_lender)
 
 
-def _recurring(question: Question) -> JsonObject:
+def _recurring(question: EntityQuery) -> JsonObject:
     return {
         **_whole(question, "credit_limit", "last_updated"),
         "transactions": {
@@ -280,8 +286,10 @@ def _recurring(question: Question) -> JsonObject:
     }
 
 
-def _recurring_set(account: Account, rows: Sequence[Row]) -> JsonObject:
-    def write(row: Row) -> JsonObject:
+def _recurring_set(
+    account: FakeAccount, rows: Sequence[FakeTransaction]
+) -> JsonObject:
+    def write(row: FakeTransaction) -> JsonObject:
         shown = write_row(account, row)
         del shown["merchant_category"]
         return {**shown, "clean_transaction_note": row.payee}
@@ -290,7 +298,9 @@ def _recurring_set(account: Account, rows: Sequence[Row]) -> JsonObject:
 
 
 def recurring_set(
-    account: Account, rows: Sequence[Row], write: Callable[[Row], JsonObject]
+    account: FakeAccount,
+    rows: Sequence[FakeTransaction],
+    write: Callable[[FakeTransaction], JsonObject],
 ) -> JsonObject:
     """
     Write transactions that recur.
@@ -306,14 +316,14 @@ def recurring_set(
     }
 
 
-def _categories(question: Question) -> JsonObject:
+def _categories(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "categories": categories(question.rows()),
     }
 
 
-def categories(rows: Sequence[Row]) -> list[JsonObject]:
+def categories(rows: Sequence[FakeTransaction]) -> list[JsonObject]:
     """
     Write what was spent on what, as percentages.
     """
@@ -323,7 +333,7 @@ def categories(rows: Sequence[Row]) -> list[JsonObject]:
     ]
 
 
-def _top(question: Question) -> JsonObject:
+def _top(question: EntityQuery) -> JsonObject:
     rows = question.rows()
     return {
         **_progress(question),
@@ -339,14 +349,14 @@ def _top(question: Question) -> JsonObject:
     }
 
 
-def _monthly(question: Question) -> JsonObject:
+def _monthly(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "monthly_analysis": analyses.monthly_analysis(question.rows()),
     }
 
 
-def _monthly_updated(question: Question) -> JsonObject:
+def _monthly_updated(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "accounts": _accounts(question, "credit_limit", "last_updated"),
@@ -365,7 +375,7 @@ def _monthly_updated(question: Question) -> JsonObject:
     }
 
 
-def _rolling(question: Question) -> JsonObject:
+def _rolling(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "monthly_analysis": {
@@ -374,7 +384,7 @@ def _rolling(question: Question) -> JsonObject:
     }
 
 
-def _reports(question: Question) -> JsonObject:
+def _reports(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "reports": [
@@ -389,7 +399,7 @@ def _reports(question: Question) -> JsonObject:
     }
 
 
-def report_path(question: Question, holding: Holding) -> str:
+def report_path(question: EntityQuery, holding: AccountStatements) -> str:
     """
     Return where the workbook of an account is stored.
     """
@@ -397,7 +407,7 @@ def report_path(question: Question, holding: Holding) -> str:
     return f"{owner}/{holding.account.account_id}.xlsx"
 
 
-def _raw_reports(question: Question) -> JsonObject:
+def _raw_reports(question: EntityQuery) -> JsonObject:
     answer = _reports(question)
     # The page was hidden before `progress` had sources.
     for entry in answer["progress"]:
@@ -405,7 +415,7 @@ def _raw_reports(question: Question) -> JsonObject:
     return answer
 
 
-def _one_report(question: Question) -> JsonObject:
+def _one_report(question: EntityQuery) -> JsonObject:
     words = {
         processing.word(question.now)
         for _, processing in question.file.statements
@@ -422,7 +432,7 @@ def _one_report(question: Question) -> JsonObject:
     }
 
 
-def _predictors(question: Question) -> JsonObject:
+def _predictors(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "predictors": [
@@ -439,7 +449,7 @@ def _predictors(question: Question) -> JsonObject:
     }
 
 
-def _score(question: Question) -> JsonObject:
+def _score(question: EntityQuery) -> JsonObject:
     return {
         **_progress(question),
         "score": [
@@ -494,7 +504,7 @@ BY_ACCOUNT: Final = frozenset(
 
 
 def stored_pdfs(
-    statements: Sequence[Statement],
+    statements: Sequence[UploadedStatement],
     owner: str,
     now: datetime.datetime,
     link: Callable[[str], str],

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 
 import attrs
 
-from bankconnect_async.sandbox.fake_data.ledgers import Account
+from bankconnect_async.sandbox.fake_data.ledgers import FakeAccount
 from bankconnect_async.sandbox.records import SandboxEntity
 
-from .statements import Holding, Processing, Statement, holdings
+from .statements import (
+    AccountStatements,
+    Processing,
+    UploadedStatement,
+    holdings,
+)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -27,14 +32,16 @@ class File:
     """
 
     record: SandboxEntity
-    statements: list[tuple[Statement, Processing]] = attrs.Factory(list)
+    statements: list[tuple[UploadedStatement, Processing]] = attrs.Factory(
+        list
+    )
 
     @property
     def owner(self) -> str:
         """Whose data are made up: the link id's, or the entity's own."""
         return self.record.link_id or self.record.entity_id
 
-    def completed(self, now: datetime.datetime) -> list[Holding]:
+    def completed(self, now: datetime.datetime) -> list[AccountStatements]:
         """Return the accounts with statements that came through."""
         return holdings(
             statement
@@ -42,7 +49,7 @@ class File:
             if processing.word(now) == "completed"
         )
 
-    def refuses(self, account: Account) -> bool:
+    def refuses(self, account: FakeAccount) -> bool:
         """Tell whether it takes statements of another account only."""
         return self.record.is_single_account and any(
             statement.account.account_id != account.account_id
@@ -51,7 +58,7 @@ class File:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Entities:
+class EntityTable:
     """
     All entities, in the order in which they came up.
 

@@ -10,7 +10,7 @@ import attrs
 
 from bankconnect_async.sandbox.journey.journey import Journey
 
-from .statements import Holding, holdings
+from .statements import AccountStatements, holdings
 
 
 # Texts of the codes that the contract shows one of, or describes.
@@ -35,12 +35,12 @@ class Outcome:
         error_message: The same in words.
     """
 
-    holding: Holding
+    holding: AccountStatements
     error_code: str | None = None
     error_message: str | None = None
 
     @classmethod
-    def of(cls, journey: Journey, holding: Holding) -> "Outcome":
+    def of(cls, journey: Journey, holding: AccountStatements) -> "Outcome":
         """
         Judge an account by what was told to happen, then by the rules.
         """

@@ -12,8 +12,8 @@ import attrs
 
 from aiohttp import web
 
-from bankconnect_async.sandbox.banks import Bank, all_banks, find_bank
-from bankconnect_async.sandbox.fake_data.ledgers import Span, made_up_account
+from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
+from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.http.bodies import read_body
 from bankconnect_async.sandbox.http.endpoints import (
     DONE,
@@ -28,15 +28,15 @@ from bankconnect_async.sandbox.http.endpoints import (
 from bankconnect_async.sandbox.http.errors import (
     NO_CREDENTIALS,
     TRIAL_OVER,
+    ApiError,
     BadValueError,
     JsonObject,
-    Refusal,
     coded,
     write_coded,
 )
 from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.sandbox.journey.journey import Journey
-from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.session_api.dialects import api_of
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 from bankconnect_async.sandbox.webhooks.notifications import upload_status
@@ -44,14 +44,14 @@ from bankconnect_async.sandbox.webhooks.notifications import upload_status
 from .consents import ConsentError, Consents, bank_of_consent
 from .session_responses import (
     PARTS,
-    Inquiry,
+    SessionQuery,
     insights,
     progress,
     session_pdfs,
     session_status,
     uploaded,
 )
-from .statements import Statement, new_id
+from .statements import UploadedStatement, new_id
 from .upload_forms import Content, material_of
 from .uploads import BadStatementError, is_url, judge_statement
 
@@ -108,9 +108,9 @@ def _upload_refusal(
     session_id: str = "",
     statement_id: str = "",
     detail: str = "",
-) -> Refusal:
+) -> ApiError:
     message = _UPLOAD_TEXTS[code].format(detail)
-    return Refusal(
+    return ApiError(
         status,
         body={
             "session_id": session_id,
@@ -126,7 +126,7 @@ _UPLOADS: Final = Family(
 )
 
 
-def _early(code: str) -> Refusal:
+def _early(code: str) -> ApiError:
     return coded(HTTPStatus.BAD_REQUEST, code, _TEXTS[code])
 
 
@@ -144,7 +144,7 @@ class SessionDataApi:
     """
 
     guard: Guard
-    journeys: Journeys
+    journeys: SessionTable
     storage: Storage
     consents: Consents
     origin: Callable[[], str]
@@ -218,7 +218,7 @@ class SessionDataApi:
 
     def _asked(
         self,
-        answer: Callable[[Inquiry], JsonObject],
+        answer: Callable[[SessionQuery], JsonObject],
         *,
         is_over: bool = True,
     ) -> Answer:
@@ -236,8 +236,8 @@ class SessionDataApi:
     async def _pdfs(self, request: web.Request) -> JsonObject:
         return session_pdfs(self._inquiry(request))
 
-    def _inquiry(self, request: web.Request) -> Inquiry:
-        return Inquiry(
+    def _inquiry(self, request: web.Request) -> SessionQuery:
+        return SessionQuery(
             journey=self._journey(request),
             now=self.journeys.now(),
             link=self.storage.link,
@@ -248,10 +248,10 @@ class SessionDataApi:
         if not session_id.strip():
             raise _early("KEY_REQUIRED")
         if self.journeys.is_deleted(session_id):
-            raise Refusal(HTTPStatus.GONE)
+            raise ApiError(HTTPStatus.GONE)
         journey = self.journeys.find(session_id)
         if journey is None or journey.is_entity_flow:
-            raise Refusal(HTTPStatus.NOT_FOUND)
+            raise ApiError(HTTPStatus.NOT_FOUND)
         return journey
 
     async def _catalogue(self, _: web.Request) -> JsonObject:
@@ -296,7 +296,7 @@ class SessionDataApi:
             raise _upload_refusal(HTTPStatus.NOT_FOUND, "SESSION_NOT_FOUND")
         if journey.is_entity_flow:
             # The session flow is not for this customer (contract, U-11).
-            raise Refusal(
+            raise ApiError(
                 HTTPStatus.FORBIDDEN, body={"message": "Route not allowed"}
             )
         # Once processing has begun, it takes no more uploads either.
@@ -312,7 +312,7 @@ class SessionDataApi:
 
     def _judge(
         self, body: JsonObject, journey: Journey
-    ) -> tuple[Statement, Content]:
+    ) -> tuple[UploadedStatement, Content]:
         bank = _named_bank(body)
         try:
             _check_form(body)
@@ -373,8 +373,8 @@ class SessionDataApi:
         assert journey is not None  # noqa: S101 - it was just made
         self.journeys.upload(
             journey,
-            Statement(
-                account=made_up_account(new.link_id, bank_of_consent(session)),
+            UploadedStatement(
+                account=fake_account(new.link_id, bank_of_consent(session)),
                 span=span,
                 source="aa",
                 at=self.journeys.now(),
@@ -391,12 +391,12 @@ async def _form(request: web.Request) -> JsonObject:
     try:
         if is_form:
             return read_body(call)
-    except Refusal:
+    except ApiError:
         pass
     raise _upload_refusal(HTTPStatus.BAD_REQUEST, "INVALID_FILE_OBJECT")
 
 
-def _named_bank(body: JsonObject) -> Bank | None:
+def _named_bank(body: JsonObject) -> SandboxBank | None:
     name = body.get("bank_name")
     if name is None:
         return None
@@ -404,7 +404,7 @@ def _named_bank(body: JsonObject) -> Bank | None:
     if bank is None:
         # The shape is not shown: S6, as everywhere in uploads (U-11).
         text = "Please use a bank of the list."
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.BAD_REQUEST, body={"bank_name": [text], "status": 0}
         )
     return bank
@@ -431,7 +431,7 @@ def _check_form(body: JsonObject) -> None:
         raise BadStatementError("INVALID_FILE_OBJECT")
 
 
-def _check_place(statement: Statement, journey: Journey) -> None:
+def _check_place(statement: UploadedStatement, journey: Journey) -> None:
     """
     Check that a statement belongs into a session.
 
@@ -445,7 +445,7 @@ def _check_place(statement: Statement, journey: Journey) -> None:
         raise BadStatementError("OUT_OF_DATE_RANGE")
 
 
-def _aggregator(code: str) -> Refusal:
+def _aggregator(code: str) -> ApiError:
     # Status and envelope are not given (contract, U-33).
     text = code.replace("_", " ").capitalize()
     return coded(HTTPStatus.BAD_REQUEST, code, text)
@@ -462,7 +462,7 @@ def _span(body: Mapping[str, Any]) -> Span:
     return Span(start=start, end=end)
 
 
-def _catalogued(bank: Bank) -> JsonObject:
+def _catalogued(bank: SandboxBank) -> JsonObject:
     return {
         "name": bank.identifier,
         "full_name": bank.name,

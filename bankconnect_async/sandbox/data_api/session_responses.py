@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from bankconnect_async.sandbox.fake_data import analyses as analyses
+from bankconnect_async.sandbox.fake_data import analyses
 from bankconnect_async.sandbox.fake_data.analyses import money
-from bankconnect_async.sandbox.fake_data.ledgers import Account, Row, Span
+from bankconnect_async.sandbox.fake_data.ledgers import (
+    FakeAccount,
+    FakeTransaction,
+    Span,
+)
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.journey.journey import Journey
 from bankconnect_async.sandbox.webhooks.notifications import (
@@ -32,11 +36,11 @@ from .entity_responses import (
     write_row,
 )
 from .outcomes import Outcome, are_insights_available, outcomes
-from .statements import Holding, Statement, holdings
+from .statements import AccountStatements, UploadedStatement, holdings
 
 
 @attrs.frozen(kw_only=True)
-class Inquiry:
+class SessionQuery:
     """
     About which session something is asked, and when.
 
@@ -56,7 +60,7 @@ class Inquiry:
         return self.journey.session.session_id
 
     @property
-    def good(self) -> list[Holding]:
+    def good(self) -> list[AccountStatements]:
         """The accounts that came through."""
         return [
             outcome.holding
@@ -65,7 +69,7 @@ class Inquiry:
         ]
 
 
-def progress(inquiry: Inquiry) -> JsonObject:
+def progress(inquiry: SessionQuery) -> JsonObject:
     """
     Answer ``progress/``.
     """
@@ -93,7 +97,7 @@ def progress(inquiry: Inquiry) -> JsonObject:
     }
 
 
-def session_status(inquiry: Inquiry) -> JsonObject:
+def session_status(inquiry: SessionQuery) -> JsonObject:
     """
     Answer ``session_status/``.
     """
@@ -133,7 +137,7 @@ def _account_status(outcome: Outcome) -> JsonObject:
     }
 
 
-def insights(inquiry: Inquiry) -> JsonObject:
+def insights(inquiry: SessionQuery) -> JsonObject:
     """
     Answer ``insights/``, with the accounts that came through.
     """
@@ -168,7 +172,7 @@ def iso_range(span: Span) -> JsonObject:
     }
 
 
-def _insight(inquiry: Inquiry, holding: Holding) -> JsonObject:
+def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
     account, rows = holding.account, holding.rows
     lenders = [row for row in rows if row.is_of_lender]
     own = [row for row in rows if row.channel == "self_transfer"]
@@ -223,7 +227,7 @@ def _insight(inquiry: Inquiry, holding: Holding) -> JsonObject:
     }
 
 
-def _details(inquiry: Inquiry, holding: Holding) -> JsonObject:
+def _details(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
     account, rows = holding.account, holding.rows
     spans = holding.spans
     covered = Span(
@@ -265,7 +269,7 @@ def _details(inquiry: Inquiry, holding: Holding) -> JsonObject:
     }
 
 
-def _row(row: Row) -> JsonObject:
+def _row(row: FakeTransaction) -> JsonObject:
     whose = "Transfer from" if row.side == "credit" else "Transfer to"
     return {
         "transaction_type": row.side,
@@ -284,7 +288,7 @@ def _row(row: Row) -> JsonObject:
     }
 
 
-def _flat_row(row: Row) -> JsonObject:
+def _flat_row(row: FakeTransaction) -> JsonObject:
     shown = _row(row)
     del shown["metadata"]
     return {
@@ -295,13 +299,13 @@ def _flat_row(row: Row) -> JsonObject:
     }
 
 
-def _recurring_row(row: Row) -> JsonObject:
+def _recurring_row(row: FakeTransaction) -> JsonObject:
     shown = _flat_row(row)
     del shown["chq_num"]
     return shown
 
 
-def _top(rows: Sequence[Row], side: str) -> list[JsonObject]:
+def _top(rows: Sequence[FakeTransaction], side: str) -> list[JsonObject]:
     return [
         {
             "month": analyses.short_month(month),
@@ -315,7 +319,9 @@ def _top(rows: Sequence[Row], side: str) -> list[JsonObject]:
 
 
 def _stats(
-    inquiry: Inquiry, statement: Statement, rows: Sequence[Row]
+    inquiry: SessionQuery,
+    statement: UploadedStatement,
+    rows: Sequence[FakeTransaction],
 ) -> JsonObject:
     span = statement.span
     own = [row for row in rows if row.day in span]
@@ -337,7 +343,7 @@ def _stats(
     }
 
 
-def _monthly(rows: Sequence[Row]) -> JsonObject:
+def _monthly(rows: Sequence[FakeTransaction]) -> JsonObject:
     analysis = analyses.monthly_analysis(rows)
     months = list(analyses.by_month(rows))
     # What is no number in the documented example.
@@ -354,7 +360,7 @@ def _monthly(rows: Sequence[Row]) -> JsonObject:
     }
 
 
-def session_pdfs(inquiry: Inquiry) -> JsonObject:
+def session_pdfs(inquiry: SessionQuery) -> JsonObject:
     """
     Answer ``get_pdfs/``.
     """
@@ -372,7 +378,7 @@ def session_pdfs(inquiry: Inquiry) -> JsonObject:
 
 
 def uploaded(
-    journey: Journey, statement: Statement, *, is_long: bool
+    journey: Journey, statement: UploadedStatement, *, is_long: bool
 ) -> JsonObject:
     """
     Answer ``statement/upload_session/``.
@@ -423,7 +429,7 @@ def uploaded(
     }
 
 
-def _part_identity(inquiry: Inquiry) -> JsonObject:
+def _part_identity(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": inquiry.session_id,
         "accounts": [
@@ -442,7 +448,7 @@ def _part_identity(inquiry: Inquiry) -> JsonObject:
     }
 
 
-def _part_reports(inquiry: Inquiry) -> JsonObject:
+def _part_reports(inquiry: SessionQuery) -> JsonObject:
     session_id = inquiry.session_id
     return {
         "session_id": session_id,
@@ -458,7 +464,7 @@ def _part_reports(inquiry: Inquiry) -> JsonObject:
     }
 
 
-def _part_transactions(inquiry: Inquiry) -> JsonObject:
+def _part_transactions(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": inquiry.session_id,
         "transactions": [
@@ -469,7 +475,7 @@ def _part_transactions(inquiry: Inquiry) -> JsonObject:
     }
 
 
-def _part_recurring(inquiry: Inquiry) -> JsonObject:
+def _part_recurring(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": inquiry.session_id,
         "transactions": {
@@ -484,9 +490,10 @@ def _part_recurring(inquiry: Inquiry) -> JsonObject:
 
 
 def _by_account(
-    name: str, write_one: Callable[[Account, list[Row]], object]
-) -> Callable[[Inquiry], JsonObject]:
-    def answer(inquiry: Inquiry) -> JsonObject:
+    name: str,
+    write_one: Callable[[FakeAccount, list[FakeTransaction]], object],
+) -> Callable[[SessionQuery], JsonObject]:
+    def answer(inquiry: SessionQuery) -> JsonObject:
         return {
             "session_id": inquiry.session_id,
             name: [

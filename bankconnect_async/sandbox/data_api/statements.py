@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 import attrs
 
 from bankconnect_async.sandbox.fake_data.ledgers import (
-    Account,
-    Row,
+    FakeAccount,
+    FakeTransaction,
     Span,
     gaps,
     months,
@@ -35,7 +35,7 @@ def new_id() -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Statement:
+class UploadedStatement:
     """
     One statement that was taken.
 
@@ -53,7 +53,7 @@ class Statement:
     """
 
     statement_id: str = attrs.Factory(new_id)
-    account: Account
+    account: FakeAccount
     span: Span
     source: Source
     at: datetime.datetime
@@ -70,13 +70,13 @@ class Statement:
 
 
 @attrs.frozen(kw_only=True)
-class Holding:
+class AccountStatements:
     """
     One account, and the statements of it.
     """
 
-    account: Account
-    statements: tuple[Statement, ...]
+    account: FakeAccount
+    statements: tuple[UploadedStatement, ...]
 
     @property
     def spans(self) -> list[Span]:
@@ -89,7 +89,7 @@ class Holding:
         return [f"{month:%Y-%m}" for month in months(self.spans)]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FakeTransaction]:
         """What happened on those days."""
         return rows(self.account, self.spans)
 
@@ -111,15 +111,17 @@ class Holding:
         return self.statements[-1].at
 
 
-def holdings(statements: Iterable[Statement]) -> list[Holding]:
+def holdings(
+    statements: Iterable[UploadedStatement],
+) -> list[AccountStatements]:
     """
     Group statements by account, in the order in which accounts came up.
     """
-    grouped: dict[str, list[Statement]] = {}
+    grouped: dict[str, list[UploadedStatement]] = {}
     for statement in statements:
         grouped.setdefault(statement.account.account_id, []).append(statement)
     return [
-        Holding(account=group[0].account, statements=tuple(group))
+        AccountStatements(account=group[0].account, statements=tuple(group))
         for group in grouped.values()
     ]
 

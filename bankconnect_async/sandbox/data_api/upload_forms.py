@@ -4,7 +4,7 @@ Forms with a statement in them.
 
 from typing import Any, Final, TypeAlias
 
-from bankconnect_async.sandbox.banks import Bank
+from bankconnect_async.sandbox.banks import SandboxBank
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.http.storage import Storage
 
@@ -18,7 +18,7 @@ def material_of(
     body: JsonObject,
     storage: Storage,
     *,
-    bank: Bank | None,
+    bank: SandboxBank | None,
     is_base64: bool,
 ) -> tuple[Material, Content]:
     """

@@ -18,19 +18,23 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bankconnect_async.sandbox.banks import EXAMPLE_BANK, Bank, find_bank
-from bankconnect_async.sandbox.fake_data.ledgers import Span, made_up_account
+from bankconnect_async.sandbox.banks import (
+    EXAMPLE_BANK,
+    SandboxBank,
+    find_bank,
+)
+from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.fake_data.pdfs import (
     Document,
     UnreadableError,
     WrongPasswordError,
-    made_up_document,
+    fake_document,
     read_pdf,
 )
 from bankconnect_async.sandbox.http.errors import BadValueError
 from bankconnect_async.sandbox.session_api.field_rules import as_url
 
-from .statements import Statement
+from .statements import UploadedStatement
 
 
 class BadStatementError(Exception):
@@ -63,7 +67,7 @@ class Material:
     content: bytes = attrs.field(default=b"", repr=False)
     url: str | None = attrs.field(default=None, repr=False)
     password: str | None = attrs.field(default=None, repr=False)
-    bank: Bank | None = None
+    bank: SandboxBank | None = None
 
     @property
     def digest(self) -> str:
@@ -102,7 +106,7 @@ def judge_statement(
     owner: str,
     asked: Span,
     now: datetime.datetime,
-) -> Statement:
+) -> UploadedStatement:
     """
     Return the statement that was uploaded.
 
@@ -120,8 +124,8 @@ def judge_statement(
     if not document.has_columns:
         raise BadStatementError("STATEMENT_UNSUPPORTED_FORMAT")
     number, period = document.number, document.period
-    return Statement(
-        account=made_up_account(owner, bank.identifier.lower(), number),
+    return UploadedStatement(
+        account=fake_account(owner, bank.identifier.lower(), number),
         span=period or asked,
         source="pdf",
         at=now,
@@ -154,7 +158,7 @@ def _read(material: Material) -> Document:
         raise BadStatementError("PASSWORD_INCORRECT") from None
 
 
-def _bank(material: Material, document: Document) -> Bank:
+def _bank(material: Material, document: Document) -> SandboxBank:
     found, given = document.bank, material.bank
     if found is None and given is None:
         raise BadStatementError("BANK_NAME_UNDETECTED")
@@ -188,4 +192,4 @@ def _named(material: Material, url: str, owner: str) -> Document:
     bank = next(filter(None, map(find_bank, words)), None)
     if bank is None and "unknown" not in words:
         bank = material.bank or find_bank(EXAMPLE_BANK)
-    return made_up_document(bank, owner)
+    return fake_document(bank, owner)

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from .ledgers import Account, Row
+from .ledgers import FakeAccount, FakeTransaction
 
 
 _SCORES: Final = range(300, 901)
@@ -53,7 +53,9 @@ def money(paise: float) -> float:
     return round(paise / 100, 2)
 
 
-def by_month(rows: Iterable[Row]) -> dict[datetime.date, list[Row]]:
+def by_month(
+    rows: Iterable[FakeTransaction],
+) -> dict[datetime.date, list[FakeTransaction]]:
     """
     Part rows by month, in order.
     """
@@ -86,7 +88,9 @@ def short_day(day: datetime.date) -> str:
     return f"{day.day:02}-{short_month(day)}"
 
 
-def monthly_analysis(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def monthly_analysis(
+    rows: Sequence[FakeTransaction],
+) -> dict[str, dict[str, Any]]:
     """
     Return field to month to figure.
     """
@@ -97,7 +101,7 @@ def monthly_analysis(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return fields
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Any]:
+def _figures(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     credits_, debits = sides(rows)
     salaries = [row.amount for row in rows if row.is_salary]
     emis = [row.amount for row in rows if row.is_of_lender]
@@ -134,7 +138,7 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _by_channel(rows: Sequence[Row]) -> dict[str, float]:
+def _by_channel(rows: Sequence[FakeTransaction]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for channel in CHANNELS:
         for side in ("credit", "debit"):
@@ -148,7 +152,7 @@ def _by_channel(rows: Sequence[Row]) -> dict[str, float]:
     return figures
 
 
-def _share(rows: Iterable[Row], channel: str, whole: int) -> float:
+def _share(rows: Iterable[FakeTransaction], channel: str, whole: int) -> float:
     part = sum(row.amount for row in rows if row.channel == channel)
     return round(100 * part / whole, 2) if whole else 0
 
@@ -157,7 +161,7 @@ def _mean(amounts: Sequence[int]) -> float:
     return money(statistics.fmean(amounts)) if amounts else 0
 
 
-def sides(rows: Iterable[Row]) -> tuple[list[int], list[int]]:
+def sides(rows: Iterable[FakeTransaction]) -> tuple[list[int], list[int]]:
     """
     Return the amounts of credits, and those of debits.
     """
@@ -168,7 +172,7 @@ def sides(rows: Iterable[Row]) -> tuple[list[int], list[int]]:
     )
 
 
-def opening(rows: Sequence[Row]) -> int:
+def opening(rows: Sequence[FakeTransaction]) -> int:
     """
     Return the balance before the first of *rows*.
     """
@@ -177,11 +181,13 @@ def opening(rows: Sequence[Row]) -> int:
     return first.balance - change
 
 
-def _closings(rows: Iterable[Row]) -> dict[datetime.date, int]:
+def _closings(rows: Iterable[FakeTransaction]) -> dict[datetime.date, int]:
     return {row.day: row.balance for row in rows}
 
 
-def top_five(rows: Sequence[Row], side: str) -> dict[datetime.date, list[Row]]:
+def top_five(
+    rows: Sequence[FakeTransaction], side: str
+) -> dict[datetime.date, list[FakeTransaction]]:
     """
     Return the largest rows of one side, month by month.
     """
@@ -194,7 +200,7 @@ def top_five(rows: Sequence[Row], side: str) -> dict[datetime.date, list[Row]]:
     }
 
 
-def expense_shares(rows: Iterable[Row]) -> list[tuple[str, int]]:
+def expense_shares(rows: Iterable[FakeTransaction]) -> list[tuple[str, int]]:
     """
     Return spending by category as whole percentages that sum to 100.
     """
@@ -211,11 +217,13 @@ def expense_shares(rows: Iterable[Row]) -> list[tuple[str, int]]:
     return sorted(shares.items(), key=lambda share: (-share[1], share[0]))
 
 
-def recurring(rows: Iterable[Row], side: str) -> list[list[Row]]:
+def recurring(
+    rows: Iterable[FakeTransaction], side: str
+) -> list[list[FakeTransaction]]:
     """
     Return rows of the same amount, to or from the same, in several months.
     """
-    sets: dict[tuple[str, int], list[Row]] = {}
+    sets: dict[tuple[str, int], list[FakeTransaction]] = {}
     for row in rows:
         if row.side == side:
             sets.setdefault((row.payee, row.amount), []).append(row)
@@ -224,7 +232,7 @@ def recurring(rows: Iterable[Row], side: str) -> list[list[Row]]:
     ]
 
 
-def eod_balances(rows: Sequence[Row]) -> dict[str, Any]:
+def eod_balances(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     """
     Return the balance at the end of every calendar day.
 
@@ -250,7 +258,7 @@ def eod_balances(rows: Sequence[Row]) -> dict[str, Any]:
     return answer
 
 
-_FAMILIES: Final[Mapping[str, Callable[[Sequence[Row]], Any]]] = {
+_FAMILIES: Final[Mapping[str, Callable[[Sequence[FakeTransaction]], Any]]] = {
     "credits": lambda rows: money(sum(sides(rows)[0])),
     "debits": lambda rows: money(sum(sides(rows)[1])),
     "expense": lambda rows: money(sum(sides(rows)[1])),
@@ -271,7 +279,10 @@ _FAMILIES: Final[Mapping[str, Callable[[Sequence[Row]], Any]]] = {
 
 
 def predictors(
-    account: Account, rows: Sequence[Row], *, is_session: bool = False
+    account: FakeAccount,
+    rows: Sequence[FakeTransaction],
+    *,
+    is_session: bool = False,
 ) -> dict[str, Any]:
     """
     Return the variables of one account.
@@ -314,7 +325,7 @@ def predictors(
     return answer
 
 
-def score(account: Account) -> int:
+def score(account: FakeAccount) -> int:
     """
     Return a score from 300 to 900, always the same for the same account.
     """
@@ -322,7 +333,7 @@ def score(account: Account) -> int:
     return _SCORES[point % len(_SCORES)]
 
 
-def rolling(rows: Sequence[Row]) -> dict[str, Any]:
+def rolling(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     """
     Return the withdrawn figures of blocks of months (contract, U-27).
     """
@@ -345,7 +356,7 @@ def rolling(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _block(rows: Sequence[Row]) -> dict[str, Any]:
+def _block(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     return {
         "credit": _summary([row for row in rows if row.side == "credit"]),
         "debit": _summary([row for row in rows if row.side == "debit"]),
@@ -355,7 +366,7 @@ def _block(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _summary(rows: Sequence[Row]) -> dict[str, Any]:
+def _summary(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     total = money(sum(row.amount for row in rows))
     least = min(rows, key=lambda row: row.amount, default=None)
     most = max(rows, key=lambda row: row.amount, default=None)

@@ -7,14 +7,14 @@ from typing import TypeAlias
 from xml.sax.saxutils import quoteattr
 
 from bankconnect_async.sandbox.data_api.statements import (
-    Holding,
-    Statement,
+    AccountStatements,
+    UploadedStatement,
     holdings,
 )
-from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 
 from .analyses import money
-from .ledgers import Row
+from .ledgers import FakeTransaction
 from .pdfs import write_pdf
 from .workbooks import Cell, write_workbook
 
@@ -23,7 +23,7 @@ _Table: TypeAlias = list[Sequence[Cell]]
 _HEAD = ("Account", "Date", "Details", "Type", "Amount", "Balance")
 
 
-def make_file(journeys: Journeys, path: str) -> bytes | None:
+def make_file(journeys: SessionTable, path: str) -> bytes | None:
     """
     Make up the file of *path*, if there is something to put into it.
 
@@ -46,7 +46,7 @@ def make_file(journeys: Journeys, path: str) -> bytes | None:
     return _xml(held) if kind == "xml" and held else None
 
 
-def _statements(journeys: Journeys, owner: str) -> list[Statement]:
+def _statements(journeys: SessionTable, owner: str) -> list[UploadedStatement]:
     file = journeys.entities.file(owner)
     if file is not None:
         return [statement for statement, _ in file.statements]
@@ -54,7 +54,9 @@ def _statements(journeys: Journeys, owner: str) -> list[Statement]:
     return [] if journey is None else journey.statements
 
 
-def _pdf(statements: list[Statement], statement_id: str) -> bytes | None:
+def _pdf(
+    statements: list[UploadedStatement], statement_id: str
+) -> bytes | None:
     for statement in statements:
         if statement.statement_id == statement_id:
             (holding,) = holdings([statement])
@@ -62,7 +64,7 @@ def _pdf(statements: list[Statement], statement_id: str) -> bytes | None:
     return None
 
 
-def _cells(holding: Holding) -> _Table:
+def _cells(holding: AccountStatements) -> _Table:
     return [
         (
             holding.account.masked,
@@ -76,7 +78,7 @@ def _cells(holding: Holding) -> _Table:
     ]
 
 
-def _xml(held: list[Holding]) -> bytes:
+def _xml(held: list[AccountStatements]) -> bytes:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<report>"]
     for holding in held:
         lines.append(f"<account id={quoteattr(holding.account.account_id)}>")
@@ -85,7 +87,7 @@ def _xml(held: list[Holding]) -> bytes:
     return "\n".join([*lines, "</report>", ""]).encode()
 
 
-def _element(row: Row) -> str:
+def _element(row: FakeTransaction) -> str:
     fields = {
         "date": row.day.isoformat(),
         "type": row.side,

@@ -42,7 +42,7 @@ _NUMBERS: Final = [
 
 
 @attrs.frozen(kw_only=True)
-class Account:
+class FakeAccount:
     """
     One bank account, plainly made up.
 
@@ -68,7 +68,7 @@ class Account:
 
 
 @attrs.frozen(kw_only=True)
-class Row:
+class FakeTransaction:
     """
     One transaction.
 
@@ -123,9 +123,9 @@ class Span:
         return self.start <= other.end and other.start <= self.end
 
 
-def made_up_account(
+def fake_account(
     owner: str, bank: str, number: str | None = None
-) -> Account:
+) -> FakeAccount:
     """
     Return an account of *owner*, a link id, at *bank*.
 
@@ -138,7 +138,7 @@ def made_up_account(
         number = f"{_digest('number', owner, bank) % 10**5:012}"
     point = _digest("holder", owner)
     code = _digest("branch", owner, bank) % 10**3
-    return Account(
+    return FakeAccount(
         account_id=_uuid("account", owner, bank, number),
         bank=bank,
         number=number,
@@ -176,7 +176,7 @@ def gaps(within: Span, spans: Iterable[Span]) -> Iterator[Span]:
         yield Span(start=day, end=within.end)
 
 
-def rows(account: Account, spans: Iterable[Span]) -> list[Row]:
+def rows(account: FakeAccount, spans: Iterable[Span]) -> list[FakeTransaction]:
     """
     Return what happened on the days of *spans*, in order.
     """
@@ -240,7 +240,7 @@ _SHOPS: Final = (
 
 
 @functools.lru_cache(maxsize=_KEPT_MONTHS)
-def _month(key: str, index: int) -> tuple[Row, ...]:
+def _month(key: str, index: int) -> tuple[FakeTransaction, ...]:
     year, month, _ = _year_month(index)
     entries = sorted(_entries(key, index), key=lambda entry: entry.day)
     balance = _opening(key, index)
@@ -251,7 +251,7 @@ def _month(key: str, index: int) -> tuple[Row, ...]:
     for number, entry in enumerate(entries):
         balance += _signed(entry)
         found.append(
-            Row(
+            FakeTransaction(
                 day=datetime.date(year, month, entry.day),
                 note=entry.note,
                 payee=entry.payee,

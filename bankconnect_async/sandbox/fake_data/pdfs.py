@@ -19,12 +19,12 @@ import attrs
 
 from bankconnect_async._codec.session_requests import date_text
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
-from bankconnect_async.sandbox.banks import Bank, all_banks, find_bank
+from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
 )
 
-from .ledgers import Account, Row, Span, made_up_account, rows
+from .ledgers import FakeAccount, FakeTransaction, Span, fake_account, rows
 
 
 try:
@@ -88,11 +88,11 @@ class Document:
         return not self.text.strip()
 
     @property
-    def bank(self) -> Bank | None:
+    def bank(self) -> SandboxBank | None:
         """The bank that is named first."""
         return _named_bank(self.text)
 
-    def names(self, bank: Bank) -> bool:
+    def names(self, bank: SandboxBank) -> bool:
         """Tell whether *bank* is named somewhere."""
         return bank.name.lower() in self.text.lower()
 
@@ -124,7 +124,7 @@ class Document:
         return all(any(word in text for word in any_) for any_ in _COLUMNS)
 
 
-def _named_bank(text: str) -> Bank | None:
+def _named_bank(text: str) -> SandboxBank | None:
     lowered = text.lower()
     found = [
         (match.start(), -len(bank.name), bank)
@@ -237,7 +237,7 @@ def statement_pdf(  # noqa: PLR0913
     problems = _problems(bank, from_date, to_date, account_number)
     if problems or bank is None:
         raise InvalidRequestError(fields=problems)
-    account = made_up_account(link_id, bank.identifier.lower(), account_number)
+    account = fake_account(link_id, bank.identifier.lower(), account_number)
     span = Span(start=from_date, end=to_date)
     content = write_pdf(
         account, span, rows(account, [span]), scanned=scanned, edited=edited
@@ -246,7 +246,7 @@ def statement_pdf(  # noqa: PLR0913
 
 
 def _problems(
-    bank: Bank | None,
+    bank: SandboxBank | None,
     start: datetime.date,
     end: datetime.date,
     number: str | None,
@@ -280,9 +280,9 @@ def _encrypted(content: bytes, password: str) -> bytes:
 
 
 def write_pdf(
-    account: Account,
+    account: FakeAccount,
     span: Span,
-    rows: list[Row],
+    rows: list[FakeTransaction],
     *,
     scanned: bool = False,
     edited: bool = False,
@@ -337,7 +337,7 @@ _IMAGE: Final = _stream(
 
 
 def _pages(
-    account: Account, span: Span, rows: list[Row]
+    account: FakeAccount, span: Span, rows: list[FakeTransaction]
 ) -> Iterator[list[str]]:
     bank = find_bank(account.bank)
     head = [
@@ -390,12 +390,12 @@ def _assembled(objects: list[str]) -> bytes:
     return bytes(body)
 
 
-def made_up_document(bank: Bank | None, owner: str) -> Document:
+def fake_document(bank: SandboxBank | None, owner: str) -> Document:
     """
     Return what a statement of *owner* tells that cannot be read.
     """
     words = ["date amount balance"]
     if bank is not None:
-        account = made_up_account(owner, bank.identifier.lower())
+        account = fake_account(owner, bank.identifier.lower())
         words += [bank.name, f"Account number: {account.number}"]
     return Document(text="\n".join(words), page_count=1)

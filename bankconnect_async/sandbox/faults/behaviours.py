@@ -30,7 +30,7 @@ _MISSING: Final = 8
 
 
 @attrs.frozen(kw_only=True)
-class Exchange:
+class FaultContext:
     """
     One request that was read, and the way its answer would go.
 
@@ -47,17 +47,17 @@ class Exchange:
     answer: web.StreamResponse | None = None
 
 
-class Trouble(abc.ABC):
+class FaultBehaviour(abc.ABC):
     """
     One way to spoil an exchange.
     """
 
     @abc.abstractmethod
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Do it, and return what is left to answer."""
 
 
-class DoorTrouble(Trouble):
+class ConnectFaultBehaviour(FaultBehaviour):
     """
     A way that is there before the connection is let in.
     """
@@ -77,7 +77,7 @@ def _is_duration(
 
 
 @attrs.frozen
-class ClosedDoor(DoorTrouble):
+class RefusedConnect(ConnectFaultBehaviour):
     """
     See `Fault.refuse`.
     """
@@ -87,14 +87,14 @@ class ClosedDoor(DoorTrouble):
         reset_on_close(sock)
         return False
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Reset what is open already."""
         exchange.connection.reset()
         return _unsaid()
 
 
 @attrs.frozen
-class SlowAccept(DoorTrouble):
+class SlowAccept(ConnectFaultBehaviour):
     """
     See `Fault.slow_accept`.
     """
@@ -106,43 +106,43 @@ class SlowAccept(DoorTrouble):
         await asyncio.sleep(self.seconds)
         return True
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Let what is open already wait."""
         await asyncio.sleep(self.seconds)
         return await exchange.process()
 
 
 @attrs.frozen
-class Reset(Trouble):
+class Reset(FaultBehaviour):
     """
     See `Fault.reset`.
     """
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """End it with RST."""
         exchange.connection.reset()
         return _unsaid()
 
 
 @attrs.frozen
-class EOF(Trouble):
+class EOF(FaultBehaviour):
     """
     See `Fault.eof`.
     """
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """End it with FIN."""
         exchange.connection.close()
         return _unsaid()
 
 
 @attrs.frozen
-class Garbage(Trouble):
+class Garbage(FaultBehaviour):
     """
     See `Fault.garbage`.
     """
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Say what is no HTTP."""
         exchange.connection.write(_GARBAGE)
         exchange.connection.close()
@@ -150,14 +150,14 @@ class Garbage(Trouble):
 
 
 @attrs.frozen
-class Truncation(Trouble):
+class Truncation(FaultBehaviour):
     """
     See `Fault.truncate`.
     """
 
     within: Within
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Say the first part and go."""
         begun, _ = _cut(exchange.answer, self.within)
         exchange.connection.write(begun)
@@ -166,7 +166,7 @@ class Truncation(Trouble):
 
 
 @attrs.frozen
-class Stall(Trouble):
+class Stall(FaultBehaviour):
     """
     See `Fault.stall`.
     """
@@ -174,7 +174,7 @@ class Stall(Trouble):
     seconds: float | None = attrs.field(validator=_is_duration)
     within: Within
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Wait, with the first part of the body said or nothing."""
         begun, rest = _cut(exchange.answer, self.within)
         if self.within == "body":
@@ -191,7 +191,7 @@ class Stall(Trouble):
 
 
 @attrs.frozen(kw_only=True)
-class Answer(Trouble):
+class CannedResponse(FaultBehaviour):
     """
     See `Fault.html`, `Fault.empty`, `Fault.status` and `Fault.redirect`.
     """
@@ -204,7 +204,7 @@ class Answer(Trouble):
     location: str | None = None
     body: bytes = attrs.field(default=b"", repr=False)
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Say something else."""
         return web.Response(
             status=self.status,
@@ -227,14 +227,14 @@ class Answer(Trouble):
 
 
 @attrs.frozen
-class HangUp(Trouble):
+class HangUp(FaultBehaviour):
     """
     See `Fault.hang_up`.
     """
 
     seconds: float = attrs.field(validator=_is_duration)
 
-    async def spoil(self, exchange: Exchange) -> web.StreamResponse:
+    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
         """Let the answer be the last one."""
         exchange.connection.close_if_idle(self.seconds)
         return exchange.answer or await exchange.process()

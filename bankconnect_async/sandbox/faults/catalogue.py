@@ -12,16 +12,16 @@ from bankconnect_async.errors import ConfigurationError
 
 from .behaviours import (
     EOF,
-    Answer,
-    ClosedDoor,
-    DoorTrouble,
-    Exchange,
+    CannedResponse,
+    ConnectFaultBehaviour,
+    FaultBehaviour,
+    FaultContext,
     Garbage,
     HangUp,
+    RefusedConnect,
     Reset,
     SlowAccept,
     Stall,
-    Trouble,
     Truncation,
     Within,
 )
@@ -47,7 +47,7 @@ class Fault:
             connection never came about.
     """
 
-    trouble: Trouble
+    trouble: FaultBehaviour
     after: bool = False
 
     @classmethod
@@ -58,7 +58,7 @@ class Fault:
         A request over a connection that is open already meets a reset. See
         `Sandbox.outage` for a port where nobody listens.
         """
-        return cls(trouble=ClosedDoor())
+        return cls(trouble=RefusedConnect())
 
     @classmethod
     def slow_accept(cls, seconds: float = 1.0) -> Self:
@@ -115,12 +115,12 @@ class Fault:
     @classmethod
     def html(cls, *, after: bool = False) -> Self:
         """Answer 200 with a page for people."""
-        return cls(trouble=Answer(body=_PAGE), after=after)
+        return cls(trouble=CannedResponse(body=_PAGE), after=after)
 
     @classmethod
     def empty(cls, *, after: bool = False) -> Self:
         """Answer 200 with no body."""
-        return cls(trouble=Answer(), after=after)
+        return cls(trouble=CannedResponse(), after=after)
 
     @classmethod
     def status(
@@ -147,7 +147,7 @@ class Fault:
             raise ConfigurationError(
                 fields={"status": ("must be a number from 400 to 599",)}
             )
-        trouble = Answer(
+        trouble = CannedResponse(
             status=status, retry_after=retry_after, as_date=as_date, body=_PAGE
         )
         return cls(trouble=trouble, after=after)
@@ -155,7 +155,9 @@ class Fault:
     @classmethod
     def redirect(cls, to: str = _ELSEWHERE, *, after: bool = False) -> Self:
         """Answer 307, which asks to post the same body to another address."""
-        return cls(trouble=Answer(status=307, location=to), after=after)
+        return cls(
+            trouble=CannedResponse(status=307, location=to), after=after
+        )
 
     @classmethod
     def hang_up(cls, seconds: float = 0) -> Self:
@@ -168,11 +170,15 @@ class Fault:
         return cls(trouble=HangUp(seconds), after=True)
 
     @property
-    def at_door(self) -> DoorTrouble | None:
+    def at_door(self) -> ConnectFaultBehaviour | None:
         """What it does before a connection is let in, if anything."""
-        return self.trouble if isinstance(self.trouble, DoorTrouble) else None
+        return (
+            self.trouble
+            if isinstance(self.trouble, ConnectFaultBehaviour)
+            else None
+        )
 
-    async def strike(self, exchange: Exchange) -> web.StreamResponse:
+    async def strike(self, exchange: FaultContext) -> web.StreamResponse:
         """
         Do the harm, and return what is left to answer.
         """

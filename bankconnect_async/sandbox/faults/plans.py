@@ -13,7 +13,7 @@ import attrs
 
 from bankconnect_async.errors import ConfigurationError
 
-from .behaviours import DoorTrouble
+from .behaviours import ConnectFaultBehaviour
 from .catalogue import Fault
 from .specs import read_spec
 
@@ -24,7 +24,7 @@ _CERTAIN: Final = 1 + 1e-9
 
 
 @attrs.frozen
-class _Dice:
+class RandomFaults:
     """
     Decides by chance, and the same way for the same key.
     """
@@ -33,6 +33,7 @@ class _Dice:
     chances: Mapping[Fault, float]
 
     def roll(self, key: str) -> Fault | None:
+        """Return the fault of *key*, if there is one."""
         seeded = f"{self.seed}/{key}".encode(errors="backslashreplace")
         digest = hashlib.blake2b(seeded, digest_size=8).digest()
         point = int.from_bytes(digest) / 2**64
@@ -50,7 +51,7 @@ class _Plan:
     """
 
     script: tuple[Fault | None, ...] = ()
-    dice: _Dice | None = None
+    dice: RandomFaults | None = None
     turns: collections.Counter[str] = attrs.Factory(collections.Counter)
 
     def concerns(self, link_id: str) -> bool:
@@ -88,7 +89,7 @@ class Faults:
         init=False, factory=collections.deque
     )
     _plans: dict[str, _Plan] = attrs.field(init=False, factory=dict)
-    _door: _Dice | None = attrs.field(init=False, default=None)
+    _door: RandomFaults | None = attrs.field(init=False, default=None)
     _knocks: int = attrs.field(init=False, default=0)
 
     def script(self, *faults: Fault | None, prefix: str | None = None) -> None:
@@ -197,7 +198,7 @@ class Faults:
         self._door = None
         self._knocks = 0
 
-    def at_door(self) -> DoorTrouble | None:
+    def at_door(self) -> ConnectFaultBehaviour | None:
         """
         Return what the next connection meets before it is let in.
         """
@@ -239,11 +240,11 @@ class Faults:
                 for fault, chance in chances.items()
                 if fault.at_door is not None
             }
-            self._door = _Dice(seed, at_door) if at_door else None
+            self._door = RandomFaults(seed, at_door) if at_door else None
             # They had their chance at the door, unless that is always.
             chances = {
                 fault: chance
                 for fault, chance in chances.items()
                 if chance >= 1 or fault not in at_door
             }
-        self._plan(prefix).dice = _Dice(seed, dict(chances))
+        self._plan(prefix).dice = RandomFaults(seed, dict(chances))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import attrs
 import orjson
 
-from .errors import JsonObject, Problem, Refusal
+from .errors import ApiError, JsonObject, Problem
 
 
 _DISPOSITION = re.compile(
@@ -25,7 +25,7 @@ _MAX_FIELDS = 1000
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class SandboxRequest:
     """
     What of an HTTP request matters.
 
@@ -42,7 +42,7 @@ class Call:
     header_key: str | None = attrs.field(default=None, repr=False)
 
 
-def read_body(call: Call) -> JsonObject:
+def read_body(call: SandboxRequest) -> JsonObject:
     """
     Read the parameters in a body; none has none.
 
@@ -55,29 +55,29 @@ def read_body(call: Call) -> JsonObject:
     media_type = call.content_type.partition(";")[0].strip().lower()
     if media_type not in _READERS:
         shown = media_type.encode("ascii", "replace").decode()
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, shown)
+        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, shown)
     name, read = _READERS[media_type]
     try:
         body = read(call)
     except ValueError as exc:
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.BAD_REQUEST, f"{name} parse error - {exc}"
         ) from exc
     if not isinstance(body, dict):
         kind = type(body).__name__
         text = f"Invalid data. Expected a dictionary, but got {kind}."
-        raise Refusal(
+        raise ApiError(
             HTTPStatus.BAD_REQUEST,
             problems=[Problem("non_field_errors", text)],
         )
     return body
 
 
-def _read_json(call: Call) -> Any:
+def _read_json(call: SandboxRequest) -> Any:
     return orjson.loads(call.body)
 
 
-def _read_form(call: Call) -> JsonObject:
+def _read_form(call: SandboxRequest) -> JsonObject:
     fields = parse_qsl(
         call.body.decode(),
         keep_blank_values=True,
@@ -87,7 +87,7 @@ def _read_form(call: Call) -> JsonObject:
     return _without_blanks(fields)
 
 
-def _read_multipart(call: Call) -> JsonObject:
+def _read_multipart(call: SandboxRequest) -> JsonObject:
     boundary = _attributes(call.content_type).get("boundary")
     if not boundary:
         raise ValueError("Invalid boundary in multipart: None")
@@ -123,7 +123,7 @@ def _without_blanks(fields: Iterable[tuple[str, Any]]) -> JsonObject:
     }
 
 
-_READERS: Final[Mapping[str, tuple[str, Callable[[Call], Any]]]] = {
+_READERS: Final[Mapping[str, tuple[str, Callable[[SandboxRequest], Any]]]] = {
     "application/json": ("JSON", _read_json),
     "application/x-www-form-urlencoded": ("Form", _read_form),
     "multipart/form-data": ("Multipart form", _read_multipart),

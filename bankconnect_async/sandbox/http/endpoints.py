@@ -19,8 +19,8 @@ from bankconnect_async.sandbox.session_api.judgement import (
     is_same,
 )
 
-from .bodies import Call
-from .errors import JsonObject, Refusal, write_coded, write_plain
+from .bodies import SandboxRequest
+from .errors import ApiError, JsonObject, write_coded, write_plain
 
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,13 +57,13 @@ class Family:
         write: Puts a refusal into an error body.
     """
 
-    unauthorized: Callable[[], Refusal]
-    write: Callable[[Refusal], JsonObject]
+    unauthorized: Callable[[], ApiError]
+    write: Callable[[ApiError], JsonObject]
 
 
-ENTITY: Final = Family(lambda: Refusal(HTTPStatus.UNAUTHORIZED), write_plain)
+ENTITY: Final = Family(lambda: ApiError(HTTPStatus.UNAUTHORIZED), write_plain)
 SESSION_DATA: Final = Family(
-    lambda: Refusal(HTTPStatus.FORBIDDEN), write_coded
+    lambda: ApiError(HTTPStatus.FORBIDDEN), write_coded
 )
 
 
@@ -111,7 +111,7 @@ class Guard:
             try:
                 self._admit(request, family, is_hash_needed=is_hash_needed)
                 return answer_json(await answer(request), status=status)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 return answer_refusal(family, refusal)
 
         return handle
@@ -157,7 +157,7 @@ def answer_json(
 
 def answer_refusal(
     family: Family,
-    refusal: Refusal,
+    refusal: ApiError,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """
@@ -169,11 +169,11 @@ def answer_refusal(
     return answer_json(body, status=refusal.status, headers=headers)
 
 
-async def call_of(request: web.Request) -> Call:
+async def call_of(request: web.Request) -> SandboxRequest:
     """
     Take from a request what matters.
     """
-    return Call(
+    return SandboxRequest(
         method=request.method,
         content_type=request.headers.get("Content-Type", ""),
         body=await request.read(),
@@ -202,6 +202,6 @@ def not_allowed(path: str, method: str, allowed: set[str]) -> web.Response:
     )
     return answer_refusal(
         SESSION_DATA if is_session else ENTITY,
-        Refusal(HTTPStatus.METHOD_NOT_ALLOWED, method),
+        ApiError(HTTPStatus.METHOD_NOT_ALLOWED, method),
         headers={"Allow": ", ".join(sorted(allowed - {"HEAD"}))},
     )

@@ -41,7 +41,7 @@ class BadValueError(ValueError):
         self.code = code
 
 
-class Refusal(Exception):  # noqa: N818 - never leaves the sandbox
+class ApiError(Exception):
     """
     Ends the judgement of a request.
 
@@ -117,14 +117,14 @@ TRIAL_OVER: Final = (
 )
 
 
-def coded(status: HTTPStatus, code: str, message: str) -> Refusal:
+def coded(status: HTTPStatus, code: str, message: str) -> ApiError:
     """
     Return a refusal that is shape S1 with a code of its own.
     """
-    return Refusal(status, body={"error": {"code": code, "message": message}})
+    return ApiError(status, body={"error": {"code": code, "message": message}})
 
 
-def write_coded(refusal: Refusal) -> JsonObject:
+def write_coded(refusal: ApiError) -> JsonObject:
     """
     Write shape S1, which has room for the first problem only.
     """
@@ -142,7 +142,7 @@ def _coded(problem: Problem) -> tuple[str, str]:
     return problem.code, _CODE_TEXTS.get(problem.code, problem.text)
 
 
-def write_plain(refusal: Refusal, *, numbered: bool = False) -> JsonObject:
+def write_plain(refusal: ApiError, *, numbered: bool = False) -> JsonObject:
     """
     Write shapes S3, S4 and S6, those from before there were codes.
 

@@ -26,17 +26,21 @@ from bankconnect_async.sandbox.journey.page import (
     NOTICES,
     Page,
     new_nonce,
+    render_notice,
     write_journey,
-    write_notice,
 )
-from bankconnect_async.sandbox.journey.session_table import Journeys
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxSession
-from bankconnect_async.sandbox.session_api.dialects import Api, Version, api_of
+from bankconnect_async.sandbox.session_api.dialects import (
+    DialectRules,
+    Version,
+    api_of,
+)
 from bankconnect_async.sandbox.session_api.judgement import Refused, judge
 
 from .bodies import read_body
 from .endpoints import PREFIX, Guard, answer_json, call_of
-from .errors import Refusal, write_coded
+from .errors import ApiError, write_coded
 from .storage import FILES, Storage
 
 
@@ -44,7 +48,7 @@ _ALLOW: Final = types.MappingProxyType({"Allow": "POST"})
 
 
 @attrs.frozen(kw_only=True)
-class Handlers:
+class SandboxHandlers:
     """
     Handlers of all requests.
 
@@ -57,7 +61,7 @@ class Handlers:
 
     guard: Guard
     modes: Collection[str]
-    journeys: Journeys
+    journeys: SessionTable
     origin: Callable[[], str]
     _consents: Consents = attrs.field(init=False, factory=Consents)
     _storage: Storage = attrs.field(
@@ -112,7 +116,7 @@ class Handlers:
         ]
 
     async def _create_session(
-        self, api: Api, request: web.Request
+        self, api: DialectRules, request: web.Request
     ) -> web.Response:
         outcome = judge(
             await call_of(request),
@@ -137,7 +141,7 @@ class Handlers:
         if isinstance(opened, Closed):
             notice = NOTICES[opened]
             return _html(
-                write_notice(notice, new_nonce()), status=notice.status
+                render_notice(notice, new_nonce()), status=notice.status
             )
         return _html(write_journey(opened, new_nonce(), self.journeys.now()))
 
@@ -146,11 +150,11 @@ class Handlers:
         if isinstance(opened, Closed):
             notice = NOTICES[opened]
             return _html(
-                write_notice(notice, new_nonce()), status=notice.refusal
+                render_notice(notice, new_nonce()), status=notice.refusal
             )
         try:
             step = read_step(read_body(await call_of(request)))
-        except Refusal as refusal:
+        except ApiError as refusal:
             return answer_json(write_coded(refusal), status=refusal.status)
         return answer_json(attrs.asdict(self.journeys.play(opened, step)))
 
@@ -160,7 +164,7 @@ class Handlers:
         )
 
 
-def _answer(api: Api, session: SandboxSession) -> dict[str, str]:
+def _answer(api: DialectRules, session: SandboxSession) -> dict[str, str]:
     shown = {"redirect_url": session.redirect_url}
     return (
         {"session_id": session.session_id, **shown} if api.tells_id else shown

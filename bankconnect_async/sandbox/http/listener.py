@@ -32,7 +32,7 @@ def reset_on_close(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-class DoorFault(Protocol):
+class ConnectFault(Protocol):
     """
     What can go wrong before a connection is let in.
     """
@@ -152,7 +152,7 @@ class _Entrance(socket.socket):
 
 
 @attrs.define(eq=False, kw_only=True)
-class Listener:
+class ConnectionListener:
     """
     Lets connections in.
 
@@ -167,7 +167,7 @@ class Listener:
     port: int
     ssl: SSLContext | None
     protocol: Callable[[], asyncio.Protocol]
-    fault: Callable[[], DoorFault | None]
+    fault: Callable[[], ConnectFault | None]
     _sockets: list[_Entrance] = attrs.field(init=False, factory=list)
     # Accepted, and not yet served.
     _waiting: set[socket.socket] = attrs.field(init=False, factory=set)

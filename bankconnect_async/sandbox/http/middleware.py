@@ -15,7 +15,10 @@ import attrs
 from aiohttp import web
 
 from bankconnect_async.clock import Clock
-from bankconnect_async.sandbox.faults.behaviours import DoorTrouble, Exchange
+from bankconnect_async.sandbox.faults.behaviours import (
+    ConnectFaultBehaviour,
+    FaultContext,
+)
 from bankconnect_async.sandbox.faults.catalogue import Fault
 from bankconnect_async.sandbox.faults.plans import Faults
 
@@ -28,7 +31,7 @@ from .endpoints import (
     not_allowed,
     not_found,
 )
-from .errors import Refusal
+from .errors import ApiError
 from .listener import Connection
 from .origins import host_name, is_allowed_host, is_cross_site
 from .storage import FILES
@@ -41,7 +44,7 @@ _BAD: Final = HTTPStatus.BAD_REQUEST
 
 
 @attrs.define(eq=False, kw_only=True)
-class Attendant:
+class RequestMiddleware:
     """
     Sees every connection and every request first.
 
@@ -75,7 +78,7 @@ class Attendant:
     )
     _striking: set[asyncio.Task[object]] = attrs.field(init=False, factory=set)
 
-    def knock(self) -> DoorTrouble | None:
+    def knock(self) -> ConnectFaultBehaviour | None:
         """
         Return what a new connection meets before it is let in.
         """
@@ -104,7 +107,7 @@ class Attendant:
         fault = self.faults.at_request(link_id) if connection else None
         if fault is None or connection is None:
             return await process()
-        exchange = Exchange(
+        exchange = FaultContext(
             connection=connection, process=process, now=self.clock.time
         )
         return await self._strike(fault, exchange)
@@ -155,7 +158,7 @@ class Attendant:
         return link_id if isinstance(link_id, str) else ""
 
     async def _strike(
-        self, fault: Fault, exchange: Exchange
+        self, fault: Fault, exchange: FaultContext
     ) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in a coroutine
@@ -190,6 +193,6 @@ def _connection(request: web.Request) -> Connection | None:
 async def _parameters(request: web.Request) -> Mapping[str, Any]:
     try:
         body = read_body(await call_of(request))
-    except Refusal:
+    except ApiError:
         body = {}
     return {**request.query, **request.match_info, **body}

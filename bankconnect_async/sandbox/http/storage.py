@@ -17,7 +17,7 @@ import attrs
 
 from aiohttp import web
 
-from bankconnect_async.sandbox.data_api.statements import Statement
+from bankconnect_async.sandbox.data_api.statements import UploadedStatement
 
 
 #: Where stored files are.
@@ -70,7 +70,7 @@ class Storage:
             self._size -= len(oldest)
 
     def keep_upload(
-        self, owner: str, statement: Statement, content: bytes | None
+        self, owner: str, statement: UploadedStatement, content: bytes | None
     ) -> None:
         """
         Store the file of a statement, if it came as one.
@@ -126,8 +126,8 @@ class Storage:
 
     def _content(self, path: str) -> bytes | None:
         # What is stored of a deleted session is not to be had any more.
-        made_up = self.find(path)
-        return None if made_up is None else self._uploads.get(path, made_up)
+        fake = self.find(path)
+        return None if fake is None else self._uploads.get(path, fake)
 
     def _refusal(
         self, path: str, query: Mapping[str, str]

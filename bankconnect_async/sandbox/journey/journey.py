@@ -27,12 +27,12 @@ from bankconnect_async.models.events import (
 )
 from bankconnect_async.sandbox.banks import EXAMPLE_BANK, bank_of, find_bank
 from bankconnect_async.sandbox.data_api.statements import (
-    Holding,
+    AccountStatements,
     Processing,
-    Statement,
+    UploadedStatement,
     holdings,
 )
-from bankconnect_async.sandbox.fake_data.ledgers import Span, made_up_account
+from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.records import Played, SandboxSession
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
@@ -160,7 +160,7 @@ class Journey:
     expires_at: datetime.datetime
     bank: str | None
     entity_id: str | None = None
-    statements: list[Statement] = attrs.Factory(list)
+    statements: list[UploadedStatement] = attrs.Factory(list)
     is_complete: bool = False
     processing: Processing | None = None
     is_expiry_told: bool = False
@@ -232,7 +232,7 @@ class Journey:
         held = holdings(self.statements)
         return bool(held) and all(self.accepts(holding) for holding in held)
 
-    def accepts(self, holding: Holding) -> bool:
+    def accepts(self, holding: AccountStatements) -> bool:
         """Tell whether an account has all that is asked for."""
         return self.takes_anything or not holding.missing_months(self.asked)
 
@@ -286,8 +286,8 @@ def _select_bank(journey: Journey, step: Step, _: datetime.datetime) -> Event:
 def _succeed(journey: Journey, step: Step, now: datetime.datetime) -> Event:
     _note_attempt(journey, step)
     journey.statements.append(
-        Statement(
-            account=made_up_account(journey.session.link_id, _bank(journey)),
+        UploadedStatement(
+            account=fake_account(journey.session.link_id, _bank(journey)),
             span=journey.asked,
             source=journey.mode_of(step),
             at=now,

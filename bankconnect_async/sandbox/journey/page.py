@@ -21,7 +21,12 @@ from typing import Final
 import attrs
 
 from bankconnect_async.models.events import ErrorType
-from bankconnect_async.sandbox.banks import Bank, all_banks, bank_of, find_bank
+from bankconnect_async.sandbox.banks import (
+    SandboxBank,
+    all_banks,
+    bank_of,
+    find_bank,
+)
 
 from .journey import Closed, Journey, Mode, failure_mode
 
@@ -117,7 +122,7 @@ def new_nonce() -> str:
     return secrets.token_urlsafe(16)
 
 
-def write_notice(notice: Notice, nonce: str) -> Page:
+def render_notice(notice: Notice, nonce: str) -> Page:
     """
     Write the page for a journey that cannot go on.
     """
@@ -195,7 +200,7 @@ def _bank_items() -> str:
     )
 
 
-def _modes(bank: Bank | None) -> str:
+def _modes(bank: SandboxBank | None) -> str:
     offered = [
         view for mode, view in _VIEWS.items() if not bank or mode in bank.modes
     ]

@@ -15,10 +15,13 @@ from typing import Any, Final
 import attrs
 
 from bankconnect_async.clock import Clock
-from bankconnect_async.sandbox.data_api.entity_table import Entities, File
-from bankconnect_async.sandbox.data_api.statements import Processing, Statement
+from bankconnect_async.sandbox.data_api.entity_table import EntityTable, File
+from bankconnect_async.sandbox.data_api.statements import (
+    Processing,
+    UploadedStatement,
+)
 from bankconnect_async.sandbox.records import Played, SandboxSession
-from bankconnect_async.sandbox.session_api.dialects import Api
+from bankconnect_async.sandbox.session_api.dialects import DialectRules
 from bankconnect_async.sandbox.session_api.judgement import is_same
 from bankconnect_async.sandbox.webhooks.schedule import Webhooks
 
@@ -31,7 +34,7 @@ _INDIA: Final = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
 
 @attrs.define(eq=False, kw_only=True)
-class Journeys:
+class SessionTable:
     """
     All sessions of a sandbox, and how far each has come.
 
@@ -48,7 +51,7 @@ class Journeys:
     webhooks: Webhooks
     processing_time: float
     sessions: dict[str, SandboxSession] = attrs.field(init=False, factory=dict)
-    entities: Entities = attrs.field(init=False, factory=Entities)
+    entities: EntityTable = attrs.field(init=False, factory=EntityTable)
     created: collections.Counter[str] = attrs.field(
         init=False, factory=collections.Counter
     )
@@ -64,7 +67,7 @@ class Journeys:
         return datetime.datetime.fromtimestamp(self.clock.time(), _INDIA)
 
     def open(
-        self, api: Api, parameters: Mapping[str, Any], origin: str
+        self, api: DialectRules, parameters: Mapping[str, Any], origin: str
     ) -> SandboxSession:
         """
         Create a session.
@@ -154,7 +157,7 @@ class Journeys:
             for statement in journey.statements
         ]
 
-    def upload(self, journey: Journey, statement: Statement) -> None:
+    def upload(self, journey: Journey, statement: UploadedStatement) -> None:
         """
         Take a statement into a session, and tell when that is enough.
         """
@@ -169,7 +172,7 @@ class Journeys:
         """
         journey.processing = self._begin(lambda: self.settle(journey))
 
-    def take(self, file: File, statement: Statement) -> None:
+    def take(self, file: File, statement: UploadedStatement) -> None:
         """
         Take a statement into an entity, and begin to process it.
         """

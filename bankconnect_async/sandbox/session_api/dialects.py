@@ -11,8 +11,8 @@ import attrs
 
 from bankconnect_async._codec.browser_messages import Dialect
 from bankconnect_async.sandbox.http.errors import (
+    ApiError,
     JsonObject,
-    Refusal,
     write_coded,
     write_plain,
 )
@@ -50,7 +50,7 @@ Version: TypeAlias = Literal["v1", "v2"]
 
 
 @attrs.frozen(kw_only=True)
-class Api:
+class DialectRules:
     """
     One dialect of the endpoint.
 
@@ -68,7 +68,7 @@ class Api:
     dialect: Dialect
     rules: Mapping[str, Rule]
     checks: tuple[Check, ...]
-    write: Callable[[Refusal], JsonObject]
+    write: Callable[[ApiError], JsonObject]
     tells_id: bool
     has_token: bool = False
 
@@ -137,15 +137,15 @@ _SESSION_FLOW_CHECKS: Final = (
     mode_of_bank,
 )
 
-_V1: Final[Mapping[Dialect, Api]] = {
-    "seed": Api(
+_V1: Final[Mapping[Dialect, DialectRules]] = {
+    "seed": DialectRules(
         dialect="seed",
         rules=_SEED_RULES,
         checks=(dates_in_order(YESTERDAY),),
         write=write_plain,
         tells_id=False,
     ),
-    "entity": Api(
+    "entity": DialectRules(
         dialect="entity",
         rules=_ENTITY_RULES,
         checks=(
@@ -155,7 +155,7 @@ _V1: Final[Mapping[Dialect, Api]] = {
         write=functools.partial(write_plain, numbered=True),
         tells_id=False,
     ),
-    "session": Api(
+    "session": DialectRules(
         dialect="session",
         rules=_SESSION_RULES,
         checks=(*_SESSION_FLOW_CHECKS, complete_recurrence),
@@ -163,7 +163,7 @@ _V1: Final[Mapping[Dialect, Api]] = {
         tells_id=True,
     ),
 }
-_V2: Final = Api(
+_V2: Final = DialectRules(
     dialect="session",
     rules=_V2_RULES,
     checks=_SESSION_FLOW_CHECKS,
@@ -173,7 +173,7 @@ _V2: Final = Api(
 )
 
 
-def api_of(dialect: Dialect, version: Version) -> Api:
+def api_of(dialect: Dialect, version: Version) -> DialectRules:
     """
     Choose the rules: those of v1 differ by dialect, those of v2 do not.
     """

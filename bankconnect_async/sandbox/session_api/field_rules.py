@@ -14,10 +14,10 @@ import attrs
 from bankconnect_async.models.sessions import Consent, Metadata
 from bankconnect_async.sandbox.banks import find_bank
 from bankconnect_async.sandbox.http.errors import (
+    ApiError,
     BadValueError,
     JsonObject,
     Problem,
-    Refusal,
 )
 
 
@@ -90,7 +90,7 @@ def read_or_refuse(
     """
     values, problems = read_fields(body, rules, required=required)
     if problems:
-        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
+        raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
     return values
 
 

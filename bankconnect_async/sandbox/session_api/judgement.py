@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.sandbox.http.bodies import Call, read_body
-from bankconnect_async.sandbox.http.errors import Refusal, coded
+from bankconnect_async.sandbox.http.bodies import SandboxRequest, read_body
+from bankconnect_async.sandbox.http.errors import ApiError, coded
 
-from .dialects import Api
+from .dialects import DialectRules
 from .field_rules import read_fields
 
 
@@ -57,9 +57,9 @@ class Refused:
 
 
 def judge(
-    call: Call,
+    call: SandboxRequest,
     *,
-    api: Api,
+    api: DialectRules,
     api_key: str,
     today: datetime.date,
     modes: Collection[str] = ALL_MODES,
@@ -84,22 +84,22 @@ def judge(
         if api.has_codes:
             _admit_mode(parameters.get("mode"), modes)
         return Accepted(parameters=parameters)
-    except Refusal as refusal:
+    except ApiError as refusal:
         written = refusal.body or api.write(refusal)
         return Refused(status=refusal.status, body=written)
 
 
-def _admit_method(call: Call) -> None:
+def _admit_method(call: SandboxRequest) -> None:
     if call.method != "POST":
-        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, call.method)
+        raise ApiError(HTTPStatus.METHOD_NOT_ALLOWED, call.method)
 
 
 def _admit_key(body_key: Any, header_key: str | None, api_key: str) -> None:
     given = header_key if body_key is None else body_key
     if is_same(given, UNPAID_API_KEY):
-        raise Refusal(HTTPStatus.PAYMENT_REQUIRED)
+        raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
     if not is_same(given, api_key):
-        raise Refusal(HTTPStatus.UNAUTHORIZED)
+        raise ApiError(HTTPStatus.UNAUTHORIZED)
 
 
 def _admit_count(body: Mapping[str, Any]) -> None:
@@ -132,7 +132,7 @@ def is_same(given: object, key: str) -> bool:
 
 
 def _validated(
-    body: Mapping[str, Any], api: Api, today: datetime.date
+    body: Mapping[str, Any], api: DialectRules, today: datetime.date
 ) -> Mapping[str, Any]:
     values, problems = read_fields(body, api.rules, required="link_id")
     if not problems:
@@ -140,5 +140,5 @@ def _validated(
             problem for check in api.checks for problem in check(values, today)
         ]
     if problems:
-        raise Refusal(HTTPStatus.BAD_REQUEST, problems=problems)
+        raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
     return values

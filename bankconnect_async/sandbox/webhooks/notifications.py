@@ -29,8 +29,8 @@ from bankconnect_async.sandbox.data_api.outcomes import (
     outcomes,
 )
 from bankconnect_async.sandbox.data_api.statements import (
-    Holding,
-    Statement,
+    AccountStatements,
+    UploadedStatement,
     holdings,
     new_id,
 )
@@ -164,7 +164,7 @@ def _status(journey: Journey, now: datetime.datetime) -> str:
     return "IN PROGRESS" if journey.statements else "NO UPLOADS"
 
 
-def _unmasked(holding: Holding) -> JsonObject:
+def _unmasked(holding: AccountStatements) -> JsonObject:
     return {
         "account_number": holding.account.number,
         "name": "",
@@ -173,7 +173,7 @@ def _unmasked(holding: Holding) -> JsonObject:
     }
 
 
-def full_bank_name(holding: Holding) -> str:
+def full_bank_name(holding: AccountStatements) -> str:
     """
     Return the name of an account's bank, for people.
     """
@@ -192,7 +192,7 @@ def _accounts(journey: Journey) -> tuple[WebhookAccount, ...]:
     )
 
 
-def _account(journey: Journey, holding: Holding) -> WebhookAccount:
+def _account(journey: Journey, holding: AccountStatements) -> WebhookAccount:
     return WebhookAccount(
         account_id=holding.account.account_id,
         account_number=holding.account.masked,
@@ -206,7 +206,7 @@ def _account(journey: Journey, holding: Holding) -> WebhookAccount:
     )
 
 
-def statement_entry(statement: Statement) -> WebhookStatement:
+def statement_entry(statement: UploadedStatement) -> WebhookStatement:
     """
     Return a statement as the session flow lists it.
     """

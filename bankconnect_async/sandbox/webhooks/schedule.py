@@ -31,7 +31,7 @@ from .notifications import (
     uploaded,
     write,
 )
-from .sender import Poster
+from .sender import WebhookSender
 
 
 #: `webhook_mode` of the entity flow: net banking only, or manual upload too.
@@ -82,7 +82,7 @@ class Webhooks:
             for all.
     """
 
-    poster: Poster
+    poster: WebhookSender
     url: str | None
     entity_mode: int = BOTH_MODES
     session_names: frozenset[str] | None = None

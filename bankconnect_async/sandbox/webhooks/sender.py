@@ -22,7 +22,7 @@ _SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
 
 
 @attrs.define(eq=False, kw_only=True)
-class Poster:
+class WebhookSender:
     """
     Posts one webhook after the other, each once.
 
