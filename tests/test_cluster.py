@@ -57,7 +57,7 @@ def created(*paths):
 # much to do, so the workers note when they let one through.
 NOTE_TIMES = """
 import os, time
-from bankconnect_async._rate_shares import LeasedLimiter
+from bankconnect_async.distributed.rate_shares import LeasedLimiter
 acquire = LeasedLimiter.acquire
 async def note(limiter):
     await acquire(limiter)

@@ -31,11 +31,11 @@ from bankconnect_async import (
     ReturnURL,
     SessionRequest,
 )
-from bankconnect_async._sealing import public_key
 from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.distributed import worker as _stations
+from bankconnect_async.distributed.sealing import public_key
 from bankconnect_async.distributed.worker import (
     Directive,
     JobSpec,

@@ -6,8 +6,12 @@ import asyncio
 
 import pytest
 
-from bankconnect_async import _sealing
-from bankconnect_async._rate_shares import LEASE, LeasedLimiter, RateShares
+from bankconnect_async.distributed import sealing
+from bankconnect_async.distributed.rate_shares import (
+    LEASE,
+    LeasedLimiter,
+    RateShares,
+)
 
 
 class TestRateShares:
@@ -89,12 +93,12 @@ def test_only_the_recipient_reads():
     """
     Data that is encrypted for another process, or changed, is refused.
     """
-    sealed = _sealing.seal(b"customer-1", _sealing.public_key())
+    sealed = sealing.seal(b"customer-1", sealing.public_key())
 
     assert b"customer-1" not in sealed
-    assert _sealing.unseal(sealed) == b"customer-1"
-    with pytest.raises(_sealing.SealError):
-        _sealing.unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]))
-    _sealing._private_key.cache_clear()
-    with pytest.raises(_sealing.SealError):
-        _sealing.unseal(sealed)
+    assert sealing.unseal(sealed) == b"customer-1"
+    with pytest.raises(sealing.SealError):
+        sealing.unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    sealing._private_key.cache_clear()
+    with pytest.raises(sealing.SealError):
+        sealing.unseal(sealed)

@@ -35,7 +35,6 @@ from yarl import URL
 
 from bankconnect_async import __version__
 from bankconnect_async._hooks import HookRunner, was_cancelled
-from bankconnect_async._rate_shares import LEASE, RateShares
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.session_batch import (
     Failed,
@@ -58,6 +57,7 @@ from bankconnect_async.errors import (
 from bankconnect_async.journal.journal import Journal
 from bankconnect_async.stats import BatchStats
 
+from .rate_shares import LEASE, RateShares
 from .worker import (
     VISIT,
     Directive,

@@ -21,8 +21,6 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from bankconnect_async._codec.redirects import without_state
-from bankconnect_async._rate_shares import LeasedLimiter
-from bankconnect_async._sealing import SealError, public_key, seal, unseal
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.session_batch import Item, SessionBatch
 from bankconnect_async.batch.throttle import SendQueue
@@ -41,6 +39,9 @@ from bankconnect_async.journal.journal import (
 )
 from bankconnect_async.models.sessions import UNSET, Unset
 from bankconnect_async.retry import RetryPolicy
+
+from .rate_shares import LeasedLimiter
+from .sealing import SealError, public_key, seal, unseal
 
 
 Rows: TypeAlias = list[tuple[int, Item]]
