@@ -25,7 +25,8 @@ from bankconnect_async import (
     Session,
     SessionRequest,
 )
-from bankconnect_async.batch.session_batch import ResultBuffer
+from bankconnect_async.batch.session_batch import ResultBuffer, SessionBatch
+from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.sandbox import Fault, Sandbox
 
 
@@ -75,21 +76,19 @@ class Double:
         return Session(link_id=link_id, redirect_url="")
 
 
-def batch(bank, source, **options):
+def batch(double, source, **options):
     """Begin a batch over a double."""
-    return AsyncBankConnect.create_sessions(_Facade(bank), source, **options)
-
-
-class _Facade:
-    """
-    What `create_sessions` needs of a client, on top of a double.
-    """
-
-    def __init__(self, double):
-        self._calls = AsyncBankConnect("key")._calls
-        self.creator = double
-        for name in ("open", "admit", "dismiss"):
-            setattr(self, name, getattr(double, name))
+    settings = {
+        "concurrency": 64,
+        "rate": None,
+        "ordered": False,
+        "retry": RetryPolicy(deadline=120),
+        "clock": SYSTEM_CLOCK,
+        "journal": None,
+    }
+    return SessionBatch(
+        double, source, capacity=double, api="double", **(settings | options)
+    )
 
 
 async def collect(outcomes):

@@ -333,7 +333,8 @@ class TestRetries:
             raise LookupError
 
         monkeypatch.setattr(
-            "bankconnect_async.batch.throttle.Turn.note_served", broken
+            "bankconnect_async.batch.throttle.BatchThrottle.note_served",
+            broken,
         )
         async with connect(sandbox) as bank:
             found = await collect(bank.create_sessions(ids(9)))

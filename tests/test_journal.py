@@ -534,8 +534,8 @@ class TestDurability:
         """
         program = (
             "import atexit\n"
-            "from bankconnect_async.journal.append_file import RecordFile\n"
-            f"file = RecordFile.open({str(path)!r})\n"
+            "from bankconnect_async.journal.append_file import AppendFile\n"
+            f"file = AppendFile.open({str(path)!r})\n"
             "def last():\n"
             "    file.append(b'a\\n')\n"
             "    file.close()\n"

@@ -100,7 +100,7 @@ class DeadlineScheduler:
     Attributes:
         loop: It.
         due: When that timer fires, on the loop's clock.
-        pending: Alarms that have not rung.
+        pending: The deadlines that have not expired.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -164,6 +164,8 @@ async def test_coming_back_after_an_exit(serve, page, framed, until, dialect):
         await page.get_by_role("button", name="Try again").click()
         await framed(page).open()
         assert service.sandbox.created() == 2
+        # What the page still has to tell would find the service gone.
+        await page.goto("about:blank")
 
 
 @pytest.mark.parametrize(
