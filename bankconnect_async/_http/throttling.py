@@ -17,6 +17,7 @@ class Throttle(Protocol):
     @property
     def held(self) -> float:
         """Seconds that extend the operation's deadline."""
+        ...
 
     def note_failed(self, error: BankConnectError) -> bool:
         """
@@ -26,6 +27,7 @@ class Throttle(Protocol):
             Whether this failure does not count, because the server only asks
             the whole batch for patience.
         """
+        ...
 
     async def again(self, seconds: float) -> bool:
         """
@@ -34,3 +36,4 @@ class Throttle(Protocol):
         Returns:
             Whether to make it; `False` once nothing is to be sent any more.
         """
+        ...

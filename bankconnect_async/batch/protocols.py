@@ -22,12 +22,15 @@ class Capacity(Protocol):
 
     async def open(self) -> object:
         """Bind to the running event loop."""
+        ...
 
     def admit(self, concurrency: int, /) -> None:
         """Make room for that many requests more, until `dismiss`."""
+        ...
 
     def dismiss(self, concurrency: int, /) -> None:
         """Take back what `admit` was told."""
+        ...
 
 
 class ResultSink(Protocol):
@@ -38,10 +41,12 @@ class ResultSink(Protocol):
     @property
     def is_resumable(self) -> bool:
         """Whether records are durable as soon as `record` returns."""
+        ...
 
     @property
     def unrecorded(self) -> int:
         """How many outcomes could not be recorded."""
+        ...
 
     def serving(
         self, api: str, *, concurrency: int = 1
@@ -54,6 +59,7 @@ class ResultSink(Protocol):
             concurrency: The most requests in flight, whose records must find
                 room.
         """
+        ...
 
     def claim(
         self, index: int, request: SessionRequest, *, link_id: str | None
@@ -66,6 +72,7 @@ class ResultSink(Protocol):
             request: The request that the input makes.
             link_id: The customer, if other than the request's.
         """
+        ...
 
     def record(self, outcome: Outcome) -> None:
         """
@@ -74,9 +81,12 @@ class ResultSink(Protocol):
         Raises:
             JournalError: If it cannot be recorded.
         """
+        ...
 
     async def drain(self) -> None:
         """Wait until all records are written."""
+        ...
 
     def describe_unrecorded(self) -> str:
         """Name the outcomes that could not be recorded."""
+        ...

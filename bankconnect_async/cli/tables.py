@@ -45,8 +45,9 @@ _SIGNS: Final = (
 # Letters of Indian scripts are joined, or kept apart, with these.
 _JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _LINE_ENDS: Final = "\t\r\n"
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _FORMULA: Final = re.compile(
-    rf"[\s\N{{REPLACEMENT CHARACTER}}{_JOINERS}]*[{_SIGNS}]|[{_LINE_ENDS}]"
+    rf"[\s{_REPLACEMENT}{_JOINERS}]*[{_SIGNS}]|[{_LINE_ENDS}]"
 )
 _LATER_FORMULA: Final = re.compile(rf"([;\t]\s*)(?=[{_SIGNS}])")
 # Of an amount that is written without an exponent.

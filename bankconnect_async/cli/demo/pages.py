@@ -221,5 +221,5 @@ def _fill(
 
 @functools.cache
 def _read(file: str) -> str:
-    package = importlib.resources.files(__package__)
+    package = importlib.resources.files("bankconnect_async.cli.demo")
     return package.joinpath("templates", file).read_text(encoding="utf-8")

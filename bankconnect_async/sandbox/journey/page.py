@@ -232,5 +232,5 @@ def _fill(
 
 @functools.cache
 def _read(file: str) -> str:
-    package = importlib.resources.files(__package__)
+    package = importlib.resources.files("bankconnect_async.sandbox.journey")
     return package.joinpath("templates", file).read_text(encoding="utf-8")
