@@ -3,6 +3,7 @@ Secrets that a server echoes, struck out in whatever encoding it echoes them.
 """
 
 import base64
+import bisect
 import functools
 import json
 import re
@@ -68,6 +69,8 @@ class Redactor:
             for secret in secrets
             if len(secret) >= _SHORTEST
             for needle in _needles(secret)
+            # An unescaped secret can be short, or nothing at all.
+            if len(needle) >= _SHORTEST
         }
         #: What comes before a half, the half, and what comes after it.
         self._halves: Final = {
@@ -100,17 +103,17 @@ class Redactor:
         yield from self._find_in(_fold(text), [])
         patterns = [_PLAIN, _MAIL] if _IN_MAIL.search(text) else [_PLAIN]
         for pattern in patterns:
-            layers: list[list[_Escape]] = []
+            layers: list[_Layer] = []
             plain = text
             while len(layers) < _LAYERS:
                 plain, escapes = _unescape_once(plain, pattern)
                 if not escapes:
                     break
-                layers.append(escapes)
+                layers.append(_Layer(escapes))
                 yield from self._find_in(_fold(plain), layers)
 
     def _find_in(
-        self, plain: str, layers: Sequence[list[_Escape]]
+        self, plain: str, layers: Sequence["_Layer"]
     ) -> Iterator[_Span]:
         for before, half, after in self._halves:
             found = plain.find(half)
@@ -176,9 +179,14 @@ def _in_base64(raw: bytes) -> Iterator[str]:
 
 def _fold(text: str) -> str:
     # A form writes a blank as a plus sign, and a server may read one as the
-    # other. Positions must stay, which few letters' lower case spoils.
+    # other. Positions must stay, so a letter whose lower case is longer than
+    # itself keeps its case.
     lower = text.lower()
-    return (lower if len(lower) == len(text) else text).replace("+", " ")
+    if len(lower) != len(text):
+        lower = "".join(
+            small if len(small := char.lower()) == 1 else char for char in text
+        )
+    return lower.replace("+", " ")
 
 
 def _unescape(text: str, pattern: "re.Pattern[str]") -> str:
@@ -212,19 +220,38 @@ def _char(match: "re.Match[str]") -> str | None:
     return chr(code) if code <= sys.maxunicode else None
 
 
-def _trace(start: int, end: int, layers: Sequence[list[_Escape]]) -> _Span:
-    for escapes in reversed(layers):
-        start, end = _origin(start, escapes)[0], _origin(end - 1, escapes)[1]
-    return start, end
+class _Layer:
+    """
+    Where the characters of an unescaped text stood before.
 
+    Args:
+        escapes: What was unescaped, in order.
+    """
 
-def _origin(index: int, escapes: list[_Escape]) -> _Span:
-    # How far the text behind the escapes so far moved to the front.
-    shift = 0
-    for start, end, width in escapes:
-        if index < start - shift:
-            break
-        if index < start - shift + width:
+    def __init__(self, escapes: Sequence[_Escape]) -> None:
+        self._escapes = escapes
+        # Where each escape begins in the unescaped text, and how far what is
+        # behind it moved to the front.
+        self._starts: list[int] = []
+        self._shifts: list[int] = []
+        shift = 0
+        for start, end, width in escapes:
+            self._starts.append(start - shift)
+            shift += end - start - width
+            self._shifts.append(shift)
+
+    def origin(self, index: int) -> _Span:
+        """Return the span from which the character at *index* comes."""
+        at = bisect.bisect_right(self._starts, index) - 1
+        if at < 0:
+            return index, index + 1
+        start, end, width = self._escapes[at]
+        if index < self._starts[at] + width:
             return start, end
-        shift += end - start - width
-    return index + shift, index + shift + 1
+        return index + self._shifts[at], index + self._shifts[at] + 1
+
+
+def _trace(start: int, end: int, layers: Sequence[_Layer]) -> _Span:
+    for layer in reversed(layers):
+        start, end = layer.origin(start)[0], layer.origin(end - 1)[1]
+    return start, end

@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from bankconnect_async._codec.error_responses import error_from_response
+from bankconnect_async._redaction import Redactor
 
 
 KEY = 'canary+Key/5c=1f&9d<e7"x2b'
@@ -166,6 +167,46 @@ class TestRefusal:
                 )
 
                 assert str(error) == "the server answered 400: bad key:***"
+
+    @pytest.mark.parametrize(
+        "secret", ["\\" * 4, "%00%00", "%20%20", "%41%42"]
+    )
+    def test_a_secret_that_reads_as_escapes(self, secret):
+        """
+        What is left of a secret once it is unescaped may be next to nothing.
+        """
+        raw = json.dumps({"message": f"a  bAB {secret}"}).encode()
+        error = error_from_response(400, raw, secrets=[secret])
+
+        assert str(error).startswith("the server answered 400: a bAB ***")
+        assert secret not in str(error)
+
+    def test_a_letter_that_grows_in_lower_case(self):
+        """
+        One capital of Turkish leaves no secret behind it.
+        """
+        text = "\u0130 ApiKey-ABCDEF123456 \u0130"
+
+        assert Redactor(["ApiKey-ABCDEF123456"]).strike(text) == (
+            "\u0130 *** \u0130"
+        )
+
+    def test_many_echoes_behind_escapes(self):
+        """
+        Each of many echoes is found where it stands, escapes before it.
+        """
+        text = f"%41%42{KEY}" * 500
+
+        assert Redactor([KEY]).strike(text) == "%41%42***" * 500
+
+    def test_many_urls_without_a_tail(self):
+        """
+        A text that is full of the beginnings of URLs is kept as it is.
+        """
+        text = "x://" * 9
+        error = error_from_response(400, json.dumps({"detail": text}).encode())
+
+        assert str(error) == f"the server answered 400: {text}"
 
     def test_strikes_out_names(self):
         """

@@ -94,9 +94,10 @@ _BY_WORDS: Final = (
 _MOUNT: Final = "bank-connect"
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # Of a URL as it is, escaped for JSON, or percent-encoded.
+# Its tail may be missing: so each text is read once, not from every `://`.
 _URL_TAIL = re.compile(
     r"((?::|%3a)(?:\\*/|%2f){2}(?:(?!%3f|%23)[^\s?#\"'<>])*)"
-    r"(?:[?#]|%3f|%23)[^\s\"'<>]*",
+    r"((?:[?#]|%3f|%23)[^\s\"'<>]*)?",
     re.IGNORECASE,
 )
 
@@ -217,7 +218,11 @@ def _excerpt(raw: bytes) -> str:
 def _clean(text: str, length: int = _MESSAGE) -> str:
     # No URL that could open a journey.
     text = one_line(" ".join(text[: 8 * length].split()))
-    return one_line(_URL_TAIL.sub(r"\1?…", text), length)
+    return one_line(_URL_TAIL.sub(_without_tail, text), length)
+
+
+def _without_tail(match: "re.Match[str]") -> str:
+    return match[1] + ("?…" if match[2] else "")
 
 
 def error_from_response(  # noqa: PLR0913
