@@ -243,3 +243,57 @@ async def test_waiting_for_lines_may_be_cancelled(paused):
     assert writer.close() == []
     paused.finish()
     assert len(paused.content.splitlines()) == 3
+
+
+async def test_no_thread(monkeypatch):
+    """
+    Where no thread can be started, a line is refused and nothing is queued.
+    """
+    reader, writer = os.pipe()
+    pipe = PipeWriter(writer)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            pipe.write(b"a\n")
+    await asyncio.wait_for(pipe.drain(), 20)
+    pipe.write(b"b\n")
+    await pipe.drain()
+    assert pipe.close() == []
+
+    assert os.read(reader, 100) == b"b\n"
+    os.close(reader)
+
+
+async def test_closed_while_somebody_waits(paused):
+    """
+    Whoever waits for a reader that has stalled learns of the end.
+    """
+    pipe = PipeWriter(os.dup(paused.writer))
+    pipe.write(b"a\n")
+    waiting = asyncio.create_task(pipe.drain())
+    await asyncio.sleep(0)
+    lost = await asyncio.to_thread(pipe.close)
+
+    assert lost == [b"a\n"]
+    with pytest.raises(BrokenPipeError):
+        await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_pipe_that_does_not_block(paused):
+    """
+    A pipe that somebody made non-blocking is as good as any other.
+    """
+    os.set_blocking(paused.writer, False)
+    pipe = PipeWriter(os.dup(paused.writer))
+    pipe.write(b"a\n")
+    paused.go.set()
+    await asyncio.wait_for(pipe.drain(), 20)
+    assert pipe.close() == []
+    os.close(paused.writer)
+    paused.finish()
+
+    assert paused.content == b"a\n"

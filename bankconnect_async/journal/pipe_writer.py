@@ -3,7 +3,9 @@ Writes to pipes and terminals, whose readers may pause for hours.
 """
 
 import asyncio
+import errno
 import os
+import select
 import threading
 
 from collections import deque
@@ -74,18 +76,25 @@ class PipeWriter:
         """
         if self.error is not None:
             raise self.error
+        if self._thread is None:
+            self._thread = self._start()
         with self._changed:
             self._lines.append(line)
             self._put += 1
             self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run,
-                name="pipe-writer",
-                # The interpreter must be able to end while it waits.
-                daemon=True,
-            )
-            self._thread.start()
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._run,
+            name="pipe-writer",
+            # The interpreter must be able to end while it waits.
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            raise OSError(errno.EAGAIN, str(exc)) from exc
+        return thread
 
     async def drain(self) -> None:
         """
@@ -125,7 +134,14 @@ class PipeWriter:
             self._changed.notify_all()
             lost = list(self._lines)
             self._lines.clear()
-        if not lost or self.error is not None:
+            if lost and self.error is None:
+                # Whoever waits for them would wait for ever.
+                is_stalled = True
+                self.error = OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+            else:
+                is_stalled = False
+            self._wake()
+        if not is_stalled:
             self._thread.join()
         return lost
 
@@ -166,7 +182,11 @@ class PipeWriter:
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)
         while rest:
-            rest = rest[os.write(self._fd, rest) :]
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                # Whoever made the pipe may have made it non-blocking.
+                select.select([], [self._fd], [])
 
     def _wake(self) -> None:
         while self._waiters:
