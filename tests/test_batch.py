@@ -3,6 +3,7 @@ Many sessions: one outcome each, bounded, and nothing left behind.
 """
 
 import asyncio
+import contextlib
 import tracemalloc
 
 import pytest
@@ -14,6 +15,7 @@ from bankconnect_async import (
     BadRequestError,
     BankConnectError,
     BatchStoppedError,
+    ClientClosedError,
     ConfigurationError,
     Created,
     Delivery,
@@ -527,6 +529,76 @@ async def test_a_stray_cancel_of_the_source_is_an_error(ordered, asynchronous):
                 seen.append(outcome)  # noqa: PERF401 - it raises half way
 
     assert len(seen) == 1
+
+
+async def test_a_feeder_that_is_cancelled_by_itself_is_an_error():
+    """
+    A source that cancels the task that drives it ends the batch loudly.
+    """
+
+    async def source():
+        yield "customer-42"
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+        yield "customer-43"
+
+    seen = []
+    with pytest.raises(RuntimeError, match="source of the batch"):
+        async with (
+            asyncio.timeout(20),
+            batch(Double(), source()) as outcomes,
+        ):
+            async for outcome in outcomes:
+                seen.append(outcome)  # noqa: PERF401 - it raises half way
+
+    assert len(seen) == 1
+
+
+async def test_a_consumer_that_gives_up_leaves_the_others_awake():
+    """
+    Of two consumers that wait, one is cancelled, and the other goes on.
+    """
+    double = Double()
+    double.gate.clear()
+    async with batch(double, ids(3)) as outcomes:
+        first, second = (
+            asyncio.create_task(anext(outcomes)) for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        double.gate.set()
+
+        assert isinstance(await asyncio.wait_for(second, 20), Created)
+
+
+async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
+    """
+    What a batch opened before it could not begin is closed again.
+    """
+
+    class Closed(Double):
+        def admit(self, concurrency):
+            raise ClientClosedError("the client is closed")
+
+    class Sink:
+        is_resumable = True
+        is_open = False
+
+        @contextlib.asynccontextmanager
+        async def serving(self, api, *, concurrency):
+            self.is_open = True
+            try:
+                yield
+            finally:
+                self.is_open = False
+
+    sink = Sink()
+    with pytest.raises(ClientClosedError):
+        async with batch(Closed(), ids(3), journal=sink):
+            pass
+
+    assert not sink.is_open
 
 
 async def test_a_stop_waits_for_no_rate():

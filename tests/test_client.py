@@ -682,6 +682,59 @@ class TestSetup:
 
         assert (await call).session_id == "1d"
 
+    async def test_closing_twice_waits_no_longer(
+        self, raw_server, created_answer
+    ):
+        """
+        Both of two closings that wait end with the last call.
+        """
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            asked.set()
+            await go_on.wait()
+            writer.write(created_answer)
+
+        async with raw_server(script) as server:
+            bank = connect(server)
+            call = asyncio.create_task(bank.create_session("customer-42"))
+            await asked.wait()
+            closings = [
+                asyncio.create_task(bank.aclose(drain=3600)) for _ in range(2)
+            ]
+            await asyncio.sleep(0)
+            go_on.set()
+            await asyncio.wait_for(asyncio.gather(*closings), 20)
+
+        assert (await call).session_id == "1d"
+
+    async def test_closed_after_a_head_came(self, raw_server, monkeypatch):
+        """
+        A client that is closed between head and body knows what was sent.
+        """
+        start = aiohttp.ClientResponse.start
+
+        async def start_and_close(head, connection):
+            started = await start(head, connection)
+            await bank.aclose()
+            return started
+
+        monkeypatch.setattr(aiohttp.ClientResponse, "start", start_and_close)
+
+        async def script(server, reader, writer):
+            await server.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+            await writer.drain()
+            await asyncio.Event().wait()
+
+        async with raw_server(script) as server:
+            bank = connect(server, retry=RetryPolicy(attempts=1))
+            with pytest.raises(BankConnectError) as caught:
+                await bank.create_session("customer-42")
+
+        assert caught.value.delivery is Delivery.CREATED_UNREADABLE
+
     async def test_closing_does_not_wait_for_ever(self, raw_server):
         """
         What is still in flight after the drain is aborted, and told so.

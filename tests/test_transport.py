@@ -9,6 +9,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 
 from collections.abc import Iterator
 
@@ -260,6 +261,30 @@ class TestDelivery:
             )
 
         assert caught.value.delivery is Delivery.NOT_SENT
+
+    async def test_closed_while_certificates_are_read(
+        self, make_transport, monkeypatch
+    ):
+        """
+        A pool is not made any more once the client is closed.
+        """
+        begun, go_on = threading.Event(), threading.Event()
+
+        def build_context(tls):
+            begun.set()
+            go_on.wait(20)
+            return ssl.create_default_context()
+
+        monkeypatch.setattr(TLS, "build_context", build_context)
+        transport = make_transport(tls=TLS())
+        opening = asyncio.create_task(transport.open())
+        await asyncio.to_thread(begun.wait, 20)
+        await transport.aclose()
+        go_on.set()
+
+        with pytest.raises(ClientClosedError):
+            await opening
+        assert not transport.is_open
 
     async def test_closed_after_reading(self, transport, raw_server):
         """

@@ -188,7 +188,12 @@ class RequestAttempt(Deadline):
         # aiohttp, the system and Python itself raise anything: the caller
         # has to know what became of the request all the same.
         except Exception as exc:
-            if isinstance(exc, RuntimeError) and self._bound.session.closed:
+            if (
+                isinstance(exc, RuntimeError)
+                and self._bound.session.closed
+                and self._head is None
+                and not (body is not None and body.begun)
+            ):
                 raise ClientClosedError(
                     "the client was closed meanwhile"
                 ) from exc

@@ -372,7 +372,8 @@ class RequestExecutor:
         """
         self._closing = True
         if drain > 0 and self._under_way:
-            self._idle = asyncio.Event()
+            if self._idle is None:
+                self._idle = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain):
                     await self._idle.wait()

@@ -239,6 +239,8 @@ class Transport:
         tls = self._tls
         if isinstance(tls, TLS):
             tls = await run_in_thread(tls.build_context)
+            if self._closed:
+                raise ClientClosedError("the client was closed meanwhile")
         _keep_read_buffers()
         connector = make_connector(
             self._pool,
@@ -279,8 +281,8 @@ class Transport:
         is more than the pool's limit. Its size is a ceiling, not a number of
         connections.
         """
-        self._admitted += concurrency
         bound = self._usable()
+        self._admitted += concurrency
         if bound is not None:
             bound.gate.widen(self._gate_size())
 

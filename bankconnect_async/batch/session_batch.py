@@ -248,15 +248,20 @@ class SessionBatch:
         if self._group is not None:
             raise RuntimeError("a batch can be entered only once")
         await self._capacity.open()
-        if self._journal is not None:
-            await self._resources.enter_async_context(
-                self._journal.serving(self._api, concurrency=self._concurrency)
-            )
-            if not self._journal.is_resumable:
-                # Before its worker takes the next item, a record is written.
-                self._take_ready = _take_nothing
-                self._take = self._take_after_writing
-        self._capacity.admit(self._concurrency)
+        async with AsyncExitStack() as resources:
+            if self._journal is not None:
+                await resources.enter_async_context(
+                    self._journal.serving(
+                        self._api, concurrency=self._concurrency
+                    )
+                )
+                if not self._journal.is_resumable:
+                    # A record is written before its worker takes the next.
+                    self._take_ready = _take_nothing
+                    self._take = self._take_after_writing
+            # The client may have been closed meanwhile.
+            self._capacity.admit(self._concurrency)
+            self._resources = resources.pop_all()
         self._group = group = asyncio.TaskGroup()
         await group.__aenter__()
         self._started = self._clock.monotonic()
@@ -645,12 +650,14 @@ class AsyncItemSource(ItemSource):
             if not self._stopped:
                 await self._drain()
         except asyncio.CancelledError as exc:
+            if not self._stopped:
+                self.error = source_cancelled(exc)
             if task.cancelling():
                 raise
-            self.error = source_cancelled(exc)
         except Exception as exc:  # noqa: BLE001 - it is the consumer's
             self.error = exc
-        self._taken.put_nowait(None)
+        finally:
+            self._taken.put_nowait(None)
 
     async def _drain(self) -> None:
         async with AsyncExitStack() as stack:
@@ -704,7 +711,8 @@ class ResultBuffer:
         self._due = 0
         self._ready: deque[Outcome] = deque()
         self._news = asyncio.Event()
-        self._is_awaited = False
+        # How many consumers wait.
+        self._waiting = 0
         self._is_closed = False
 
     def put(self, outcome: Outcome) -> None:
@@ -713,7 +721,7 @@ class ResultBuffer:
             self._arrange(outcome.index, outcome)
         else:
             self._ready.append(outcome)
-        if self._is_awaited:
+        if self._waiting:
             self._news.set()
 
     def pass_over(self, index: int) -> None:
@@ -738,11 +746,11 @@ class ResultBuffer:
         """Wait for the next outcome; `None` after the last."""
         while not self._ready and not self._is_closed:
             self._news.clear()
-            self._is_awaited = True
+            self._waiting += 1
             try:
                 await self._news.wait()
             finally:
-                self._is_awaited = False
+                self._waiting -= 1
         return self.take_ready()
 
     def close(self) -> None:
