@@ -79,7 +79,7 @@ def tests(session: nox.Session) -> None:
     """
     Run the suite against the installed wheel, not the checkout.
     """
-    session.install(".[cli,dask,sandbox]", *group("cov"))
+    session.install(".[cli,dask,sandbox,speed]", *group("cov"))
     # Two at a time; those in a browser stay together, because they share it.
     suite = ["-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
     # No line is for one version only, so that once is enough for measuring
@@ -124,7 +124,7 @@ def typing(session: nox.Session) -> None:
     """
     Check types with mypy and pyright, ours and what our users see of them.
     """
-    session.install("-e", ".[cli,dask,sandbox]", *group("typing"))
+    session.install("-e", ".[cli,dask,sandbox,speed]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 

@@ -27,6 +27,8 @@ from .session_owners import SessionOwners
 
 E = TypeVar("E", bound=Event)
 
+# Objects within each other, at most, in any documented message.
+_LEVELS: Final = 2
 _IDS: Final = ("session_id", "entity_id")
 # What a message of a success has besides ids.
 _WORDS: Final = frozenset({MESSAGE_TYPE, *Status, *LibraryStatus, "true"})
@@ -87,15 +89,21 @@ def _owner(
     return made.owner(id_)
 
 
-def _only(raw: Mapping[str, Any], true: Collection[str]) -> dict[str, Any]:
+def _only(
+    raw: Mapping[str, Any], true: Collection[str], levels: int = _LEVELS
+) -> dict[str, Any]:
     """
     Keep of a message what is known to be true.
     """
     return {
-        key: _only(value, true) if isinstance(value, Mapping) else value
+        key: _only(value, true, levels - 1)
+        if isinstance(value, Mapping)
+        else value
         for key, value in raw.items()
         if key in _KEYS
-        and (isinstance(value, Mapping) or _is_any(value, true))
+        and (
+            levels > 1 if isinstance(value, Mapping) else _is_any(value, true)
+        )
     }
 
 

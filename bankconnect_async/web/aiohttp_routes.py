@@ -48,7 +48,7 @@ def mount(
             It raises an exception of `aiohttp.web`, such as
             `HTTPUnauthorized` or `HTTPFound` to a login, for strangers.
         prefix: Where the application sees the paths, if a proxy in front of
-            it rewrites them; else that of `Handlers.base`.
+            it rewrites them; else that of `CallbackProtocol.base`.
     """
     public = endpoints.handlers.base.raw_path.rstrip("/")
     at = public if prefix is None else prefix.rstrip("/")

@@ -146,7 +146,8 @@ class PageTexts:
         broken: When the service itself failed.
         ask: For whom another site has sent here, before anything begins.
         needs_script: Where scripts are switched off.
-        onward: On the link to `Handlers.next_url`, and on the button below
+        onward: On the link to `CallbackProtocol.next_url`, and on the button
+            below
             *ask*.
     """
 

@@ -1,7 +1,7 @@
 """
 What every request means, decided from its bytes alone.
 
-No socket, no event loop, no call of the vendor: that is for `endpoints`.
+No socket, no event loop, no call of the vendor: that is for `service`.
 """
 
 import datetime

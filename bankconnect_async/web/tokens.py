@@ -60,7 +60,8 @@ class Tokens:
             (link_id, session_id), signed_at = self._serializer.loads(
                 token, return_timestamp=True
             )
-        except BadData:
+        # A cookie of another application may not even be text.
+        except (BadData, UnicodeError):
             return None
         now = self._serializer.make_signer().get_timestamp()
         age = now - signed_at.timestamp()

@@ -191,7 +191,8 @@ class TestLocal:
             f"pathlib.Path({str(begun)!r}).touch()\n"
             "time.sleep(60)\n"
         )
-        process = await start("--help", cwd=tmp_path)
+        path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+        process = await start("--help", env={**os.environ, "PYTHONPATH": path})
         await until(begun.exists)
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 20)

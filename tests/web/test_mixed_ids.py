@@ -243,6 +243,27 @@ async def test_own_entity_with_anothers_session(pair):
         assert found.raw == {}
 
 
+async def test_a_payload_of_many_levels(pair):
+    """
+    Objects within objects, as deep as a browser likes, are left out.
+    """
+    raw = {}
+    for _ in range(3_000):
+        raw = {"payload": raw}
+    async with Sandbox("entity") as sandbox, client(sandbox) as bank:
+        customer, _ = await pair(sandbox, bank)
+        found = await bank.confirm(
+            SuccessEvent(
+                entity_id=customer.message["payload"]["entityId"],
+                link_id=customer.link_id,
+                raw=raw,
+            )
+        )
+
+    assert found.confirmed is True
+    assert found.raw == {"payload": {}}
+
+
 async def test_both_own_ids(pair):
     """
     An own entity counts though the entity flow says nothing of the session.

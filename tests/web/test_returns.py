@@ -49,7 +49,10 @@ class TestReadReturn:
         )
         assert claim.session.session_id == "s-1"
 
-    @pytest.mark.parametrize("cookie", ["", "bankconnect=forged", "other=1"])
+    @pytest.mark.parametrize(
+        "cookie",
+        ["", "bankconnect=forged", "other=1", "bankconnect=\udcff.a.b"],
+    )
     def test_without_our_cookie(self, ours, cookie):
         """
         Another browser, or a forged cookie: there is no session then.

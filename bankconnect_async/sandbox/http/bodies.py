@@ -47,7 +47,7 @@ def read_body(call: SandboxRequest) -> JsonObject:
     Read the parameters in a body; none has none.
 
     Raises:
-        Refusal: If its encoding is unknown or broken.
+        ApiError: If its encoding is unknown or broken.
     """
     # The framework does not look for a parser if there is nothing to parse.
     if not call.body:

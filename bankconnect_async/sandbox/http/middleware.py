@@ -153,8 +153,9 @@ class RequestMiddleware:
         for name in ("session_id", "entity_id"):
             if link_id is None and isinstance(parameters.get(name), str):
                 link_id = self.whose(parameters[name])
-        if link_id is None and "path" in parameters:
-            link_id = self.whose(parameters["path"].partition("/")[0])
+        path = request.match_info.get("path")
+        if link_id is None and path is not None:
+            link_id = self.whose(path.partition("/")[0])
         return link_id if isinstance(link_id, str) else ""
 
     async def _strike(

@@ -112,7 +112,7 @@ def read_step(parameters: Mapping[str, Any]) -> Step:
     Read what the page posts.
 
     Raises:
-        Refusal: With a problem for every bad parameter.
+        ApiError: With a problem for every bad parameter.
     """
     return Step(**read_or_refuse(parameters, _STEP_RULES, required="action"))
 

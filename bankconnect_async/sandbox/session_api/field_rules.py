@@ -86,7 +86,7 @@ def read_or_refuse(
     Read every parameter that has a rule, as `read_fields` does.
 
     Raises:
-        Refusal: With a problem for every bad parameter.
+        ApiError: With a problem for every bad parameter.
     """
     values, problems = read_fields(body, rules, required=required)
     if problems:

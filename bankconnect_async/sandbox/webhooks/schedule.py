@@ -98,7 +98,7 @@ class Webhooks:
         Set the URL, and the mode, which is not remembered from last time.
 
         Raises:
-            Refusal: With a problem for every bad parameter.
+            ApiError: With a problem for every bad parameter.
         """
         values = read_or_refuse(
             parameters, _ENTITY_RULES, required="webhook_url"
@@ -111,7 +111,7 @@ class Webhooks:
         Set the URL and the events.
 
         Raises:
-            Refusal: With a problem for every bad parameter.
+            ApiError: With a problem for every bad parameter.
         """
         values = read_or_refuse(
             parameters, _SESSION_RULES, required="webhook_url"
