@@ -65,8 +65,9 @@ async def test_random_cancellation(meet, call_all, seed, route):
 
     async def call_briefly(bank, number: int) -> None:
         task = asyncio.create_task(bank.create_session(f"c{number}"))
-        # From before the first byte to long after the last.
-        await asyncio.sleep(10 ** chance.uniform(-4, -1))
+        # From before the first byte to long after the last, also on a machine
+        # that has much else to do.
+        await asyncio.sleep(10 ** chance.uniform(-4, -0.7))
         task.cancel()
         await asyncio.wait([task])
         ends["cancelled" if task.cancelled() else "ended"] += 1
