@@ -4,6 +4,7 @@ Promises about the package as a whole.
 
 import ast
 import collections
+import gc
 import importlib.metadata
 import importlib.resources
 import pkgutil
@@ -22,9 +23,23 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = Path(bankconnect_async.__file__).parent
 
 
+def parse(path):
+    """
+    Parse a file.
+
+    On Python 3.11, a traceback that is formatted in the middle of it breaks
+    it, and a finalizer that the garbage collector runs may format one.
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
+
+
 def imports(path):
     """List the top-level names of all modules that *path* imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -141,7 +156,7 @@ def test_public_names_are_documented():
             continue
         missing += [
             f"{module.name}.{node.name}"
-            for node in ast.parse(path.read_text()).body
+            for node in parse(path).body
             if isinstance(
                 node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
             )
@@ -158,7 +173,7 @@ def test_class_names_are_unique():
     """
     places = collections.defaultdict(set)
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and node.name[0] != "_":
                 places[node.name].add(str(path.relative_to(PACKAGE)))
 

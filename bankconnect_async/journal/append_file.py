@@ -449,10 +449,8 @@ class AppendFile:
         self._fd = -1
         self.unwritten = len(pipe.close())
         if self.unwritten:
-            error = pipe.error or TimeoutError(
-                errno.ETIMEDOUT, "its reader takes nothing"
-            )
-            raise self._unwritable(error) from error
+            assert pipe.error is not None  # noqa: S101 - the pipe lost lines
+            raise self._unwritable(pipe.error) from pipe.error
 
     def leave(self) -> None:
         """Close a file that nothing was written to, wherever it is now."""

@@ -137,7 +137,9 @@ class PipeWriter:
             if lost and self.error is None:
                 # Whoever waits for them would wait for ever.
                 is_stalled = True
-                self.error = OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+                self.error = TimeoutError(
+                    errno.ETIMEDOUT, "its reader takes nothing"
+                )
             else:
                 is_stalled = False
             self._wake()

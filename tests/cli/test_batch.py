@@ -8,6 +8,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import signal
 import stat
 import termios
@@ -541,7 +542,8 @@ class TestProcess:
 
         assert await process.wait() == 1
         assert "stdout: cannot be written: its reader has closed it: " in err
-        assert " outcomes (line 3, " in err
+        # How many were under way by then is chance.
+        assert re.search(r" outcomes \(line 3[,)]", err)
         assert "stdout: holds the 1 rows that were done; " in err
 
     async def test_a_reader_that_stops_reading_does_not_stop_ctrl_c(
