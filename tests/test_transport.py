@@ -578,16 +578,14 @@ class TestWhateverIsRaised:
         """
         It becomes a typed error that says whether the body was begun.
         """
-        await transport.open()
-        session = transport._bound.session
-        request = session.request
+        request = aiohttp.ClientSession.request
 
         async def fail(*args, **kwargs):
             if sent:
                 await request(*args, **kwargs)
             raise error
 
-        monkeypatch.setattr(session, "request", fail)
+        monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
         async with raw_server(saying(b"HTTP/1.1 204 X\r\n\r\n")) as server:
             with pytest.raises(TransportError) as caught:
                 await post(transport, server)

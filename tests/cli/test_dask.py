@@ -179,7 +179,13 @@ class TestLocal:
 
         assert process.returncode == 130
         assert b"Traceback" not in err
-        assert len(err.splitlines()) <= 4
+        # In Python's development mode, asyncio tells what took long.
+        lines = [
+            line
+            for line in err.splitlines()
+            if not line.startswith(b"Executing ")
+        ]
+        assert len(lines) <= 4
 
     async def test_interrupt_while_importing(self, start, tmp_path, until):
         """
