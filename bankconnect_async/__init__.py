@@ -6,13 +6,12 @@ Async SDK for FinBox Bank Connect: pooled, retried, typed.
 `bankconnect_async.sandbox`.
 """
 
-import importlib
-
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 
 __version__ = "0.1.0"
 
+from ._lazy import lazy_names
 from .client import AsyncBankConnect
 from .config import CURRENT_BASE_URL, DEFAULT_BASE_URL, TLS, Pool, Timeouts
 from .errors import (
@@ -96,9 +95,9 @@ if TYPE_CHECKING:
 
 # What creating a session does without is imported when it is first asked
 # for (PEP 562).
-_LATER: Final = {
-    name: module
-    for module, names in {
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
         "batch": ("Created", "Failed", "Outcome", "SessionBatch"),
         "models.events": (
             "ErrorEvent",
@@ -129,21 +128,8 @@ _LATER: Final = {
             "Stats",
         ),
         "_codec.webhooks": ("decode_webhook", "deduplication_key"),
-    }.items()
-    for name in names
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_LATER[name]}", __name__)
-    value = globals()[name] = getattr(module, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    },
+)
 
 
 __all__ = [

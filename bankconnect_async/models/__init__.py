@@ -9,9 +9,9 @@ of each value. `None` is what the vendor leaves out, leaves blank or sets to
 Account numbers, names, addresses and links show in no repr.
 """
 
-import importlib
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any, Final
+from bankconnect_async._lazy import lazy_names
 
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ if TYPE_CHECKING:
 
 
 # Creating a session needs few of them, and making classes takes time.
-_MODULES: Final = {
-    name: module
-    for module, names in {
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
         "accounts": (
             "Account",
             "ExpenseCategory",
@@ -213,21 +213,8 @@ _MODULES: Final = {
             "WebhookName",
             "WebhookStatement",
         ),
-    }.items()
-    for name in names
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_MODULES[name]}", __name__)
-    value = globals()[name] = getattr(module, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    },
+)
 
 
 __all__ = [

@@ -7,7 +7,9 @@ framework there is `CallbackService`, which takes a `WebRequest` and returns a
 I/O. Only `mount` needs `aiohttp.web`, so only asking for it imports that.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bankconnect_async._lazy import lazy_names
 
 from .deduplication import DedupStore, RecentKeys
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
@@ -19,6 +21,10 @@ from .service import CallbackService, OnEvent, OnFailure
 
 if TYPE_CHECKING:
     from .aiohttp_routes import mount
+
+
+# Only `mount` needs `aiohttp.web`.
+__getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": ("mount",)})
 
 
 __all__ = [
@@ -38,11 +44,3 @@ __all__ = [
     "mount",
     "read_body",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "mount":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .aiohttp_routes import mount  # noqa: PLC0415 - see above
-
-    return mount

@@ -1,0 +1,38 @@
+"""
+Names of a package that are imported when they are first asked for (PEP 562).
+"""
+
+import importlib
+import sys
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, Iterable[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """
+    Make the ``__getattr__`` and ``__dir__`` of a package.
+
+    Args:
+        package: The name of the package.
+        modules: The names that each of its modules has, by the module's name
+            below the package.
+    """
+    homes = {name: module for module in modules for name in modules[module]}
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}"
+            )
+        module = importlib.import_module(f".{homes[name]}", package)
+        value = getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def list_names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return get, list_names
