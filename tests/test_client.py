@@ -434,7 +434,8 @@ class TestRetries:
             return error_from_response(*args, **kwargs)
 
         monkeypatch.setattr(
-            "bankconnect_async._http.executor.error_from_response", read
+            "bankconnect_async._codec.error_responses.error_from_response",
+            read,
         )
         filler = "x" * (1024 * 1024 - 100)
         large = json.dumps({"detail": "no", "filler": filler}).encode()
@@ -481,7 +482,7 @@ class TestRetries:
             fail,
         )
         monkeypatch.setattr(
-            "bankconnect_async._http.executor.error_from_response",
+            "bankconnect_async._codec.error_responses.error_from_response",
             lambda _, raw, **kwargs: fail(raw, **kwargs),
         )
 

@@ -16,7 +16,6 @@ import attrs
 
 from yarl import URL
 
-from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._threads import run_in_thread
 from bankconnect_async.clock import Clock
@@ -325,6 +324,7 @@ class RequestExecutor:
     def _refusal(
         self, answer: Response, call: Operation[T]
     ) -> BankConnectError:
+        from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
 
         by_proxy = self.transport.proxy_refusal(
             answer.status, answer.headers, call.url
@@ -334,7 +334,7 @@ class RequestExecutor:
         retry_after = parse_retry_after(
             answer.headers.get("Retry-After"), now=self._clock.time()
         )
-        return error_from_response(
+        return error_responses.error_from_response(
             answer.status,
             answer.body,
             headers=answer.headers,
@@ -389,8 +389,9 @@ def _unexpected(
     said += type(exc).__name__
     if answer.status in _OK:
         return InvalidResponseError(said, status=answer.status)
+    from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
 
-    return error_from_response(answer.status, b"")
+    return error_responses.error_from_response(answer.status, b"")
 
 
 def _preload() -> None:
@@ -403,6 +404,7 @@ def _preload() -> None:
     for name in (
         "concurrent.futures.thread",
         "tenacity",
+        "bankconnect_async._codec.error_responses",
         "bankconnect_async._http.retrying",
     ):
         importlib.import_module(name)
