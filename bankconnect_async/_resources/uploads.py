@@ -508,7 +508,7 @@ class Form(aiohttp.MultipartWriter):
     """
     A form with a file in it, that notes how far its sending came.
 
-    As `Body` does for what is sent in one piece. Nothing of it shows in a
+    As `BytesBody` does for what is sent in one piece. Nothing of it shows in a
     repr: it holds statements and their passwords.
 
     Attributes:

@@ -134,14 +134,12 @@ class PipeWriter:
             self._changed.notify_all()
             lost = list(self._lines)
             self._lines.clear()
-            if lost and self.error is None:
+            is_stalled = bool(lost) and self.error is None
+            if is_stalled:
                 # Whoever waits for them would wait for ever.
-                is_stalled = True
                 self.error = TimeoutError(
                     errno.ETIMEDOUT, "its reader takes nothing"
                 )
-            else:
-                is_stalled = False
             self._wake()
         if not is_stalled:
             self._thread.join()

@@ -1,7 +1,7 @@
 """
-The schema of what comes back: browser events, redirects and webhooks.
+What comes back through the browser: events and redirects.
 
-As in `schema`, a name on the wire is written once: as the name of an
+As in `sessions`, a name on the wire is written once: as the name of an
 attribute, or where the vendor spells it otherwise, as a constant here.
 Sections named are those of the contract's page on callbacks.
 """
