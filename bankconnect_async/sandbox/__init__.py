@@ -9,7 +9,7 @@ from .faults.catalogue import Fault
 from .faults.plans import Faults
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
 from .server import Sandbox
-from .session_api.judgement import UNPAID_API_KEY
+from .session_api.validation import UNPAID_API_KEY
 
 
 __all__ = [

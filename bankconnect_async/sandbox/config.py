@@ -13,7 +13,7 @@ from yarl import URL
 from bankconnect_async._codec.browser_messages import Dialect
 from bankconnect_async.errors import ConfigurationError
 
-from .session_api.judgement import ALL_MODES
+from .session_api.validation import ALL_MODES
 
 
 _MAX_PORT: Final = 65535

@@ -22,16 +22,16 @@ from bankconnect_async.errors import InvalidRequestError
 
 from .config import check_settings
 from .faults.plans import Faults
-from .http.endpoints import PREFIX, Guard
+from .http.endpoints import PREFIX, Authenticator
 from .http.errors import ApiError
 from .http.handlers import SandboxHandlers
 from .http.listener import ConnectionListener
 from .http.middleware import RequestMiddleware
 from .http.origins import host_name
-from .journey.journey import Action, Closed, Journey, Mode, read_step
+from .journey.journey import Action, ClosedReason, Journey, Mode, parse_step
 from .journey.session_table import SessionTable
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
-from .session_api.judgement import ALL_MODES
+from .session_api.validation import ALL_MODES
 from .webhooks.schedule import Webhooks
 from .webhooks.sender import WebhookSender
 
@@ -133,8 +133,8 @@ class Sandbox:
     faults: Faults = _setting(factory=Faults, init=False, repr=False)
     _runner: web.AppRunner | None = _state(default=None)
     _listener: ConnectionListener | None = _state(default=None)
-    _attendant: RequestMiddleware = _state()
-    _poster: WebhookSender = _state()
+    _middleware: RequestMiddleware = _state()
+    _sender: WebhookSender = _state()
     _journeys: SessionTable = _state()
     _handlers: SandboxHandlers = _state()
     # Asking the sockets for every answered URL would cost more than the rest.
@@ -147,21 +147,21 @@ class Sandbox:
             # Without a default port, as browsers write it.
             _, _, public = str(URL(self.public_url).origin()).partition("//")
         names = {self.host, public, *self.allow_hosts}
-        self._attendant = RequestMiddleware(
+        self._middleware = RequestMiddleware(
             clock=self.clock,
             faults=self.faults,
             hosts=frozenset(map(host_name, names - _EVERYWHERE)),
             public_host=public.lower(),
         )
-        self._poster = WebhookSender(
+        self._sender = WebhookSender(
             secret=self.webhook_secret, allow_remote=self.allow_remote_webhooks
         )
         self._journeys = SessionTable(
             clock=self.clock,
-            webhooks=Webhooks(poster=self._poster, url=self.webhook_url),
+            webhooks=Webhooks(poster=self._sender, url=self.webhook_url),
             processing_time=self.processing_time,
         )
-        self._attendant.whose = self._journeys.whose
+        self._middleware.link_id_of = self._journeys.link_id_of
         self._handlers = self._make_handlers()
 
     async def __aenter__(self) -> Self:
@@ -185,7 +185,7 @@ class Sandbox:
         if self._runner is not None:
             raise RuntimeError("the sandbox is running")
         app = web.Application(
-            client_max_size=_MAX_BODY, middlewares=[self._attendant.attend]
+            client_max_size=_MAX_BODY, middlewares=[self._middleware.attend]
         )
         app.add_routes(self._handlers.routes())
         # A Django server hands compressed bodies on as they are.
@@ -219,13 +219,13 @@ class Sandbox:
         listener, self._listener = self._listener, None
         if listener is not None:
             await listener.close()
-            await self._attendant.end()
+            await self._middleware.end()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
             self._origin = ""
-        self._journeys.stop()
-        await self._poster.aclose()
+        self._journeys.cancel_timers()
+        await self._sender.aclose()
 
     @contextlib.asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -242,7 +242,7 @@ class Sandbox:
         listener = self._listener
         assert listener is not None  # noqa: S101 - it has an origin
         await listener.shut()
-        await self._attendant.end()
+        await self._middleware.end()
         try:
             yield
         finally:
@@ -261,12 +261,12 @@ class Sandbox:
     @property
     def requests(self) -> int:
         """How many HTTP requests arrived, good and bad."""
-        return self._attendant.requests
+        return self._middleware.requests
 
     @property
     def connections(self) -> int:
         """How many connections were accepted, refused ones included."""
-        return self._attendant.connections
+        return self._middleware.connections
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
@@ -295,11 +295,11 @@ class Sandbox:
                 `upload_session` or `initiate_processing`.
             link_id: Whose entity or session.
         """
-        return self._attendant.processed[operation, link_id]
+        return self._middleware.processed[operation, link_id]
 
     def received(self, link_id: str) -> int:
         """Count the requests about *link_id* that arrived whole."""
-        return self._attendant.received[link_id]
+        return self._middleware.received[link_id]
 
     async def play(
         self,
@@ -339,7 +339,7 @@ class Sandbox:
             "bank": bank,
         }
         try:
-            step = read_step(said)
+            step = parse_step(said)
         except ApiError as refusal:
             raise InvalidRequestError(
                 fields={
@@ -347,7 +347,7 @@ class Sandbox:
                     for problem in refusal.problems
                 }
             ) from None
-        closed = journey.closed(self._journeys.now())
+        closed = journey.closed_reason(self._journeys.now())
         if closed is not None:
             raise _over(closed)
         return self._journeys.play(journey, step)
@@ -392,19 +392,19 @@ class Sandbox:
         """
         Wait until no webhook is under way, and return all there were.
         """
-        await self._poster.drained()
-        return tuple(self._poster.sent)
+        await self._sender.drained()
+        return tuple(self._sender.sent)
 
     def _journey(self, session_id: str) -> Journey:
         self._running_origin()
-        journey = self._journeys.find(session_id)
+        journey = self._journeys.get(session_id)
         if journey is None:
-            raise _over(Closed.UNKNOWN)
+            raise _over(ClosedReason.UNKNOWN)
         return journey
 
     def _make_handlers(self) -> SandboxHandlers:
         return SandboxHandlers(
-            guard=Guard(
+            guard=Authenticator(
                 dialect=self.dialect,
                 api_key=self.api_key,
                 server_hash=self.server_hash,
@@ -422,7 +422,7 @@ class Sandbox:
             port=self.port,
             ssl=self.ssl,
             protocol=server,
-            fault=self._attendant.knock,
+            fault=self._middleware.knock,
         )
 
     def _running_origin(self) -> str:
@@ -437,5 +437,5 @@ class Sandbox:
         return self.public_url.rstrip("/")
 
 
-def _over(closed: Closed) -> InvalidRequestError:
+def _over(closed: ClosedReason) -> InvalidRequestError:
     return InvalidRequestError(fields={"session_id": (closed.value,)})

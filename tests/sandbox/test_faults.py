@@ -492,7 +492,7 @@ GONE = Fault.eof()
 
 def meets(faults, link_id, times):
     """Return what the next requests of a link id meet."""
-    return [faults.at_request(link_id) for _ in range(times)]
+    return [faults.next_request_fault(link_id) for _ in range(times)]
 
 
 class TestPlans:
@@ -556,8 +556,11 @@ class TestPlans:
 
         ids = [f"c{number}" for number in range(100)]
         straight = {id_: meets(one, id_, 3) for id_ in ids}
-        rounds = [{id_: other.at_request(id_) for id_ in ids[::-1]}] + [
-            {id_: other.at_request(id_) for id_ in ids} for _ in range(2)
+        rounds = [
+            {id_: other.next_request_fault(id_) for id_ in ids[::-1]}
+        ] + [
+            {id_: other.next_request_fault(id_) for id_ in ids}
+            for _ in range(2)
         ]
 
         for id_ in ids:
@@ -593,9 +596,9 @@ class TestPlans:
         for each in (faults, again):
             each.random({Fault.refuse(): 0.5, FAILED: 0.5}, seed=7)
 
-        knocks = [faults.at_door() for _ in range(1000)]
+        knocks = [faults.on_connect() for _ in range(1000)]
 
-        assert knocks == [again.at_door() for _ in range(1000)]
+        assert knocks == [again.on_connect() for _ in range(1000)]
         assert knocks.count(None) == pytest.approx(500, abs=80)
         assert set(meets(faults, "c", 100)) == {None, FAILED}
 
@@ -606,10 +609,10 @@ class TestPlans:
         faults = Faults()
         faults.script(FAILED, Fault.refuse())
 
-        assert faults.at_door() is None
+        assert faults.on_connect() is None
         assert meets(faults, "c", 1) == [FAILED]
-        assert faults.at_door() == Fault.refuse().trouble
-        assert faults.at_door() is None
+        assert faults.on_connect() == Fault.refuse().behaviour
+        assert faults.on_connect() is None
 
     def test_always_holds_at_the_door_and_behind(self):
         """
@@ -618,11 +621,11 @@ class TestPlans:
         faults = Faults()
         faults.always(Fault.refuse())
 
-        assert faults.at_door() == Fault.refuse().trouble
+        assert faults.on_connect() == Fault.refuse().behaviour
         assert meets(faults, "c", 1) == [Fault.refuse()]
 
         faults.always(FAILED)
-        assert faults.at_door() is None
+        assert faults.on_connect() is None
 
     @pytest.mark.parametrize(
         "chances", [{FAILED: -0.1}, {FAILED: 0.6, GONE: 0.5}, {GONE: 1e999}]

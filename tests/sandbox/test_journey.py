@@ -14,10 +14,10 @@ from bankconnect_async.sandbox import SandboxSession
 from bankconnect_async.sandbox.http.errors import ApiError
 from bankconnect_async.sandbox.journey.journey import (
     REASONS,
-    Closed,
+    ClosedReason,
     Journey,
     Step,
-    read_step,
+    parse_step,
     report,
 )
 
@@ -32,7 +32,7 @@ def journey_of(dialect="seed", **parameters):
     """
     Begin a journey.
     """
-    return Journey.of(
+    return Journey.start(
         SandboxSession(
             session_id="d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee",
             link_id="cust-7f31-0042",
@@ -48,8 +48,8 @@ def play(journey, action, **details):
     """
     Do one step.
     """
-    step = read_step({"action": action, **details})
-    return report(journey, journey.take(step, NOW))
+    step = parse_step({"action": action, **details})
+    return report(journey, journey.apply(step, NOW))
 
 
 def masked(message):
@@ -306,8 +306,11 @@ class TestLife:
         """
         journey = journey_of()
 
-        assert journey.closed(LATER - datetime.timedelta(seconds=1)) is None
-        assert journey.closed(LATER) is Closed.EXPIRED
+        assert (
+            journey.closed_reason(LATER - datetime.timedelta(seconds=1))
+            is None
+        )
+        assert journey.closed_reason(LATER) is ClosedReason.EXPIRED
 
     def test_own_expiry(self):
         """
@@ -315,7 +318,7 @@ class TestLife:
         """
         journey = journey_of("session", session_expiry=61)
 
-        assert journey.closed(LATER) is None
+        assert journey.closed_reason(LATER) is None
 
     @pytest.mark.parametrize("moment", [NOW, LATER])
     def test_completed(self, moment):
@@ -325,7 +328,7 @@ class TestLife:
         journey = journey_of()
         play(journey, "success")
 
-        assert journey.closed(moment) is Closed.COMPLETED
+        assert journey.closed_reason(moment) is ClosedReason.COMPLETED
 
     @pytest.mark.parametrize("action", ["failure", "exit", "bank_selected"])
     def test_goes_on(self, action):
@@ -335,7 +338,7 @@ class TestLife:
         journey = journey_of()
         play(journey, action, bank="HDFC")
 
-        assert journey.closed(NOW) is None
+        assert journey.closed_reason(NOW) is None
 
     def test_one_entity(self):
         """
@@ -375,7 +378,7 @@ class TestReadStep:
             "error_type": "MU004",
         }
 
-        assert read_step(said) == Step(
+        assert parse_step(said) == Step(
             action="failure",
             mode="pdf",
             bank="HDFC",
@@ -401,6 +404,6 @@ class TestReadStep:
         A value that is none of a step's is refused by its name.
         """
         with pytest.raises(ApiError) as caught:
-            read_step(said)
+            parse_step(said)
 
         assert [problem.field for problem in caught.value.problems] == [field]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from bankconnect_async.models.sessions import PARAMETERS
 from bankconnect_async.sandbox.banks import find_bank
 from bankconnect_async.sandbox.http.bodies import SandboxRequest
-from bankconnect_async.sandbox.session_api.dialects import api_of
-from bankconnect_async.sandbox.session_api.judgement import (
+from bankconnect_async.sandbox.session_api.dialects import rules_for
+from bankconnect_async.sandbox.session_api.validation import (
     ALL_MODES,
     UNPAID_API_KEY,
     Accepted,
@@ -85,7 +85,7 @@ def send(
         header_key=header_key,
     )
     outcome = judge(
-        call, api=api_of(*which), api_key=KEY, today=today, modes=modes
+        call, api=rules_for(*which), api_key=KEY, today=today, modes=modes
     )
     if isinstance(outcome, Refused):
         assert json.loads(orjson.dumps(outcome.body)) == outcome.body
@@ -206,7 +206,7 @@ class TestDocumentedRequests:
         """
         The four dialects together know the schema's parameters, no others.
         """
-        rules = [api_of(*which).rules.keys() for which in SAMPLES.values()]
+        rules = [rules_for(*which).rules.keys() for which in SAMPLES.values()]
 
         assert frozenset().union(*rules) == PARAMETERS
 

@@ -413,7 +413,7 @@ class TestOutcome:
             await put(sandbox, session)
             await ask(sandbox, session, "initiate_processing", "POST")
             await ask(sandbox, session, "delete", "DELETE")
-            while sandbox._journeys._alarms:
+            while sandbox._journeys._timers:
                 await asyncio.sleep(0.005)
             sent = await sandbox.webhooks_sent()
 
@@ -428,7 +428,7 @@ class TestOutcome:
             await put(sandbox, session)
             await ask(sandbox, session, "initiate_processing", "POST")
 
-        assert not sandbox._journeys._alarms
+        assert not sandbox._journeys._timers
 
     async def test_failed(
         self, create, put, ask, receiver, differences, sample_json

@@ -15,21 +15,21 @@ from aiohttp import web
 
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.fake_data.ledgers import Span
-from bankconnect_async.sandbox.http.bodies import read_body
+from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
-    DONE,
-    ENTITY,
+    ENTITY_ERRORS,
     PREFIX,
-    Family,
-    Guard,
-    call_of,
+    SUCCESS,
+    Authenticator,
+    ErrorFormat,
     is_unpaid,
+    read_request,
 )
 from bankconnect_async.sandbox.http.errors import (
     ApiError,
     JsonObject,
     Problem,
-    write_plain,
+    render_plain,
 )
 from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.sandbox.journey.session_table import SessionTable
@@ -41,7 +41,7 @@ from bankconnect_async.sandbox.session_api.field_rules import (
     Rule,
     as_boolean,
     as_text,
-    read_or_refuse,
+    parse_fields,
 )
 
 from .entity_responses import (
@@ -107,7 +107,7 @@ class EntityApi:
         origin: Where the API is found.
     """
 
-    guard: Guard
+    guard: Authenticator
     journeys: SessionTable
     storage: Storage
     origin: Callable[[], str]
@@ -119,16 +119,20 @@ class EntityApi:
         entity = f"{PREFIX}/v1/entity"
         one = f"{entity}/{{entity_id}}"
         numbered = not self._is_seed
-        uploads = Family(
-            ENTITY.unauthorized,
-            functools.partial(write_plain, numbered=numbered),
+        uploads = ErrorFormat(
+            ENTITY_ERRORS.unauthorized,
+            functools.partial(render_plain, numbered=numbered),
         )
-        asked = functools.partial(self.guard.both, ENTITY)
+        asked = functools.partial(
+            self.guard.require_key_and_hash, ENTITY_ERRORS
+        )
         answers = SEED_ANSWERS if self._is_seed else CURRENT_ANSWERS
         return [
             web.post(
                 f"{entity}/",
-                self.guard.key(ENTITY, self._create, HTTPStatus.CREATED),
+                self.guard.require_key(
+                    ENTITY_ERRORS, self._create, HTTPStatus.CREATED
+                ),
             ),
             web.get(f"{entity}/", asked(self._list)),
             web.get(f"{entity}/webhook_payloads/", asked(self._payloads)),
@@ -137,7 +141,7 @@ class EntityApi:
             *(
                 web.post(
                     f"{PREFIX}/v1/statement/{path}/",
-                    self.guard.key(
+                    self.guard.require_key(
                         uploads,
                         functools.partial(self._upload, kind),
                     ),
@@ -160,10 +164,13 @@ class EntityApi:
 
     def _later_routes(self, one: str) -> list[web.RouteDef]:
         return [
-            web.get(f"{one}/get_pdfs/", self.guard.both(ENTITY, self._pdfs)),
+            web.get(
+                f"{one}/get_pdfs/",
+                self.guard.require_key_and_hash(ENTITY_ERRORS, self._pdfs),
+            ),
             web.get(
                 f"{PREFIX}/v1/net_banking_health/",
-                self.guard.key(ENTITY, self._health),
+                self.guard.require_key(ENTITY_ERRORS, self._health),
             ),
         ]
 
@@ -173,7 +180,7 @@ class EntityApi:
 
     async def _create(self, request: web.Request) -> JsonObject:
         body = await _form(request, "link_id")
-        values = read_or_refuse(body, _ENTITY_RULES, required="")
+        values = parse_fields(body, _ENTITY_RULES, required="")
         return _shown(
             self.journeys.entities.add(**{"link_id": None, **values})
         )
@@ -211,9 +218,9 @@ class EntityApi:
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
     async def _update(self, request: web.Request) -> JsonObject:
-        body = read_body(await call_of(request))
+        body = parse_body(await read_request(request))
         self.journeys.webhooks.update_entity(body)
-        return dict(DONE)
+        return dict(SUCCESS)
 
     async def _about(
         self, answer: Answerer, request: web.Request
@@ -235,7 +242,7 @@ class EntityApi:
             now=self.journeys.now(),
             is_seed=self._is_seed,
             account_id=account_id,
-            link=self.storage.link,
+            link=self.storage.presigned_url,
         )
 
     async def _pdfs(self, request: web.Request) -> JsonObject:
@@ -245,7 +252,7 @@ class EntityApi:
                 [statement for statement, _ in file.statements],
                 file.record.entity_id,
                 self.journeys.now(),
-                self.storage.link,
+                self.storage.presigned_url,
             )
         }
 
@@ -261,7 +268,7 @@ class EntityApi:
         file = self.journeys.entities.file(request.match_info["entity_id"])
         if file is None:
             raise ApiError(HTTPStatus.NOT_FOUND)
-        self.journeys.settle_file(file)
+        self.journeys.notify_statements(file)
         return file
 
     async def _upload(self, kind: "_Kind", request: web.Request) -> JsonObject:
@@ -277,8 +284,8 @@ class EntityApi:
             statement, content = self._judge(form, file)
         except BadStatementError as exc:
             raise self._bad(exc.code, form, file) from None
-        self.journeys.take(file, statement)
-        self.storage.keep_upload(file.record.entity_id, statement, content)
+        self.journeys.add_to_entity(file, statement)
+        self.storage.store_upload(file.record.entity_id, statement, content)
         return self._uploaded(request, file, statement)
 
     def _upload_file(self, body: JsonObject) -> File:
@@ -436,11 +443,11 @@ def _bank_problems(value: Any) -> list[Problem]:
 
 
 async def _form(request: web.Request, field: str) -> JsonObject:
-    call = await call_of(request)
+    call = await read_request(request)
     if "json" in call.content_type:
         problem = Problem(field, _FORM_NEEDED)
         raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
-    return read_body(call)
+    return parse_body(call)
 
 
 def _page_number(text: str) -> int:

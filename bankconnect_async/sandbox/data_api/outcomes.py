@@ -50,7 +50,7 @@ class Outcome:
             return cls(holding=holding, error_code=told, error_message=message)
         if journey.accepts(holding):
             return cls(holding=holding)
-        missing = ", ".join(holding.missing_months(journey.asked))
+        missing = ", ".join(holding.missing_months(journey.requested_span))
         return cls(
             holding=holding,
             error_code=_MONTHS_MISSING,

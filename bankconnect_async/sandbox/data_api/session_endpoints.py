@@ -14,16 +14,16 @@ from aiohttp import web
 
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
-from bankconnect_async.sandbox.http.bodies import read_body
+from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
-    DONE,
     PREFIX,
-    SESSION_DATA,
-    Answer,
-    Family,
-    Guard,
-    call_of,
+    SESSION_ERRORS,
+    SUCCESS,
+    Authenticator,
+    ErrorFormat,
+    JsonHandler,
     is_unpaid,
+    read_request,
 )
 from bankconnect_async.sandbox.http.errors import (
     NO_CREDENTIALS,
@@ -31,13 +31,13 @@ from bankconnect_async.sandbox.http.errors import (
     ApiError,
     BadValueError,
     JsonObject,
-    coded,
-    write_coded,
+    coded_error,
+    render_coded,
 )
 from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.sandbox.journey.journey import Journey
 from bankconnect_async.sandbox.journey.session_table import SessionTable
-from bankconnect_async.sandbox.session_api.dialects import api_of
+from bankconnect_async.sandbox.session_api.dialects import rules_for
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 from bankconnect_async.sandbox.webhooks.notifications import upload_status
 
@@ -120,14 +120,14 @@ def _upload_refusal(
     )
 
 
-_UPLOADS: Final = Family(
+_UPLOADS: Final = ErrorFormat(
     lambda: _upload_refusal(HTTPStatus.FORBIDDEN, "INVALID_API_KEY"),
-    write_coded,
+    render_coded,
 )
 
 
 def _early(code: str) -> ApiError:
-    return coded(HTTPStatus.BAD_REQUEST, code, _TEXTS[code])
+    return coded_error(HTTPStatus.BAD_REQUEST, code, _TEXTS[code])
 
 
 @attrs.frozen(kw_only=True)
@@ -143,7 +143,7 @@ class SessionDataApi:
         origin: Where browsers find the journey's page.
     """
 
-    guard: Guard
+    guard: Authenticator
     journeys: SessionTable
     storage: Storage
     consents: Consents
@@ -157,9 +157,11 @@ class SessionDataApi:
         # A blank id is refused by us, not by the router.
         session = f"{v1}/session_data/{{session_id:[^/]*}}"
         aggregator = f"{v1}/account_aggregator"
-        told = functools.partial(self.guard.both, SESSION_DATA)
-        known = functools.partial(self.guard.key, SESSION_DATA)
-        about: dict[str, Answer] = {
+        told = functools.partial(
+            self.guard.require_key_and_hash, SESSION_ERRORS
+        )
+        known = functools.partial(self.guard.require_key, SESSION_ERRORS)
+        about: dict[str, JsonHandler] = {
             "session_upload_status": self._status,
             "progress": self._asked(progress, is_over=False),
             "session_status": self._asked(session_status),
@@ -171,7 +173,7 @@ class SessionDataApi:
             web.post(f"{v1}/session_data/update_webhook/", told(self._update)),
             web.post(
                 f"{v1}/statement/upload_session/",
-                self.guard.key(_UPLOADS, self._upload),
+                self.guard.require_key(_UPLOADS, self._upload),
             ),
             web.post(
                 f"{session}/initiate_processing/",
@@ -195,9 +197,9 @@ class SessionDataApi:
         ]
 
     async def _update(self, request: web.Request) -> JsonObject:
-        body = read_body(await call_of(request))
+        body = parse_body(await read_request(request))
         self.journeys.webhooks.update_session(body)
-        return dict(DONE)
+        return dict(SUCCESS)
 
     async def _status(self, request: web.Request) -> JsonObject:
         return upload_status(self._journey(request), self.journeys.now())
@@ -205,7 +207,7 @@ class SessionDataApi:
     async def _delete(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
         self.journeys.delete(journey.session.session_id)
-        return dict(DONE)
+        return dict(SUCCESS)
 
     async def _initiate(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
@@ -213,15 +215,15 @@ class SessionDataApi:
             raise _early("DUPLICATE_PROCESSING_REQUEST")
         if not journey.statements:
             raise _early("UNPARSABLE_STATEMENTS")
-        self.journeys.initiate(journey)
-        return {"session_id": journey.session.session_id, **DONE}
+        self.journeys.start_processing(journey)
+        return {"session_id": journey.session.session_id, **SUCCESS}
 
     def _asked(
         self,
         answer: Callable[[SessionQuery], JsonObject],
         *,
         is_over: bool = True,
-    ) -> Answer:
+    ) -> JsonHandler:
         async def tell(request: web.Request) -> JsonObject:
             inquiry = self._inquiry(request)
             processing = inquiry.journey.processing
@@ -240,7 +242,7 @@ class SessionDataApi:
         return SessionQuery(
             journey=self._journey(request),
             now=self.journeys.now(),
-            link=self.storage.link,
+            link=self.storage.presigned_url,
         )
 
     def _journey(self, request: web.Request) -> Journey:
@@ -249,7 +251,7 @@ class SessionDataApi:
             raise _early("KEY_REQUIRED")
         if self.journeys.is_deleted(session_id):
             raise ApiError(HTTPStatus.GONE)
-        journey = self.journeys.find(session_id)
+        journey = self.journeys.get(session_id)
         if journey is None or journey.is_entity_flow:
             raise ApiError(HTTPStatus.NOT_FOUND)
         return journey
@@ -269,8 +271,8 @@ class SessionDataApi:
             )
         journey = self._open_journey(session_id)
         statement, content = self._judge(body, journey)
-        self.journeys.upload(journey, statement)
-        self.storage.keep_upload(session_id, statement, content)
+        self.journeys.add_to_session(journey, statement)
+        self.storage.store_upload(session_id, statement, content)
         answer = uploaded(
             journey,
             statement,
@@ -291,7 +293,7 @@ class SessionDataApi:
     def _open_journey(self, session_id: str) -> Journey:
         if self.journeys.is_deleted(session_id):
             raise _upload_refusal(HTTPStatus.GONE, "SESSION_DELETED")
-        journey = self.journeys.find(session_id)
+        journey = self.journeys.get(session_id)
         if journey is None:
             raise _upload_refusal(HTTPStatus.NOT_FOUND, "SESSION_NOT_FOUND")
         if journey.is_entity_flow:
@@ -325,7 +327,7 @@ class SessionDataApi:
             statement = judge_statement(
                 material,
                 owner=journey.session.link_id,
-                asked=journey.asked,
+                asked=journey.requested_span,
                 now=self.journeys.now(),
             )
             _check_place(statement, journey)
@@ -344,13 +346,13 @@ class SessionDataApi:
     async def _consents(self, request: web.Request) -> JsonObject:
         # The page's own path ends in a slash after the value (U-33).
         session_id = request.query.get("session_id", "").rstrip("/")
-        journey = self.journeys.find(session_id)
+        journey = self.journeys.get(session_id)
         if journey is None or journey.is_entity_flow:
             raise _aggregator("INVALID_SESSION_ID")
         return {"consent_details": self.consents.of(journey.session)}
 
     async def _fetch(self, request: web.Request) -> JsonObject:
-        body = read_body(await call_of(request))
+        body = parse_body(await read_request(request))
         span = _span(body)
         try:
             session = self.consents.use(body.get("consent_id"), self.journeys)
@@ -366,12 +368,12 @@ class SessionDataApi:
             "to_date": span.end,
             "accept_anything": True,
         }
-        new = self.journeys.open(
-            api_of("session", "v1"), parameters, self.origin()
+        new = self.journeys.create(
+            rules_for("session", "v1"), parameters, self.origin()
         )
-        journey = self.journeys.find(new.session_id)
+        journey = self.journeys.get(new.session_id)
         assert journey is not None  # noqa: S101 - it was just made
-        self.journeys.upload(
+        self.journeys.add_to_session(
             journey,
             UploadedStatement(
                 account=fake_account(new.link_id, bank_of_consent(session)),
@@ -381,16 +383,16 @@ class SessionDataApi:
             ),
         )
         # There is nobody to ask for it: the caller waits for the outcome.
-        self.journeys.initiate(journey)
+        self.journeys.start_processing(journey)
         return {"session_id": new.session_id}
 
 
 async def _form(request: web.Request) -> JsonObject:
-    call = await call_of(request)
+    call = await read_request(request)
     is_form = "json" not in call.content_type
     try:
         if is_form:
-            return read_body(call)
+            return parse_body(call)
     except ApiError:
         pass
     raise _upload_refusal(HTTPStatus.BAD_REQUEST, "INVALID_FILE_OBJECT")
@@ -441,14 +443,14 @@ def _check_place(statement: UploadedStatement, journey: Journey) -> None:
     for each in journey.statements:
         if each.digest == statement.digest:
             raise BadStatementError("STATEMENT_DUPLICATE", each.statement_id)
-    if not statement.span.overlaps(journey.asked):
+    if not statement.span.overlaps(journey.requested_span):
         raise BadStatementError("OUT_OF_DATE_RANGE")
 
 
 def _aggregator(code: str) -> ApiError:
     # Status and envelope are not given (contract, U-33).
     text = code.replace("_", " ").capitalize()
-    return coded(HTTPStatus.BAD_REQUEST, code, text)
+    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
 
 
 def _span(body: Mapping[str, Any]) -> Span:

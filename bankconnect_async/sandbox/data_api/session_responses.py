@@ -148,7 +148,7 @@ def insights(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": session_id,
         "link_id": session.link_id,
-        "session_date_range": iso_range(inquiry.journey.asked),
+        "session_date_range": iso_range(inquiry.journey.requested_span),
         "accounts": [
             {
                 "account_id": holding.account.account_id,
@@ -247,7 +247,7 @@ def _details(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
         "ifsc": account.ifsc,
         "micr": account.micr,
         "missing_data": list(
-            map(iso_range, holding.missing(inquiry.journey.asked))
+            map(iso_range, holding.missing(inquiry.journey.requested_span))
         ),
         "od_limit": 0.0,
         "salary_confidence": 100.0,
@@ -425,7 +425,7 @@ def uploaded(
         "currency_code": "INR",
         "extracted_date_range": iso_range(statement.span),
         "months": holding.months,
-        "missing_months": holding.missing_months(journey.asked),
+        "missing_months": holding.missing_months(journey.requested_span),
     }
 
 

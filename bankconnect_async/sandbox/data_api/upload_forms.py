@@ -33,8 +33,8 @@ def material_of(
     file: Any = body.get("file")
     if file is not None:
         content = decode_base64(file) if is_base64 else file
-    elif storage.is_own(body["file_url"]):
-        content = storage.fetch(body["file_url"])
+    elif storage.owns(body["file_url"]):
+        content = storage.read(body["file_url"])
         if content is None:
             raise BadStatementError("INVALID_FILE_URL")
     else:

@@ -50,7 +50,7 @@ def _statements(journeys: SessionTable, owner: str) -> list[UploadedStatement]:
     file = journeys.entities.file(owner)
     if file is not None:
         return [statement for statement, _ in file.statements]
-    journey = journeys.find(owner)
+    journey = journeys.get(owner)
     return [] if journey is None else journey.statements
 
 

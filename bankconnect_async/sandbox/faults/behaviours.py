@@ -1,5 +1,5 @@
 """
-How an exchange is spoiled, over real sockets.
+How a request is spoiled, over real sockets.
 """
 
 import abc
@@ -49,11 +49,11 @@ class FaultContext:
 
 class FaultBehaviour(abc.ABC):
     """
-    One way to spoil an exchange.
+    One way to spoil a request.
     """
 
     @abc.abstractmethod
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Do it, and return what is left to answer."""
 
 
@@ -63,7 +63,7 @@ class ConnectFaultBehaviour(FaultBehaviour):
     """
 
     @abc.abstractmethod
-    async def let_in(self, sock: socket.socket, /) -> bool:
+    async def on_connect(self, sock: socket.socket, /) -> bool:
         """Do it, and tell whether the connection is let in after all."""
 
 
@@ -82,14 +82,14 @@ class RefusedConnect(ConnectFaultBehaviour):
     See `Fault.refuse`.
     """
 
-    async def let_in(self, sock: socket.socket, /) -> bool:
+    async def on_connect(self, sock: socket.socket, /) -> bool:
         """Have it reset."""
         reset_on_close(sock)
         return False
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Reset what is open already."""
-        exchange.connection.reset()
+        context.connection.reset()
         return _unsaid()
 
 
@@ -101,15 +101,15 @@ class SlowAccept(ConnectFaultBehaviour):
 
     seconds: float = attrs.field(validator=_is_duration)
 
-    async def let_in(self, _: socket.socket, /) -> bool:
+    async def on_connect(self, _: socket.socket, /) -> bool:
         """Let it wait."""
         await asyncio.sleep(self.seconds)
         return True
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Let what is open already wait."""
         await asyncio.sleep(self.seconds)
-        return await exchange.process()
+        return await context.process()
 
 
 @attrs.frozen
@@ -118,9 +118,9 @@ class Reset(FaultBehaviour):
     See `Fault.reset`.
     """
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """End it with RST."""
-        exchange.connection.reset()
+        context.connection.reset()
         return _unsaid()
 
 
@@ -130,9 +130,9 @@ class EOF(FaultBehaviour):
     See `Fault.eof`.
     """
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """End it with FIN."""
-        exchange.connection.close()
+        context.connection.close()
         return _unsaid()
 
 
@@ -142,10 +142,10 @@ class Garbage(FaultBehaviour):
     See `Fault.garbage`.
     """
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Say what is no HTTP."""
-        exchange.connection.write(_GARBAGE)
-        exchange.connection.close()
+        context.connection.write(_GARBAGE)
+        context.connection.close()
         return _unsaid()
 
 
@@ -157,11 +157,11 @@ class Truncation(FaultBehaviour):
 
     within: Within
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Say the first part and go."""
-        begun, _ = _cut(exchange.answer, self.within)
-        exchange.connection.write(begun)
-        exchange.connection.close()
+        begun, _ = _cut(context.answer, self.within)
+        context.connection.write(begun)
+        context.connection.close()
         return _unsaid()
 
 
@@ -174,19 +174,19 @@ class Stall(FaultBehaviour):
     seconds: float | None = attrs.field(validator=_is_duration)
     within: Within
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Wait, with the first part of the body said or nothing."""
-        begun, rest = _cut(exchange.answer, self.within)
+        begun, rest = _cut(context.answer, self.within)
         if self.within == "body":
-            exchange.connection.write(begun)
+            context.connection.write(begun)
         if self.seconds is None:
-            await exchange.connection.lost.wait()
+            await context.connection.lost.wait()
             return _unsaid()
         await asyncio.sleep(self.seconds)
         if self.within == "head":
-            return exchange.answer or await exchange.process()
-        exchange.connection.write(rest)
-        exchange.connection.close()
+            return context.answer or await context.process()
+        context.connection.write(rest)
+        context.connection.close()
         return _unsaid()
 
 
@@ -204,13 +204,13 @@ class CannedResponse(FaultBehaviour):
     location: str | None = None
     body: bytes = attrs.field(default=b"", repr=False)
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Say something else."""
         return web.Response(
             status=self.status,
             body=self.body,
             content_type="text/html",
-            headers=self._headers(exchange.now()),
+            headers=self._headers(context.now()),
         )
 
     def _headers(self, now: float) -> dict[str, str]:
@@ -234,10 +234,10 @@ class HangUp(FaultBehaviour):
 
     seconds: float = attrs.field(validator=_is_duration)
 
-    async def spoil(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Let the answer be the last one."""
-        exchange.connection.close_if_idle(self.seconds)
-        return exchange.answer or await exchange.process()
+        context.connection.close_if_idle(self.seconds)
+        return context.answer or await context.process()
 
 
 def _unsaid() -> web.Response:

@@ -37,17 +37,17 @@ _PAGE: Final = (
 @attrs.frozen(kw_only=True)
 class Fault:
     """
-    One way in which an exchange goes wrong; made by a method of the class.
+    One way in which a request goes wrong; made by a method of the class.
 
     Attributes:
-        trouble: Which.
+        behaviour: Which.
         after: Strike after the request was processed: a session was created,
             and the caller does not get to know. Else nothing was processed.
             In both cases the request was read as a whole, except where the
             connection never came about.
     """
 
-    trouble: FaultBehaviour
+    behaviour: FaultBehaviour
     after: bool = False
 
     @classmethod
@@ -58,7 +58,7 @@ class Fault:
         A request over a connection that is open already meets a reset. See
         `Sandbox.outage` for a port where nobody listens.
         """
-        return cls(trouble=RefusedConnect())
+        return cls(behaviour=RefusedConnect())
 
     @classmethod
     def slow_accept(cls, seconds: float = 1.0) -> Self:
@@ -69,17 +69,17 @@ class Fault:
         server whose backlog has room. A request over a connection that is
         open already is processed that late.
         """
-        return cls(trouble=SlowAccept(seconds))
+        return cls(behaviour=SlowAccept(seconds))
 
     @classmethod
     def reset(cls, *, after: bool = False) -> Self:
         """Read the request and reset the connection."""
-        return cls(trouble=Reset(), after=after)
+        return cls(behaviour=Reset(), after=after)
 
     @classmethod
     def eof(cls, *, after: bool = False) -> Self:
         """Read the request and close the connection in good order."""
-        return cls(trouble=EOF(), after=after)
+        return cls(behaviour=EOF(), after=after)
 
     @classmethod
     def stall(
@@ -100,27 +100,27 @@ class Fault:
             within: `head` is before anything was said, `body` in its middle.
             after: Process the request first.
         """
-        return cls(trouble=Stall(seconds, within), after=after)
+        return cls(behaviour=Stall(seconds, within), after=after)
 
     @classmethod
     def truncate(cls, *, within: Within = "body", after: bool = False) -> Self:
         """Close the connection in the middle of the answer."""
-        return cls(trouble=Truncation(within), after=after)
+        return cls(behaviour=Truncation(within), after=after)
 
     @classmethod
     def garbage(cls, *, after: bool = False) -> Self:
         """Answer with bytes that are not HTTP."""
-        return cls(trouble=Garbage(), after=after)
+        return cls(behaviour=Garbage(), after=after)
 
     @classmethod
     def html(cls, *, after: bool = False) -> Self:
         """Answer 200 with a page for people."""
-        return cls(trouble=CannedResponse(body=_PAGE), after=after)
+        return cls(behaviour=CannedResponse(body=_PAGE), after=after)
 
     @classmethod
     def empty(cls, *, after: bool = False) -> Self:
         """Answer 200 with no body."""
-        return cls(trouble=CannedResponse(), after=after)
+        return cls(behaviour=CannedResponse(), after=after)
 
     @classmethod
     def status(
@@ -147,16 +147,16 @@ class Fault:
             raise ConfigurationError(
                 fields={"status": ("must be a number from 400 to 599",)}
             )
-        trouble = CannedResponse(
+        behaviour = CannedResponse(
             status=status, retry_after=retry_after, as_date=as_date, body=_PAGE
         )
-        return cls(trouble=trouble, after=after)
+        return cls(behaviour=behaviour, after=after)
 
     @classmethod
     def redirect(cls, to: str = _ELSEWHERE, *, after: bool = False) -> Self:
         """Answer 307, which asks to post the same body to another address."""
         return cls(
-            trouble=CannedResponse(status=307, location=to), after=after
+            behaviour=CannedResponse(status=307, location=to), after=after
         )
 
     @classmethod
@@ -167,22 +167,22 @@ class Fault:
         Args:
             seconds: For how long it stays idle before that.
         """
-        return cls(trouble=HangUp(seconds), after=True)
+        return cls(behaviour=HangUp(seconds), after=True)
 
     @property
-    def at_door(self) -> ConnectFaultBehaviour | None:
+    def on_connect(self) -> ConnectFaultBehaviour | None:
         """What it does before a connection is let in, if anything."""
         return (
-            self.trouble
-            if isinstance(self.trouble, ConnectFaultBehaviour)
+            self.behaviour
+            if isinstance(self.behaviour, ConnectFaultBehaviour)
             else None
         )
 
-    async def strike(self, exchange: FaultContext) -> web.StreamResponse:
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
         """
         Do the harm, and return what is left to answer.
         """
         if self.after:
-            answer = await exchange.process()
-            exchange = attrs.evolve(exchange, answer=answer)
-        return await self.trouble.spoil(exchange)
+            answer = await context.process()
+            context = attrs.evolve(context, answer=answer)
+        return await self.behaviour.apply(context)

@@ -15,7 +15,7 @@ from bankconnect_async.errors import ConfigurationError
 
 from .behaviours import ConnectFaultBehaviour
 from .catalogue import Fault
-from .specs import read_spec
+from .specs import parse_spec
 
 
 _EVERYBODY: Final = ""
@@ -178,7 +178,7 @@ class Faults:
         Raises:
             ConfigurationError: Naming the first one that makes no sense.
         """
-        read = [read_spec(spec) for spec in specs]
+        read = [parse_spec(spec) for spec in specs]
         chances: dict[str, dict[Fault, float]] = {}
         for spec in read:
             match spec.faults:
@@ -198,14 +198,14 @@ class Faults:
         self._door = None
         self._knocks = 0
 
-    def at_door(self) -> ConnectFaultBehaviour | None:
+    def on_connect(self) -> ConnectFaultBehaviour | None:
         """
         Return what the next connection meets before it is let in.
         """
         fault = self._next_at_door()
-        return None if fault is None else fault.at_door
+        return None if fault is None else fault.on_connect
 
-    def at_request(self, link_id: str) -> Fault | None:
+    def next_request_fault(self, link_id: str) -> Fault | None:
         """
         Return what the next request of *link_id* meets.
         """
@@ -220,7 +220,7 @@ class Faults:
     def _next_at_door(self) -> Fault | None:
         if self._script:
             head = self._script[0]
-            if head is None or head.at_door is None:
+            if head is None or head.on_connect is None:
                 return None
             return self._script.popleft()
         if self._door is None:
@@ -235,16 +235,16 @@ class Faults:
         self, chances: Mapping[Fault, float], *, seed: int, prefix: str
     ) -> None:
         if prefix == _EVERYBODY:
-            at_door = {
+            on_connect = {
                 fault: chance
                 for fault, chance in chances.items()
-                if fault.at_door is not None
+                if fault.on_connect is not None
             }
-            self._door = RandomFaults(seed, at_door) if at_door else None
+            self._door = RandomFaults(seed, on_connect) if on_connect else None
             # They had their chance at the door, unless that is always.
             chances = {
                 fault: chance
                 for fault, chance in chances.items()
-                if chance >= 1 or fault not in at_door
+                if chance >= 1 or fault not in on_connect
             }
         self._plan(prefix).dice = RandomFaults(seed, dict(chances))

@@ -45,7 +45,7 @@ _RETRY_AFTER: Final = "retry-after="
 
 
 @attrs.frozen(kw_only=True)
-class Spec:
+class FaultSpec:
     """
     One argument of the command line.
 
@@ -60,7 +60,7 @@ class Spec:
     chance: float
 
 
-def read_spec(text: str) -> Spec:
+def parse_spec(text: str) -> FaultSpec:
     """
     Read ``[PREFIX*=]FAULT[@CHANCE]`` or ``[PREFIX*=]FAULT,FAULT...``.
 
@@ -72,7 +72,7 @@ def read_spec(text: str) -> Spec:
     faults = tuple(_read_fault(text, each) for each in said.split(","))
     if at and (len(faults) > 1 or faults == (None,)):
         raise _nonsense(text, "a chance is that of one fault")
-    return Spec(
+    return FaultSpec(
         prefix=prefix if star else None,
         faults=faults,
         chance=_read_number(text, chance) if at else 1.0,

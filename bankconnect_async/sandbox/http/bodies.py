@@ -42,7 +42,7 @@ class SandboxRequest:
     header_key: str | None = attrs.field(default=None, repr=False)
 
 
-def read_body(call: SandboxRequest) -> JsonObject:
+def parse_body(call: SandboxRequest) -> JsonObject:
     """
     Read the parameters in a body; none has none.
 

@@ -14,25 +14,25 @@ import orjson
 from aiohttp import web
 
 from bankconnect_async._codec.browser_messages import Dialect
-from bankconnect_async.sandbox.session_api.judgement import (
+from bankconnect_async.sandbox.session_api.validation import (
     UNPAID_API_KEY,
-    is_same,
+    secrets_match,
 )
 
 from .bodies import SandboxRequest
-from .errors import ApiError, JsonObject, write_coded, write_plain
+from .errors import ApiError, JsonObject, render_coded, render_plain
 
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Does what is asked for, and returns what to answer.
-Answer: TypeAlias = Callable[
+JsonHandler: TypeAlias = Callable[
     [web.Request], Awaitable[JsonObject | list[JsonObject]]
 ]
 
 #: Where the API is.
 PREFIX: Final = "/bank-connect"
 #: What is answered where there is nothing to tell.
-DONE: Final = types.MappingProxyType({"message": "success"})
+SUCCESS: Final = types.MappingProxyType({"message": "success"})
 
 _NOT_FOUND: Final = b"""\
 <!doctype html>
@@ -48,7 +48,7 @@ _NOT_FOUND: Final = b"""\
 
 
 @attrs.frozen
-class Family:
+class ErrorFormat:
     """
     Endpoints that refuse alike.
 
@@ -61,14 +61,16 @@ class Family:
     write: Callable[[ApiError], JsonObject]
 
 
-ENTITY: Final = Family(lambda: ApiError(HTTPStatus.UNAUTHORIZED), write_plain)
-SESSION_DATA: Final = Family(
-    lambda: ApiError(HTTPStatus.FORBIDDEN), write_coded
+ENTITY_ERRORS: Final = ErrorFormat(
+    lambda: ApiError(HTTPStatus.UNAUTHORIZED), render_plain
+)
+SESSION_ERRORS: Final = ErrorFormat(
+    lambda: ApiError(HTTPStatus.FORBIDDEN), render_coded
 )
 
 
 @attrs.frozen(kw_only=True)
-class Guard:
+class Authenticator:
     """
     Lets in whoever knows the secrets.
 
@@ -81,8 +83,11 @@ class Guard:
     api_key: str = attrs.field(repr=False)
     server_hash: str = attrs.field(repr=False)
 
-    def both(
-        self, family: Family, answer: Answer, status: int = HTTPStatus.OK
+    def require_key_and_hash(
+        self,
+        family: ErrorFormat,
+        answer: JsonHandler,
+        status: int = HTTPStatus.OK,
     ) -> Handler:
         """
         Ask for key and hash; in the seed, the key is enough.
@@ -91,8 +96,11 @@ class Guard:
         needed = self.dialect != "seed"
         return self._guarded(family, answer, status, is_hash_needed=needed)
 
-    def key(
-        self, family: Family, answer: Answer, status: int = HTTPStatus.OK
+    def require_key(
+        self,
+        family: ErrorFormat,
+        answer: JsonHandler,
+        status: int = HTTPStatus.OK,
     ) -> Handler:
         """
         Ask for the key alone.
@@ -101,8 +109,8 @@ class Guard:
 
     def _guarded(
         self,
-        family: Family,
-        answer: Answer,
+        family: ErrorFormat,
+        answer: JsonHandler,
         status: int,
         *,
         is_hash_needed: bool,
@@ -110,24 +118,28 @@ class Guard:
         async def handle(request: web.Request) -> web.Response:
             try:
                 self._admit(request, family, is_hash_needed=is_hash_needed)
-                return answer_json(await answer(request), status=status)
+                return json_response(await answer(request), status=status)
             except ApiError as refusal:
-                return answer_refusal(family, refusal)
+                return error_response(family, refusal)
 
         return handle
 
     def _admit(
-        self, request: web.Request, family: Family, *, is_hash_needed: bool
+        self,
+        request: web.Request,
+        family: ErrorFormat,
+        *,
+        is_hash_needed: bool,
     ) -> None:
         given = request.headers.get("x-api-key")
         server_hash = request.headers.get("server-hash")
         is_unneeded = server_hash is None and not is_hash_needed
-        if not (is_unneeded or is_same(server_hash, self.server_hash)):
+        if not (is_unneeded or secrets_match(server_hash, self.server_hash)):
             raise family.unauthorized()
         # Uploads tell by themselves who has not paid; the rest knows no 402.
-        if is_same(given, UNPAID_API_KEY) and not is_hash_needed:
+        if secrets_match(given, UNPAID_API_KEY) and not is_hash_needed:
             return
-        if not is_same(given, self.api_key):
+        if not secrets_match(given, self.api_key):
             raise family.unauthorized()
 
 
@@ -135,10 +147,10 @@ def is_unpaid(request: web.Request) -> bool:
     """
     Tell whether the key is that of a customer whose plan is over.
     """
-    return is_same(request.headers.get("x-api-key"), UNPAID_API_KEY)
+    return secrets_match(request.headers.get("x-api-key"), UNPAID_API_KEY)
 
 
-def answer_json(
+def json_response(
     body: Mapping[str, Any] | Sequence[Any],
     *,
     status: int = HTTPStatus.OK,
@@ -155,8 +167,8 @@ def answer_json(
     )
 
 
-def answer_refusal(
-    family: Family,
+def error_response(
+    family: ErrorFormat,
     refusal: ApiError,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
@@ -166,10 +178,10 @@ def answer_refusal(
     body = refusal.body
     if body is None:
         body = family.write(refusal)
-    return answer_json(body, status=refusal.status, headers=headers)
+    return json_response(body, status=refusal.status, headers=headers)
 
 
-async def call_of(request: web.Request) -> SandboxRequest:
+async def read_request(request: web.Request) -> SandboxRequest:
     """
     Take from a request what matters.
     """
@@ -181,7 +193,7 @@ async def call_of(request: web.Request) -> SandboxRequest:
     )
 
 
-def not_found() -> web.Response:
+def not_found_response() -> web.Response:
     """
     Answer for a path that does not exist, as Django would.
     """
@@ -193,15 +205,17 @@ def not_found() -> web.Response:
     )
 
 
-def not_allowed(path: str, method: str, allowed: set[str]) -> web.Response:
+def method_not_allowed_response(
+    path: str, method: str, allowed: set[str]
+) -> web.Response:
     """
     Answer for a path that exists, but not with this method.
     """
     is_session = "/session_data/" in path or path.endswith(
         ("/upload_session/", "/catalogue/")
     )
-    return answer_refusal(
-        SESSION_DATA if is_session else ENTITY,
+    return error_response(
+        SESSION_ERRORS if is_session else ENTITY_ERRORS,
         ApiError(HTTPStatus.METHOD_NOT_ALLOWED, method),
         headers={"Allow": ", ".join(sorted(allowed - {"HEAD"}))},
     )

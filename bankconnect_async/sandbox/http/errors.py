@@ -117,14 +117,14 @@ TRIAL_OVER: Final = (
 )
 
 
-def coded(status: HTTPStatus, code: str, message: str) -> ApiError:
+def coded_error(status: HTTPStatus, code: str, message: str) -> ApiError:
     """
     Return a refusal that is shape S1 with a code of its own.
     """
     return ApiError(status, body={"error": {"code": code, "message": message}})
 
 
-def write_coded(refusal: ApiError) -> JsonObject:
+def render_coded(refusal: ApiError) -> JsonObject:
     """
     Write shape S1, which has room for the first problem only.
     """
@@ -142,7 +142,7 @@ def _coded(problem: Problem) -> tuple[str, str]:
     return problem.code, _CODE_TEXTS.get(problem.code, problem.text)
 
 
-def write_plain(refusal: ApiError, *, numbered: bool = False) -> JsonObject:
+def render_plain(refusal: ApiError, *, numbered: bool = False) -> JsonObject:
     """
     Write shapes S3, S4 and S6, those from before there were codes.
 

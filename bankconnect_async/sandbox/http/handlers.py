@@ -18,9 +18,9 @@ from bankconnect_async.sandbox.data_api.entity_endpoints import EntityApi
 from bankconnect_async.sandbox.data_api.session_endpoints import SessionDataApi
 from bankconnect_async.sandbox.fake_data.files import make_file
 from bankconnect_async.sandbox.journey.journey import (
-    Closed,
+    ClosedReason,
     Journey,
-    read_step,
+    parse_step,
 )
 from bankconnect_async.sandbox.journey.page import (
     NOTICES,
@@ -34,13 +34,13 @@ from bankconnect_async.sandbox.records import SandboxSession
 from bankconnect_async.sandbox.session_api.dialects import (
     DialectRules,
     Version,
-    api_of,
+    rules_for,
 )
-from bankconnect_async.sandbox.session_api.judgement import Refused, judge
+from bankconnect_async.sandbox.session_api.validation import Refused, judge
 
-from .bodies import read_body
-from .endpoints import PREFIX, Guard, answer_json, call_of
-from .errors import ApiError, write_coded
+from .bodies import parse_body
+from .endpoints import PREFIX, Authenticator, json_response, read_request
+from .errors import ApiError, render_coded
 from .storage import FILES, Storage
 
 
@@ -59,7 +59,7 @@ class SandboxHandlers:
         origin: Where browsers find the journey's page.
     """
 
-    guard: Guard
+    guard: Authenticator
     modes: Collection[str]
     journeys: SessionTable
     origin: Callable[[], str]
@@ -109,7 +109,8 @@ class SandboxHandlers:
                 "*",
                 f"{PREFIX}/{version}/session/",
                 functools.partial(
-                    self._create_session, api_of(self.guard.dialect, version)
+                    self._create_session,
+                    rules_for(self.guard.dialect, version),
                 ),
             )
             for version in versions
@@ -119,26 +120,26 @@ class SandboxHandlers:
         self, api: DialectRules, request: web.Request
     ) -> web.Response:
         outcome = judge(
-            await call_of(request),
+            await read_request(request),
             api=api,
             api_key=self.guard.api_key,
             today=self.journeys.now().date(),
             modes=self.modes,
         )
         if isinstance(outcome, Refused):
-            return answer_json(
+            return json_response(
                 outcome.body,
                 status=outcome.status,
                 headers=_ALLOW
                 if outcome.status == HTTPStatus.METHOD_NOT_ALLOWED
                 else None,
             )
-        session = self.journeys.open(api, outcome.parameters, self.origin())
-        return answer_json(_answer(api, session))
+        session = self.journeys.create(api, outcome.parameters, self.origin())
+        return json_response(_answer(api, session))
 
     async def _show_page(self, request: web.Request) -> web.Response:
         opened = self._visit(request)
-        if isinstance(opened, Closed):
+        if isinstance(opened, ClosedReason):
             notice = NOTICES[opened]
             return _html(
                 render_notice(notice, new_nonce()), status=notice.status
@@ -147,19 +148,19 @@ class SandboxHandlers:
 
     async def _take_step(self, request: web.Request) -> web.Response:
         opened = self._visit(request)
-        if isinstance(opened, Closed):
+        if isinstance(opened, ClosedReason):
             notice = NOTICES[opened]
             return _html(
                 render_notice(notice, new_nonce()), status=notice.refusal
             )
         try:
-            step = read_step(read_body(await call_of(request)))
+            step = parse_step(parse_body(await read_request(request)))
         except ApiError as refusal:
-            return answer_json(write_coded(refusal), status=refusal.status)
-        return answer_json(attrs.asdict(self.journeys.play(opened, step)))
+            return json_response(render_coded(refusal), status=refusal.status)
+        return json_response(attrs.asdict(self.journeys.play(opened, step)))
 
-    def _visit(self, request: web.Request) -> Journey | Closed:
-        return self.journeys.visit(
+    def _visit(self, request: web.Request) -> Journey | ClosedReason:
+        return self.journeys.open_url(
             request.query.get("session_id", ""), request.query.get("token")
         )
 

@@ -37,7 +37,7 @@ class ConnectFault(Protocol):
     What can go wrong before a connection is let in.
     """
 
-    async def let_in(self, sock: socket.socket, /) -> bool:
+    async def on_connect(self, sock: socket.socket, /) -> bool:
         """Tell whether it is, after doing the harm."""
         ...
 
@@ -273,7 +273,7 @@ class ConnectionListener:
 
     async def _admit(self, sock: socket.socket) -> None:
         fault = self.fault()
-        is_in = fault is None or await fault.let_in(sock)
+        is_in = fault is None or await fault.on_connect(sock)
         self._waiting.discard(sock)
         if not is_in:
             sock.close()

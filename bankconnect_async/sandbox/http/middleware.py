@@ -22,14 +22,14 @@ from bankconnect_async.sandbox.faults.behaviours import (
 from bankconnect_async.sandbox.faults.catalogue import Fault
 from bankconnect_async.sandbox.faults.plans import Faults
 
-from .bodies import read_body
+from .bodies import parse_body
 from .endpoints import (
     PREFIX,
     Handler,
-    answer_json,
-    call_of,
-    not_allowed,
-    not_found,
+    json_response,
+    method_not_allowed_response,
+    not_found_response,
+    read_request,
 )
 from .errors import ApiError
 from .listener import Connection
@@ -58,7 +58,7 @@ class RequestMiddleware:
         received: How many of the API each link id had; "" for none.
         processed: How many of each operation were, of each link id and of
             `None` for all.
-        whose: Tells the link id of a session or an entity.
+        link_id_of: Tells the link id of a session or an entity.
     """
 
     clock: Clock
@@ -73,7 +73,7 @@ class RequestMiddleware:
     processed: collections.Counter[tuple[str, str | None]] = attrs.field(
         init=False, factory=collections.Counter
     )
-    whose: Callable[[str], str | None] = attrs.field(
+    link_id_of: Callable[[str], str | None] = attrs.field(
         init=False, default=lambda _: None
     )
     _striking: set[asyncio.Task[object]] = attrs.field(init=False, factory=set)
@@ -83,7 +83,7 @@ class RequestMiddleware:
         Return what a new connection meets before it is let in.
         """
         self.connections += 1
-        return self.faults.at_door()
+        return self.faults.on_connect()
 
     @web.middleware
     async def attend(
@@ -104,13 +104,13 @@ class RequestMiddleware:
         self.received[link_id] += 1
         connection = _connection(request)
         # Who has hung up already is beyond any harm.
-        fault = self.faults.at_request(link_id) if connection else None
+        fault = self.faults.next_request_fault(link_id) if connection else None
         if fault is None or connection is None:
             return await process()
-        exchange = FaultContext(
+        context = FaultContext(
             connection=connection, process=process, now=self.clock.time
         )
-        return await self._strike(fault, exchange)
+        return await self._strike(fault, context)
 
     def _refuse_stranger(self, request: web.Request) -> web.Response | None:
         host = request.headers.get("Host")
@@ -152,20 +152,20 @@ class RequestMiddleware:
         link_id = parameters.get("link_id")
         for name in ("session_id", "entity_id"):
             if link_id is None and isinstance(parameters.get(name), str):
-                link_id = self.whose(parameters[name])
+                link_id = self.link_id_of(parameters[name])
         path = request.match_info.get("path")
         if link_id is None and path is not None:
-            link_id = self.whose(path.partition("/")[0])
+            link_id = self.link_id_of(path.partition("/")[0])
         return link_id if isinstance(link_id, str) else ""
 
     async def _strike(
-        self, fault: Fault, exchange: FaultContext
+        self, fault: Fault, context: FaultContext
     ) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in a coroutine
         self._striking.add(task)
         try:
-            return await fault.strike(exchange)
+            return await fault.apply(context)
         finally:
             self._striking.discard(task)
 
@@ -176,13 +176,15 @@ async def _process(
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return not_found()
+        return not_found_response()
     except web.HTTPMethodNotAllowed as exc:
-        return not_allowed(request.path, request.method, exc.allowed_methods)
+        return method_not_allowed_response(
+            request.path, request.method, exc.allowed_methods
+        )
 
 
 def _refused(message: str) -> web.Response:
-    return answer_json({"message": message}, status=_BAD)
+    return json_response({"message": message}, status=_BAD)
 
 
 def _connection(request: web.Request) -> Connection | None:
@@ -193,7 +195,7 @@ def _connection(request: web.Request) -> Connection | None:
 
 async def _parameters(request: web.Request) -> Mapping[str, Any]:
     try:
-        body = read_body(await call_of(request))
+        body = parse_body(await read_request(request))
     except ApiError:
         body = {}
     return {**request.query, **request.match_info, **body}

@@ -69,7 +69,7 @@ class Storage:
             _, oldest = self._uploads.popitem(last=False)
             self._size -= len(oldest)
 
-    def keep_upload(
+    def store_upload(
         self, owner: str, statement: UploadedStatement, content: bytes | None
     ) -> None:
         """
@@ -78,7 +78,7 @@ class Storage:
         if content is not None:
             self._keep(f"{owner}/{statement.statement_id}.pdf", content)
 
-    def link(self, path: str) -> str:
+    def presigned_url(self, path: str) -> str:
         """
         Return a link to *path*, good for an hour.
         """
@@ -89,14 +89,14 @@ class Storage:
         }
         return f"{self.origin()}{FILES}{path}?{urlencode(query)}"
 
-    def is_own(self, url: str) -> bool:
+    def owns(self, url: str) -> bool:
         """
         Tell whether *url* leads to this server.
         """
         parts, own = urlsplit(url), urlsplit(self.origin())
         return (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
 
-    def fetch(self, url: str) -> bytes | None:
+    def read(self, url: str) -> bytes | None:
         """
         Return what one of our own links leads to, without a request.
         """

@@ -40,7 +40,7 @@ from bankconnect_async.sandbox.session_api.combined_rules import (
 from bankconnect_async.sandbox.session_api.field_rules import (
     as_bank_name,
     as_choice,
-    read_or_refuse,
+    parse_fields,
 )
 
 
@@ -107,14 +107,14 @@ class Step:
     error_type: ErrorType | None = None
 
 
-def read_step(parameters: Mapping[str, Any]) -> Step:
+def parse_step(parameters: Mapping[str, Any]) -> Step:
     """
     Read what the page posts.
 
     Raises:
         ApiError: With a problem for every bad parameter.
     """
-    return Step(**read_or_refuse(parameters, _STEP_RULES, required="action"))
+    return Step(**parse_fields(parameters, _STEP_RULES, required="action"))
 
 
 _is_error_type = as_choice(*ErrorType)
@@ -130,7 +130,7 @@ _STEP_RULES: Final[Mapping[str, Callable[[object], Any]]] = {
 }
 
 
-class Closed(enum.Enum):
+class ClosedReason(enum.Enum):
     """
     Why there is no going on with a journey, in words.
     """
@@ -166,7 +166,7 @@ class Journey:
     is_expiry_told: bool = False
 
     @classmethod
-    def of(cls, session: SandboxSession) -> "Journey":
+    def start(cls, session: SandboxSession) -> "Journey":
         """Begin the journey of *session*."""
         minutes = session.parameters.get("session_expiry", _DEFAULT_EXPIRY)
         return cls(
@@ -180,11 +180,11 @@ class Journey:
         """Tell whether it is too late for this journey."""
         return not self.is_over and now >= self.expires_at
 
-    def closed(self, now: datetime.datetime) -> Closed | None:
+    def closed_reason(self, now: datetime.datetime) -> ClosedReason | None:
         """Say why it does not go on, if it does not."""
         if self.is_over:
-            return Closed.COMPLETED
-        return Closed.EXPIRED if self.is_expired(now) else None
+            return ClosedReason.COMPLETED
+        return ClosedReason.EXPIRED if self.is_expired(now) else None
 
     @property
     def is_over(self) -> bool:
@@ -213,7 +213,7 @@ class Journey:
         )
 
     @property
-    def asked(self) -> Span:
+    def requested_span(self) -> Span:
         """The days asked for, the future left out."""
         start, end = self.date_range
         today = self.session.created_at.date()
@@ -225,7 +225,7 @@ class Journey:
         return bool(self.session.parameters.get("accept_anything"))
 
     @property
-    def is_enough(self) -> bool:
+    def has_all_statements(self) -> bool:
         """
         Whether the acceptance rules are met: all months, by default.
         """
@@ -234,9 +234,11 @@ class Journey:
 
     def accepts(self, holding: AccountStatements) -> bool:
         """Tell whether an account has all that is asked for."""
-        return self.takes_anything or not holding.missing_months(self.asked)
+        return self.takes_anything or not holding.missing_months(
+            self.requested_span
+        )
 
-    def take(self, step: Step, now: datetime.datetime) -> Event:
+    def apply(self, step: Step, now: datetime.datetime) -> Event:
         """Do *step*, and return the event that it is."""
         return _STEPS[step.action](self, step, now)
 
@@ -288,7 +290,7 @@ def _succeed(journey: Journey, step: Step, now: datetime.datetime) -> Event:
     journey.statements.append(
         UploadedStatement(
             account=fake_account(journey.session.link_id, _bank(journey)),
-            span=journey.asked,
+            span=journey.requested_span,
             source=journey.mode_of(step),
             at=now,
         )

@@ -28,7 +28,7 @@ from bankconnect_async.sandbox.banks import (
     find_bank,
 )
 
-from .journey import Closed, Journey, Mode, failure_mode
+from .journey import ClosedReason, Journey, Mode, failure_mode
 
 
 _NOTHING: Final[Mapping[str, str]] = types.MappingProxyType({})
@@ -91,22 +91,22 @@ _TEXTS: Final[Mapping[Mode, _Texts]] = {
 }
 
 #: What to say where.
-NOTICES: Final[Mapping[Closed, Notice]] = {
-    Closed.UNKNOWN: Notice(
+NOTICES: Final[Mapping[ClosedReason, Notice]] = {
+    ClosedReason.UNKNOWN: Notice(
         title="This link opens no session",
         text="Its session id or token is not one of this sandbox. Open the"
         " URL exactly as the Session API returned it.",
         status=HTTPStatus.NOT_FOUND,
         refusal=HTTPStatus.NOT_FOUND,
     ),
-    Closed.EXPIRED: Notice(
+    ClosedReason.EXPIRED: Notice(
         title="This session has expired",
         text="Go back to the application that brought you here, and start"
         " again.",
         status=HTTPStatus.GONE,
         refusal=HTTPStatus.GONE,
     ),
-    Closed.COMPLETED: Notice(
+    ClosedReason.COMPLETED: Notice(
         title="Statements already submitted",
         text="There is nothing left to do here. You can close this page.",
         status=HTTPStatus.OK,

@@ -22,10 +22,10 @@ from bankconnect_async.sandbox.data_api.statements import (
 )
 from bankconnect_async.sandbox.records import Played, SandboxSession
 from bankconnect_async.sandbox.session_api.dialects import DialectRules
-from bankconnect_async.sandbox.session_api.judgement import is_same
+from bankconnect_async.sandbox.session_api.validation import secrets_match
 from bankconnect_async.sandbox.webhooks.schedule import Webhooks
 
-from .journey import Closed, Journey, Step, report
+from .journey import ClosedReason, Journey, Step, report
 
 
 # Timers and clocks do not agree to the microsecond.
@@ -58,7 +58,7 @@ class SessionTable:
     # Of opened journeys only: in a load experiment most never are.
     _journeys: dict[str, Journey] = attrs.field(init=False, factory=dict)
     _deleted: set[str] = attrs.field(init=False, factory=set)
-    _alarms: set[asyncio.TimerHandle] = attrs.field(init=False, factory=set)
+    _timers: set[asyncio.TimerHandle] = attrs.field(init=False, factory=set)
 
     def now(self) -> datetime.datetime:
         """
@@ -66,7 +66,7 @@ class SessionTable:
         """
         return datetime.datetime.fromtimestamp(self.clock.time(), _INDIA)
 
-    def open(
+    def create(
         self, api: DialectRules, parameters: Mapping[str, Any], origin: str
     ) -> SandboxSession:
         """
@@ -97,7 +97,7 @@ class SessionTable:
         self.created[session.link_id] += 1
         return session
 
-    def find(self, session_id: str) -> Journey | None:
+    def get(self, session_id: str) -> Journey | None:
         """
         Return the journey of a session, unless there is none or no longer.
 
@@ -109,13 +109,15 @@ class SessionTable:
             return None
         journey = self._journeys.get(session_id)
         if journey is None:
-            journey = self._journeys[session_id] = Journey.of(session)
+            journey = self._journeys[session_id] = Journey.start(session)
         if journey.is_expired(self.now()):
             self.webhooks.tell_expiry(journey)
-        self.settle(journey)
+        self.notify_processed(journey)
         return journey
 
-    def visit(self, session_id: str, token: str | None) -> Journey | Closed:
+    def open_url(
+        self, session_id: str, token: str | None
+    ) -> Journey | ClosedReason:
         """
         Return the journey that a URL opens, or why it opens none.
 
@@ -123,13 +125,13 @@ class SessionTable:
             session_id: Of the URL.
             token: Of the URL; must be the session's, if that has one.
         """
-        journey = self.find(session_id)
+        journey = self.get(session_id)
         if journey is None:
-            return Closed.UNKNOWN
+            return ClosedReason.UNKNOWN
         expected = journey.session.token
-        if expected is not None and not is_same(token, expected):
-            return Closed.UNKNOWN
-        return journey.closed(self.now()) or journey
+        if expected is not None and not secrets_match(token, expected):
+            return ClosedReason.UNKNOWN
+        return journey.closed_reason(self.now()) or journey
 
     def play(self, journey: Journey, step: Step) -> Played:
         """
@@ -137,7 +139,7 @@ class SessionTable:
         """
         now = self.now()
         mode = journey.mode_of(step)
-        event = journey.take(step, now)
+        event = journey.apply(step, now)
         if journey.entity_id is not None:
             self._note_entity(journey, journey.entity_id)
         self.webhooks.tell(journey, event, mode, now)
@@ -157,29 +159,33 @@ class SessionTable:
             for statement in journey.statements
         ]
 
-    def upload(self, journey: Journey, statement: UploadedStatement) -> None:
+    def add_to_session(
+        self, journey: Journey, statement: UploadedStatement
+    ) -> None:
         """
         Take a statement into a session, and tell when that is enough.
         """
         journey.statements.append(statement)
-        if not journey.is_complete and journey.is_enough:
+        if not journey.is_complete and journey.has_all_statements:
             journey.is_complete = True
             self.webhooks.tell_upload(journey)
 
-    def initiate(self, journey: Journey) -> None:
+    def start_processing(self, journey: Journey) -> None:
         """
         Begin to process a session.
         """
-        journey.processing = self._begin(lambda: self.settle(journey))
+        journey.processing = self._begin(
+            lambda: self.notify_processed(journey)
+        )
 
-    def take(self, file: File, statement: UploadedStatement) -> None:
+    def add_to_entity(self, file: File, statement: UploadedStatement) -> None:
         """
         Take a statement into an entity, and begin to process it.
         """
-        begun = self._begin(lambda: self.settle_file(file))
+        begun = self._begin(lambda: self.notify_statements(file))
         file.statements.append((statement, begun))
 
-    def settle(self, journey: Journey) -> None:
+    def notify_processed(self, journey: Journey) -> None:
         """
         Tell that a session is processed, once it is.
         """
@@ -192,7 +198,7 @@ class SessionTable:
             processing.is_told = True
             self.webhooks.tell_enrichment(journey)
 
-    def settle_file(self, file: File) -> None:
+    def notify_statements(self, file: File) -> None:
         """
         Tell of each statement of an entity that is processed, once it is.
         """
@@ -220,18 +226,18 @@ class SessionTable:
             ]
             for processing in under_way:
                 processing.end(error_code)
-            self.settle_file(file)
+            self.notify_statements(file)
             return bool(under_way)
-        journey = self.find(owner_id)
+        journey = self.get(owner_id)
         if journey is None or journey.processing is None:
             return False
         if journey.processing.is_over(self.now()):
             return False
         journey.processing.end(error_code)
-        self.settle(journey)
+        self.notify_processed(journey)
         return True
 
-    def whose(self, owner_id: str) -> str | None:
+    def link_id_of(self, owner_id: str) -> str | None:
         """
         Return the link id of a session or an entity.
         """
@@ -240,13 +246,13 @@ class SessionTable:
         )
         return None if owner is None else owner.link_id
 
-    def stop(self) -> None:
+    def cancel_timers(self) -> None:
         """
         Let nothing happen by itself any more.
         """
-        for alarm in self._alarms:
-            alarm.cancel()
-        self._alarms.clear()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def _begin(self, then: Callable[[], None]) -> Processing:
         seconds = self.processing_time
@@ -256,11 +262,11 @@ class SessionTable:
 
     def _wake(self, seconds: float, then: Callable[[], None]) -> None:
         def ring() -> None:
-            self._alarms.discard(alarm)
+            self._timers.discard(timer)
             then()
 
-        alarm = asyncio.get_running_loop().call_later(seconds, ring)
-        self._alarms.add(alarm)
+        timer = asyncio.get_running_loop().call_later(seconds, ring)
+        self._timers.add(timer)
 
     def expire(self, journey: Journey) -> None:
         """

@@ -13,8 +13,8 @@ from bankconnect_async._codec.browser_messages import Dialect
 from bankconnect_async.sandbox.http.errors import (
     ApiError,
     JsonObject,
-    write_coded,
-    write_plain,
+    render_coded,
+    render_plain,
 )
 
 from .combined_rules import (
@@ -75,7 +75,7 @@ class DialectRules:
     @property
     def has_codes(self) -> bool:
         """Whether its errors have codes."""
-        return self.write is write_coded
+        return self.write is render_coded
 
 
 # Each table follows its column of the contract's "Parameters". Where that
@@ -142,7 +142,7 @@ _V1: Final[Mapping[Dialect, DialectRules]] = {
         dialect="seed",
         rules=_SEED_RULES,
         checks=(dates_in_order(YESTERDAY),),
-        write=write_plain,
+        write=render_plain,
         tells_id=False,
     ),
     "entity": DialectRules(
@@ -152,14 +152,14 @@ _V1: Final[Mapping[Dialect, DialectRules]] = {
             dates_in_order(YESTERDAY),
             ends_by(YESTERDAY, "yesterday"),
         ),
-        write=functools.partial(write_plain, numbered=True),
+        write=functools.partial(render_plain, numbered=True),
         tells_id=False,
     ),
     "session": DialectRules(
         dialect="session",
         rules=_SESSION_RULES,
         checks=(*_SESSION_FLOW_CHECKS, complete_recurrence),
-        write=write_coded,
+        write=render_coded,
         tells_id=True,
     ),
 }
@@ -167,13 +167,13 @@ _V2: Final = DialectRules(
     dialect="session",
     rules=_V2_RULES,
     checks=_SESSION_FLOW_CHECKS,
-    write=write_coded,
+    write=render_coded,
     tells_id=True,
     has_token=True,
 )
 
 
-def api_of(dialect: Dialect, version: Version) -> DialectRules:
+def rules_for(dialect: Dialect, version: Version) -> DialectRules:
     """
     Choose the rules: those of v1 differ by dialect, those of v2 do not.
     """

@@ -76,7 +76,7 @@ def read_fields(
     return values, problems
 
 
-def read_or_refuse(
+def parse_fields(
     body: Mapping[str, Any],
     rules: Mapping[str, Rule],
     *,

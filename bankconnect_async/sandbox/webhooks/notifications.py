@@ -202,7 +202,9 @@ def _account(journey: Journey, holding: AccountStatements) -> WebhookAccount:
         statements=tuple(map(statement_entry, holding.statements)),
         account_status="COMPLETED" if journey.accepts(holding) else "PARTIAL",
         months=tuple(holding.months),
-        missing_data=tuple(map(date_range, holding.missing(journey.asked))),
+        missing_data=tuple(
+            map(date_range, holding.missing(journey.requested_span))
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from bankconnect_async.sandbox.session_api.field_rules import (
     Rule,
     as_url,
     as_whole,
-    read_or_refuse,
+    parse_fields,
 )
 
 from .notifications import (
@@ -100,7 +100,7 @@ class Webhooks:
         Raises:
             ApiError: With a problem for every bad parameter.
         """
-        values = read_or_refuse(
+        values = parse_fields(
             parameters, _ENTITY_RULES, required="webhook_url"
         )
         self.url = values["webhook_url"]
@@ -113,7 +113,7 @@ class Webhooks:
         Raises:
             ApiError: With a problem for every bad parameter.
         """
-        values = read_or_refuse(
+        values = parse_fields(
             parameters, _SESSION_RULES, required="webhook_url"
         )
         self.url = values["webhook_url"]

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.sandbox.http.bodies import SandboxRequest, read_body
-from bankconnect_async.sandbox.http.errors import ApiError, coded
+from bankconnect_async.sandbox.http.bodies import SandboxRequest, parse_body
+from bankconnect_async.sandbox.http.errors import ApiError, coded_error
 
 from .dialects import DialectRules
 from .field_rules import read_fields
@@ -69,14 +69,14 @@ def judge(
 
     Args:
         call: The request.
-        api: Whose rules hold; see `api_of`.
+        api: Whose rules hold; see `rules_for`.
         api_key: The key that is let in, beside `UNPAID_API_KEY`.
         today: Today's date in India.
         modes: Those that are switched on for the customer.
     """
     try:
         _admit_method(call)
-        body = read_body(call)
+        body = parse_body(call)
         _admit_key(body.get("api_key"), call.header_key, api_key)
         if api.has_codes:
             _admit_count(body)
@@ -96,15 +96,15 @@ def _admit_method(call: SandboxRequest) -> None:
 
 def _admit_key(body_key: Any, header_key: str | None, api_key: str) -> None:
     given = header_key if body_key is None else body_key
-    if is_same(given, UNPAID_API_KEY):
+    if secrets_match(given, UNPAID_API_KEY):
         raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
-    if not is_same(given, api_key):
+    if not secrets_match(given, api_key):
         raise ApiError(HTTPStatus.UNAUTHORIZED)
 
 
 def _admit_count(body: Mapping[str, Any]) -> None:
     if len(body) > _MOST:
-        raise coded(
+        raise coded_error(
             HTTPStatus.BAD_REQUEST,
             "INVALID_PARAMETER_COUNT",
             "Invalid number of parameters",
@@ -113,14 +113,14 @@ def _admit_count(body: Mapping[str, Any]) -> None:
 
 def _admit_mode(mode: str | None, modes: Collection[str]) -> None:
     if mode is not None and mode not in modes:
-        raise coded(
+        raise coded_error(
             HTTPStatus.FORBIDDEN,
             "MODE_NOT_ENABLED",
             "Specified mode not enabled. Contact FinBox Admin.",
         )
 
 
-def is_same(given: object, key: str) -> bool:
+def secrets_match(given: object, key: str) -> bool:
     """
     Compare what a caller gave with a secret, in constant time.
     """
