@@ -32,7 +32,7 @@ from .journey.journey import Action, ClosedReason, Journey, Mode, parse_step
 from .journey.session_table import SessionTable
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
 from .session_api.validation import ALL_MODES
-from .webhooks.schedule import Webhooks
+from .webhooks.dispatcher import WebhookDispatcher
 from .webhooks.sender import WebhookSender
 
 
@@ -158,7 +158,9 @@ class Sandbox:
         )
         self._journeys = SessionTable(
             clock=self.clock,
-            webhooks=Webhooks(poster=self._sender, url=self.webhook_url),
+            webhooks=WebhookDispatcher(
+                sender=self._sender, url=self.webhook_url
+            ),
             processing_time=self.processing_time,
         )
         self._middleware.link_id_of = self._journeys.link_id_of
@@ -392,7 +394,7 @@ class Sandbox:
         """
         Wait until no webhook is under way, and return all there were.
         """
-        await self._sender.drained()
+        await self._sender.join()
         return tuple(self._sender.sent)
 
     def _journey(self, session_id: str) -> Journey:

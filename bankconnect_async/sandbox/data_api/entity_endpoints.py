@@ -54,7 +54,7 @@ from .entity_responses import (
     stored_pdfs,
     utc,
 )
-from .entity_table import File
+from .entity_table import EntityState
 from .statements import UploadedStatement
 from .upload_forms import WRONG_FILE, Content, material_of
 from .uploads import BadStatementError, is_url, judge_statement
@@ -264,8 +264,8 @@ class EntityApi:
             if "online" in bank.modes
         ]
 
-    def _file(self, request: web.Request) -> File:
-        file = self.journeys.entities.file(request.match_info["entity_id"])
+    def _file(self, request: web.Request) -> EntityState:
+        file = self.journeys.entities.get(request.match_info["entity_id"])
         if file is None:
             raise ApiError(HTTPStatus.NOT_FOUND)
         self.journeys.notify_statements(file)
@@ -288,22 +288,22 @@ class EntityApi:
         self.storage.store_upload(file.record.entity_id, statement, content)
         return self._uploaded(request, file, statement)
 
-    def _upload_file(self, body: JsonObject) -> File:
+    def _upload_file(self, body: JsonObject) -> EntityState:
         entities = self.journeys.entities
         entity_id, link_id = body.get("entity_id"), body.get("link_id") or None
         if entity_id is not None:
-            file = entities.file(entity_id)
+            file = entities.get(entity_id)
             if file is None:
                 raise ApiError(HTTPStatus.NOT_FOUND)
             return file
-        record = entities.of(link_id) if link_id else None
+        record = entities.latest(link_id) if link_id else None
         record = record or entities.add(link_id)
-        file = entities.file(record.entity_id)
+        file = entities.get(record.entity_id)
         assert file is not None  # noqa: S101 - it is there now
         return file
 
     def _judge(
-        self, form: "_UploadForm", file: File
+        self, form: "_UploadForm", file: EntityState
     ) -> tuple[UploadedStatement, Content]:
         now = self.journeys.now()
         today = now.date()
@@ -324,7 +324,9 @@ class EntityApi:
             raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
         return statement, content
 
-    def _bad(self, code: str, form: "_UploadForm", file: File) -> ApiError:
+    def _bad(
+        self, code: str, form: "_UploadForm", file: EntityState
+    ) -> ApiError:
         if code in _BAD_FIELDS:
             field, text = _BAD_FIELDS[code]
             return ApiError(
@@ -341,7 +343,10 @@ class EntityApi:
         return ApiError(HTTPStatus.BAD_REQUEST, body=body)
 
     def _uploaded(
-        self, request: web.Request, file: File, statement: UploadedStatement
+        self,
+        request: web.Request,
+        file: EntityState,
+        statement: UploadedStatement,
     ) -> JsonObject:
         account, span = statement.account, statement.span
         answer: JsonObject = {

@@ -20,7 +20,7 @@ from bankconnect_async.sandbox.fake_data.ledgers import (
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.webhooks.notifications import EXTRACTION_FAILED
 
-from .entity_table import File
+from .entity_table import EntityState
 from .statements import AccountStatements, Processing, UploadedStatement
 
 
@@ -37,19 +37,19 @@ class EntityQuery:
         link: Makes a link to a stored file.
     """
 
-    file: File
+    file: EntityState
     now: datetime.datetime
     is_seed: bool
     account_id: str | None
     link: Callable[[str], str]
 
     @property
-    def holdings(self) -> list[AccountStatements]:
+    def accounts(self) -> list[AccountStatements]:
         """The accounts that are there, the one asked for if one is."""
         return [
-            holding
-            for holding in self.file.completed(self.now)
-            if self.account_id in {None, holding.account.account_id}
+            group
+            for group in self.file.completed(self.now)
+            if self.account_id in {None, group.account.account_id}
         ]
 
     @property
@@ -63,9 +63,9 @@ class EntityQuery:
     def all_rows(self) -> list[tuple[FakeAccount, FakeTransaction]]:
         """Return what happened on all accounts, in order of time."""
         found = [
-            (holding.account, row)
-            for holding in self.holdings
-            for row in holding.rows
+            (group.account, row)
+            for group in self.accounts
+            for row in group.rows
         ]
         return sorted(found, key=lambda pair: pair[1].day)
 
@@ -90,7 +90,7 @@ def _progress(question: EntityQuery) -> JsonObject:
 def _progress_entry(
     question: EntityQuery, statement: UploadedStatement, processing: Processing
 ) -> JsonObject:
-    word = processing.word(question.now)
+    word = processing.status(question.now)
     entry = {
         "status": word,
         "message": EXTRACTION_FAILED if word == "failed" else None,
@@ -103,19 +103,19 @@ def _accounts(question: EntityQuery, *without: str) -> list[JsonObject]:
     return [
         {
             name: value
-            for name, value in _account(question, holding).items()
+            for name, value in _account(question, group).items()
             if name not in without
         }
-        for holding in question.holdings
+        for group in question.accounts
     ]
 
 
-def _account(question: EntityQuery, holding: AccountStatements) -> JsonObject:
-    account = holding.account
+def _account(question: EntityQuery, group: AccountStatements) -> JsonObject:
+    account = group.account
     shown = {
-        "months": holding.months,
+        "months": group.months,
         "statements": [
-            statement.statement_id for statement in holding.statements
+            statement.statement_id for statement in group.statements
         ],
         "account_id": account.account_id,
         "ifsc": account.ifsc,
@@ -124,7 +124,7 @@ def _account(question: EntityQuery, holding: AccountStatements) -> JsonObject:
         "account_category": "individual",
         "credit_limit": 0,
         "bank": account.bank,
-        "last_updated": f"{utc(holding.updated_at):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "last_updated": f"{utc(group.updated_at):%Y-%m-%dT%H:%M:%S.%f}Z",
     }
     if question.is_seed:
         for name in ("account_category", "credit_limit", "last_updated"):
@@ -142,8 +142,8 @@ def utc(moment: datetime.datetime) -> datetime.datetime:
 def _fraud(question: EntityQuery) -> JsonObject:
     statements = [
         statement
-        for holding in question.holdings
-        for statement in holding.statements
+        for group in question.accounts
+        for statement in group.statements
         if statement.fraud_type is not None
     ]
     return {
@@ -186,7 +186,7 @@ def write_row(account: FakeAccount, row: FakeTransaction) -> JsonObject:
     Write a transaction.
     """
     return {
-        "transaction_note": row.note,
+        "transaction_note": row.narration,
         "hash": row.hash,
         "description": row.description,
         "account_id": account.account_id,
@@ -218,8 +218,8 @@ def _identity(question: EntityQuery) -> JsonObject:
     return {
         **answer,
         "identity": [
-            identity(holding.account, is_seed=question.is_seed)
-            for holding in question.holdings
+            identity(group.account, is_seed=question.is_seed)
+            for group in question.accounts
         ],
     }
 
@@ -277,9 +277,9 @@ def _recurring(question: EntityQuery) -> JsonObject:
         **_whole(question, "credit_limit", "last_updated"),
         "transactions": {
             f"{side}_transactions": [
-                _recurring_set(holding.account, rows)
-                for holding in question.holdings
-                for rows in analyses.recurring(holding.rows, side)
+                _recurring_set(group.account, rows)
+                for group in question.accounts
+                for rows in analyses.recurring(group.rows, side)
             ]
             for side in ("credit", "debit")
         },
@@ -340,7 +340,7 @@ def _top(question: EntityQuery) -> JsonObject:
         "top_5_credit_debit": {
             f"top_5_{side}": {
                 analyses.short_month(month): {
-                    row.note: money(row.amount) for row in top
+                    row.narration: money(row.amount) for row in top
                 }
                 for month, top in analyses.top_five(rows, side).items()
             }
@@ -363,13 +363,13 @@ def _monthly_updated(question: EntityQuery) -> JsonObject:
         "monthly_analysis": {
             "account_id": [
                 {
-                    holding.account.account_id: {
+                    group.account.account_id: {
                         "monthly_analysis": analyses.monthly_analysis(
-                            holding.rows
+                            group.rows
                         )
                     }
                 }
-                for holding in question.holdings
+                for group in question.accounts
             ]
         },
     }
@@ -389,22 +389,22 @@ def _reports(question: EntityQuery) -> JsonObject:
         **_progress(question),
         "reports": [
             {
-                "link": question.link(report_path(question, holding)),
-                "account_id": holding.account.account_id,
+                "link": question.link(report_path(question, group)),
+                "account_id": group.account.account_id,
             }
-            for holding in question.holdings
+            for group in question.accounts
         ]
         if question.is_processed
         else [],
     }
 
 
-def report_path(question: EntityQuery, holding: AccountStatements) -> str:
+def report_path(question: EntityQuery, group: AccountStatements) -> str:
     """
     Return where the workbook of an account is stored.
     """
     owner = question.file.record.entity_id
-    return f"{owner}/{holding.account.account_id}.xlsx"
+    return f"{owner}/{group.account.account_id}.xlsx"
 
 
 def _raw_reports(question: EntityQuery) -> JsonObject:
@@ -417,7 +417,7 @@ def _raw_reports(question: EntityQuery) -> JsonObject:
 
 def _one_report(question: EntityQuery) -> JsonObject:
     words = {
-        processing.word(question.now)
+        processing.status(question.now)
         for _, processing in question.file.statements
     }
     word = next(
@@ -437,12 +437,10 @@ def _predictors(question: EntityQuery) -> JsonObject:
         **_progress(question),
         "predictors": [
             {
-                "account_id": holding.account.account_id,
-                "predictors": analyses.predictors(
-                    holding.account, holding.rows
-                ),
+                "account_id": group.account.account_id,
+                "predictors": analyses.predictors(group.account, group.rows),
             }
-            for holding in question.holdings
+            for group in question.accounts
         ]
         if question.is_processed
         else [],
@@ -454,11 +452,11 @@ def _score(question: EntityQuery) -> JsonObject:
         **_progress(question),
         "score": [
             {
-                "account_id": holding.account.account_id,
+                "account_id": group.account.account_id,
                 # A text, as the page shows it (contract, U-25).
-                "score": str(analyses.score(holding.account)),
+                "score": str(analyses.score(group.account)),
             }
-            for holding in question.holdings
+            for group in question.accounts
         ]
         if question.is_processed
         else [],
@@ -518,7 +516,7 @@ def stored_pdfs(
             "bank_name": statement.account.bank,
             "pdf_password": statement.password,
             "pdf_url": link(f"{owner}/{statement.statement_id}.pdf")
-            if now - statement.at < _KEPT
+            if now - statement.received_at < _KEPT
             else "",
             "account_id": statement.account.account_id,
         }

@@ -17,12 +17,12 @@ from .statements import (
     AccountStatements,
     Processing,
     UploadedStatement,
-    holdings,
+    group_by_account,
 )
 
 
 @attrs.define(eq=False, kw_only=True)
-class File:
+class EntityState:
     """
     One entity with what came in for it.
 
@@ -43,10 +43,10 @@ class File:
 
     def completed(self, now: datetime.datetime) -> list[AccountStatements]:
         """Return the accounts with statements that came through."""
-        return holdings(
+        return group_by_account(
             statement
             for statement, processing in self.statements
-            if processing.word(now) == "completed"
+            if processing.status(now) == "completed"
         )
 
     def refuses(self, account: FakeAccount) -> bool:
@@ -70,7 +70,7 @@ class EntityTable:
     # The last one of each link id.
     _latest: dict[str, SandboxEntity] = attrs.field(init=False, factory=dict)
     # Of entities that something came in for.
-    _files: dict[str, File] = attrs.field(init=False, factory=dict)
+    _files: dict[str, EntityState] = attrs.field(init=False, factory=dict)
 
     def add(
         self,
@@ -94,20 +94,20 @@ class EntityTable:
         self.records[record.entity_id] = record
         return record
 
-    def of(self, link_id: str) -> SandboxEntity | None:
+    def latest(self, link_id: str) -> SandboxEntity | None:
         """
         Return the last entity of a link id.
         """
         return self._latest.get(link_id)
 
-    def file(self, entity_id: str) -> File | None:
+    def get(self, entity_id: str) -> EntityState | None:
         """
         Return an entity with what came in for it.
         """
         record = self.records.get(entity_id)
         if record is None:
             return None
-        return self._files.setdefault(entity_id, File(record=record))
+        return self._files.setdefault(entity_id, EntityState(record=record))
 
     def page(
         self, link_id: str | None, first: int, rows: int

@@ -10,7 +10,7 @@ import attrs
 
 from bankconnect_async.sandbox.journey.journey import Journey
 
-from .statements import AccountStatements, holdings
+from .statements import AccountStatements, group_by_account
 
 
 # Texts of the codes that the contract shows one of, or describes.
@@ -30,29 +30,29 @@ class Outcome:
     How processing of one account ended.
 
     Attributes:
-        holding: The account and its statements.
+        group: The account and its statements.
         error_code: What is wrong, if something is.
         error_message: The same in words.
     """
 
-    holding: AccountStatements
+    group: AccountStatements
     error_code: str | None = None
     error_message: str | None = None
 
     @classmethod
-    def of(cls, journey: Journey, holding: AccountStatements) -> "Outcome":
+    def of(cls, journey: Journey, group: AccountStatements) -> "Outcome":
         """
         Judge an account by what was told to happen, then by the rules.
         """
         told = journey.processing and journey.processing.error_code
         if told:
             message = _MESSAGES.get(told, "Failed to process the account")
-            return cls(holding=holding, error_code=told, error_message=message)
-        if journey.accepts(holding):
-            return cls(holding=holding)
-        missing = ", ".join(holding.missing_months(journey.requested_span))
+            return cls(group=group, error_code=told, error_message=message)
+        if journey.accepts(group):
+            return cls(group=group)
+        missing = ", ".join(group.missing_months(journey.requested_span))
         return cls(
-            holding=holding,
+            group=group,
             error_code=_MONTHS_MISSING,
             error_message=f"Statements are missing for {missing}",
         )
@@ -66,7 +66,7 @@ class Outcome:
     def attempt_types(self) -> list[str]:
         """How statements came in."""
         return sorted(
-            {statement.source.upper() for statement in self.holding.statements}
+            {statement.source.upper() for statement in self.group.statements}
         )
 
 
@@ -75,8 +75,8 @@ def outcomes(journey: Journey) -> list[Outcome]:
     Return how each account of a journey ended.
     """
     return [
-        Outcome.of(journey, holding)
-        for holding in holdings(journey.statements)
+        Outcome.of(journey, group)
+        for group in group_by_account(journey.statements)
     ]
 
 

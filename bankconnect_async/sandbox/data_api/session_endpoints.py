@@ -379,7 +379,7 @@ class SessionDataApi:
                 account=fake_account(new.link_id, bank_of_consent(session)),
                 span=span,
                 source="aa",
-                at=self.journeys.now(),
+                received_at=self.journeys.now(),
             ),
         )
         # There is nobody to ask for it: the caller waits for the outcome.

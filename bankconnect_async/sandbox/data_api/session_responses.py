@@ -36,7 +36,7 @@ from .entity_responses import (
     write_row,
 )
 from .outcomes import Outcome, are_insights_available, outcomes
-from .statements import AccountStatements, UploadedStatement, holdings
+from .statements import AccountStatements, UploadedStatement, group_by_account
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +63,7 @@ class SessionQuery:
     def good(self) -> list[AccountStatements]:
         """The accounts that came through."""
         return [
-            outcome.holding
+            outcome.group
             for outcome in outcomes(self.journey)
             if outcome.error_code is None
         ]
@@ -75,7 +75,7 @@ def progress(inquiry: SessionQuery) -> JsonObject:
     """
     journey = inquiry.journey
     assert journey.processing is not None  # noqa: S101 - asked for before
-    word = journey.processing.word(inquiry.now)
+    word = journey.processing.status(inquiry.now)
     return {
         "session_id": inquiry.session_id,
         # How a session fails is for the status to say (contract, U-30).
@@ -111,8 +111,8 @@ def session_status(inquiry: SessionQuery) -> JsonObject:
 
 
 def _account_status(outcome: Outcome) -> JsonObject:
-    holding = outcome.holding
-    account = holding.account
+    group = outcome.group
+    account = group.account
     return {
         "name": account.name,
         "account_category": "individual",
@@ -122,18 +122,20 @@ def _account_status(outcome: Outcome) -> JsonObject:
         "error_code": outcome.error_code,
         "error_message": outcome.error_message,
         "account_status": outcome.status,
-        "created_at": write(naive(holding.statements[0].at)),
-        "last_updated_at": write(naive(holding.updated_at)),
+        "created_at": write(naive(group.statements[0].received_at)),
+        "last_updated_at": write(naive(group.updated_at)),
         "statements": [
             {
                 **write(statement_entry(statement)),
-                "created_at": f"{utc(statement.at):%Y-%m-%dT%H:%M:%S.%f}Z",
+                "created_at": (
+                    f"{utc(statement.received_at):%Y-%m-%dT%H:%M:%S.%f}Z"
+                ),
             }
-            for statement in holding.statements
+            for statement in group.statements
         ],
         "attempt_types": outcome.attempt_types,
         "account_type": "SAVINGS",
-        "full_bank_name": full_bank_name(holding),
+        "full_bank_name": full_bank_name(group),
     }
 
 
@@ -142,7 +144,7 @@ def insights(inquiry: SessionQuery) -> JsonObject:
     Answer ``insights/``, with the accounts that came through.
     """
     session = inquiry.journey.session
-    every = [row for holding in inquiry.good for row in holding.rows]
+    every = [row for group in inquiry.good for row in group.rows]
     every.sort(key=lambda row: row.day)
     session_id = inquiry.session_id
     return {
@@ -151,10 +153,10 @@ def insights(inquiry: SessionQuery) -> JsonObject:
         "session_date_range": iso_range(inquiry.journey.requested_span),
         "accounts": [
             {
-                "account_id": holding.account.account_id,
-                "data": _insight(inquiry, holding),
+                "account_id": group.account.account_id,
+                "data": _insight(inquiry, group),
             }
-            for holding in inquiry.good
+            for group in inquiry.good
         ],
         "aggregate_monthly_analysis": analyses.monthly_analysis(every),
         "aggregate_xlsx_report_url": inquiry.link(f"{session_id}/all.xlsx"),
@@ -172,13 +174,13 @@ def iso_range(span: Span) -> JsonObject:
     }
 
 
-def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
-    account, rows = holding.account, holding.rows
+def _insight(inquiry: SessionQuery, group: AccountStatements) -> JsonObject:
+    account, rows = group.account, group.rows
     lenders = [row for row in rows if row.is_of_lender]
     own = [row for row in rows if row.channel == "self_transfer"]
     path = f"{inquiry.session_id}/{account.account_id}.xlsx"
     return {
-        "account_details": _details(inquiry, holding),
+        "account_details": _details(inquiry, group),
         "fraud": [
             {
                 "statement_id": statement.statement_id,
@@ -186,7 +188,7 @@ def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
                 "transaction_hash": None,
                 "fraud_category": "metadata",
             }
-            for statement in holding.statements
+            for statement in group.statements
             if statement.fraud_type is not None
         ],
         "fraud_details": {"statement": [], "account": []},
@@ -202,8 +204,8 @@ def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
         ],
         "recurring_transactions": {
             f"{side}_transactions": [
-                recurring_set(account, group, _recurring_row)
-                for group in analyses.recurring(rows, side)
+                recurring_set(account, series, _recurring_row)
+                for series in analyses.recurring(rows, side)
             ]
             for side in ("debit", "credit")
         },
@@ -213,8 +215,7 @@ def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
             for side in ("debit", "credit")
         ],
         "statement_stats": [
-            _stats(inquiry, statement, rows)
-            for statement in holding.statements
+            _stats(inquiry, statement, rows) for statement in group.statements
         ],
         "expense_categories": categories(rows),
         "self_and_sister_transactions": list(map(_flat_row, own)),
@@ -227,9 +228,9 @@ def _insight(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
     }
 
 
-def _details(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
-    account, rows = holding.account, holding.rows
-    spans = holding.spans
+def _details(inquiry: SessionQuery, group: AccountStatements) -> JsonObject:
+    account, rows = group.account, group.rows
+    spans = group.spans
     covered = Span(
         start=min(span.start for span in spans),
         end=max(span.end for span in spans),
@@ -247,15 +248,15 @@ def _details(inquiry: SessionQuery, holding: AccountStatements) -> JsonObject:
         "ifsc": account.ifsc,
         "micr": account.micr,
         "missing_data": list(
-            map(iso_range, holding.missing(inquiry.journey.requested_span))
+            map(iso_range, group.missing(inquiry.journey.requested_span))
         ),
         "od_limit": 0.0,
         "salary_confidence": 100.0,
         "statements": [
-            statement.statement_id for statement in holding.statements
+            statement.statement_id for statement in group.statements
         ],
-        "months": holding.months,
-        "uploaded_months": holding.months,
+        "months": group.months,
+        "uploaded_months": group.months,
         "country_code": "IN",
         "currency_code": "INR",
         "dob": "",
@@ -273,7 +274,7 @@ def _row(row: FakeTransaction) -> JsonObject:
     whose = "Transfer from" if row.side == "credit" else "Transfer to"
     return {
         "transaction_type": row.side,
-        "transaction_note": row.note,
+        "transaction_note": row.narration,
         "chq_num": "",
         "amount": money(row.amount),
         "balance": money(row.balance),
@@ -399,10 +400,10 @@ def uploaded(
     }
     if not is_long:
         return answer
-    (holding,) = (
-        holding
-        for holding in holdings(journey.statements)
-        if holding.account.account_id == account.account_id
+    (group,) = (
+        group
+        for group in group_by_account(journey.statements)
+        if group.account.account_id == account.account_id
     )
     return {
         **answer,
@@ -424,8 +425,8 @@ def uploaded(
         "country_code": "IN",
         "currency_code": "INR",
         "extracted_date_range": iso_range(statement.span),
-        "months": holding.months,
-        "missing_months": holding.missing_months(journey.requested_span),
+        "months": group.months,
+        "missing_months": group.missing_months(journey.requested_span),
     }
 
 
@@ -433,17 +434,16 @@ def _part_identity(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": inquiry.session_id,
         "accounts": [
-            _details(inquiry, holding)
-            | {"account_id": holding.account.account_id}
-            for holding in inquiry.good
+            _details(inquiry, group) | {"account_id": group.account.account_id}
+            for group in inquiry.good
         ],
         "identity": [
             {
-                **identity(holding.account, is_seed=False),
+                **identity(group.account, is_seed=False),
                 "raw_account_category": "SAVINGS",
                 "metadata_analysis": {"name_matches": []},
             }
-            for holding in inquiry.good
+            for group in inquiry.good
         ],
     }
 
@@ -455,11 +455,11 @@ def _part_reports(inquiry: SessionQuery) -> JsonObject:
         "reports": [
             {
                 "link": inquiry.link(
-                    f"{session_id}/{holding.account.account_id}.xlsx"
+                    f"{session_id}/{group.account.account_id}.xlsx"
                 ),
-                "account_id": holding.account.account_id,
+                "account_id": group.account.account_id,
             }
-            for holding in inquiry.good
+            for group in inquiry.good
         ],
     }
 
@@ -468,9 +468,9 @@ def _part_transactions(inquiry: SessionQuery) -> JsonObject:
     return {
         "session_id": inquiry.session_id,
         "transactions": [
-            write_row(holding.account, row)
-            for holding in inquiry.good
-            for row in holding.rows
+            write_row(group.account, row)
+            for group in inquiry.good
+            for row in group.rows
         ],
     }
 
@@ -480,9 +480,9 @@ def _part_recurring(inquiry: SessionQuery) -> JsonObject:
         "session_id": inquiry.session_id,
         "transactions": {
             f"{side}_transactions": [
-                recurring_set(holding.account, group, _recurring_row)
-                for holding in inquiry.good
-                for group in analyses.recurring(holding.rows, side)
+                recurring_set(group.account, series, _recurring_row)
+                for group in inquiry.good
+                for series in analyses.recurring(group.rows, side)
             ]
             for side in ("credit", "debit")
         },
@@ -498,10 +498,10 @@ def _by_account(
             "session_id": inquiry.session_id,
             name: [
                 {
-                    "account_id": holding.account.account_id,
-                    name: write_one(holding.account, holding.rows),
+                    "account_id": group.account.account_id,
+                    name: write_one(group.account, group.rows),
                 }
-                for holding in inquiry.good
+                for group in inquiry.good
             ],
         }
 

@@ -44,7 +44,7 @@ class UploadedStatement:
         account: Of which account.
         span: Which days it covers.
         source: How it came in.
-        at: When.
+        received_at: When.
         password: Of the uploaded PDF.
         page_count: Of the PDF.
         fraud_type: What is wrong with the file, if something is.
@@ -56,7 +56,7 @@ class UploadedStatement:
     account: FakeAccount
     span: Span
     source: Source
-    at: datetime.datetime
+    received_at: datetime.datetime
     password: str | None = attrs.field(default=None, repr=False)
     page_count: int = 1
     fraud_type: str | None = None
@@ -108,10 +108,10 @@ class AccountStatements:
     @property
     def updated_at(self) -> datetime.datetime:
         """When the last statement came."""
-        return self.statements[-1].at
+        return self.statements[-1].received_at
 
 
-def holdings(
+def group_by_account(
     statements: Iterable[UploadedStatement],
 ) -> list[AccountStatements]:
     """
@@ -132,30 +132,30 @@ class Processing:
     Something that takes its time.
 
     Attributes:
-        begun_at: Since when.
+        started_at: Since when.
         seconds: How long; for ever, if infinite and nobody ends it.
         error_code: What went wrong, once it is over.
-        is_told: Whether the webhook about it is out.
+        is_notified: Whether the webhook about it is out.
     """
 
-    begun_at: datetime.datetime
+    started_at: datetime.datetime
     seconds: float
     error_code: str | None = None
-    is_told: bool = False
+    is_notified: bool = False
 
     def is_over(self, now: datetime.datetime) -> bool:
         """Tell whether it is over."""
         return (
             math.isfinite(self.seconds)
-            and (now - self.begun_at).total_seconds() >= self.seconds
+            and (now - self.started_at).total_seconds() >= self.seconds
         )
 
-    def end(self, error_code: str | None) -> None:
+    def finish(self, error_code: str | None) -> None:
         """Let it be over, and well if there is no code."""
         self.seconds = 0
         self.error_code = error_code
 
-    def word(self, now: datetime.datetime) -> str:
+    def status(self, now: datetime.datetime) -> str:
         """Say how far it is, in the words of `progress`."""
         if not self.is_over(now):
             return "processing"

@@ -128,7 +128,7 @@ def judge_statement(
         account=fake_account(owner, bank.identifier.lower(), number),
         span=period or asked,
         source="pdf",
-        at=now,
+        received_at=now,
         password=material.password,
         page_count=document.page_count,
         fraud_type="author_fraud" if document.is_edited else None,

@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 from bankconnect_async.sandbox.data_api.statements import (
     AccountStatements,
     UploadedStatement,
-    holdings,
+    group_by_account,
 )
 from bankconnect_async.sandbox.journey.session_table import SessionTable
 
@@ -36,18 +36,18 @@ def make_file(journeys: SessionTable, path: str) -> bytes | None:
     if kind == "pdf":
         return _pdf(statements, stem)
     held = [
-        holding
-        for holding in holdings(statements)
-        if stem in {"all", holding.account.account_id}
+        group
+        for group in group_by_account(statements)
+        if stem in {"all", group.account.account_id}
     ]
-    table = [_HEAD, *(cells for holding in held for cells in _cells(holding))]
+    table = [_HEAD, *(cells for group in held for cells in _cells(group))]
     if kind == "xlsx" and held:
         return write_workbook(table)
     return _xml(held) if kind == "xml" and held else None
 
 
 def _statements(journeys: SessionTable, owner: str) -> list[UploadedStatement]:
-    file = journeys.entities.file(owner)
+    file = journeys.entities.get(owner)
     if file is not None:
         return [statement for statement, _ in file.statements]
     journey = journeys.get(owner)
@@ -59,30 +59,30 @@ def _pdf(
 ) -> bytes | None:
     for statement in statements:
         if statement.statement_id == statement_id:
-            (holding,) = holdings([statement])
-            return write_pdf(statement.account, statement.span, holding.rows)
+            (group,) = group_by_account([statement])
+            return write_pdf(statement.account, statement.span, group.rows)
     return None
 
 
-def _cells(holding: AccountStatements) -> _Table:
+def _cells(group: AccountStatements) -> _Table:
     return [
         (
-            holding.account.masked,
+            group.account.masked,
             row.day.isoformat(),
-            row.note,
+            row.narration,
             row.side,
             money(row.amount),
             money(row.balance),
         )
-        for row in holding.rows
+        for row in group.rows
     ]
 
 
 def _xml(held: list[AccountStatements]) -> bytes:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<report>"]
-    for holding in held:
-        lines.append(f"<account id={quoteattr(holding.account.account_id)}>")
-        lines += map(_element, holding.rows)
+    for group in held:
+        lines.append(f"<account id={quoteattr(group.account.account_id)}>")
+        lines += map(_element, group.rows)
         lines.append("</account>")
     return "\n".join([*lines, "</report>", ""]).encode()
 
@@ -92,7 +92,7 @@ def _element(row: FakeTransaction) -> str:
         "date": row.day.isoformat(),
         "type": row.side,
         "amount": str(money(row.amount)),
-        "note": row.note,
+        "note": row.narration,
     }
     shown = (f"{name}={quoteattr(text)}" for name, text in fields.items())
     return f"<transaction {' '.join(shown)}/>"

@@ -74,8 +74,8 @@ class FakeTransaction:
 
     Attributes:
         day: When.
-        note: As the bank prints it.
-        payee: The other side's name, out of the note.
+        narration: As the bank prints it.
+        payee: The other side's name, out of the narration.
         side: Which way the money went.
         amount, balance: In paise, the balance after it.
         channel, description, merchant: In the contract's words.
@@ -84,7 +84,7 @@ class FakeTransaction:
     """
 
     day: datetime.date
-    note: str
+    narration: str
     payee: str
     side: Side
     amount: int
@@ -221,7 +221,7 @@ class _Entry:
     day: int
     side: Side
     amount: int
-    note: str
+    narration: str
     payee: str
     channel: str
     category: str
@@ -253,7 +253,7 @@ def _month(key: str, index: int) -> tuple[FakeTransaction, ...]:
         found.append(
             FakeTransaction(
                 day=datetime.date(year, month, entry.day),
-                note=entry.note,
+                narration=entry.narration,
                 payee=entry.payee,
                 side=entry.side,
                 amount=entry.amount,
@@ -277,7 +277,7 @@ def _transfer(left: int) -> _Entry:
         day=28,
         side="debit" if left > 0 else "credit",
         amount=abs(left),
-        note="IMPS/SAMPLE SAVINGS/SELF",
+        narration="IMPS/SAMPLE SAVINGS/SELF",
         payee="SAMPLE SAVINGS",
         channel="self_transfer",
         category="Self Transfer",

@@ -352,7 +352,7 @@ def _pages(
         f"{'Date':<12}{'Details':<32}{'Amount':>14}{'Balance':>14}",
     ]
     lines = [
-        f"{date_text(row.day):<12}{row.note[:31]:<32}"
+        f"{date_text(row.day):<12}{row.narration[:31]:<32}"
         f"{'-' if row.side == 'debit' else ''}{row.amount / 100:>.2f}"
         f"{row.balance / 100:>14.2f}"
         for row in rows

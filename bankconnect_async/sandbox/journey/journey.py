@@ -30,7 +30,7 @@ from bankconnect_async.sandbox.data_api.statements import (
     AccountStatements,
     Processing,
     UploadedStatement,
-    holdings,
+    group_by_account,
 )
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.records import Played, SandboxSession
@@ -153,7 +153,7 @@ class Journey:
         statements: What came in.
         is_complete: Whether that is all that was asked for.
         processing: What was asked for after that (session flow).
-        is_expiry_told: Whether the webhook about the expiry is out.
+        is_expiry_notified: Whether the webhook about the expiry is out.
     """
 
     session: SandboxSession
@@ -163,7 +163,7 @@ class Journey:
     statements: list[UploadedStatement] = attrs.Factory(list)
     is_complete: bool = False
     processing: Processing | None = None
-    is_expiry_told: bool = False
+    is_expiry_notified: bool = False
 
     @classmethod
     def start(cls, session: SandboxSession) -> "Journey":
@@ -229,12 +229,12 @@ class Journey:
         """
         Whether the acceptance rules are met: all months, by default.
         """
-        held = holdings(self.statements)
-        return bool(held) and all(self.accepts(holding) for holding in held)
+        held = group_by_account(self.statements)
+        return bool(held) and all(self.accepts(group) for group in held)
 
-    def accepts(self, holding: AccountStatements) -> bool:
+    def accepts(self, group: AccountStatements) -> bool:
         """Tell whether an account has all that is asked for."""
-        return self.takes_anything or not holding.missing_months(
+        return self.takes_anything or not group.missing_months(
             self.requested_span
         )
 
@@ -292,7 +292,7 @@ def _succeed(journey: Journey, step: Step, now: datetime.datetime) -> Event:
             account=fake_account(journey.session.link_id, _bank(journey)),
             span=journey.requested_span,
             source=journey.mode_of(step),
-            at=now,
+            received_at=now,
         )
     )
     journey.is_complete = True

@@ -15,7 +15,10 @@ from typing import Any, Final
 import attrs
 
 from bankconnect_async.clock import Clock
-from bankconnect_async.sandbox.data_api.entity_table import EntityTable, File
+from bankconnect_async.sandbox.data_api.entity_table import (
+    EntityState,
+    EntityTable,
+)
 from bankconnect_async.sandbox.data_api.statements import (
     Processing,
     UploadedStatement,
@@ -23,7 +26,7 @@ from bankconnect_async.sandbox.data_api.statements import (
 from bankconnect_async.sandbox.records import Played, SandboxSession
 from bankconnect_async.sandbox.session_api.dialects import DialectRules
 from bankconnect_async.sandbox.session_api.validation import secrets_match
-from bankconnect_async.sandbox.webhooks.schedule import Webhooks
+from bankconnect_async.sandbox.webhooks.dispatcher import WebhookDispatcher
 
 from .journey import ClosedReason, Journey, Step, report
 
@@ -48,7 +51,7 @@ class SessionTable:
     """
 
     clock: Clock
-    webhooks: Webhooks
+    webhooks: WebhookDispatcher
     processing_time: float
     sessions: dict[str, SandboxSession] = attrs.field(init=False, factory=dict)
     entities: EntityTable = attrs.field(init=False, factory=EntityTable)
@@ -111,7 +114,7 @@ class SessionTable:
         if journey is None:
             journey = self._journeys[session_id] = Journey.start(session)
         if journey.is_expired(self.now()):
-            self.webhooks.tell_expiry(journey)
+            self.webhooks.notify_expired(journey)
         self.notify_processed(journey)
         return journey
 
@@ -142,19 +145,23 @@ class SessionTable:
         event = journey.apply(step, now)
         if journey.entity_id is not None:
             self._note_entity(journey, journey.entity_id)
-        self.webhooks.tell(journey, event, mode, now)
+        self.webhooks.notify(journey, event, mode, now)
         return report(journey, event)
 
     def _note_entity(self, journey: Journey, entity_id: str) -> None:
         if entity_id not in self.entities.records:
             self.entities.add(journey.session.link_id, entity_id=entity_id)
-        file = self.entities.file(entity_id)
-        assert file is not None  # noqa: S101 - it is there now
+        entity = self.entities.get(entity_id)
+        assert entity is not None  # noqa: S101 - it is there now
         # The customer's browser hears of a success when all is extracted.
-        file.statements = [
+        entity.statements = [
             (
                 statement,
-                Processing(begun_at=statement.at, seconds=0, is_told=True),
+                Processing(
+                    started_at=statement.received_at,
+                    seconds=0,
+                    is_notified=True,
+                ),
             )
             for statement in journey.statements
         ]
@@ -168,7 +175,7 @@ class SessionTable:
         journey.statements.append(statement)
         if not journey.is_complete and journey.has_all_statements:
             journey.is_complete = True
-            self.webhooks.tell_upload(journey)
+            self.webhooks.notify_uploaded(journey)
 
     def start_processing(self, journey: Journey) -> None:
         """
@@ -178,36 +185,38 @@ class SessionTable:
             lambda: self.notify_processed(journey)
         )
 
-    def add_to_entity(self, file: File, statement: UploadedStatement) -> None:
+    def add_to_entity(
+        self, entity: EntityState, statement: UploadedStatement
+    ) -> None:
         """
         Take a statement into an entity, and begin to process it.
         """
-        begun = self._begin(lambda: self.notify_statements(file))
-        file.statements.append((statement, begun))
+        begun = self._begin(lambda: self.notify_statements(entity))
+        entity.statements.append((statement, begun))
 
     def notify_processed(self, journey: Journey) -> None:
         """
         Tell that a session is processed, once it is.
         """
         processing = journey.processing
-        if processing is None or processing.is_told:
+        if processing is None or processing.is_notified:
             return
         if self.is_deleted(journey.session.session_id):
             return
         if processing.is_over(self.now()):
-            processing.is_told = True
-            self.webhooks.tell_enrichment(journey)
+            processing.is_notified = True
+            self.webhooks.notify_enriched(journey)
 
-    def notify_statements(self, file: File) -> None:
+    def notify_statements(self, entity: EntityState) -> None:
         """
         Tell of each statement of an entity that is processed, once it is.
         """
         now = self.now()
-        for statement, processing in file.statements:
-            if processing.is_over(now) and not processing.is_told:
-                processing.is_told = True
-                self.webhooks.tell_statement(
-                    file.record,
+        for statement, processing in entity.statements:
+            if processing.is_over(now) and not processing.is_notified:
+                processing.is_notified = True
+                self.webhooks.notify_statement(
+                    entity.record,
                     statement.statement_id,
                     is_good=processing.error_code is None,
                     now=now,
@@ -217,23 +226,23 @@ class SessionTable:
         """
         Let what is being processed end, and tell whether anything was.
         """
-        file = self.entities.file(owner_id)
-        if file is not None:
+        entity = self.entities.get(owner_id)
+        if entity is not None:
             under_way = [
                 processing
-                for _, processing in file.statements
+                for _, processing in entity.statements
                 if not processing.is_over(self.now())
             ]
             for processing in under_way:
-                processing.end(error_code)
-            self.notify_statements(file)
+                processing.finish(error_code)
+            self.notify_statements(entity)
             return bool(under_way)
         journey = self.get(owner_id)
         if journey is None or journey.processing is None:
             return False
         if journey.processing.is_over(self.now()):
             return False
-        journey.processing.end(error_code)
+        journey.processing.finish(error_code)
         self.notify_processed(journey)
         return True
 
@@ -258,7 +267,7 @@ class SessionTable:
         seconds = self.processing_time
         if math.isfinite(seconds):
             self._wake(seconds + _LATENESS, then)
-        return Processing(begun_at=self.now(), seconds=seconds)
+        return Processing(started_at=self.now(), seconds=seconds)
 
     def _wake(self, seconds: float, then: Callable[[], None]) -> None:
         def ring() -> None:
@@ -274,7 +283,7 @@ class SessionTable:
         """
         journey.expires_at = self.now()
         if journey.is_expired(journey.expires_at):
-            self.webhooks.tell_expiry(journey)
+            self.webhooks.notify_expired(journey)
 
     def delete(self, session_id: str) -> None:
         """

@@ -31,7 +31,7 @@ from bankconnect_async.sandbox.data_api.outcomes import (
 from bankconnect_async.sandbox.data_api.statements import (
     AccountStatements,
     UploadedStatement,
-    holdings,
+    group_by_account,
     new_id,
 )
 from bankconnect_async.sandbox.fake_data.ledgers import Span
@@ -125,10 +125,10 @@ def enriched(journey: Journey) -> JsonObject:
         "insights_available": are_insights_available(journey),
         "accounts": [
             {
-                "name": outcome.holding.account.name,
+                "name": outcome.group.account.name,
                 "account_category": "individual",
-                "account_id": outcome.holding.account.account_id,
-                "bank_name": outcome.holding.account.bank,
+                "account_id": outcome.group.account.account_id,
+                "bank_name": outcome.group.account.bank,
                 "error_code": outcome.error_code or "",
                 "error_message": outcome.error_message or "",
                 "account_status": outcome.status,
@@ -149,8 +149,8 @@ def upload_status(journey: Journey, now: datetime.datetime) -> JsonObject:
         "upload_status": _status(journey, now),
         "session_expiry_timestamp": write(naive(journey.expires_at)),
         "accounts": [
-            {**write(_account(journey, holding)), **_unmasked(holding)}
-            for holding in holdings(journey.statements)
+            {**write(_account(journey, group)), **_unmasked(group)}
+            for group in group_by_account(journey.statements)
         ],
         "error": {},
     }
@@ -164,20 +164,20 @@ def _status(journey: Journey, now: datetime.datetime) -> str:
     return "IN PROGRESS" if journey.statements else "NO UPLOADS"
 
 
-def _unmasked(holding: AccountStatements) -> JsonObject:
+def _unmasked(group: AccountStatements) -> JsonObject:
     return {
-        "account_number": holding.account.number,
+        "account_number": group.account.number,
         "name": "",
         "account_type": "",
-        "full_bank_name": full_bank_name(holding),
+        "full_bank_name": full_bank_name(group),
     }
 
 
-def full_bank_name(holding: AccountStatements) -> str:
+def full_bank_name(group: AccountStatements) -> str:
     """
     Return the name of an account's bank, for people.
     """
-    bank = find_bank(holding.account.bank)
+    bank = find_bank(group.account.bank)
     return bank.name if bank else ""
 
 
@@ -188,22 +188,23 @@ def _date_range(journey: Journey) -> DateRange:
 
 def _accounts(journey: Journey) -> tuple[WebhookAccount, ...]:
     return tuple(
-        _account(journey, holding) for holding in holdings(journey.statements)
+        _account(journey, group)
+        for group in group_by_account(journey.statements)
     )
 
 
-def _account(journey: Journey, holding: AccountStatements) -> WebhookAccount:
+def _account(journey: Journey, group: AccountStatements) -> WebhookAccount:
     return WebhookAccount(
-        account_id=holding.account.account_id,
-        account_number=holding.account.masked,
-        bank_name=holding.account.bank,
-        created_at=naive(holding.statements[0].at),
-        last_updated_at=naive(holding.updated_at),
-        statements=tuple(map(statement_entry, holding.statements)),
-        account_status="COMPLETED" if journey.accepts(holding) else "PARTIAL",
-        months=tuple(holding.months),
+        account_id=group.account.account_id,
+        account_number=group.account.masked,
+        bank_name=group.account.bank,
+        created_at=naive(group.statements[0].received_at),
+        last_updated_at=naive(group.updated_at),
+        statements=tuple(map(statement_entry, group.statements)),
+        account_status="COMPLETED" if journey.accepts(group) else "PARTIAL",
+        months=tuple(group.months),
         missing_data=tuple(
-            map(date_range, holding.missing(journey.requested_span))
+            map(date_range, group.missing(journey.requested_span))
         ),
     )
 
@@ -218,7 +219,7 @@ def statement_entry(statement: UploadedStatement) -> WebhookStatement:
         source=statement.source,
         upload_file_name=statement.file_name,
         statement_date_range=date_range(statement.span),
-        created_at=statement.at.astimezone(datetime.UTC),
+        created_at=statement.received_at.astimezone(datetime.UTC),
     )
 
 

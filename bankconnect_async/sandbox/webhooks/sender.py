@@ -40,7 +40,7 @@ class WebhookSender:
     )
     _worker: asyncio.Task[None] | None = attrs.field(init=False, default=None)
 
-    def post(self, url: str, body: Mapping[str, Any]) -> None:
+    def put(self, url: str, body: Mapping[str, Any]) -> None:
         """
         Send *body* to *url* in its turn.
         """
@@ -48,7 +48,7 @@ class WebhookSender:
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
 
-    async def drained(self) -> None:
+    async def join(self) -> None:
         """
         Wait until nothing is under way.
         """

@@ -1,5 +1,5 @@
 """
-Webhooks of the sandbox: which are due, and where they go.
+WebhookDispatcher of the sandbox: which are due, and where they go.
 """
 
 import collections
@@ -68,21 +68,21 @@ _SESSION_RULES: Final[Mapping[str, Rule]] = {
 
 
 @attrs.define(eq=False, kw_only=True)
-class Webhooks:
+class WebhookDispatcher:
     """
     Where webhooks go, which of them, and those of the entity flow so far.
 
     There is one URL for both flows: an update names no id.
 
     Attributes:
-        poster: Takes what is due.
+        sender: Takes what is due.
         url: Where to; `None` until it is set.
         entity_mode: In which modes the entity flow has webhooks.
         session_names: Which events the session flow has webhooks of; `None`
             for all.
     """
 
-    poster: WebhookSender
+    sender: WebhookSender
     url: str | None
     entity_mode: int = BOTH_MODES
     session_names: frozenset[str] | None = None
@@ -128,7 +128,7 @@ class Webhooks:
         kept = self._extractions.get(link_id, ())
         return [write(webhook) for webhook in kept]
 
-    def tell(
+    def notify(
         self,
         journey: Journey,
         event: Event,
@@ -141,26 +141,26 @@ class Webhooks:
         match event:
             case SuccessEvent() | ErrorEvent() if journey.is_entity_flow:
                 if mode == "online" or self.entity_mode == BOTH_MODES:
-                    self._tell_extraction(
+                    self._send_extraction(
                         extraction(journey, event, mode, now)
                     )
             case SuccessEvent():
-                self.tell_upload(journey)
+                self.notify_uploaded(journey)
 
-    def tell_upload(self, journey: Journey) -> None:
+    def notify_uploaded(self, journey: Journey) -> None:
         """
         Post that the uploads of a session are complete.
         """
         webhook = uploaded(journey)
-        self._tell_session(webhook.event_name, write(webhook))
+        self._send_session(webhook.event_name, write(webhook))
 
-    def tell_enrichment(self, journey: Journey) -> None:
+    def notify_enriched(self, journey: Journey) -> None:
         """
         Post that a session is processed.
         """
-        self._tell_session(WebhookName.ENRICHED, enriched(journey))
+        self._send_session(WebhookName.ENRICHED, enriched(journey))
 
-    def tell_statement(
+    def notify_statement(
         self,
         entity: SandboxEntity,
         statement_id: str,
@@ -172,7 +172,7 @@ class Webhooks:
         Post that an upload of the entity flow is processed.
         """
         if self.entity_mode == BOTH_MODES:
-            self._tell_extraction(
+            self._send_extraction(
                 ExtractionWebhook(
                     entity_id=entity.entity_id,
                     statement_id=statement_id,
@@ -183,26 +183,26 @@ class Webhooks:
                 )
             )
 
-    def tell_expiry(self, journey: Journey) -> None:
+    def notify_expired(self, journey: Journey) -> None:
         """
         Post that the session ran out, once, in the flow that says so.
         """
-        if not (journey.is_entity_flow or journey.is_expiry_told):
-            journey.is_expiry_told = True
+        if not (journey.is_entity_flow or journey.is_expiry_notified):
+            journey.is_expiry_notified = True
             webhook = expired(journey)
-            self._tell_session(webhook.event_name, write(webhook))
+            self._send_session(webhook.event_name, write(webhook))
 
-    def _tell_extraction(self, webhook: ExtractionWebhook) -> None:
+    def _send_extraction(self, webhook: ExtractionWebhook) -> None:
         self._extractions[webhook.link_id].appendleft(webhook)
         # Only recovered ones say when they were due.
         # A `null` of the entity flow is said.
         body = write(attrs.evolve(webhook, date_time=None))
         self._post({**body, "link_id": webhook.link_id})
 
-    def _tell_session(self, name: str | None, body: JsonObject) -> None:
+    def _send_session(self, name: str | None, body: JsonObject) -> None:
         if self.session_names is None or name in self.session_names:
             self._post(body)
 
     def _post(self, body: JsonObject) -> None:
         if self.url is not None:
-            self.poster.post(self.url, body)
+            self.sender.put(self.url, body)
