@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -46,6 +47,17 @@ hypothesis.settings.register_profile(
     "default", deadline=None, print_blob=True, max_examples=200
 )
 hypothesis.settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """
+    Let the programs that tests start hear SIGINT.
+
+    A shell that runs the suite in the background (`&`) has it ignored, and
+    every child would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(name="sample", scope="session")
