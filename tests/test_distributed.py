@@ -337,11 +337,11 @@ class TestAgain:
         own was killed before the scheduler knew that it is not needed.
         """
         monkeypatch.setattr(ours, "_LOCKED", 0.01)
-        absorbing = Journal.absorbing
+        original = Journal.merge
         others = []
         tries = 0
 
-        def absorb(journal, shard):
+        def merge(journal, shard):
             nonlocal tries
             tries += 1
             if tries == 1:
@@ -349,9 +349,9 @@ class TestAgain:
                 others[0].open()
             elif tries == 3:
                 others[0].close()
-            return absorbing(journal, shard)
+            return original(journal, shard)
 
-        monkeypatch.setattr(Journal, "absorbing", absorb)
+        monkeypatch.setattr(Journal, "merge", merge)
         stats = await run(ids(4))
 
         assert (stats.created, tries) == (4, 3)
@@ -735,7 +735,7 @@ class TestStation:
             for index in range(3):
                 request = bank.resolve(f"customer-{index:04}")
                 session = await bank.create_session(request)
-                journal.claim(index, request)
+                journal.begin(index, request)
                 journal.record(
                     Created(
                         index=index,

@@ -891,7 +891,7 @@ class TestPlaces:
         for number, link_id in enumerate("bc", 1):
             with Journal(path, api=API, fresh=True) as journal:
                 journal.record(created(link_id))
-                assert journal.kept_as == f"{path}.old-{number}"
+                assert journal.backup == f"{path}.old-{number}"
 
         assert created_ids(path) == ["c"]
         assert created_ids(f"{path}.old-1") == ["a"]
@@ -907,7 +907,7 @@ class TestPlaces:
         for link_id in "ab":
             with journal:
                 journal.record(created(link_id))
-                assert journal.kept_as is None
+                assert journal.backup is None
 
         assert created_ids(path) == ["a", "b"]
 
@@ -1026,7 +1026,7 @@ class TestByHand:
         for is_new in True, False:
             with Journal(path, api=API) as journal:
                 outcome = created("a", 3)
-                assert journal.claim(3, outcome.request) is is_new
+                assert journal.begin(3, outcome.request) is is_new
                 if is_new:
                     journal.record(outcome, line=70)
                 assert (journal.created, journal.skipped) == (1, not is_new)

@@ -104,10 +104,10 @@ async def test_a_reader_that_pauses_holds_workers_and_not_the_loop(
             found.extend([outcome async for outcome in outcomes])
 
     task = asyncio.create_task(consume())
-    await until(lambda: journal.waiting == 4)
+    await until(lambda: journal.pending == 4)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert sandbox.requests == journal.waiting == 4
+    assert sandbox.requests == journal.pending == 4
     paused.go.set()
     await task
     paused.finish()
@@ -139,7 +139,7 @@ async def test_a_cancelled_batch_says_what_its_reader_has_not_taken(
                 pass
 
     task = asyncio.create_task(consume())
-    await until(lambda: journal.waiting == 4)
+    await until(lambda: journal.pending == 4)
     task.cancel()
     with pytest.raises((JournalError, asyncio.CancelledError)):
         await task

@@ -48,7 +48,7 @@ class ResultSink(Protocol):
         """How many outcomes could not be recorded."""
         ...
 
-    def serving(
+    def opened_for(
         self, api: str, *, concurrency: int = 1
     ) -> AbstractAsyncContextManager[None]:
         """
@@ -61,7 +61,7 @@ class ResultSink(Protocol):
         """
         ...
 
-    def claim(
+    def begin(
         self, index: int, request: SessionRequest, *, link_id: str | None
     ) -> bool:
         """

@@ -251,7 +251,7 @@ class SessionBatch:
         async with AsyncExitStack() as resources:
             if self._journal is not None:
                 await resources.enter_async_context(
-                    self._journal.serving(
+                    self._journal.opened_for(
                         self._api, concurrency=self._concurrency
                     )
                 )
@@ -439,7 +439,7 @@ class SessionBatch:
         if self._journal is None:
             return True
         try:
-            is_due = self._journal.claim(index, request, link_id=link_id)
+            is_due = self._journal.begin(index, request, link_id=link_id)
         except InvalidRequestError:
             raise
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001

@@ -395,10 +395,10 @@ def _count_rows(source: Input, rows: InputRows) -> int | None:
 
 
 def _tell_about(journal: Journal) -> None:
-    if journal.kept_as is not None:
+    if journal.backup is not None:
         tell(
             f"{journal.path}: begun anew; what was there is in "
-            f"{journal.kept_as}"
+            f"{journal.backup}"
         )
     if journal.is_resumable and not journal.is_locked:
         tell(

@@ -45,7 +45,7 @@ class Stderr(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Draw something that may be left out."""
-        if self._pipe is not None and self._pipe.waiting < _MOST_PICTURES:
+        if self._pipe is not None and self._pipe.pending < _MOST_PICTURES:
             self._put(text)
         return len(text)
 

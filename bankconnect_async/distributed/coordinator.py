@@ -346,7 +346,7 @@ class DistributedBatch:
             )
             if self._on_ready is not None:
                 self._on_ready(self._planner)
-            await stack.enter_async_context(self.journal.serving(plan.api))
+            await stack.enter_async_context(self.journal.opened_for(plan.api))
             if not self.journal.is_resumable:
                 raise ConfigurationError(
                     fields={"journal": ("must be a file for such a batch",)}
@@ -815,8 +815,8 @@ class DistributedBatch:
             request = self._planner.resolve(item)
             if self.abort_cause is not None:
                 raise stopped(self.abort_cause)
-            if self.journal.claim(index, request):
-                return self.journal.hand_over(index)
+            if self.journal.begin(index, request):
+                return self.journal.release(index)
         except JournalError:
             raise
         except BankConnectError as error:
@@ -987,7 +987,7 @@ class DistributedBatch:
         while True:
             try:
                 await _refuse_if_beating(path)
-                async with self.journal.absorbing(path) as found:
+                async with self.journal.merge(path) as found:
                     await run_in_thread(_remove_shard, path)
             except JournalLockedError:
                 if self._aborting or loop.time() >= until:
@@ -1002,7 +1002,7 @@ class DistributedBatch:
             _find_leftovers,
             self._directory,
             self.journal.path,
-            self.journal.kept_as,
+            self.journal.backup,
         )
         # Workers of a run that was killed notice after a while.
         until = asyncio.get_running_loop().time() + _PATIENCE
@@ -1279,7 +1279,7 @@ def _size_of_all(paths: Iterable[Path]) -> int:
 
 
 def _find_leftovers(
-    directory: Path, journal: str, kept_as: str | None
+    directory: Path, journal: str, backup: str | None
 ) -> list[str]:
     owner, journal = directory / _OWNER, os.path.realpath(journal)
     if owner.exists() and owner.read_text() != journal:
@@ -1292,9 +1292,9 @@ def _find_leftovers(
                 )
             }
         )
-    if kept_as is not None and directory.exists():
+    if backup is not None and directory.exists():
         # They belong to what was put aside.
-        directory.rename(f"{directory}{kept_as[kept_as.rindex('.old-') :]}")
+        directory.rename(f"{directory}{backup[backup.rindex('.old-') :]}")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not owner.exists():
         owner.write_text(journal)

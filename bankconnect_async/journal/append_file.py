@@ -62,7 +62,7 @@ class AppendFile:
         name: What to call it.
         is_stdout: Whether it is stdout, where nothing else may be printed.
         is_locked: Whether a second writer would be kept away.
-        kept_as: Name of what stood there before, if that was put aside.
+        backup: Name of what stood there before, if that was put aside.
         unsynced: After `close`, the lines that may not be on the disk.
         unwritten: After `close`, how many lines a pipe has not taken.
     """
@@ -70,7 +70,7 @@ class AppendFile:
     name: str
     is_stdout: bool
     is_locked: bool
-    kept_as: str | None
+    backup: str | None
     unsynced: list[bytes] = attrs.field(factory=list, init=False)
     _path: str = attrs.field(alias="path")
     _fd: int = attrs.field(alias="fd")
@@ -92,7 +92,7 @@ class AppendFile:
     )
     # Why what was written may not be on the disk.
     _error: OSError | None = attrs.field(default=None, init=False)
-    _syncer: GroupFsync | None = attrs.field(default=None, init=False)
+    _fsync: GroupFsync | None = attrs.field(default=None, init=False)
     # Of a pipe, a terminal or a device: it owns the descriptor.
     _pipe: PipeWriter | None = attrs.field(default=None, alias="pipe")
     unwritten: int = attrs.field(default=0, init=False)
@@ -104,7 +104,7 @@ class AppendFile:
         path: str,
         *,
         fresh: bool = False,
-        given_up: threading.Event | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Self:
         """
         Open or make a file, and lock it; nothing in it is changed.
@@ -112,7 +112,7 @@ class AppendFile:
         Args:
             path: Of a file, a pipe or a device; ``-`` for stdout.
             fresh: Put aside what stands there, and make a new one.
-            given_up: Set when nobody waits for a FIFO's reader any more.
+            cancelled: Set when nobody waits for a FIFO's reader any more.
 
         Raises:
             JournalError: If there cannot be one.
@@ -123,7 +123,7 @@ class AppendFile:
         try:
             if _is_pipe_or_device(path):
                 return cls._stream(
-                    path, _open_stream(path, given_up or threading.Event())
+                    path, _open_stream(path, cancelled or threading.Event())
                 )
             return cls._open_file(path, fresh=fresh)
         except BlockingIOError:
@@ -144,7 +144,7 @@ class AppendFile:
             path=name,
             is_stdout=name == _STDOUT_NAME or _is_stdout(fd),
             is_locked=False,
-            kept_as=None,
+            backup=None,
             fd=fd,
             end=None,
             is_new=False,
@@ -160,7 +160,7 @@ class AppendFile:
             if Path(path).exists()
             else os.path.abspath(path)  # noqa: PTH100
         )
-        kept_as = None
+        backup = None
         for _ in range(_TRIES):
             fd, is_new = _open_or_make(real)
             try:
@@ -174,13 +174,13 @@ class AppendFile:
                         path=real,
                         is_stdout=_is_stdout(fd),
                         is_locked=is_locked,
-                        kept_as=kept_as,
+                        backup=backup,
                         fd=fd,
                         end=size,
                         is_new=is_new,
                     )
                 if is_there:
-                    kept_as = _put_aside(real)
+                    backup = _back_up(real)
             except BaseException:
                 os.close(fd)
                 raise
@@ -196,9 +196,9 @@ class AppendFile:
         return self._end is None
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many lines wait for the reader of a pipe."""
-        return 0 if self._pipe is None else self._pipe.waiting
+        return 0 if self._pipe is None else self._pipe.pending
 
     async def drain(self) -> None:
         """
@@ -251,7 +251,7 @@ class AppendFile:
                     line += reader.readline()
                 yield line
 
-    def heal(self, *, end: int, missing: bytes, count: int) -> None:
+    def repair(self, *, end: int, missing: bytes, count: int) -> None:
         """
         Drop what stands behind *end*, or append what is *missing* there.
 
@@ -360,9 +360,9 @@ class AppendFile:
             self._end += len(line)
             self._count += line.count(b"\n")
             self._last = self._end, line
-            if self._syncer is None:
-                self._syncer = GroupFsync(self._bring_to_disk)
-            self._syncer.note()
+            if self._fsync is None:
+                self._fsync = GroupFsync(self._bring_to_disk)
+            self._fsync.schedule()
 
     def _write_whole(self, line: bytes) -> None:
         written = 0
@@ -429,8 +429,8 @@ class AppendFile:
             return
         report = None
         try:
-            if self._syncer is not None:
-                self._syncer.close()
+            if self._fsync is not None:
+                self._fsync.close()
             if self._end:
                 self._look_for_damage(*self._last)
                 self.unsynced = self._read_unsynced()
@@ -584,7 +584,7 @@ def _write(fd: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _open_stream(path: str, given_up: threading.Event) -> int:
+def _open_stream(path: str, cancelled: threading.Event) -> int:
     flags = os.O_WRONLY | os.O_CLOEXEC
     if not stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
         return os.open(path, flags)
@@ -595,7 +595,7 @@ def _open_stream(path: str, given_up: threading.Event) -> int:
         except OSError as exc:
             if exc.errno != errno.ENXIO:
                 raise
-            if given_up.wait(_KNOCK):
+            if cancelled.wait(_KNOCK):
                 raise
         else:
             os.set_blocking(fd, True)
@@ -627,12 +627,12 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _put_aside(path: str) -> str:
+def _back_up(path: str) -> str:
     # Nobody else does this meanwhile, as we have the lock.
-    kept_as = _free_name(f"{path}.old-")
-    os.rename(path, kept_as)  # noqa: PTH104
+    backup = _free_name(f"{path}.old-")
+    os.rename(path, backup)  # noqa: PTH104
     _sync_directory(path)
-    return kept_as
+    return backup
 
 
 def _free_name(start: str) -> str:

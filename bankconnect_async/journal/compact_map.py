@@ -38,7 +38,7 @@ class CompactMap:
     def __len__(self) -> int:
         return self._count
 
-    def swap(self, text: str, number: int) -> int | None:
+    def exchange(self, text: str, number: int) -> int | None:
         """
         Remember *number*, below 2**32, for *text*, and return the one before.
         """

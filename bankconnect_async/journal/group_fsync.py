@@ -37,7 +37,7 @@ class GroupFsync:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
-        self._is_noted = False
+        self._is_scheduled = False
         # Keeps the time of what is noted, if it is a loop that does so.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: threading.Timer | None = None
@@ -47,12 +47,14 @@ class GroupFsync:
         self._thread: ThreadPoolExecutor | None = None
         self.error: OSError | None = None
 
-    def note(self) -> None:
-        """Take note that something was written."""
+    def schedule(self) -> None:
+        """Fsync the file a tenth of a second from now."""
         # A loop that stands still may never call.
-        if self._is_noted and (self._loop is None or self._loop.is_running()):
+        if self._is_scheduled and (
+            self._loop is None or self._loop.is_running()
+        ):
             return
-        self._is_noted = True
+        self._is_scheduled = True
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -74,7 +76,7 @@ class GroupFsync:
             self._timer.join()
         if self._thread is not None:
             self._thread.shutdown()
-        if self._is_noted:
+        if self._is_scheduled:
             self._sync()
 
     def _hand_over(self) -> None:
@@ -92,7 +94,7 @@ class GroupFsync:
 
     def _sync(self) -> None:
         # In this order: what is noted from now on belongs to the next one.
-        self._is_noted = False
+        self._is_scheduled = False
         try:
             self._work()
         except OSError as exc:

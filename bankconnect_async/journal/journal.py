@@ -116,7 +116,7 @@ class Journal:
         unrecorded: How many outcomes could not be written.
         unrecorded_outcomes: Those outcomes, with their sessions; keep them
             elsewhere.
-        kept_as: Where *fresh* has put the file that was there before.
+        backup: Where *fresh* has put the file that was there before.
         is_stdout: Whether it is stdout, where nothing else may be printed.
         is_resumable: Whether it can be gone on with, as a pipe cannot.
         is_damaged: Whether another program deleted, moved or changed the
@@ -142,7 +142,7 @@ class Journal:
         self._file: AppendFile | None = None
         # Held while a thread opens, reads, syncs or closes the file.
         self._lock = threading.RLock()
-        self._is_serving = self._is_damaged = False
+        self._is_in_use = self._is_damaged = False
         # Whether the file was read, and no batch has used that yet.
         self._is_ready = False
         self.created = self.failed = self.skipped = 0
@@ -150,10 +150,10 @@ class Journal:
         self._unrecorded_lines: list[int] = []
         # What a pipe may not have taken yet.
         self._queued: deque[tuple[Outcome, int]] = deque()
-        self.kept_as: str | None = None
+        self.backup: str | None = None
         self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = CompactMap()
-        self._claims: dict[int, tuple[int, str]] = {}
+        self._begun: dict[int, tuple[int, str]] = {}
         self._printed: SessionRequest | None = None
         self._print = ""
 
@@ -199,22 +199,22 @@ class Journal:
         """
         self._open(threading.Event())
 
-    def _open(self, given_up: threading.Event) -> None:
+    def _open(self, cancelled: threading.Event) -> None:
         with self._lock:
             if self._file is not None:
                 raise RuntimeError(f"the journal {self.path} is open already")
             self._file = file = AppendFile.open(
-                self.path, fresh=self._is_fresh, given_up=given_up
+                self.path, fresh=self._is_fresh, cancelled=cancelled
             )
             # What this one writes is not put aside by opening it again.
             self._is_fresh = self._is_damaged = False
-            self.kept_as = file.kept_as
+            self.backup = file.backup
             self.is_stdout = file.is_stdout
             self.is_resumable = not file.is_stream
             self.is_locked = file.is_locked
             try:
                 if self.given_api is not None:
-                    self._read(self.given_api, given_up)
+                    self._read(self.given_api, cancelled)
             except BaseException:
                 self.close()
                 raise
@@ -262,9 +262,9 @@ class Journal:
             self._unrecorded_lines.append(line)
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many records wait for the reader of a pipe."""
-        return 0 if self._file is None else self._file.waiting
+        return 0 if self._file is None else self._file.pending
 
     async def drain(self) -> None:
         """
@@ -276,7 +276,7 @@ class Journal:
         await self._opened.drain()
 
     @asynccontextmanager
-    async def serving(
+    async def opened_for(
         self, api: str, *, concurrency: int = 1
     ) -> AsyncIterator[None]:
         """
@@ -292,30 +292,30 @@ class Journal:
             JournalMismatchError: If it is none, or not for this API.
             RuntimeError: If it serves another batch.
         """
-        if self._is_serving:
+        if self._is_in_use:
             raise RuntimeError(
                 f"the journal {self.path} serves another batch: give each "
                 f"its own"
             )
-        self._is_serving = True
+        self._is_in_use = True
         is_ours = self._file is None
-        given_up = threading.Event()
+        cancelled = threading.Event()
         try:
             await run_in_thread(
                 self._prepare,
                 self.given_api or api,
                 concurrency * _ROOM,
-                given_up,
-                on_cancel=given_up.set,
+                cancelled,
+                on_cancel=cancelled.set,
             )
             yield
         finally:
             try:
                 await self._finish(self.close if is_ours else self._sync)
             finally:
-                self._is_serving = False
+                self._is_in_use = False
 
-    def claim(
+    def begin(
         self,
         index: int,
         request: SessionRequest,
@@ -342,11 +342,11 @@ class Journal:
             self._printed, self._print = request, request_digest(request)
         request_print = self._print
         link_id = link_id or request.link_id
-        before = self._known.swap(link_id, line % _IS_CREATED)
+        before = self._known.exchange(link_id, line % _IS_CREATED)
         if before is None or before < _IS_CREATED:
-            self._claims[index] = line, request_print
+            self._begun[index] = line, request_print
             if before is not None:
-                self._known.swap(link_id, before)
+                self._known.exchange(link_id, before)
                 raise InvalidRequestError(
                     fields={
                         "link_id": (
@@ -374,12 +374,12 @@ class Journal:
 
         Args:
             outcome: What a batch reports.
-            line: Where the input stood, if not where `claim` was told.
+            line: Where the input stood, if not where `begin` was told.
 
         Raises:
             JournalError: If it could not be written; the file is as before.
         """
-        at, request = self._claims.pop(outcome.index, (None, None))
+        at, request = self._begun.pop(outcome.index, (None, None))
         try:
             at = line or at or self._line(outcome.index)
             self._append(outcome, at, request)
@@ -393,7 +393,7 @@ class Journal:
             self.failed += 1
         if not self.is_resumable:
             self._queued.append((outcome, at))
-            while len(self._queued) > self.waiting:
+            while len(self._queued) > self.pending:
                 self._queued.popleft()
 
     def _append(self, outcome: Outcome, at: int, request: str | None) -> None:
@@ -434,7 +434,7 @@ class Journal:
             )
         return line
 
-    def hand_over(self, index: int) -> int:
+    def release(self, index: int) -> int:
         """
         Leave it to another journal to record a claimed input.
 
@@ -444,11 +444,11 @@ class Journal:
         Returns:
             Where it stands in your input.
         """
-        line, _ = self._claims.pop(index)
+        line, _ = self._begun.pop(index)
         return line
 
     @asynccontextmanager
-    async def absorbing(self, path: _Path) -> AsyncIterator[Counter[str]]:
+    async def merge(self, path: _Path) -> AsyncIterator[Counter[str]]:
         """
         Take the records of another journal over, the last of each link id.
 
@@ -469,13 +469,13 @@ class Journal:
         other = _OtherJournal(os.fspath(path), self._api)
         try:
             await run_in_thread(other.read)
-            found = self._absorb(other)
+            found = self._merge(other)
             await run_in_thread(self._sync)
             yield found
         finally:
             await finish_in_thread(other.close)
 
-    def _absorb(self, other: "_OtherJournal") -> Counter[str]:
+    def _merge(self, other: "_OtherJournal") -> Counter[str]:
         last: dict[str | None, tuple[str, bytes]] = {}
         for record, raw in other.records:
             link_id = record["link_id"]
@@ -483,14 +483,14 @@ class Journal:
             if last.get(link_id, ("-", b""))[0]:
                 last[link_id] = name, raw
             if not name:
-                before = self._known.swap(
+                before = self._known.exchange(
                     link_id, _created_number(record["request"])
                 )
                 if before is not None and before >= _IS_CREATED:
                     del last[link_id]
                 elif before is not None:
                     # A second input of that link id is still one too many.
-                    self._known.swap(link_id, before)
+                    self._known.exchange(link_id, before)
         if last:
             self._opened.append(b"".join(raw for _, raw in last.values()))
         found = Counter(name for name, _ in last.values())
@@ -500,7 +500,7 @@ class Journal:
 
     @property
     def _opened(self) -> AppendFile:
-        if self._file is None and self._is_serving:
+        if self._file is None and self._is_in_use:
             raise JournalError(
                 f"{self.path}: was closed while a batch wrote to it"
             )
@@ -532,27 +532,29 @@ class Journal:
             if self._file is not None:
                 self._file.sync()
 
-    def _prepare(self, api: str, room: int, given_up: threading.Event) -> None:
+    def _prepare(
+        self, api: str, room: int, cancelled: threading.Event
+    ) -> None:
         with self._lock:
             if self._file is None:
-                self._open(given_up)
+                self._open(cancelled)
             if not self._is_ready:
-                self._read(api, given_up)
+                self._read(api, cancelled)
             self._is_ready = False
-            if not given_up.is_set():
+            if not cancelled.is_set():
                 self._opened.reserve(room)
 
-    def _read(self, api: str, given_up: threading.Event) -> None:
+    def _read(self, api: str, cancelled: threading.Event) -> None:
         file = self._opened
         self.created = self.failed = self.skipped = 0
         self.unrecorded_outcomes = []
         self._unrecorded_lines = []
         self._queued = deque()
         self._known = CompactMap()
-        self._claims = {}
+        self._begun = {}
         end, missing, count = 0, b"", 0
         for number, raw in enumerate(file.lines(begins_like_one), 1):
-            if given_up.is_set():
+            if cancelled.is_set():
                 # Nobody waits for it: the file stays as it is.
                 return
             is_whole = raw.endswith(b"\n")
@@ -571,7 +573,7 @@ class Journal:
             end += len(raw)
             count += is_record
             missing = b"" if is_whole else b"\n"
-        file.heal(end=end, missing=missing, count=count)
+        file.repair(end=end, missing=missing, count=count)
         self._api = api
         self._is_ready = True
 
@@ -581,7 +583,7 @@ class Journal:
         record = _read_object_of(api, raw)
         if "error" not in record:
             number = _created_number(record["request"])
-            if self._known.swap(record["link_id"], number) is None:
+            if self._known.exchange(record["link_id"], number) is None:
                 self.created += 1
         return True
 

@@ -46,7 +46,7 @@ class PipeWriter:
         self._is_closed = False
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many lines are not written yet."""
         return len(self._lines)
 

@@ -156,7 +156,7 @@ class Batch:
         self.tally.interrupted = True
         self.feed.stop()
         outcomes.drain()
-        if waiting := self.journal.waiting:
+        if waiting := self.journal.pending:
             self.bar.say(
                 f"stopping when the reader of {self.output} has taken the "
                 f"{waiting} rows that are done; press Ctrl-C again to give "

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from bankconnect_async.journal import compact_map as _digests
+from bankconnect_async.journal import compact_map
 from bankconnect_async.journal.compact_map import CompactMap
 
 
@@ -19,10 +19,10 @@ def test_knows_what_it_has():
     texts = [f"customer-{number}" for number in range(20_000)]
     numbers = range(len(texts))
 
-    assert not any(map(known.swap, texts, numbers))
-    assert list(map(known.swap, texts, numbers)) == list(numbers)
-    assert known.swap("customer-20000", 2**32 - 1) is None
-    assert known.swap("customer-20000", 0) == 2**32 - 1
+    assert not any(map(known.exchange, texts, numbers))
+    assert list(map(known.exchange, texts, numbers)) == list(numbers)
+    assert known.exchange("customer-20000", 2**32 - 1) is None
+    assert known.exchange("customer-20000", 0) == 2**32 - 1
     assert len(known) == 20_001
 
 
@@ -30,29 +30,29 @@ def test_digests_in_one_place(monkeypatch):
     """
     Digests that all belong into the first bucket are told apart.
     """
-    monkeypatch.setattr(_digests, "digest", int)
+    monkeypatch.setattr(compact_map, "digest", int)
     known = CompactMap()
     texts = [str(number << 32) for number in range(200)]
 
-    assert [known.swap(text, at) for at, text in enumerate(texts)] == (
+    assert [known.exchange(text, at) for at, text in enumerate(texts)] == (
         [None] * 200
     )
-    assert [known.swap(text, 0) for text in texts] == list(range(200))
+    assert [known.exchange(text, 0) for text in texts] == list(range(200))
 
 
 def test_digest_across_entries(monkeypatch):
     """
     Bytes that look like a digest, but belong to two entries, are none.
     """
-    monkeypatch.setattr(_digests, "digest", int)
+    monkeypatch.setattr(compact_map, "digest", int)
     known = CompactMap()
     # The end of the first digest and its number are what is looked for.
-    known.swap(str(0x01000000_00000000), 0x02000000)
+    known.exchange(str(0x01000000_00000000), 0x02000000)
     key = 0x02000000_01000000 & (2**63 - 1)
 
-    assert known.swap(str(key), 7) is None
-    assert known.swap(str(key), 8) == 7
-    assert known.swap(str(0x01000000_00000000), 0) == 0x02000000
+    assert known.exchange(str(key), 7) is None
+    assert known.exchange(str(key), 8) == 7
+    assert known.exchange(str(0x01000000_00000000), 0) == 0x02000000
 
 
 def test_grows_evenly():
@@ -63,7 +63,7 @@ def test_grows_evenly():
     before = list(known._buckets)
     worst = 0
     for number in range(20_000):
-        known.swap(str(number), 0)
+        known.exchange(str(number), 0)
         now = list(known._buckets)
         # An old bucket is the same object as long as nothing was moved.
         worst = max(worst, sum(map(operator.is_not, before, now)))
@@ -80,8 +80,8 @@ def test_any_text(text):
     """
     known = CompactMap()
 
-    assert known.swap(text, 7) is None
-    assert known.swap(text, 0) == 7
+    assert known.exchange(text, 7) is None
+    assert known.exchange(text, 0) == 7
 
 
 def test_small():
@@ -93,7 +93,7 @@ def test_small():
     try:
         worst = 0.0
         for number in range(1, 60_001):
-            known.swap(f"customer-{number}", number)
+            known.exchange(f"customer-{number}", number)
             if number > 5_000 and not number % 500:
                 worst = max(worst, tracemalloc.get_traced_memory()[0] / number)
     finally:
