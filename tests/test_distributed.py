@@ -34,7 +34,7 @@ from bankconnect_async import (
 from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
-from bankconnect_async.distributed import worker as _stations
+from bankconnect_async.distributed import worker as workers
 from bankconnect_async.distributed.sealing import public_key
 from bankconnect_async.distributed.worker import (
     Directive,
@@ -93,7 +93,7 @@ async def _service(monkeypatch):
 
 @pytest.fixture(name="cluster")
 async def _cluster():
-    """Two workers in this process, which share one station."""
+    """Two workers in this process, which share one runner."""
     async with make_cluster(processes=False) as cluster:
         yield cluster
 
@@ -317,8 +317,8 @@ class TestAgain:
         """
         While a worker of a killed run still writes, it is waited for.
         """
-        monkeypatch.setattr(ours, "_PATIENCE", 0.5)
-        monkeypatch.setattr(ours, "_LOCKED", 0.01)
+        monkeypatch.setattr(ours, "_TIMEOUT", 0.5)
+        monkeypatch.setattr(ours, "_LOCK_POLL", 0.01)
         shards = path.with_name("out.jsonl.shards")
         shards.mkdir()
         with (
@@ -336,7 +336,7 @@ class TestAgain:
         A shard that is done is waited for, while another worker has it: its
         own was killed before the scheduler knew that it is not needed.
         """
-        monkeypatch.setattr(ours, "_LOCKED", 0.01)
+        monkeypatch.setattr(ours, "_LOCK_POLL", 0.01)
         original = Journal.merge
         others = []
         tries = 0
@@ -489,15 +489,17 @@ class TestEnds:
         Without its scheduler it ends, and says how to go on; also where
         there is no connection left by then to say good-bye.
         """
-        part = ours.DistributedBatch._part
+        part = ours.DistributedBatch._disconnect
 
         async def part_late(batch):
             await until(lambda: batch._client.status == "closed")
             await part(batch)
 
         if is_late:
-            monkeypatch.setattr(ours.DistributedBatch, "_part", part_late)
-        monkeypatch.setattr(ours, "_VISIT_TIMEOUT", 1.0)
+            monkeypatch.setattr(
+                ours.DistributedBatch, "_disconnect", part_late
+            )
+        monkeypatch.setattr(ours, "_HEARTBEAT_TIMEOUT", 1.0)
         timeouts = {"distributed.comm.timeouts.connect": "1s"}
         with dask.config.set(timeouts):
             async with make_cluster(
@@ -529,7 +531,7 @@ class TestEnds:
                 raise FileNotFoundError(path)
             return stat(path, *args, **kwargs)
 
-        monkeypatch.setattr(_stations.os, "stat", miss)
+        monkeypatch.setattr(workers.os, "stat", miss)
         with pytest.raises(
             ConfigurationError, match="is not the same on inproc://"
         ):
@@ -539,12 +541,12 @@ class TestEnds:
         """
         Workers with different settings are not set to work.
         """
-        look, apis = WorkerRunner.look, iter("abcdef")
+        status, apis = WorkerRunner.status, iter("abcdef")
 
-        def look_elsewhere(self):
-            return attrs.evolve(look(self), api=next(apis))
+        def status_elsewhere(self):
+            return attrs.evolve(status(self), api=next(apis))
 
-        monkeypatch.setattr(WorkerRunner, "look", look_elsewhere)
+        monkeypatch.setattr(WorkerRunner, "status", status_elsewhere)
         with pytest.raises(ConfigurationError, match="different settings"):
             await run(ids(3))
 
@@ -635,7 +637,7 @@ class TestSettings:
         """
         An address without a scheduler is named.
         """
-        monkeypatch.setattr(ours, "_VISIT_TIMEOUT", 0.5)
+        monkeypatch.setattr(ours, "_HEARTBEAT_TIMEOUT", 0.5)
         with pytest.raises(ConfigurationError, match="no scheduler answers"):
             await create_sessions_distributed(
                 [], cluster="tcp://127.0.0.1:9", journal="x"
@@ -645,7 +647,7 @@ class TestSettings:
         """
         A cluster without workers is not waited for without end.
         """
-        monkeypatch.setattr(ours, "_PATIENCE", 0.2)
+        monkeypatch.setattr(ours, "_TIMEOUT", 0.2)
         async with distributed.LocalCluster(
             n_workers=0,
             processes=False,
@@ -671,14 +673,14 @@ class TestSettings:
         Workers share the rate.
         """
         rates = []
-        heed = WorkerRunner.heed
+        apply = WorkerRunner.apply
 
-        def record(self, wish):
-            rates.append(wish.rate)
-            heed(self, wish)
+        def record(self, directive):
+            rates.append(directive.rate)
+            apply(self, directive)
 
-        monkeypatch.setattr(WorkerRunner, "heed", record)
-        monkeypatch.setattr(ours, "_VISIT_EVERY", 0.05)
+        monkeypatch.setattr(WorkerRunner, "apply", record)
+        monkeypatch.setattr(ours, "_HEARTBEAT_INTERVAL", 0.05)
         batch = run(endless(), rate=100)
         running = asyncio.ensure_future(batch)
         await until(lambda: rates[-5:] == [50] * 5)
@@ -701,14 +703,14 @@ class TestSettings:
         ]
 
 
-class TestStation:
+class TestWorkerRunner:
     """
     One worker process, without Dask.
     """
 
-    @pytest.fixture(name="station")
-    async def _station(self, service):
-        station = WorkerRunner(
+    @pytest.fixture(name="runner")
+    async def _runner(self, service):
+        runner = WorkerRunner(
             JobSpec(
                 run="ab",
                 api=None,
@@ -717,21 +719,21 @@ class TestStation:
                 settings={"redirect_url": None},
             )
         )
-        yield station
-        await station.leave()
+        yield runner
+        await runner.shut_down()
 
-    async def test_locked(self, station, path, service, monkeypatch):
+    async def test_locked(self, runner, path, service, monkeypatch):
         """
         A shard at which another worker still is waits until that is done,
         and does not do what that has done.
         """
-        monkeypatch.setattr(_stations, "_LOCKED", 0.01)
-        with Journal(path, api=station.api) as journal:
+        monkeypatch.setattr(workers, "_LOCK_POLL", 0.01)
+        with Journal(path, api=runner.api) as journal:
             shard = Shard.pack(
                 0, str(path), list(enumerate(ids(9), 1)), public_key()
             )
-            running = asyncio.ensure_future(station.run(shard))
-            bank = station._bank
+            running = asyncio.ensure_future(runner.run(shard))
+            bank = runner._bank
             for index in range(3):
                 request = bank.resolve(f"customer-{index:04}")
                 session = await bank.create_session(request)
@@ -750,23 +752,23 @@ class TestStation:
         assert created(path) == dict.fromkeys(ids(9), 1)
         assert service.created() == 9
 
-    async def test_drained_while_locked(self, station, path, service):
+    async def test_drained_while_locked(self, runner, path, service):
         """
         It is not waited for where nothing is wanted any more.
         """
         with Journal(path):
             shard = Shard.pack(0, str(path), [(1, "a")], public_key())
-            station.heed(Directive(drain=True))
-            result = await station.run(shard)
+            runner.apply(Directive(drain=True))
+            result = await runner.run(shard)
 
         assert result.left == 1
         assert service.requests == 0
 
-    async def test_too_late(self, station, path, service):
+    async def test_too_late(self, runner, path, service):
         """
         A shard whose journal is gone was done by somebody else.
         """
-        result = await station.run(
+        result = await runner.run(
             Shard.pack(0, str(path), [(1, "a")], public_key())
         )
 
@@ -774,7 +776,7 @@ class TestStation:
         assert service.requests == 0
         assert not path.exists()
 
-    async def test_journal_deleted(self, station, path, service):
+    async def test_journal_deleted(self, runner, path, service):
         """
         A journal that is deleted under a shard is reported with the place
         where its records are.
@@ -782,7 +784,7 @@ class TestStation:
         service.faults.script(Fault.stall(0.5, after=True))
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         await until(lambda: service.created() == 1)
         path.unlink()
@@ -792,7 +794,7 @@ class TestStation:
         assert f"its records (1) were saved to {saved}" in str(result.error)
         assert created(saved) == {"a": 1}
 
-    async def test_in_flight(self, station, path, service, tmp_path):
+    async def test_in_flight(self, runner, path, service, tmp_path):
         """
         Shards at the same time have no more in flight than one.
         """
@@ -804,13 +806,13 @@ class TestStation:
             rows = [(n, f"{number}-{n}") for n in range(40)]
             results.append(
                 asyncio.ensure_future(
-                    station.run(
+                    runner.run(
                         Shard.pack(number, str(journal), rows, public_key())
                     )
                 )
             )
         while not all(each.done() for each in results):
-            peak = max(peak, station.look().in_flight)
+            peak = max(peak, runner.status().in_flight)
             await asyncio.sleep(0)
 
         assert [each.result().left for each in results] == [0, 0, 0]
@@ -819,7 +821,7 @@ class TestStation:
 
     @pytest.mark.parametrize("fault", [None, Fault.stall(after=True)])
     async def test_aborted_while_closing(
-        self, station, path, service, monkeypatch, fault
+        self, runner, path, service, monkeypatch, fault
     ):
         """
         Giving up does not leave a journal that is about to be closed: its
@@ -837,13 +839,13 @@ class TestStation:
         service.faults.script(fault)
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         if fault is not None:
             await until(lambda: service.created() == 1)
-            station.heed(Directive(drain=True, abort=True))
+            runner.apply(Directive(drain=True, abort=True))
         assert await asyncio.to_thread(closing.wait, 20)
-        station.heed(Directive(drain=True, abort=True))
+        runner.apply(Directive(drain=True, abort=True))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not running.done()
@@ -854,10 +856,10 @@ class TestStation:
         with Journal(path):
             pass
 
-    async def test_aborted_twice(self, station, path, service, monkeypatch):
+    async def test_aborted_twice(self, runner, path, service, monkeypatch):
         """
-        Whoever gives up already is not disturbed, not even after an old wish
-        has arrived late.
+        A shard that is being aborted is not disturbed, not even by a directive
+        that arrives late.
         """
         leaving, go_on = asyncio.Event(), asyncio.Event()
         leave = SessionBatch.__aexit__
@@ -871,13 +873,13 @@ class TestStation:
         service.faults.script(Fault.stall(after=True))
         path.touch()
         running = asyncio.ensure_future(
-            station.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
         )
         await until(lambda: service.created() == 1)
-        station.heed(Directive(drain=True, abort=True))
+        runner.apply(Directive(drain=True, abort=True))
         await leaving.wait()
         for abort in (False, True):
-            station.heed(Directive(drain=True, abort=abort))
+            runner.apply(Directive(drain=True, abort=abort))
         go_on.set()
 
         assert (await running).left == 1
@@ -887,22 +889,20 @@ class TestStation:
         """
         Without visits it comes to its end by itself.
         """
-        monkeypatch.setattr(_stations, "_FORSAKEN", 2)
-        order = JobSpec(
+        monkeypatch.setattr(workers, "_EXPIRY", 2)
+        spec = JobSpec(
             run="cd",
             api="mine",
             concurrency=4,
             deadline=60,
             settings={"redirect_url": None, "retry": RetryPolicy(attempts=1)},
         )
-        station = _stations._station(order, Directive())
+        runner = workers._get_runner(spec, Directive())
         path.touch()
         rows = [(number, f"c-{number}") for number in range(20_000)]
-        result = await station.run(
-            Shard.pack(0, str(path), rows, public_key())
-        )
+        result = await runner.run(Shard.pack(0, str(path), rows, public_key()))
 
         assert result.left == 20_000 - service.created()
         assert created(path).total() == service.created()
-        assert "cd" not in _stations._stations
+        assert "cd" not in workers._runners
         assert {record.api for record in read_journal(path)} == {"mine"}

@@ -59,7 +59,7 @@ from bankconnect_async.stats import BatchStats
 
 from .rate_shares import LEASE, RateShares
 from .worker import (
-    VISIT,
+    HEARTBEAT,
     Directive,
     Heartbeat,
     JobSpec,
@@ -67,10 +67,10 @@ from .worker import (
     Rows,
     Shard,
     beat_of,
-    hello,
     is_beating,
-    leave,
+    register,
     run_shard,
+    shut_down,
 )
 
 
@@ -89,13 +89,13 @@ _LOCAL: Final = "local"
 # and one on its way.
 _SHARDS_PER_WORKER: Final = 3
 _SMALLEST_SHARD: Final = 50
-_VISIT_EVERY: Final = 1.0
-_VISIT_TIMEOUT: Final = 10.0
+_HEARTBEAT_INTERVAL: Final = 1.0
+_HEARTBEAT_TIMEOUT: Final = 10.0
 # How long to wait for a first worker, for a locked file, and for what was
 # given up.
-_PATIENCE: Final = 60.0
-_PARTING: Final = 20.0
-_LOCKED: Final = 0.25
+_TIMEOUT: Final = 60.0
+_ABORT_TIMEOUT: Final = 20.0
+_LOCK_POLL: Final = 0.25
 # How long workers that did not answer yet are waited for, once another one
 # has answered.
 _GRACE: Final = 1.0
@@ -267,7 +267,7 @@ class DistributedBatch:
         self._on_ready = on_ready
         self._warn = on_warning or _log.warning
         self._security = security
-        self._order = JobSpec(
+        self._spec = JobSpec(
             run=secrets.token_hex(6),
             api=journal.given_api,
             concurrency=concurrency,
@@ -285,7 +285,7 @@ class DistributedBatch:
         self._workers = _Workers()
         self._shards: set[asyncio.Task[None]] = set()
         self._open: set[int] = set()
-        self._dealer: asyncio.Task[None] | None = None
+        self._dispatcher: asyncio.Task[None] | None = None
         self._taken = self._created = self._skipped = self._count = 0
         self._failures: Counter[str] = Counter()
         self._began: float | None = None
@@ -295,25 +295,25 @@ class DistributedBatch:
         Return what all workers did so far, and do now; a second old at most.
         """
         now = asyncio.get_running_loop().time()
-        visits = self._workers.visits.values()
+        status = self._workers.status.values()
         created, failures = self._created, Counter(self._failures)
-        for each in visits:
+        for each in status:
             for number in self._open.intersection(each.created):
                 created += each.created[number]
                 failures.update(each.failures[number])
-        limits = [each.limit for each in visits if each.limit is not None]
-        is_limited = limits and len(limits) == len(visits)
+        limits = [each.limit for each in status if each.limit is not None]
+        is_limited = limits and len(limits) == len(status)
         return BatchStats(
             taken=self._taken,
             created=created,
             failures=dict(failures),
             skipped=self._skipped,
-            in_flight=sum(each.in_flight for each in visits),
+            in_flight=sum(each.in_flight for each in status),
             retries=self._workers.retries,
             seconds=0.0 if self._began is None else now - self._began,
-            rate=sum(each.rate for each in visits),
+            rate=sum(each.rate for each in status),
             limit=sum(limits) if is_limited else None,
-            pause=min((each.pause for each in visits), default=0.0),
+            pause=min((each.pause for each in status), default=0.0),
         )
 
     def drain(self) -> None:
@@ -321,8 +321,8 @@ class DistributedBatch:
         Take nothing more, and let what was sent come to its end.
         """
         self._draining = True
-        if self._dealer is not None:
-            self._dealer.cancel()
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
         self._wake_all()
         self._workers.wake()
 
@@ -335,10 +335,10 @@ class DistributedBatch:
         self._is_awaited = True
         async with AsyncExitStack() as stack:
             self._client = await self._connect(stack)
-            stack.push_async_callback(self._part)
+            stack.push_async_callback(self._disconnect)
             follower = asyncio.create_task(self._follow_members())
             stack.push_async_callback(_end, follower)
-            plan = await self._greet()
+            plan = await self._wait_for_worker()
             if plan is None:
                 return self.stats()
             self._planner = AsyncBankConnect(
@@ -353,8 +353,8 @@ class DistributedBatch:
                 )
             await self._merge_leftovers()
             self._began = asyncio.get_running_loop().time()
-            await self._work_off()
-            await self._visit_all()
+            await self._process()
+            await self._beat_all()
             stats = self.stats()
         self._report_progress(stats)
         error = self._whole_error()
@@ -401,7 +401,7 @@ class DistributedBatch:
             address,
             asynchronous=True,
             set_as_default=False,
-            timeout=_VISIT_TIMEOUT,
+            timeout=_HEARTBEAT_TIMEOUT,
             security=security,
         )
         try:
@@ -413,23 +413,23 @@ class DistributedBatch:
             ) from exc
         return cast("Client", client)
 
-    async def _greet(self) -> Heartbeat | None:
+    async def _wait_for_worker(self) -> Heartbeat | None:
         """Wait for workers, and return what one of them is set to do."""
         loop = asyncio.get_running_loop()
-        until, grace = loop.time() + _PATIENCE, None
+        until, grace = loop.time() + _TIMEOUT, None
         while True:
             if self._error is not None:
                 raise self._error
             if self._draining:
                 return None
             workers = self._workers
-            if workers.visits and grace is None:
+            if workers.status and grace is None:
                 grace = loop.time() + _GRACE
-            if workers.visits and (
+            if workers.status and (
                 not workers.unmet or loop.time() > cast("float", grace)
             ):
-                return next(iter(workers.visits.values()))
-            if workers.unfit and not (workers.visits or workers.unmet):
+                return next(iter(workers.status.values()))
+            if workers.unfit and not (workers.status or workers.unmet):
                 raise ConfigurationError(
                     "no worker can take part: "
                     + "; ".join(workers.unfit.values())
@@ -445,22 +445,22 @@ class DistributedBatch:
         return "has no workers: start some"
 
     async def _follow_members(self) -> None:
-        """Look once a second which workers there are, and visit each."""
+        """Look once a second which workers there are, and status each."""
         visitors: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
                 members = await self._members()
                 if members is not None:
-                    self._workers.welcome(members)
+                    self._workers.set_members(members)
                     for address in visitors.keys() - members:
                         visitors.pop(address).cancel()
                     for address in members - visitors.keys():
                         visitors[address] = asyncio.create_task(
-                            self._keep_visiting(address)
+                            self._keep_beating(address)
                         )
                 self._workers.forget_silent()
                 self._give_up_silent()
-                await asyncio.sleep(_VISIT_EVERY)
+                await asyncio.sleep(_HEARTBEAT_INTERVAL)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             self._fail(exc)
         finally:
@@ -471,7 +471,7 @@ class DistributedBatch:
 
     async def _members(self) -> set[str] | None:
         try:
-            async with asyncio.timeout(_VISIT_TIMEOUT):
+            async with asyncio.timeout(_HEARTBEAT_TIMEOUT):
                 return set(await self._client.nthreads())
         except (TimeoutError, OSError):
             return None
@@ -480,28 +480,28 @@ class DistributedBatch:
                 raise
             return None
 
-    async def _keep_visiting(self, address: str) -> None:
+    async def _keep_beating(self, address: str) -> None:
         try:
             while address not in self._workers.unfit:
-                # What wakes us during a visit is a reason for another one.
+                # What wakes us during a status is a reason for another one.
                 wake = self._wake
-                await self._visit(address)
+                await self._beat(address)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_VISIT_EVERY):
+                    async with asyncio.timeout(_HEARTBEAT_INTERVAL):
                         await wake.wait()
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             self._fail(exc)
 
-    async def _visit(self, address: str) -> None:
+    async def _beat(self, address: str) -> None:
         """Tell one worker what is wanted, and take note of its answer."""
-        wish = self._wish(address)
-        message = {"order": pickle.dumps(self._order)}
-        message["wish"] = pickle.dumps(wish)
+        directive = self._directive(address)
+        message = {"spec": pickle.dumps(self._spec)}
+        message["directive"] = pickle.dumps(directive)
         workers = self._workers
-        found = await self._send_visit(address, message)
+        found = await self._send_heartbeat(address, message)
         if found is None:
-            # The next visit may find it.
-            workers.greeted.discard(address)
+            # The next status may find it.
+            workers.registered.discard(address)
             return
         if "problem" in found:
             text = f"worker {address} {found['problem']}: it gets no rows"
@@ -509,50 +509,50 @@ class DistributedBatch:
             workers.wake()
             self._warn(text)
             return
-        workers.greeted.add(address)
+        workers.registered.add(address)
         answer: Heartbeat | BankConnectError = pickle.loads(  # noqa: S301
             found["answer"]
         )
         if isinstance(answer, BankConnectError):
             self._fail(_of_worker(address, answer))
             return
-        is_new = address not in workers.visits
-        workers.meet(address, answer)
+        is_new = address not in workers.status
+        workers.update(address, answer)
         if self._shares is not None:
             self._shares.confirm(
-                address, wish.rate or 0.0, workers.lease_end(address)
+                address, directive.rate or 0.0, workers.lease_end(address)
             )
-            if is_new or wish.rate != self._shares.wanted(
+            if is_new or directive.rate != self._shares.wanted(
                 address, self._sharers()
             ):
                 # It waits for its share.
                 self._wake_all()
         self._check_agreement()
 
-    async def _visit_all(self) -> None:
-        visits = [
-            asyncio.create_task(self._visit(address))
-            for address in self._workers.visits
+    async def _beat_all(self) -> None:
+        status = [
+            asyncio.create_task(self._beat(address))
+            for address in self._workers.status
         ]
-        if visits:
-            _, late = await asyncio.wait(visits, timeout=_VISIT_EVERY)
+        if status:
+            _, late = await asyncio.wait(status, timeout=_HEARTBEAT_INTERVAL)
             for task in late:
                 await _end(task)
 
-    async def _send_visit(
+    async def _send_heartbeat(
         self, address: str, message: dict[str, Any]
     ) -> dict[str, Any] | None:
         try:
-            if address in self._workers.greeted:
+            if address in self._workers.registered:
                 scheduler: Any = self._client.scheduler
                 answers = await scheduler.broadcast(
-                    msg={"op": VISIT, **message},
+                    msg={"op": HEARTBEAT, **message},
                     workers=[address],
                     on_error="return_pickle",
                 )
                 found = answers.get(address)
             else:
-                found = await self._say_hello(address, message)
+                found = await self._register(address, message)
         except (TimeoutError, OSError):
             return None
         except RuntimeError:
@@ -563,7 +563,7 @@ class DistributedBatch:
         is_answer = isinstance(found, dict) and found.keys() & _ANSWERS
         return found if is_answer else None
 
-    async def _say_hello(self, address: str, message: dict[str, Any]) -> Any:
+    async def _register(self, address: str, message: dict[str, Any]) -> Any:
         # Any worker can do this, and says so if it has no such package.
         version = await self._run_on(
             address, pkgutil.resolve_name, "bankconnect_async:__version__"
@@ -572,7 +572,7 @@ class DistributedBatch:
             return {"problem": "has no bankconnect_async"}
         if isinstance(version, str) and version != __version__:
             return {"problem": f"has bankconnect-async {version}"}
-        found = await self._run_on(address, hello, *message.values())
+        found = await self._run_on(address, register, *message.values())
         if isinstance(found, Exception) and not isinstance(found, OSError):
             return {"problem": f"cannot take part ({found})"}
         return found
@@ -590,53 +590,53 @@ class DistributedBatch:
         if error is not None:
             self._fail(error)
 
-    async def _part(self) -> None:
+    async def _disconnect(self) -> None:
         if self._client.status == "closed":
             return
         leaving = [
-            asyncio.create_task(self._leave(address))
-            for address in self._workers.visits
+            asyncio.create_task(self._shut_down(address))
+            for address in self._workers.status
         ]
         if leaving:
             await asyncio.wait(leaving)
 
-    async def _leave(self, address: str) -> None:
+    async def _shut_down(self, address: str) -> None:
         with suppress(TimeoutError, OSError, RuntimeError):
-            async with asyncio.timeout(_VISIT_TIMEOUT):
+            async with asyncio.timeout(_HEARTBEAT_TIMEOUT):
                 await self._client.run(
-                    leave,
-                    self._order.run,
+                    shut_down,
+                    self._spec.run,
                     workers=[address],
                     on_error="ignore",
                 )
 
-    def _wish(self, address: str | None = None) -> Directive:
-        wish = Directive(
+    def _directive(self, address: str | None = None) -> Directive:
+        directive = Directive(
             drain=self._draining,
             abort=self._aborting,
             abort_cause=self.abort_cause,
             ignore_interrupts=self._cluster == _LOCAL,
         )
         workers = self._workers
-        if self._shares is None or address not in workers.visits:
+        if self._shares is None or address not in workers.status:
             # Its first answer tells what its clock shows.
-            return wish
-        assert address is not None  # noqa: S101 - it is in the visits
+            return directive
+        assert address is not None  # noqa: S101 - it is in the status
         share = self._shares.grant(
             address,
             self._sharers(),
             asyncio.get_running_loop().time(),
             workers.lease_end(address),
         )
-        end = workers.visits[address].clock + LEASE
-        return attrs.evolve(wish, rate=share, rate_end=end)
+        end = workers.status[address].clock + LEASE
+        return attrs.evolve(directive, rate=share, rate_end=end)
 
     def _sharers(self) -> list[str]:
         workers = self._workers
-        if self._dealer is not None and self._dealer.done():
+        if self._dispatcher is not None and self._dispatcher.done():
             # Some may have nothing to do any more.
-            return [each for each in workers.visits if workers.busy[each]]
-        return list(workers.visits)
+            return [each for each in workers.status if workers.busy[each]]
+        return list(workers.status)
 
     def _wake_all(self) -> None:
         wake, self._wake = self._wake, asyncio.Event()
@@ -647,16 +647,18 @@ class DistributedBatch:
         # work, it may come back.
         workers = self._workers
         held = workers.silent_with_shards()
-        dealing = self._dealer is not None and not self._dealer.done()
+        dispatching = (
+            self._dispatcher is not None and not self._dispatcher.done()
+        )
         others = sum(workers.busy.values()) > sum(
             workers.busy[address] for address in held
         )
         if self._draining:
             patience = _SILENCE
-        elif dealing or others:
+        elif dispatching or others:
             return
         else:
-            patience = _PATIENCE
+            patience = _TIMEOUT
         for address, seconds in held.items():
             if seconds > patience:
                 self._fail(
@@ -668,13 +670,13 @@ class DistributedBatch:
                 )
                 workers.give_up(address)
 
-    async def _work_off(self) -> None:
+    async def _process(self) -> None:
         if self._draining:
             return
-        self._dealer = asyncio.create_task(self._deal())
+        self._dispatcher = asyncio.create_task(self._dispatch())
         reporter = asyncio.create_task(self._keep_reporting())
         try:
-            await asyncio.wait([self._dealer])
+            await asyncio.wait([self._dispatcher])
             self._wake_all()
             while self._shards:
                 await asyncio.wait(self._shards)
@@ -682,18 +684,18 @@ class DistributedBatch:
             self._aborting = True
             self.drain()
             if self._shards:
-                await asyncio.wait(self._shards, timeout=_PARTING)
+                await asyncio.wait(self._shards, timeout=_ABORT_TIMEOUT)
             raise
         finally:
             reporter.cancel()
             for task in self._shards:
                 task.cancel()
-            await asyncio.wait([reporter, self._dealer, *self._shards])
+            await asyncio.wait([reporter, self._dispatcher, *self._shards])
             await self._leave_directory()
 
     async def _keep_reporting(self) -> None:
         while True:
-            await asyncio.sleep(_VISIT_EVERY)
+            await asyncio.sleep(_HEARTBEAT_INTERVAL)
             self._report_progress(self.stats())
 
     async def _leave_directory(self) -> None:
@@ -745,15 +747,15 @@ class DistributedBatch:
         whole.__cause__ = error
         return whole
 
-    async def _deal(self) -> None:
+    async def _dispatch(self) -> None:
         try:
-            async with aclosing(self._parcels()) as parcels:
-                async for rows in parcels:
-                    await self._send(rows, await self._place())
+            async with aclosing(self._cut_shards()) as shards:
+                async for rows in shards:
+                    await self._assign(rows, await self._pick_worker())
         except Exception as exc:  # noqa: BLE001 - it is raised in the end
             self._fail(exc)
 
-    async def _place(self, *, is_urgent: bool = False) -> str:
+    async def _pick_worker(self, *, is_urgent: bool = False) -> str:
         """Wait for a worker that can have one more shard."""
         until: float | None = None
         loop = asyncio.get_running_loop()
@@ -761,30 +763,30 @@ class DistributedBatch:
             if self._shares is not None:
                 most = self._shares.most
             else:
-                most = len(self._workers.visits)
-            found = self._workers.find_place(most, is_urgent=is_urgent)
+                most = len(self._workers.status)
+            found = self._workers.pick(most, is_urgent=is_urgent)
             if found is not None:
                 return found
-            if self._workers.visits:
+            if self._workers.status:
                 until = None
             elif until is None:
-                until = loop.time() + _PATIENCE
+                until = loop.time() + _TIMEOUT
             elif loop.time() > until:
                 raise BatchStoppedError(
                     f"not done: no worker is left, and no other one came for "
-                    f"{_PATIENCE:.0f} seconds: start some, and do the same "
+                    f"{_TIMEOUT:.0f} seconds: start some, and do the same "
                     f"again to go on"
                 )
-            await self._workers.wait(_VISIT_EVERY)
+            await self._workers.wait(_HEARTBEAT_INTERVAL)
             if is_urgent and self._draining:
                 raise _UndoneError
 
-    async def _parcels(self) -> AsyncGenerator[Rows, None]:
+    async def _cut_shards(self) -> AsyncGenerator[Rows, None]:
         rows: Rows = []
         try:
             async with aclosing(_each(self._source)) as items:
                 async for item in items:
-                    line = self._take(item)
+                    line = self._begin(item)
                     if line is not None:
                         rows.append((line, item))
                     if len(rows) >= self._next_size():
@@ -805,10 +807,10 @@ class DistributedBatch:
 
     def _next_size(self) -> int:
         # Small at first, so that a small batch is spread over all workers.
-        begun = self._count // (2 * max(len(self._workers.visits), 1))
+        begun = self._count // (2 * max(len(self._workers.status), 1))
         return min(_SMALLEST_SHARD * (1 + begun), self._shard_size)
 
-    def _take(self, item: Item) -> int | None:
+    def _begin(self, item: Item) -> int | None:
         index, request = self._taken, None
         self._taken += 1
         try:
@@ -828,7 +830,7 @@ class DistributedBatch:
             self._skipped += 1
         return None
 
-    async def _send(self, rows: Rows, address: str) -> None:
+    async def _assign(self, rows: Rows, address: str) -> None:
         number = self._count
         self._count += 1
         path = self._path(number)
@@ -839,43 +841,43 @@ class DistributedBatch:
             raise
         self._open.add(number)
         self._workers.busy[address] += 1
-        parcel = _Parcel(
+        shard = _Assignment(
             number=number, path=str(path), rows=rows, address=address
         )
-        task = asyncio.create_task(self._see_through(parcel))
+        task = asyncio.create_task(self._run_shard(shard))
         self._shards.add(task)
         task.add_done_callback(self._shards.discard)
 
     def _path(self, number: int) -> Path:
-        return self._directory / f"{self._order.run}-{number:06}.jsonl"
+        return self._directory / f"{self._spec.run}-{number:06}.jsonl"
 
-    async def _see_through(self, parcel: "_Parcel") -> None:
+    async def _run_shard(self, shard: "_Assignment") -> None:
         # One that was done just before its worker was killed is begun once
         # more, to find little or nothing to do; one that failed may be at
         # work for long, and is left to the next run.
-        patience = _PATIENCE
+        patience = _TIMEOUT
         try:
-            await self._work_on(parcel)
+            await self._complete(shard)
         except _UndoneError:
-            patience = _PARTING
+            patience = _ABORT_TIMEOUT
         except _SchedulerLostError as exc:
             self._fail(exc)
-            patience = _PARTING
+            patience = _ABORT_TIMEOUT
         except Exception as exc:  # noqa: BLE001 - it is raised in the end
             self._fail(exc)
             patience = 0.0
-        if parcel.address in self._workers.given_up:
+        if shard.address in self._workers.given_up:
             patience = 0.0
         until = asyncio.get_running_loop().time() + patience
         try:
-            await self._count_in(parcel.path, until)
+            await self._count_in(shard.path, until)
         except Exception as exc:  # noqa: BLE001 - it is raised in the end
-            self._left.append(parcel.path)
+            self._left.append(shard.path)
             self._fail(exc)
-        self._open.discard(parcel.number)
-        self._workers.release(parcel.address)
+        self._open.discard(shard.number)
+        self._workers.release(shard.address)
 
-    async def _work_on(self, parcel: "_Parcel") -> None:
+    async def _complete(self, shard: "_Assignment") -> None:
         deaths = left = attempt = 0
         progress, locked_until = await self._progress(), None
         loop = asyncio.get_running_loop()
@@ -885,7 +887,7 @@ class DistributedBatch:
                     "not done: workers left a shard again and again: do the "
                     "same again to go on"
                 )
-            result = await self._submit(parcel, attempt)
+            result = await self._submit(shard, attempt)
             attempt += 1
             if result is None or result.is_foreign:
                 before, progress = progress, await self._progress()
@@ -899,24 +901,24 @@ class DistributedBatch:
             elif result.is_locked:
                 now = loop.time()
                 if locked_until is None:
-                    locked_until = now + _PATIENCE
+                    locked_until = now + _TIMEOUT
                 if now > locked_until:
                     raise BatchStoppedError(
-                        f"not done: {parcel.path} is written by a process "
+                        f"not done: {shard.path} is written by a process "
                         f"that does not answer: end it, and do the same "
                         f"again to go on"
                     )
             else:
-                await self._check_result(result, parcel)
+                await self._check_result(result, shard)
                 if not result.left:
                     return
                 left += 1
             if self._draining:
                 raise _UndoneError
-            address = await self._place(is_urgent=True)
-            self._workers.release(parcel.address)
+            address = await self._pick_worker(is_urgent=True)
+            self._workers.release(shard.address)
             self._workers.busy[address] += 1
-            parcel.address = address
+            shard.address = address
 
     async def _progress(self) -> tuple[int, int]:
         # Shards in a worker's queue do not kill it: progress of any counts.
@@ -924,15 +926,17 @@ class DistributedBatch:
         size = await run_in_thread(_size_of_all, paths)
         return self._created + self._failures.total(), size
 
-    async def _check_result(self, result: Result, parcel: "_Parcel") -> None:
+    async def _check_result(
+        self, result: Result, shard: "_Assignment"
+    ) -> None:
         if result.abort_cause is not None and self.abort_cause is None:
             self.abort_cause = result.abort_cause
             self._wake_all()
         if result.is_missing:
-            if not await run_in_thread(os.path.lexists, parcel.path):
+            if not await run_in_thread(os.path.lexists, shard.path):
                 raise JournalError(
-                    f"{parcel.path}: was removed before anything was sent "
-                    f"for its {len(parcel.rows)} rows"
+                    f"{shard.path}: was removed before anything was sent "
+                    f"for its {len(shard.rows)} rows"
                 )
             raise ConfigurationError(
                 fields={
@@ -946,19 +950,21 @@ class DistributedBatch:
         if result.error is not None:
             raise _of_worker(result.where, result.error)
 
-    async def _submit(self, parcel: "_Parcel", attempt: int) -> Result | None:
+    async def _submit(
+        self, shard: "_Assignment", attempt: int
+    ) -> Result | None:
         """Return what became of a shard; `None` if its worker was lost."""
-        address = parcel.address
-        visit = self._workers.visits.get(address)
-        if visit is None:
+        address = shard.address
+        status = self._workers.status.get(address)
+        if status is None:
             return None
         future = self._client.submit(
             run_shard,
-            self._order,
-            self._wish(),
-            Shard.pack(parcel.number, parcel.path, parcel.rows, visit.key),
+            self._spec,
+            self._directive(),
+            Shard.pack(shard.number, shard.path, shard.rows, status.key),
             # It is seen in dashboards and logs.
-            key=f"bankconnect-{self._order.run}-{parcel.number}-{attempt}",
+            key=f"bankconnect-{self._spec.run}-{shard.number}-{attempt}",
             workers=[address],
             pure=False,
         )
@@ -992,7 +998,7 @@ class DistributedBatch:
             except JournalLockedError:
                 if self._aborting or loop.time() >= until:
                     raise
-                await asyncio.sleep(_LOCKED)
+                await asyncio.sleep(_LOCK_POLL)
             else:
                 return found
 
@@ -1005,7 +1011,7 @@ class DistributedBatch:
             self.journal.backup,
         )
         # Workers of a run that was killed notice after a while.
-        until = asyncio.get_running_loop().time() + _PATIENCE
+        until = asyncio.get_running_loop().time() + _TIMEOUT
         for path in paths:
             await self._merge(path, until)
 
@@ -1023,7 +1029,7 @@ class _SchedulerLostError(BatchStoppedError):
 
 
 @attrs.define(kw_only=True)
-class _Parcel:
+class _Assignment:
     """
     A shard, as the sender knows it.
 
@@ -1045,17 +1051,17 @@ class _Workers:
     The workers of the cluster, and how much each has to do.
 
     Attributes:
-        visits: The latest answer of each worker that is not silent.
+        status: The latest answer of each worker that is not silent.
         busy: The number of shards that each was given.
-        greeted: The workers that know our messages.
+        registered: The workers that know our messages.
         unfit: Those that cannot take part, and why.
         given_up: Those whose shards are left to another run.
     """
 
     def __init__(self) -> None:
-        self.visits: dict[str, Heartbeat] = {}
+        self.status: dict[str, Heartbeat] = {}
         self.busy: Counter[str] = Counter()
-        self.greeted: set[str] = set()
+        self.registered: set[str] = set()
         self.unfit: dict[str, str] = {}
         self.given_up: set[str] = set()
         self._members: set[str] = set()
@@ -1073,14 +1079,14 @@ class _Workers:
     @property
     def unmet(self) -> set[str]:
         """Workers that did not answer yet, or no longer."""
-        return self._members - self.visits.keys() - self.unfit.keys()
+        return self._members - self.status.keys() - self.unfit.keys()
 
-    def welcome(self, members: set[str]) -> None:
+    def set_members(self, members: set[str]) -> None:
         """Note which workers the scheduler has."""
         for address in self._members - members:
-            self.visits.pop(address, None)
+            self.status.pop(address, None)
             self.unfit.pop(address, None)
-            self.greeted.discard(address)
+            self.registered.discard(address)
             self._answered.pop(address, None)
             self.gone(address).set()
         for address in members - self._members:
@@ -1097,13 +1103,13 @@ class _Workers:
         self.given_up.add(address)
         self.gone(address).set()
 
-    def meet(self, address: str, visit: Heartbeat) -> None:
+    def update(self, address: str, status: Heartbeat) -> None:
         """Note the answer of a worker."""
         if address not in self._members:
             return
-        self.visits[address] = visit
+        self.status[address] = status
         self._answered[address] = asyncio.get_running_loop().time()
-        self._retries[address] = visit.retries
+        self._retries[address] = status.retries
         self.wake()
 
     def lease_end(self, address: str) -> float:
@@ -1115,31 +1121,31 @@ class _Workers:
         now = asyncio.get_running_loop().time()
         for address, answered in self._answered.items():
             if now - answered > LEASE:
-                self.visits.pop(address, None)
+                self.status.pop(address, None)
 
     def silent_with_shards(self) -> dict[str, float]:
         """Return those that are silent and have shards: since how long."""
         now = asyncio.get_running_loop().time()
         return {
             address: now - self._answered[address]
-            for address in self._answered.keys() - self.visits.keys()
+            for address in self._answered.keys() - self.status.keys()
             if self.busy[address]
         }
 
     def disagreement(self) -> ConfigurationError | None:
         """Return an error if they do not all ask the same of one API."""
-        visits = list(self.visits.items())
-        if not visits:
+        found = list(self.status.items())
+        if not found:
             return None
-        first, visit = visits[0]
-        for address, other in visits[1:]:
-            if not visit.agrees_with(other):
+        first, status = found[0]
+        for address, other in found[1:]:
+            if not status.agrees_with(other):
                 return ConfigurationError(
                     "the workers have different settings in their "
                     "environment: give them the same base_url, version and "
                     "redirect_url"
                 )
-            if visit.secrets != other.secrets:
+            if status.secrets != other.secrets:
                 return ConfigurationError(
                     f"workers {first} and {address} have different API keys "
                     f"or server hashes in their environment: give all "
@@ -1152,7 +1158,7 @@ class _Workers:
         self.busy[address] -= 1
         self.wake()
 
-    def find_place(self, most: int, *, is_urgent: bool) -> str | None:
+    def pick(self, most: int, *, is_urgent: bool) -> str | None:
         """
         Find the worker that has the least to do, if it can have a shard.
 
@@ -1160,7 +1166,7 @@ class _Workers:
             most: The number of workers that can be used.
             is_urgent: Whether it may have more shards than usual.
         """
-        able = list(self.visits)[:most]
+        able = list(self.status)[:most]
         found = min(able, key=self.busy.__getitem__, default=None)
         if found is None or is_urgent:
             return found

@@ -1,7 +1,7 @@
 """
 What runs in the worker processes of a distributed batch.
 
-Each process has one station for each batch: its client, its pace and its
+Each process has one runner for each batch: its client, its pace and its
 share of the rate. Everything here runs on the worker's own event loop, and
 what goes wrong is an answer, never raised: a raised one would show up in the
 scheduler's logs, with what the task was given.
@@ -47,14 +47,14 @@ from .sealing import SealError, public_key, seal, unseal
 Rows: TypeAlias = list[tuple[int, Item]]
 
 # Without a visit for that long, whoever sent the shards is gone.
-_FORSAKEN: Final = 30.0
+_EXPIRY: Final = 30.0
 # Another worker may still be at a shard that the scheduler gave to us. A
 # longer wait would keep a place from shards that can be worked on.
-_LOCKED: Final = 0.25
-_LOCK_PATIENCE: Final = 2.0
+_LOCK_POLL: Final = 0.25
+_LOCK_TIMEOUT: Final = 2.0
 # Where files cannot be locked, a second file changes while a shard is written.
-_BEAT: Final = 1.0
-_BEATEN: Final = 5.0
+_BEAT_INTERVAL: Final = 1.0
+_BEAT_TIMEOUT: Final = 5.0
 _SECRETS: Final = {
     "api_key": "BANKCONNECT_API_KEY",
     "server_hash": "BANKCONNECT_SERVER_HASH",
@@ -169,7 +169,7 @@ class Result:
 @attrs.frozen(kw_only=True)
 class Heartbeat:
     """
-    What a station does at present.
+    What a runner does at present.
 
     Attributes:
         api: What its client calls the API.
@@ -208,58 +208,61 @@ class WorkerRunner:
         ConfigurationError: If the environment makes no client.
     """
 
-    def __init__(self, order: JobSpec) -> None:
-        self._order = order
-        self._bank = AsyncBankConnect.from_env(**order.settings)
-        policy = order.settings.get("retry", RetryPolicy())
-        self._retry = attrs.evolve(policy, deadline=order.deadline)
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+        self._bank = AsyncBankConnect.from_env(**spec.settings)
+        policy = spec.settings.get("retry", RetryPolicy())
+        self._retry = attrs.evolve(policy, deadline=spec.deadline)
         # What is learned about the server outlives each shard.
         self._limiter = (
-            LeasedLimiter(SYSTEM_CLOCK.monotonic) if order.is_paced else None
+            LeasedLimiter(SYSTEM_CLOCK.monotonic) if spec.is_paced else None
         )
-        self._line = SendQueue(
+        self._queue = SendQueue(
             SYSTEM_CLOCK,
             limiter=self._limiter,
-            max_pause=order.deadline,
+            max_pause=spec.deadline,
         )
         # Shared by the shards that are worked on at the same time: the next
         # one fills the places that the last rows of another leave free.
-        self._places = asyncio.Semaphore(order.concurrency)
+        self._slots = asyncio.Semaphore(spec.concurrency)
         self._running: dict[
             int, tuple[Journal, SessionBatch, asyncio.Task[Any]]
         ] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
-        self._wish = Directive()
-        self._leaving: asyncio.Future[None] | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self.keep()
+        self._directive = Directive()
+        self._shutdown: asyncio.Future[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self.renew()
 
     @property
     def api(self) -> str:
         """What records call the API."""
-        return self._order.api or self._bank.api
+        return self._spec.api or self._bank.api
 
-    def keep(self) -> None:
+    def renew(self) -> None:
         """Go on for a while, as somebody asked for it."""
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(_FORSAKEN, self.forsake)
+        self._expiry = loop.call_later(_EXPIRY, self.expire)
 
-    def heed(self, wish: Directive) -> None:
+    def apply(self, directive: Directive) -> None:
         """Do as is wanted from now on."""
-        giving_up = wish.abort and not self._wish.abort
+        giving_up = directive.abort and not self._directive.abort
         # One that was long on its way takes nothing back.
-        self._wish = attrs.evolve(
-            wish,
-            drain=wish.drain or self._wish.drain,
-            abort=wish.abort or self._wish.abort,
+        self._directive = attrs.evolve(
+            directive,
+            drain=directive.drain or self._directive.drain,
+            abort=directive.abort or self._directive.abort,
         )
-        if self._limiter is not None and wish.rate is not None:
-            self._limiter.renew(wish.rate, wish.rate_end)
-        if wish.abort_cause is not None and self._line.abort_cause is None:
-            self._line.stop(wish.abort_cause)
-        if wish.drain:
+        if self._limiter is not None and directive.rate is not None:
+            self._limiter.renew(directive.rate, directive.rate_end)
+        if (
+            directive.abort_cause is not None
+            and self._queue.abort_cause is None
+        ):
+            self._queue.stop(directive.abort_cause)
+        if directive.drain:
             self._drain()
         if giving_up:
             # Once, and only those that create: who closes a journal must not
@@ -267,13 +270,13 @@ class WorkerRunner:
             for _, _, task in self._running.values():
                 task.cancel()
 
-    def look(self) -> Heartbeat:
+    def status(self) -> Heartbeat:
         """Tell what is going on."""
         stats = {
             number: batch.stats()
             for number, (_, batch, _) in self._running.items()
         }
-        pace, now = self._line.pace, SYSTEM_CLOCK.monotonic()
+        pace, now = self._queue.pace, SYSTEM_CLOCK.monotonic()
         some = next(iter(stats.values()), None)
         return Heartbeat(
             api=self.api,
@@ -284,12 +287,12 @@ class WorkerRunner:
             },
             failures={number: each.failures for number, each in stats.items()},
             in_flight=sum(each.in_flight for each in stats.values()),
-            retries=self._line.retries,
+            retries=self._queue.retries,
             # They have one pace.
             rate=0.0 if some is None else some.rate,
             limit=pace.rate(now),
             pause=pace.pause(now),
-            secrets=_digest_secrets(self._order.run),
+            secrets=_digest_secrets(self._spec.run),
             clock=now,
             key=public_key(),
         )
@@ -309,10 +312,10 @@ class WorkerRunner:
             raise
         return Result(left=1) if task.cancelled() else task.result()
 
-    async def leave(self) -> None:
+    async def shut_down(self) -> None:
         """Close everything, once what is in flight has come to its end."""
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._drain()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -331,7 +334,7 @@ class WorkerRunner:
         try:
             try:
                 if not await self._lock(journal):
-                    is_locked = not self._wish.drain
+                    is_locked = not self._directive.drain
                     return Result(is_locked=is_locked, left=len(rows))
                 if not journal.is_locked:
                     beat = asyncio.create_task(_beat(shard.path))
@@ -353,15 +356,15 @@ class WorkerRunner:
             return Result(error=error, left=len(rows))
 
     async def _lock(self, journal: Journal) -> bool:
-        until = SYSTEM_CLOCK.monotonic() + _LOCK_PATIENCE
+        until = SYSTEM_CLOCK.monotonic() + _LOCK_TIMEOUT
         while True:
             if not await is_beating(journal.path) and await run_in_thread(
                 _open, journal
             ):
                 return True
-            if self._wish.drain or SYSTEM_CLOCK.monotonic() >= until:
+            if self._directive.drain or SYSTEM_CLOCK.monotonic() >= until:
                 return False
-            await asyncio.sleep(_LOCKED)
+            await asyncio.sleep(_LOCK_POLL)
 
     async def _create(
         self, number: int, journal: Journal, todo: Rows
@@ -371,7 +374,7 @@ class WorkerRunner:
         async def items() -> AsyncIterator[Item]:
             nonlocal held
             for _, item in todo:
-                await self._places.acquire()
+                await self._slots.acquire()
                 held += 1
                 yield item
 
@@ -380,46 +383,46 @@ class WorkerRunner:
             items(),
             capacity=self._bank,
             api=self._bank.api,
-            concurrency=self._order.concurrency,
+            concurrency=self._spec.concurrency,
             rate=None,
             ordered=False,
             retry=self._retry,
             clock=SYSTEM_CLOCK,
             journal=journal,
-            line=self._line,
+            line=self._queue,
         )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
         self._running[number] = journal, batch, task
-        if self._wish.drain:
+        if self._directive.drain:
             batch.drain()
         try:
             async with batch:
                 async for _ in batch:
                     seen += 1
                     held -= 1
-                    self._places.release()
+                    self._slots.release()
         finally:
             del self._running[number]
             for _ in range(held):
-                self._places.release()
+                self._slots.release()
         return Result(
-            left=len(todo) - seen, abort_cause=self._line.abort_cause
+            left=len(todo) - seen, abort_cause=self._queue.abort_cause
         )
 
     def _drain(self) -> None:
-        self._wish = attrs.evolve(self._wish, drain=True)
+        self._directive = attrs.evolve(self._directive, drain=True)
         for _, batch, _ in self._running.values():
             batch.drain()
 
-    def serves(self, directory: str) -> bool:
+    def uses(self, directory: str) -> bool:
         """Tell whether its shards are in that directory."""
-        return self._order.directory == directory
+        return self._spec.directory == directory
 
-    def forsake(self) -> None:
+    def expire(self) -> None:
         """End it, as nobody will ask for it any more."""
-        _stations.pop(self._order.run, None)
-        self._leaving = asyncio.ensure_future(self.leave())
+        _runners.pop(self._spec.run, None)
+        self._shutdown = asyncio.ensure_future(self.shut_down())
 
     def _plain_redirect_url(self) -> str | None | Unset:
         try:
@@ -430,14 +433,14 @@ class WorkerRunner:
 
 
 #: The name of the message for a visit, among those of Dask.
-VISIT: Final = "bankconnect_visit"
+HEARTBEAT: Final = "bankconnect_heartbeat"
 
 # Of this process, by the name of the batch.
-_stations: Final[dict[str, WorkerRunner]] = {}
+_runners: Final[dict[str, WorkerRunner]] = {}
 
 
-async def hello(
-    order: bytes, wish: bytes, dask_worker: Any = None
+async def register(
+    spec: bytes, directive: bytes, dask_worker: Any = None
 ) -> dict[str, Any]:
     """
     Begin to take part in a batch, unless this process cannot.
@@ -446,75 +449,77 @@ async def hello(
     function that it is asked to run.
 
     Args:
-        order: Pickled, as messages are.
-        wish: Pickled, too.
+        spec: Pickled, as messages are.
+        directive: Pickled, too.
         dask_worker: The worker, which Dask passes in.
     """
     try:
         public_key()
     except ImportError:
         return {"problem": "has no cryptography"}
-    parsed: JobSpec = pickle.loads(order)  # noqa: S301 - we packed it
-    for run, station in list(_stations.items()):
-        if station.serves(parsed.directory) and run != parsed.run:
+    parsed: JobSpec = pickle.loads(spec)  # noqa: S301 - we packed it
+    for run, runner in list(_runners.items()):
+        if runner.uses(parsed.directory) and run != parsed.run:
             # The run that began it was killed: we have its journal.
-            station.forsake()
-    dask_worker.handlers[VISIT] = visit_message
-    return await visit_message(order, wish)
+            runner.expire()
+    dask_worker.handlers[HEARTBEAT] = heartbeat_message
+    return await heartbeat_message(spec, directive)
 
 
-async def visit_message(order: bytes, wish: bytes) -> dict[str, Any]:
-    """Tell a station what is wanted, and return what it does, pickled."""
-    answer = await visit(
-        pickle.loads(order),  # noqa: S301 - we packed it
-        pickle.loads(wish),  # noqa: S301
+async def heartbeat_message(spec: bytes, directive: bytes) -> dict[str, Any]:
+    """Tell a runner what is wanted, and return what it does, pickled."""
+    answer = await heartbeat(
+        pickle.loads(spec),  # noqa: S301 - we packed it
+        pickle.loads(directive),  # noqa: S301
     )
     return {"answer": pickle.dumps(answer)}
 
 
-async def visit(
-    order: JobSpec, wish: Directive
+async def heartbeat(
+    spec: JobSpec, directive: Directive
 ) -> Heartbeat | BankConnectError:
-    """Tell a station what is wanted, and ask what it does."""
-    if wish.ignore_interrupts:
+    """Tell a runner what is wanted, and ask what it does."""
+    if directive.ignore_interrupts:
         # Not where the worker is a thread, and not all systems have SIGHUP.
         for name in "SIGINT", "SIGHUP":
             with suppress(ValueError, AttributeError):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
-        station = _station(order, wish)
+        runner = _get_runner(spec, directive)
     except BankConnectError as error:
         return error
-    station.keep()
-    station.heed(wish)
-    return station.look()
+    runner.renew()
+    runner.apply(directive)
+    return runner.status()
 
 
-async def run_shard(order: JobSpec, wish: Directive, shard: Shard) -> Result:
+async def run_shard(
+    spec: JobSpec, directive: Directive, shard: Shard
+) -> Result:
     """Work off a shard in this process, or go on with it."""
     try:
-        station = _station(order, wish)
+        runner = _get_runner(spec, directive)
     except BankConnectError as error:
         result = Result(error=error)
     else:
-        result = await station.run(shard)
+        result = await runner.run(shard)
     return attrs.evolve(result, where=_where())
 
 
-async def leave(run: str) -> None:
-    """Close the station of a batch."""
-    station = _stations.pop(run, None)
-    if station is not None:
-        await station.leave()
+async def shut_down(run: str) -> None:
+    """Close the runner of a batch."""
+    runner = _runners.pop(run, None)
+    if runner is not None:
+        await runner.shut_down()
 
 
-def _station(order: JobSpec, wish: Directive) -> WorkerRunner:
-    station = _stations.get(order.run)
-    if station is None:
-        _stations[order.run] = station = WorkerRunner(order)
+def _get_runner(spec: JobSpec, directive: Directive) -> WorkerRunner:
+    runner = _runners.get(spec.run)
+    if runner is None:
+        _runners[spec.run] = runner = WorkerRunner(spec)
         # It may be an old one, where a shard was given to a second worker.
-        station.heed(wish)
-    return station
+        runner.apply(directive)
+    return runner
 
 
 def _where() -> str:
@@ -561,7 +566,7 @@ async def _beat(path: str) -> None:
         while True:
             await run_in_thread(_write, beat_of(path), f"{text}-{count}")
             count += 1
-            await asyncio.sleep(_BEAT)
+            await asyncio.sleep(_BEAT_INTERVAL)
     finally:
         await finish_in_thread(_unlink, beat_of(path))
 
@@ -574,12 +579,12 @@ async def is_beating(path: str) -> bool:
     killed.
     """
     first = await run_in_thread(_read, beat_of(path))
-    until = SYSTEM_CLOCK.monotonic() + _BEATEN
+    until = SYSTEM_CLOCK.monotonic() + _BEAT_TIMEOUT
     text = first
     while text is not None and text == first:
         if SYSTEM_CLOCK.monotonic() >= until:
             return False
-        await asyncio.sleep(_LOCKED)
+        await asyncio.sleep(_LOCK_POLL)
         text = await run_in_thread(_read, beat_of(path))
     return text is not None
 
