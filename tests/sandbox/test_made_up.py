@@ -49,7 +49,7 @@ class TestLedger:
         Each balance is the one before and the amount, and never negative.
         """
         account = fake_account(link_id, "axis")
-        rows = _ledgers.rows(account, [YEAR])
+        rows = _ledgers.transactions(account, [YEAR])
 
         for before, after in itertools.pairwise(rows):
             assert after.balance == before.balance + signed(after)
@@ -68,8 +68,10 @@ class TestLedger:
         span = Span(start=start, end=end)
         wider = Span(start=start.replace(day=1), end=end)
 
-        assert _ledgers.rows(account, [span]) == [
-            row for row in _ledgers.rows(account, [wider]) if row.day in span
+        assert _ledgers.transactions(account, [span]) == [
+            row
+            for row in _ledgers.transactions(account, [wider])
+            if row.day in span
         ]
 
     @given(DAYS, st.lists(st.tuples(DAYS, st.integers(0, 90)), max_size=4))
@@ -108,7 +110,7 @@ class TestLedger:
         Months are forgotten, however many customers there are.
         """
         for number in range(200):
-            _ledgers.rows(fake_account(str(number), "axis"), [YEAR])
+            _ledgers.transactions(fake_account(str(number), "axis"), [YEAR])
         info = _ledgers._month.cache_info()
 
         assert info.currsize <= info.maxsize <= 1000

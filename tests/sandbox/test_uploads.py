@@ -840,7 +840,7 @@ class TestStatementPDF:
         """
         Days that cannot be are no period.
         """
-        document = _pdfs.Document(text=text, page_count=1)
+        document = _pdfs.StatementDocument(text=text, page_count=1)
 
         assert bool(document.period) is period
 
@@ -869,7 +869,7 @@ class TestWithoutPypdf:
         edited = _pdfs.read_pdf(statement_pdf(edited=True), None)
 
         assert document.bank.identifier == "AXIS"
-        assert document.number
+        assert document.account_number
         assert document.period
         assert document.page_count > 1
         assert (document.is_edited, edited.is_edited) == (False, True)

@@ -1,5 +1,5 @@
 """
-Consents to pull data again (Account Aggregator).
+Consents to fetch data again (Account Aggregator).
 """
 
 import datetime
@@ -17,16 +17,18 @@ from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxSession
 
 
-_SPACE: Final = uuid.UUID("7c8e0f2a-6c5e-4d6a-9c43-53b1a1d7f0aa")
+_NAMESPACE: Final = uuid.UUID("7c8e0f2a-6c5e-4d6a-9c43-53b1a1d7f0aa")
 _PERIODS: Final[Mapping[str, datetime.timedelta]] = {
     "hour": datetime.timedelta(hours=1),
     "day": datetime.timedelta(days=1),
     "month": datetime.timedelta(days=30),
     "year": datetime.timedelta(days=365),
 }
-#: Journeys that end in a consent to come back (session-api, AA parameters).
-_RECURRING: Final = {"only_recurring", "once_with_recurring"}
-_RECURRING_CODES: Final = {"BCAA002", "BCAA003", "BCAA004"}
+# Journeys that end in a recurring consent (session-api, AA parameters).
+_RECURRING: Final = {
+    "aa_journey_mode": {"only_recurring", "once_with_recurring"},
+    "aa_journey_code": {"BCAA002", "BCAA003", "BCAA004"},
+}
 _TENURE: Final = 24
 
 
@@ -35,7 +37,7 @@ class ConsentError(Exception):
     A consent cannot be used.
 
     Attributes:
-        code: Why, in the vendor's codes.
+        code: The vendor's code of the reason.
     """
 
     def __init__(self, code: str) -> None:
@@ -46,7 +48,7 @@ class ConsentError(Exception):
 @attrs.define(eq=False)
 class Consents:
     """
-    The consents that were shown, and when they were used.
+    The consents that were listed, with the times of their use.
     """
 
     _sessions: dict[str, SandboxSession] = attrs.field(
@@ -56,20 +58,20 @@ class Consents:
         init=False, factory=dict
     )
 
-    def of(self, session: SandboxSession) -> list[JsonObject]:
+    def listed(self, session: SandboxSession) -> list[JsonObject]:
         """
-        Show the consents of a session: one, if its journey was recurring.
+        Return the consents of a session: one, if its journey is recurring.
         """
-        asked = session.parameters
-        if not (
-            asked.get("aa_journey_mode") in _RECURRING
-            or asked.get("aa_journey_code") in _RECURRING_CODES
+        parameters = session.parameters
+        if not any(
+            parameters.get(name) in values
+            for name, values in _RECURRING.items()
         ):
             return []
-        consent_id = str(uuid.uuid5(_SPACE, session.session_id))
+        consent_id = str(uuid.uuid5(_NAMESPACE, session.session_id))
         self._sessions[consent_id] = session
-        bank = bank_of_consent(session)
-        unit, value = _frequency(asked)
+        bank = consent_bank(session)
+        unit, value = _frequency(parameters)
         return [
             {
                 "consent_id": consent_id,
@@ -77,9 +79,9 @@ class Consents:
                 "masked_account_number": fake_account(
                     session.link_id, bank
                 ).masked,
-                "tenure_month_count": asked.get(
+                "tenure_month_count": parameters.get(
                     "aa_recurring_tenure_month_count",
-                    asked.get("aa_recurring_tenure_month", _TENURE),
+                    parameters.get("aa_recurring_tenure_month", _TENURE),
                 ),
                 "frequency_unit": unit,
                 "frequency_value": value,
@@ -90,12 +92,12 @@ class Consents:
         self, consent_id: object, journeys: SessionTable
     ) -> SandboxSession:
         """
-        Use a consent, and return the session that it was given in.
+        Use a consent, and return the session in which it was given.
 
         Raises:
-            ConsentError: If that is not allowed. A consent is revoked when
-                its session is deleted, and overused if it is used more often
-                than its frequency says.
+            ConsentError: If the consent is unknown, revoked because its
+                session is deleted, or overused because it is used more often
+                than its frequency allows.
         """
         session = self._sessions.get(str(consent_id))
         if session is None:
@@ -105,9 +107,9 @@ class Consents:
         unit, value = _frequency(session.parameters)
         now = journeys.now()
         uses = [
-            at
-            for at in self._uses.get(str(consent_id), ())
-            if now - at < _PERIODS[unit]
+            time
+            for time in self._uses.get(str(consent_id), ())
+            if now - time < _PERIODS[unit]
         ]
         if len(uses) >= value:
             raise ConsentError("CONSENT_OVERUSED")
@@ -115,15 +117,15 @@ class Consents:
         return session
 
 
-def bank_of_consent(session: SandboxSession) -> str:
+def consent_bank(session: SandboxSession) -> str:
     """
     Return the bank whose data a consent is about.
     """
     return (bank_of(session.parameters) or EXAMPLE_BANK).lower()
 
 
-def _frequency(asked: Mapping[str, Any]) -> tuple[str, int]:
+def _frequency(parameters: Mapping[str, Any]) -> tuple[str, int]:
     return (
-        asked.get("aa_recurring_frequency_unit", "day"),
-        asked.get("aa_recurring_frequency_value", 3),
+        parameters.get("aa_recurring_frequency_unit", "day"),
+        parameters.get("aa_recurring_frequency_value", 3),
     )

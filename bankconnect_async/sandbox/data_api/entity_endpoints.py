@@ -1,8 +1,9 @@
 """
-Endpoints of the entity flow.
+The endpoints of the entity flow.
 """
 
 import functools
+import uuid
 
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -13,7 +14,7 @@ import attrs
 
 from aiohttp import web
 
-from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
+from bankconnect_async.sandbox.banks import all_banks, find_bank
 from bankconnect_async.sandbox.fake_data.ledgers import Span
 from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
@@ -46,33 +47,33 @@ from bankconnect_async.sandbox.session_api.field_rules import (
 
 from .entity_responses import (
     BY_ACCOUNT,
-    CURRENT_ANSWERS,
-    SEED_ANSWERS,
-    Answerer,
+    CURRENT_RESPONSES,
+    SEED_RESPONSES,
     EntityQuery,
+    Responder,
     identity,
-    stored_pdfs,
-    utc,
 )
 from .entity_table import EntityState
+from .fields import iso_range, pick, statement_fields, utc_seconds
 from .statements import UploadedStatement
-from .upload_forms import WRONG_FILE, Content, material_of
-from .uploads import BadStatementError, is_url, judge_statement
+from .uploads import BadStatementError, StatementForm, is_url, read_statement
 
 
-_PAGE: Final = 10
-_NEEDED: Final = "This field is required."
-_FORM_NEEDED: Final = (
-    "This field must be present as a form field. Send request with content "
-    "type x-www-form-urlencoded or form-data"
-)
+_PAGE_SIZE: Final = 10
+_REQUIRED: Final = "This field is required."
 _ENTITY_RULES: Final[Mapping[str, Rule]] = {
     "link_id": as_text(max_length=500),
     "is_single_account": as_boolean,
     "meta_data": as_text(),
 }
-# What a statement was not taken for: number and text (contract, section 5).
-_BAD_STATEMENTS: Final[Mapping[str, tuple[int, str]]] = {
+_UPLOADS: Final = (
+    "upload",
+    "bankless_upload",
+    "upload_base64",
+    "bankless_upload_base64",
+)
+# Number and text of each problem of a statement (contract, section 5).
+_STATEMENT_PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "PASSWORD_INCORRECT": (3, "Password incorrect"),
     "BANK_NAME_MISMATCH": (4, "Not {bank} statement"),
     "BANK_NAME_UNDETECTED": (
@@ -87,12 +88,21 @@ _BAD_STATEMENTS: Final[Mapping[str, tuple[int, str]]] = {
         "amount columns.",
     ),
 }
-# What is wrong with a field rather than with the statement in it.
-_BAD_FIELDS: Final[Mapping[str, tuple[str, str]]] = {
-    "EMPTY_FILE": ("file", "The submitted file is empty."),
-    "INVALID_BASE_64": ("file", "Invalid Base 64 string"),
-    "INVALID_FILE_URL": ("file_url", "The file could not be downloaded."),
+# Problems of a field rather than of the statement in it.
+_FIELD_PROBLEMS: Final[Mapping[str, Problem]] = {
+    "EMPTY_FILE": Problem("file", "The submitted file is empty."),
+    "INVALID_BASE_64": Problem("file", "Invalid Base 64 string"),
+    "INVALID_FILE_URL": Problem(
+        "file_url", "The file could not be downloaded."
+    ),
+    "OTHER_ACCOUNT": Problem("file", "Statement is of another account."),
 }
+# One bank is down, so that clients see what that looks like.
+_BANK_DOWN: Final = "HDFC"
+
+
+def _bad_field(field: str, text: str) -> ApiError:
+    return ApiError(HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)])
 
 
 @attrs.frozen(kw_only=True)
@@ -101,10 +111,10 @@ class EntityApi:
     Handlers of the entity flow.
 
     Attributes:
-        guard: Lets callers in.
-        journeys: What there is.
-        storage: Where files are.
-        origin: Where the API is found.
+        guard: The check of the secrets.
+        journeys: The sessions and entities.
+        storage: The stored files.
+        origin: Returns the origin of the API.
     """
 
     guard: Authenticator
@@ -116,105 +126,85 @@ class EntityApi:
         """
         List the endpoints that the dialect has.
         """
-        entity = f"{PREFIX}/v1/entity"
-        one = f"{entity}/{{entity_id}}"
-        numbered = not self._is_seed
-        uploads = ErrorFormat(
-            ENTITY_ERRORS.unauthorized,
-            functools.partial(render_plain, numbered=numbered),
-        )
-        asked = functools.partial(
+        root = f"{PREFIX}/v1"
+        entity = f"{root}/entity"
+        with_key = functools.partial(self.guard.require_key, ENTITY_ERRORS)
+        with_both = functools.partial(
             self.guard.require_key_and_hash, ENTITY_ERRORS
         )
-        answers = SEED_ANSWERS if self._is_seed else CURRENT_ANSWERS
-        return [
-            web.post(
-                f"{entity}/",
-                self.guard.require_key(
-                    ENTITY_ERRORS, self._create, HTTPStatus.CREATED
-                ),
-            ),
-            web.get(f"{entity}/", asked(self._list)),
-            web.get(f"{entity}/webhook_payloads/", asked(self._payloads)),
-            web.post(f"{entity}/update_webhook/", asked(self._update)),
-            web.get(f"{one}/", asked(self._entity)),
-            *(
-                web.post(
-                    f"{PREFIX}/v1/statement/{path}/",
-                    self.guard.require_key(
-                        uploads,
-                        functools.partial(self._upload, kind),
-                    ),
-                )
-                for path, kind in _UPLOADS.items()
-            ),
-            *(
-                web.get(
-                    f"{one}/{name}/",
-                    asked(
-                        functools.partial(self._about, answer)
-                        if name in BY_ACCOUNT and not self._is_seed
-                        else functools.partial(self._about_all, answer)
-                    ),
-                )
-                for name, answer in answers.items()
-            ),
-            *([] if self._is_seed else self._later_routes(one)),
+        upload_errors = ErrorFormat(
+            ENTITY_ERRORS.unauthorized,
+            functools.partial(render_plain, numbered=not self._is_seed),
+        )
+        routes = [
+            web.post(f"{entity}/", with_key(self._create, HTTPStatus.CREATED)),
+            web.get(f"{entity}/", with_both(self._list)),
+            web.get(f"{entity}/webhook_payloads/", with_both(self._payloads)),
+            web.post(f"{entity}/update_webhook/", with_both(self._update)),
+            web.get(f"{entity}/{{entity_id}}/", with_both(self._show)),
         ]
-
-    def _later_routes(self, one: str) -> list[web.RouteDef]:
-        return [
-            web.get(
-                f"{one}/get_pdfs/",
-                self.guard.require_key_and_hash(ENTITY_ERRORS, self._pdfs),
-            ),
-            web.get(
-                f"{PREFIX}/v1/net_banking_health/",
-                self.guard.require_key(ENTITY_ERRORS, self._health),
-            ),
-        ]
+        for kind in _UPLOADS:
+            upload = functools.partial(self._upload, kind)
+            handler = self.guard.require_key(upload_errors, upload)
+            routes.append(web.post(f"{root}/statement/{kind}/", handler))
+        responses = SEED_RESPONSES if self._is_seed else CURRENT_RESPONSES
+        for name, responder in responses.items():
+            respond = functools.partial(
+                self._respond,
+                responder,
+                is_by_account=name in BY_ACCOUNT and not self._is_seed,
+            )
+            path = f"{entity}/{{entity_id}}/{name}/"
+            routes.append(web.get(path, with_both(respond)))
+        if not self._is_seed:
+            path = f"{root}/net_banking_health/"
+            routes.append(web.get(path, with_key(self._health)))
+        return routes
 
     @property
     def _is_seed(self) -> bool:
         return self.guard.dialect == "seed"
 
     async def _create(self, request: web.Request) -> JsonObject:
-        body = await _form(request, "link_id")
-        values = parse_fields(body, _ENTITY_RULES, required="")
-        return _shown(
-            self.journeys.entities.add(**{"link_id": None, **values})
-        )
+        body = await _read_form(request, "link_id")
+        fields = parse_fields(body, _ENTITY_RULES, required="")
+        entity = self._add(**{"link_id": None, **fields})
+        return _render_entity(entity.record)
+
+    def _add(self, **fields: Any) -> EntityState:
+        record = SandboxEntity(entity_id=str(uuid.uuid4()), **fields)
+        return self.journeys.entities.add(record)
 
     async def _list(self, request: web.Request) -> JsonObject:
         link_id = request.query.get("link_id") or None
         number = _page_number(request.query.get("page", "1"))
-        count, found = self.journeys.entities.page(
-            link_id, (number - 1) * _PAGE, _PAGE
-        )
-        if not found and number > 1:
-            raise ApiError(
-                HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."}
-            )
+        records = [
+            record
+            for record in self.journeys.entities.records.values()
+            if link_id in {None, record.link_id}
+        ]
+        first, end = (number - 1) * _PAGE_SIZE, number * _PAGE_SIZE
+        if number > 1 and first >= len(records):
+            raise _invalid_page()
 
         def page(other: int) -> str:
             query = {"page": other} | ({"link_id": link_id} if link_id else {})
             return f"{self.origin()}{PREFIX}/v1/entity/?{urlencode(query)}"
 
         return {
-            "count": count,
-            "next": page(number + 1) if count > number * _PAGE else None,
+            "count": len(records),
+            "next": page(number + 1) if end < len(records) else None,
             "previous": page(number - 1) if number > 1 else None,
-            "results": [_shown(record) for record in found],
+            "results": list(map(_render_entity, records[first:end])),
         }
 
-    async def _entity(self, request: web.Request) -> JsonObject:
-        return _shown(self._file(request).record)
+    async def _show(self, request: web.Request) -> JsonObject:
+        return _render_entity(self._entity(request).record)
 
     async def _payloads(self, request: web.Request) -> JsonObject:
         link_id = request.query.get("link_id")
         if link_id is None:
-            problem = Problem("link_id", _NEEDED)
-            raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
+            raise _bad_field("link_id", _REQUIRED)
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
     async def _update(self, request: web.Request) -> JsonObject:
@@ -222,262 +212,192 @@ class EntityApi:
         self.journeys.webhooks.update_entity(body)
         return dict(SUCCESS)
 
-    async def _about(
-        self, answer: Answerer, request: web.Request
+    async def _respond(
+        self,
+        responder: Responder,
+        request: web.Request,
+        *,
+        is_by_account: bool,
     ) -> JsonObject:
-        return answer(
-            self._question(request, request.query.get("account_id") or None)
-        )
-
-    async def _about_all(
-        self, answer: Answerer, request: web.Request
-    ) -> JsonObject:
-        return answer(self._question(request, None))
-
-    def _question(
-        self, request: web.Request, account_id: str | None
-    ) -> EntityQuery:
-        return EntityQuery(
-            file=self._file(request),
+        account_id = request.query.get("account_id") or None
+        query = EntityQuery(
+            entity=self._entity(request),
             now=self.journeys.now(),
             is_seed=self._is_seed,
-            account_id=account_id,
-            link=self.storage.presigned_url,
+            account_id=account_id if is_by_account else None,
+            presigned_url=self.storage.presigned_url,
         )
-
-    async def _pdfs(self, request: web.Request) -> JsonObject:
-        file = self._file(request)
-        return {
-            "statements": stored_pdfs(
-                [statement for statement, _ in file.statements],
-                file.record.entity_id,
-                self.journeys.now(),
-                self.storage.presigned_url,
-            )
-        }
+        return responder(query)
 
     async def _health(self, _: web.Request) -> list[JsonObject]:
-        now = self.journeys.now()
+        now = utc_seconds(self.journeys.now())
         return [
-            _bank_health(bank, f"{utc(now):%Y-%m-%d %H:%M:%S}")
+            {
+                "bank": bank.identifier,
+                "updated_at": now,
+                "health_up": bank.identifier != _BANK_DOWN,
+                "issue_details": "Captcha failures seen"
+                if bank.identifier == _BANK_DOWN
+                else None,
+            }
             for bank in all_banks()
             if "online" in bank.modes
         ]
 
-    def _file(self, request: web.Request) -> EntityState:
-        file = self.journeys.entities.get(request.match_info["entity_id"])
-        if file is None:
+    def _entity(self, request: web.Request) -> EntityState:
+        entity = self.journeys.entities.get(request.match_info["entity_id"])
+        if entity is None:
             raise ApiError(HTTPStatus.NOT_FOUND)
-        self.journeys.notify_statements(file)
-        return file
+        self.journeys.notify_statements(entity)
+        return entity
 
-    async def _upload(self, kind: "_Kind", request: web.Request) -> JsonObject:
+    async def _upload(self, kind: str, request: web.Request) -> JsonObject:
         if is_unpaid(request):
             raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
-        body = await _form(request, "file")
-        form = _UploadForm(body=body, kind=kind)
-        problems = list(form.problems(is_seed=self._is_seed))
+        fields = await _read_form(request, "file")
+        problems = [
+            *_file_problems(kind, fields),
+            *_bank_problems(kind, fields),
+        ]
+        # Required since 2020, though `entity_id` wins (contract, U-19).
+        if not (
+            self._is_seed or fields.get("link_id") or fields.get("entity_id")
+        ):
+            problems.append(Problem("link_id", _REQUIRED))
         if problems:
             raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
-        file = self._upload_file(body)
+        entity = self._upload_entity(fields)
         try:
-            statement, content = self._judge(form, file)
+            statement = self._store_statement(kind, fields, entity)
         except BadStatementError as exc:
-            raise self._bad(exc.code, form, file) from None
-        self.journeys.add_to_entity(file, statement)
-        self.storage.store_upload(file.record.entity_id, statement, content)
-        return self._uploaded(request, file, statement)
+            raise self._statement_error(exc.code, fields, entity) from None
+        return self._render_upload(request, entity, statement)
 
-    def _upload_file(self, body: JsonObject) -> EntityState:
+    def _upload_entity(self, fields: JsonObject) -> EntityState:
         entities = self.journeys.entities
-        entity_id, link_id = body.get("entity_id"), body.get("link_id") or None
-        if entity_id is not None:
-            file = entities.get(entity_id)
-            if file is None:
-                raise ApiError(HTTPStatus.NOT_FOUND)
-            return file
-        record = entities.latest(link_id) if link_id else None
-        record = record or entities.add(link_id)
-        file = entities.get(record.entity_id)
-        assert file is not None  # noqa: S101 - it is there now
-        return file
+        entity_id, link_id = fields.get("entity_id"), fields.get("link_id")
+        if entity_id is None:
+            entity = entities.latest(link_id) if link_id else None
+            return entity or self._add(link_id=link_id or None)
+        entity = entities.get(entity_id)
+        if entity is None:
+            raise ApiError(HTTPStatus.NOT_FOUND)
+        return entity
 
-    def _judge(
-        self, form: "_UploadForm", file: EntityState
-    ) -> tuple[UploadedStatement, Content]:
+    def _store_statement(
+        self, kind: str, fields: JsonObject, entity: EntityState
+    ) -> UploadedStatement:
         now = self.journeys.now()
         today = now.date()
-        material, content = material_of(
-            form.body,
+        statement, content = read_statement(
+            StatementForm(
+                fields=fields,
+                bank=None
+                if kind.startswith("bankless")
+                else find_bank(fields["bank_name"]),
+                is_base64=kind.endswith("base64"),
+            ),
             self.storage,
-            bank=form.bank,
-            is_base64=form.kind.is_base64,
-        )
-        statement = judge_statement(
-            material,
-            owner=file.owner,
-            asked=Span(start=six_months_before(today), end=today),
+            owner=entity.owner,
+            requested=Span(start=six_months_before(today), end=today),
             now=now,
         )
-        if file.refuses(statement.account):
-            problem = Problem("file", "Statement is of another account.")
-            raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
-        return statement, content
+        if not entity.accepts(statement.account):
+            raise BadStatementError("OTHER_ACCOUNT")
+        self.journeys.add_to_entity(entity, statement)
+        self.storage.store_upload(entity.record.entity_id, statement, content)
+        return statement
 
-    def _bad(
-        self, code: str, form: "_UploadForm", file: EntityState
+    def _statement_error(
+        self, code: str, fields: JsonObject, entity: EntityState
     ) -> ApiError:
-        if code in _BAD_FIELDS:
-            field, text = _BAD_FIELDS[code]
-            return ApiError(
-                HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)]
-            )
-        number, text = _BAD_STATEMENTS[code]
-        bank = form.body.get("bank_name") or ""
+        if code in _FIELD_PROBLEMS:
+            problems = [_FIELD_PROBLEMS[code]]
+            return ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
+        number, text = _STATEMENT_PROBLEMS[code]
+        bank = fields.get("bank_name") or ""
         body: JsonObject = {
-            "entity_id": file.record.entity_id,
+            "entity_id": entity.record.entity_id,
             "message": text.format(bank=bank.lower()),
         }
         if not self._is_seed:
             body["status"] = number
         return ApiError(HTTPStatus.BAD_REQUEST, body=body)
 
-    def _uploaded(
+    def _render_upload(
         self,
         request: web.Request,
-        file: EntityState,
+        entity: EntityState,
         statement: UploadedStatement,
     ) -> JsonObject:
-        account, span = statement.account, statement.span
-        answer: JsonObject = {
-            "entity_id": file.record.entity_id,
-            "statement_id": statement.statement_id,
-            "bank_name": account.bank,
+        fields = statement_fields(statement)
+        body: JsonObject = {
+            "entity_id": entity.record.entity_id,
+            **pick(fields, "statement_id bank_name"),
         }
         if request.query.get("identity") != "true":
-            return answer
+            return body
+        dates = iso_range(statement.span)
         is_known = statement.has_details
-        answer |= {
-            "identity": identity(account, is_seed=self._is_seed)
+        body |= {
+            "identity": identity(statement.account, is_seed=self._is_seed)
             if is_known
             else None,
-            "date_range": {
-                "from_date": span.start.isoformat() if is_known else None,
-                "to_date": span.end.isoformat() if is_known else None,
-            },
-            "is_fraud": statement.fraud_type is not None,
-            "fraud_type": statement.fraud_type,
+            "date_range": dates if is_known else dict.fromkeys(dates),
+            **pick(fields, "is_fraud fraud_type"),
         }
-        return answer if self._is_seed else {**answer, "status": 1}
+        return body if self._is_seed else {**body, "status": 1}
 
 
-@attrs.frozen(kw_only=True)
-class _Kind:
-    """
-    One of the four uploads.
-
-    Attributes:
-        is_base64: The file is a text.
-        is_bankless: The bank is to be detected.
-    """
-
-    is_base64: bool = False
-    is_bankless: bool = False
-
-
-_UPLOADS: Final[Mapping[str, _Kind]] = {
-    "upload": _Kind(),
-    "bankless_upload": _Kind(is_bankless=True),
-    "upload_base64": _Kind(is_base64=True),
-    "bankless_upload_base64": _Kind(is_base64=True, is_bankless=True),
-}
+def _file_problems(kind: str, fields: JsonObject) -> Iterator[Problem]:
+    file, url = fields.get("file"), fields.get("file_url")
+    is_base64 = kind.endswith("base64")
+    if isinstance(file, bytes) and is_base64:
+        yield Problem("file", "Not a valid string.")
+    elif isinstance(file, str) and not is_base64:
+        yield Problem("file", "The submitted data was not a file.")
+    elif file is None and (is_base64 or url is None):
+        yield Problem("file", _REQUIRED)
+    elif file is None and not is_url(url):
+        yield Problem("file_url", "Enter a valid URL.")
 
 
-@attrs.frozen(kw_only=True)
-class _UploadForm:
-    """
-    A filled form.
-
-    Attributes:
-        body: The fields.
-        kind: Of which upload.
-    """
-
-    body: JsonObject
-    kind: _Kind
-
-    def problems(self, *, is_seed: bool) -> list[Problem]:
-        """
-        Return what is wrong with the fields.
-        """
-        body = self.body
-        problems = list(self._file_problems(body))
-        if not self.kind.is_bankless:
-            problems += _bank_problems(body.get("bank_name"))
-        # Required since 2020, though `entity_id` wins (contract, U-19).
-        if not (is_seed or body.get("link_id") or body.get("entity_id")):
-            problems.append(Problem("link_id", _NEEDED))
-        return problems
-
-    def _file_problems(self, body: JsonObject) -> Iterator[Problem]:
-        file, url = body.get("file"), body.get("file_url")
-        if file is not None:
-            if isinstance(file, bytes) is self.kind.is_base64:
-                yield Problem("file", WRONG_FILE[self.kind.is_base64])
-        elif self.kind.is_base64 or url is None:
-            yield Problem("file", _NEEDED)
-        elif not is_url(url):
-            yield Problem("file_url", "Enter a valid URL.")
-
-    @property
-    def bank(self) -> SandboxBank | None:
-        """The bank that was named."""
-        if self.kind.is_bankless:
-            return None
-        return find_bank(self.body["bank_name"])
-
-
-def _bank_problems(value: Any) -> list[Problem]:
-    if value is None:
-        return [Problem("bank_name", _NEEDED)]
-    if not isinstance(value, str) or find_bank(value) is None:
+def _bank_problems(kind: str, fields: JsonObject) -> Iterator[Problem]:
+    name = fields.get("bank_name")
+    if kind.startswith("bankless"):
+        return
+    if name is None:
+        yield Problem("bank_name", _REQUIRED)
+    elif not isinstance(name, str) or find_bank(name) is None:
         known = ", ".join(bank.identifier.lower() for bank in all_banks())
         text = f"Please use following bank strings: [{known}]"
-        return [Problem("bank_name", text)]
-    return []
+        yield Problem("bank_name", text)
 
 
-async def _form(request: web.Request, field: str) -> JsonObject:
+async def _read_form(request: web.Request, field: str) -> JsonObject:
     call = await read_request(request)
     if "json" in call.content_type:
-        problem = Problem(field, _FORM_NEEDED)
-        raise ApiError(HTTPStatus.BAD_REQUEST, problems=[problem])
+        raise _bad_field(
+            field,
+            "This field must be present as a form field. Send request with "
+            "content type x-www-form-urlencoded or form-data",
+        )
     return parse_body(call)
 
 
 def _page_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:9])):
-        raise ApiError(HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."})
+        raise _invalid_page()
     return int(text[:9])
 
 
-def _shown(record: SandboxEntity) -> JsonObject:
+def _invalid_page() -> ApiError:
+    return ApiError(HTTPStatus.NOT_FOUND, body={"detail": "Invalid page."})
+
+
+def _render_entity(record: SandboxEntity) -> JsonObject:
     return {
         "entity_id": record.entity_id,
         "link_id": record.link_id,
         "meta_data": record.meta_data,
     }
-
-
-def _bank_health(bank: SandboxBank, updated_at: str) -> JsonObject:
-    # One bank that is down, so that clients see what that looks like.
-    is_up = bank.identifier != _DOWN
-    return {
-        "bank": bank.identifier,
-        "updated_at": updated_at,
-        "health_up": is_up,
-        "issue_details": None if is_up else "Captcha failures seen",
-    }
-
-
-_DOWN: Final = "HDFC"

@@ -1,18 +1,18 @@
 """
-What the entity flow answers about the data of an entity.
+The responses of the entity flow about the data of an entity.
 
-Pure. The seed's answers have fewer fields, as on its day.
+Pure. The seed's responses have the fewer fields of its day.
 """
 
 import datetime
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 import attrs
 
 from bankconnect_async.sandbox.fake_data import analyses
-from bankconnect_async.sandbox.fake_data.analyses import money
+from bankconnect_async.sandbox.fake_data.analyses import rupees
 from bankconnect_async.sandbox.fake_data.ledgers import (
     FakeAccount,
     FakeTransaction,
@@ -21,345 +21,204 @@ from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.webhooks.notifications import EXTRACTION_FAILED
 
 from .entity_table import EntityState
-from .statements import AccountStatements, Processing, UploadedStatement
+from .fields import (
+    IDENTITY,
+    TRANSACTION,
+    account_fields,
+    expense_categories,
+    group_fields,
+    pick,
+    pick_all,
+    recurring,
+    reports,
+    statement_fields,
+    stored_pdfs,
+)
+from .statements import AccountStatements
 
 
 @attrs.frozen(kw_only=True)
 class EntityQuery:
     """
-    What is asked, and when.
+    A request for the data of an entity.
 
     Attributes:
-        file: About whom.
-        now: The time.
-        is_seed: Whether the seed's vendor is asked.
-        account_id: The one account that is asked for.
-        link: Makes a link to a stored file.
+        entity: The entity.
+        now: The time of the request.
+        is_seed: Whether the response has the form of the seed's day.
+        account_id: The one account that is asked for, if any.
+        presigned_url: Makes a link to a stored file of its path.
     """
 
-    file: EntityState
+    entity: EntityState
     now: datetime.datetime
     is_seed: bool
     account_id: str | None
-    link: Callable[[str], str]
+    presigned_url: Callable[[str], str]
+
+    @property
+    def entity_id(self) -> str:
+        """The entity's id."""
+        return self.entity.record.entity_id
+
+    @property
+    def statuses(self) -> set[str]:
+        """Every status that the processing of some statement has."""
+        return {
+            processing.status(self.now)
+            for _, processing in self.entity.statements
+        }
 
     @property
     def accounts(self) -> list[AccountStatements]:
-        """The accounts that are there, the one asked for if one is."""
+        """The processed accounts, or the one that is asked for."""
         return [
             group
-            for group in self.file.completed(self.now)
+            for group in self.entity.accounts(self.now)
             if self.account_id in {None, group.account.account_id}
         ]
 
     @property
-    def is_processed(self) -> bool:
-        """Whether nothing is still to come."""
-        return all(
-            processing.is_over(self.now)
-            for _, processing in self.file.statements
-        )
+    def finished_accounts(self) -> list[AccountStatements]:
+        """The accounts once all statements are processed, else none."""
+        return [] if "processing" in self.statuses else self.accounts
 
-    def all_rows(self) -> list[tuple[FakeAccount, FakeTransaction]]:
-        """Return what happened on all accounts, in order of time."""
-        found = [
-            (group.account, row)
-            for group in self.accounts
-            for row in group.rows
-        ]
-        return sorted(found, key=lambda pair: pair[1].day)
-
+    @property
     def rows(self) -> list[FakeTransaction]:
-        """Return the same without the accounts."""
-        return [row for _, row in self.all_rows()]
+        """The transactions of all accounts, in order of time."""
+        rows = [row for group in self.accounts for row in group.rows]
+        return sorted(rows, key=lambda row: row.day)
+
+    def url_of(self, name: str) -> str:
+        """Return a link to a stored file of the entity."""
+        return self.presigned_url(f"{self.entity_id}/{name}")
 
 
-Answerer: TypeAlias = Callable[[EntityQuery], JsonObject]
+Responder: TypeAlias = Callable[[EntityQuery], JsonObject]
 
-
-def _progress(question: EntityQuery) -> JsonObject:
-    return {
-        "entity_id": question.file.record.entity_id,
-        "progress": [
-            _progress_entry(question, statement, processing)
-            for statement, processing in question.file.statements
-        ],
-    }
-
-
-def _progress_entry(
-    question: EntityQuery, statement: UploadedStatement, processing: Processing
-) -> JsonObject:
-    word = processing.status(question.now)
-    entry = {
-        "status": word,
-        "message": EXTRACTION_FAILED if word == "failed" else None,
-        "statement_id": statement.statement_id,
-    }
-    return entry if question.is_seed else {**entry, "source": statement.source}
-
-
-def _accounts(question: EntityQuery, *without: str) -> list[JsonObject]:
-    return [
-        {
-            name: value
-            for name, value in _account(question, group).items()
-            if name not in without
-        }
-        for group in question.accounts
-    ]
-
-
-def _account(question: EntityQuery, group: AccountStatements) -> JsonObject:
-    account = group.account
-    shown = {
-        "months": group.months,
-        "statements": [
-            statement.statement_id for statement in group.statements
-        ],
-        "account_id": account.account_id,
-        "ifsc": account.ifsc,
-        "micr": account.micr,
-        "account_number": account.number,
-        "account_category": "individual",
-        "credit_limit": 0,
-        "bank": account.bank,
-        "last_updated": f"{utc(group.updated_at):%Y-%m-%dT%H:%M:%S.%f}Z",
-    }
-    if question.is_seed:
-        for name in ("account_category", "credit_limit", "last_updated"):
-            del shown[name]
-    return shown
-
-
-def utc(moment: datetime.datetime) -> datetime.datetime:
-    """
-    Return *moment* in UTC.
-    """
-    return moment.astimezone(datetime.UTC)
-
-
-def _fraud(question: EntityQuery) -> JsonObject:
-    statements = [
-        statement
-        for group in question.accounts
-        for statement in group.statements
-        if statement.fraud_type is not None
-    ]
-    return {
-        "fraudulent_statements": [
-            statement.statement_id for statement in statements
-        ],
-        "fraud_type": [
-            _fraud_entry(question, statement) for statement in statements
-        ],
-    }
-
-
-def _fraud_entry(
-    question: EntityQuery, statement: UploadedStatement
-) -> JsonObject:
-    entry = {
-        "statement_id": statement.statement_id,
-        "fraud_type": statement.fraud_type,
-    }
-    if question.is_seed:
-        return entry
-    return {
-        **entry,
-        "account_id": statement.account.account_id,
-        "fraud_category": "metadata",
-        "transaction_hash": None,
-    }
-
-
-def _whole(question: EntityQuery, *without: str) -> JsonObject:
-    return {
-        **_progress(question),
-        "accounts": _accounts(question, *without),
-        "fraud": _fraud(question),
-    }
-
-
-def write_row(account: FakeAccount, row: FakeTransaction) -> JsonObject:
-    """
-    Write a transaction.
-    """
-    return {
-        "transaction_note": row.narration,
-        "hash": row.hash,
-        "description": row.description,
-        "account_id": account.account_id,
-        "transaction_type": row.side,
-        "amount": money(row.amount),
-        "date": midnight(row.day),
-        "merchant_category": row.merchant,
-        "balance": money(row.balance),
-        "transaction_channel": row.channel,
-    }
-
-
-def midnight(day: datetime.date) -> str:
-    """
-    Write a day as transactions have it.
-    """
-    return f"{day:%Y-%m-%d} 00:00:00"
-
-
-def _of_accounts(question: EntityQuery) -> JsonObject:
-    return _whole(question)
-
-
-def _identity(question: EntityQuery) -> JsonObject:
-    answer = _whole(question, "credit_limit")
-    if not question.is_seed:
-        for entry in answer["progress"]:
-            entry["transaction_status"] = entry["status"]
-    return {
-        **answer,
-        "identity": [
-            identity(group.account, is_seed=question.is_seed)
-            for group in question.accounts
-        ],
-    }
+_ACCOUNT: Final = (
+    "months statements account_id ifsc micr account_number account_category "
+    "credit_limit bank last_updated"
+)
 
 
 def identity(account: FakeAccount, *, is_seed: bool) -> JsonObject:
     """
-    Write who holds an account.
+    Return the holder of an account.
     """
-    shown = {
-        "name": account.name,
-        "account_number": account.number,
-        "address": account.address,
-        "account_id": account.account_id,
-    }
-    if is_seed:
-        return shown
-    return {**shown, "account_category": "individual", "credit_limit": 0}
+    return pick(
+        account_fields(account),
+        IDENTITY,
+        without="account_category credit_limit" if is_seed else "",
+    )
 
 
-def _transactions(
-    question: EntityQuery,
-    is_wanted: Callable[[FakeTransaction], bool] = lambda _: True,
-) -> JsonObject:
+def _progress(query: EntityQuery, *, without: str = "") -> JsonObject:
+    entries = [
+        {
+            "status": (status := processing.status(query.now)),
+            "message": EXTRACTION_FAILED if status == "failed" else None,
+            "statement_id": statement.statement_id,
+            "source": statement.source,
+        }
+        for statement, processing in query.entity.statements
+    ]
+    names = "status message statement_id source"
+    without = "source" if query.is_seed else without
     return {
-        **_whole(question, "credit_limit"),
-        "transactions": [
-            write_row(account, row)
-            for account, row in question.all_rows()
-            if is_wanted(row)
-        ],
+        "entity_id": query.entity_id,
+        "progress": [pick(each, names, without=without) for each in entries],
     }
 
 
-def _salary(question: EntityQuery) -> JsonObject:
-    return {
-        **_whole(question, "credit_limit"),
-        "transactions": [
-            {
-                **write_row(account, row),
-                "clean_transaction_note": row.payee.title(),
-                "month_year": f"{row.day.month}-{row.day.year}",
-            }
-            for account, row in question.all_rows()
-            if row.is_salary
-        ],
-    }
-
-
-def _lenders(question: EntityQuery) -> JsonObject:
-    return _transactions(question, lambda row: row.is_of_lender)
-
-
-def _recurring(question: EntityQuery) -> JsonObject:
-    return {
-        **_whole(question, "credit_limit", "last_updated"),
-        "transactions": {
-            f"{side}_transactions": [
-                _recurring_set(group.account, rows)
-                for group in question.accounts
-                for rows in analyses.recurring(group.rows, side)
-            ]
-            for side in ("credit", "debit")
-        },
-    }
-
-
-def _recurring_set(
-    account: FakeAccount, rows: Sequence[FakeTransaction]
-) -> JsonObject:
-    def write(row: FakeTransaction) -> JsonObject:
-        shown = write_row(account, row)
-        del shown["merchant_category"]
-        return {**shown, "clean_transaction_note": row.payee}
-
-    return recurring_set(account, rows, write)
-
-
-def recurring_set(
-    account: FakeAccount,
-    rows: Sequence[FakeTransaction],
-    write: Callable[[FakeTransaction], JsonObject],
-) -> JsonObject:
-    """
-    Write transactions that recur.
-    """
-    return {
-        "account_id": account.account_id,
-        "end_date": midnight(rows[-1].day),
-        "clean_transaction_note": rows[0].payee,
-        "transactions": [write(row) for row in rows],
-        "median": money(rows[0].amount),
-        "start_date": midnight(rows[0].day),
-        "transaction_channel": rows[0].channel.upper(),
-    }
-
-
-def _categories(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "categories": categories(question.rows()),
-    }
-
-
-def categories(rows: Sequence[FakeTransaction]) -> list[JsonObject]:
-    """
-    Write what was spent on what, as percentages.
-    """
+def _accounts(query: EntityQuery, without: str) -> list[JsonObject]:
+    if query.is_seed:
+        without = "account_category credit_limit last_updated"
     return [
-        {"category": name, "percentage": share}
-        for name, share in analyses.expense_shares(rows)
+        pick(group_fields(group), _ACCOUNT, without=without)
+        for group in query.accounts
     ]
 
 
-def _top(question: EntityQuery) -> JsonObject:
-    rows = question.rows()
+def _fraud(query: EntityQuery) -> JsonObject:
+    statements = [
+        statement_fields(statement)
+        for group in query.accounts
+        for statement in group.statements
+        if statement.fraud_type is not None
+    ]
+    names = "statement_id fraud_type"
+    if not query.is_seed:
+        names += " account_id fraud_category transaction_hash"
     return {
-        **_progress(question),
-        "top_5_credit_debit": {
-            f"top_5_{side}": {
-                analyses.short_month(month): {
-                    row.narration: money(row.amount) for row in top
-                }
-                for month, top in analyses.top_five(rows, side).items()
+        "fraudulent_statements": [each["statement_id"] for each in statements],
+        "fraud_type": [pick(each, names) for each in statements],
+    }
+
+
+def _head(query: EntityQuery, *, without: str = "credit_limit") -> JsonObject:
+    return {
+        **_progress(query),
+        "accounts": _accounts(query, without),
+        "fraud": _fraud(query),
+    }
+
+
+def _identity(query: EntityQuery) -> JsonObject:
+    response = _head(query)
+    if not query.is_seed:
+        for entry in response["progress"]:
+            entry["transaction_status"] = entry["status"]
+    response["identity"] = [
+        identity(group.account, is_seed=query.is_seed)
+        for group in query.accounts
+    ]
+    return response
+
+
+def _transactions(
+    query: EntityQuery,
+    is_included: Callable[[FakeTransaction], bool] = lambda _: True,
+    names: str = TRANSACTION,
+) -> JsonObject:
+    rows = filter(is_included, query.rows)
+    return {**_head(query), "transactions": pick_all(rows, names)}
+
+
+def _salary(query: EntityQuery) -> JsonObject:
+    names = f"{TRANSACTION} clean_transaction_note month_year"
+    response = _transactions(query, lambda row: row.is_salary, names)
+    for row in response["transactions"]:
+        row["clean_transaction_note"] = row["clean_transaction_note"].title()
+    return response
+
+
+def _recurring(query: EntityQuery) -> JsonObject:
+    names = f"{TRANSACTION} clean_transaction_note".replace(
+        "merchant_category ", ""
+    )
+    return {
+        **_head(query, without="credit_limit last_updated"),
+        "transactions": recurring(query.accounts, names, "credit", "debit"),
+    }
+
+
+def _top(query: EntityQuery) -> JsonObject:
+    return {
+        f"top_5_{side}": {
+            analyses.short_month(month): {
+                row.narration: rupees(row.amount) for row in top
             }
-            for side in ("credit", "debit")
-        },
+            for month, top in analyses.top_five(query.rows, side).items()
+        }
+        for side in ("credit", "debit")
     }
 
 
-def _monthly(question: EntityQuery) -> JsonObject:
+def _monthly_by_account(query: EntityQuery) -> JsonObject:
     return {
-        **_progress(question),
-        "monthly_analysis": analyses.monthly_analysis(question.rows()),
-    }
-
-
-def _monthly_updated(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "accounts": _accounts(question, "credit_limit", "last_updated"),
+        **_progress(query),
+        "accounts": _accounts(query, "credit_limit last_updated"),
         "monthly_analysis": {
             "account_id": [
                 {
@@ -369,127 +228,102 @@ def _monthly_updated(question: EntityQuery) -> JsonObject:
                         )
                     }
                 }
-                for group in question.accounts
+                for group in query.accounts
             ]
         },
     }
 
 
-def _rolling(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "monthly_analysis": {
-            "monthly_analysis": analyses.rolling(question.rows())
-        },
-    }
-
-
-def _reports(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "reports": [
-            {
-                "link": question.link(report_path(question, group)),
-                "account_id": group.account.account_id,
-            }
-            for group in question.accounts
-        ]
-        if question.is_processed
-        else [],
-    }
-
-
-def report_path(question: EntityQuery, group: AccountStatements) -> str:
-    """
-    Return where the workbook of an account is stored.
-    """
-    owner = question.file.record.entity_id
-    return f"{owner}/{group.account.account_id}.xlsx"
-
-
-def _raw_reports(question: EntityQuery) -> JsonObject:
-    answer = _reports(question)
+def _reports_without_source(query: EntityQuery) -> JsonObject:
     # The page was hidden before `progress` had sources.
-    for entry in answer["progress"]:
-        entry.pop("source", None)
-    return answer
-
-
-def _one_report(question: EntityQuery) -> JsonObject:
-    words = {
-        processing.status(question.now)
-        for _, processing in question.file.statements
+    return {
+        **_progress(query, without="source"),
+        "reports": reports(query.finished_accounts, query.url_of),
     }
-    word = next(
-        (word for word in ("failed", "processing") if word in words),
+
+
+def _report(query: EntityQuery) -> JsonObject:
+    progress = next(
+        (each for each in ("failed", "processing") if each in query.statuses),
         "completed",
     )
-    path = f"{question.file.record.entity_id}/all.xlsx"
     return {
-        "entity_id": question.file.record.entity_id,
-        "progress": word,
-        "report": question.link(path) if word == "completed" else "",
+        "entity_id": query.entity_id,
+        "progress": progress,
+        "report": query.url_of("all.xlsx") if progress == "completed" else "",
     }
 
 
-def _predictors(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "predictors": [
-            {
-                "account_id": group.account.account_id,
-                "predictors": analyses.predictors(group.account, group.rows),
-            }
-            for group in question.accounts
-        ]
-        if question.is_processed
-        else [],
-    }
+def _pdfs(query: EntityQuery) -> JsonObject:
+    statements = [statement for statement, _ in query.entity.statements]
+    return {"statements": stored_pdfs(statements, query.url_of, query.now)}
 
 
-def _score(question: EntityQuery) -> JsonObject:
-    return {
-        **_progress(question),
-        "score": [
-            {
-                "account_id": group.account.account_id,
-                # A text, as the page shows it (contract, U-25).
-                "score": str(analyses.score(group.account)),
-            }
-            for group in question.accounts
-        ]
-        if question.is_processed
-        else [],
-    }
+def _after_progress(
+    name: str, content: Callable[[EntityQuery], object]
+) -> Responder:
+    return lambda query: {**_progress(query), name: content(query)}
 
 
-_BOTH: Final[Mapping[str, Answerer]] = {
-    "accounts": _of_accounts,
+def _by_account(
+    name: str, content: Callable[[AccountStatements], object]
+) -> Responder:
+    return _after_progress(
+        name,
+        lambda query: [
+            {"account_id": group.account.account_id, name: content(group)}
+            for group in query.finished_accounts
+        ],
+    )
+
+
+_COMMON: Final[Mapping[str, Responder]] = {
+    "accounts": lambda query: _head(query, without=""),
     "identity": _identity,
     "transactions": _transactions,
     "salary": _salary,
     "recurring_transactions": _recurring,
-    "lender_transactions": _lenders,
-    "monthly_analysis": _monthly,
-    "raw_excel_report": _raw_reports,
+    "lender_transactions": lambda query: _transactions(
+        query, lambda row: row.is_of_lender
+    ),
+    "monthly_analysis": _after_progress(
+        "monthly_analysis",
+        lambda query: analyses.monthly_analysis(query.rows),
+    ),
+    "raw_excel_report": _reports_without_source,
 }
-#: What there is about an entity on the seed's day.
-SEED_ANSWERS: Final[Mapping[str, Answerer]] = {
-    **_BOTH,
-    "get_excel_report": _one_report,
+#: The responses about an entity on the seed's day, by the path's last part.
+SEED_RESPONSES: Final[Mapping[str, Responder]] = {
+    **_COMMON,
+    "get_excel_report": _report,
 }
-#: What there has been since, withdrawn pages included.
-CURRENT_ANSWERS: Final[Mapping[str, Answerer]] = {
-    **_BOTH,
-    "get_expense_categories": _categories,
-    "top_credits_debits": _top,
-    "monthly_analysis_updated": _monthly_updated,
-    "rolling_monthly_analysis": _rolling,
-    "xlsx_report": _reports,
-    "predictors": _predictors,
-    "score": _score,
+#: The responses since then, those of withdrawn pages included.
+CURRENT_RESPONSES: Final[Mapping[str, Responder]] = {
+    **_COMMON,
+    "get_expense_categories": _after_progress(
+        "categories", lambda query: expense_categories(query.rows)
+    ),
+    "top_credits_debits": _after_progress("top_5_credit_debit", _top),
+    "monthly_analysis_updated": _monthly_by_account,
+    "rolling_monthly_analysis": _after_progress(
+        "monthly_analysis",
+        lambda query: {"monthly_analysis": analyses.rolling(query.rows)},
+    ),
+    "xlsx_report": _after_progress(
+        "reports",
+        lambda query: reports(query.finished_accounts, query.url_of),
+    ),
+    "predictors": _by_account(
+        "predictors",
+        lambda group: analyses.predictors(group.account, group.rows),
+    ),
+    # The page shows the score as a text (contract, U-25).
+    "score": _by_account(
+        "score", lambda group: str(analyses.score(group.account))
+    ),
+    "get_pdfs": _pdfs,
 }
-#: Those that can be asked about one account (contract, rest-api section 7).
+#: The responses that can be about one account (contract, rest-api section 7).
 BY_ACCOUNT: Final = frozenset(
     {
         "transactions",
@@ -499,30 +333,3 @@ BY_ACCOUNT: Final = frozenset(
         "get_expense_categories",
     }
 )
-
-
-def stored_pdfs(
-    statements: Sequence[UploadedStatement],
-    owner: str,
-    now: datetime.datetime,
-    link: Callable[[str], str],
-) -> list[dict[str, Any]]:
-    """
-    List stored PDFs, whose links go blank after 30 days.
-    """
-    return [
-        {
-            "statement_id": statement.statement_id,
-            "bank_name": statement.account.bank,
-            "pdf_password": statement.password,
-            "pdf_url": link(f"{owner}/{statement.statement_id}.pdf")
-            if now - statement.received_at < _KEPT
-            else "",
-            "account_id": statement.account.account_id,
-        }
-        for statement in statements
-        if statement.source == "pdf"
-    ]
-
-
-_KEPT: Final = datetime.timedelta(days=30)

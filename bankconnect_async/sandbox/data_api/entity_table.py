@@ -1,12 +1,8 @@
 """
-What the sandbox remembers of the entity flow.
+Entities of the entity flow, with their statements.
 """
 
 import datetime
-import itertools
-import uuid
-
-from collections.abc import Iterator
 
 import attrs
 
@@ -24,11 +20,11 @@ from .statements import (
 @attrs.define(eq=False, kw_only=True)
 class EntityState:
     """
-    One entity with what came in for it.
+    One entity with its statements.
 
     Attributes:
-        record: Which.
-        statements: With how far each of them is.
+        record: The entity's public record.
+        statements: The statements, each with its processing.
     """
 
     record: SandboxEntity
@@ -38,98 +34,58 @@ class EntityState:
 
     @property
     def owner(self) -> str:
-        """Whose data are made up: the link id's, or the entity's own."""
+        """The owner of the fake data: the link id, else the entity's id."""
         return self.record.link_id or self.record.entity_id
 
-    def completed(self, now: datetime.datetime) -> list[AccountStatements]:
-        """Return the accounts with statements that came through."""
+    def accounts(self, now: datetime.datetime) -> list[AccountStatements]:
+        """Return the accounts with successfully processed statements."""
         return group_by_account(
             statement
             for statement, processing in self.statements
             if processing.status(now) == "completed"
         )
 
-    def refuses(self, account: FakeAccount) -> bool:
-        """Tell whether it takes statements of another account only."""
-        return self.record.is_single_account and any(
-            statement.account.account_id != account.account_id
+    def accepts(self, account: FakeAccount) -> bool:
+        """Tell whether it takes statements of *account*."""
+        return not self.record.is_single_account or all(
+            statement.account.account_id == account.account_id
             for statement, _ in self.statements
         )
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class EntityTable:
     """
-    All entities, in the order in which they came up.
+    All entities, in the order of their creation.
 
     Attributes:
-        records: Every entity by its id.
+        records: The public record of each entity by its id.
     """
 
     records: dict[str, SandboxEntity] = attrs.field(init=False, factory=dict)
-    # The last one of each link id.
-    _latest: dict[str, SandboxEntity] = attrs.field(init=False, factory=dict)
-    # Of entities that something came in for.
-    _files: dict[str, EntityState] = attrs.field(init=False, factory=dict)
+    _states: dict[str, EntityState] = attrs.field(init=False, factory=dict)
+    # The newest entity of each link id.
+    _latest: dict[str, EntityState] = attrs.field(init=False, factory=dict)
 
-    def add(
-        self,
-        link_id: str | None,
-        *,
-        entity_id: str | None = None,
-        meta_data: str | None = None,
-        is_single_account: bool = False,
-    ) -> SandboxEntity:
+    def add(self, record: SandboxEntity) -> EntityState:
         """
-        Create an entity.
+        Add an entity.
         """
-        record = SandboxEntity(
-            entity_id=entity_id or str(uuid.uuid4()),
-            link_id=link_id,
-            meta_data=meta_data,
-            is_single_account=is_single_account,
-        )
+        state = EntityState(record=record)
         if record.link_id is not None:
-            self._latest[record.link_id] = record
+            self._latest[record.link_id] = state
         self.records[record.entity_id] = record
-        return record
+        self._states[record.entity_id] = state
+        return state
 
-    def latest(self, link_id: str) -> SandboxEntity | None:
+    def latest(self, link_id: str) -> EntityState | None:
         """
-        Return the last entity of a link id.
+        Return the newest entity of a link id.
         """
         return self._latest.get(link_id)
 
     def get(self, entity_id: str) -> EntityState | None:
         """
-        Return an entity with what came in for it.
+        Return an entity with its statements.
         """
-        record = self.records.get(entity_id)
-        if record is None:
-            return None
-        return self._files.setdefault(entity_id, EntityState(record=record))
-
-    def page(
-        self, link_id: str | None, first: int, rows: int
-    ) -> tuple[int, list[SandboxEntity]]:
-        """
-        Return how many entities there are, and some of them.
-
-        Args:
-            link_id: Whose; `None` for all.
-            first: How many to pass over.
-            rows: How many to return.
-        """
-        return (
-            sum(1 for _ in self._matching(link_id)),
-            list(
-                itertools.islice(self._matching(link_id), first, first + rows)
-            ),
-        )
-
-    def _matching(self, link_id: str | None) -> Iterator[SandboxEntity]:
-        return (
-            record
-            for record in self.records.values()
-            if link_id is None or record.link_id == link_id
-        )
+        return self._states.get(entity_id)

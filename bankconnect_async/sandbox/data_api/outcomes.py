@@ -1,5 +1,5 @@
 """
-How processing ended, account by account (session flow).
+The result of processing each account of a session.
 
 Pure.
 """
@@ -13,7 +13,7 @@ from bankconnect_async.sandbox.journey.journey import Journey
 from .statements import AccountStatements, group_by_account
 
 
-# Texts of the codes that the contract shows one of, or describes.
+# The contract shows the text of the first code and describes the others.
 _MESSAGES: Final = {
     "UNPARSABLE": "Failed to process because of an unparsable statement",
     "MISSING_TRANSACTIONS": "One or more transactions are missing in the "
@@ -21,67 +21,63 @@ _MESSAGES: Final = {
     "NULL_ACCOUNT_NUMBER": "The account number could not be found",
     "BALANCE_MISMATCH": "The running balance does not add up",
 }
-_MONTHS_MISSING: Final = "INCOMPLETE_MONTHS_UPLOAD"
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
+@attrs.frozen
+class AccountOutcome:
     """
-    How processing of one account ended.
+    The result of processing one account.
 
     Attributes:
         group: The account and its statements.
-        error_code: What is wrong, if something is.
-        error_message: The same in words.
+        error_code: The code of the failure, if it failed.
+        error_message: The text of the failure, if it failed.
     """
 
     group: AccountStatements
     error_code: str | None = None
     error_message: str | None = None
 
-    @classmethod
-    def of(cls, journey: Journey, group: AccountStatements) -> "Outcome":
-        """
-        Judge an account by what was told to happen, then by the rules.
-        """
-        told = journey.processing and journey.processing.error_code
-        if told:
-            message = _MESSAGES.get(told, "Failed to process the account")
-            return cls(group=group, error_code=told, error_message=message)
-        if journey.accepts(group):
-            return cls(group=group)
-        missing = ", ".join(group.missing_months(journey.requested_span))
-        return cls(
-            group=group,
-            error_code=_MONTHS_MISSING,
-            error_message=f"Statements are missing for {missing}",
-        )
-
     @property
     def status(self) -> str:
-        """The word for it."""
+        """The account's status."""
         return "failed" if self.error_code else "completed"
 
     @property
     def attempt_types(self) -> list[str]:
-        """How statements came in."""
-        return sorted(
-            {statement.source.upper() for statement in self.group.statements}
-        )
+        """The ways in which statements came in."""
+        return sorted({each.source.upper() for each in self.group.statements})
 
 
-def outcomes(journey: Journey) -> list[Outcome]:
+def account_outcomes(journey: Journey) -> list[AccountOutcome]:
     """
-    Return how each account of a journey ended.
+    Return the result of each account of a session.
     """
     return [
-        Outcome.of(journey, group)
+        _judge(journey, group)
         for group in group_by_account(journey.statements)
     ]
+
+
+def _judge(journey: Journey, group: AccountStatements) -> AccountOutcome:
+    code = journey.processing and journey.processing.error_code
+    if code:
+        text = _MESSAGES.get(code, "Failed to process the account")
+        return AccountOutcome(group, code, text)
+    if journey.accepts(group):
+        return AccountOutcome(group)
+    missing = ", ".join(group.missing_months(journey.requested_span))
+    return AccountOutcome(
+        group,
+        "INCOMPLETE_MONTHS_UPLOAD",
+        f"Statements are missing for {missing}",
+    )
 
 
 def are_insights_available(journey: Journey) -> bool:
     """
     Tell whether no account failed: the sandbox's customer rejects accounts.
     """
-    return all(outcome.error_code is None for outcome in outcomes(journey))
+    return all(
+        outcome.error_code is None for outcome in account_outcomes(journey)
+    )

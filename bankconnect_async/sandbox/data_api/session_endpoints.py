@@ -1,12 +1,13 @@
 """
-Endpoints of the session flow, beside ``session/``.
+The endpoints of the session flow, without ``session/`` itself.
 """
 
+import contextlib
 import functools
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -39,21 +40,19 @@ from bankconnect_async.sandbox.journey.journey import Journey
 from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.session_api.dialects import rules_for
 from bankconnect_async.sandbox.session_api.field_rules import as_date
-from bankconnect_async.sandbox.webhooks.notifications import upload_status
 
-from .consents import ConsentError, Consents, bank_of_consent
+from .consents import ConsentError, Consents, consent_bank
 from .session_responses import (
-    PARTS,
+    PROCESSED_RESPONSES,
+    Responder,
     SessionQuery,
-    insights,
     progress,
     session_pdfs,
-    session_status,
-    uploaded,
+    upload_response,
+    upload_status,
 )
 from .statements import UploadedStatement, new_id
-from .upload_forms import Content, material_of
-from .uploads import BadStatementError, is_url, judge_statement
+from .uploads import BadStatementError, StatementForm, is_url, read_statement
 
 
 _TEXTS: Final[Mapping[str, str]] = {
@@ -88,8 +87,8 @@ _UPLOAD_TEXTS: Final[Mapping[str, str]] = {
     "INVALID_ACCOUNT_CATEGORY": "The provided account category is invalid",
     "INVALID_REQUEST": 'upload_type, "{}" is not a valid choice.',
 }
-# A statement that was never looked at has no id.
-_BEFORE_READING: Final = {
+# These problems are found before the statement has an id.
+_WITHOUT_STATEMENT_ID: Final = {
     "EMPTY_FILE",
     "INVALID_ACCOUNT_CATEGORY",
     "INVALID_BASE_64",
@@ -99,19 +98,24 @@ _BEFORE_READING: Final = {
 }
 _CATEGORIES: Final = {"SAVINGS", "CURRENT", "OVERDRAFT"}
 _UPLOAD_TYPES: Final = {"PDF", "BASE64"}
+_UPLOAD_STATUSES: Final = {
+    "INVALID_API_KEY": HTTPStatus.FORBIDDEN,
+    "SESSION_DELETED": HTTPStatus.GONE,
+    "SESSION_NOT_FOUND": HTTPStatus.NOT_FOUND,
+    "TRIAL_PERIOD_EXPIRED": HTTPStatus.PAYMENT_REQUIRED,
+}
 
 
-def _upload_refusal(
-    status: HTTPStatus,
+def _upload_error(
     code: str,
     *,
     session_id: str = "",
     statement_id: str = "",
-    detail: str = "",
+    upload_type: object = None,
 ) -> ApiError:
-    message = _UPLOAD_TEXTS[code].format(detail)
+    message = _UPLOAD_TEXTS[code].format(upload_type or "")
     return ApiError(
-        status,
+        _UPLOAD_STATUSES.get(code, HTTPStatus.BAD_REQUEST),
         body={
             "session_id": session_id,
             "statement_id": statement_id,
@@ -120,14 +124,19 @@ def _upload_refusal(
     )
 
 
-_UPLOADS: Final = ErrorFormat(
-    lambda: _upload_refusal(HTTPStatus.FORBIDDEN, "INVALID_API_KEY"),
-    render_coded,
+_UPLOAD_ERRORS: Final = ErrorFormat(
+    lambda: _upload_error("INVALID_API_KEY"), render_coded
 )
 
 
-def _early(code: str) -> ApiError:
+def _session_error(code: str) -> ApiError:
     return coded_error(HTTPStatus.BAD_REQUEST, code, _TEXTS[code])
+
+
+def _consent_error(code: str) -> ApiError:
+    # Status and envelope are not documented (contract, U-33).
+    text = code.replace("_", " ").capitalize()
+    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
 
 
 @attrs.frozen(kw_only=True)
@@ -136,11 +145,11 @@ class SessionDataApi:
     Handlers of the session flow.
 
     Attributes:
-        guard: Lets callers in.
-        journeys: What there is.
-        storage: Where files are.
-        consents: Of recurring journeys.
-        origin: Where browsers find the journey's page.
+        guard: The check of the secrets.
+        journeys: The sessions and entities.
+        storage: The stored files.
+        consents: The consents of recurring journeys.
+        origin: Returns the origin of the journey's page.
     """
 
     guard: Authenticator
@@ -154,45 +163,49 @@ class SessionDataApi:
         List the endpoints.
         """
         v1 = f"{PREFIX}/v1"
-        # A blank id is refused by us, not by the router.
+        # Blank ids match, because the API has an error of its own for them.
         session = f"{v1}/session_data/{{session_id:[^/]*}}"
         aggregator = f"{v1}/account_aggregator"
-        told = functools.partial(
+        with_both = functools.partial(
             self.guard.require_key_and_hash, SESSION_ERRORS
         )
-        known = functools.partial(self.guard.require_key, SESSION_ERRORS)
-        about: dict[str, JsonHandler] = {
-            "session_upload_status": self._status,
-            "progress": self._asked(progress, is_over=False),
-            "session_status": self._asked(session_status),
-            "insights": self._asked(insights),
-            "get_pdfs": self._pdfs,
-            **{name: self._asked(part) for name, part in PARTS.items()},
+        with_key = functools.partial(self.guard.require_key, SESSION_ERRORS)
+        responses: dict[str, JsonHandler] = {
+            "session_upload_status": self._responding(upload_status),
+            "progress": self._responding(progress, after="request"),
+            "get_pdfs": self._responding(session_pdfs),
+            **{
+                name: self._responding(responder, after="processing")
+                for name, responder in PROCESSED_RESPONSES.items()
+            },
         }
+        catalogue = with_both(self._catalogue)
         return [
-            web.post(f"{v1}/session_data/update_webhook/", told(self._update)),
+            web.post(
+                f"{v1}/session_data/update_webhook/", with_both(self._update)
+            ),
             web.post(
                 f"{v1}/statement/upload_session/",
-                self.guard.require_key(_UPLOADS, self._upload),
+                self.guard.require_key(_UPLOAD_ERRORS, self._upload),
             ),
             web.post(
                 f"{session}/initiate_processing/",
-                told(self._initiate, HTTPStatus.ACCEPTED),
+                with_both(self._initiate, HTTPStatus.ACCEPTED),
             ),
-            web.delete(f"{session}/delete/", told(self._delete)),
+            web.delete(f"{session}/delete/", with_both(self._delete)),
             *(
-                web.get(f"{session}/{name}/", told(answer))
-                for name, answer in about.items()
+                web.get(f"{session}/{name}/", with_both(handler))
+                for name, handler in responses.items()
             ),
             # The vendor's collection has no trailing slash.
-            web.get(f"{v1}/banks/catalogue/", told(self._catalogue)),
-            web.get(f"{v1}/banks/catalogue", told(self._catalogue)),
+            web.get(f"{v1}/banks/catalogue/", catalogue),
+            web.get(f"{v1}/banks/catalogue", catalogue),
             web.post(
                 f"{aggregator}/get_recurring_consent_details/",
-                known(self._consents),
+                with_key(self._consents),
             ),
             web.post(
-                f"{aggregator}/fetch_recurring_aa_data/", known(self._fetch)
+                f"{aggregator}/fetch_recurring_aa_data/", with_key(self._fetch)
             ),
         ]
 
@@ -200,9 +213,6 @@ class SessionDataApi:
         body = parse_body(await read_request(request))
         self.journeys.webhooks.update_session(body)
         return dict(SUCCESS)
-
-    async def _status(self, request: web.Request) -> JsonObject:
-        return upload_status(self._journey(request), self.journeys.now())
 
     async def _delete(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
@@ -212,43 +222,33 @@ class SessionDataApi:
     async def _initiate(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
         if journey.processing is not None:
-            raise _early("DUPLICATE_PROCESSING_REQUEST")
+            raise _session_error("DUPLICATE_PROCESSING_REQUEST")
         if not journey.statements:
-            raise _early("UNPARSABLE_STATEMENTS")
+            raise _session_error("UNPARSABLE_STATEMENTS")
         self.journeys.start_processing(journey)
         return {"session_id": journey.session.session_id, **SUCCESS}
 
-    def _asked(
-        self,
-        answer: Callable[[SessionQuery], JsonObject],
-        *,
-        is_over: bool = True,
+    def _responding(
+        self, responder: Responder, after: str = ""
     ) -> JsonHandler:
-        async def tell(request: web.Request) -> JsonObject:
-            inquiry = self._inquiry(request)
-            processing = inquiry.journey.processing
-            if processing is None:
-                raise _early("PROCESSING_NOT_REQUESTED")
-            if is_over and not processing.is_over(inquiry.now):
-                raise _early("PROCESSING_NOT_COMPLETED")
-            return answer(inquiry)
+        async def respond(request: web.Request) -> JsonObject:
+            query = SessionQuery(
+                journey=self._journey(request),
+                now=self.journeys.now(),
+                presigned_url=self.storage.presigned_url,
+            )
+            if after and not query.status:
+                raise _session_error("PROCESSING_NOT_REQUESTED")
+            if after == "processing" == query.status:
+                raise _session_error("PROCESSING_NOT_COMPLETED")
+            return responder(query)
 
-        return tell
-
-    async def _pdfs(self, request: web.Request) -> JsonObject:
-        return session_pdfs(self._inquiry(request))
-
-    def _inquiry(self, request: web.Request) -> SessionQuery:
-        return SessionQuery(
-            journey=self._journey(request),
-            now=self.journeys.now(),
-            link=self.storage.presigned_url,
-        )
+        return respond
 
     def _journey(self, request: web.Request) -> Journey:
         session_id = request.match_info["session_id"]
         if not session_id.strip():
-            raise _early("KEY_REQUIRED")
+            raise _session_error("KEY_REQUIRED")
         if self.journeys.is_deleted(session_id):
             raise ApiError(HTTPStatus.GONE)
         journey = self.journeys.get(session_id)
@@ -257,29 +257,37 @@ class SessionDataApi:
         return journey
 
     async def _catalogue(self, _: web.Request) -> JsonObject:
-        banks = [_catalogued(bank) for bank in all_banks()]
+        banks = list(map(_catalogue_entry, all_banks()))
         return {"count": len(banks), "banks": banks}
 
     async def _upload(self, request: web.Request) -> JsonObject:
-        body = await _form(request)
-        session_id = str(body.get("session_id") or "")
+        fields = await _read_form(request)
+        session_id = str(fields.get("session_id") or "")
         if is_unpaid(request):
-            raise _upload_refusal(
-                HTTPStatus.PAYMENT_REQUIRED,
-                "TRIAL_PERIOD_EXPIRED",
-                session_id=session_id,
-            )
+            raise _upload_error("TRIAL_PERIOD_EXPIRED", session_id=session_id)
         journey = self._open_journey(session_id)
-        statement, content = self._judge(body, journey)
-        self.journeys.add_to_session(journey, statement)
-        self.storage.store_upload(session_id, statement, content)
-        answer = uploaded(
+        form = StatementForm(
+            fields=fields,
+            bank=_named_bank(fields),
+            is_base64=fields.get("upload_type") == "BASE64",
+        )
+        try:
+            statement = self._store_statement(form, journey)
+        except BadStatementError as exc:
+            has_id = exc.code not in _WITHOUT_STATEMENT_ID
+            raise _upload_error(
+                exc.code,
+                session_id=session_id,
+                statement_id=(exc.statement_id or new_id()) if has_id else "",
+                upload_type=fields.get("upload_type"),
+            ) from None
+        response = upload_response(
             journey,
             statement,
             is_long=request.query.get("identity") == "true",
         )
         if request.query.get("progress"):
-            answer["progress"] = [
+            response["progress"] = [
                 {
                     "statement_id": each.statement_id,
                     "status": "completed",
@@ -288,123 +296,115 @@ class SessionDataApi:
                 }
                 for each in journey.statements
             ]
-        return answer
+        return response
 
     def _open_journey(self, session_id: str) -> Journey:
         if self.journeys.is_deleted(session_id):
-            raise _upload_refusal(HTTPStatus.GONE, "SESSION_DELETED")
+            raise _upload_error("SESSION_DELETED")
         journey = self.journeys.get(session_id)
         if journey is None:
-            raise _upload_refusal(HTTPStatus.NOT_FOUND, "SESSION_NOT_FOUND")
+            raise _upload_error("SESSION_NOT_FOUND")
         if journey.is_entity_flow:
-            # The session flow is not for this customer (contract, U-11).
+            # This customer may not use the session flow (contract, U-11).
             raise ApiError(
                 HTTPStatus.FORBIDDEN, body={"message": "Route not allowed"}
             )
-        # Once processing has begun, it takes no more uploads either.
-        if journey.processing is not None or journey.is_expired(
-            self.journeys.now()
-        ):
-            raise _upload_refusal(
-                HTTPStatus.BAD_REQUEST,
-                "SESSION_EXPIRED",
-                session_id=session_id,
-            )
+        # A session takes no more uploads once processing has started.
+        is_expired = journey.is_expired(self.journeys.now())
+        if is_expired or journey.processing is not None:
+            raise _upload_error("SESSION_EXPIRED", session_id=session_id)
         return journey
 
-    def _judge(
-        self, body: JsonObject, journey: Journey
-    ) -> tuple[UploadedStatement, Content]:
-        bank = _named_bank(body)
-        try:
-            _check_form(body)
-            material, content = material_of(
-                body,
-                self.storage,
-                bank=bank,
-                is_base64=body.get("upload_type") == "BASE64",
-            )
-            statement = judge_statement(
-                material,
-                owner=journey.session.link_id,
-                asked=journey.requested_span,
-                now=self.journeys.now(),
-            )
-            _check_place(statement, journey)
-        except BadStatementError as exc:
-            raise _upload_refusal(
-                HTTPStatus.BAD_REQUEST,
-                exc.code,
-                session_id=journey.session.session_id,
-                statement_id=""
-                if exc.code in _BEFORE_READING
-                else exc.statement_id or new_id(),
-                detail=str(body.get("upload_type") or ""),
-            ) from None
-        return statement, content
+    def _store_statement(
+        self, form: StatementForm, journey: Journey
+    ) -> UploadedStatement:
+        _check_form(form.fields)
+        statement, content = read_statement(
+            form,
+            self.storage,
+            owner=journey.session.link_id,
+            requested=journey.requested_span,
+            now=self.journeys.now(),
+        )
+        for each in journey.statements:
+            if each.digest == statement.digest:
+                raise BadStatementError(
+                    "STATEMENT_DUPLICATE", each.statement_id
+                )
+        if not statement.span.overlaps(journey.requested_span):
+            raise BadStatementError("OUT_OF_DATE_RANGE")
+        self.journeys.add_to_session(journey, statement)
+        self.storage.store_upload(
+            journey.session.session_id, statement, content
+        )
+        return statement
 
     async def _consents(self, request: web.Request) -> JsonObject:
-        # The page's own path ends in a slash after the value (U-33).
+        # The documented path ends in a slash after the value (U-33).
         session_id = request.query.get("session_id", "").rstrip("/")
+        session = self._consent_journey(session_id).session
+        return {"consent_details": self.consents.listed(session)}
+
+    def _consent_journey(self, session_id: str) -> Journey:
         journey = self.journeys.get(session_id)
         if journey is None or journey.is_entity_flow:
-            raise _aggregator("INVALID_SESSION_ID")
-        return {"consent_details": self.consents.of(journey.session)}
+            raise _consent_error("INVALID_SESSION_ID")
+        return journey
 
     async def _fetch(self, request: web.Request) -> JsonObject:
         body = parse_body(await read_request(request))
-        span = _span(body)
+        try:
+            start = as_date(body.get("date_time_range_from"))
+            end = as_date(body.get("date_time_range_to"))
+        except BadValueError:
+            raise _consent_error("INVALID_DATE_RANGE") from None
+        if start >= end:
+            raise _consent_error("INVALID_DATE_RANGE")
         try:
             session = self.consents.use(body.get("consent_id"), self.journeys)
         except ConsentError as exc:
-            raise _aggregator(exc.code) from None
+            raise _consent_error(exc.code) from None
         parameters = {
-            **{
-                name: session.parameters[name]
-                for name in ("link_id", "bank_name", "bank")
-                if name in session.parameters
-            },
-            "from_date": span.start,
-            "to_date": span.end,
+            name: value
+            for name, value in session.parameters.items()
+            if name in {"link_id", "bank_name", "bank"}
+        }
+        parameters |= {
+            "from_date": start,
+            "to_date": end,
             "accept_anything": True,
         }
         new = self.journeys.create(
             rules_for("session", "v1"), parameters, self.origin()
         )
-        journey = self.journeys.get(new.session_id)
-        assert journey is not None  # noqa: S101 - it was just made
-        self.journeys.add_to_session(
-            journey,
-            UploadedStatement(
-                account=fake_account(new.link_id, bank_of_consent(session)),
-                span=span,
-                source="aa",
-                received_at=self.journeys.now(),
-            ),
+        journey = self._consent_journey(new.session_id)
+        statement = UploadedStatement(
+            account=fake_account(new.link_id, consent_bank(session)),
+            span=Span(start=start, end=end),
+            source="aa",
+            received_at=self.journeys.now(),
         )
-        # There is nobody to ask for it: the caller waits for the outcome.
+        self.journeys.add_to_session(journey, statement)
+        # No customer is there to ask for it; the caller waits for the result.
         self.journeys.start_processing(journey)
         return {"session_id": new.session_id}
 
 
-async def _form(request: web.Request) -> JsonObject:
+async def _read_form(request: web.Request) -> JsonObject:
     call = await read_request(request)
-    is_form = "json" not in call.content_type
-    try:
-        if is_form:
+    if "json" not in call.content_type:
+        with contextlib.suppress(ApiError):
             return parse_body(call)
-    except ApiError:
-        pass
-    raise _upload_refusal(HTTPStatus.BAD_REQUEST, "INVALID_FILE_OBJECT")
+    raise _upload_error("INVALID_FILE_OBJECT")
 
 
-def _named_bank(body: JsonObject) -> SandboxBank | None:
-    name = body.get("bank_name")
+def _named_bank(fields: JsonObject) -> SandboxBank | None:
+    name = fields.get("bank_name")
     if name is None:
         return None
     bank = find_bank(str(name))
     if bank is None:
-        # The shape is not shown: S6, as everywhere in uploads (U-11).
+        # The error is not documented: S6, as in other uploads (U-11).
         text = "Please use a bank of the list."
         raise ApiError(
             HTTPStatus.BAD_REQUEST, body={"bank_name": [text], "status": 0}
@@ -412,59 +412,28 @@ def _named_bank(body: JsonObject) -> SandboxBank | None:
     return bank
 
 
-def _check_form(body: JsonObject) -> None:
+def _check_form(fields: JsonObject) -> None:
     """
-    Check what can be checked without looking at the file.
+    Check the form without looking into the file.
 
     Raises:
         BadStatementError: With the first problem.
     """
-    upload_type, file = body.get("upload_type"), body.get("file")
+    upload_type, file = fields.get("upload_type"), fields.get("file")
     if upload_type not in _UPLOAD_TYPES:
         raise BadStatementError("INVALID_REQUEST")
-    if body.get("account_category") not in {None, *_CATEGORIES}:
+    if fields.get("account_category") not in {None, *_CATEGORIES}:
         raise BadStatementError("INVALID_ACCOUNT_CATEGORY")
     if file is None:
-        if body.get("file_url") is None:
+        if fields.get("file_url") is None:
             raise BadStatementError("MISSING_FILE_OBJECT")
-        if not is_url(body["file_url"]):
+        if not is_url(fields["file_url"]):
             raise BadStatementError("INVALID_FILE_URL")
     elif isinstance(file, bytes) is (upload_type == "BASE64"):
         raise BadStatementError("INVALID_FILE_OBJECT")
 
 
-def _check_place(statement: UploadedStatement, journey: Journey) -> None:
-    """
-    Check that a statement belongs into a session.
-
-    Raises:
-        BadStatementError: If it does not.
-    """
-    for each in journey.statements:
-        if each.digest == statement.digest:
-            raise BadStatementError("STATEMENT_DUPLICATE", each.statement_id)
-    if not statement.span.overlaps(journey.requested_span):
-        raise BadStatementError("OUT_OF_DATE_RANGE")
-
-
-def _aggregator(code: str) -> ApiError:
-    # Status and envelope are not given (contract, U-33).
-    text = code.replace("_", " ").capitalize()
-    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
-
-
-def _span(body: Mapping[str, Any]) -> Span:
-    try:
-        start = as_date(body.get("date_time_range_from"))
-        end = as_date(body.get("date_time_range_to"))
-    except BadValueError:
-        raise _aggregator("INVALID_DATE_RANGE") from None
-    if start >= end:
-        raise _aggregator("INVALID_DATE_RANGE")
-    return Span(start=start, end=end)
-
-
-def _catalogued(bank: SandboxBank) -> JsonObject:
+def _catalogue_entry(bank: SandboxBank) -> JsonObject:
     return {
         "name": bank.identifier,
         "full_name": bank.name,

@@ -1,264 +1,289 @@
 """
-What the session flow answers about the data of a session.
+The responses of the session flow about the data of a session.
 
 Pure.
 """
 
 import datetime
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from bankconnect_async.sandbox.fake_data import analyses
-from bankconnect_async.sandbox.fake_data.analyses import money
-from bankconnect_async.sandbox.fake_data.ledgers import (
-    FakeAccount,
-    FakeTransaction,
-    Span,
-)
+from bankconnect_async.sandbox.fake_data.ledgers import FakeTransaction, Span
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.journey.journey import Journey
 from bankconnect_async.sandbox.webhooks.notifications import (
-    full_bank_name,
-    naive,
-    statement_entry,
-    write,
+    date_range,
+    upload_account,
+    upload_statement,
 )
 
-from .entity_responses import (
-    categories,
-    identity,
+from .fields import (
+    IDENTITY,
+    TRANSACTION,
+    account_fields,
+    expense_categories,
+    group_fields,
+    iso_range,
     midnight,
-    recurring_set,
+    pick,
+    pick_all,
+    recurring,
+    reports,
+    statement_fields,
     stored_pdfs,
-    utc,
-    write_row,
+    transaction_fields,
+    utc_microseconds,
+    utc_seconds,
 )
-from .outcomes import Outcome, are_insights_available, outcomes
-from .statements import AccountStatements, UploadedStatement, group_by_account
+from .outcomes import (
+    AccountOutcome,
+    account_outcomes,
+    are_insights_available,
+)
+from .statements import (
+    AccountStatements,
+    UploadedStatement,
+    group_by_account,
+)
+
+
+_ROW: Final = (
+    "transaction_type transaction_note chq_num amount balance date hash "
+    "category"
+)
+_NESTED_ROW: Final = f"{_ROW} metadata"
+_FLAT_ROW: Final = f"{_ROW} transaction_channel merchant_category description"
+_RECURRING_ROW: Final = _FLAT_ROW.replace("chq_num ", "")
 
 
 @attrs.frozen(kw_only=True)
 class SessionQuery:
     """
-    About which session something is asked, and when.
+    A request for the data of a session.
 
     Attributes:
-        journey: The session's.
-        now: The time.
-        link: Makes a link to a stored file.
+        journey: The session's journey.
+        now: The time of the request.
+        presigned_url: Makes a link to a stored file of its path.
     """
 
     journey: Journey
     now: datetime.datetime
-    link: Callable[[str], str]
+    presigned_url: Callable[[str], str]
 
     @property
     def session_id(self) -> str:
-        """Of the session."""
+        """The session's id."""
         return self.journey.session.session_id
 
     @property
-    def good(self) -> list[AccountStatements]:
-        """The accounts that came through."""
+    def status(self) -> str:
+        """The status of the processing; blank before it is requested."""
+        processing = self.journey.processing
+        return "" if processing is None else processing.status(self.now)
+
+    @property
+    def accounts(self) -> list[AccountStatements]:
+        """The successfully processed accounts."""
         return [
             outcome.group
-            for outcome in outcomes(self.journey)
+            for outcome in account_outcomes(self.journey)
             if outcome.error_code is None
         ]
 
+    def url_of(self, name: str) -> str:
+        """Return a link to a stored file of the session."""
+        return self.presigned_url(f"{self.session_id}/{name}")
 
-def progress(inquiry: SessionQuery) -> JsonObject:
+
+Responder: TypeAlias = Callable[[SessionQuery], JsonObject]
+
+
+def upload_status(query: SessionQuery) -> JsonObject:
     """
-    Answer ``progress/``.
+    Return the response of ``session_upload_status/``.
     """
-    journey = inquiry.journey
-    assert journey.processing is not None  # noqa: S101 - asked for before
-    word = journey.processing.status(inquiry.now)
+    journey = query.journey
     return {
-        "session_id": inquiry.session_id,
-        # How a session fails is for the status to say (contract, U-30).
-        "session_progress": "processing"
-        if word == "processing"
-        else "completed",
+        "session_id": query.session_id,
+        "session_date_range": date_range(*journey.date_range),
+        "upload_status": _upload_status(query),
+        "session_expiry_timestamp": utc_seconds(journey.expires_at),
+        "accounts": [
+            {
+                **upload_account(journey, group),
+                "account_number": group.account.number,
+                "name": "",
+                "account_type": "",
+                **pick(account_fields(group.account), "full_bank_name"),
+            }
+            for group in group_by_account(journey.statements)
+        ],
+        "error": {},
+    }
+
+
+def _upload_status(query: SessionQuery) -> str:
+    if query.journey.is_over:
+        return "COMPLETED"
+    if query.journey.is_expired(query.now):
+        return "EXPIRED"
+    return "IN PROGRESS" if query.journey.statements else "NO UPLOADS"
+
+
+def progress(query: SessionQuery) -> JsonObject:
+    """
+    Return the response of ``progress/``.
+    """
+    status = query.status
+    # Only the session's status says that it failed (contract, U-30).
+    is_over = status != "processing"
+    return {
+        "session_id": query.session_id,
+        "session_progress": "completed" if is_over else status,
         "progress": [
             {
                 "identity_status": "completed",
-                "transaction_status": word,
-                "processing_status": word,
-                "fraud_status": word,
+                "transaction_status": status,
+                "processing_status": status,
+                "fraud_status": status,
                 "statement_id": statement.statement_id,
                 "message": None,
                 "source": statement.source,
             }
-            for statement in journey.statements
+            for statement in query.journey.statements
         ],
     }
 
 
-def session_status(inquiry: SessionQuery) -> JsonObject:
-    """
-    Answer ``session_status/``.
-    """
+def _session_status(query: SessionQuery) -> JsonObject:
     return {
-        "session_id": inquiry.session_id,
-        "insights_available": are_insights_available(inquiry.journey),
-        "accounts": [
-            _account_status(outcome) for outcome in outcomes(inquiry.journey)
-        ],
+        "session_id": query.session_id,
+        "insights_available": are_insights_available(query.journey),
+        "accounts": list(
+            map(_account_status, account_outcomes(query.journey))
+        ),
     }
 
 
-def _account_status(outcome: Outcome) -> JsonObject:
+def _account_status(outcome: AccountOutcome) -> JsonObject:
     group = outcome.group
-    account = group.account
-    return {
-        "name": account.name,
-        "account_category": "individual",
-        "account_id": account.account_id,
-        "account_number": account.masked,
-        "bank_name": account.bank,
-        "error_code": outcome.error_code,
-        "error_message": outcome.error_message,
-        "account_status": outcome.status,
-        "created_at": write(naive(group.statements[0].received_at)),
-        "last_updated_at": write(naive(group.updated_at)),
-        "statements": [
-            {
-                **write(statement_entry(statement)),
-                "created_at": (
-                    f"{utc(statement.received_at):%Y-%m-%dT%H:%M:%S.%f}Z"
-                ),
-            }
-            for statement in group.statements
-        ],
-        "attempt_types": outcome.attempt_types,
-        "account_type": "SAVINGS",
-        "full_bank_name": full_bank_name(group),
-    }
+    return pick(
+        {
+            **account_fields(group.account),
+            "account_number": group.account.masked,
+            "error_code": outcome.error_code,
+            "error_message": outcome.error_message,
+            "account_status": outcome.status,
+            "created_at": utc_seconds(group.statements[0].received_at),
+            "last_updated_at": utc_seconds(group.updated_at),
+            "statements": [
+                upload_statement(each)
+                | {"created_at": utc_microseconds(each.received_at)}
+                for each in group.statements
+            ],
+            "attempt_types": outcome.attempt_types,
+            "account_type": "SAVINGS",
+        },
+        "name account_category account_id account_number bank_name error_code "
+        "error_message account_status created_at last_updated_at statements "
+        "attempt_types account_type full_bank_name",
+    )
 
 
-def insights(inquiry: SessionQuery) -> JsonObject:
-    """
-    Answer ``insights/``, with the accounts that came through.
-    """
-    session = inquiry.journey.session
-    every = [row for group in inquiry.good for row in group.rows]
-    every.sort(key=lambda row: row.day)
-    session_id = inquiry.session_id
+def _insights(query: SessionQuery) -> JsonObject:
+    accounts = query.accounts
+    rows = [row for group in accounts for row in group.rows]
+    rows.sort(key=lambda row: row.day)
     return {
-        "session_id": session_id,
-        "link_id": session.link_id,
-        "session_date_range": iso_range(inquiry.journey.requested_span),
+        "session_id": query.session_id,
+        "link_id": query.journey.session.link_id,
+        "session_date_range": iso_range(query.journey.requested_span),
         "accounts": [
             {
                 "account_id": group.account.account_id,
-                "data": _insight(inquiry, group),
+                "data": _account_insights(query, group),
             }
-            for group in inquiry.good
+            for group in accounts
         ],
-        "aggregate_monthly_analysis": analyses.monthly_analysis(every),
-        "aggregate_xlsx_report_url": inquiry.link(f"{session_id}/all.xlsx"),
-        "aggregate_xml_report_url": inquiry.link(f"{session_id}/all.xml"),
+        "aggregate_monthly_analysis": analyses.monthly_analysis(rows),
+        "aggregate_xlsx_report_url": query.url_of("all.xlsx"),
+        "aggregate_xml_report_url": query.url_of("all.xml"),
     }
 
 
-def iso_range(span: Span) -> JsonObject:
-    """
-    Write days as `YYYY-MM-DD`.
-    """
-    return {
-        "from_date": span.start.isoformat(),
-        "to_date": span.end.isoformat(),
-    }
-
-
-def _insight(inquiry: SessionQuery, group: AccountStatements) -> JsonObject:
+def _account_insights(
+    query: SessionQuery, group: AccountStatements
+) -> JsonObject:
     account, rows = group.account, group.rows
-    lenders = [row for row in rows if row.is_of_lender]
+    salaries = [row for row in rows if row.is_salary]
+    loans = [row for row in rows if row.is_of_lender]
     own = [row for row in rows if row.channel == "self_transfer"]
-    path = f"{inquiry.session_id}/{account.account_id}.xlsx"
+    (report,) = reports([group], query.url_of)
     return {
-        "account_details": _details(inquiry, group),
+        "account_details": _details(query, group),
         "fraud": [
-            {
-                "statement_id": statement.statement_id,
-                "fraud_type": statement.fraud_type,
-                "transaction_hash": None,
-                "fraud_category": "metadata",
-            }
+            pick(
+                statement_fields(statement),
+                "statement_id fraud_type transaction_hash fraud_category",
+            )
             for statement in group.statements
             if statement.fraud_type is not None
         ],
         "fraud_details": {"statement": [], "account": []},
-        "transactions": list(map(_row, rows)),
-        "salary_transactions": [
-            {
-                **_row(row),
-                "employer_name": row.payee,
-                "salary_month": analyses.long_month(row.day),
-            }
-            for row in rows
-            if row.is_salary
-        ],
-        "recurring_transactions": {
-            f"{side}_transactions": [
-                recurring_set(account, series, _recurring_row)
-                for series in analyses.recurring(rows, side)
-            ]
-            for side in ("debit", "credit")
-        },
-        "lender_transactions": list(map(_flat_row, lenders)),
+        "transactions": pick_all(rows, _NESTED_ROW),
+        "salary_transactions": pick_all(
+            salaries, f"{_NESTED_ROW} employer_name salary_month"
+        ),
+        "recurring_transactions": recurring(
+            [group], _RECURRING_ROW, "debit", "credit"
+        ),
+        "lender_transactions": pick_all(loans, _FLAT_ROW),
         "top_credits_debits": [
             {"type": f"top_5_{side}", "data": _top(rows, side)}
             for side in ("debit", "credit")
         ],
         "statement_stats": [
-            _stats(inquiry, statement, rows) for statement in group.statements
+            _stats(query, statement, rows) for statement in group.statements
         ],
-        "expense_categories": categories(rows),
-        "self_and_sister_transactions": list(map(_flat_row, own)),
+        "expense_categories": expense_categories(rows),
+        "self_and_sister_transactions": pick_all(own, _FLAT_ROW),
         "bounced_or_penal_transactions": [],
-        "monthly_analysis": _monthly(rows),
-        "predictors": analyses.predictors(account, rows, is_session=True),
+        "monthly_analysis": _monthly_analysis(rows),
+        "predictors": _predictors(group),
         "eod_balances": analyses.eod_balances(rows),
         "score": float(analyses.score(account)),
-        "xlsx_report_url": inquiry.link(path),
+        "xlsx_report_url": report["link"],
     }
 
 
-def _details(inquiry: SessionQuery, group: AccountStatements) -> JsonObject:
-    account, rows = group.account, group.rows
-    spans = group.spans
+def _details(query: SessionQuery, group: AccountStatements) -> JsonObject:
+    rows, spans = group.rows, group.spans
     covered = Span(
         start=min(span.start for span in spans),
         end=max(span.end for span in spans),
     )
     moved = Span(start=rows[0].day, end=rows[-1].day) if rows else covered
+    missing = group.missing(query.journey.requested_span)
     return {
-        "name": account.name,
-        "address": account.address,
-        "metadata_analysis": {"name_matches": []},
-        "account_category": "individual",
-        "account_number": account.number,
-        "account_opening_date": None,
-        "bank": account.bank,
-        "credit_limit": 0.0,
-        "ifsc": account.ifsc,
-        "micr": account.micr,
-        "missing_data": list(
-            map(iso_range, group.missing(inquiry.journey.requested_span))
+        **pick(
+            {
+                **group_fields(group),
+                "account_opening_date": None,
+                "credit_limit": 0.0,
+                "missing_data": list(map(iso_range, missing)),
+                "od_limit": 0.0,
+                "salary_confidence": 100.0,
+            },
+            "name address metadata_analysis account_category account_number "
+            "account_opening_date bank credit_limit ifsc micr missing_data "
+            "od_limit salary_confidence statements months uploaded_months "
+            "country_code currency_code",
         ),
-        "od_limit": 0.0,
-        "salary_confidence": 100.0,
-        "statements": [
-            statement.statement_id for statement in group.statements
-        ],
-        "months": group.months,
-        "uploaded_months": group.months,
-        "country_code": "IN",
-        "currency_code": "INR",
         "dob": "",
         "email": "",
         "pan_number": "",
@@ -270,48 +295,15 @@ def _details(inquiry: SessionQuery, group: AccountStatements) -> JsonObject:
     }
 
 
-def _row(row: FakeTransaction) -> JsonObject:
-    whose = "Transfer from" if row.side == "credit" else "Transfer to"
-    return {
-        "transaction_type": row.side,
-        "transaction_note": row.narration,
-        "chq_num": "",
-        "amount": money(row.amount),
-        "balance": money(row.balance),
-        "date": midnight(row.day),
-        "hash": row.hash,
-        "category": row.category,
-        "metadata": {
-            "unclean_merchant": row.payee,
-            "transaction_channel": row.channel,
-            "description": f"{whose} {row.payee}",
-        },
-    }
-
-
-def _flat_row(row: FakeTransaction) -> JsonObject:
-    shown = _row(row)
-    del shown["metadata"]
-    return {
-        **shown,
-        "transaction_channel": row.channel,
-        "merchant_category": row.merchant,
-        "description": row.description,
-    }
-
-
-def _recurring_row(row: FakeTransaction) -> JsonObject:
-    shown = _flat_row(row)
-    del shown["chq_num"]
-    return shown
-
-
 def _top(rows: Sequence[FakeTransaction], side: str) -> list[JsonObject]:
     return [
         {
             "month": analyses.short_month(month),
             "data": [
-                {**_row(row), "date": analyses.short_day(row.day)}
+                {
+                    **pick(transaction_fields(row), _NESTED_ROW),
+                    "date": analyses.short_day(row.day),
+                }
                 for row in top
             ],
         }
@@ -320,211 +312,175 @@ def _top(rows: Sequence[FakeTransaction], side: str) -> list[JsonObject]:
 
 
 def _stats(
-    inquiry: SessionQuery,
+    query: SessionQuery,
     statement: UploadedStatement,
     rows: Sequence[FakeTransaction],
 ) -> JsonObject:
     span = statement.span
-    own = [row for row in rows if row.day in span]
-    first, last = (own[0].day, own[-1].day) if own else (span.start, span.end)
+    days = [row.day for row in rows if row.day in span]
+    first, last = (days[0], days[-1]) if days else (span.start, span.end)
+    return pick(
+        {
+            **statement_fields(statement),
+            "session_id": query.session_id,
+            "first_transaction_timestamp": midnight(first),
+            "last_transaction_timestamp": midnight(last),
+            "source": statement.source.upper(),
+            "transaction_count": len(days),
+            "from_date": midnight(span.start),
+            "to_date": midnight(span.end),
+            "is_scanned_pdf": False,
+        },
+        "session_id account_id statement_id first_transaction_timestamp "
+        "last_transaction_timestamp bank source upload_file_name page_count "
+        "transaction_count from_date to_date is_scanned_pdf",
+    )
+
+
+def _monthly_analysis(rows: Sequence[FakeTransaction]) -> JsonObject:
+    months = list(map(analyses.long_month, analyses.by_month(rows)))
+    # In the documented example these are not numbers.
     return {
-        "session_id": inquiry.session_id,
-        "account_id": statement.account.account_id,
-        "statement_id": statement.statement_id,
-        "first_transaction_timestamp": midnight(first),
-        "last_transaction_timestamp": midnight(last),
-        "bank": statement.account.bank,
-        "source": statement.source.upper(),
-        "upload_file_name": statement.file_name,
-        "page_count": statement.page_count,
-        "transaction_count": len(own),
-        "from_date": midnight(span.start),
-        "to_date": midnight(span.end),
-        "is_scanned_pdf": False,
+        **analyses.monthly_analysis(rows),
+        "employer_name": dict.fromkeys(months),
+        "start_date": {month: f"01-{month}" for month in months},
+        "loan_emi": {month: {} for month in months},
     }
 
 
-def _monthly(rows: Sequence[FakeTransaction]) -> JsonObject:
-    analysis = analyses.monthly_analysis(rows)
-    months = list(analyses.by_month(rows))
-    # What is no number in the documented example.
+def _predictors(group: AccountStatements) -> JsonObject:
     return {
-        **analysis,
-        "employer_name": {
-            analyses.long_month(month): None for month in months
-        },
-        "start_date": {
-            analyses.long_month(month): f"01-{analyses.long_month(month)}"
-            for month in months
-        },
-        "loan_emi": {analyses.long_month(month): {} for month in months},
+        **analyses.predictors(group.account, group.rows, latest=12),
+        "accountnumber": group.account.number,
+        "author_fraud": False,
     }
 
 
-def session_pdfs(inquiry: SessionQuery) -> JsonObject:
+def session_pdfs(query: SessionQuery) -> JsonObject:
     """
-    Answer ``get_pdfs/``.
+    Return the response of ``get_pdfs/``.
     """
+    statements = query.journey.statements
     return {
         "statements": [
             {**entry, "source": "PDF", "message": "Success"}
-            for entry in stored_pdfs(
-                inquiry.journey.statements,
-                inquiry.session_id,
-                inquiry.now,
-                inquiry.link,
-            )
+            for entry in stored_pdfs(statements, query.url_of, query.now)
         ]
     }
 
 
-def uploaded(
+def upload_response(
     journey: Journey, statement: UploadedStatement, *, is_long: bool
 ) -> JsonObject:
     """
-    Answer ``statement/upload_session/``.
+    Return the response of ``statement/upload_session/``.
 
     Args:
-        journey: Of the session.
-        statement: What was taken.
-        is_long: Whether to say who holds the account, and more.
+        journey: The session's journey.
+        statement: The uploaded statement.
+        is_long: Whether the response describes the account, too.
     """
-    account = statement.account
-    answer: JsonObject = {
-        "bank_name": account.bank,
-        "statement_id": statement.statement_id,
-        "account_id": account.account_id,
-        "masked_account_number": account.masked,
-        "status": 1,
-        "session_id": journey.session.session_id,
-    }
+    account = account_fields(statement.account)
+    response = pick(
+        {
+            **account,
+            "statement_id": statement.statement_id,
+            "status": 1,
+            "session_id": journey.session.session_id,
+        },
+        "bank_name statement_id account_id masked_account_number status "
+        "session_id",
+    )
     if not is_long:
-        return answer
+        return response
     (group,) = (
         group
         for group in group_by_account(journey.statements)
-        if group.account.account_id == account.account_id
+        if group.account == statement.account
     )
     return {
-        **answer,
+        **response,
         "page_count": statement.page_count,
-        "identity": {
-            **identity(account, is_seed=False),
-            "ifsc": account.ifsc,
-            "micr": account.micr,
-            "od_limit": 0,
-            "bank_name": account.bank,
-        },
+        "identity": pick(account, f"{IDENTITY} ifsc micr od_limit bank_name"),
         "date_range": iso_range(statement.span),
         "opening_date": None,
         "opening_bal": None,
         "closing_bal": None,
-        "is_fraud": statement.fraud_type is not None,
-        "fraud_type": statement.fraud_type,
-        "metadata_analysis": {"name_matches": []},
-        "country_code": "IN",
-        "currency_code": "INR",
+        **pick(statement_fields(statement), "is_fraud fraud_type"),
+        **pick(account, "metadata_analysis country_code currency_code"),
         "extracted_date_range": iso_range(statement.span),
         "months": group.months,
         "missing_months": group.missing_months(journey.requested_span),
     }
 
 
-def _part_identity(inquiry: SessionQuery) -> JsonObject:
+def _identity(query: SessionQuery) -> JsonObject:
+    names = f"{IDENTITY} raw_account_category metadata_analysis"
     return {
-        "session_id": inquiry.session_id,
         "accounts": [
-            _details(inquiry, group) | {"account_id": group.account.account_id}
-            for group in inquiry.good
-        ],
-        "identity": [
             {
-                **identity(group.account, is_seed=False),
-                "raw_account_category": "SAVINGS",
-                "metadata_analysis": {"name_matches": []},
-            }
-            for group in inquiry.good
-        ],
-    }
-
-
-def _part_reports(inquiry: SessionQuery) -> JsonObject:
-    session_id = inquiry.session_id
-    return {
-        "session_id": session_id,
-        "reports": [
-            {
-                "link": inquiry.link(
-                    f"{session_id}/{group.account.account_id}.xlsx"
-                ),
+                **_details(query, group),
                 "account_id": group.account.account_id,
             }
-            for group in inquiry.good
+            for group in query.accounts
+        ],
+        "identity": [
+            pick(account_fields(group.account), names)
+            for group in query.accounts
         ],
     }
 
 
-def _part_transactions(inquiry: SessionQuery) -> JsonObject:
-    return {
-        "session_id": inquiry.session_id,
-        "transactions": [
-            write_row(group.account, row)
-            for group in inquiry.good
-            for row in group.rows
-        ],
-    }
+def _transactions(query: SessionQuery) -> JsonObject:
+    rows = [row for group in query.accounts for row in group.rows]
+    return {"transactions": pick_all(rows, TRANSACTION)}
 
 
-def _part_recurring(inquiry: SessionQuery) -> JsonObject:
+def _recurring(query: SessionQuery) -> JsonObject:
     return {
-        "session_id": inquiry.session_id,
-        "transactions": {
-            f"{side}_transactions": [
-                recurring_set(group.account, series, _recurring_row)
-                for group in inquiry.good
-                for series in analyses.recurring(group.rows, side)
-            ]
-            for side in ("credit", "debit")
-        },
+        "transactions": recurring(
+            query.accounts, _RECURRING_ROW, "credit", "debit"
+        )
     }
 
 
 def _by_account(
-    name: str,
-    write_one: Callable[[FakeAccount, list[FakeTransaction]], object],
-) -> Callable[[SessionQuery], JsonObject]:
-    def answer(inquiry: SessionQuery) -> JsonObject:
-        return {
-            "session_id": inquiry.session_id,
-            name: [
-                {
-                    "account_id": group.account.account_id,
-                    name: write_one(group.account, group.rows),
-                }
-                for group in inquiry.good
-            ],
-        }
-
-    return answer
+    name: str, content: Callable[[AccountStatements], Any]
+) -> Responder:
+    return lambda query: {
+        name: [
+            {"account_id": group.account.account_id, name: content(group)}
+            for group in query.accounts
+        ]
+    }
 
 
-#: Single parts of the insights, from an older page. Of most it shows no
-#: answer; they are those of the entity flow with the session's id.
-PARTS = {
-    "identity": _part_identity,
-    "transactions": _part_transactions,
-    "predictors": _by_account(
-        "predictors",
-        lambda account, rows: analyses.predictors(
-            account, rows, is_session=True
-        ),
-    ),
+# Single parts of the insights, from an older page. It shows few of the
+# responses; they are those of the entity flow with the session's id.
+_PARTS: Final[Mapping[str, Responder]] = {
+    "identity": _identity,
+    "transactions": _transactions,
+    "predictors": _by_account("predictors", _predictors),
     "eod_balances": _by_account(
-        "eod_balances", lambda _, rows: analyses.eod_balances(rows)
+        "eod_balances", lambda group: analyses.eod_balances(group.rows)
     ),
     "monthly_analysis_updated": _by_account(
-        "monthly_analysis", lambda _, rows: _monthly(rows)
+        "monthly_analysis", lambda group: _monthly_analysis(group.rows)
     ),
-    "recurring_transactions": _part_recurring,
-    "xlsx_report": _part_reports,
+    "recurring_transactions": _recurring,
+    "xlsx_report": lambda query: {
+        "reports": reports(query.accounts, query.url_of)
+    },
+}
+
+
+def _part(content: Responder) -> Responder:
+    return lambda query: {"session_id": query.session_id, **content(query)}
+
+
+#: The responses once processing is over, by the path's last part.
+PROCESSED_RESPONSES: Final[Mapping[str, Responder]] = {
+    "session_status": _session_status,
+    "insights": _insights,
+    **{name: _part(content) for name, content in _PARTS.items()},
 }

@@ -1,7 +1,7 @@
 """
-Statements: what came in, grouped by account, and how far each has come.
+Uploaded statements, grouped by account, and the processing of each.
 
-Pure: the time comes in as an argument.
+Pure: the time is an argument.
 """
 
 import datetime
@@ -19,17 +19,17 @@ from bankconnect_async.sandbox.fake_data.ledgers import (
     Span,
     gaps,
     months,
-    rows,
+    transactions,
 )
 
 
-#: Where statements come from: an upload, net banking, Account Aggregator.
+#: How a statement came in: upload, net banking or Account Aggregator.
 Source: TypeAlias = Literal["pdf", "online", "aa"]
 
 
 def new_id() -> str:
     """
-    Return a UUID for a statement.
+    Return a random UUID for a statement.
     """
     return str(uuid.uuid4())
 
@@ -37,19 +37,19 @@ def new_id() -> str:
 @attrs.frozen(kw_only=True)
 class UploadedStatement:
     """
-    One statement that was taken.
+    One accepted statement.
 
     Attributes:
         statement_id: A UUID.
-        account: Of which account.
-        span: Which days it covers.
+        account: The account that it is of.
+        span: The days that it covers.
         source: How it came in.
-        received_at: When.
-        password: Of the uploaded PDF.
-        page_count: Of the PDF.
-        fraud_type: What is wrong with the file, if something is.
-        digest: Of the file, to know it again.
-        has_details: Whether account and days could be read at once.
+        received_at: The time at which it came in.
+        password: The password of the uploaded PDF.
+        page_count: The number of pages of the PDF.
+        fraud_type: The kind of fraud that the file shows, if any.
+        digest: The digest of the file, which finds duplicates.
+        has_details: Whether the file itself names the account and the days.
     """
 
     statement_id: str = attrs.Factory(new_id)
@@ -65,14 +65,14 @@ class UploadedStatement:
 
     @property
     def file_name(self) -> str:
-        """What the file is called."""
+        """The file's name."""
         return f"{self.statement_id}_{self.account.bank}.pdf"
 
 
 @attrs.frozen(kw_only=True)
 class AccountStatements:
     """
-    One account, and the statements of it.
+    One account with all its statements.
     """
 
     account: FakeAccount
@@ -80,62 +80,63 @@ class AccountStatements:
 
     @property
     def spans(self) -> list[Span]:
-        """The days that are covered."""
+        """The days that the statements cover."""
         return [statement.span for statement in self.statements]
 
     @property
     def months(self) -> list[str]:
-        """The months that are covered, as `YYYY-MM`."""
-        return [f"{month:%Y-%m}" for month in months(self.spans)]
+        """The months that the statements cover, as `YYYY-MM`."""
+        return _month_names(self.spans)
 
     @property
     def rows(self) -> list[FakeTransaction]:
-        """What happened on those days."""
-        return rows(self.account, self.spans)
+        """The transactions of those days."""
+        return transactions(self.account, self.spans)
 
-    def missing(self, asked: Span) -> list[Span]:
-        """Return the days asked for that are not covered."""
-        return list(gaps(asked, self.spans))
+    def missing(self, requested: Span) -> list[Span]:
+        """Return the requested days that no statement covers."""
+        return list(gaps(requested, self.spans))
 
-    def missing_months(self, asked: Span) -> list[str]:
-        """Return the months asked for without a day, as `YYYY-MM`."""
-        return [
-            f"{month:%Y-%m}"
-            for month in months([asked])
-            if f"{month:%Y-%m}" not in self.months
-        ]
+    def missing_months(self, requested: Span) -> list[str]:
+        """Return the requested months without a covered day."""
+        covered = self.months
+        return [m for m in _month_names([requested]) if m not in covered]
 
     @property
     def updated_at(self) -> datetime.datetime:
-        """When the last statement came."""
+        """The time of the last statement."""
         return self.statements[-1].received_at
+
+
+def _month_names(spans: Iterable[Span]) -> list[str]:
+    return [f"{month:%Y-%m}" for month in months(spans)]
 
 
 def group_by_account(
     statements: Iterable[UploadedStatement],
 ) -> list[AccountStatements]:
     """
-    Group statements by account, in the order in which accounts came up.
+    Group statements by account, in the order of each account's first one.
     """
-    grouped: dict[str, list[UploadedStatement]] = {}
+    groups: dict[str, list[UploadedStatement]] = {}
     for statement in statements:
-        grouped.setdefault(statement.account.account_id, []).append(statement)
+        groups.setdefault(statement.account.account_id, []).append(statement)
     return [
         AccountStatements(account=group[0].account, statements=tuple(group))
-        for group in grouped.values()
+        for group in groups.values()
     ]
 
 
 @attrs.define(kw_only=True)
 class Processing:
     """
-    Something that takes its time.
+    The processing of a statement or a session, which takes a while.
 
     Attributes:
-        started_at: Since when.
-        seconds: How long; for ever, if infinite and nobody ends it.
-        error_code: What went wrong, once it is over.
-        is_notified: Whether the webhook about it is out.
+        started_at: The time at which it started.
+        seconds: How long it takes; infinite until `finish` is called.
+        error_code: The code of its failure, if it fails.
+        is_notified: Whether the webhook about its end was sent.
     """
 
     started_at: datetime.datetime
@@ -144,19 +145,19 @@ class Processing:
     is_notified: bool = False
 
     def is_over(self, now: datetime.datetime) -> bool:
-        """Tell whether it is over."""
+        """Tell whether it has ended."""
         return (
             math.isfinite(self.seconds)
             and (now - self.started_at).total_seconds() >= self.seconds
         )
 
     def finish(self, error_code: str | None) -> None:
-        """Let it be over, and well if there is no code."""
+        """End it now, with a failure if there is an *error_code*."""
         self.seconds = 0
         self.error_code = error_code
 
     def status(self, now: datetime.datetime) -> str:
-        """Say how far it is, in the words of `progress`."""
+        """Return its status, as `progress` shows it."""
         if not self.is_over(now):
             return "processing"
         return "failed" if self.error_code else "completed"

@@ -1,9 +1,8 @@
 """
-The verdict on an uploaded statement.
+Reading of an uploaded statement.
 
-Pure: what the form held comes in, a statement or a reason against it goes
-out. The sandbox fetches nothing: what a URL of somebody else would lead to is
-made up from its name.
+Nothing is fetched: a link to the sandbox's own storage is read there, and
+the words in any other link say what kind of file it stands for.
 """
 
 import base64
@@ -25,25 +24,36 @@ from bankconnect_async.sandbox.banks import (
 )
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.fake_data.pdfs import (
-    Document,
+    StatementDocument,
     UnreadableError,
     WrongPasswordError,
     fake_document,
     read_pdf,
 )
-from bankconnect_async.sandbox.http.errors import BadValueError
+from bankconnect_async.sandbox.http.errors import BadValueError, JsonObject
+from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.sandbox.session_api.field_rules import as_url
 
 from .statements import UploadedStatement
 
 
+#: The problem that a word in the file name of a link stands for.
+_PROBLEM_WORDS: Final[Mapping[str, str]] = {
+    "missing": "INVALID_FILE_URL",
+    "empty": "EMPTY_FILE",
+    "damaged": "INVALID_FILE_OBJECT",
+    "scanned": "PDF_IS_IMAGE",
+    "unsupported": "STATEMENT_UNSUPPORTED_FORMAT",
+}
+
+
 class BadStatementError(Exception):
     """
-    A statement is not taken.
+    A statement is not accepted.
 
     Attributes:
-        code: Why, in the codes of the session flow.
-        statement_id: Which one it is, where it has an id already.
+        code: The reason, as a code of the session flow.
+        statement_id: The id of the statement, if it has one already.
     """
 
     def __init__(self, code: str, statement_id: str | None = None) -> None:
@@ -53,40 +63,24 @@ class BadStatementError(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class Material:
+class StatementForm:
     """
-    What was uploaded.
+    A form with a statement: its file, or a link to that.
 
     Attributes:
-        content: The file.
-        url: Where it is, if it is somewhere else and was not fetched.
-        password: For opening it.
-        bank: The bank that was named with it.
+        fields: The form's fields.
+        bank: The bank that the form names, if any.
+        is_base64: Whether the file is sent as Base64 text.
     """
 
-    content: bytes = attrs.field(default=b"", repr=False)
-    url: str | None = attrs.field(default=None, repr=False)
-    password: str | None = attrs.field(default=None, repr=False)
-    bank: SandboxBank | None = None
+    fields: JsonObject = attrs.field(repr=False)
+    bank: SandboxBank | None
+    is_base64: bool
 
     @property
-    def digest(self) -> str:
-        """To know it again."""
-        what = self.content if self.url is None else self.url.encode()
-        return hashlib.sha256(what).hexdigest()
-
-
-def decode_base64(text: str) -> bytes:
-    """
-    Decode a file that travels as text.
-
-    Raises:
-        BadStatementError: If it is none.
-    """
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise BadStatementError("INVALID_BASE_64") from None
+    def password(self) -> Any:
+        """The password of the file, if there is one."""
+        return self.fields.get("pdf_password")
 
 
 def is_url(value: object) -> bool:
@@ -100,96 +94,105 @@ def is_url(value: object) -> bool:
     return True
 
 
-def judge_statement(
-    material: Material,
+def read_statement(
+    form: StatementForm,
+    storage: Storage,
     *,
     owner: str,
-    asked: Span,
+    requested: Span,
     now: datetime.datetime,
-) -> UploadedStatement:
+) -> tuple[UploadedStatement, bytes | None]:
     """
-    Return the statement that was uploaded.
+    Return the statement in a form, and its file unless that is elsewhere.
 
     Args:
-        material: What was.
-        owner: Whose it is; data are made up by it.
-        asked: The days it covers, if it does not say so itself.
-        now: When it came.
+        form: The form.
+        storage: The storage whose own links are followed.
+        owner: The link id that the fake data depend on.
+        requested: The days of a statement that names none itself.
+        now: The time of the upload.
 
     Raises:
-        BadStatementError: With the reason, if it is not taken.
+        BadStatementError: If the statement is not accepted.
     """
-    document = _document(material, owner)
-    bank = _bank(material, document)
-    if not document.has_columns:
-        raise BadStatementError("STATEMENT_UNSUPPORTED_FORMAT")
-    number, period = document.number, document.period
-    return UploadedStatement(
-        account=fake_account(owner, bank.identifier.lower(), number),
-        span=period or asked,
-        source="pdf",
-        received_at=now,
-        password=material.password,
-        page_count=document.page_count,
-        fraud_type="author_fraud" if document.is_edited else None,
-        digest=material.digest,
-        has_details=number is not None and period is not None,
-    )
-
-
-def _document(material: Material, owner: str) -> Document:
-    if material.url is not None:
-        document = _named(material, material.url, owner)
-    elif not material.content:
-        raise BadStatementError("EMPTY_FILE")
+    content = _content(form, storage)
+    if content is None:
+        url = str(form.fields["file_url"])
+        document, origin = _document_of_url(url, form, owner), url.encode()
     else:
-        document = _read(material)
+        document, origin = _read_document(content, form.password), content
     if document.is_scanned:
         raise BadStatementError("PDF_IS_IMAGE")
-    return document
+    bank = _bank(form, document)
+    if not document.has_columns:
+        raise BadStatementError("STATEMENT_UNSUPPORTED_FORMAT")
+    number, period = document.account_number, document.period
+    statement = UploadedStatement(
+        account=fake_account(owner, bank.identifier.lower(), number),
+        span=period or requested,
+        source="pdf",
+        received_at=now,
+        password=form.password,
+        page_count=document.page_count,
+        fraud_type="author_fraud" if document.is_edited else None,
+        digest=hashlib.sha256(origin).hexdigest(),
+        has_details=number is not None and period is not None,
+    )
+    return statement, content
 
 
-def _read(material: Material) -> Document:
+def _content(form: StatementForm, storage: Storage) -> bytes | None:
+    file, url = form.fields.get("file"), form.fields.get("file_url")
+    if file is not None:
+        content: bytes = _decode_base64(file) if form.is_base64 else file
+        return content
+    if not storage.owns(str(url)):
+        return None
+    stored = storage.read(str(url))
+    if stored is None:
+        raise BadStatementError("INVALID_FILE_URL")
+    return stored
+
+
+def _decode_base64(text: str) -> bytes:
     try:
-        return read_pdf(material.content, material.password)
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadStatementError("INVALID_BASE_64") from None
+
+
+def _read_document(content: bytes, password: str | None) -> StatementDocument:
+    if not content:
+        raise BadStatementError("EMPTY_FILE")
+    try:
+        return read_pdf(content, password)
     except UnreadableError:
         raise BadStatementError("INVALID_FILE_OBJECT") from None
     except WrongPasswordError:
         raise BadStatementError("PASSWORD_INCORRECT") from None
 
 
-def _bank(material: Material, document: Document) -> SandboxBank:
-    found, given = document.bank, material.bank
-    if found is None and given is None:
-        raise BadStatementError("BANK_NAME_UNDETECTED")
-    if given is None:
-        assert found is not None  # noqa: S101 - one of them is
-        return found
-    # Statements mention other banks, too.
-    if found is not None and not document.names(given):
-        raise BadStatementError("BANK_NAME_MISMATCH")
-    return given
-
-
-#: What a word in the name of a file says about it.
-_BY_WORD: Final[Mapping[str, str]] = {
-    "missing": "INVALID_FILE_URL",
-    "empty": "EMPTY_FILE",
-    "damaged": "INVALID_FILE_OBJECT",
-    "scanned": "PDF_IS_IMAGE",
-    "unsupported": "STATEMENT_UNSUPPORTED_FORMAT",
-}
-
-
-def _named(material: Material, url: str, owner: str) -> Document:
+def _document_of_url(
+    url: str, form: StatementForm, owner: str
+) -> StatementDocument:
     name = urlsplit(url).path.rpartition("/")[2].lower()
-    words: Any = re.findall(r"[a-z]+", name)
+    words: list[str] = re.findall(r"[a-z]+", name)
     for word in words:
-        if word in _BY_WORD:
-            raise BadStatementError(_BY_WORD[word])
-    if "encrypted" in words and not material.password:
+        if word in _PROBLEM_WORDS:
+            raise BadStatementError(_PROBLEM_WORDS[word])
+    if "encrypted" in words and not form.password:
         raise BadStatementError("PASSWORD_INCORRECT")
     bank = next(filter(None, map(find_bank, words)), None)
     if bank is None and "unknown" not in words:
-        bank = material.bank or find_bank(EXAMPLE_BANK)
+        bank = form.bank or find_bank(EXAMPLE_BANK)
     return fake_document(bank, owner)
+
+
+def _bank(form: StatementForm, document: StatementDocument) -> SandboxBank:
+    bank = form.bank or document.bank
+    if bank is None:
+        raise BadStatementError("BANK_NAME_UNDETECTED")
+    # Statements mention other banks, too.
+    if document.bank is not None and not document.mentions(bank):
+        raise BadStatementError("BANK_NAME_MISMATCH")
+    return bank

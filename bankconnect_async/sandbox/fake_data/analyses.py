@@ -20,10 +20,6 @@ _SCORES: Final = range(300, 901)
 _TOP: Final = 5
 _RECURS: Final = 2
 _QUARTER: Final = 3
-# What the latest month's figures are called, and those of five before it.
-_LATEST: Final = 6
-# The session flow goes back twice as far.
-_SESSION_LATEST: Final = 12
 
 CHANNELS: Final = (
     "upi",
@@ -46,7 +42,7 @@ CHANNELS: Final = (
 )
 
 
-def money(paise: float) -> float:
+def rupees(paise: float) -> float:
     """
     Write an amount as a JSON number of rupees.
     """
@@ -108,25 +104,25 @@ def _figures(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     balances = [row.balance for row in rows]
     eod = list(_closings(rows).values())
     return {
-        "opening_balance": money(opening(rows)),
-        "closing_balance": money(rows[-1].balance),
-        "avg_bal": money(statistics.fmean(balances)),
-        "min_bal": money(min(balances)),
-        "max_bal": money(max(balances)),
-        "median_balance": money(statistics.median(balances)),
-        "mode_balance": money(statistics.mode(balances)),
-        "min_eod_balance": money(min(eod)),
-        "max_eod_balance": money(max(eod)),
-        "amt_credit": money(sum(credits_)),
-        "amt_debit": money(sum(debits)),
+        "opening_balance": rupees(opening(rows)),
+        "closing_balance": rupees(rows[-1].balance),
+        "avg_bal": rupees(statistics.fmean(balances)),
+        "min_bal": rupees(min(balances)),
+        "max_bal": rupees(max(balances)),
+        "median_balance": rupees(statistics.median(balances)),
+        "mode_balance": rupees(statistics.mode(balances)),
+        "min_eod_balance": rupees(min(eod)),
+        "max_eod_balance": rupees(max(eod)),
+        "amt_credit": rupees(sum(credits_)),
+        "amt_debit": rupees(sum(debits)),
         "cnt_credit": len(credits_),
         "cnt_debit": len(debits),
         "cnt_transactions": len(rows),
         "avg_credit_transaction_size": _mean(credits_),
         "avg_debit_transaction_size": _mean(debits),
         "avg_emi": _mean(emis),
-        "net_cash_inflow": money(sum(credits_) - sum(debits)),
-        "total_amount_of_salary": money(sum(salaries)),
+        "net_cash_inflow": rupees(sum(credits_) - sum(debits)),
+        "total_amount_of_salary": rupees(sum(salaries)),
         "number_of_salary_transactions": len(salaries),
         "perc_salary_spend_cash_withdrawl": _share(
             rows, "cash_withdrawl", sum(salaries)
@@ -147,7 +143,7 @@ def _by_channel(rows: Sequence[FakeTransaction]) -> dict[str, float]:
                 for row in rows
                 if row.channel == channel and row.side == side
             ]
-            figures[f"amt_{channel}_{side}"] = money(sum(amounts))
+            figures[f"amt_{channel}_{side}"] = rupees(sum(amounts))
             figures[f"cnt_{channel}_{side}"] = len(amounts)
     return figures
 
@@ -158,7 +154,7 @@ def _share(rows: Iterable[FakeTransaction], channel: str, whole: int) -> float:
 
 
 def _mean(amounts: Sequence[int]) -> float:
-    return money(statistics.fmean(amounts)) if amounts else 0
+    return rupees(statistics.fmean(amounts)) if amounts else 0
 
 
 def sides(rows: Iterable[FakeTransaction]) -> tuple[list[int], list[int]]:
@@ -252,27 +248,27 @@ def eod_balances(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
             day = month + datetime.timedelta(days=number)
             balance = closings.get(day, balance)
             is_known = balance is not None and day <= last
-            days.append(money(balance or 0) if is_known else None)
+            days.append(rupees(balance or 0) if is_known else None)
         answer[short_month(month)] = days
-    answer["starting_balance"] = money(opening(rows)) if rows else 0.0
+    answer["starting_balance"] = rupees(opening(rows)) if rows else 0.0
     return answer
 
 
 _FAMILIES: Final[Mapping[str, Callable[[Sequence[FakeTransaction]], Any]]] = {
-    "credits": lambda rows: money(sum(sides(rows)[0])),
-    "debits": lambda rows: money(sum(sides(rows)[1])),
-    "expense": lambda rows: money(sum(sides(rows)[1])),
-    "avg_balance": lambda rows: money(
+    "credits": lambda rows: rupees(sum(sides(rows)[0])),
+    "debits": lambda rows: rupees(sum(sides(rows)[1])),
+    "expense": lambda rows: rupees(sum(sides(rows)[1])),
+    "avg_balance": lambda rows: rupees(
         statistics.fmean(row.balance for row in rows)
     ),
-    "balance": lambda rows: money(rows[-1].balance),
+    "balance": lambda rows: rupees(rows[-1].balance),
     "cash_withdrawals": lambda rows: sum(
         row.channel == "cash_withdrawl" for row in rows
     ),
-    "salary": lambda rows: money(
+    "salary": lambda rows: rupees(
         sum(row.amount for row in rows if row.is_salary)
     ),
-    "emi": lambda rows: money(
+    "emi": lambda rows: rupees(
         sum(row.amount for row in rows if row.is_of_lender)
     ),
 }
@@ -281,48 +277,42 @@ _FAMILIES: Final[Mapping[str, Callable[[Sequence[FakeTransaction]], Any]]] = {
 def predictors(
     account: FakeAccount,
     rows: Sequence[FakeTransaction],
-    *,
-    is_session: bool = False,
+    latest: int = 6,
 ) -> dict[str, Any]:
     """
     Return the variables of one account.
 
     Args:
-        account: Which.
-        rows: What happened on it.
-        is_session: Whether the session flow asks, which goes back twelve
-            months and has the account's number as a text.
+        account: The account.
+        rows: Its transactions.
+        latest: The number of months that have variables of their own.
     """
-    parted = list(by_month(rows).items())[::-1]
-    latest = _SESSION_LATEST if is_session else _LATEST
-    answer: dict[str, Any] = {
+    months = dict(reversed(by_month(rows).items()))
+    # A month without transactions has variables, too: they are `null`.
+    groups = [*months.values(), *[()] * latest][:latest]
+    names = [*map(short_month, months), *[None] * latest][:latest]
+    variables: dict[str, Any] = {
         "customer_name": account.name,
         "bank_name": account.bank,
         "account_type": "individual",
-        "accountnumber": account.number if is_session else int(account.number),
+        "accountnumber": int(account.number),
         "ifsc_code": account.ifsc,
         "start_date": short_day(rows[0].day) if rows else None,
         "end_date": short_day(rows[-1].day) if rows else None,
-        "month_duration": len(parted),
+        "month_duration": len(months),
     }
-    for number in range(latest):
-        month = parted[number][0] if number < len(parted) else None
-        answer[f"month_{number}"] = month and short_month(month)
+    for number, name in enumerate(names):
+        variables[f"month_{number}"] = name
     for name, figure in _FAMILIES.items():
         if rows:
-            answer[name] = figure(rows)
-        for number in range(latest):
-            is_there = number < len(parted)
-            answer[f"{name}_{number}"] = (
-                figure(parted[number][1]) if is_there else None
-            )
+            variables[name] = figure(rows)
+        for number, group in enumerate(groups):
+            variables[f"{name}_{number}"] = figure(group) if group else None
     credited = sum(sides(rows)[0])
-    answer["annualised_credit"] = (
-        money(credited * 12 / len(parted)) if parted else None
+    variables["annualised_credit"] = (
+        rupees(credited * 12 / len(months)) if months else None
     )
-    if is_session:
-        answer["author_fraud"] = False
-    return answer
+    return variables
 
 
 def score(account: FakeAccount) -> int:
@@ -367,14 +357,14 @@ def _block(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
 
 
 def _summary(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
-    total = money(sum(row.amount for row in rows))
+    total = rupees(sum(row.amount for row in rows))
     least = min(rows, key=lambda row: row.amount, default=None)
     most = max(rows, key=lambda row: row.amount, default=None)
     return {
         "sum": total if rows else 0,
         "avg": _mean([row.amount for row in rows]),
-        "max": most and money(most.amount),
-        "min": least and money(least.amount),
+        "max": most and rupees(most.amount),
+        "min": least and rupees(least.amount),
         "count": len(rows),
         "max_date": most and short_day(most.day),
         "min_date": least and short_day(least.day),

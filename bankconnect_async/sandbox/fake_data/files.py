@@ -1,9 +1,7 @@
 """
-Stored files that nobody uploaded, made up when somebody fetches them.
+Stored files that nobody uploaded, made when they are first read.
 """
 
-from collections.abc import Sequence
-from typing import TypeAlias
 from xml.sax.saxutils import quoteattr
 
 from bankconnect_async.sandbox.data_api.statements import (
@@ -13,86 +11,75 @@ from bankconnect_async.sandbox.data_api.statements import (
 )
 from bankconnect_async.sandbox.journey.session_table import SessionTable
 
-from .analyses import money
-from .ledgers import FakeTransaction
+from .analyses import rupees
 from .pdfs import write_pdf
-from .workbooks import Cell, write_workbook
+from .workbooks import write_workbook
 
 
-_Table: TypeAlias = list[Sequence[Cell]]
 _HEAD = ("Account", "Date", "Details", "Type", "Amount", "Balance")
 
 
-def make_file(journeys: SessionTable, path: str) -> bytes | None:
+def fake_file(journeys: SessionTable, path: str) -> bytes | None:
     """
-    Make up the file of *path*, if there is something to put into it.
+    Return the file of *path*, if there is data for it.
 
     ``OWNER/STATEMENT.pdf`` is a statement, ``OWNER/ACCOUNT.xlsx`` the
-    workbook of an account, ``all.xlsx`` and ``all.xml`` that of all.
+    workbook of an account; ``all.xlsx`` and ``all.xml`` have all accounts.
     """
     owner, _, name = path.partition("/")
-    stem, _, kind = name.rpartition(".")
+    stem, _, extension = name.rpartition(".")
     statements = _statements(journeys, owner)
-    if kind == "pdf":
-        return _pdf(statements, stem)
-    held = [
+    if extension == "pdf":
+        statements = [s for s in statements if s.statement_id == stem]
+    groups = [
         group
         for group in group_by_account(statements)
-        if stem in {"all", group.account.account_id}
+        if extension == "pdf" or stem in {"all", group.account.account_id}
     ]
-    table = [_HEAD, *(cells for group in held for cells in _cells(group))]
-    if kind == "xlsx" and held:
-        return write_workbook(table)
-    return _xml(held) if kind == "xml" and held else None
+    writer = _WRITERS.get(extension)
+    return writer(groups) if groups and writer else None
 
 
 def _statements(journeys: SessionTable, owner: str) -> list[UploadedStatement]:
-    file = journeys.entities.get(owner)
-    if file is not None:
-        return [statement for statement, _ in file.statements]
+    entity = journeys.entities.get(owner)
+    if entity is not None:
+        return [statement for statement, _ in entity.statements]
     journey = journeys.get(owner)
     return [] if journey is None else journey.statements
 
 
-def _pdf(
-    statements: list[UploadedStatement], statement_id: str
-) -> bytes | None:
-    for statement in statements:
-        if statement.statement_id == statement_id:
-            (group,) = group_by_account([statement])
-            return write_pdf(statement.account, statement.span, group.rows)
-    return None
+def _pdf(groups: list[AccountStatements]) -> bytes:
+    ((group,), (span,)) = groups, groups[0].spans
+    return write_pdf(group.account, span, group.rows)
 
 
-def _cells(group: AccountStatements) -> _Table:
-    return [
+def _xlsx(groups: list[AccountStatements]) -> bytes:
+    cells = [
         (
             group.account.masked,
             row.day.isoformat(),
             row.narration,
             row.side,
-            money(row.amount),
-            money(row.balance),
+            rupees(row.amount),
+            rupees(row.balance),
         )
+        for group in groups
         for row in group.rows
     ]
+    return write_workbook([_HEAD, *cells])
 
 
-def _xml(held: list[AccountStatements]) -> bytes:
+def _xml(groups: list[AccountStatements]) -> bytes:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<report>"]
-    for group in held:
+    for group in groups:
         lines.append(f"<account id={quoteattr(group.account.account_id)}>")
-        lines += map(_element, group.rows)
+        lines += [
+            f'<transaction date="{row.day}" type="{row.side}" '
+            f'amount="{rupees(row.amount)}" note={quoteattr(row.narration)}/>'
+            for row in group.rows
+        ]
         lines.append("</account>")
     return "\n".join([*lines, "</report>", ""]).encode()
 
 
-def _element(row: FakeTransaction) -> str:
-    fields = {
-        "date": row.day.isoformat(),
-        "type": row.side,
-        "amount": str(money(row.amount)),
-        "note": row.narration,
-    }
-    shown = (f"{name}={quoteattr(text)}" for name, text in fields.items())
-    return f"<transaction {' '.join(shown)}/>"
+_WRITERS = {"pdf": _pdf, "xlsx": _xlsx, "xml": _xml}

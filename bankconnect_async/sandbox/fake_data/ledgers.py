@@ -73,16 +73,18 @@ class FakeTransaction:
     One transaction.
 
     Attributes:
-        day: When.
+        account_id: The id of its account.
+        day: The day.
         narration: As the bank prints it.
         payee: The other side's name, out of the narration.
-        side: Which way the money went.
+        side: Which way the rupees went.
         amount, balance: In paise, the balance after it.
         channel, description, merchant: In the contract's words.
         category: For people, as the session flow has it.
         hash: Unique.
     """
 
+    account_id: str
     day: datetime.date
     narration: str
     payee: str
@@ -176,7 +178,9 @@ def gaps(within: Span, spans: Iterable[Span]) -> Iterator[Span]:
         yield Span(start=day, end=within.end)
 
 
-def rows(account: FakeAccount, spans: Iterable[Span]) -> list[FakeTransaction]:
+def transactions(
+    account: FakeAccount, spans: Iterable[Span]
+) -> list[FakeTransaction]:
     """
     Return what happened on the days of *spans*, in order.
     """
@@ -207,13 +211,13 @@ def _uuid(*parts: object) -> str:
     return str(uuid.UUID(int=_digest(*parts), version=4))
 
 
-def _rupees(chance: random.Random, least: int, most: int) -> int:
+def _random_amount(chance: random.Random, least: int, most: int) -> int:
     return chance.randrange(least * 100, most * 100 + 1, 50)
 
 
 def _opening(key: str, index: int) -> int:
     chance = random.Random(_digest("opening", key, index))  # noqa: S311
-    return _rupees(chance, 5_000, 25_000)
+    return _random_amount(chance, 5_000, 25_000)
 
 
 @attrs.frozen
@@ -252,6 +256,7 @@ def _month(key: str, index: int) -> tuple[FakeTransaction, ...]:
         balance += _signed(entry)
         found.append(
             FakeTransaction(
+                account_id=key,
                 day=datetime.date(year, month, entry.day),
                 narration=entry.narration,
                 payee=entry.payee,
@@ -292,7 +297,7 @@ def _entries(key: str, index: int) -> Iterator[_Entry]:
     yield _Entry(
         7,
         "debit",
-        _rupees(chance, 400, 2_000),
+        _random_amount(chance, 400, 2_000),
         "BBPS/SAMPLE POWER",
         "SAMPLE POWER",
         "bill_payment",
@@ -312,7 +317,7 @@ def _entries(key: str, index: int) -> Iterator[_Entry]:
     yield _Entry(
         chance.randrange(11, 27),
         "credit",
-        _rupees(chance, 100, 900),
+        _random_amount(chance, 100, 900),
         "UPI/SAMPLE FRIEND",
         "SAMPLE FRIEND",
         "upi",
@@ -322,7 +327,7 @@ def _entries(key: str, index: int) -> Iterator[_Entry]:
         yield _Entry(
             27,
             "credit",
-            _rupees(chance, 50, 200),
+            _random_amount(chance, 50, 200),
             "INTEREST PAID",
             "INTEREST PAID",
             "bank_interest",
@@ -333,7 +338,7 @@ def _entries(key: str, index: int) -> Iterator[_Entry]:
         yield _Entry(
             chance.randrange(2, 28),
             "debit",
-            _rupees(chance, 20, 1_200),
+            _random_amount(chance, 20, 1_200),
             f"UPI/{payee}/{number + 1:04}",
             payee,
             "upi",

@@ -24,7 +24,13 @@ from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
 )
 
-from .ledgers import FakeAccount, FakeTransaction, Span, fake_account, rows
+from .ledgers import (
+    FakeAccount,
+    FakeTransaction,
+    Span,
+    fake_account,
+    transactions,
+)
 
 
 try:
@@ -68,7 +74,7 @@ class WrongPasswordError(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class Document:
+class StatementDocument:
     """
     What a PDF tells.
 
@@ -92,12 +98,12 @@ class Document:
         """The bank that is named first."""
         return _named_bank(self.text)
 
-    def names(self, bank: SandboxBank) -> bool:
+    def mentions(self, bank: SandboxBank) -> bool:
         """Tell whether *bank* is named somewhere."""
         return bank.name.lower() in self.text.lower()
 
     @property
-    def number(self) -> str | None:
+    def account_number(self) -> str | None:
         """The account's number."""
         found = _NUMBER.search(self.text)
         return found[1] if found else None
@@ -139,7 +145,7 @@ def _named_bank(text: str) -> SandboxBank | None:
     return min(found, key=lambda hit: hit[:2])[2] if found else None
 
 
-def read_pdf(content: bytes, password: str | None) -> Document:
+def read_pdf(content: bytes, password: str | None) -> StatementDocument:
     """
     Read a PDF.
 
@@ -162,12 +168,12 @@ def read_pdf(content: bytes, password: str | None) -> Document:
 
 def _read(
     module: types.ModuleType, content: bytes, password: str | None
-) -> Document:
+) -> StatementDocument:
     reader = module.PdfReader(io.BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(password or ""):
         raise WrongPasswordError
     metadata: Mapping[str, object] = reader.metadata or {}
-    return Document(
+    return StatementDocument(
         text="\n".join(
             page.extract_text() for page in reader.pages[:_PAGES_READ]
         ),
@@ -178,17 +184,17 @@ def _read(
     )
 
 
-def _look_at(content: bytes, password: str | None) -> Document:
+def _look_at(content: bytes, password: str | None) -> StatementDocument:
     if b"/Encrypt" in content:
         if not password:
             raise WrongPasswordError
         # Its text cannot be seen, but there is no reason to think it scanned.
-        return Document(text="date amount balance", page_count=1)
+        return StatementDocument(text="date amount balance", page_count=1)
     lines = [_ESCAPE.sub(rb"\1", line) for line in _RAW_TEXT.findall(content)]
     text = b"\n".join(lines).decode("latin-1")
     if not text and b"/Font" in content:
         text = "date amount balance"
-    return Document(
+    return StatementDocument(
         text=text,
         page_count=max(1, len(re.findall(rb"/Type\s*/Page\b", content))),
         is_edited=bool(_EDITED.search(content)),
@@ -240,7 +246,11 @@ def statement_pdf(  # noqa: PLR0913
     account = fake_account(link_id, bank.identifier.lower(), account_number)
     span = Span(start=from_date, end=to_date)
     content = write_pdf(
-        account, span, rows(account, [span]), scanned=scanned, edited=edited
+        account,
+        span,
+        transactions(account, [span]),
+        scanned=scanned,
+        edited=edited,
     )
     return content if password is None else _encrypted(content, password)
 
@@ -390,7 +400,7 @@ def _assembled(objects: list[str]) -> bytes:
     return bytes(body)
 
 
-def fake_document(bank: SandboxBank | None, owner: str) -> Document:
+def fake_document(bank: SandboxBank | None, owner: str) -> StatementDocument:
     """
     Return what a statement of *owner* tells that cannot be read.
     """
@@ -398,4 +408,4 @@ def fake_document(bank: SandboxBank | None, owner: str) -> Document:
     if bank is not None:
         account = fake_account(owner, bank.identifier.lower())
         words += [bank.name, f"Account number: {account.number}"]
-    return Document(text="\n".join(words), page_count=1)
+    return StatementDocument(text="\n".join(words), page_count=1)

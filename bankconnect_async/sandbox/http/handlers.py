@@ -16,7 +16,7 @@ from aiohttp import web
 from bankconnect_async.sandbox.data_api.consents import Consents
 from bankconnect_async.sandbox.data_api.entity_endpoints import EntityApi
 from bankconnect_async.sandbox.data_api.session_endpoints import SessionDataApi
-from bankconnect_async.sandbox.fake_data.files import make_file
+from bankconnect_async.sandbox.fake_data.files import fake_file
 from bankconnect_async.sandbox.journey.journey import (
     ClosedReason,
     Journey,
@@ -70,7 +70,7 @@ class SandboxHandlers:
             lambda self: Storage(
                 origin=self.origin,
                 now=self.journeys.clock.time,
-                find=functools.partial(make_file, self.journeys),
+                find=functools.partial(fake_file, self.journeys),
             ),
             takes_self=True,
         ),

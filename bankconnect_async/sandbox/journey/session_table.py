@@ -23,7 +23,11 @@ from bankconnect_async.sandbox.data_api.statements import (
     Processing,
     UploadedStatement,
 )
-from bankconnect_async.sandbox.records import Played, SandboxSession
+from bankconnect_async.sandbox.records import (
+    Played,
+    SandboxEntity,
+    SandboxSession,
+)
 from bankconnect_async.sandbox.session_api.dialects import DialectRules
 from bankconnect_async.sandbox.session_api.validation import secrets_match
 from bankconnect_async.sandbox.webhooks.dispatcher import WebhookDispatcher
@@ -149,10 +153,9 @@ class SessionTable:
         return report(journey, event)
 
     def _note_entity(self, journey: Journey, entity_id: str) -> None:
-        if entity_id not in self.entities.records:
-            self.entities.add(journey.session.link_id, entity_id=entity_id)
-        entity = self.entities.get(entity_id)
-        assert entity is not None  # noqa: S101 - it is there now
+        entity = self.entities.get(entity_id) or self.entities.add(
+            SandboxEntity(entity_id=entity_id, link_id=journey.session.link_id)
+        )
         # The customer's browser hears of a success when all is extracted.
         entity.statements = [
             (

@@ -1,5 +1,5 @@
 """
-WebhookDispatcher of the sandbox: which are due, and where they go.
+The webhooks that are due, and their destination.
 """
 
 import collections
@@ -11,7 +11,9 @@ from typing import Any, Final
 import attrs
 
 from bankconnect_async.models.events import ErrorEvent, Event, SuccessEvent
-from bankconnect_async.models.webhooks import ExtractionWebhook, WebhookName
+from bankconnect_async.models.webhooks import WebhookName
+from bankconnect_async.sandbox.data_api.fields import utc_seconds
+from bankconnect_async.sandbox.data_api.statements import new_id
 from bankconnect_async.sandbox.http.errors import BadValueError, JsonObject
 from bankconnect_async.sandbox.journey.journey import Journey, Mode
 from bankconnect_async.sandbox.records import SandboxEntity
@@ -24,30 +26,26 @@ from bankconnect_async.sandbox.session_api.field_rules import (
 
 from .notifications import (
     EXTRACTION_FAILED,
-    enriched,
-    expired,
-    extraction,
-    naive,
-    uploaded,
-    write,
+    enrichment_webhook,
+    upload_webhook,
 )
 from .sender import WebhookSender
 
 
-#: `webhook_mode` of the entity flow: net banking only, or manual upload too.
+#: `webhook_mode` of the entity flow: net banking only, or uploads, too.
 NET_BANKING_ONLY: Final = 0
 BOTH_MODES: Final = 1
 
 
-def _entity_mode(value: object) -> int:
+def _as_entity_mode(value: object) -> int:
     mode = as_whole(value)
     if mode not in {NET_BANKING_ONLY, BOTH_MODES}:
         raise BadValueError(f'"{mode}" is not a valid choice.')
     return mode
 
 
-def _session_mode(value: object) -> frozenset[str] | None:
-    # A number stands for every event: the flow has explained none (U-24).
+def _as_session_mode(value: object) -> frozenset[str] | None:
+    # A number stands for every event: the flow explains none (U-24).
     if not isinstance(value, list):
         as_whole(value)
         return None
@@ -56,55 +54,46 @@ def _session_mode(value: object) -> frozenset[str] | None:
     return frozenset(value)
 
 
-# Parameters of the two ``update_webhook/`` endpoints.
-_ENTITY_RULES: Final[Mapping[str, Rule]] = {
-    "webhook_url": as_url(),
-    "webhook_mode": _entity_mode,
-}
-_SESSION_RULES: Final[Mapping[str, Rule]] = {
-    "webhook_url": as_url(),
-    "webhook_mode": _session_mode,
-}
+def _parse_update(
+    parameters: Mapping[str, Any], mode_rule: Rule
+) -> tuple[str, Any]:
+    rules = {"webhook_url": as_url(), "webhook_mode": mode_rule}
+    values = parse_fields(parameters, rules, required="webhook_url")
+    return values["webhook_url"], values.get("webhook_mode")
 
 
 @attrs.define(eq=False, kw_only=True)
 class WebhookDispatcher:
     """
-    Where webhooks go, which of them, and those of the entity flow so far.
+    Sends the webhooks that are due, and remembers those of the entity flow.
 
-    There is one URL for both flows: an update names no id.
+    Both flows share one URL, because an update names no id.
 
     Attributes:
-        sender: Takes what is due.
-        url: Where to; `None` until it is set.
-        entity_mode: In which modes the entity flow has webhooks.
-        session_names: Which events the session flow has webhooks of; `None`
-            for all.
+        sender: The queue of webhooks to send.
+        url: The URL to send to; `None` until it is set.
+        entity_mode: The modes in which the entity flow has webhooks.
+        session_names: The events of the session flow that have webhooks;
+            `None` for all.
     """
 
     sender: WebhookSender
     url: str | None
     entity_mode: int = BOTH_MODES
     session_names: frozenset[str] | None = None
-    _extractions: collections.defaultdict[
-        str | None, collections.deque[ExtractionWebhook]
-    ] = attrs.field(
-        init=False,
-        factory=lambda: collections.defaultdict(collections.deque),
+    _extractions: collections.defaultdict[str | None, list[JsonObject]] = (
+        attrs.field(init=False, factory=lambda: collections.defaultdict(list))
     )
 
     def update_entity(self, parameters: Mapping[str, Any]) -> None:
         """
-        Set the URL, and the mode, which is not remembered from last time.
+        Set the URL and the mode, which an update without mode resets.
 
         Raises:
             ApiError: With a problem for every bad parameter.
         """
-        values = parse_fields(
-            parameters, _ENTITY_RULES, required="webhook_url"
-        )
-        self.url = values["webhook_url"]
-        self.entity_mode = values.get("webhook_mode", NET_BANKING_ONLY)
+        self.url, mode = _parse_update(parameters, _as_entity_mode)
+        self.entity_mode = mode or NET_BANKING_ONLY
 
     def update_session(self, parameters: Mapping[str, Any]) -> None:
         """
@@ -113,20 +102,17 @@ class WebhookDispatcher:
         Raises:
             ApiError: With a problem for every bad parameter.
         """
-        values = parse_fields(
-            parameters, _SESSION_RULES, required="webhook_url"
+        self.url, self.session_names = _parse_update(
+            parameters, _as_session_mode
         )
-        self.url = values["webhook_url"]
-        self.session_names = values.get("webhook_mode")
 
     def payloads(self, link_id: str) -> list[JsonObject]:
         """
         Return the webhooks of the entity flow that were due, newest first.
 
-        Nobody needs to have taken them: they are for those who did not.
+        They help those who missed a webhook, so delivery does not matter.
         """
-        kept = self._extractions.get(link_id, ())
-        return [write(webhook) for webhook in kept]
+        return self._extractions.get(link_id, [])[::-1]
 
     def notify(
         self,
@@ -136,29 +122,40 @@ class WebhookDispatcher:
         now: datetime.datetime,
     ) -> None:
         """
-        Post what is due after *event*, which came about in *mode*.
+        Send what is due after *event* of a journey in this *mode*.
         """
         match event:
             case SuccessEvent() | ErrorEvent() if journey.is_entity_flow:
-                if mode == "online" or self.entity_mode == BOTH_MODES:
-                    self._send_extraction(
-                        extraction(journey, event, mode, now)
-                    )
+                if mode == "pdf" and self.entity_mode == NET_BANKING_ONLY:
+                    return
+                if journey.statements:
+                    statement_id = journey.statements[-1].statement_id
+                else:
+                    # A failed login to net banking uploads nothing.
+                    statement_id = new_id() if mode == "pdf" else ""
+                error = event if isinstance(event, ErrorEvent) else None
+                self._send_extraction(
+                    now,
+                    entity_id=journey.entity_id,
+                    statement_id=statement_id,
+                    link_id=journey.session.link_id,
+                    progress="failed" if error else "completed",
+                    reason=(error and error.reason) or "",
+                )
             case SuccessEvent():
                 self.notify_uploaded(journey)
 
     def notify_uploaded(self, journey: Journey) -> None:
         """
-        Post that the uploads of a session are complete.
+        Send that the uploads of a session are complete.
         """
-        webhook = uploaded(journey)
-        self._send_session(webhook.event_name, write(webhook))
+        self._send_session(upload_webhook(journey, WebhookName.UPLOADED))
 
     def notify_enriched(self, journey: Journey) -> None:
         """
-        Post that a session is processed.
+        Send that a session is processed.
         """
-        self._send_session(WebhookName.ENRICHED, enriched(journey))
+        self._send_session(enrichment_webhook(journey))
 
     def notify_statement(
         self,
@@ -169,40 +166,39 @@ class WebhookDispatcher:
         now: datetime.datetime,
     ) -> None:
         """
-        Post that an upload of the entity flow is processed.
+        Send that an upload of the entity flow is processed.
         """
         if self.entity_mode == BOTH_MODES:
             self._send_extraction(
-                ExtractionWebhook(
-                    entity_id=entity.entity_id,
-                    statement_id=statement_id,
-                    link_id=entity.link_id,
-                    progress="completed" if is_good else "failed",
-                    reason="" if is_good else EXTRACTION_FAILED,
-                    date_time=naive(now),
-                )
+                now,
+                entity_id=entity.entity_id,
+                statement_id=statement_id,
+                link_id=entity.link_id,
+                progress="completed" if is_good else "failed",
+                reason="" if is_good else EXTRACTION_FAILED,
             )
 
     def notify_expired(self, journey: Journey) -> None:
         """
-        Post that the session ran out, once, in the flow that says so.
+        Send once that a session of the session flow expired.
         """
         if not (journey.is_entity_flow or journey.is_expiry_notified):
             journey.is_expiry_notified = True
-            webhook = expired(journey)
-            self._send_session(webhook.event_name, write(webhook))
+            self._send_session(upload_webhook(journey, WebhookName.EXPIRED))
 
-    def _send_extraction(self, webhook: ExtractionWebhook) -> None:
-        self._extractions[webhook.link_id].appendleft(webhook)
-        # Only recovered ones say when they were due.
-        # A `null` of the entity flow is said.
-        body = write(attrs.evolve(webhook, date_time=None))
-        self._post({**body, "link_id": webhook.link_id})
+    def _send_extraction(
+        self, now: datetime.datetime, **body: str | None
+    ) -> None:
+        # Only recovered webhooks show the time at which they were due.
+        recovered = {**body, "date_time": utc_seconds(now)}
+        self._extractions[body["link_id"]].append(recovered)
+        self._send(body)
 
-    def _send_session(self, name: str | None, body: JsonObject) -> None:
-        if self.session_names is None or name in self.session_names:
-            self._post(body)
+    def _send_session(self, body: JsonObject) -> None:
+        names = self.session_names
+        if names is None or body["event_name"] in names:
+            self._send(body)
 
-    def _post(self, body: JsonObject) -> None:
+    def _send(self, body: Mapping[str, Any]) -> None:
         if self.url is not None:
             self.sender.put(self.url, body)

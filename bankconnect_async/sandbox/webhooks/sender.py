@@ -1,5 +1,5 @@
 """
-Posting of webhooks, beside the server and never in its way.
+Sending of webhooks beside the server.
 """
 
 import asyncio
@@ -18,93 +18,82 @@ from bankconnect_async.sandbox.records import SentWebhook
 
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
-_SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
 
 
 @attrs.define(eq=False, kw_only=True)
 class WebhookSender:
     """
-    Posts one webhook after the other, each once.
+    Sends one webhook after the other, each once.
 
     Attributes:
-        secret: What to send as `x-secret-key` (contract, U-28).
-        allow_remote: Whether to post to other machines, too.
-        sent: What became of each, in order.
+        secret: The `x-secret-key` of every webhook (contract, U-28).
+        allow_remote: Whether webhooks may go to other machines.
+        sent: Every webhook with its result, in order.
     """
 
     secret: str | None = attrs.field(repr=False)
     allow_remote: bool
     sent: list[SentWebhook] = attrs.field(init=False, factory=list)
-    _due: asyncio.Queue[tuple[str, Mapping[str, Any]]] = attrs.field(
+    _queue: asyncio.Queue[tuple[str, Mapping[str, Any]]] = attrs.field(
         init=False, factory=asyncio.Queue
     )
-    _worker: asyncio.Task[None] | None = attrs.field(init=False, default=None)
+    _task: asyncio.Task[None] | None = attrs.field(init=False, default=None)
 
     def put(self, url: str, body: Mapping[str, Any]) -> None:
         """
-        Send *body* to *url* in its turn.
+        Add a webhook to the queue.
         """
-        self._due.put_nowait((url, body))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+        self._queue.put_nowait((url, body))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
 
     async def join(self) -> None:
         """
-        Wait until nothing is under way.
+        Wait until every webhook in the queue is sent.
         """
-        await self._due.join()
+        await self._queue.join()
 
     async def aclose(self) -> None:
         """
-        Give up what is under way.
+        Stop sending, and drop the webhooks in the queue.
         """
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.cancel()
-            await asyncio.wait([worker])
-        while not self._due.empty():
-            self._due.get_nowait()
-            self._due.task_done()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._queue.task_done()
         # A queue belongs to the event loop that has waited for it.
-        self._due = asyncio.Queue()
+        self._queue = asyncio.Queue()
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
+        headers = {"Content-Type": "application/json"}
+        if self.secret is not None:
+            headers["x-secret-key"] = self.secret
         async with aiohttp.ClientSession(
-            headers=self._headers(), timeout=_TIMEOUT
+            headers=headers, timeout=_TIMEOUT
         ) as http:
             while True:
-                url, body = await self._due.get()
+                url, body = await self._queue.get()
                 try:
-                    self.sent.append(await self._attempt(http, url, body))
+                    result = await self._send(http, url, body)
+                    self.sent.append(SentWebhook(url=url, body=body, **result))
                 finally:
-                    self._due.task_done()
-
-    def _headers(self) -> dict[str, str]:
-        content_type = {"Content-Type": "application/json"}
-        if self.secret is None:
-            return content_type
-        return {**content_type, _SECRET_HEADER: self.secret}
-
-    async def _attempt(
-        self, http: aiohttp.ClientSession, url: str, body: Mapping[str, Any]
-    ) -> SentWebhook:
-        attempt = SentWebhook(url=url, body=body)
-        try:
-            return attrs.evolve(attempt, **await self._send(http, attempt))
-        # Whoever has the key may set the URL. Nothing that it leads to is
-        # the server's concern.
-        except Exception as exc:  # noqa: BLE001
-            return attrs.evolve(attempt, problem=type(exc).__name__)
+                    self._queue.task_done()
 
     async def _send(
-        self, http: aiohttp.ClientSession, attempt: SentWebhook
+        self, http: aiohttp.ClientSession, url: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:
-        if not (self.allow_remote or is_loopback(URL(attempt.url).host)):
-            return {"problem": "leads to another machine"}
-        async with http.post(
-            attempt.url,
-            data=orjson.dumps(attempt.body),
-            # A receiver must not send our secret on to somebody else.
-            allow_redirects=False,
-        ) as answer:
-            return {"status": answer.status}
+        try:
+            if not (self.allow_remote or is_loopback(URL(url).host)):
+                return {"problem": "leads to another machine"}
+            # A receiver must not pass our secret on to another server.
+            async with http.post(
+                url, data=orjson.dumps(body), allow_redirects=False
+            ) as response:
+                return {"status": response.status}
+        # Anyone with the key may set the URL, so no error of it may stop the
+        # server.
+        except Exception as exc:  # noqa: BLE001
+            return {"problem": type(exc).__name__}
