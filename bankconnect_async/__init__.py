@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from ._codec.browser_messages import Channel, decode_event
     from ._codec.redirects import ReturnURL, build_redirect, decode_redirect
     from ._codec.webhooks import decode_webhook, deduplication_key
-    from .batch.session_batch import Created, Failed, Outcome, SessionBatch
+    from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
     from .models.events import (
         ErrorEvent,

@@ -411,19 +411,21 @@ class AsyncBankConnect(StatementData):
         Raises:
             ConfigurationError: If a number makes no sense.
         """
-        from .batch.session_batch import SessionBatch  # noqa: PLC0415
+        from .batch.session_batch import BatchOptions, SessionBatch  # noqa: PLC0415
 
         return SessionBatch(
             self.creator,
             source,
+            BatchOptions(
+                api=self.api,
+                concurrency=concurrency,
+                rate=rate,
+                ordered=ordered,
+                retry=attrs.evolve(self._calls.retry, deadline=deadline),
+                clock=self._calls.clock,
+                journal=journal,
+            ),
             capacity=self._calls.transport,
-            api=self.api,
-            concurrency=concurrency,
-            rate=rate,
-            ordered=ordered,
-            retry=attrs.evolve(self._calls.retry, deadline=deadline),
-            clock=self._calls.clock,
-            journal=journal,
         )
 
     def stats(self) -> "Stats":

@@ -27,7 +27,8 @@ from bankconnect_async import (
     Session,
     SessionRequest,
 )
-from bankconnect_async.batch.session_batch import ResultBuffer, SessionBatch
+from bankconnect_async.batch.result_buffer import ResultBuffer
+from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.sandbox import Fault, Sandbox
 
@@ -81,15 +82,16 @@ class Double:
 def batch(double, source, **options):
     """Begin a batch over a double."""
     settings = {
+        "api": "double",
         "concurrency": 64,
-        "rate": None,
-        "ordered": False,
         "retry": RetryPolicy(deadline=120),
         "clock": SYSTEM_CLOCK,
-        "journal": None,
     }
     return SessionBatch(
-        double, source, capacity=double, api="double", **(settings | options)
+        double,
+        source,
+        BatchOptions(**(settings | options)),
+        capacity=double,
     )
 
 
@@ -586,7 +588,7 @@ async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
         is_open = False
 
         @contextlib.asynccontextmanager
-        async def serving(self, api, *, concurrency):
+        async def opened_for(self, api, *, concurrency):
             self.is_open = True
             try:
                 yield
@@ -847,16 +849,16 @@ async def test_a_drain_leaves_gaps_in_the_order():
     """
     What comes after an unsent item is reported all the same, in order.
     """
-    shelf = ResultBuffer(ordered=True)
+    buffer = ResultBuffer(ordered=True)
     late = [
         Failed(index=index, item="c", request=None, error=BankConnectError())
         for index in (3, 1)
     ]
     for outcome in late:
-        shelf.put(outcome)
-    shelf.close()
+        buffer.put(outcome)
+    buffer.close()
 
-    assert [await shelf.take() for _ in range(3)] == [*reversed(late), None]
+    assert [await buffer.get() for _ in range(3)] == [*reversed(late), None]
 
 
 async def test_numbers_of_a_batch():

@@ -333,7 +333,7 @@ class TestRetries:
             raise LookupError
 
         monkeypatch.setattr(
-            "bankconnect_async.batch.throttle.BatchThrottle.note_served",
+            "bankconnect_async.batch.throttle.BatchThrottle.on_success",
             broken,
         )
         async with connect(sandbox) as bank:

@@ -432,15 +432,15 @@ class Turn:
     """
 
     def __init__(self, *, excused=(), held=0.0, ends_after=99):
-        self.excused, self.held = excused, held
+        self.excused, self.throttled_for = excused, held
         self.left = ends_after
         self.heard, self.waits = [], []
 
-    def note_failed(self, error):
+    def on_failure(self, error):
         self.heard.append(error)
         return isinstance(error, self.excused)
 
-    async def again(self, seconds):
+    async def wait(self, seconds):
         self.waits.append(seconds)
         self.left -= 1
         return self.left >= 0
@@ -521,9 +521,9 @@ async def test_a_turn_may_come_too_late(clock):
     """
 
     class Slow(Turn):
-        async def again(self, seconds):
+        async def wait(self, seconds):
             clock.now += 100
-            return await super().again(seconds)
+            return await super().wait(seconds)
 
     with pytest.raises(ConnectError, match="others were waiting"):
         await run(clock, NOT_SENT, turn=Slow())

@@ -208,7 +208,7 @@ class RequestExecutor:
         async def attempt() -> T:
             nonlocal number
             number += 1
-            held = 0.0 if turn is None else turn.held
+            held = 0.0 if turn is None else turn.throttled_for
             within = deadline_at + held - self._clock.monotonic()
             return await once(call, body, within, number)
 

@@ -94,7 +94,7 @@ class RetryState:
         return False
 
     def hear(self, error: BankConnectError) -> bool:
-        if self.turn is None or not self.turn.note_failed(error):
+        if self.turn is None or not self.turn.on_failure(error):
             return False
         if self.policy.attempts == 1 or self.excuses == _PATIENCE:
             return False
@@ -114,7 +114,7 @@ class RetryState:
         if self.turn is None:
             await self.clock.sleep(seconds)
             return
-        if not await self.turn.again(seconds):
+        if not await self.turn.wait(seconds):
             self.stopped = "nothing is sent any more"
         elif self._starts_too_late(0):
             self.stopped = "no time left: others were waiting, too"
@@ -141,7 +141,7 @@ class RetryState:
         return 0 if self.is_excused else self.budget.price(error)
 
     def _starts_too_late(self, wait: float) -> bool:
-        held = 0.0 if self.turn is None else self.turn.held
+        held = 0.0 if self.turn is None else self.turn.throttled_for
         return (
             self.clock.monotonic() + wait + _SHORTEST > self.deadline_at + held
         )

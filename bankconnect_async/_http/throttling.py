@@ -15,11 +15,11 @@ class Throttle(Protocol):
     """
 
     @property
-    def held(self) -> float:
+    def throttled_for(self) -> float:
         """Seconds that extend the operation's deadline."""
         ...
 
-    def note_failed(self, error: BankConnectError) -> bool:
+    def on_failure(self, error: BankConnectError) -> bool:
         """
         Hear of a failed attempt.
 
@@ -29,7 +29,7 @@ class Throttle(Protocol):
         """
         ...
 
-    async def again(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """
         Wait *seconds*, and until the next attempt may be made.
 

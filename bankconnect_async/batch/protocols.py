@@ -1,5 +1,5 @@
 """
-What a batch needs of others: capacity for its requests, a sink for outcomes.
+Protocols of a batch: capacity for its requests, and a sink for outcomes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bankconnect_async.models.sessions import SessionRequest
 
-    from .session_batch import Outcome
+    from .outcomes import Outcome
 
 
 class Capacity(Protocol):
@@ -25,11 +25,11 @@ class Capacity(Protocol):
         ...
 
     def admit(self, concurrency: int, /) -> None:
-        """Make room for that many requests more, until `dismiss`."""
+        """Reserve that many connections more, until `dismiss`."""
         ...
 
     def dismiss(self, concurrency: int, /) -> None:
-        """Take back what `admit` was told."""
+        """Return what `admit` reserved."""
         ...
 
 
@@ -52,12 +52,12 @@ class ResultSink(Protocol):
         self, api: str, *, concurrency: int = 1
     ) -> AbstractAsyncContextManager[None]:
         """
-        Be open for one batch.
+        Stay open for one batch.
 
         Args:
             api: The name of the API.
-            concurrency: The most requests in flight, whose records must find
-                room.
+            concurrency: The largest number of requests in flight, whose
+                records must find room.
         """
         ...
 

@@ -73,7 +73,7 @@ class SendQueue:
         pace = self.pace
         return self._limiter is None and (pace.is_calm or pace.is_free)
 
-    async def join(self, seconds: float = 0, *, is_first: bool) -> bool:
+    async def acquire(self, seconds: float = 0, *, is_first: bool) -> bool:
         """
         Wait *seconds*, and then for leave to send something.
 
@@ -89,7 +89,7 @@ class SendQueue:
             if seconds:
                 await self.clock.sleep(seconds)
             if not self.is_open:
-                await self._queue()
+                await self._wait_for_turn()
         except asyncio.CancelledError:
             if task in self._waiting or task.uncancel():
                 raise
@@ -98,7 +98,7 @@ class SendQueue:
             self._waiting.pop(task, None)
         return True
 
-    async def _queue(self) -> None:
+    async def _wait_for_turn(self) -> None:
         async with self._head:
             if self._limiter is not None:
                 await self._limiter.acquire()
@@ -106,13 +106,13 @@ class SendQueue:
                 await self.clock.sleep(wait)
             self.pace.leave(self.clock.monotonic())
 
-    def stop(self, error: BankConnectError) -> None:
+    def abort(self, error: BankConnectError) -> None:
         """Give nobody leave any more, because of *error*."""
         self.abort_cause = error
         for task in list(self._waiting):
             self._wake(task)
 
-    def turn_back(self) -> None:
+    def drain(self) -> None:
         """Give leave to those only that sent something before."""
         for task, is_first in list(self._waiting.items()):
             if is_first:
@@ -131,65 +131,65 @@ class BatchThrottle:
     also of those that a retry hides, and says when the next may be made.
 
     Attributes:
-        held: Seconds that the present item was held back while others were
-            served; its own deadline does not count them.
+        throttled_for: The seconds that the item was held back while others
+            were served; they extend the item's deadline.
     """
 
-    def __init__(self, line: SendQueue) -> None:
-        self._line = line
+    def __init__(self, queue: SendQueue) -> None:
+        self._queue = queue
         self._sent_at = 0.0
         self._is_excused = False
-        self.held = 0.0
+        self.throttled_for = 0.0
 
-    def try_begin(self) -> bool:
+    def try_acquire(self) -> bool:
         """Tell whether an item may be sent now, without waiting."""
-        line = self._line
-        if not line.is_open:
+        queue = self._queue
+        if not queue.is_open:
             return False
-        self.held = 0.0
-        self._sent_at = line.clock.monotonic()
+        self.throttled_for = 0.0
+        self._sent_at = queue.clock.monotonic()
         return True
 
-    async def begin(self) -> bool:
+    async def acquire(self) -> bool:
         """
         Wait for leave to send an item first.
 
         Returns:
             Whether it came.
         """
-        self.held = 0.0
-        if not await self._line.join(is_first=True):
+        self.throttled_for = 0.0
+        if not await self._queue.acquire(is_first=True):
             return False
-        self._sent_at = self._line.clock.monotonic()
+        self._sent_at = self._queue.clock.monotonic()
         return True
 
-    async def again(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """
         Wait *seconds*, and for leave to send the item once more.
 
         Returns:
             Whether it came.
         """
-        line = self._line
-        began, served = line.clock.monotonic(), line.pace.served.total
-        if not await line.join(seconds, is_first=False):
+        queue = self._queue
+        began, served = queue.clock.monotonic(), queue.pace.served.total
+        if not await queue.acquire(seconds, is_first=False):
             return False
-        line.retries += 1
-        self._sent_at = line.clock.monotonic()
-        if line.pace.served.total > served:
+        queue.retries += 1
+        self._sent_at = queue.clock.monotonic()
+        if queue.pace.served.total > served:
             own = 0.0 if self._is_excused else seconds
-            self.held += line.clock.monotonic() - began - own
+            self.throttled_for += queue.clock.monotonic() - began - own
         return True
 
-    def note_served(self) -> None:
+    def on_success(self) -> None:
         """Take note that the item was served."""
-        pace = self._line.pace
+        pace = self._queue.pace
         if pace.is_calm:
             pace.served.add(self._sent_at)
         else:
-            pace.note_served(self._line.clock.monotonic(), self._sent_at)
+            pace.note_served(self._queue.clock.monotonic(), self._sent_at)
 
-    def note_failed(self, error: BankConnectError) -> bool:
+    def on_failure(self, error: BankConnectError) -> bool:
         """
         Take note of a failed attempt.
 
@@ -201,7 +201,7 @@ class BatchThrottle:
         return self._is_excused
 
     def _tell(self, error: BankConnectError) -> bool:
-        pace, now = self._line.pace, self._line.clock.monotonic()
+        pace, now = self._queue.pace, self._queue.clock.monotonic()
         match error:
             case RateLimitError(retry_after=seconds):
                 return pace.note_refused(now, self._sent_at, seconds)

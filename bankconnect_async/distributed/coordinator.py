@@ -36,15 +36,17 @@ from yarl import URL
 from bankconnect_async import __version__
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._threads import finish_in_thread, run_in_thread
-from bankconnect_async.batch.session_batch import (
+from bankconnect_async.batch.item_source import (
+    check_source,
+    source_cancelled_error,
+)
+from bankconnect_async.batch.outcomes import (
     Failed,
     Item,
     Source,
-    check_number,
-    check_source,
-    source_cancelled,
-    stopped,
+    batch_stopped_error,
 )
+from bankconnect_async.batch.session_batch import check_number
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.config import SECRET_SETTINGS, read_environment
 from bankconnect_async.errors import (
@@ -798,7 +800,7 @@ class DistributedBatch:
         except asyncio.CancelledError as exc:
             if was_cancelled():
                 raise
-            self._error = self._error or source_cancelled(exc)
+            self._error = self._error or source_cancelled_error(exc)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             # What the source gave before counts.
             self._error = self._error or exc
@@ -816,7 +818,7 @@ class DistributedBatch:
         try:
             request = self._planner.resolve(item)
             if self.abort_cause is not None:
-                raise stopped(self.abort_cause)
+                raise batch_stopped_error(self.abort_cause)
             if self.journal.begin(index, request):
                 return self.journal.release(index)
         except JournalError:

@@ -22,7 +22,8 @@ import attrs
 
 from bankconnect_async._codec.redirects import without_state
 from bankconnect_async._threads import finish_in_thread, run_in_thread
-from bankconnect_async.batch.session_batch import Item, SessionBatch
+from bankconnect_async.batch.outcomes import Item
+from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
 from bankconnect_async.batch.throttle import SendQueue
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.clock import SYSTEM_CLOCK
@@ -261,7 +262,7 @@ class WorkerRunner:
             directive.abort_cause is not None
             and self._queue.abort_cause is None
         ):
-            self._queue.stop(directive.abort_cause)
+            self._queue.abort(directive.abort_cause)
         if directive.drain:
             self._drain()
         if giving_up:
@@ -381,15 +382,15 @@ class WorkerRunner:
         batch = SessionBatch(
             self._bank.creator,
             items(),
+            BatchOptions(
+                api=self._bank.api,
+                concurrency=self._spec.concurrency,
+                retry=self._retry,
+                clock=SYSTEM_CLOCK,
+                journal=journal,
+            ),
             capacity=self._bank,
-            api=self._bank.api,
-            concurrency=self._spec.concurrency,
-            rate=None,
-            ordered=False,
-            retry=self._retry,
-            clock=SYSTEM_CLOCK,
-            journal=journal,
-            line=self._queue,
+            send_queue=self._queue,
         )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine

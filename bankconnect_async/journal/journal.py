@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from bankconnect_async._threads import finish_in_thread, run_in_thread
-from bankconnect_async.batch.session_batch import Created, Outcome
+from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import (
     ConfigurationError,
     Delivery,

@@ -20,7 +20,7 @@ from yarl import URL
 from bankconnect_async._codec.redirects import without_state
 from bankconnect_async._codec.session_requests import canonical_session
 from bankconnect_async._printable import printable_json
-from bankconnect_async.batch.session_batch import Created, Outcome
+from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import BankConnectError, Delivery
 from bankconnect_async.models.sessions import Session, SessionRequest
 

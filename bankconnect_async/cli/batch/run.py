@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from bankconnect_async.batch.session_batch import (
-    STOPPING,
-    Created,
-    Failed,
-    SessionBatch,
-)
+from bankconnect_async.batch.outcomes import Created, Failed
+from bankconnect_async.batch.session_batch import ABORTING, SessionBatch
 from bankconnect_async.cli.input.reader_thread import RowReader
 from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
 from bankconnect_async.cli.options import require_redirect_url
@@ -214,7 +210,7 @@ class Batch:
 
     def _count_failure(self, error: BankConnectError) -> None:
         self.tally.fail(error)
-        if isinstance(error, STOPPING):
+        if isinstance(error, ABORTING):
             self._tell_stopped(error)
 
     def _tell_stopped(self, error: BankConnectError) -> None:

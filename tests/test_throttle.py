@@ -1,5 +1,5 @@
 """
-The line of a batch: who waits, who hears of what, who is sent away.
+The queue of a batch: who waits, who hears of what, who is sent away.
 """
 
 import asyncio
@@ -190,40 +190,40 @@ async def test_held_back_is_not_late(held):
     """
     An item's own time stands still while others are served.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn, other = BatchThrottle(line), BatchThrottle(line)
-    assert await turn.begin()
-    assert await other.begin()
-    other.note_served()
-    assert turn.note_failed(RateLimitError(status=429, retry_after=5))
-    waiting = asyncio.create_task(turn.again(5.0))
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle, other = BatchThrottle(queue), BatchThrottle(queue)
+    assert await throttle.acquire()
+    assert await other.acquire()
+    other.on_success()
+    assert throttle.on_failure(RateLimitError(status=429, retry_after=5))
+    waiting = asyncio.create_task(throttle.wait(5.0))
     await until(lambda: held.sleepers)
     held.advance(4.0)
-    other.note_served()
+    other.on_success()
     held.advance(1.0)
 
     assert await waiting
-    assert turn.held == 5
-    turn.note_served()
+    assert throttle.throttled_for == 5
+    throttle.on_success()
     held.advance(60.0)
-    assert await turn.begin()
-    assert turn.held == 0
+    assert await throttle.acquire()
+    assert throttle.throttled_for == 0
 
 
 async def test_waiting_for_nothing_is_late(held):
     """
     While nobody is served, time runs.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn = BatchThrottle(line)
-    assert await turn.begin()
-    turn.note_failed(RateLimitError(status=429, retry_after=5))
-    waiting = asyncio.create_task(turn.again(5.0))
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle = BatchThrottle(queue)
+    assert await throttle.acquire()
+    throttle.on_failure(RateLimitError(status=429, retry_after=5))
+    waiting = asyncio.create_task(throttle.wait(5.0))
     await until(lambda: held.sleepers)
     held.advance(5.0)
 
     assert await waiting
-    assert turn.held == 0
+    assert throttle.throttled_for == 0
 
 
 async def test_a_stop_reaches_those_that_wait_to_retry(bank, sandbox, held):
@@ -303,21 +303,21 @@ async def test_a_cancel_is_not_a_stop(held):
     """
     Who is cancelled while waiting is cancelled.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn = BatchThrottle(line)
-    await turn.begin()
-    turn.note_failed(RateLimitError(status=429, retry_after=5))
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle = BatchThrottle(queue)
+    await throttle.acquire()
+    throttle.on_failure(RateLimitError(status=429, retry_after=5))
     waiting = [
-        asyncio.create_task(BatchThrottle(line).begin()) for _ in range(2)
+        asyncio.create_task(BatchThrottle(queue).acquire()) for _ in range(2)
     ]
     await until(lambda: held.sleepers)
     waiting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting[0]
-    line.stop(AuthenticationError(status=401))
+    queue.abort(AuthenticationError(status=401))
 
     assert await waiting[1] is False
-    assert not await line.join(is_first=False)
+    assert not await queue.acquire(is_first=False)
 
 
 TIMED_OUT = RequestTimeoutError(delivery=Delivery.AMBIGUOUS)
@@ -340,15 +340,15 @@ async def test_overload_makes_a_pause(held, error):
     """
     Timeouts and answers of gateways, if there are many of them.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn = BatchThrottle(line)
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle = BatchThrottle(queue)
     for _ in range(50):
-        if not line.is_open:
+        if not queue.is_open:
             break
-        await turn.begin()
-        assert turn.note_failed(error) is False
+        await throttle.acquire()
+        assert throttle.on_failure(error) is False
 
-    assert line.pace.pause(held.now) == 0.25
+    assert queue.pace.pause(held.now) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -368,26 +368,26 @@ async def test_other_failures_are_no_matter_of_the_rate(held, error):
     """
     However many there are.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn = BatchThrottle(line)
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle = BatchThrottle(queue)
     for _ in range(200):
-        await turn.begin()
-        assert turn.note_failed(error) is False
+        await throttle.acquire()
+        assert throttle.on_failure(error) is False
 
-    assert line.is_open
+    assert queue.is_open
 
 
 async def test_a_503_that_names_a_time_is_a_request_for_patience(held):
     """
     All wait, and the item is excused.
     """
-    line = SendQueue(held, limiter=None, max_pause=120)
-    turn = BatchThrottle(line)
-    await turn.begin()
+    queue = SendQueue(held, limiter=None, max_pause=120)
+    throttle = BatchThrottle(queue)
+    await throttle.acquire()
     error = ServerError(status=503, retry_after=3.0)
 
-    assert turn.note_failed(error)
-    assert line.pace.pause(held.now) == 3
+    assert throttle.on_failure(error)
+    assert queue.pace.pause(held.now) == 3
 
 
 async def test_a_fixed_rate_and_a_pause(sandbox):
@@ -411,7 +411,7 @@ async def test_a_fixed_rate_and_a_pause(sandbox):
 
 async def test_a_late_overload(bank, sandbox, held):
     """
-    An item whose own time is over when its turn comes is not sent again.
+    An item whose own time is over when its throttle comes is not sent again.
     """
     sandbox.faults.always(Fault.status(429, retry_after=50))
     async with (
