@@ -77,7 +77,7 @@ class Redactor:
             half for needle in needles for half in _halve(needle)
         }
 
-    def strike(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """
         Replace every secret in *text* by asterisks.
         """
@@ -90,12 +90,12 @@ class Redactor:
             last = max(last, end)
         return "".join([*pieces, text[last:]])
 
-    def strike_bytes(self, raw: bytes) -> bytes:
+    def redact_bytes(self, raw: bytes) -> bytes:
         """
         Replace every secret in *raw* by asterisks, whatever its encoding.
         """
         # One character for each byte, so that no byte is lost.
-        return self.strike(raw.decode("latin-1")).encode("latin-1")
+        return self.redact(raw.decode("latin-1")).encode("latin-1")
 
     def _find(self, text: str) -> Iterator[_Span]:
         if not self._halves:

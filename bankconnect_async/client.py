@@ -188,7 +188,7 @@ class AsyncBankConnect(StatementData):
             ),
             allow_http=self._service.allow_http,
         )
-        #: For batches, like `open`, `admit` and `dismiss`.
+        #: For batches, like `open`, `reserve` and `release`.
         self.creator: Final = SessionCreator(
             self._calls,
             url=self._session_url,
@@ -444,13 +444,13 @@ class AsyncBankConnect(StatementData):
         """
         return self.creator.resolve(request)
 
-    def admit(self, concurrency: int) -> None:
-        """Make room for that many requests more, until `dismiss`."""
-        self._calls.transport.admit(concurrency)
+    def reserve(self, concurrency: int) -> None:
+        """Make room for that many requests more, until `release`."""
+        self._calls.transport.reserve(concurrency)
 
-    def dismiss(self, concurrency: int) -> None:
-        """Take back what `admit` was told."""
-        self._calls.transport.dismiss(concurrency)
+    def release(self, concurrency: int) -> None:
+        """Take back what `reserve` was told."""
+        self._calls.transport.release(concurrency)
 
     async def open(self) -> None:
         """Bind to the running event loop; the first request does it too."""

@@ -115,7 +115,7 @@ class Timeouts:
     Attributes:
         connect: Name lookup, TCP and TLS handshake of a new connection.
         read: From the first byte of the request to the last of the answer.
-        queue: Waiting for a free slot of the client's pool.
+        pool: Waiting for a free slot of the client's pool.
 
     Raises:
         ConfigurationError: If one is not above 0.
@@ -123,7 +123,7 @@ class Timeouts:
 
     connect: float = attrs.field(default=5.0, validator=_seconds)
     read: float = attrs.field(default=15.0, validator=_seconds)
-    queue: float = attrs.field(default=10.0, validator=_seconds)
+    pool: float = attrs.field(default=10.0, validator=_seconds)
 
 
 @attrs.frozen(kw_only=True)

@@ -572,7 +572,7 @@ class ProcessingFailedError(BankConnectError):
 
     Attributes:
         failures: Each with its reason.
-        answer: What the server said last: a `SessionStatus` in the session
+        response: What the server said last: a `SessionStatus` in the session
             flow, the `StatementProgress` of all statements in the entity
             flow. It does not survive pickling.
     """
@@ -582,14 +582,14 @@ class ProcessingFailedError(BankConnectError):
         message: str = "",
         *,
         failures: Iterable[Failure] = (),
-        answer: Any = None,
+        response: Any = None,
     ) -> None:
         self.failures = tuple(failures)
-        self.answer = answer
+        self.response = response
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, {**self.__dict__, "answer": None}
+        return type(self), self.args, {**self.__dict__, "response": None}
 
 
 class WaitTimeoutError(BankConnectError, TimeoutError):
@@ -597,16 +597,16 @@ class WaitTimeoutError(BankConnectError, TimeoutError):
     Processing was not over in time; it goes on at the vendor's.
 
     Attributes:
-        answer: What the server said last about it, if anything. It does not
+        response: What the server said last about it, if anything. It does not
             survive pickling.
     """
 
-    def __init__(self, message: str = "", *, answer: Any = None) -> None:
-        self.answer = answer
+    def __init__(self, message: str = "", *, response: Any = None) -> None:
+        self.response = response
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, {**self.__dict__, "answer": None}
+        return type(self), self.args, {**self.__dict__, "response": None}
 
 
 class InvalidCallbackError(BankConnectError):

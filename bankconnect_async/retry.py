@@ -110,28 +110,28 @@ class RetryBudget:
     What all calls of one client may spend on retries together.
 
     While the server is down every call fails, and a budget that no success
-    refills runs dry: a total outage draws at most `capacity / cost` = 100
-    extra requests, however many calls fail.
+    refills runs dry: a total outage draws at most
+    `capacity / retry_cost` = 100 extra requests, however many calls fail.
 
     Attributes:
         capacity: Tokens at most, and at the start.
-        cost: Tokens a retry costs.
-        timeout_cost: Tokens a retry after a timeout costs.
+        retry_cost: The tokens that a retry costs.
+        timeout_cost: The tokens that a retry after a timeout costs.
         tokens: What is left.
     """
 
     capacity: Final = 500.0
-    cost: Final = 5.0
+    retry_cost: Final = 5.0
     timeout_cost: Final = 10.0
 
     def __init__(self) -> None:
         self.tokens = self.capacity
 
-    def price(self, error: BankConnectError) -> float:
+    def cost(self, error: BankConnectError) -> float:
         """Return what repeating after *error* costs."""
         if isinstance(error, RequestTimeoutError):
             return self.timeout_cost
-        return self.cost
+        return self.retry_cost
 
     def spend(self, tokens: float) -> None:
         """Pay for a retry."""

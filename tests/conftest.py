@@ -99,7 +99,7 @@ def _make_transport() -> Callable[..., Transport]:
         return Transport(
             **{
                 "headers": {"x-api-key": "k"},
-                "timeouts": Timeouts(connect=2, read=2, queue=2),
+                "timeouts": Timeouts(connect=2, read=2, pool=2),
                 "pool": Pool(),
                 "tls": None,
                 "proxy": None,

@@ -58,10 +58,10 @@ class Double:
     async def open(self):
         pass
 
-    def admit(self, concurrency):
+    def reserve(self, concurrency):
         pass
 
-    def dismiss(self, concurrency):
+    def release(self, concurrency):
         pass
 
     async def ask(self, link_id, request, retry, turn):
@@ -194,7 +194,7 @@ async def test_a_batch_gives_its_room_back(sandbox):
         redirect_url=None,
         pool=Pool(limit=2),
     ) as bank:
-        gate = (await bank._calls.transport.open()).gate
+        gate = (await bank._calls.transport.open()).semaphore
         large = bank.create_sessions(ids(20), concurrency=9)
         async with bank.create_sessions(ids(20), concurrency=5):
             await collect(large)
@@ -278,7 +278,7 @@ async def test_concurrency_raises_the_pool(sandbox):
         bank.create_sessions(ids(50), concurrency=10) as outcomes,
     ):
         assert len([each async for each in outcomes]) == 50
-        assert bank._calls.transport._bound.gate.size == 10
+        assert bank._calls.transport._bound.semaphore.size == 10
 
 
 async def test_order_on_request():
@@ -580,7 +580,7 @@ async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
     """
 
     class Closed(Double):
-        def admit(self, concurrency):
+        def reserve(self, concurrency):
             raise ClientClosedError("the client is closed")
 
     class Sink:
@@ -634,7 +634,7 @@ async def test_batches_share_a_client(sandbox):
     ) as bank:
         second = bank.create_sessions(ids(50), concurrency=7)
         async with bank.create_sessions(ids(50), concurrency=5), second:
-            assert bank._calls.transport._bound.gate.size == 12
+            assert bank._calls.transport._bound.semaphore.size == 12
         found = await asyncio.gather(
             collect(bank.create_sessions(ids(50), concurrency=5)),
             collect(bank.create_sessions(ids(50), concurrency=7)),

@@ -52,7 +52,7 @@ async def send(transport, server, method="POST"):
         method,
         URL(server.base_url),
         body() if method == "POST" else None,
-        within=5,
+        timeout=5,
     )
 
 
@@ -174,14 +174,14 @@ async def test_a_failed_connect_forgets_the_address(
     transport = make_transport()
     async with raw_server(answering()) as server:
         url = URL(server.base_url).with_host("localhost")
-        await transport.send("POST", url, body(), within=5)
+        await transport.send("POST", url, body(), timeout=5)
         connector = transport._bound.session.connector
         assert connector._cached_hosts
         (kept,) = idle(transport)
         kept.close()
 
     with pytest.raises(ConnectError):
-        await transport.send("POST", url, body(), within=5)
+        await transport.send("POST", url, body(), timeout=5)
     known = ("localhost", url.port) in connector._cached_hosts
     await transport.aclose()
 
@@ -227,7 +227,7 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
     A request waits while others of its turn are prepared: if its server
     closes meanwhile, it was not sent.
     """
-    ends, put = [], WriteCoalescer.put
+    ends, add = [], WriteCoalescer.add
 
     async def script(server, reader, writer):
         await server.read_request(reader)
@@ -235,9 +235,9 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
         ends.append(writer.get_extra_info("socket"))
         await reader.read()
 
-    def closing(outbox, *args):
-        put(outbox, *args)
-        if len(outbox._waiting) == 2:
+    def closing(coalescer, *args):
+        add(coalescer, *args)
+        if len(coalescer._pending) == 2:
             for end in ends:
                 end.shutdown(socket.SHUT_WR)
 
@@ -250,7 +250,7 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
     transport = make_transport()
     async with raw_server(script) as server:
         await send_two()
-        monkeypatch.setattr(WriteCoalescer, "put", closing)
+        monkeypatch.setattr(WriteCoalescer, "add", closing)
         lost = await send_two()
         await transport.aclose()
 

@@ -187,7 +187,7 @@ class TestRefusal:
         """
         text = "\u0130 ApiKey-ABCDEF123456 \u0130"
 
-        assert Redactor(["ApiKey-ABCDEF123456"]).strike(text) == (
+        assert Redactor(["ApiKey-ABCDEF123456"]).redact(text) == (
             "\u0130 *** \u0130"
         )
 
@@ -197,7 +197,7 @@ class TestRefusal:
         """
         text = f"%41%42{KEY}" * 500
 
-        assert Redactor([KEY]).strike(text) == "%41%42***" * 500
+        assert Redactor([KEY]).redact(text) == "%41%42***" * 500
 
     def test_many_urls_without_a_tail(self):
         """

@@ -30,7 +30,7 @@ from bankconnect_async import (
     RetryPolicy,
     ServerError,
 )
-from bankconnect_async._http.retrying import repeat
+from bankconnect_async._http.retrying import retry
 from bankconnect_async.retry import is_retryable, parse_retry_after
 
 
@@ -70,16 +70,18 @@ def failing(*errors, then="done"):
     return work
 
 
-async def run(clock, first, *errors, policy=LONGEST, budget=None, turn=None):
+async def run(
+    clock, first, *errors, policy=LONGEST, budget=None, throttle=None
+):
     """Repeat work that first raised *first*, then *errors*, on *clock*."""
-    return await repeat(
+    return await retry(
         failing(*errors),
         after=first,
         policy=policy,
         budget=budget or RetryBudget(),
         clock=clock,
-        deadline_at=clock.monotonic() + policy.deadline,
-        turn=turn,
+        deadline=clock.monotonic() + policy.deadline,
+        throttle=throttle,
     )
 
 
@@ -426,9 +428,9 @@ def test_policies_are_values():
     assert "rng" not in repr(RetryPolicy())
 
 
-class Turn:
+class FakeThrottle:
     """
-    A line that excuses, holds back and ends as it is told.
+    A throttle whose behaviour the test chooses.
     """
 
     def __init__(self, *, excused=(), held=0.0, ends_after=99):
@@ -453,14 +455,14 @@ async def test_excused_failures_cost_nothing(clock):
     """
     Neither an attempt nor tokens, and the wait is the one asked for.
     """
-    budget, turn = RetryBudget(), Turn(excused=RateLimitError)
+    budget, throttle = RetryBudget(), FakeThrottle(excused=RateLimitError)
     errors = [BUSY, NOT_SENT, BUSY, NOT_SENT, BUSY]
 
-    result = await run(clock, BUSY, *errors, turn=turn, budget=budget)
+    result = await run(clock, BUSY, *errors, throttle=throttle, budget=budget)
 
     assert result == ("done", 7)
-    assert turn.heard == [BUSY, *errors]
-    assert turn.waits == [2, 2, 0.25, 2, 0.5, 2]
+    assert throttle.heard == [BUSY, *errors]
+    assert throttle.waits == [2, 2, 0.25, 2, 0.5, 2]
     assert clock.slept == []
     assert budget.tokens == 490
 
@@ -469,9 +471,9 @@ async def test_excuses_have_an_end(clock):
     """
     A server that serves others may refuse one of them for ever.
     """
-    turn = Turn(excused=RateLimitError)
+    throttle = FakeThrottle(excused=RateLimitError)
     with pytest.raises(RateLimitError, match="no attempts left") as caught:
-        await run(clock, BUSY, *[BUSY] * 50, turn=turn)
+        await run(clock, BUSY, *[BUSY] * 50, throttle=throttle)
 
     assert len(caught.value.attempts) == 10 + 3
 
@@ -480,32 +482,32 @@ async def test_no_retries_are_none(clock):
     """
     With one attempt nothing is excused.
     """
-    turn = Turn(excused=RateLimitError)
+    throttle = FakeThrottle(excused=RateLimitError)
     policy = RetryPolicy(attempts=1)
     with pytest.raises(RateLimitError):
-        await run(clock, BUSY, policy=policy, turn=turn)
+        await run(clock, BUSY, policy=policy, throttle=throttle)
 
 
 async def test_time_held_back_does_not_count(clock):
     """
-    The deadline moves by what the line held the call back.
+    The deadline moves by the time that the throttle took.
     """
     long = RateLimitError("busy", status=429, retry_after=40.0)
-    turn = Turn(excused=RateLimitError, held=11.0)
-    assert await run(clock, long, turn=turn) == ("done", 2)
+    throttle = FakeThrottle(excused=RateLimitError, held=11.0)
+    assert await run(clock, long, throttle=throttle) == ("done", 2)
 
-    turn = Turn(excused=RateLimitError, held=9.0)
+    throttle = FakeThrottle(excused=RateLimitError, held=9.0)
     with pytest.raises(RateLimitError, match="no time left"):
-        await run(clock, long, turn=turn)
+        await run(clock, long, throttle=throttle)
 
 
-async def test_the_line_may_end(clock):
+async def test_a_throttle_may_abort(clock):
     """
     Then the call ends with its last error, and what it paid is given back.
     """
-    budget, turn = RetryBudget(), Turn(ends_after=1)
+    budget, throttle = RetryBudget(), FakeThrottle(ends_after=1)
     with pytest.raises(ConnectionLostError) as caught:
-        await run(clock, NOT_SENT, AMBIGUOUS, turn=turn, budget=budget)
+        await run(clock, NOT_SENT, AMBIGUOUS, throttle=throttle, budget=budget)
 
     assert [
         (each.number, each.wait, each.stopped)
@@ -515,15 +517,15 @@ async def test_the_line_may_end(clock):
     assert budget.tokens == 495
 
 
-async def test_a_turn_may_come_too_late(clock):
+async def test_a_throttle_may_wait_too_long(clock):
     """
     What could not end in time is not begun.
     """
 
-    class Slow(Turn):
+    class Slow(FakeThrottle):
         async def wait(self, seconds):
             clock.now += 100
             return await super().wait(seconds)
 
     with pytest.raises(ConnectError, match="others were waiting"):
-        await run(clock, NOT_SENT, turn=Slow())
+        await run(clock, NOT_SENT, throttle=Slow())

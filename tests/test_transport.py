@@ -55,10 +55,10 @@ async def _transport(make_transport):
     await transport.aclose()
 
 
-async def post(transport, server, content=b"{}", *, within=5.0):
+async def post(transport, server, content=b"{}", *, seconds=5.0):
     """Send *content* to *server* once."""
     return await transport.send(
-        "POST", URL(server.base_url), body(content), within=within
+        "POST", URL(server.base_url), body(content), timeout=seconds
     )
 
 
@@ -244,7 +244,7 @@ class TestDelivery:
                     "POST",
                     URL(server.base_url).with_scheme("https"),
                     body(),
-                    within=5,
+                    timeout=5,
                 )
 
         assert "TLS handshake failed (" in str(caught.value)
@@ -257,7 +257,7 @@ class TestDelivery:
         """
         with pytest.raises(ConnectError, match="looked up") as caught:
             await transport.send(
-                "POST", URL("http://bankconnect.invalid/"), body(), within=5
+                "POST", URL("http://bankconnect.invalid/"), body(), timeout=5
             )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -337,7 +337,7 @@ class TestDelivery:
 
     async def test_silence(self, make_transport, raw_server):
         """
-        No answer within the read limit: the outcome is open.
+        No answer timeout the read limit: the outcome is open.
         """
 
         async def script(server, reader, writer):
@@ -374,7 +374,7 @@ class TestDelivery:
                     "POST",
                     URL(server.base_url),
                     Closing(b"{}", content_type="application/json"),
-                    within=5,
+                    timeout=5,
                 )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -418,7 +418,7 @@ class TestAnswers:
         self, make_transport, raw_server, status, raises
     ):
         """
-        Time runs out within the body: the head decides.
+        Time runs out timeout the body: the head decides.
         """
 
         async def script(server, reader, writer):
@@ -483,7 +483,7 @@ class TestAnswers:
         self, transport, raw_server, answer
     ):
         """
-        A proxy's compression is undone, within the same bound.
+        A proxy's compression is undone, timeout the same bound.
         """
         gzipped = "Content-Encoding: gzip\r\n"
         bomb = gzip.compress(b"x" * (MAX_RESPONSE + 1))
@@ -533,7 +533,7 @@ class TestLargeHeads:
         script = saying(answer(headers=headers), answer(headers=headers))
         async with raw_server(script) as server:
             assert (await post(over, server)).status == 200
-            found = await over.send("GET", URL(server.base_url), within=5.0)
+            found = await over.send("GET", URL(server.base_url), timeout=5.0)
             assert found.body == b"{}"
 
     @pytest.mark.parametrize(
@@ -599,7 +599,7 @@ class TestWhateverIsRaised:
 
 class TestQueue:
     """
-    The gate in front of the pool.
+    The semaphore in front of the pool.
     """
 
     async def test_bounds_what_is_in_flight(
@@ -641,10 +641,10 @@ class TestQueue:
             await asyncio.Event().wait()
 
         transport = make_transport(
-            pool=Pool(limit=1), timeouts=Timeouts(read=60, queue=0.05)
+            pool=Pool(limit=1), timeouts=Timeouts(read=60, pool=0.05)
         )
         async with raw_server(script) as server:
-            first = asyncio.create_task(post(transport, server, within=60))
+            first = asyncio.create_task(post(transport, server, seconds=60))
             while not server.requests:
                 await asyncio.sleep(0)
             with pytest.raises(PoolTimeoutError) as caught:
@@ -672,12 +672,12 @@ class TestQueue:
         transport = make_transport(pool=Pool(limit=1))
         loop = asyncio.get_running_loop()
         async with raw_server(script) as server:
-            first = asyncio.create_task(post(transport, server, within=60))
+            first = asyncio.create_task(post(transport, server, seconds=60))
             while not server.requests:
                 await asyncio.sleep(0)
             started = loop.time()
             with pytest.raises(PoolTimeoutError):
-                await post(transport, server, within=0.1)
+                await post(transport, server, seconds=0.1)
             took = loop.time() - started
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
@@ -725,8 +725,8 @@ class TestQueue:
 
         transport = make_transport(pool=Pool(limit=2))
         await transport.open()
-        transport.admit(4)
-        transport.admit(9)
+        transport.reserve(4)
+        transport.reserve(9)
         async with raw_server(script) as server:
             tasks = [
                 asyncio.create_task(post(transport, server)) for _ in range(20)
@@ -736,8 +736,8 @@ class TestQueue:
             assert server.connections == 13
             sizes = []
             for concurrency in (9, 4):
-                transport.dismiss(concurrency)
-                sizes.append(transport._bound.gate.size)
+                transport.release(concurrency)
+                sizes.append(transport._bound.semaphore.size)
             assert sizes == [4, 2]
             for task in tasks:
                 task.cancel()
@@ -770,7 +770,7 @@ class TestLifetime:
 
         async def send():
             await transport.send(
-                "POST", URL("http://127.0.0.1:1/"), body(), within=1
+                "POST", URL("http://127.0.0.1:1/"), body(), timeout=1
             )
 
         with asyncio.Runner() as first:
@@ -831,7 +831,7 @@ class TestLifetime:
         ):
             transport = make_transport(borrowed=session)
             found = await post(transport, server)
-            transport.admit(5)
+            transport.reserve(5)
             await transport.aclose()
             assert not session.closed
 
@@ -881,8 +881,8 @@ class TestLifetime:
         async with aiohttp.ClientSession(connector=connector) as session:
             transport = make_transport(borrowed=session)
             await transport.open()
-            transport.admit(100)
-            assert transport._bound.gate.size == 2
+            transport.reserve(100)
+            assert transport._bound.semaphore.size == 2
             await transport.aclose()
 
     async def test_a_stray_cancel_is_an_answer_of_the_pool(
@@ -900,7 +900,7 @@ class TestLifetime:
         monkeypatch.setattr(connector, "_resolve_host", cancelled)
         with pytest.raises(ConnectionLostError, match="closed") as caught:
             await transport.send(
-                "POST", URL("http://api.example/"), body(), within=5
+                "POST", URL("http://api.example/"), body(), timeout=5
             )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -991,7 +991,7 @@ class TestTLS:
         """
         url, subjects = secure_server
         with pytest.raises(CertificateError) as caught:
-            await transport.send("POST", url, body(), within=5)
+            await transport.send("POST", url, body(), timeout=5)
 
         assert caught.value.delivery is Delivery.NOT_SENT
         assert not subjects
@@ -1013,7 +1013,7 @@ class TestTLS:
         )
         url, subjects = secure_server
 
-        found = await transport.send("POST", url, body(), within=5)
+        found = await transport.send("POST", url, body(), timeout=5)
         await transport.aclose()
 
         assert found.status == 200
@@ -1030,7 +1030,7 @@ class TestTLS:
         transport = make_transport(tls=context)
         url, _ = secure_server
 
-        found = await transport.send("POST", url, body(), within=5)
+        found = await transport.send("POST", url, body(), timeout=5)
         await transport.aclose()
 
         assert found.status == 200
@@ -1053,7 +1053,7 @@ async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
             proxy_credentials="Basic eDp5",
         )
         found = await transport.send(
-            "POST", URL("http://api.invalid/x"), body(), within=5
+            "POST", URL("http://api.invalid/x"), body(), timeout=5
         )
         await transport.aclose()
 

@@ -251,7 +251,7 @@ def error_from_response(  # noqa: PLR0913
     """
     heard = body = decode_error_body(raw)
     own = redactor(tuple(secrets))
-    struck = own.strike_bytes(raw)
+    struck = own.redact_bytes(raw)
     if struck != raw:
         # Before anything is cut, so that no half of a secret stays. What the
         # error is does not depend on it: a password may be a word of a code.
@@ -276,7 +276,7 @@ def error_from_response(  # noqa: PLR0913
         statement_id=body.statement_id,
         entity_id=body.entity_id,
         headers={
-            own.strike(name.lower()): own.strike(text)
+            own.redact(name.lower()): own.redact(text)
             for name, text in (headers or {}).items()
         },
         body=struck,

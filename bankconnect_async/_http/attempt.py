@@ -69,13 +69,13 @@ class LoopResources:
         loop: asyncio.AbstractEventLoop,
         pid: int,
         session: aiohttp.ClientSession,
-        gate: FifoSemaphore,
+        semaphore: FifoSemaphore,
     ) -> None:
         self.loop: Final = loop
         self.pid: Final = pid
         self.session: Final = session
-        self.gate: Final = gate
-        self.alarms: Final = DeadlineScheduler(loop)
+        self.semaphore: Final = semaphore
+        self.deadlines: Final = DeadlineScheduler(loop)
 
     def note_keep_alive(self, head: aiohttp.ClientResponse) -> None:
         """
@@ -112,23 +112,23 @@ class RequestAttempt(Deadline):
     """
     One request and its answer, and the clock that runs meanwhile.
 
-    It is the alarm itself: one object for each call less.
+    It is the deadline itself: one object for each call less.
     """
 
-    __slots__ = ("_bound", "_deadline_at", "_head", "_phase", "_timeouts")
+    __slots__ = ("_bound", "_deadline", "_head", "_phase", "_timeouts")
 
     def __init__(
-        self, bound: LoopResources, timeouts: Timeouts, within: float
+        self, bound: LoopResources, timeouts: Timeouts, timeout: float
     ) -> None:
         now = bound.loop.time()
-        deadline_at = now + within
+        deadline = now + timeout
         connected_by = now + timeouts.connect
-        if connected_by > deadline_at:  # noqa: PLR1730 - see `_limit`
-            connected_by = deadline_at
-        Deadline.__init__(self, bound.alarms, connected_by)
+        if connected_by > deadline:  # noqa: PLR1730 - see `_limit`
+            connected_by = deadline
+        Deadline.__init__(self, bound.deadlines, connected_by)
         self._bound = bound
         self._timeouts = timeouts
-        self._deadline_at = deadline_at
+        self._deadline = deadline
         self._phase = _QUEUED
         self._head: aiohttp.ClientResponse | None = None
 
@@ -141,18 +141,18 @@ class RequestAttempt(Deadline):
         options: Mapping[str, Any],
         limit: int = MAX_RESPONSE,
     ) -> Response:
-        gate, is_read = self._bound.gate, False
+        semaphore, is_read = self._bound.semaphore, False
         failure: TransportError | None
         try:
-            if not gate.enter():
-                await self._queue(gate)
+            if not semaphore.try_acquire():
+                await self._queue(semaphore)
             try:
                 if body is None:
                     # Nothing tells when the head of such a request goes out.
                     self._phase = _SENT
                     self._limit(self._timeouts.connect + self._timeouts.read)
                 else:
-                    body.fresh(self._start_reading)
+                    body.reset(self._start_reading)
                     self._phase = _CONNECTING
                 self._head = head = await self._bound.session.request(
                     method, url, data=body, **options
@@ -176,10 +176,10 @@ class RequestAttempt(Deadline):
                     )
                 return Response(head.status, headers, content)
             finally:
-                gate.leave()
+                semaphore.release()
         except asyncio.CancelledError:
             lacks = "did not arrive in time"
-            if self.explains_cancel():
+            if self.absorb_cancel():
                 failure = self._timed_out()
             elif self.was_cancelled():
                 raise
@@ -213,9 +213,9 @@ class RequestAttempt(Deadline):
         assert failure is not None  # noqa: S101 - without a head there is one
         raise self._bound.note_failure(failure, options.get("proxy") or url)
 
-    async def _queue(self, gate: FifoSemaphore) -> None:
-        self._limit(self._timeouts.queue)
-        await gate.queue()
+    async def _queue(self, semaphore: FifoSemaphore) -> None:
+        self._limit(self._timeouts.pool)
+        await semaphore.acquire()
         self._limit(self._timeouts.connect)
 
     def _start_reading(self) -> None:
@@ -224,9 +224,9 @@ class RequestAttempt(Deadline):
 
     def _limit(self, seconds: float) -> None:
         when = self._bound.loop.time() + seconds
-        if when > self._deadline_at:  # noqa: PLR1730 - `min` costs three times
-            when = self._deadline_at
-        self.move(when)
+        if when > self._deadline:  # noqa: PLR1730 - `min` costs three times
+            when = self._deadline
+        self.reschedule(when)
 
     def _interrupted(self) -> TransportError:
         # The session was closed, and cancelled a name lookup of ours.
@@ -247,7 +247,7 @@ class RequestAttempt(Deadline):
                     delivery=Delivery.NOT_SENT,
                     phase=Phase.QUEUED,
                 )
-            case Phase.CONNECTING if self.when < self._deadline_at:
+            case Phase.CONNECTING if self.when < self._deadline:
                 return ConnectError(
                     f"connecting took too long{NOTHING_SENT}",
                     delivery=Delivery.NOT_SENT,
@@ -276,7 +276,7 @@ def _without_body(head: aiohttp.ClientResponse, what: str) -> Response:
 async def _read(
     response: aiohttp.ClientResponse,
     limit: int,
-    on_moved: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> bytes:
     length = response.content_length
     if length is not None and length <= MAX_RESPONSE:
@@ -284,7 +284,7 @@ async def _read(
     if limit <= MAX_RESPONSE or response.status not in _OK:
         return await _read_bounded(response, MAX_RESPONSE)
     # What is large may take its time, as long as it keeps coming.
-    return await _read_bounded(response, limit, on_moved)
+    return await _read_bounded(response, limit, on_progress)
 
 
 class _Content(bytearray):
@@ -299,7 +299,7 @@ class _Content(bytearray):
 async def _read_bounded(
     response: aiohttp.ClientResponse,
     limit: int,
-    on_moved: Callable[[], None] | None = None,
+    on_progress: Callable[[], None] | None = None,
 ) -> bytes:
     content = _Content()
     while not response.content.at_eof():
@@ -307,8 +307,8 @@ async def _read_bounded(
         if len(content) > limit:
             response.close()
             raise aiohttp.ClientPayloadError("answer too long")
-        if on_moved is not None:
-            on_moved()
+        if on_progress is not None:
+            on_progress()
     return bytes(content)
 
 

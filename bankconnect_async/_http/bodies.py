@@ -33,25 +33,27 @@ class RequestBody(Protocol):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
-        is_wary: Whether it is written only to a connection that the other
-            side has not closed; for connections that nobody else checks.
+        checks_connection: Whether the write first checks that the peer has
+            not closed the connection; for connections that nobody else
+            checks.
     """
 
     begun: bool
     unsent: bool
-    is_wary: bool
+    checks_connection: bool
 
     @property
     def content_type(self) -> str:
         """Value of the header."""
         ...
 
-    def fresh(self, on_moved: Callable[[], None], /) -> None:
+    def reset(self, on_progress: Callable[[], None], /) -> None:
         """
         Get ready for another attempt.
 
         Args:
-            on_moved: Called as the write begins, and as often as it gets on.
+            on_progress: Called when the write begins, and again as it
+                proceeds.
         """
         ...
 
@@ -69,11 +71,11 @@ class BytesBody(aiohttp.Payload):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
-        is_wary: Whether to check the connection first.
+        checks_connection: Whether to check the connection first.
         length: Bytes to send.
     """
 
-    begun = unsent = is_wary = False
+    begun = unsent = checks_connection = False
     _on_begun: Callable[[], None] | None = None
 
     # The base's own initializer prepares for files and names, which costs
@@ -113,7 +115,7 @@ class BytesBody(aiohttp.Payload):
         """There is nothing to close."""
         return True
 
-    def fresh(self, on_begun: Callable[[], None]) -> None:
+    def reset(self, on_begun: Callable[[], None]) -> None:
         """Get ready for another attempt; *on_begun* is called in it."""
         self.begun = self.unsent = False
         self._on_begun = on_begun
@@ -136,7 +138,7 @@ class BytesBody(aiohttp.Payload):
         if self._on_begun is not None:
             self._on_begun()
         try:
-            if self.is_wary:
+            if self.checks_connection:
                 refuse_closed(writer)
             await writer.write(self._content[:content_length])
         except Exception as exc:  # noqa: BLE001 - it is raised below

@@ -48,11 +48,11 @@ class WriteCoalescer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[
+        self._pending: list[
             tuple[Connection, Any, StreamWriter, BytesBody]
         ] = []
 
-    def put(
+    def add(
         self,
         conn: "Connection",
         protocol: Any,
@@ -70,21 +70,25 @@ class WriteCoalescer:
             writer: Writes to it.
             body: What to write.
         """
-        if not self._waiting:
-            self._loop.call_soon(self._send)
-        self._waiting.append((conn, protocol, writer, body))
+        if not self._pending:
+            self._loop.call_soon(self.flush)
+        self._pending.append((conn, protocol, writer, body))
 
-    def _send(self) -> None:
+    def flush(self) -> None:
         # A connection was chosen before those behind it were prepared, and
         # those before it written: its server may have closed it since.
-        is_late = len(self._waiting) > 1
-        waiting, self._waiting = iter(self._waiting), []
+        is_late = len(self._pending) > 1
+        waiting, self._pending = iter(self._pending), []
         try:
             for conn, protocol, writer, body in waiting:
                 if conn.protocol is None:
                     # It was given back, or up, before it was our turn.
                     continue
-                if is_late and not body.is_wary and protocol.poll_end(0):
+                if (
+                    is_late
+                    and not body.checks_connection
+                    and protocol.poll_hang_up(0)
+                ):
                     protocol.set_exception(
                         aiohttp.ClientConnectionResetError("closed meanwhile")
                     )
@@ -94,8 +98,8 @@ class WriteCoalescer:
             left = [*waiting]
             if left:
                 # Something like a KeyboardInterrupt came.
-                self._waiting = [*left, *self._waiting]
-                self._loop.call_soon(self._send)
+                self._pending = [*left, *self._pending]
+                self._loop.call_soon(self.flush)
 
 
 def _write(protocol: Any, writer: StreamWriter, body: BytesBody) -> None:
@@ -125,7 +129,7 @@ class CoalescedRequest(aiohttp.ClientRequest):
     """
 
     # aiohttp makes requests of a class, and hands nothing of ours to it.
-    outbox: ClassVar[WriteCoalescer]
+    coalescer: ClassVar[WriteCoalescer]
     _small: BytesBody | None = None
 
     def update_headers(self, headers: "LooseHeaders | None") -> None:
@@ -170,7 +174,7 @@ class CoalescedRequest(aiohttp.ClientRequest):
         await writer.write_headers(
             f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers
         )
-        self.outbox.put(conn, protocol, writer, body)
+        self.coalescer.add(conn, protocol, writer, body)
         return self.response_class(
             self.method,
             self.original_url,
@@ -200,6 +204,6 @@ def request_class(
         return aiohttp.ClientRequest
 
     class Ours(CoalescedRequest):
-        outbox = WriteCoalescer(loop)
+        coalescer = WriteCoalescer(loop)
 
     return Ours

@@ -68,9 +68,9 @@ class PooledConnection(ResponseHandler):
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         """Prepare to poll the socket."""
         super().connection_made(transport)
-        #: Tells whether the other side has closed: ``poll_end(0)``. Unread
+        #: Tells whether the other side has closed: ``poll_hang_up(0)``. Unread
         #: bytes are no sign of it, so this serves new connections, too.
-        self.poll_end = _make_poll(transport, _HANG_UP)
+        self.poll_hang_up = _make_poll(transport, _HANG_UP)
         self._poll = _make_poll(transport, _READABLE)
 
     def is_connected(self) -> bool:

@@ -24,51 +24,51 @@ class Deadline:
     It is set when it is made, in that task, and has to be cleared.
 
     Args:
-        alarms: Those of the running loop.
+        scheduler: The scheduler of the running loop.
         when: Time on the loop's clock.
 
     Attributes:
         when: At which the task is cancelled.
-        rang: Whether that happened.
+        expired: Whether that happened.
     """
 
-    __slots__ = ("_alarms", "_cancelling", "_task", "rang", "when")
+    __slots__ = ("_cancelling", "_scheduler", "_task", "expired", "when")
 
-    def __init__(self, alarms: "DeadlineScheduler", when: float) -> None:
+    def __init__(self, scheduler: "DeadlineScheduler", when: float) -> None:
         # Finding out which loop runs is a system call.
-        task = asyncio.current_task(alarms.loop)
+        task = asyncio.current_task(scheduler.loop)
         assert task is not None  # noqa: S101 - we are in a coroutine
-        self._alarms = alarms
+        self._scheduler = scheduler
         self._task = task
         self._cancelling = task.cancelling()
         self.when = when
-        self.rang = False
-        alarms.pending.add(self)
-        if when < alarms.due:
-            alarms.expect(when)
+        self.expired = False
+        scheduler.pending.add(self)
+        if when < scheduler.due:
+            scheduler.schedule(when)
 
-    def move(self, when: float) -> None:
+    def reschedule(self, when: float) -> None:
         """Set another time."""
         self.when = when
-        if when < self._alarms.due:
-            self._alarms.expect(when)
+        if when < self._scheduler.due:
+            self._scheduler.schedule(when)
 
     def clear(self) -> None:
         """Take the limit away; the work is over."""
-        self._alarms.pending.discard(self)
-        if self.rang:
+        self._scheduler.pending.discard(self)
+        if self.expired:
             # The work ended before the cancel arrived.
-            self.explains_cancel()
+            self.absorb_cancel()
 
-    def explains_cancel(self) -> bool:
+    def absorb_cancel(self) -> bool:
         """
         Tell whether a `CancelledError` is ours alone, and take it back.
 
         If somebody else cancelled the task as well, theirs goes first.
         """
-        if not self.rang:
+        if not self.expired:
             return False
-        self.rang = False
+        self.expired = False
         return self._task.uncancel() <= self._cancelling
 
     def was_cancelled(self) -> bool:
@@ -80,22 +80,22 @@ class Deadline:
         """
         return self._task.cancelling() > self._cancelling
 
-    def ring(self) -> None:
+    def expire(self) -> None:
         """Cancel the task."""
-        self.rang = True
+        self.expired = True
         self._task.cancel()
 
 
 class DeadlineScheduler:
     """
-    All alarms of one event loop.
+    All deadlines of one event loop.
 
-    An alarm rings some turns of the loop after its time, and only if its
+    A deadline expires some turns of the loop after its time, and only if its
     work is not over by then.
 
     `asyncio.timeout` sets and cancels a timer of the loop for every call,
     and almost none of them ever fires. Here one timer waits for the earliest
-    limit; setting and clearing an alarm is a set operation.
+    limit; setting and clearing a deadline is a set operation.
 
     Attributes:
         loop: It.
@@ -109,7 +109,7 @@ class DeadlineScheduler:
         self.due = math.inf
         self.pending: set[Deadline] = set()
 
-    def expect(self, when: float) -> None:
+    def schedule(self, when: float) -> None:
         """Have the timer fire at *when*, which is before it is due."""
         self.close()
         self.due = when
@@ -123,29 +123,33 @@ class DeadlineScheduler:
 
     def _fire(self) -> None:
         now = self.loop.time()
-        if any(alarm.when <= now for alarm in self.pending):
-            # No timer is needed until they have rung.
+        if any(deadline.when <= now for deadline in self.pending):
+            # No timer is needed until they have expired.
             self.due = -math.inf
-            self._ring(now, _GRACE_TURNS)
+            self._expire(now, _GRACE_TURNS)
         else:
-            self._expect_next()
+            self._schedule_next()
 
-    def _ring(self, overdue_at: float, turns: int) -> None:
+    def _expire(self, overdue_at: float, turns: int) -> None:
         if turns:
             self._handle = self.loop.call_soon(
-                self._ring, overdue_at, turns - 1
+                self._expire, overdue_at, turns - 1
             )
             return
-        overdue = [alarm for alarm in self.pending if alarm.when <= overdue_at]
-        for alarm in overdue[:_AT_ONCE]:
-            self.pending.discard(alarm)
-            alarm.ring()
+        overdue = [
+            deadline
+            for deadline in self.pending
+            if deadline.when <= overdue_at
+        ]
+        for deadline in overdue[:_AT_ONCE]:
+            self.pending.discard(deadline)
+            deadline.expire()
         if len(overdue) > _AT_ONCE:
-            self._ring(overdue_at, 1)
+            self._expire(overdue_at, 1)
         else:
-            self._expect_next()
+            self._schedule_next()
 
-    def _expect_next(self) -> None:
+    def _schedule_next(self) -> None:
         self._handle, self.due = None, math.inf
         if self.pending:
-            self.expect(min(alarm.when for alarm in self.pending))
+            self.schedule(min(deadline.when for deadline in self.pending))

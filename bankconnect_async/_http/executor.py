@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OK: Final = range(200, 300)
-# Bytes of an answer whose decoding would hold up the loop for milliseconds.
+# Bytes of a response whose decoding would hold up the loop for milliseconds.
 _LARGE: Final = 128 * 1024
 # Numbers and words of ours only: what a server says, and what we send it,
 # never gets into a log.
@@ -52,16 +52,16 @@ _log = logging.getLogger("bankconnect_async")
 
 class Operation(Generic[T]):
     """
-    What to ask for, and what to make of a good answer.
+    What to ask for, and what to make of a good response.
 
     Args:
         operation: What for, such as ``POST session``; no ids.
         url: Where to.
-        decode: Makes the result of an answer with a 2xx status.
+        decode: Makes the result of a response with a 2xx status.
         method: Of HTTP.
         headers: Beside those of every request.
-        repeatable: Whether sending it twice does no harm at all.
-        limit: Bytes of the answer that are read at most.
+        idempotent: Whether sending it twice does no harm at all.
+        limit: Bytes of the response that are read at most.
         secrets: Sent with this request only; struck out of what the server
             echoes.
     """
@@ -74,7 +74,7 @@ class Operation(Generic[T]):
         decode: Callable[[Response], T],
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
-        repeatable: bool = True,
+        idempotent: bool = True,
         limit: int = MAX_RESPONSE,
         secrets: Sequence[str] = (),
     ) -> None:
@@ -83,7 +83,7 @@ class Operation(Generic[T]):
         self.decode: Final = decode
         self.method: Final = method
         self.headers: Final = headers
-        self.repeatable: Final = repeatable
+        self.idempotent: Final = idempotent
         self.limit: Final = limit
         self.secrets: Final = secrets
 
@@ -120,7 +120,7 @@ class RequestExecutor:
         self._succeeded = 0
         self._failed: Counter[str] = Counter()
         self._latency = Histogram()
-        self._under_way = 0
+        self._in_flight = 0
         self._closing = False
         self._idle: asyncio.Event | None = None
 
@@ -129,41 +129,45 @@ class RequestExecutor:
         """What it takes the time from."""
         return self._clock
 
-    async def run(
+    async def execute(
         self,
-        call: Operation[T],
+        operation: Operation[T],
         body: RequestBody | None = None,
         *,
         policy: RetryPolicy | None = None,
-        turn: "Throttle | None" = None,
+        throttle: "Throttle | None" = None,
     ) -> tuple[T, int]:
         """
         Make *call* and return its result, and how many attempts it took.
 
         Args:
-            call: What to ask for.
+            operation: What to ask for.
             body: What to send, if anything.
             policy: Instead of the client's own.
-            turn: Where to wait for further attempts, in a batch.
+            throttle: Where to wait for further attempts, in a batch.
 
         Raises:
             BankConnectError: Of the last attempt, with the story of all.
         """
         if policy is None:
             policy = self.retry
-        once = self._once if self._on_attempt is None else self._watched
-        deadline_at = self._clock.monotonic() + policy.deadline
+        attempt_once = (
+            self._attempt if self._on_attempt is None else self._watched
+        )
+        deadline = self._clock.monotonic() + policy.deadline
         self._begin()
         try:
             try:
-                result = await once(call, body, policy.deadline, 1)
+                result = await attempt_once(
+                    operation, body, policy.deadline, 1
+                )
             except BankConnectError as error:
                 first = error
             else:
                 self.budget.refund()
                 return result, 1
             return await self._go_on(
-                call, body, first, policy, turn, deadline_at
+                operation, body, first, policy, throttle, deadline
             )
         finally:
             self._end()
@@ -171,17 +175,17 @@ class RequestExecutor:
     def _begin(self) -> None:
         if self._closing:
             raise ClientClosedError("the client is closed, or closing")
-        self._under_way += 1
+        self._in_flight += 1
 
     def _end(self) -> None:
-        self._under_way -= 1
-        if self._idle is not None and not self._under_way:
+        self._in_flight -= 1
+        if self._idle is not None and not self._in_flight:
             self._idle.set()
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
+    def track(self) -> Iterator[None]:
         """
-        Have `aclose` wait for what is done meanwhile, as for a call.
+        Have `aclose` wait for what is done meanwhile, as for an operation.
         """
         self._begin()
         try:
@@ -191,43 +195,45 @@ class RequestExecutor:
 
     async def _go_on(  # noqa: PLR0913, PLR0917
         self,
-        call: Operation[T],
+        operation: Operation[T],
         body: RequestBody | None,
         first: BankConnectError,
         policy: RetryPolicy,
-        turn: "Throttle | None",
-        deadline_at: float,
+        throttle: "Throttle | None",
+        deadline: float,
     ) -> tuple[T, int]:
-        from .retrying import repeat  # noqa: PLC0415 - seldom needed
+        from .retrying import retry  # noqa: PLC0415 - seldom needed
 
         number = 1
-        once = self._once if self._on_attempt is None else self._watched
-        if call.repeatable:
+        attempt_once = (
+            self._attempt if self._on_attempt is None else self._watched
+        )
+        if operation.idempotent:
             policy = attrs.evolve(policy, delivery="at-least-once")
 
         async def attempt() -> T:
             nonlocal number
             number += 1
-            held = 0.0 if turn is None else turn.throttled_for
-            within = deadline_at + held - self._clock.monotonic()
-            return await once(call, body, within, number)
+            held = 0.0 if throttle is None else throttle.throttled_for
+            time_left = deadline + held - self._clock.monotonic()
+            return await attempt_once(operation, body, time_left, number)
 
-        return await repeat(
+        return await retry(
             attempt,
             after=first,
             policy=policy,
             budget=self.budget,
             clock=self._clock,
-            deadline_at=deadline_at,
-            turn=turn,
+            deadline=deadline,
+            throttle=throttle,
             hooks=self._hooks,
         )
 
     async def _watched(
         self,
-        call: Operation[T],
+        operation: Operation[T],
         body: RequestBody | None,
-        within: float,
+        time_left: float,
         number: int,
     ) -> T:
         from bankconnect_async.stats import AttemptEnd, AttemptStart  # noqa: PLC0415
@@ -237,13 +243,13 @@ class RequestExecutor:
         tell = hooks.run(
             "on_attempt",
             self._on_attempt,
-            AttemptStart(operation=call.operation, number=number),
+            AttemptStart(operation=operation.operation, number=number),
         )
         started = time.monotonic()
         error: BankConnectError | None = None
         cancelled = True
         try:
-            result = await self._once(call, body, within, number)
+            result = await self._attempt(operation, body, time_left, number)
             cancelled = False
         except BankConnectError as exc:
             error, cancelled = exc, False
@@ -260,47 +266,47 @@ class RequestExecutor:
                 )
         return result
 
-    async def _once(
+    async def _attempt(
         self,
-        call: Operation[T],
+        operation: Operation[T],
         body: RequestBody | None,
-        within: float,
+        time_left: float,
         number: int,
     ) -> T:
         started = time.monotonic()
-        answer: Response | None = None
+        response: Response | None = None
         try:
-            answer = await self.transport.send(
-                call.method,
-                call.url,
+            response = await self.transport.send(
+                operation.method,
+                operation.url,
                 body,
-                headers=call.headers,
-                within=within,
-                limit=call.limit,
+                headers=operation.headers,
+                timeout=time_left,
+                limit=operation.limit,
             )
-            if answer.status not in _OK:
-                await self._refuse(answer, call)
-            if len(answer.body) > _LARGE:
-                result = await run_in_thread(call.decode, answer)
+            if response.status not in _OK:
+                await self._refuse(response, operation)
+            if len(response.body) > _LARGE:
+                result = await run_in_thread(operation.decode, response)
             else:
-                result = call.decode(answer)
+                result = operation.decode(response)
         except BankConnectError as error:
-            self._note_failure(call, number, error)
+            self._note_failure(operation, number, error)
             raise
         except (Exception, asyncio.CancelledError) as exc:
             if isinstance(exc, asyncio.CancelledError) and was_cancelled():
                 raise
-            unexpected = _unexpected(exc, answer, body)
+            unexpected = _unexpected(exc, response, body)
         else:
             self._succeeded += 1
             self._latency.add(time.monotonic() - started)
             return result
-        # Outside of `except`: what was raised may hold the answer's bytes.
-        self._note_failure(call, number, unexpected)
+        # Outside of `except`: what was raised may hold the response's bytes.
+        self._note_failure(operation, number, unexpected)
         raise unexpected
 
     def _note_failure(
-        self, call: Operation[T], number: int, error: BankConnectError
+        self, operation: Operation[T], number: int, error: BankConnectError
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
         self._failed[delivery] += 1
@@ -308,7 +314,7 @@ class RequestExecutor:
             "a handler of the log",
             _log.info,
             "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
-            call.operation,
+            operation.operation,
             number,
             type(error).__name__,
             delivery,
@@ -316,38 +322,40 @@ class RequestExecutor:
             self.budget.tokens,
         )
 
-    async def _refuse(self, answer: Response, call: Operation[T]) -> NoReturn:
-        if len(answer.body) > _LARGE:
-            raise await run_in_thread(self._refusal, answer, call)
-        raise self._refusal(answer, call)
+    async def _refuse(
+        self, response: Response, operation: Operation[T]
+    ) -> NoReturn:
+        if len(response.body) > _LARGE:
+            raise await run_in_thread(self._refusal, response, operation)
+        raise self._refusal(response, operation)
 
     def _refusal(
-        self, answer: Response, call: Operation[T]
+        self, response: Response, operation: Operation[T]
     ) -> BankConnectError:
         from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
 
         by_proxy = self.transport.proxy_refusal(
-            answer.status, answer.headers, call.url
+            response.status, response.headers, operation.url
         )
         if by_proxy is not None:
             return by_proxy
         retry_after = parse_retry_after(
-            answer.headers.get("Retry-After"), now=self._clock.time()
+            response.headers.get("Retry-After"), now=self._clock.time()
         )
         return error_responses.error_from_response(
-            answer.status,
-            answer.body,
-            headers=answer.headers,
+            response.status,
+            response.body,
+            headers=response.headers,
             retry_after=retry_after,
-            secrets=[*self._secrets, *call.secrets],
-            url=call.url,
+            secrets=[*self._secrets, *operation.secrets],
+            url=operation.url,
         )
 
-    def strike_out(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Strike the client's secrets out of what a server says."""
         from bankconnect_async._redaction import redactor  # noqa: PLC0415 - seldom needed
 
-        return redactor(tuple(self._secrets)).strike(text)
+        return redactor(tuple(self._secrets)).redact(text)
 
     def stats(self) -> "Stats":
         """Return what was done so far, and is done now."""
@@ -371,7 +379,7 @@ class RequestExecutor:
         Refuse new calls, give those under way *drain* seconds, and close.
         """
         self._closing = True
-        if drain > 0 and self._under_way:
+        if drain > 0 and self._in_flight:
             if self._idle is None:
                 self._idle = asyncio.Event()
             with suppress(TimeoutError):
@@ -381,17 +389,17 @@ class RequestExecutor:
 
 
 def _unexpected(
-    exc: BaseException, answer: Response | None, body: RequestBody | None
+    exc: BaseException, response: Response | None, body: RequestBody | None
 ) -> BankConnectError:
-    if answer is None:
+    if response is None:
         return map_error(exc, body)
-    said = f"the server answered {answer.status}, and reading that raised "
+    said = f"the server answered {response.status}, and reading that raised "
     said += type(exc).__name__
-    if answer.status in _OK:
-        return InvalidResponseError(said, status=answer.status)
+    if response.status in _OK:
+        return InvalidResponseError(said, status=response.status)
     from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
 
-    return error_responses.error_from_response(answer.status, b"")
+    return error_responses.error_from_response(response.status, b"")
 
 
 def _preload() -> None:

@@ -67,12 +67,12 @@ class RetryState:
     """
 
     policy: RetryPolicy
-    turn: "Throttle | None"
+    throttle: "Throttle | None"
     budget: RetryBudget
     clock: Clock
-    deadline_at: float
+    deadline: float
     timeline: list[Attempt] = attrs.Factory(list)
-    paid: float = 0
+    spent: float = 0
     stopped: str | None = None
     excuses: int = 0
     is_excused: bool = False
@@ -80,21 +80,21 @@ class RetryState:
     # What came out of the latest attempt, if that was an exception.
     raised: BaseException | None = None
 
-    def may_repeat(self, state: "tenacity.RetryCallState") -> bool:
+    def should_retry(self, state: "tenacity.RetryCallState") -> bool:
         error = _error(state)
         if error is None:
             return False
         self.latest = error
         self.stopped = None
-        self.is_excused = self.hear(error)
+        self.is_excused = self.excuse(error)
         if is_retryable(error, self.policy.delivery):
             return True
         if is_retryable(error, "at-least-once"):
             self.stopped = "not repeated, because delivery is at-most-once"
         return False
 
-    def hear(self, error: BankConnectError) -> bool:
-        if self.turn is None or not self.turn.on_failure(error):
+    def excuse(self, error: BankConnectError) -> bool:
+        if self.throttle is None or not self.throttle.on_failure(error):
             return False
         if self.policy.attempts == 1 or self.excuses == _PATIENCE:
             return False
@@ -111,21 +111,21 @@ class RetryState:
         return wait
 
     async def sleep(self, seconds: float) -> None:
-        if self.turn is None:
+        if self.throttle is None:
             await self.clock.sleep(seconds)
             return
-        if not await self.turn.wait(seconds):
+        if not await self.throttle.wait(seconds):
             self.stopped = "nothing is sent any more"
         elif self._starts_too_late(0):
             self.stopped = "no time left: others were waiting, too"
         else:
             return
-        assert self.latest is not None  # noqa: S101 - may_repeat came first
+        assert self.latest is not None  # noqa: S101 - should_retry came first
         raise self.latest
 
-    def must_stop(self, state: "tenacity.RetryCallState") -> bool:
+    def should_stop(self, state: "tenacity.RetryCallState") -> bool:
         error = _error(state)
-        assert error is not None  # noqa: S101 - may_repeat came first
+        assert error is not None  # noqa: S101 - should_retry came first
         if state.attempt_number - self.excuses >= self.policy.attempts:
             self.stopped = "no attempts left"
         elif self._starts_too_late(state.upcoming_sleep):
@@ -133,32 +133,30 @@ class RetryState:
                 f"no time left: the next try is due in "
                 f"{state.upcoming_sleep:.3g} s"
             )
-        elif self.budget.tokens < self.price(error):
+        elif self.budget.tokens < self.cost(error):
             self.stopped = "the client's retry budget is spent"
         return self.stopped is not None
 
-    def price(self, error: BankConnectError) -> float:
-        return 0 if self.is_excused else self.budget.price(error)
+    def cost(self, error: BankConnectError) -> float:
+        return 0 if self.is_excused else self.budget.cost(error)
 
     def _starts_too_late(self, wait: float) -> bool:
-        held = 0.0 if self.turn is None else self.turn.throttled_for
-        return (
-            self.clock.monotonic() + wait + _SHORTEST > self.deadline_at + held
-        )
+        held = 0.0 if self.throttle is None else self.throttle.throttled_for
+        return self.clock.monotonic() + wait + _SHORTEST > self.deadline + held
 
-    def pay(self, state: "tenacity.RetryCallState") -> None:
+    def spend(self, state: "tenacity.RetryCallState") -> None:
         error = _error(state)
-        assert error is not None  # noqa: S101 - may_repeat came first
-        self.paid = self.price(error)
-        self.budget.spend(self.paid)
-        self.note(error, state.attempt_number, wait=state.upcoming_sleep)
+        assert error is not None  # noqa: S101 - should_retry came first
+        self.spent = self.cost(error)
+        self.budget.spend(self.spent)
+        self.record(error, state.attempt_number, wait=state.upcoming_sleep)
 
     def conclude(self, error: BankConnectError, number: int) -> None:
         if self.timeline and self.timeline[-1].number == number:
             # It was to be repeated, and was not.
             self.timeline.pop()
-            self.budget.refund(self.paid)
-        self.note(error, number)
+            self.budget.refund(self.spent)
+        self.record(error, number)
 
     def finish(self, error: BankConnectError, number: int) -> None:
         self.conclude(error, number)
@@ -173,7 +171,7 @@ class RetryState:
             error.args = (f"{message}; attempt {gravest.number} {outcome}",)
         error.delivery = gravest.delivery
 
-    def note(
+    def record(
         self, error: BankConnectError, number: int, wait: float | None = None
     ) -> None:
         self.timeline.append(
@@ -204,15 +202,15 @@ def _phase(error: BankConnectError) -> Phase:
     return Phase.ANSWERED
 
 
-async def repeat(  # noqa: PLR0913
+async def retry(  # noqa: PLR0913
     work: Callable[[], Awaitable[T]],
     *,
     after: BankConnectError,
     policy: RetryPolicy,
     budget: RetryBudget,
     clock: Clock,
-    deadline_at: float,
-    turn: "Throttle | None" = None,
+    deadline: float,
+    throttle: "Throttle | None" = None,
     hooks: HookRunner | None = None,
 ) -> tuple[T, int]:
     """
@@ -224,8 +222,8 @@ async def repeat(  # noqa: PLR0913
         policy: How often, how long, in which delivery mode.
         budget: Shared by all calls of a client.
         clock: Time.
-        deadline_at: When no attempt may begin any more, on *clock*.
-        turn: Where to wait, if the call is one of a batch.
+        deadline: When no attempt may begin any more, on *clock*.
+        throttle: Where to wait, if the call is one of a batch.
         hooks: Logs what the policy or the clock raises.
 
     Returns:
@@ -237,7 +235,7 @@ async def repeat(  # noqa: PLR0913
     """
     import tenacity  # noqa: PLC0415 - a call that succeeds never needs it
 
-    course = RetryState(policy, turn, budget, clock, deadline_at)
+    course = RetryState(policy, throttle, budget, clock, deadline)
     number = 0
 
     async def attempt() -> T:
@@ -253,10 +251,10 @@ async def repeat(  # noqa: PLR0913
 
     retrying = tenacity.AsyncRetrying(
         sleep=course.sleep,
-        retry=course.may_repeat,
+        retry=course.should_retry,
         wait=course.wait,
-        stop=course.must_stop,
-        before_sleep=course.pay,
+        stop=course.should_stop,
+        before_sleep=course.spend,
         reraise=True,
     )
     try:
@@ -274,7 +272,7 @@ async def repeat(  # noqa: PLR0913
         )
         (hooks or HookRunner()).log("the retry policy or the clock", exc)
     else:
-        budget.refund(course.paid)
+        budget.refund(course.spent)
         return result, number
     latest = course.latest or after
     course.finish(latest, number)

@@ -17,60 +17,60 @@ class FifoSemaphore:
 
     Attributes:
         size: Slots in all.
-        taken: Slots in use.
+        in_use: Slots in use.
     """
 
-    __slots__ = ("_queue", "size", "taken")
+    __slots__ = ("_waiters", "in_use", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.taken = 0
+        self.in_use = 0
         # A dict, because thousands may leave the queue at once.
-        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
         """Who queues."""
-        return len(self._queue)
+        return len(self._waiters)
 
-    def enter(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a slot, if one is free and nobody waits for it."""
-        if self.taken < self.size:
-            self.taken += 1
+        if self.in_use < self.size:
+            self.in_use += 1
             return True
         return False
 
-    async def queue(self) -> None:
+    async def acquire(self) -> None:
         """Take a slot, as soon as it is our turn."""
-        turn = asyncio.get_running_loop().create_future()
-        self._queue[turn] = None
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if not waiter.cancelled():
                 # The slot was ours already when the cancel came.
-                self.leave()
+                self.release()
             else:
-                self._queue.pop(turn, None)
+                self._waiters.pop(waiter, None)
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Hand the slot on, or free it."""
-        # After `narrow`, some slots are not handed on.
-        while self._queue and self.taken <= self.size:
-            turn, _ = self._queue.popitem(last=False)
-            if not turn.done():
-                turn.set_result(None)
+        # After `shrink`, some slots are not handed on.
+        while self._waiters and self.in_use <= self.size:
+            waiter, _ = self._waiters.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(None)
                 return
-        self.taken -= 1
+        self.in_use -= 1
 
-    def narrow(self, size: int) -> None:
+    def shrink(self, size: int) -> None:
         """Shrink to *size* slots; those in use beyond that run out."""
         self.size = min(self.size, size)
 
-    def widen(self, size: int) -> None:
+    def grow(self, size: int) -> None:
         """Grow to *size* slots."""
         while self.size < size:
             self.size += 1
-            self.taken += 1
-            self.leave()
+            self.in_use += 1
+            self.release()

@@ -130,7 +130,7 @@ class Transport:
         self._pid = _pid
         self._bound: LoopResources | None = None
         self._binding: _Binding | None = None
-        self._admitted = 0
+        self._reserved = 0
         self._opened = 0
         self._closed = False
         self._per_session: dict[str, Any] = {
@@ -143,7 +143,7 @@ class Transport:
         self._per_request: dict[str, Any] = {"allow_redirects": False}
         if borrowed is not None:
             self._per_request |= self._per_session
-        # Nothing tells an exchange without a body when it is connected.
+        # Nothing tells an attempt without a body when it is connected.
         self._without_body = {
             "timeout": aiohttp.ClientTimeout(
                 total=None,
@@ -164,12 +164,12 @@ class Transport:
     @property
     def in_flight(self) -> int:
         """Requests that have a slot."""
-        return self._bound.gate.taken if self._bound else 0
+        return self._bound.semaphore.in_use if self._bound else 0
 
     @property
     def waiting(self) -> int:
         """Requests that wait for one."""
-        return self._bound.gate.waiting if self._bound else 0
+        return self._bound.semaphore.waiting if self._bound else 0
 
     @property
     def connections_opened(self) -> int | None:
@@ -232,7 +232,7 @@ class Transport:
             loop=loop,
             pid=_pid,
             session=session,
-            gate=FifoSemaphore(self._gate_size()),
+            semaphore=FifoSemaphore(self._semaphore_size()),
         )
 
     async def _make_session(self) -> aiohttp.ClientSession:
@@ -273,27 +273,27 @@ class Transport:
         limits = connector.limit, connector.limit_per_host
         return min(limit or math.inf for limit in limits)
 
-    def admit(self, concurrency: int) -> None:
+    def reserve(self, concurrency: int) -> None:
         """
-        Make room for *concurrency* more requests, until `dismiss`.
+        Make room for *concurrency* more requests, until `release`.
 
-        The gate grows to what all admitted callers want together, where that
-        is more than the pool's limit. Its size is a ceiling, not a number of
-        connections.
+        The semaphore grows to what all callers reserved together, where
+        that is more than the pool's limit. Its size is a ceiling, not a
+        number of connections.
         """
         bound = self._usable()
-        self._admitted += concurrency
+        self._reserved += concurrency
         if bound is not None:
-            bound.gate.widen(self._gate_size())
+            bound.semaphore.grow(self._semaphore_size())
 
-    def dismiss(self, concurrency: int) -> None:
-        """Take back what `admit` was told, and the room with it."""
-        self._admitted -= concurrency
+    def release(self, concurrency: int) -> None:
+        """Take back what `reserve` was told, and the room with it."""
+        self._reserved -= concurrency
         if self._bound is not None:
-            self._bound.gate.narrow(self._gate_size())
+            self._bound.semaphore.shrink(self._semaphore_size())
 
-    def _gate_size(self) -> int:
-        wanted = max(self._pool.limit, self._admitted)
+    def _semaphore_size(self) -> int:
+        wanted = max(self._pool.limit, self._reserved)
         return int(min(wanted, self._ceiling()))
 
     def send(  # noqa: PLR0913
@@ -303,7 +303,7 @@ class Transport:
         body: RequestBody | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        within: float,
+        timeout: float,
         limit: int = MAX_RESPONSE,
     ) -> Awaitable[Response]:
         """
@@ -314,7 +314,7 @@ class Transport:
             url: Where to.
             body: What to send, if anything.
             headers: Beside those of every request.
-            within: Seconds this may take in all, waiting for a slot included.
+            timeout: Seconds this may take in all, waiting for a slot included.
             limit: Bytes of the answer that are read at most.
 
         Raises:
@@ -322,7 +322,7 @@ class Transport:
             InvalidResponseError: If the body of a 2xx answer broke off.
             ClientClosedError: After `aclose`, or in another loop.
         """
-        # No coroutine: there is nothing to wait for but the exchange.
+        # No coroutine: there is nothing to wait for but the attempt.
         bound = self._bound
         if (
             bound is None
@@ -338,7 +338,7 @@ class Transport:
                 url,
                 body,
                 headers=headers,
-                within=within,
+                timeout=timeout,
                 limit=limit,
             )
         options = self._per_request
@@ -346,8 +346,8 @@ class Transport:
             options = self._options(url, body, headers)
         if body is None:
             options = {**options, **self._without_body}
-        exchange = RequestAttempt(bound, self._timeouts, within)
-        return exchange.run(method, url, body, options, limit)
+        attempt = RequestAttempt(bound, self._timeouts, timeout)
+        return attempt.run(method, url, body, options, limit)
 
     async def _open_and_send(self, *args: Any, **kwargs: Any) -> Response:
         await self.open()
@@ -361,7 +361,7 @@ class Transport:
     ) -> dict[str, Any]:
         headers = dict(headers or {})
         if body is not None:
-            body.is_wary = self._is_wary
+            body.checks_connection = self._is_wary
         if self._borrowed is not None:
             # Its own default headers may name another type or key.
             headers = {**self._headers, **headers}
@@ -404,7 +404,7 @@ class Transport:
         return None
 
     @asynccontextmanager
-    async def visit(
+    async def get_external(
         self, url: URL, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
@@ -501,8 +501,8 @@ class Transport:
 
     def _let_go(self, bound: LoopResources) -> None:
         # Calls in flight over a borrowed session still need their limits.
-        if not bound.alarms.pending:
-            bound.alarms.close()
+        if not bound.deadlines.pending:
+            bound.deadlines.close()
 
 
 def _keep_read_buffers() -> None:

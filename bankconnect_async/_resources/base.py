@@ -117,7 +117,7 @@ class ApiClient:
         method: str = "GET",
         body: RequestBody | None = None,
         hashed: bool = True,
-        repeatable: bool = True,
+        idempotent: bool = True,
         limit: int = MAX_RESPONSE,
         retry: RetryPolicy | None = None,
         secrets: Sequence[str] = (),
@@ -132,7 +132,7 @@ class ApiClient:
             method: Of HTTP.
             body: What to send, if anything.
             hashed: Whether the call takes the second secret.
-            repeatable: Whether sending it twice does no harm at all.
+            idempotent: Whether sending it twice does no harm at all.
             limit: Bytes of the answer that are read at most.
             retry: Instead of the client's own.
             secrets: Sent with this request only; struck out of what the
@@ -144,12 +144,12 @@ class ApiClient:
             url=url,
             headers=self.hash_header if hashed else None,
             decode=functools.partial(_decoded, decode),
-            repeatable=repeatable,
+            idempotent=idempotent,
             limit=limit,
             secrets=secrets,
         )
         try:
-            result, _ = await self.calls.run(call, body, policy=retry)
+            result, _ = await self.calls.execute(call, body, policy=retry)
         except BankConnectError as error:
             # Ids stand in addresses, and that of a session opens a journey:
             # the frames below hold it, which a traceback with locals would

@@ -27,7 +27,7 @@ from bankconnect_async._codec.session_requests import (
     url_problem,
 )
 from bankconnect_async._http.error_mapping import map_error
-from bankconnect_async._http.retrying import repeat
+from bankconnect_async._http.retrying import retry
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.errors import (
     BadRequestError,
@@ -90,7 +90,7 @@ async def download(
     # A traceback with locals would show it.
     del url
     loop = asyncio.get_running_loop()
-    with api.calls.under_way():
+    with api.calls.track():
         try:
             await run_in_thread(part.create)
             await fetch.run(deadline)
@@ -218,13 +218,13 @@ class _Fetch:
             first = error
         else:
             return
-        await repeat(
+        await retry(
             attempt,
             after=first,
             policy=attrs.evolve(calls.retry, delivery="at-least-once"),
             budget=calls.budget,
             clock=clock,
-            deadline_at=deadline_at,
+            deadline=deadline_at,
         )
 
     async def _once(self, over_at: float) -> None:
@@ -255,7 +255,7 @@ class _Fetch:
     async def _visit(self) -> Exception | None:
         url, redirects = self.url, 0
         while True:
-            async with self.api.calls.transport.visit(
+            async with self.api.calls.transport.get_external(
                 url, self._headers()
             ) as response:
                 if self._is_redirect(response):

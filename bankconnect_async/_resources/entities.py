@@ -396,7 +396,7 @@ class EntityHandle:
         )
         if failures:
             raise ProcessingFailedError(
-                explain(failures), failures=failures, answer=progress
+                explain(failures), failures=failures, response=progress
             )
         return progress
 

@@ -71,7 +71,7 @@ async def create_entity(
             urlencode(fields).encode(), content_type=CONTENT_TYPES["form"]
         ),
         hashed=False,
-        repeatable=False,
+        idempotent=False,
         retry=retry,
     )
 
@@ -123,7 +123,7 @@ async def fetch_recurring_aa_data(
         functools.partial(responses.decode, models.NewSession),
         method="POST",
         body=BytesBody(content, content_type=CONTENT_TYPES["json"]),
-        repeatable=False,
+        idempotent=False,
         retry=retry,
     )
     return SessionHandle(api, made.session_id)

@@ -206,10 +206,10 @@ class Poller(Generic[T]):
     def _late(self) -> WaitTimeoutError:
         said, trouble = "processing was not over in time", self._trouble
         if trouble is None:
-            return WaitTimeoutError(said, answer=self._last)
+            return WaitTimeoutError(said, response=self._last)
         late = WaitTimeoutError(
             f"{said}, and the last look at it failed: {trouble.message}",
-            answer=self._last,
+            response=self._last,
         )
         late.attempts = trouble.attempts
         return late

@@ -87,7 +87,7 @@ class SessionCreator:
             method="POST",
             url=url,
             decode=self._decode,
-            repeatable=False,
+            idempotent=False,
         )
 
     def _decode(self, answer: Response) -> SessionAnswer:
@@ -149,7 +149,7 @@ class SessionCreator:
         link_id: str,
         request: SessionRequest,
         retry: RetryPolicy | None = None,
-        turn: "Throttle | None" = None,
+        throttle: "Throttle | None" = None,
     ) -> Awaitable[tuple[SessionAnswer, int]]:
         """
         Send what `assign` returned, as often as *retry* says.
@@ -158,7 +158,7 @@ class SessionCreator:
             link_id: Whose session to ask for.
             request: What else to ask for.
             retry: Instead of the client's own policy.
-            turn: Where to wait for further attempts, in a batch.
+            throttle: Where to wait for further attempts, in a batch.
 
         Returns:
             To be awaited: the answer, and how many attempts it took.
@@ -167,7 +167,9 @@ class SessionCreator:
             self._writer.write(link_id, request),
             content_type=self._content_type,
         )
-        return self._calls.run(self._call, body, policy=retry, turn=turn)
+        return self._calls.execute(
+            self._call, body, policy=retry, throttle=throttle
+        )
 
     def make(
         self, link_id: str, answer: SessionAnswer, attempts: int

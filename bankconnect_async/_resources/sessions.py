@@ -187,7 +187,7 @@ class SessionHandle:
                 "initiate_processing",
                 functools.partial(responses.decode, models.ProcessingRequest),
                 method="POST",
-                repeatable=False,
+                idempotent=False,
                 retry=retry,
             )
         except AlreadyProcessingError as error:
@@ -386,7 +386,7 @@ class SessionHandle:
         failures = washed(self._api, _failures(status))
         if failures or status.insights_available is False:
             raise ProcessingFailedError(
-                explain(failures), failures=failures, answer=status
+                explain(failures), failures=failures, response=status
             )
         return status
 
@@ -413,7 +413,7 @@ class SessionHandle:
         decode: Callable[..., T],
         *,
         method: str = "GET",
-        repeatable: bool = True,
+        idempotent: bool = True,
         retry: RetryPolicy | None = None,
     ) -> T:
         return await self._api.ask(
@@ -421,7 +421,7 @@ class SessionHandle:
             self._api.url("session_data", self.session_id, name),
             decode,
             method=method,
-            repeatable=repeatable,
+            idempotent=idempotent,
             limit=MAX_DATA,
             retry=retry,
         )
@@ -492,7 +492,7 @@ def washed(api: ApiClient, failures: Iterable[Failure]) -> tuple[Failure, ...]:
     """
 
     def wash(text: str | None) -> str | None:
-        return text and one_line(api.calls.strike_out(text), _LONGEST_TEXT)
+        return text and one_line(api.calls.redact(text), _LONGEST_TEXT)
 
     return tuple(
         attrs.evolve(each, code=wash(each.code), message=wash(each.message))

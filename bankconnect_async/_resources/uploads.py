@@ -477,10 +477,10 @@ class _Meter(AbstractStreamWriter):
     """
 
     def __init__(
-        self, writer: AbstractStreamWriter, on_moved: Callable[[], None]
+        self, writer: AbstractStreamWriter, on_progress: Callable[[], None]
     ) -> None:
         self._writer = writer
-        self._on_moved = on_moved
+        self._on_moved = on_progress
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         await self._writer.write(chunk)
@@ -514,10 +514,10 @@ class Form(aiohttp.MultipartWriter):
     Attributes:
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
-        is_wary: Whether to check the connection first.
+        checks_connection: Whether to check the connection first.
     """
 
-    is_wary = False
+    checks_connection = False
 
     def __init__(
         self, fields: Mapping[str, str | None], source: Source | str
@@ -536,10 +536,10 @@ class Form(aiohttp.MultipartWriter):
         if isinstance(source, Source):
             self.append_payload(_file_part(source))
 
-    def fresh(self, on_moved: Callable[[], None]) -> None:
-        """Get ready for another attempt; *on_moved* is called in it."""
+    def reset(self, on_progress: Callable[[], None]) -> None:
+        """Get ready for another attempt; *on_progress* is called in it."""
         self.begun = self.unsent = False
-        self._on_moved = on_moved
+        self._on_moved = on_progress
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
@@ -550,7 +550,7 @@ class Form(aiohttp.MultipartWriter):
         self._moved()
         _keep_little_unsent(writer)
         try:
-            if self.is_wary:
+            if self.checks_connection:
                 refuse_closed(writer)
             await self.write(_Meter(writer, self._handed_on))
         except Exception as exc:  # noqa: BLE001 - it is raised below
@@ -652,7 +652,7 @@ async def send(
             method="POST",
             body=Form(statement.fields, source),
             hashed=False,
-            repeatable=False,
+            idempotent=False,
             retry=policy,
             secrets=_secrets(statement),
         )

@@ -83,14 +83,14 @@ class SyncItemSource(ItemSource):
 
     def get_nowait(self) -> tuple[int, Item] | None:
         """Return the next item, if there is one and room for it."""
-        if self._is_closed or not self._room.enter():
+        if self._is_closed or not self._room.try_acquire():
             return None
         return self._next()
 
     async def get(self) -> tuple[int, Item] | None:
         """Wait for room and return the next item; `None` at the end."""
-        if not self._is_closed and not self._room.enter():
-            await self._room.queue()
+        if not self._is_closed and not self._room.try_acquire():
+            await self._room.acquire()
         return None if self._is_closed else self._next()
 
     def _next(self) -> tuple[int, Item] | None:
@@ -159,8 +159,8 @@ class AsyncItemSource(ItemSource):
                 await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
-        if not self._room.enter():
-            await self._room.queue()
+        if not self._room.try_acquire():
+            await self._room.acquire()
 
 
 def source_cancelled_error(exc: asyncio.CancelledError) -> RuntimeError:

@@ -24,12 +24,12 @@ class Capacity(Protocol):
         """Bind to the running event loop."""
         ...
 
-    def admit(self, concurrency: int, /) -> None:
-        """Reserve that many connections more, until `dismiss`."""
+    def reserve(self, concurrency: int, /) -> None:
+        """Reserve that many connections more, until `release`."""
         ...
 
-    def dismiss(self, concurrency: int, /) -> None:
-        """Return what `admit` reserved."""
+    def release(self, concurrency: int, /) -> None:
+        """Give back what `reserve` took."""
         ...
 
 

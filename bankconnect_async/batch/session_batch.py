@@ -195,7 +195,7 @@ class SessionBatch:
         self._source.close()
         self._send_queue.drain()
         # Nothing more is taken, so no worker has to wait for room.
-        self._room.widen(self._room.size + self._concurrency)
+        self._room.grow(self._room.size + self._concurrency)
 
     def may_have_sent(self, index: int) -> bool:
         """
@@ -224,7 +224,7 @@ class SessionBatch:
                         self._get_when_written, self._journal.drain
                     )
             # The client may have been closed meanwhile.
-            self._capacity.admit(self._concurrency)
+            self._capacity.reserve(self._concurrency)
             self._resources = resources.pop_all()
         await self._group.__aenter__()
         self._started = self._clock.monotonic()
@@ -244,7 +244,7 @@ class SessionBatch:
         self._is_leaving = True
         for task in self._tasks:
             task.cancel()
-        self._capacity.dismiss(self._concurrency)
+        self._capacity.release(self._concurrency)
         # A group wraps what its body raised; the caller's own error should
         # reach the caller as it is.
         if not isinstance(exc, asyncio.CancelledError):
@@ -274,7 +274,7 @@ class SessionBatch:
             raise StopAsyncIteration
         del self._source.outstanding[outcome.index]
         self._sending.discard(outcome.index)
-        self._room.leave()
+        self._room.release()
         return outcome
 
     async def _work(self) -> None:
@@ -398,7 +398,7 @@ class SessionBatch:
                 return True
             self._counts.skipped += 1
             del self._source.outstanding[index]
-            self._room.leave()
+            self._room.release()
             self._results.skip(index)
         return False
 

@@ -190,7 +190,7 @@ class TestSession:
                 message="Failed to process because of an unparsable statement",
             ),
         )
-        assert error.answer.insights_available is False
+        assert error.response.insights_available is False
         assert str(error) == (
             "account b7b3ff7b-623d-48df-8cd5-8cc6f137bdc5 failed: UNPARSABLE"
         )
@@ -357,7 +357,7 @@ class TestTroubles:
         assert len(vendor.requests) > 20
         assert isinstance(caught.value.__cause__, ServerError)
         assert caught.value.attempts[-1].status == 503
-        assert caught.value.answer is None
+        assert caught.value.response is None
 
     async def test_of_earlier_are_forgotten(self, vendor, bank, said):
         """
@@ -370,7 +370,7 @@ class TestTroubles:
 
         assert str(caught.value) == "processing was not over in time"
         assert caught.value.__cause__ is None
-        assert caught.value.answer.session_progress == "processing"
+        assert caught.value.response.session_progress == "processing"
 
     @pytest.mark.parametrize("status", FINAL)
     async def test_that_cannot_pass_end_it(self, vendor, bank, said, status):
@@ -518,7 +518,7 @@ class TestEntity:
         assert caught.value.failures == (
             Failure(statement_id="s0", message="Extraction failed"),
         )
-        assert [each.status for each in caught.value.answer] == [
+        assert [each.status for each in caught.value.response] == [
             "failed",
             "completed",
         ]
@@ -585,7 +585,7 @@ class TestPace:
             await bank.session(S).wait(timeout=5)
 
         assert isinstance(caught.value, TimeoutError)
-        assert caught.value.answer.session_progress == "processing"
+        assert caught.value.response.session_progress == "processing"
         assert clock.slept == [2, 2, 1]
         assert len(vendor.requests) == 3
 

@@ -167,7 +167,7 @@ class TestTheBody:
         `BytesBody` notes what the witness saw.
         """
         body = BytesBody(CONTENT, content_type="application/json")
-        body.fresh(lambda: None)
+        body.reset(lambda: None)
         async with raw_server(saying(GOOD)) as server:
             await post(http, server, body)
 

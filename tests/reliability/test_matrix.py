@@ -36,10 +36,10 @@ MODES = ("at-least-once", "at-most-once")
 ROUTES = ("tcp", "tls", "proxy", "proxy-tls", "borrowed", "borrowed-strict")
 CONNECTIONS = ("new", "reused")
 ATTEMPTS = 3
-LONG = Timeouts(connect=10, read=10, queue=10)
+LONG = Timeouts(connect=10, read=10, pool=10)
 # Long enough for a good answer on a busy machine, and no longer.
-SHORT_READ = Timeouts(connect=10, read=0.5, queue=10)
-SHORT = Timeouts(connect=0.8, read=0.8, queue=10)
+SHORT_READ = Timeouts(connect=10, read=0.5, pool=10)
+SHORT = Timeouts(connect=0.8, read=0.8, pool=10)
 
 
 @attrs.frozen(kw_only=True)

@@ -81,7 +81,7 @@ async def test_random_cancellation(meet, call_all, seed, route):
     async with meet(
         route,
         pool=Pool(limit=4),
-        timeouts=Timeouts(connect=5, read=0.02, queue=30),
+        timeouts=Timeouts(connect=5, read=0.02, pool=30),
     ) as (sandbox, bank):
         sandbox.faults.random(CALM, seed=seed)
         numbers = iter(range(1500))
@@ -104,8 +104,8 @@ async def test_random_cancellation(meet, call_all, seed, route):
 def taken(bank) -> int:
     """Count the connections that are neither idle nor closed."""
     bound = bank._calls.transport._bound
-    assert (bound.gate.taken, bound.gate.waiting) == (0, 0)
-    assert not bound.alarms.pending
+    assert (bound.semaphore.in_use, bound.semaphore.waiting) == (0, 0)
+    assert not bound.deadlines.pending
     return len(bound.session.connector._acquired)
 
 

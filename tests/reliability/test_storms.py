@@ -14,7 +14,7 @@ from bankconnect_async.sandbox import Fault
 
 pytestmark = pytest.mark.long
 
-QUICK = Timeouts(connect=5, read=0.25, queue=30)
+QUICK = Timeouts(connect=5, read=0.25, pool=30)
 
 # About every second request meets one of these.
 STORM = {
@@ -189,7 +189,7 @@ async def test_an_outage_is_not_made_worse(meet, call_all, outage):
     However many calls fail, 100 requests more than calls are made.
     """
     read = 0.05 if outage.name == "silence" else 15
-    timeouts = Timeouts(connect=5, read=read, queue=60)
+    timeouts = Timeouts(connect=5, read=read, pool=60)
     async with meet(outage.route, timeouts=timeouts) as (sandbox, bank):
         sandbox.faults.always(OUTAGES[outage.name])
 

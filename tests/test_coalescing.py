@@ -73,7 +73,7 @@ def _script(heads, answer):
 async def send(transport, server, body, method="POST"):
     """Send *body* once."""
     return await transport.send(
-        method, URL(server.base_url) / "v1" / "session/", body, within=5.0
+        method, URL(server.base_url) / "v1" / "session/", body, timeout=5.0
     )
 
 
@@ -121,13 +121,13 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
     """
     bodies = [noting(size) for size in range(1, 6)]
     seen = []
-    put = WriteCoalescer.put
+    add = WriteCoalescer.add
 
-    def watched(outbox, conn, protocol, writer, body):
-        seen.append(("put", body.size))
-        put(outbox, conn, protocol, writer, body)
+    def watched(coalescer, conn, protocol, writer, body):
+        seen.append(("add", body.size))
+        add(coalescer, conn, protocol, writer, body)
 
-    monkeypatch.setattr(WriteCoalescer, "put", watched)
+    monkeypatch.setattr(WriteCoalescer, "add", watched)
     for body in bodies:
         body.before = functools.partial(seen.append, ("write", body.size))
     async with raw_server(script) as server:
@@ -138,7 +138,7 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
                 *(send(transport, server, body) for body in bodies)
             )
 
-    assert seen == [(how, n) for how in ("put", "write") for n in range(1, 6)]
+    assert seen == [(how, n) for how in ("add", "write") for n in range(1, 6)]
 
 
 async def test_one_that_fails_harms_no_other(transport, raw_server, script):
@@ -179,10 +179,10 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
         raise Interruption
 
     class Catching(WriteCoalescer):
-        def _send(self):
+        def flush(self):
             # The loop would end with it.
             try:
-                super()._send()
+                super().flush()
             except Interruption as exc:
                 caught.append(exc)
 
@@ -191,8 +191,8 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
             *(send(transport, server, noting()) for _ in bodies)
         )
         bodies[0].before = interrupt
-        outbox = Catching(asyncio.get_running_loop())
-        transport._bound.session._request_class.outbox = outbox
+        coalescer = Catching(asyncio.get_running_loop())
+        transport._bound.session._request_class.coalescer = coalescer
         tasks = [
             asyncio.create_task(send(transport, server, body))
             for body in bodies
@@ -230,10 +230,10 @@ async def test_closed_before_it_leaves(
     What a closed client still had to write was not sent, and is told so.
     """
     body, is_put = noting(), asyncio.Event()
-    put = WriteCoalescer.put
+    add = WriteCoalescer.add
 
     def watched(*args):
-        put(*args)
+        add(*args)
         is_put.set()
         # As soon as this turn allows.
         closing.append(asyncio.ensure_future(transport.aclose()))
@@ -241,12 +241,12 @@ async def test_closed_before_it_leaves(
     closing = []
     async with raw_server(script) as server:
         await send(transport, server, noting())
-        monkeypatch.setattr(WriteCoalescer, "put", watched)
-        outbox = transport._bound.session._request_class.outbox
+        monkeypatch.setattr(WriteCoalescer, "add", watched)
+        coalescer = transport._bound.session._request_class.coalescer
         monkeypatch.setattr(
-            outbox,
-            "_send",
-            functools.partial(later, WriteCoalescer._send, outbox),
+            coalescer,
+            "flush",
+            functools.partial(later, WriteCoalescer.flush, coalescer),
         )
         with pytest.raises(ConnectionLostError) as caught:
             await send(transport, server, body)
@@ -344,7 +344,7 @@ async def test_proxies_get_the_whole_address(
     async with raw_server(script) as proxy:
         transport = make_transport(proxy=URL(proxy.base_url).origin())
         url = URL("http://bankconnect.invalid/v1/session/")
-        await transport.send("POST", url, body, within=5.0)
+        await transport.send("POST", url, body, timeout=5.0)
         await transport.aclose()
 
     assert heads[0].startswith(

@@ -10,30 +10,30 @@ import pytest
 from bankconnect_async._http.deadlines import Deadline, DeadlineScheduler
 
 
-@pytest.fixture(name="alarms")
-async def _alarms():
+@pytest.fixture(name="deadlines")
+async def _deadlines():
     """Alarms of the running loop."""
-    alarms = DeadlineScheduler(asyncio.get_running_loop())
-    yield alarms
-    alarms.close()
+    deadlines = DeadlineScheduler(asyncio.get_running_loop())
+    yield deadlines
+    deadlines.close()
 
 
-async def limited(alarms, seconds, work):
-    """Await *work* for *seconds* at most; say whether the alarm rang."""
-    alarm = Deadline(alarms, asyncio.get_running_loop().time() + seconds)
+async def limited(deadlines, seconds, work):
+    """Await *work* for *seconds* at most; say whether the deadline rang."""
+    deadline = Deadline(deadlines, asyncio.get_running_loop().time() + seconds)
     try:
         await work
     except asyncio.CancelledError:
-        if not alarm.explains_cancel():
+        if not deadline.absorb_cancel():
             raise
         return True
     else:
         return False
     finally:
-        alarm.clear()
+        deadline.clear()
 
 
-async def test_rings_for_the_late_only(alarms):
+async def test_rings_for_the_late_only(deadlines):
     """
     Of many tasks only those past their limit are cancelled.
     """
@@ -42,19 +42,19 @@ async def test_rings_for_the_late_only(alarms):
     early.set()
 
     rang = await asyncio.gather(
-        *(limited(alarms, 0.01 * n, never.wait()) for n in range(5)),
-        *(limited(alarms, 60, early.wait()) for _ in range(5)),
+        *(limited(deadlines, 0.01 * n, never.wait()) for n in range(5)),
+        *(limited(deadlines, 60, early.wait()) for _ in range(5)),
     )
 
     assert rang == [True] * 5 + [False] * 5
-    assert not alarms.pending
+    assert not deadlines.pending
 
 
-async def test_a_task_goes_on_after_its_alarm(alarms):
+async def test_a_task_goes_on_after_its_alarm(deadlines):
     """
     The cancel is taken back: the task is not marked as cancelled.
     """
-    assert await limited(alarms, 0, asyncio.Event().wait())
+    assert await limited(deadlines, 0, asyncio.Event().wait())
     task = asyncio.current_task()
 
     assert task is not None
@@ -62,53 +62,53 @@ async def test_a_task_goes_on_after_its_alarm(alarms):
     await asyncio.sleep(0)
 
 
-async def test_a_foreign_cancel_goes_first(alarms):
+async def test_a_foreign_cancel_goes_first(deadlines):
     """
-    A task cancelled from outside while its alarm rings ends cancelled.
+    A task cancelled from outside while its deadline rings ends cancelled.
     """
-    task = asyncio.create_task(limited(alarms, 60, asyncio.Event().wait()))
+    task = asyncio.create_task(limited(deadlines, 60, asyncio.Event().wait()))
     await asyncio.sleep(0)
     task.cancel()
-    for alarm in alarms.pending:
-        alarm.ring()
+    for deadline in deadlines.pending:
+        deadline.expire()
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not alarms.pending
+    assert not deadlines.pending
 
 
-async def test_an_alarm_can_be_moved(alarms):
+async def test_an_alarm_can_be_moved(deadlines):
     """
     Moving it earlier makes the timer earlier; later just works.
     """
     loop = asyncio.get_running_loop()
-    alarm = Deadline(alarms, math.inf)
-    alarm.move(loop.time())
+    deadline = Deadline(deadlines, math.inf)
+    deadline.reschedule(loop.time())
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.Event().wait()
 
-    assert alarm.explains_cancel()
-    assert not alarm.explains_cancel()
+    assert deadline.absorb_cancel()
+    assert not deadline.absorb_cancel()
 
 
-async def test_an_alarm_that_rang_in_vain_is_taken_back(alarms):
+async def test_an_alarm_that_rang_in_vain_is_taken_back(deadlines):
     """
     If the work ended before the cancel arrived, clearing undoes it.
     """
     task = asyncio.current_task()
     assert task is not None
-    alarm = Deadline(alarms, asyncio.get_running_loop().time())
-    alarm.ring()
+    deadline = Deadline(deadlines, asyncio.get_running_loop().time())
+    deadline.expire()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(0)
 
-    alarm.clear()
+    deadline.clear()
 
     assert task.cancelling() == 0
 
 
-async def test_one_timer_serves_all(alarms, monkeypatch):
+async def test_one_timer_serves_all(deadlines, monkeypatch):
     """
     A thousand limits of the same length arm the loop's timer once.
     """
@@ -120,26 +120,26 @@ async def test_one_timer_serves_all(alarms, monkeypatch):
     )
     now = loop.time()
     for n in range(1000):
-        Deadline(alarms, now + 30 + n).clear()
+        Deadline(deadlines, now + 30 + n).clear()
 
     assert len(armed) == 1
 
 
-async def test_thousands_ring_in_several_turns(alarms):
+async def test_thousands_ring_in_several_turns(deadlines):
     """
     The loop runs on while many tasks are cancelled that are late together.
     """
     never = asyncio.Event()
     tasks = [
-        asyncio.create_task(limited(alarms, 0, never.wait()))
+        asyncio.create_task(limited(deadlines, 0, never.wait()))
         for _ in range(1000)
     ]
     await asyncio.sleep(0)
-    left, most = len(alarms.pending), 0
-    while alarms.pending:
+    left, most = len(deadlines.pending), 0
+    while deadlines.pending:
         await asyncio.sleep(0)
-        most = max(most, left - len(alarms.pending))
-        left = len(alarms.pending)
+        most = max(most, left - len(deadlines.pending))
+        left = len(deadlines.pending)
 
     assert await asyncio.gather(*tasks) == [True] * 1000
     assert 0 < most <= 100

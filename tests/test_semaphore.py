@@ -9,11 +9,11 @@ import time
 from bankconnect_async._http.semaphore import FifoSemaphore
 
 
-async def queue(gate, count):
-    """Have *count* tasks wait for a slot of a full gate."""
-    tasks = [asyncio.create_task(gate.queue()) for _ in range(count)]
+async def queue(semaphore, count):
+    """Have *count* tasks wait for a slot of a full semaphore."""
+    tasks = [asyncio.create_task(semaphore.acquire()) for _ in range(count)]
     await asyncio.sleep(0)
-    assert gate.waiting == count
+    assert semaphore.waiting == count
     return tasks
 
 
@@ -30,67 +30,71 @@ async def test_leaving_the_queue_costs_the_same_for_each():
     """
     Sixteen times as many waiters leave in about sixteen times the time.
     """
-    gate = FifoSemaphore(1)
-    assert gate.enter()
+    semaphore = FifoSemaphore(1)
+    assert semaphore.try_acquire()
     # The collector looks through all tasks again and again.
     gc.disable()
     try:
-        few = min([await cancel(await queue(gate, 1_000)) for _ in range(3)])
-        many = min([await cancel(await queue(gate, 16_000)) for _ in range(2)])
+        few = min(
+            [await cancel(await queue(semaphore, 1_000)) for _ in range(3)]
+        )
+        many = min(
+            [await cancel(await queue(semaphore, 16_000)) for _ in range(2)]
+        )
     finally:
         gc.enable()
 
     # Each had looked through the whole queue, which made it 256 times.
     assert many < 64 * few
-    assert gate.waiting == 0
-    gate.leave()
-    assert gate.taken == 0
+    assert semaphore.waiting == 0
+    semaphore.release()
+    assert semaphore.in_use == 0
 
 
 async def test_slots_are_given_in_order():
     """
     Who waits longest is next, whoever has left the queue.
     """
-    gate, order = FifoSemaphore(1), []
-    assert gate.enter()
+    semaphore, order = FifoSemaphore(1), []
+    assert semaphore.try_acquire()
 
     async def wait(number):
-        await gate.queue()
+        await semaphore.acquire()
         order.append(number)
-        gate.leave()
+        semaphore.release()
 
     tasks = [asyncio.create_task(wait(number)) for number in range(6)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[3].cancel()
     await asyncio.sleep(0)
-    gate.leave()
+    semaphore.release()
     await asyncio.gather(*tasks, return_exceptions=True)
 
     assert order == [1, 2, 4, 5]
-    assert gate.taken == 0
+    assert semaphore.in_use == 0
 
 
 async def test_a_narrowed_gate_hands_no_slot_on():
     """
     Slots beyond the new size run out, and the others go round.
     """
-    gate = FifoSemaphore(2)
-    gate.widen(5)
+    semaphore = FifoSemaphore(2)
+    semaphore.grow(5)
     for _ in range(5):
-        assert gate.enter()
-    tasks = await queue(gate, 3)
+        assert semaphore.try_acquire()
+    tasks = await queue(semaphore, 3)
 
-    gate.narrow(2)
+    semaphore.shrink(2)
     for _ in range(3):
-        gate.leave()
+        semaphore.release()
     await asyncio.sleep(0)
-    assert (gate.taken, gate.waiting) == (2, 3)
+    assert (semaphore.in_use, semaphore.waiting) == (2, 3)
 
-    gate.leave()
-    gate.leave()
+    semaphore.release()
+    semaphore.release()
     await asyncio.sleep(0)
-    assert (gate.taken, gate.waiting) == (2, 1)
-    gate.widen(3)
+    assert (semaphore.in_use, semaphore.waiting) == (2, 1)
+    semaphore.grow(3)
     await asyncio.gather(*tasks)
-    assert (gate.taken, gate.waiting, gate.size) == (3, 0, 3)
+    assert (semaphore.in_use, semaphore.waiting, semaphore.size) == (3, 0, 3)
