@@ -182,7 +182,7 @@ def _recurring_series(
     }
 
 
-def expense_categories(rows: Iterable[FakeTransaction]) -> list[JsonObject]:
+def expense_categories(rows: Sequence[FakeTransaction]) -> list[JsonObject]:
     """
     Return the share of each category of expenses, in percent.
     """

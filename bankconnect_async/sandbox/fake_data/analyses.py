@@ -1,5 +1,5 @@
 """
-What the vendor makes of transactions: figures that agree with the rows.
+The vendor's analyses of transactions: figures that agree with the rows.
 
 Pure.
 """
@@ -11,40 +11,28 @@ import itertools
 import statistics
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .ledgers import FakeAccount, FakeTransaction
 
 
+Rows: TypeAlias = Sequence[FakeTransaction]
+
 _SCORES: Final = range(300, 901)
 _TOP: Final = 5
-_RECURS: Final = 2
+_MONTHS_TO_RECUR: Final = 2
 _QUARTER: Final = 3
-
-CHANNELS: Final = (
-    "upi",
-    "salary",
-    "refund",
-    "net_banking_transfer",
-    "investment",
-    "debit_card",
-    "chq",
-    "cash_withdrawl",
-    "cash_deposit",
-    "bill_payment",
-    "bank_interest",
-    "bank_charge",
-    "auto_debit_payment_bounce",
-    "auto_debit_payment",
-    "self_transfer",
-    "demand_draft",
-    "auto_credit",
+_CHANNELS: Final = (
+    "upi salary refund net_banking_transfer investment debit_card chq "
+    "cash_withdrawl cash_deposit bill_payment bank_interest bank_charge "
+    "auto_debit_payment_bounce auto_debit_payment self_transfer demand_draft "
+    "auto_credit"
 )
 
 
 def rupees(paise: float) -> float:
     """
-    Write an amount as a JSON number of rupees.
+    Return an amount in rupees.
     """
     return round(paise / 100, 2)
 
@@ -53,7 +41,7 @@ def by_month(
     rows: Iterable[FakeTransaction],
 ) -> dict[datetime.date, list[FakeTransaction]]:
     """
-    Part rows by month, in order.
+    Group transactions by month, in order.
     """
     return {
         month: list(group)
@@ -65,46 +53,43 @@ def by_month(
 
 def short_month(month: datetime.date) -> str:
     """
-    Write `Mmm-YY`, as top lists, predictors and balances have it.
+    Return `Mmm-YY`, the form of top lists, predictors and balances.
     """
     return f"{calendar.month_abbr[month.month]}-{month.year % 100:02}"
 
 
 def long_month(month: datetime.date) -> str:
     """
-    Write `Mmm-YYYY`, as monthly figures have it.
+    Return `Mmm-YYYY`, the form of monthly figures.
     """
     return f"{calendar.month_abbr[month.month]}-{month.year:04}"
 
 
 def short_day(day: datetime.date) -> str:
     """
-    Write `DD-Mmm-YY`.
+    Return `DD-Mmm-YY`.
     """
     return f"{day.day:02}-{short_month(day)}"
 
 
-def monthly_analysis(
-    rows: Sequence[FakeTransaction],
-) -> dict[str, dict[str, Any]]:
+def monthly_analysis(rows: Rows) -> dict[str, dict[str, Any]]:
     """
-    Return field to month to figure.
+    Return each figure of each month, by the figure's name.
     """
-    fields: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for month, group in by_month(rows).items():
         for name, figure in _figures(group).items():
-            fields.setdefault(name, {})[long_month(month)] = figure
-    return fields
+            figures.setdefault(name, {})[long_month(month)] = figure
+    return figures
 
 
-def _figures(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
-    credits_, debits = sides(rows)
-    salaries = [row.amount for row in rows if row.is_salary]
-    emis = [row.amount for row in rows if row.is_of_lender]
+def _figures(rows: Rows) -> dict[str, Any]:
+    credits_, debits = _amounts(rows, "credit"), _amounts(rows, "debit")
+    salaries, emis = _salaries(rows), _emis(rows)
     balances = [row.balance for row in rows]
-    eod = list(_closings(rows).values())
-    return {
-        "opening_balance": rupees(opening(rows)),
+    eod = _end_of_day_balances(rows).values()
+    figures = {
+        "opening_balance": rupees(_opening_balance(rows)),
         "closing_balance": rupees(rows[-1].balance),
         "avg_bal": rupees(statistics.fmean(balances)),
         "min_bal": rupees(min(balances)),
@@ -124,68 +109,49 @@ def _figures(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
         "net_cash_inflow": rupees(sum(credits_) - sum(debits)),
         "total_amount_of_salary": rupees(sum(salaries)),
         "number_of_salary_transactions": len(salaries),
-        "perc_salary_spend_cash_withdrawl": _share(
-            rows, "cash_withdrawl", sum(salaries)
-        ),
-        "perc_salary_spend_bill_payment": _share(
-            rows, "bill_payment", sum(salaries)
-        ),
-        **_by_channel(rows),
     }
-
-
-def _by_channel(rows: Sequence[FakeTransaction]) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for channel in CHANNELS:
+    for channel in ("cash_withdrawl", "bill_payment"):
+        spent = sum(row.amount for row in rows if row.channel == channel)
+        share = round(100 * spent / sum(salaries), 2) if salaries else 0
+        figures[f"perc_salary_spend_{channel}"] = share
+    for channel in _CHANNELS.split():
+        of_channel = [row for row in rows if row.channel == channel]
         for side in ("credit", "debit"):
-            amounts = [
-                row.amount
-                for row in rows
-                if row.channel == channel and row.side == side
-            ]
+            amounts = _amounts(of_channel, side)
             figures[f"amt_{channel}_{side}"] = rupees(sum(amounts))
             figures[f"cnt_{channel}_{side}"] = len(amounts)
     return figures
 
 
-def _share(rows: Iterable[FakeTransaction], channel: str, whole: int) -> float:
-    part = sum(row.amount for row in rows if row.channel == channel)
-    return round(100 * part / whole, 2) if whole else 0
+def _amounts(rows: Rows, side: str) -> list[int]:
+    return [row.amount for row in rows if row.side == side]
+
+
+def _salaries(rows: Rows) -> list[int]:
+    return [row.amount for row in rows if row.is_salary]
+
+
+def _emis(rows: Rows) -> list[int]:
+    return [row.amount for row in rows if row.is_of_lender]
 
 
 def _mean(amounts: Sequence[int]) -> float:
     return rupees(statistics.fmean(amounts)) if amounts else 0
 
 
-def sides(rows: Iterable[FakeTransaction]) -> tuple[list[int], list[int]]:
-    """
-    Return the amounts of credits, and those of debits.
-    """
-    rows = list(rows)
-    return (
-        [row.amount for row in rows if row.side == "credit"],
-        [row.amount for row in rows if row.side == "debit"],
-    )
+def _opening_balance(rows: Rows) -> int:
+    return rows[0].balance - rows[0].signed_amount
 
 
-def opening(rows: Sequence[FakeTransaction]) -> int:
-    """
-    Return the balance before the first of *rows*.
-    """
-    first = rows[0]
-    change = first.amount if first.side == "credit" else -first.amount
-    return first.balance - change
-
-
-def _closings(rows: Iterable[FakeTransaction]) -> dict[datetime.date, int]:
+def _end_of_day_balances(rows: Rows) -> dict[datetime.date, int]:
     return {row.day: row.balance for row in rows}
 
 
 def top_five(
-    rows: Sequence[FakeTransaction], side: str
+    rows: Rows, side: str
 ) -> dict[datetime.date, list[FakeTransaction]]:
     """
-    Return the largest rows of one side, month by month.
+    Return the largest transactions of one side, month by month.
     """
     return {
         month: sorted(
@@ -196,7 +162,7 @@ def top_five(
     }
 
 
-def expense_shares(rows: Iterable[FakeTransaction]) -> list[tuple[str, int]]:
+def expense_shares(rows: Rows) -> list[tuple[str, int]]:
     """
     Return spending by category as whole percentages that sum to 100.
     """
@@ -213,70 +179,64 @@ def expense_shares(rows: Iterable[FakeTransaction]) -> list[tuple[str, int]]:
     return sorted(shares.items(), key=lambda share: (-share[1], share[0]))
 
 
-def recurring(
-    rows: Iterable[FakeTransaction], side: str
-) -> list[list[FakeTransaction]]:
+def recurring(rows: Rows, side: str) -> list[list[FakeTransaction]]:
     """
-    Return rows of the same amount, to or from the same, in several months.
+    Return series of one amount and one payee that span several months.
     """
-    sets: dict[tuple[str, int], list[FakeTransaction]] = {}
+    series: dict[tuple[str, int], list[FakeTransaction]] = {}
     for row in rows:
         if row.side == side:
-            sets.setdefault((row.payee, row.amount), []).append(row)
+            series.setdefault((row.payee, row.amount), []).append(row)
     return [
-        group for group in sets.values() if len(by_month(group)) >= _RECURS
+        each
+        for each in series.values()
+        if len(by_month(each)) >= _MONTHS_TO_RECUR
     ]
 
 
-def eod_balances(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
+def eod_balances(rows: Rows) -> dict[str, Any]:
     """
     Return the balance at the end of every calendar day.
 
-    Days before the first row and after the last one are `null`.
+    Days before the first transaction and after the last one are `null`.
     """
-    parted = by_month(rows)
-    closings = _closings(rows)
-    answer: dict[str, Any] = {
-        "Months_order": [short_month(month) for month in parted],
-        "start_date": [short_day(month) for month in parted],
+    months = list(by_month(rows))
+    closing = _end_of_day_balances(rows)
+    balances: dict[str, Any] = {
+        "Months_order": list(map(short_month, months)),
+        "start_date": list(map(short_day, months)),
     }
-    balance: int | None = None
-    last = rows[-1].day if rows else datetime.date.min
-    for month in parted:
-        days: list[float | None] = []
+    balance: float | None = None
+    for month in months:
+        days = balances[short_month(month)] = []
         for number in range(calendar.monthrange(month.year, month.month)[1]):
             day = month + datetime.timedelta(days=number)
-            balance = closings.get(day, balance)
-            is_known = balance is not None and day <= last
-            days.append(rupees(balance or 0) if is_known else None)
-        answer[short_month(month)] = days
-    answer["starting_balance"] = rupees(opening(rows)) if rows else 0.0
-    return answer
+            if day in closing:
+                balance = rupees(closing[day])
+            days.append(balance if day <= rows[-1].day else None)
+    balances["starting_balance"] = (
+        rupees(_opening_balance(rows)) if rows else 0.0
+    )
+    return balances
 
 
-_FAMILIES: Final[Mapping[str, Callable[[Sequence[FakeTransaction]], Any]]] = {
-    "credits": lambda rows: rupees(sum(sides(rows)[0])),
-    "debits": lambda rows: rupees(sum(sides(rows)[1])),
-    "expense": lambda rows: rupees(sum(sides(rows)[1])),
-    "avg_balance": lambda rows: rupees(
-        statistics.fmean(row.balance for row in rows)
-    ),
+_VARIABLES: Final[Mapping[str, Callable[[Rows], float]]] = {
+    "credits": lambda rows: rupees(sum(_amounts(rows, "credit"))),
+    "debits": lambda rows: rupees(sum(_amounts(rows, "debit"))),
+    "expense": lambda rows: rupees(sum(_amounts(rows, "debit"))),
+    "avg_balance": lambda rows: _mean([row.balance for row in rows]),
     "balance": lambda rows: rupees(rows[-1].balance),
     "cash_withdrawals": lambda rows: sum(
         row.channel == "cash_withdrawl" for row in rows
     ),
-    "salary": lambda rows: rupees(
-        sum(row.amount for row in rows if row.is_salary)
-    ),
-    "emi": lambda rows: rupees(
-        sum(row.amount for row in rows if row.is_of_lender)
-    ),
+    "salary": lambda rows: rupees(sum(_salaries(rows))),
+    "emi": lambda rows: rupees(sum(_emis(rows))),
 }
 
 
 def predictors(
     account: FakeAccount,
-    rows: Sequence[FakeTransaction],
+    rows: Rows,
     latest: int = 6,
 ) -> dict[str, Any]:
     """
@@ -303,12 +263,12 @@ def predictors(
     }
     for number, name in enumerate(names):
         variables[f"month_{number}"] = name
-    for name, figure in _FAMILIES.items():
+    for name, figure in _VARIABLES.items():
         if rows:
             variables[name] = figure(rows)
         for number, group in enumerate(groups):
             variables[f"{name}_{number}"] = figure(group) if group else None
-    credited = sum(sides(rows)[0])
+    credited = sum(_amounts(rows, "credit"))
     variables["annualised_credit"] = (
         rupees(credited * 12 / len(months)) if months else None
     )
@@ -323,30 +283,30 @@ def score(account: FakeAccount) -> int:
     return _SCORES[point % len(_SCORES)]
 
 
-def rolling(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
+def rolling(rows: Rows) -> dict[str, Any]:
     """
     Return the withdrawn figures of blocks of months (contract, U-27).
     """
-    parted = list(by_month(rows).items())
-    latest = len(parted) - 1
-    blocks = {
-        f"month_{latest - number}": group
-        for number, (_, group) in enumerate(parted)
+    months = by_month(rows)
+    groups = list(months.values())
+    numbers = reversed(range(len(groups)))
+    blocks: dict[str, Rows] = {
+        f"month_{number}": group
+        for number, group in zip(numbers, groups, strict=True)
     }
-    if len(parted) >= _QUARTER:
-        blocks["3_months_group"] = [
-            row for _, group in parted[-_QUARTER:] for row in group
-        ]
-    calendar_ = {short_month(month): group for month, group in parted}
+    if len(groups) >= _QUARTER:
+        quarter = itertools.chain.from_iterable(groups[-_QUARTER:])
+        blocks["3_months_group"] = list(quarter)
+    by_name = {short_month(month): group for month, group in months.items()}
     return {
         "months_order": list(blocks),
         **{name: _block(group) for name, group in blocks.items()},
-        "calander_months_order": list(calendar_),
-        **{name: _block(group) for name, group in calendar_.items()},
+        "calander_months_order": list(by_name),
+        **{name: _block(group) for name, group in by_name.items()},
     }
 
 
-def _block(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
+def _block(rows: Rows) -> dict[str, Any]:
     return {
         "credit": _summary([row for row in rows if row.side == "credit"]),
         "debit": _summary([row for row in rows if row.side == "debit"]),
@@ -356,17 +316,18 @@ def _block(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
     }
 
 
-def _summary(rows: Sequence[FakeTransaction]) -> dict[str, Any]:
-    total = rupees(sum(row.amount for row in rows))
+def _summary(rows: Rows) -> dict[str, Any]:
+    amounts = [row.amount for row in rows]
+    total = rupees(sum(amounts)) if rows else 0
     least = min(rows, key=lambda row: row.amount, default=None)
     most = max(rows, key=lambda row: row.amount, default=None)
     return {
-        "sum": total if rows else 0,
-        "avg": _mean([row.amount for row in rows]),
+        "sum": total,
+        "avg": _mean(amounts),
         "max": most and rupees(most.amount),
         "min": least and rupees(least.amount),
         "count": len(rows),
         "max_date": most and short_day(most.day),
         "min_date": least and short_day(least.day),
-        "amt": str(total) if rows else "0",
+        "amt": str(total),
     }

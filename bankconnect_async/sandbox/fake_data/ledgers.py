@@ -1,56 +1,48 @@
 """
-Made-up accounts: who holds them, and what happened on them.
+Fake accounts and their transactions.
 
-Pure. Everything follows by hash from whose account it is, month by month, so
-that any range of dates shows the same rows. Balances add up: each month ends
-with a transfer that leaves what the next one begins with.
+Pure. Everything follows by hash from the owner of an account, month by month,
+so any range of dates shows the same rows. Balances add up: each month ends
+with a transfer that leaves the opening balance of the next one.
 """
 
 import calendar
+import csv
 import datetime
 import functools
 import hashlib
+import importlib.resources
 import random
 import uuid
 
-from collections.abc import Iterable, Iterator
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
 
 Side: TypeAlias = Literal["debit", "credit"]
 
-# Months are cheap to make up again; a load test must not fill the memory.
-_KEPT_MONTHS: Final = 512
-_MONTHS_A_YEAR: Final = 12
-_QUARTER: Final = 3
-_NUMBERS: Final = [
-    "ONE",
-    "TWO",
-    "THREE",
-    "FOUR",
-    "FIVE",
-    "SIX",
-    "SEVEN",
-    "EIGHT",
-    "NINE",
-    "TEN",
-    "ELEVEN",
-    "TWELVE",
-]
+# Months are cheap to make again; a load test must not fill the memory.
+_CACHED_MONTHS: Final = 512
+_MONTHS_PER_YEAR: Final = 12
+_INTEREST_MONTHS: Final = 3
+_NAMES: Final = (
+    "ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE TEN ELEVEN TWELVE"
+)
+_SHOPS: Final = ("grocer", "canteen", "books", "pharmacy", "cabs", "pump")
 
 
 @attrs.frozen(kw_only=True)
 class FakeAccount:
     """
-    One bank account, plainly made up.
+    One bank account, obviously fake.
 
     Attributes:
         account_id: A UUID, the same for the same owner, bank and number.
-        bank: Lower-case identifier.
-        number: In clear.
-        name, address, ifsc, micr: As they stand on a statement.
+        bank: The bank's identifier in lower case.
+        number: The account's number in clear.
+        name, address, ifsc, micr: The fields of a statement's head.
     """
 
     account_id: str
@@ -63,7 +55,7 @@ class FakeAccount:
 
     @property
     def masked(self) -> str:
-        """The number as it may be shown."""
+        """The number with its last four digits only."""
         return f"{'X' * 12}{self.number[-4:]}"
 
 
@@ -75,13 +67,14 @@ class FakeTransaction:
     Attributes:
         account_id: The id of its account.
         day: The day.
-        narration: As the bank prints it.
-        payee: The other side's name, out of the narration.
-        side: Which way the rupees went.
-        amount, balance: In paise, the balance after it.
-        channel, description, merchant: In the contract's words.
-        category: For people, as the session flow has it.
-        hash: Unique.
+        narration: The text that the bank prints.
+        payee: The other party's name in the narration.
+        side: The side of the account.
+        amount: The amount in paise.
+        balance: The balance after it, in paise.
+        channel, description, merchant: The contract's words for its kind.
+        category: The session flow's word for its kind.
+        hash: A unique number in hexadecimal.
     """
 
     account_id: str
@@ -90,12 +83,17 @@ class FakeTransaction:
     payee: str
     side: Side
     amount: int
-    balance: int
+    balance: int = 0
     channel: str
     description: str
     merchant: str
     category: str
-    hash: str
+    hash: str = ""
+
+    @property
+    def signed_amount(self) -> int:
+        """The change of the balance."""
+        return self.amount if self.side == "credit" else -self.amount
 
     @property
     def is_salary(self) -> bool:
@@ -104,14 +102,14 @@ class FakeTransaction:
 
     @property
     def is_of_lender(self) -> bool:
-        """Whether it is a loan's."""
+        """Whether it belongs to a loan."""
         return self.description == "lender_transaction"
 
 
 @attrs.frozen(kw_only=True)
 class Span:
     """
-    Days, both ends included.
+    A range of days, both ends included.
     """
 
     start: datetime.date
@@ -129,23 +127,25 @@ def fake_account(
     owner: str, bank: str, number: str | None = None
 ) -> FakeAccount:
     """
-    Return an account of *owner*, a link id, at *bank*.
+    Return an account of *owner* at *bank*.
 
     Args:
-        owner: Whose.
-        bank: Lower-case identifier.
-        number: If it is known, as from the text of a statement.
+        owner: The link id of the holder.
+        bank: The bank's identifier in lower case.
+        number: The account's number, if a statement shows one.
     """
     if number is None:
         number = f"{_digest('number', owner, bank) % 10**5:012}"
-    point = _digest("holder", owner)
+    names = _NAMES.split()
+    holder = _digest("holder", owner)
     code = _digest("branch", owner, bank) % 10**3
+    account_id = _digest("account", owner, bank, number)
     return FakeAccount(
-        account_id=_uuid("account", owner, bank, number),
+        account_id=str(uuid.UUID(int=account_id, version=4)),
         bank=bank,
         number=number,
-        name=f"SAMPLE HOLDER {_NUMBERS[point % len(_NUMBERS)]}",
-        address=f"{point % 97 + 1} SAMPLE STREET",
+        name=f"SAMPLE HOLDER {names[holder % len(names)]}",
+        address=f"{holder % 97 + 1} SAMPLE STREET",
         ifsc=f"ABCD{code:07}",
         micr=f"{code:09}",
     )
@@ -155,17 +155,17 @@ def months(spans: Iterable[Span]) -> list[datetime.date]:
     """
     Return the first day of every month with a day in *spans*, in order.
     """
-    found = {
-        datetime.date(*_year_month(index))
+    indices = {
+        index
         for span in spans
         for index in range(_index(span.start), _index(span.end) + 1)
     }
-    return sorted(found)
+    return [_day(index, 1) for index in sorted(indices)]
 
 
 def gaps(within: Span, spans: Iterable[Span]) -> Iterator[Span]:
     """
-    Yield the days of *within* that no span has.
+    Yield the ranges of days of *within* that no span covers.
     """
     one_day = datetime.timedelta(days=1)
     day = within.start
@@ -182,7 +182,7 @@ def transactions(
     account: FakeAccount, spans: Iterable[Span]
 ) -> list[FakeTransaction]:
     """
-    Return what happened on the days of *spans*, in order.
+    Return the transactions on the days of *spans*, in order.
     """
     spans = list(spans)
     return [
@@ -194,12 +194,12 @@ def transactions(
 
 
 def _index(day: datetime.date) -> int:
-    return day.year * _MONTHS_A_YEAR + day.month - 1
+    return day.year * _MONTHS_PER_YEAR + day.month - 1
 
 
-def _year_month(index: int) -> tuple[int, int, int]:
-    year, month = divmod(index, _MONTHS_A_YEAR)
-    return year, month + 1, 1
+def _day(index: int, day: int) -> datetime.date:
+    year, month = divmod(index, _MONTHS_PER_YEAR)
+    return datetime.date(year, month + 1, day)
 
 
 def _digest(*parts: object) -> int:
@@ -207,185 +207,87 @@ def _digest(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 
 
-def _uuid(*parts: object) -> str:
-    return str(uuid.UUID(int=_digest(*parts), version=4))
+def _random(*parts: object) -> random.Random:
+    return random.Random(_digest(*parts))  # noqa: S311 - to be repeatable
 
 
-def _random_amount(chance: random.Random, least: int, most: int) -> int:
-    return chance.randrange(least * 100, most * 100 + 1, 50)
+def _amount(generator: random.Random, least: int, most: int) -> int:
+    return generator.randrange(least * 100, most * 100 + 1, 50)
 
 
-def _opening(key: str, index: int) -> int:
-    chance = random.Random(_digest("opening", key, index))  # noqa: S311
-    return _random_amount(chance, 5_000, 25_000)
+def _opening_balance(account_id: str, index: int) -> int:
+    return _amount(_random("opening", account_id, index), 5_000, 25_000)
 
 
-@attrs.frozen
-class _Entry:
-    day: int
-    side: Side
-    amount: int
-    narration: str
-    payee: str
-    channel: str
-    category: str
-    description: str = ""
-    merchant: str = ""
+@functools.lru_cache(maxsize=_CACHED_MONTHS)
+def _month(account_id: str, index: int) -> tuple[FakeTransaction, ...]:
+    rows = sorted(_rows(account_id, index), key=lambda row: row.day)
+    balance = _opening_balance(account_id, index)
+    # The transfer makes the balance meet the opening one of the next month.
+    surplus = balance + sum(row.signed_amount for row in rows)
+    surplus -= _opening_balance(account_id, index + 1)
+    transfer = _row(account_id, index, "savings", abs(surplus))
+    side: Side = "debit" if surplus > 0 else "credit"
+    rows.append(attrs.evolve(transfer, side=side))
+    finished = []
+    for number, row in enumerate(rows):
+        balance += row.signed_amount
+        digest = f"{_digest('row', account_id, index, number):032x}"
+        finished.append(attrs.evolve(row, balance=balance, hash=digest))
+    return tuple(finished)
 
 
-_SHOPS: Final = (
-    ("SAMPLE GROCER", "groceries", "Groceries"),
-    ("SAMPLE CANTEEN", "food", "Food"),
-    ("SAMPLE BOOKS", "shopping", "Shopping"),
-    ("SAMPLE PHARMACY", "medical", "Medical"),
-    ("SAMPLE CABS", "travel", "Travel"),
-    ("SAMPLE PUMP", "fuel", "Fuel"),
-)
-
-
-@functools.lru_cache(maxsize=_KEPT_MONTHS)
-def _month(key: str, index: int) -> tuple[FakeTransaction, ...]:
-    year, month, _ = _year_month(index)
-    entries = sorted(_entries(key, index), key=lambda entry: entry.day)
-    balance = _opening(key, index)
-    # The transfer at the end of the month makes it meet the next one.
-    left = balance + sum(map(_signed, entries)) - _opening(key, index + 1)
-    entries.append(_transfer(left))
-    found = []
-    for number, entry in enumerate(entries):
-        balance += _signed(entry)
-        found.append(
-            FakeTransaction(
-                account_id=key,
-                day=datetime.date(year, month, entry.day),
-                narration=entry.narration,
-                payee=entry.payee,
-                side=entry.side,
-                amount=entry.amount,
-                balance=balance,
-                channel=entry.channel,
-                description=entry.description,
-                merchant=entry.merchant,
-                category=entry.category,
-                hash=f"{_digest('row', key, index, number):032x}",
-            )
-        )
-    return tuple(found)
-
-
-def _signed(entry: _Entry) -> int:
-    return entry.amount if entry.side == "credit" else -entry.amount
-
-
-def _transfer(left: int) -> _Entry:
-    return _Entry(
-        day=28,
-        side="debit" if left > 0 else "credit",
-        amount=abs(left),
-        narration="IMPS/SAMPLE SAVINGS/SELF",
-        payee="SAMPLE SAVINGS",
-        channel="self_transfer",
-        category="Self Transfer",
-    )
-
-
-def _entries(key: str, index: int) -> Iterator[_Entry]:
-    _, month, _ = _year_month(index)
-    always = random.Random(_digest("always", key))  # noqa: S311
-    chance = random.Random(_digest("month", key, index))  # noqa: S311
-    yield from _regular(always, calendar.month_abbr[month].upper())
-    yield _Entry(
-        7,
-        "debit",
-        _random_amount(chance, 400, 2_000),
-        "BBPS/SAMPLE POWER",
-        "SAMPLE POWER",
-        "bill_payment",
-        "Bills",
-        description="electric_bill",
-        merchant="bills",
-    )
-    yield _Entry(
-        10,
-        "debit",
-        chance.randrange(1, 11) * 50_000,
-        "ATM/SAMPLE STREET",
-        "SAMPLE STREET",
-        "cash_withdrawl",
-        "Cash",
-    )
-    yield _Entry(
-        chance.randrange(11, 27),
-        "credit",
-        _random_amount(chance, 100, 900),
-        "UPI/SAMPLE FRIEND",
-        "SAMPLE FRIEND",
-        "upi",
-        "Transfer from SAMPLE FRIEND",
-    )
-    if month % _QUARTER == 0:
-        yield _Entry(
-            27,
-            "credit",
-            _random_amount(chance, 50, 200),
-            "INTEREST PAID",
-            "INTEREST PAID",
-            "bank_interest",
-            "Interest",
-        )
-    for number in range(chance.randrange(8, 15)):
-        payee, merchant, category = chance.choice(_SHOPS)
-        yield _Entry(
-            chance.randrange(2, 28),
-            "debit",
-            _random_amount(chance, 20, 1_200),
-            f"UPI/{payee}/{number + 1:04}",
-            payee,
-            "upi",
-            category,
-            merchant=merchant,
-        )
-
-
-def _regular(always: random.Random, month: str) -> Iterator[_Entry]:
-    salary = always.randrange(40, 91) * 100_000
-    employer = f"SAMPLE EMPLOYER {always.choice('ABCDEFGH')}"
-    yield _Entry(
-        1,
-        "credit",
-        salary,
-        f"NEFT/{employer}/{month}",
-        employer,
+def _rows(account_id: str, index: int) -> Iterator[FakeTransaction]:
+    row = functools.partial(_row, account_id, index)
+    fixed = _random("always", account_id)
+    varying = _random("month", account_id, index)
+    month = _day(index, 1).month
+    salary = fixed.randrange(40, 91) * 100_000
+    yield row(
         "salary",
-        "Salary",
+        salary,
+        letter=fixed.choice("ABCDEFGH"),
+        month=calendar.month_abbr[month].upper(),
     )
-    yield _Entry(
-        3,
-        "debit",
-        salary * always.randrange(15, 26) // 100,
-        "NEFT/SAMPLE LANDLORD",
-        "SAMPLE LANDLORD",
-        "net_banking_transfer",
-        "Rent",
+    yield row("rent", salary * fixed.randrange(15, 26) // 100)
+    yield row("loan", salary * fixed.randrange(5, 16) // 100)
+    yield row("fund", salary * 5 // 100)
+    yield row("power", _amount(varying, 400, 2_000))
+    yield row("cash", varying.randrange(1, 11) * 50_000)
+    day = varying.randrange(11, 27)
+    yield row("friend", _amount(varying, 100, 900), day)
+    if month % _INTEREST_MONTHS == 0:
+        yield row("interest", _amount(varying, 50, 200))
+    for number in range(1, varying.randrange(8, 15) + 1):
+        shop, day = varying.choice(_SHOPS), varying.randrange(2, 28)
+        yield row(shop, _amount(varying, 20, 1_200), day, number=number)
+
+
+def _row(
+    account_id: str,
+    index: int,
+    kind: str,
+    amount: int,
+    day: int = 0,
+    **values: object,
+) -> FakeTransaction:
+    fields = _kinds()[kind]
+    payee = fields["payee"].format(**values)
+    return FakeTransaction(
+        account_id=account_id,
+        amount=amount,
+        **{
+            **fields,
+            "day": _day(index, day or fields["day"]),
+            "payee": payee,
+            "narration": fields["narration"].format(payee=payee, **values),
+        },
     )
-    yield _Entry(
-        5,
-        "debit",
-        salary * always.randrange(5, 16) // 100,
-        "NACH/SAMPLE LENDER/0001",
-        "SAMPLE LENDER",
-        "auto_debit_payment",
-        "Loan",
-        description="lender_transaction",
-        merchant="loans",
-    )
-    yield _Entry(
-        20,
-        "debit",
-        salary * 5 // 100,
-        "NACH/SAMPLE FUND/0001",
-        "SAMPLE FUND",
-        "investment",
-        "Investments",
-        merchant="investments",
-    )
+
+
+@functools.cache
+def _kinds() -> Mapping[str, Mapping[str, Any]]:
+    package = importlib.resources.files("bankconnect_async.sandbox.fake_data")
+    text = package.joinpath("ledger.csv").read_text(encoding="utf-8")
+    rows: Iterable[dict[str, Any]] = csv.DictReader(text.splitlines())
+    return {row.pop("kind"): {**row, "day": int(row["day"])} for row in rows}
