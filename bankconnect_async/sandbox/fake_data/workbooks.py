@@ -1,5 +1,5 @@
 """
-Workbooks: the least that a spreadsheet program opens.
+XLSX workbooks with the least that a spreadsheet program opens.
 """
 
 import io
@@ -12,57 +12,59 @@ from xml.sax.saxutils import escape
 
 Cell: TypeAlias = str | float
 
-_HEAD: Final = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-_SHEETS: Final = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_OFFICE: Final = (
-    "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-)
-_PACKAGE: Final = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE: Final = "http://schemas.openxmlformats.org"
+_SHEETS: Final = f"{_OFFICE}/spreadsheetml/2006/main"
+_LINKS: Final = f"{_OFFICE}/officeDocument/2006/relationships"
 _MEDIA: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 # ZIP has no earlier time, and the bytes must not change from call to call.
 _NO_TIME: Final = (1980, 1, 1, 0, 0, 0)
 
-_FRAME: Final = {
-    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
-    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-'
-    'package.relationships+xml"/>'
-    f'<Override PartName="/xl/workbook.xml" ContentType="{_MEDIA}.sheet.main'
-    '+xml"/>'
-    '<Override PartName="/xl/worksheets/sheet1.xml" '
-    f'ContentType="{_MEDIA}.worksheet+xml"/></Types>',
-    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
-    f'<Relationship Id="rId1" Type="{_OFFICE}/officeDocument" '
-    'Target="xl/workbook.xml"/></Relationships>',
-    "xl/workbook.xml": f'<workbook xmlns="{_SHEETS}" xmlns:r="{_OFFICE}">'
-    '<sheets><sheet name="Transactions" sheetId="1" r:id="rId1"/></sheets>'
-    "</workbook>",
-    "xl/_rels/workbook.xml.rels": "<Relationships "
-    f'xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
-    f'Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
-    "</Relationships>",
+
+def _relationship(kind: str, target: str) -> str:
+    return (
+        f'<Relationships xmlns="{_OFFICE}/package/2006/relationships">'
+        f'<Relationship Id="rId1" Type="{_LINKS}/{kind}" Target="{target}"/>'
+        "</Relationships>"
+    )
+
+
+_PARTS: Final = {
+    "[Content_Types].xml": (
+        f'<Types xmlns="{_OFFICE}/package/2006/content-types">'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats'
+        '-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
+        f'ContentType="{_MEDIA}.sheet.main+xml"/>'
+        '<Override PartName="/xl/worksheets/sheet1.xml" '
+        f'ContentType="{_MEDIA}.worksheet+xml"/></Types>'
+    ),
+    "_rels/.rels": _relationship("officeDocument", "xl/workbook.xml"),
+    "xl/workbook.xml": (
+        f'<workbook xmlns="{_SHEETS}" xmlns:r="{_LINKS}"><sheets>'
+        '<sheet name="Transactions" sheetId="1" r:id="rId1"/></sheets>'
+        "</workbook>"
+    ),
+    "xl/_rels/workbook.xml.rels": _relationship(
+        "worksheet", "worksheets/sheet1.xml"
+    ),
+    "xl/worksheets/sheet1.xml": (
+        f'<worksheet xmlns="{_SHEETS}"><sheetData>{{}}</sheetData></worksheet>'
+    ),
 }
 
 
-def write_workbook(table: Iterable[Sequence[Cell]]) -> bytes:
+def write_workbook(rows: Iterable[Sequence[Cell]]) -> bytes:
     """
-    Write one sheet; the same rows give the same bytes.
+    Return a workbook of one sheet; the same rows give the same bytes.
     """
-    shown = "".join(
-        f"<row>{''.join(map(_cell, cells))}</row>" for cells in table
-    )
-    sheet = (
-        f'<worksheet xmlns="{_SHEETS}"><sheetData>{shown}</sheetData>'
-        "</worksheet>"
-    )
+    cells = "".join(f"<row>{''.join(map(_cell, row))}</row>" for row in rows)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (
-            *_FRAME.items(),
-            ("xl/worksheets/sheet1.xml", sheet),
-        ):
-            info = zipfile.ZipInfo(name, _NO_TIME)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, part in _PARTS.items():
             archive.writestr(
-                info, _HEAD + content, compress_type=zipfile.ZIP_DEFLATED
+                zipfile.ZipInfo(name, _NO_TIME),
+                '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+                + part.replace("{}", cells),
+                compress_type=zipfile.ZIP_DEFLATED,
             )
     return buffer.getvalue()
 
