@@ -21,8 +21,8 @@ import pytest
 import bankconnect_async
 
 from bankconnect_async import BatchStoppedError, ConfigurationError
-from bankconnect_async.distributed import coordinator as ours
 from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.distributed.shard_files import ShardDirectory
 from bankconnect_async.errors import JournalError
 from bankconnect_async.journal import CreatedRecord, read_journal
 from bankconnect_async.sandbox import Sandbox
@@ -448,6 +448,21 @@ class TestUnfitWorkers:
             # Not one line for each second.
             assert text.count("out-of-band") <= 3
 
+    async def test_without_cryptography(self, cluster, start, service):
+        """
+        Where no worker can decrypt rows, the batch does not begin.
+        """
+        shadow = cluster.home / "shadow"
+        shadow.mkdir()
+        (shadow / "sitecustomize.py").write_text(
+            "import sys\nsys.modules['cryptography'] = None\n"
+        )
+        await cluster.start_worker(path=[shadow])
+        with pytest.raises(ConfigurationError, match="has no cryptography"):
+            await asyncio.wait_for(start(ids(9)), 20)
+
+        assert service.requests == 0
+
     async def test_another_version(self, cluster, start, service):
         """
         Where no worker has this version, the batch does not begin.
@@ -537,7 +552,7 @@ class TestOneDirectory:
     The directory for shards.
     """
 
-    async def test_of_another_journal(self, tmp_path, monkeypatch):
+    async def test_of_another_journal(self, tmp_path):
         """
         A directory that another journal uses is refused, and named.
         """
@@ -547,5 +562,7 @@ class TestOneDirectory:
         with pytest.raises(
             ConfigurationError, match=r"belongs to /srv/another\.jsonl"
         ):
-            ours._find_leftovers(shards, str(tmp_path / "out.jsonl"), None)
+            ShardDirectory(shards, "ab").claim(
+                str(tmp_path / "out.jsonl"), None
+            )
         assert [each.name for each in shards.iterdir()] == ["owner"]

@@ -32,10 +32,11 @@ from bankconnect_async import (
     SessionRequest,
 )
 from bankconnect_async.batch import Created, SessionBatch
+from bankconnect_async.distributed import cluster as clusters
 from bankconnect_async.distributed import coordinator as ours
-from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.distributed import create_sessions_distributed, monitor
 from bankconnect_async.distributed import worker as workers
-from bankconnect_async.distributed.sealing import public_key
+from bankconnect_async.distributed.sealing import public_key, seal, unseal
 from bankconnect_async.distributed.worker import (
     Directive,
     JobSpec,
@@ -119,6 +120,12 @@ def _run(cluster, service, tmp_path):
 @pytest.fixture(name="path")
 def _path(tmp_path):
     return tmp_path / "out.jsonl"
+
+
+def make_shard(number, path, rows):
+    """Encrypt a shard for this process."""
+    rows = seal(pickle.dumps(rows), public_key())
+    return Shard(number=number, path=str(path), sealed_rows=rows)
 
 
 async def until(condition, *, seconds=30):
@@ -317,8 +324,8 @@ class TestAgain:
         """
         While a worker of a killed run still writes, it is waited for.
         """
-        monkeypatch.setattr(ours, "_TIMEOUT", 0.5)
-        monkeypatch.setattr(ours, "_LOCK_POLL", 0.01)
+        monkeypatch.setattr(ours, "TIMEOUT", 0.5)
+        monkeypatch.setattr(ours, "LOCK_POLL", 0.01)
         shards = path.with_name("out.jsonl.shards")
         shards.mkdir()
         with (
@@ -336,7 +343,7 @@ class TestAgain:
         A shard that is done is waited for, while another worker has it: its
         own was killed before the scheduler knew that it is not needed.
         """
-        monkeypatch.setattr(ours, "_LOCK_POLL", 0.01)
+        monkeypatch.setattr(ours, "LOCK_POLL", 0.01)
         original = Journal.merge
         others = []
         tries = 0
@@ -489,17 +496,17 @@ class TestEnds:
         Without its scheduler it ends, and says how to go on; also where
         there is no connection left by then to say good-bye.
         """
-        part = ours.DistributedBatch._disconnect
+        disconnect = clusters.Cluster.disconnect
 
-        async def part_late(batch):
-            await until(lambda: batch._client.status == "closed")
-            await part(batch)
+        async def disconnect_late(self, addresses):
+            await until(lambda: self._client.status == "closed")
+            await disconnect(self, addresses)
 
         if is_late:
             monkeypatch.setattr(
-                ours.DistributedBatch, "_disconnect", part_late
+                clusters.Cluster, "disconnect", disconnect_late
             )
-        monkeypatch.setattr(ours, "_HEARTBEAT_TIMEOUT", 1.0)
+        monkeypatch.setattr(clusters, "_TIMEOUT", 1.0)
         timeouts = {"distributed.comm.timeouts.connect": "1s"}
         with dask.config.set(timeouts):
             async with make_cluster(
@@ -630,6 +637,7 @@ class TestSettings:
         Without the extra, it is named.
         """
         monkeypatch.setitem(sys.modules, "distributed", None)
+        monkeypatch.delitem(sys.modules, clusters.__name__)
         with pytest.raises(ConfigurationError, match=r"async\[dask\]"):
             await create_sessions_distributed([], cluster="x", journal="x")
 
@@ -637,7 +645,7 @@ class TestSettings:
         """
         An address without a scheduler is named.
         """
-        monkeypatch.setattr(ours, "_HEARTBEAT_TIMEOUT", 0.5)
+        monkeypatch.setattr(clusters, "_TIMEOUT", 0.5)
         with pytest.raises(ConfigurationError, match="no scheduler answers"):
             await create_sessions_distributed(
                 [], cluster="tcp://127.0.0.1:9", journal="x"
@@ -647,7 +655,7 @@ class TestSettings:
         """
         A cluster without workers is not waited for without end.
         """
-        monkeypatch.setattr(ours, "_TIMEOUT", 0.2)
+        monkeypatch.setattr(ours, "TIMEOUT", 0.2)
         async with distributed.LocalCluster(
             n_workers=0,
             processes=False,
@@ -680,7 +688,7 @@ class TestSettings:
             apply(self, directive)
 
         monkeypatch.setattr(WorkerRunner, "apply", record)
-        monkeypatch.setattr(ours, "_HEARTBEAT_INTERVAL", 0.05)
+        monkeypatch.setattr(monitor, "HEARTBEAT_INTERVAL", 0.05)
         batch = run(endless(), rate=100)
         running = asyncio.ensure_future(batch)
         await until(lambda: rates[-5:] == [50] * 5)
@@ -694,13 +702,12 @@ class TestSettings:
         """
         What logs print of a shard has no link ids.
         """
-        shard = Shard.pack(0, "x", [(1, "customer-42")], public_key())
+        shard = make_shard(0, "x", [(1, "customer-42")])
 
         assert "customer-42" not in repr(shard)
         assert b"customer-42" not in pickle.dumps(shard)
-        assert pickle.loads(pickle.dumps(shard)).unpack() == [
-            (1, "customer-42")
-        ]
+        rows = unseal(pickle.loads(pickle.dumps(shard)).sealed_rows)
+        assert pickle.loads(rows) == [(1, "customer-42")]
 
 
 class TestWorkerRunner:
@@ -727,11 +734,9 @@ class TestWorkerRunner:
         A shard at which another worker still is waits until that is done,
         and does not do what that has done.
         """
-        monkeypatch.setattr(workers, "_LOCK_POLL", 0.01)
+        monkeypatch.setattr(workers, "LOCK_POLL", 0.01)
         with Journal(path, api=runner.api) as journal:
-            shard = Shard.pack(
-                0, str(path), list(enumerate(ids(9), 1)), public_key()
-            )
+            shard = make_shard(0, str(path), list(enumerate(ids(9), 1)))
             running = asyncio.ensure_future(runner.run(shard))
             bank = runner._bank
             for index in range(3):
@@ -757,7 +762,7 @@ class TestWorkerRunner:
         It is not waited for where nothing is wanted any more.
         """
         with Journal(path):
-            shard = Shard.pack(0, str(path), [(1, "a")], public_key())
+            shard = make_shard(0, str(path), [(1, "a")])
             runner.apply(Directive(drain=True))
             result = await runner.run(shard)
 
@@ -768,9 +773,7 @@ class TestWorkerRunner:
         """
         A shard whose journal is gone was done by somebody else.
         """
-        result = await runner.run(
-            Shard.pack(0, str(path), [(1, "a")], public_key())
-        )
+        result = await runner.run(make_shard(0, str(path), [(1, "a")]))
 
         assert result.is_missing
         assert service.requests == 0
@@ -784,7 +787,7 @@ class TestWorkerRunner:
         service.faults.script(Fault.stall(0.5, after=True))
         path.touch()
         running = asyncio.ensure_future(
-            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(make_shard(0, str(path), [(1, "a")]))
         )
         await until(lambda: service.created() == 1)
         path.unlink()
@@ -806,9 +809,7 @@ class TestWorkerRunner:
             rows = [(n, f"{number}-{n}") for n in range(40)]
             results.append(
                 asyncio.ensure_future(
-                    runner.run(
-                        Shard.pack(number, str(journal), rows, public_key())
-                    )
+                    runner.run(make_shard(number, str(journal), rows))
                 )
             )
         while not all(each.done() for each in results):
@@ -839,7 +840,7 @@ class TestWorkerRunner:
         service.faults.script(fault)
         path.touch()
         running = asyncio.ensure_future(
-            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(make_shard(0, str(path), [(1, "a")]))
         )
         if fault is not None:
             await until(lambda: service.created() == 1)
@@ -873,7 +874,7 @@ class TestWorkerRunner:
         service.faults.script(Fault.stall(after=True))
         path.touch()
         running = asyncio.ensure_future(
-            runner.run(Shard.pack(0, str(path), [(1, "a")], public_key()))
+            runner.run(make_shard(0, str(path), [(1, "a")]))
         )
         await until(lambda: service.created() == 1)
         runner.apply(Directive(drain=True, abort=True))
@@ -900,7 +901,7 @@ class TestWorkerRunner:
         runner = workers._get_runner(spec, Directive())
         path.touch()
         rows = [(number, f"c-{number}") for number in range(20_000)]
-        result = await runner.run(Shard.pack(0, str(path), rows, public_key()))
+        result = await runner.run(make_shard(0, str(path), rows))
 
         assert result.left == 20_000 - service.created()
         assert created(path).total() == service.created()

@@ -8,13 +8,16 @@ process whose public key they were encrypted for can read them.
 import functools
 import os
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import (
-        X25519PrivateKey,
-    )
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import (
+    X25519PrivateKey,
+    X25519PublicKey,
+)
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 _KEY_SIZE: Final = 32
@@ -30,9 +33,6 @@ class SealError(ValueError):
 def public_key() -> bytes:
     """
     Return the public key of this process, which lives as long as it does.
-
-    Raises:
-        ImportError: If `cryptography` is not installed.
     """
     return _private_key().public_key().public_bytes_raw()
 
@@ -41,14 +41,6 @@ def seal(data: bytes, recipient: bytes) -> bytes:
     """
     Encrypt data for the process with the public key *recipient*.
     """
-    from cryptography.hazmat.primitives.asymmetric.x25519 import (  # noqa: PLC0415 - an extra
-        X25519PrivateKey,
-        X25519PublicKey,
-    )
-    from cryptography.hazmat.primitives.ciphers.aead import (  # noqa: PLC0415
-        ChaCha20Poly1305,
-    )
-
     ours = X25519PrivateKey.generate()
     sender = ours.public_key().public_bytes_raw()
     shared = ours.exchange(X25519PublicKey.from_public_bytes(recipient))
@@ -62,18 +54,8 @@ def unseal(sealed: bytes) -> bytes:
     Decrypt data that was encrypted for this process.
 
     Raises:
-        SealError: If it was encrypted for another one, or was changed.
+        SealError: If it was encrypted for another process, or was changed.
     """
-    from cryptography.exceptions import (  # noqa: PLC0415 - an extra
-        InvalidTag,
-    )
-    from cryptography.hazmat.primitives.asymmetric.x25519 import (  # noqa: PLC0415
-        X25519PublicKey,
-    )
-    from cryptography.hazmat.primitives.ciphers.aead import (  # noqa: PLC0415
-        ChaCha20Poly1305,
-    )
-
     sender, rest = sealed[:_KEY_SIZE], sealed[_KEY_SIZE:]
     nonce, text = rest[:_NONCE_SIZE], rest[_NONCE_SIZE:]
     try:
@@ -87,21 +69,10 @@ def unseal(sealed: bytes) -> bytes:
 
 
 def _derive(shared: bytes, parties: bytes) -> bytes:
-    from cryptography.hazmat.primitives.hashes import (  # noqa: PLC0415
-        SHA256,
-    )
-    from cryptography.hazmat.primitives.kdf.hkdf import (  # noqa: PLC0415
-        HKDF,
-    )
-
     info = b"bankconnect-async shard" + parties
     return HKDF(SHA256(), _KEY_SIZE, salt=None, info=info).derive(shared)
 
 
 @functools.cache
-def _private_key() -> "X25519PrivateKey":
-    from cryptography.hazmat.primitives.asymmetric.x25519 import (  # noqa: PLC0415 - an extra
-        X25519PrivateKey,
-    )
-
+def _private_key() -> X25519PrivateKey:
     return X25519PrivateKey.generate()

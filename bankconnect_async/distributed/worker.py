@@ -1,10 +1,10 @@
 """
-What runs in the worker processes of a distributed batch.
+Run the shards of a distributed batch in a worker process.
 
-Each process has one runner for each batch: its client, its pace and its
-share of the rate. Everything here runs on the worker's own event loop, and
-what goes wrong is an answer, never raised: a raised one would show up in the
-scheduler's logs, with what the task was given.
+Each process has one `WorkerRunner` for each batch, with its client, its
+throttle and its share of the rate. Everything here runs on the worker's own
+event loop. Errors are returned and not raised: Dask would log a raised one in
+the scheduler, along with the arguments of the task.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ import os
 import pickle
 import signal
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, Final, cast
 
 import attrs
 
@@ -41,169 +42,35 @@ from bankconnect_async.journal.journal import (
 from bankconnect_async.models.sessions import UNSET, Unset
 from bankconnect_async.retry import RetryPolicy
 
+from .messages import (
+    HEARTBEAT,
+    Directive,
+    Heartbeat,
+    JobSpec,
+    Result,
+    Rows,
+    Shard,
+    unpack,
+)
 from .rate_shares import LeasedLimiter
-from .sealing import SealError, public_key, seal, unseal
+from .sealing import SealError, public_key, unseal
+from .shard_files import LOCK_POLL, beating, is_beating
 
 
-Rows: TypeAlias = list[tuple[int, Item]]
-
-# Without a visit for that long, whoever sent the shards is gone.
+# Without a heartbeat for that long, the coordinator is gone.
 _EXPIRY: Final = 30.0
-# Another worker may still be at a shard that the scheduler gave to us. A
-# longer wait would keep a place from shards that can be worked on.
-_LOCK_POLL: Final = 0.25
+# Another worker may still run a shard that the scheduler gave to this one. A
+# longer wait would keep a thread from shards that can run.
 _LOCK_TIMEOUT: Final = 2.0
-# Where files cannot be locked, a second file changes while a shard is written.
-_BEAT_INTERVAL: Final = 1.0
-_BEAT_TIMEOUT: Final = 5.0
 _SECRETS: Final = {
     "api_key": "BANKCONNECT_API_KEY",
     "server_hash": "BANKCONNECT_SERVER_HASH",
 }
 
 
-@attrs.frozen(kw_only=True)
-class JobSpec:
-    """
-    What all workers of a batch have to know; no secrets.
-
-    Attributes:
-        run: Name of the batch.
-        api: What records call the API; `None`: as the client does.
-        concurrency: Requests in flight at most, in one process.
-        deadline: Seconds for one item.
-        settings: Of the client, beside those of the worker's environment.
-        directory: The directory for shards, which belongs to one journal.
-        is_paced: Whether nothing may be sent without a share of a rate.
-    """
-
-    run: str
-    api: str | None
-    concurrency: int
-    deadline: float
-    settings: Mapping[str, Any]
-    directory: str = ""
-    is_paced: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Directive:
-    """
-    What is wanted of all stations at present.
-
-    Attributes:
-        rate: The share of a rate limit that this process may use.
-        rate_end: The time on the clock of the process when the share expires.
-        drain: Send nothing more.
-        abort: Give up what is in flight, too.
-        abort_cause: What came of a request after which there may be no other.
-        ignore_interrupts: Ctrl-C is for the process that started this one.
-    """
-
-    rate: float | None = None
-    rate_end: float = 0.0
-    drain: bool = False
-    abort: bool = False
-    abort_cause: BankConnectError | None = None
-    ignore_interrupts: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Shard:
-    """
-    Some rows, which only one process can read, and where outcomes go.
-
-    Attributes:
-        number: From 0.
-        path: Of its journal, which exists.
-    """
-
-    number: int
-    path: str
-    _rows: bytes = attrs.field(alias="rows", repr=False)
-
-    @classmethod
-    def pack(
-        cls, number: int, path: str, rows: Rows, recipient: bytes
-    ) -> "Shard":
-        """Encrypt rows, each with its line, for a process's public key."""
-        sealed = seal(pickle.dumps(rows), recipient)
-        return cls(number=number, path=path, rows=sealed)
-
-    def unpack(self) -> Rows:
-        """
-        Return the rows, each with its line.
-
-        Raises:
-            SealError: If they were encrypted for another process.
-        """
-        rows: Rows = pickle.loads(  # noqa: S301 - we packed them
-            unseal(self._rows)
-        )
-        return rows
-
-
-@attrs.frozen(kw_only=True)
-class Result:
-    """
-    What became of a shard, beside what its journal says.
-
-    Attributes:
-        where: Address of the worker.
-        left: Rows without an outcome.
-        is_missing: Its journal was not to be found.
-        is_locked: Whether another process still writes to its journal.
-        is_foreign: Whether it was encrypted for another process.
-        abort_cause: What came of a request after which there may be no other.
-        error: Why it could not be done.
-    """
-
-    where: str = ""
-    left: int = 0
-    is_missing: bool = False
-    is_locked: bool = False
-    is_foreign: bool = False
-    abort_cause: BankConnectError | None = None
-    error: BankConnectError | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Heartbeat:
-    """
-    What a runner does at present.
-
-    Attributes:
-        api: What its client calls the API.
-        redirect_url: Of its client, as it would be for a customer ``-``.
-        created, failures: By the number of each shard that it works on.
-        in_flight, retries, rate, limit, pause: As in `BatchStats`.
-        secrets: A digest of the API key and the server hash, which is
-            different in each run.
-        clock: The time on the clock of this process.
-        key: The public key that shards are encrypted for.
-    """
-
-    api: str
-    redirect_url: str | None | Unset
-    created: Mapping[int, int]
-    failures: Mapping[int, Mapping[str, int]]
-    in_flight: int
-    retries: int
-    rate: float
-    limit: float | None
-    pause: float
-    secrets: str
-    clock: float
-    key: bytes
-
-    def agrees_with(self, other: "Heartbeat") -> bool:
-        """Tell whether both ask the same API for the same."""
-        return (self.api, self.redirect_url) == (other.api, other.redirect_url)
-
-
 class WorkerRunner:
     """
-    One worker process at work for one batch.
+    Runs the shards of one batch in this process.
 
     Raises:
         ConfigurationError: If the environment makes no client.
@@ -214,20 +81,20 @@ class WorkerRunner:
         self._bank = AsyncBankConnect.from_env(**spec.settings)
         policy = spec.settings.get("retry", RetryPolicy())
         self._retry = attrs.evolve(policy, deadline=spec.deadline)
-        # What is learned about the server outlives each shard.
         self._limiter = (
             LeasedLimiter(SYSTEM_CLOCK.monotonic) if spec.is_paced else None
         )
+        # All shards share the pace and its knowledge of the server.
         self._queue = SendQueue(
             SYSTEM_CLOCK,
             limiter=self._limiter,
             max_pause=spec.deadline,
         )
-        # Shared by the shards that are worked on at the same time: the next
-        # one fills the places that the last rows of another leave free.
+        # Shards share the slots, so that the next one uses those that the
+        # last rows of another leave free.
         self._slots = asyncio.Semaphore(spec.concurrency)
         self._running: dict[
-            int, tuple[Journal, SessionBatch, asyncio.Task[Any]]
+            int, tuple[Journal, SessionBatch, asyncio.Task[Result]]
         ] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
         self._directive = Directive()
@@ -237,20 +104,20 @@ class WorkerRunner:
 
     @property
     def api(self) -> str:
-        """What records call the API."""
+        """The name of the API in records."""
         return self._spec.api or self._bank.api
 
     def renew(self) -> None:
-        """Go on for a while, as somebody asked for it."""
+        """Put the expiry off, as the coordinator is alive."""
         if self._expiry is not None:
             self._expiry.cancel()
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(_EXPIRY, self.expire)
 
     def apply(self, directive: Directive) -> None:
-        """Do as is wanted from now on."""
-        giving_up = directive.abort and not self._directive.abort
-        # One that was long on its way takes nothing back.
+        """Follow a directive from now on."""
+        is_aborting = directive.abort and not self._directive.abort
+        # A stale directive must not undo a newer drain or abort.
         self._directive = attrs.evolve(
             directive,
             drain=directive.drain or self._directive.drain,
@@ -258,39 +125,31 @@ class WorkerRunner:
         )
         if self._limiter is not None and directive.rate is not None:
             self._limiter.renew(directive.rate, directive.rate_end)
-        if (
-            directive.abort_cause is not None
-            and self._queue.abort_cause is None
-        ):
-            self._queue.abort(directive.abort_cause)
+        cause = directive.abort_cause
+        if cause is not None and self._queue.abort_cause is None:
+            self._queue.abort(cause)
         if directive.drain:
             self._drain()
-        if giving_up:
-            # Once, and only those that create: who closes a journal must not
-            # leave it locked, as the sender takes over what it has.
+        if is_aborting:
+            # Only shards that create sessions are cancelled, and only once: a
+            # shard that closes its journal must be able to unlock it.
             for _, _, task in self._running.values():
                 task.cancel()
 
     def status(self) -> Heartbeat:
-        """Tell what is going on."""
-        stats = {
-            number: batch.stats()
-            for number, (_, batch, _) in self._running.items()
-        }
+        """Return what this process does at present."""
+        running = self._running.items()
+        stats = {number: batch.stats() for number, (_, batch, _) in running}
         pace, now = self._queue.pace, SYSTEM_CLOCK.monotonic()
-        some = next(iter(stats.values()), None)
         return Heartbeat(
             api=self.api,
             redirect_url=self._plain_redirect_url(),
-            created={
-                number: journal.created
-                for number, (journal, _, _) in self._running.items()
-            },
+            created={number: each.created for number, (each, _, _) in running},
             failures={number: each.failures for number, each in stats.items()},
             in_flight=sum(each.in_flight for each in stats.values()),
             retries=self._queue.retries,
-            # They have one pace.
-            rate=0.0 if some is None else some.rate,
+            # All shards have one pace, so any of them tells the rate.
+            rate=max((each.rate for each in stats.values()), default=0.0),
             limit=pace.rate(now),
             pause=pace.pause(now),
             secrets=_digest_secrets(self._spec.run),
@@ -299,9 +158,9 @@ class WorkerRunner:
         )
 
     async def run(self, shard: Shard) -> Result:
-        """Work off a shard, as far as that is wanted."""
-        # A task of its own, so that giving it up is not what Dask means by
-        # cancelling, which would run it once more.
+        """Create the sessions of a shard, until the batch is drained."""
+        # In a task of its own, an abort does not look like a cancellation by
+        # Dask, which would run the shard once more.
         task = asyncio.ensure_future(self._run(shard))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -314,7 +173,7 @@ class WorkerRunner:
         return Result(left=1) if task.cancelled() else task.result()
 
     async def shut_down(self) -> None:
-        """Close everything, once what is in flight has come to its end."""
+        """Drain the batch and close the client."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._drain()
@@ -322,50 +181,57 @@ class WorkerRunner:
             await asyncio.wait(self._tasks)
         await self._bank.aclose()
 
+    def expire(self) -> None:
+        """Shut down, as no heartbeat will come any more."""
+        _runners.pop(self._spec.run, None)
+        self._shutdown = asyncio.ensure_future(self.shut_down())
+
+    def uses(self, directory: str) -> bool:
+        """Tell whether the shards of the batch are in *directory*."""
+        return self._spec.directory == directory
+
     async def _run(self, shard: Shard) -> Result:
         try:
-            rows = shard.unpack()
+            rows: Rows = unpack(unseal(shard.sealed_rows))
         except SealError:
             return Result(is_foreign=True, left=1)
-        journal = Journal(
-            shard.path, api=self.api, line_of=lambda at: todo[at][0]
-        )
-        todo: Rows = []
-        beat: asyncio.Task[None] | None = None
         try:
-            try:
-                if not await self._lock(journal):
-                    is_locked = not self._directive.drain
-                    return Result(is_locked=is_locked, left=len(rows))
-                if not journal.is_locked:
-                    beat = asyncio.create_task(_beat(shard.path))
-                # What another worker has created, before it was killed.
-                done = await run_in_thread(_created, shard.path)
-                todo += [row for row in rows if _link_id(row[1]) not in done]
-                return await self._create(shard.number, journal, todo)
-            finally:
-                # What this raises tells where records are.
-                try:
-                    await finish_in_thread(journal.close)
-                finally:
-                    if beat is not None:
-                        beat.cancel()
-                        await asyncio.wait([beat])
+            return await self._run_rows(shard, rows)
         except FileNotFoundError:
             return Result(is_missing=True, left=len(rows))
         except BankConnectError as error:
             return Result(error=error, left=len(rows))
 
-    async def _lock(self, journal: Journal) -> bool:
+    async def _run_rows(self, shard: Shard, rows: Rows) -> Result:
+        todo: Rows = []
+        journal = Journal(
+            shard.path, api=self.api, line_of=lambda at: todo[at][0]
+        )
+        async with AsyncExitStack() as beat:
+            try:
+                if not await self._open(journal):
+                    is_locked = not self._directive.drain
+                    return Result(is_locked=is_locked, left=len(rows))
+                if not journal.is_locked:
+                    await beat.enter_async_context(beating(shard.path))
+                # A worker that was killed may have created some of them.
+                done = await run_in_thread(_created, shard.path)
+                todo += [row for row in rows if _link_id(row[1]) not in done]
+                return await self._create(shard.number, journal, todo)
+            finally:
+                # An error of closing tells where records are.
+                await finish_in_thread(journal.close)
+
+    async def _open(self, journal: Journal) -> bool:
         until = SYSTEM_CLOCK.monotonic() + _LOCK_TIMEOUT
         while True:
             if not await is_beating(journal.path) and await run_in_thread(
-                _open, journal
+                _try_open, journal
             ):
                 return True
             if self._directive.drain or SYSTEM_CLOCK.monotonic() >= until:
                 return False
-            await asyncio.sleep(_LOCK_POLL)
+            await asyncio.sleep(LOCK_POLL)
 
     async def _create(
         self, number: int, journal: Journal, todo: Rows
@@ -392,8 +258,7 @@ class WorkerRunner:
             capacity=self._bank,
             send_queue=self._queue,
         )
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
+        task = cast("asyncio.Task[Result]", asyncio.current_task())
         self._running[number] = journal, batch, task
         if self._directive.drain:
             batch.drain()
@@ -416,15 +281,6 @@ class WorkerRunner:
         for _, batch, _ in self._running.values():
             batch.drain()
 
-    def uses(self, directory: str) -> bool:
-        """Tell whether its shards are in that directory."""
-        return self._spec.directory == directory
-
-    def expire(self) -> None:
-        """End it, as nobody will ask for it any more."""
-        _runners.pop(self._spec.run, None)
-        self._shutdown = asyncio.ensure_future(self.shut_down())
-
     def _plain_redirect_url(self) -> str | None | Unset:
         try:
             url = self._bank.resolve("-").redirect_url
@@ -433,82 +289,76 @@ class WorkerRunner:
         return without_state(url, "-") if isinstance(url, str) else url
 
 
-#: The name of the message for a visit, among those of Dask.
-HEARTBEAT: Final = "bankconnect_heartbeat"
-
-# Of this process, by the name of the batch.
+# The runners of this process, by the name of the batch.
 _runners: Final[dict[str, WorkerRunner]] = {}
 
 
 async def register(
     spec: bytes, directive: bytes, dask_worker: Any = None
-) -> dict[str, Any]:
+) -> bytes:
     """
-    Begin to take part in a batch, unless this process cannot.
+    Begin to take part in a batch.
 
-    Later visits come as messages of our own, since a worker logs each
+    Later heartbeats are messages of our own, since a worker logs each
     function that it is asked to run.
 
     Args:
-        spec: Pickled, as messages are.
-        directive: Pickled, too.
+        spec: The pickled `JobSpec`.
+        directive: The pickled `Directive`.
         dask_worker: The worker, which Dask passes in.
     """
-    try:
-        public_key()
-    except ImportError:
-        return {"problem": "has no cryptography"}
-    parsed: JobSpec = pickle.loads(spec)  # noqa: S301 - we packed it
+    job: JobSpec = unpack(spec)
     for run, runner in list(_runners.items()):
-        if runner.uses(parsed.directory) and run != parsed.run:
-            # The run that began it was killed: we have its journal.
+        if runner.uses(job.directory) and run != job.run:
+            # The coordinator of that run was killed: we have its journal.
             runner.expire()
-    dask_worker.handlers[HEARTBEAT] = heartbeat_message
-    return await heartbeat_message(spec, directive)
+    dask_worker.handlers[HEARTBEAT] = heartbeat
+    return await heartbeat(spec, directive)
 
 
-async def heartbeat_message(spec: bytes, directive: bytes) -> dict[str, Any]:
-    """Tell a runner what is wanted, and return what it does, pickled."""
-    answer = await heartbeat(
-        pickle.loads(spec),  # noqa: S301 - we packed it
-        pickle.loads(directive),  # noqa: S301
-    )
-    return {"answer": pickle.dumps(answer)}
+async def heartbeat(spec: bytes, directive: bytes) -> bytes:
+    """
+    Apply a directive, and return a pickled `Heartbeat` or an error.
 
-
-async def heartbeat(
-    spec: JobSpec, directive: Directive
-) -> Heartbeat | BankConnectError:
-    """Tell a runner what is wanted, and ask what it does."""
-    if directive.ignore_interrupts:
+    Args:
+        spec: The pickled `JobSpec`.
+        directive: The pickled `Directive`.
+    """
+    wanted: Directive = unpack(directive)
+    if wanted.ignore_interrupts:
         # Not where the worker is a thread, and not all systems have SIGHUP.
         for name in "SIGINT", "SIGHUP":
             with suppress(ValueError, AttributeError):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
-        runner = _get_runner(spec, directive)
+        runner = _get_runner(unpack(spec), wanted)
     except BankConnectError as error:
-        return error
+        return pickle.dumps(error)
     runner.renew()
-    runner.apply(directive)
-    return runner.status()
+    runner.apply(wanted)
+    return pickle.dumps(runner.status())
 
 
 async def run_shard(
     spec: JobSpec, directive: Directive, shard: Shard
 ) -> Result:
-    """Work off a shard in this process, or go on with it."""
+    """
+    Run a shard in this process, or resume it.
+
+    Args:
+        spec: The batch.
+        directive: The latest directive.
+        shard: The shard.
+    """
     try:
         runner = _get_runner(spec, directive)
     except BankConnectError as error:
-        result = Result(error=error)
-    else:
-        result = await runner.run(shard)
-    return attrs.evolve(result, where=_where())
+        return Result(error=error)
+    return await runner.run(shard)
 
 
 async def shut_down(run: str) -> None:
-    """Close the runner of a batch."""
+    """Shut the runner of a batch down."""
     runner = _runners.pop(run, None)
     if runner is not None:
         await runner.shut_down()
@@ -518,21 +368,15 @@ def _get_runner(spec: JobSpec, directive: Directive) -> WorkerRunner:
     runner = _runners.get(spec.run)
     if runner is None:
         _runners[spec.run] = runner = WorkerRunner(spec)
-        # It may be an old one, where a shard was given to a second worker.
+        # A shard that was given to a second worker may bring an old one.
         runner.apply(directive)
     return runner
 
 
-def _where() -> str:
-    from distributed import get_worker  # noqa: PLC0415 - an extra
-
-    return str(get_worker().address)
-
-
-def _open(journal: Journal) -> bool:
-    # The sender has made the file, and removes it when all is done: who wakes
-    # up after that has nothing to do any more.
-    os.stat(journal.path)  # noqa: PTH116
+def _try_open(journal: Journal) -> bool:
+    # The coordinator creates the file, and removes it when the shard is done:
+    # a process that wakes up after that must not create it again.
+    Path(journal.path).stat()
     try:
         journal.open()
     except JournalLockedError:
@@ -553,62 +397,6 @@ def _link_id(item: Item) -> str:
 
 
 def _digest_secrets(salt: str) -> str:
-    # Where the client has them from, too.
     found = read_environment(os.environ, _SECRETS)
     text = "\0".join(found.get(name, "") for name in _SECRETS)
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
-
-
-async def _beat(path: str) -> None:
-    # Begin with another text than the last writer ended with.
-    text = os.urandom(4).hex()
-    count = 0
-    try:
-        while True:
-            await run_in_thread(_write, beat_of(path), f"{text}-{count}")
-            count += 1
-            await asyncio.sleep(_BEAT_INTERVAL)
-    finally:
-        await finish_in_thread(_unlink, beat_of(path))
-
-
-async def is_beating(path: str) -> bool:
-    """
-    Tell whether a process writes to a shard's journal without a lock.
-
-    A process that stopped changing its second file for some seconds was
-    killed.
-    """
-    first = await run_in_thread(_read, beat_of(path))
-    until = SYSTEM_CLOCK.monotonic() + _BEAT_TIMEOUT
-    text = first
-    while text is not None and text == first:
-        if SYSTEM_CLOCK.monotonic() >= until:
-            return False
-        await asyncio.sleep(_LOCK_POLL)
-        text = await run_in_thread(_read, beat_of(path))
-    return text is not None
-
-
-def beat_of(path: str) -> str:
-    """Name the file that changes while a shard is written without a lock."""
-    return f"{path}.alive"
-
-
-def _write(path: str, text: str) -> None:
-    # Without it, a run that starts now would wait for nobody, no more.
-    with suppress(OSError), open(path, "w") as file:  # noqa: PTH123
-        file.write(text)
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path) as file:  # noqa: PTH123
-            return file.read()
-    except OSError:
-        return None
-
-
-def _unlink(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)  # noqa: PTH108

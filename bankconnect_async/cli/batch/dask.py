@@ -43,7 +43,7 @@ class DaskBatch(Batch):
             ConfigurationError: If there is no cluster, or no client on it.
         """
         batch = DistributedBatch(
-            self._requests(),
+            source=self._requests(),
             cluster=self.cluster,
             journal=self.journal,
             journal_dir=self.journal_dir,

@@ -1,0 +1,223 @@
+"""
+Heartbeats: directives to all workers once a second, and their answers.
+"""
+
+import asyncio
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from bankconnect_async.errors import BatchStoppedError
+
+from .messages import Directive
+from .rate_shares import LEASE, RateShares
+from .worker_pool import WorkerPool
+
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+
+#: Seconds between two heartbeats of a worker.
+HEARTBEAT_INTERVAL: Final = 1.0
+#: Seconds to wait for a worker, a lock or a scheduler before giving up.
+TIMEOUT: Final = 60.0
+RESUME: Final = "run the same batch again to resume"
+
+
+class SchedulerLostError(BatchStoppedError):
+    """
+    The connection to the scheduler was lost.
+    """
+
+
+class ClusterMonitor:
+    """
+    Follows the workers of a cluster, and tells them what to do.
+
+    Args:
+        workers: The workers.
+        rate: The requests per second of all workers together, if limited.
+        on_error: Called with an error that ends the batch.
+        on_warning: Called with the reason why a worker gets no rows.
+
+    Attributes:
+        directive: The instructions that all workers get.
+        is_dispatching: Whether there are more shards to come.
+    """
+
+    def __init__(
+        self,
+        workers: WorkerPool,
+        *,
+        rate: float | None,
+        on_error: Callable[[Exception], None],
+        on_warning: Callable[[str], None],
+    ) -> None:
+        self.directive = Directive()
+        self.is_dispatching = True
+        self._workers = workers
+        self._shares = None if rate is None else RateShares(rate)
+        self._on_error = on_error
+        self._warn = on_warning
+        self._due = asyncio.Event()
+
+    @property
+    def most(self) -> int | None:
+        """The number of workers that the rate is enough for."""
+        return None if self._shares is None else self._shares.most
+
+    def update(self, **changes: Any) -> None:
+        """Change the directive, and send it to all workers at once."""
+        self.directive = attrs.evolve(self.directive, **changes)
+        self.beat_now()
+        self._workers.notify()
+
+    def beat_now(self) -> None:
+        """Send the next heartbeats at once."""
+        due, self._due = self._due, asyncio.Event()
+        due.set()
+
+    @asynccontextmanager
+    async def following(self, cluster: "Cluster") -> AsyncIterator[None]:
+        """Exchange heartbeats with the workers, and disconnect at the end."""
+        task = asyncio.create_task(self._follow(cluster))
+        try:
+            yield
+        finally:
+            await end(task)
+            await cluster.disconnect(self._workers.heartbeats)
+
+    async def beat_all(self, cluster: "Cluster") -> None:
+        """Get a last heartbeat from each worker that answers in time."""
+        beats = [
+            asyncio.create_task(self._beat(cluster, address))
+            for address in self._workers.heartbeats
+        ]
+        if beats:
+            _, late = await asyncio.wait(beats, timeout=HEARTBEAT_INTERVAL)
+            for task in late:
+                await end(task)
+
+    async def _follow(self, cluster: "Cluster") -> None:
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            with reporting_to(self._on_error):
+                while True:
+                    members = await cluster.members()
+                    if members is not None:
+                        self._workers.set_members(members)
+                        for address in tasks.keys() - members:
+                            tasks.pop(address).cancel()
+                        for address in members - tasks.keys():
+                            tasks[address] = asyncio.create_task(
+                                self._keep_beating(cluster, address)
+                            )
+                    self._workers.drop_silent()
+                    self._give_up_silent()
+                    await asyncio.sleep(HEARTBEAT_INTERVAL)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks.values())
+
+    async def _keep_beating(self, cluster: "Cluster", address: str) -> None:
+        while address not in self._workers.unfit:
+            # A change during a heartbeat is a reason for another one.
+            due = self._due
+            await self._beat(cluster, address)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_INTERVAL):
+                    await due.wait()
+
+    async def _beat(self, cluster: "Cluster", address: str) -> None:
+        with reporting_to(self._on_error):
+            workers, directive = self._workers, self._directive_for(address)
+            try:
+                heartbeat = await cluster.send_heartbeat(address, directive)
+            except LookupError as exc:
+                text = f"worker {address} {exc.args[0]}: it gets no rows"
+                workers.unfit[address] = text
+                workers.notify()
+                self._warn(text)
+                return
+            if heartbeat is None:
+                return
+            is_new = address not in workers.heartbeats
+            workers.update(address, heartbeat)
+            if address not in workers.heartbeats:
+                return
+            if self._shares is not None:
+                self._shares.confirm(
+                    address, directive.rate or 0.0, workers.lease_end(address)
+                )
+                wanted = self._shares.wanted(address, self._sharers())
+                if is_new or directive.rate != wanted:
+                    # It waits for its share.
+                    self.beat_now()
+            workers.check_agreement()
+
+    def _directive_for(self, address: str) -> Directive:
+        workers = self._workers
+        if self._shares is None or address not in workers.heartbeats:
+            # The first heartbeat tells the time on the worker's clock.
+            return self.directive
+        share = self._shares.grant(
+            address,
+            self._sharers(),
+            asyncio.get_running_loop().time(),
+            workers.lease_end(address),
+        )
+        end = workers.heartbeats[address].clock + LEASE
+        return attrs.evolve(self.directive, rate=share, rate_end=end)
+
+    def _sharers(self) -> list[str]:
+        workers = self._workers
+        return [
+            each
+            for each in workers.heartbeats
+            if self.is_dispatching or workers.busy[each]
+        ]
+
+    def _give_up_silent(self) -> None:
+        # Shards of a silent worker may be half done. While others have work,
+        # it may come back.
+        workers = self._workers
+        silent = workers.silent_with_shards()
+        held = sum(workers.busy[address] for address in silent)
+        if self.directive.drain:
+            # Its lease has ended by then, so that it sends nothing more.
+            timeout = LEASE
+        elif self.is_dispatching or workers.busy.total() > held:
+            return
+        else:
+            timeout = TIMEOUT
+        for address, seconds in silent.items():
+            if seconds > timeout:
+                self._on_error(
+                    BatchStoppedError(
+                        f"not done: worker {address} does not answer, and "
+                        f"holds {workers.busy[address]} shards: continue or "
+                        f"end it, and {RESUME}"
+                    )
+                )
+                workers.give_up(address)
+
+
+@contextmanager
+def reporting_to(handle: Callable[[Exception], None]) -> Iterator[None]:
+    """Give an exception to *handle*, which has it raised later."""
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 - the batch raises it at its end
+        handle(exc)
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and wait for it."""
+    task.cancel()
+    await asyncio.wait([task])
