@@ -39,7 +39,7 @@ async def on_failure(what: Event | Webhook, error: Exception) -> None:
 
 def make_app(
     bank: AsyncBankConnect,
-    handlers: CallbackProtocol,
+    protocol: CallbackProtocol,
     logins: Mapping[str, str],
 ) -> web.Application:
     """
@@ -47,7 +47,7 @@ def make_app(
 
     Args:
         bank: The client; it is closed with the application.
-        handlers: The settings of the endpoints.
+        protocol: The settings of the endpoints.
         logins: Stands for your own authentication: value of the cookie
             `login` to `link_id`.
     """
@@ -56,7 +56,7 @@ def make_app(
         async with bank:
             yield
 
-    async def customer(request: web.Request) -> str:
+    async def get_customer(request: web.Request) -> str:
         try:
             return logins[request.cookies["login"]]
         except KeyError:
@@ -65,10 +65,10 @@ def make_app(
     app = web.Application()
     # Before mount: the last webhooks may still need the client.
     app.cleanup_ctx.append(open_bank)
-    endpoints = CallbackService(
-        bank, handlers, on_event=on_event, on_failure=on_failure
+    service = CallbackService(
+        bank, protocol, on_event=on_event, on_failure=on_failure
     )
-    mount(app, endpoints, customer=customer)
+    mount(app, service, get_customer=get_customer)
     return app
 
 
@@ -78,8 +78,8 @@ def from_env(_: list[str]) -> web.Application:
 
     Nobody is let in until your own authentication stands where *logins* is.
     """
-    handlers = CallbackProtocol(
+    protocol = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
     bank = AsyncBankConnect.from_env(redirect_url=None)
-    return make_app(bank, handlers, logins={})
+    return make_app(bank, protocol, logins={})

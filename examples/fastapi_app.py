@@ -59,21 +59,21 @@ def response(reply: WebResponse) -> Response:
     return Response(reply.body, reply.status, dict(reply.headers))
 
 
-def make_app(endpoints: CallbackService, logins: Mapping[str, str]) -> FastAPI:
+def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
     """
     Make the application.
 
     Args:
-        endpoints: What answers below ``/bank``.
+        service: What answers below ``/bank``.
         logins: Stands for your own authentication: value of the cookie
             `login` to `link_id`.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with endpoints.bank:
+        async with service.bank:
             yield
-            await endpoints.aclose()
+            await service.aclose()
 
     def customer(login: Annotated[str, Cookie()] = "") -> str:
         if login not in logins:
@@ -87,25 +87,25 @@ def make_app(endpoints: CallbackService, logins: Mapping[str, str]) -> FastAPI:
     @app.get("/bank/connect")
     @app.post("/bank/connect")
     async def connect(call: called, link_id: known) -> Response:
-        return response(await endpoints.connect(call, link_id))
+        return response(await service.connect(call, link_id))
 
     @app.get("/bank/redirect")
     @app.post("/bank/redirect")
     async def redirect(call: called, link_id: known) -> Response:
-        return response(await endpoints.redirect(call, link_id))
+        return response(await service.redirect(call, link_id))
 
     # The endpoints read the whole path.
     @app.get("/bank/return/{state}")  # noqa: FAST003
     async def returned(call: called) -> Response:
-        return response(await endpoints.handle_return(call))
+        return response(await service.handle_return(call))
 
     @app.post("/bank/events")
     async def events(call: called) -> Response:
-        return response(await endpoints.handle_event(call))
+        return response(await service.handle_event(call))
 
     @app.post("/bank/webhook/{name}")  # noqa: FAST003
     async def webhook(call: called) -> Response:
-        return response(await endpoints.handle_webhook(call))
+        return response(await service.handle_webhook(call))
 
     return app
 
@@ -116,9 +116,9 @@ def from_env() -> FastAPI:
 
     Nobody is let in until your own authentication stands where *logins* is.
     """
-    handlers = CallbackProtocol(
+    protocol = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
     bank = AsyncBankConnect.from_env()
-    endpoints = CallbackService(bank, handlers, on_event=on_event)
-    return make_app(endpoints, logins={})
+    service = CallbackService(bank, protocol, on_event=on_event)
+    return make_app(service, logins={})

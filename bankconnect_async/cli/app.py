@@ -54,12 +54,12 @@ from .options import (
     ApiOptions,
     allow_host_option,
     any_link_id_option,
+    api_options,
     dialect_option,
     port_option,
     require_redirect_url,
-    target_options,
 )
-from .output import OutputClosedError, OutputError, tell
+from .output import OutputClosedError, OutputError, print_message
 from .signals import on_interrupt
 from .statements import fetch, upload, wait
 
@@ -129,11 +129,11 @@ def _exit_code(error: BankConnectError) -> Exit:
 
 
 def _fail(message: str, code: Exit) -> NoReturn:
-    tell(message)
+    print_message(message)
     sys.exit(code)
 
 
-def _print(text: str | bytes) -> None:
+def _print_result(text: str | bytes) -> None:
     try:
         click.echo(text)
     except OSError as exc:
@@ -177,10 +177,10 @@ def app() -> None:
     is_flag=True,
     help="Print a JSON object, for a failed request too.",
 )
-@target_options
+@api_options
 def session(
     *,
-    target: ApiOptions,
+    api: ApiOptions,
     link_id: str,
     params: tuple[str, ...],
     allow_any_link_id: bool,
@@ -194,7 +194,7 @@ def session(
     values = dict(map(_split_param, params)) | {"link_id": link_id}
     try:
         created = asyncio.run(
-            _create(target, values, allow_any_link_id=allow_any_link_id)
+            _create(api, values, allow_any_link_id=allow_any_link_id)
         )
     except ConfigurationError:
         raise
@@ -205,12 +205,12 @@ def session(
     if as_json:
         _print_record(link_id, describe_session(created))
     else:
-        _print(printable_url(created.redirect_text))
+        _print_result(printable_url(created.redirect_text))
 
 
 def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
     facts = {"link_id": printable(link_id), **facts}
-    _print(printable_json(orjson.dumps(facts)))
+    _print_result(printable_json(orjson.dumps(facts)))
 
 
 def _split_param(param: str) -> tuple[str, str]:
@@ -222,10 +222,10 @@ def _split_param(param: str) -> tuple[str, str]:
 
 
 async def _create(
-    target: ApiOptions, values: dict[str, str], *, allow_any_link_id: bool
+    api: ApiOptions, values: dict[str, str], *, allow_any_link_id: bool
 ) -> Session:
     request = build_request(values, allow_any_link_id=allow_any_link_id)
-    async with target.connect() as bank:
+    async with api.connect() as bank:
         if request.redirect_url is UNSET:
             require_redirect_url(bank)
         return await bank.create_session(request)
@@ -279,12 +279,12 @@ async def _create(
     is_flag=True,
     help="Print the summary as JSON, to stdout unless OUT is that.",
 )
-@target_options
+@api_options
 @click.pass_context
 def batch(  # noqa: PLR0913
     ctx: click.Context,
     *,
-    target: ApiOptions,
+    api: ApiOptions,
     source: str,
     output: str,
     fresh: bool,
@@ -312,7 +312,7 @@ def batch(  # noqa: PLR0913
 
     With --dask, secrets come from the environment of the workers.
     """
-    if cluster is not None and target.sandbox:
+    if cluster is not None and api.sandbox:
         raise click.UsageError(
             "--dask and --sandbox exclude each other: start bankconnect "
             "sandbox, and give the workers its environment"
@@ -321,20 +321,20 @@ def batch(  # noqa: PLR0913
         raise click.UsageError("--journal-dir is for --dask")
     # What can go wrong without the input goes first, since a pipe can be
     # read only once.
-    connection = target.connect() if cluster is None else None
+    connection = api.connect() if cluster is None else None
     refuse_same_file(source, output)
     lines: dict[int, int] = {}
     journal = Journal(
         output,
         # The workers of a cluster tell.
-        api=None if connection is None else target.api(connection),
+        api=None if connection is None else api.api_id(connection),
         fresh=fresh,
         line_of=lines.pop,
     )
     with journal, closing(open_input(source)) as opened:
         if cluster is not None and not journal.is_resumable:
             raise click.UsageError("with --dask, --output has to be a file")
-        _tell_about(journal)
+        _print_journal_notes(journal)
         rows = read_rows(
             opened.stream,
             name=opened.name,
@@ -343,16 +343,16 @@ def batch(  # noqa: PLR0913
         if rows.may_have_dates:
             # Before a row is sent, where the input can be read twice.
             refuse_month_first(opened.read_apart, name=opened.name)
-        tally = BatchSummary(total=_count_rows(opened, rows))
-        bar = BatchProgress(tally)
+        summary = BatchSummary(total=_count_rows(opened, rows))
+        bar = BatchProgress(summary)
         parts: dict[str, Any] = {
             "columns": rows.columns,
-            "feed": RowReader(rows, opened),
+            "rows": RowReader(rows, opened),
             "journal": journal,
             "lines": lines,
             "concurrency": concurrency,
             "rate": rate,
-            "tally": tally,
+            "summary": summary,
             "bar": bar,
             "explain": functools.partial(explain, command=ctx.command),
         }
@@ -364,12 +364,12 @@ def batch(  # noqa: PLR0913
             else:
                 assert cluster is not None  # noqa: S101 - see above
                 job = _run_distributed(
-                    parts, cluster, journal_dir, target.settings()
+                    parts, cluster, journal_dir, api.settings()
                 )
         job.close()
-        _summarise(job, as_json=as_json)
-        _tell_how_to_go_on(job, ctx.meta[_CALLED_WITH])
-    if code := _batch_code(job.tally):
+        _print_summary(job, as_json=as_json)
+        _print_resume_hint(job, ctx.meta[_CALLED_WITH])
+    if code := _batch_code(job.summary):
         sys.exit(code)
 
 
@@ -394,62 +394,62 @@ def _count_rows(source: Input, rows: InputRows) -> int | None:
     return None if lines is None else lines - has_header
 
 
-def _tell_about(journal: Journal) -> None:
+def _print_journal_notes(journal: Journal) -> None:
     if journal.backup is not None:
-        tell(
-            f"{journal.path}: begun anew; what was there is in "
+        print_message(
+            f"{journal.path}: started over; the old file is backed up as "
             f"{journal.backup}"
         )
     if journal.is_resumable and not journal.is_locked:
-        tell(
+        print_message(
             f"{journal.path}: cannot be locked there; make sure that no "
             f"second command writes to it"
         )
 
 
-def _summarise(job: Batch, *, as_json: bool) -> None:
-    tally = job.tally
+def _print_summary(job: Batch, *, as_json: bool) -> None:
+    summary = job.summary
     if not as_json:
-        if not tally.is_refused:
-            tell(tally.as_text())
+        if not summary.is_refused:
+            print_message(summary.as_text())
     elif job.journal.is_stdout:
-        click.echo(orjson.dumps(tally.as_dict()), err=True)
+        click.echo(orjson.dumps(summary.as_dict()), err=True)
     else:
-        _print(orjson.dumps(tally.as_dict()))
-    if tally.stopped is not None:
-        tell(tally.stopped)
+        _print_result(orjson.dumps(summary.as_dict()))
+    if summary.stopped is not None:
+        print_message(summary.stopped)
 
 
-def _tell_how_to_go_on(job: Batch, args: list[str]) -> None:
-    tally, journal = job.tally, job.journal
+def _print_resume_hint(job: Batch, args: list[str]) -> None:
+    summary, journal = job.summary, job.journal
     if journal.is_damaged:
         # What stopped it says where the records are.
         if journal.unrecorded:
             click.echo(journal.describe_unrecorded(), err=True)
         return
-    if tally.is_incomplete and not tally.is_refused:
+    if summary.is_incomplete and not summary.is_refused:
         text = f"{job.output}: holds the {job.recorded} rows that were done"
         if journal.unrecorded:
             text += (
                 f"; {journal.unrecorded} more were sent and could not be "
                 f"written: they may have sessions"
             )
-        tell(text)
-    is_over = tally.stopped is None and not tally.is_incomplete
-    if is_over or tally.mismatched or not journal.is_resumable:
+        print_message(text)
+    is_over = summary.stopped is None and not summary.is_incomplete
+    if is_over or summary.mismatched or not journal.is_resumable:
         return
     words = ["bankconnect", "batch", *(arg for arg in args if arg != _FRESH)]
-    tell(f"to go on: {shlex.join(words)}")
+    print_message(f"to resume: {shlex.join(words)}")
 
 
-def _batch_code(tally: BatchSummary) -> Exit:
-    if tally.mismatched:
+def _batch_code(summary: BatchSummary) -> Exit:
+    if summary.mismatched:
         return Exit.USAGE
-    if tally.interrupted:
+    if summary.interrupted:
         return Exit.INTERRUPTED
-    if tally.not_authenticated:
+    if summary.not_authenticated:
         return Exit.NOT_AUTHENTICATED
-    if tally.failed or tally.stopped:
+    if summary.failed or summary.stopped:
         return Exit.FAILED
     return Exit.OK
 
@@ -558,7 +558,7 @@ async def _serve(server: Sandbox) -> None:
         ) from exc
     async with contextlib.aclosing(server):
         with on_interrupt(stopped.set):
-            _print(
+            _print_result(
                 "# A sandbox of the Bank Connect API; not the vendor's.\n"
                 f"export BANKCONNECT_BASE_URL={server.base_url}\n"
                 f"export BANKCONNECT_API_KEY={shlex.quote(server.api_key)}\n"

@@ -51,7 +51,7 @@ class ApiOptions:
             return self._connect_to_sandbox()
         return AsyncBankConnect.from_env(**self.settings())
 
-    def api(self, connection: AbstractAsyncContextManager[Any]) -> str:
+    def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
         """
         Name what `connect` has connected to.
 
@@ -102,27 +102,27 @@ def require_redirect_url(bank: AsyncBankConnect) -> None:
         ) from None
 
 
-def target_options(command: F) -> F:
-    """Give *command* the options that make its ``target``."""
+def api_options(command: F) -> F:
+    """Give *command* the options that make its ``api``."""
 
     @functools.wraps(command)
     def gather(**options: Any) -> Any:
         names = [field.name for field in attrs.fields(ApiOptions)]
-        target = ApiOptions(**{name: options.pop(name) for name in names})
-        _refuse_contradictions(target)
-        return command(target=target, **options)
+        api = ApiOptions(**{name: options.pop(name) for name in names})
+        _refuse_contradictions(api)
+        return command(api=api, **options)
 
     for option in reversed(_OPTIONS):
         gather = option(gather)
     return gather  # type: ignore[return-value]
 
 
-def _refuse_contradictions(target: ApiOptions) -> None:
-    if target.redirect_url is not None and target.inline_frame:
+def _refuse_contradictions(api: ApiOptions) -> None:
+    if api.redirect_url is not None and api.inline_frame:
         raise click.UsageError(
             "--redirect-url and --inline-frame exclude each other"
         )
-    if target.base_url is not None and target.sandbox:
+    if api.base_url is not None and api.sandbox:
         raise click.UsageError("--base-url and --sandbox exclude each other")
 
 

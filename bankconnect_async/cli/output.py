@@ -10,7 +10,7 @@ import click
 from bankconnect_async._printable import one_line
 
 
-def tell(text: str) -> None:
+def print_message(text: str) -> None:
     """
     Print one line to stderr, without anything that moves a cursor.
     """

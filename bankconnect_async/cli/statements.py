@@ -19,7 +19,7 @@ from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, NotFoundError
 
 from .input.dates import parse_date
-from .output import emit, tell
+from .output import emit, print_message
 from .tables import Table, of_entity, of_session, write_csv, write_json
 
 
@@ -229,7 +229,7 @@ def wait(
         async with connect() as bank:
             handle = _handle(bank, flow, id_)
             async for step in handle.watch(timeout=timeout):
-                tell(_describe(step))
+                print_message(_describe(step))
             await handle.wait(timeout=timeout)
 
     _run(run(), name=f"{flow} {id_}")

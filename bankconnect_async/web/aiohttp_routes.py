@@ -14,15 +14,17 @@ from .protocol import CONNECT, EVENTS, REDIRECT, RETURN, WEBHOOK
 from .service import CallbackService
 
 
-Customer: TypeAlias = Callable[[web.Request], Awaitable[str | SessionRequest]]
+GetCustomer: TypeAlias = Callable[
+    [web.Request], Awaitable[str | SessionRequest]
+]
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def mount(
     app: web.Application,
-    endpoints: CallbackService,
+    service: CallbackService,
     *,
-    customer: Customer,
+    get_customer: GetCustomer,
     prefix: str | None = None,
 ) -> None:
     """
@@ -43,14 +45,14 @@ def mount(
 
     Args:
         app: Before it is started.
-        endpoints: What answers.
-        customer: Tells who is asking, by the service's own authentication.
+        service: What answers.
+        get_customer: Tells who is asking, by the service's own authentication.
             It raises an exception of `aiohttp.web`, such as
             `HTTPUnauthorized` or `HTTPFound` to a login, for strangers.
         prefix: Where the application sees the paths, if a proxy in front of
             it rewrites them; else that of `CallbackProtocol.base`.
     """
-    public = endpoints.handlers.base.raw_path.rstrip("/")
+    public = service.protocol.base.raw_path.rstrip("/")
     at = public if prefix is None else prefix.rstrip("/")
 
     def call(request: web.Request, body: bytes = b"") -> WebRequest:
@@ -69,7 +71,7 @@ def mount(
     ) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             return _response(
-                await begin(call(request), await customer(request))
+                await begin(call(request), await get_customer(request))
             )
 
         return handle
@@ -97,31 +99,31 @@ def mount(
         return handle
 
     async def returned(request: web.Request) -> web.Response:
-        return _response(await endpoints.handle_return(call(request)))
+        return _response(await service.handle_return(call(request)))
 
     app.add_routes(
         [
-            *begun_at(CONNECT, endpoints.connect),
-            *begun_at(REDIRECT, endpoints.redirect),
+            *begun_at(CONNECT, service.connect),
+            *begun_at(REDIRECT, service.redirect),
             web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
             web.post(
-                f"{at}/{EVENTS}", taken_by(endpoints.handle_event, MAX_EVENT)
+                f"{at}/{EVENTS}", taken_by(service.handle_event, MAX_EVENT)
             ),
             web.post(
                 f"{at}/{WEBHOOK}/{{name}}",
-                taken_by(endpoints.handle_webhook, MAX_WEBHOOK),
+                taken_by(service.handle_webhook, MAX_WEBHOOK),
             ),
         ]
     )
-    app.cleanup_ctx.append(_closing(endpoints))
+    app.cleanup_ctx.append(_closing(service))
 
 
 def _closing(
-    endpoints: CallbackService,
+    service: CallbackService,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def close(_: web.Application) -> AsyncIterator[None]:
         yield
-        await endpoints.aclose()
+        await service.aclose()
 
     return close
 

@@ -21,23 +21,25 @@ _SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
 _PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
-def refusal(call: WebRequest, checks: tuple[Check, ...]) -> WebResponse | None:
+def refusal(
+    request: WebRequest, checks: tuple[Check, ...]
+) -> WebResponse | None:
     """
     Apply *checks* in order, and refuse by the first that fails.
     """
     for is_good, status, text in checks:
-        if not is_good(call):
+        if not is_good(request):
             return plain(status, text)
     return None
 
 
-def _is_opened(call: WebRequest) -> bool:
-    return call.headers.get("sec-fetch-dest", "document") == "document"
+def _is_opened(request: WebRequest) -> bool:
+    return request.headers.get("sec-fetch-dest", "document") == "document"
 
 
-def _is_meant(call: WebRequest) -> bool:
+def _is_meant(request: WebRequest) -> bool:
     return not any(
-        word in call.headers.get(name, "").lower()
+        word in request.headers.get(name, "").lower()
         for name in _PURPOSES
         for word in ("prefetch", "preview", "prerender")
     )
@@ -50,11 +52,11 @@ VISIT_CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def is_sent_here(call: WebRequest) -> bool:
+def is_cross_site(request: WebRequest) -> bool:
     """
     Tell whether a page of another site has opened this one.
     """
-    return call.headers.get("sec-fetch-site", "").lower() == "cross-site"
+    return request.headers.get("sec-fetch-site", "").lower() == "cross-site"
 
 
 def origin_check(base: URL) -> Check:
@@ -64,10 +66,12 @@ def origin_check(base: URL) -> Check:
     # As browsers write it: in lower case, and without a default port.
     origin = str(URL(str(base.origin()).lower()).origin())
 
-    def is_from_us(call: WebRequest) -> bool:
-        site = call.headers.get("sec-fetch-site", "same-origin")
+    def is_from_us(request: WebRequest) -> bool:
+        site = request.headers.get("sec-fetch-site", "same-origin")
         # Every browser names the origin of a post; older ones not the site.
-        return call.headers.get("origin") == origin and site == "same-origin"
+        return (
+            request.headers.get("origin") == origin and site == "same-origin"
+        )
 
     return (
         is_from_us,
@@ -95,13 +99,13 @@ def webhook_checks(
         is_required: Whether the header must be there.
     """
 
-    def is_here(call: WebRequest) -> bool:
-        path = call.path.partition("?")[0]
+    def is_here(request: WebRequest) -> bool:
+        path = request.path.partition("?")[0]
         # All are compared, so that time does not tell which one was near.
         return sum(_is_same(path, expected) for expected in paths) > 0
 
-    def knows_secret(call: WebRequest) -> bool:
-        given = call.headers.get(_SECRET_HEADER)
+    def knows_secret(request: WebRequest) -> bool:
+        given = request.headers.get(_SECRET_HEADER)
         if secret is None or given is None:
             return secret is None or not is_required
         return _is_same(given, secret)
@@ -116,7 +120,7 @@ def webhook_checks(
 def _json_checks(limit: int) -> tuple[Check, ...]:
     return (
         (
-            lambda call: len(call.body) <= limit,
+            lambda request: len(request.body) <= limit,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the body has more than {limit} bytes",
         ),
@@ -136,13 +140,13 @@ def _json_checks(limit: int) -> tuple[Check, ...]:
     )
 
 
-def _is_json(call: WebRequest) -> bool:
-    content_type = call.headers.get("content-type", "")
+def _is_json(request: WebRequest) -> bool:
+    content_type = request.headers.get("content-type", "")
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def _is_unpacked(call: WebRequest) -> bool:
-    coding = call.headers.get("content-encoding", "identity")
+def _is_unpacked(request: WebRequest) -> bool:
+    coding = request.headers.get("content-encoding", "identity")
     return coding.strip().lower() == "identity"
 
 

@@ -84,7 +84,7 @@ async def read_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
     """
     Read a body until it ends, or is longer than *limit*.
 
-    The handlers refuse one that is longer, so the rest need not be read.
+    The protocol refuse one that is longer, so the rest need not be read.
 
     Args:
         chunks: Such as Starlette's ``request.stream()``.

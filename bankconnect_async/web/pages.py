@@ -170,7 +170,7 @@ class PageTexts:
     onward: str = "Go on"
 
 
-def write_connect(  # noqa: PLR0913
+def render_connect_page(  # noqa: PLR0913
     snippet: str,
     *,
     texts: PageTexts,
@@ -231,7 +231,7 @@ def render_notice(  # noqa: PLR0913
     return _notice(text, written, texts, nonce, status)
 
 
-def write_ask(*, texts: PageTexts, nonce: str) -> WebResponse:
+def render_start_page(*, texts: PageTexts, nonce: str) -> WebResponse:
     """
     Write a page whose button posts to the page's own address.
     """

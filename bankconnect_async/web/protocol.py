@@ -1,7 +1,7 @@
 """
 What every request means, decided from its bytes alone.
 
-No socket, no event loop, no call of the vendor: that is for `service`.
+No socket, no event loop, no request of the vendor: that is for `service`.
 """
 
 import datetime
@@ -34,14 +34,24 @@ from .guards import (
     VISIT_CHECKS,
     Check,
     event_checks,
-    is_sent_here,
+    is_cross_site,
     origin_check,
     refusal,
     webhook_checks,
 )
 from .http import HEADERS, WebRequest, WebResponse, plain
-from .pages import PageTexts, render_notice, write_ask, write_connect
-from .reports import BrowserReport, Notification, read_notification, read_post
+from .pages import (
+    PageTexts,
+    render_connect_page,
+    render_notice,
+    render_start_page,
+)
+from .reports import (
+    BrowserReport,
+    Notification,
+    parse_notification,
+    parse_post,
+)
 from .tokens import Keys, make_keys
 
 
@@ -164,7 +174,7 @@ class CallbackProtocol:
     def _url(self, *path: str) -> str:
         return "/".join((str(self.base).rstrip("/"), *path))
 
-    def read_visit(self, call: WebRequest) -> WebResponse | None:
+    def check_visit(self, request: WebRequest) -> WebResponse | None:
         """
         Refuse what is no visit of a person to a page that creates a session.
 
@@ -172,11 +182,13 @@ class CallbackProtocol:
         button. It posts to the same address, and a post of our own page is
         as good as a visit.
         """
-        if call.method == "POST":
-            return refusal(call, (*VISIT_CHECKS, self._post_check))
-        refused = refusal(call, VISIT_CHECKS)
-        if refused is None and is_sent_here(call):
-            return write_ask(texts=self.texts, nonce=secrets.token_urlsafe(16))
+        if request.method == "POST":
+            return refusal(request, (*VISIT_CHECKS, self._post_check))
+        refused = refusal(request, VISIT_CHECKS)
+        if refused is None and is_cross_site(request):
+            return render_start_page(
+                texts=self.texts, nonce=secrets.token_urlsafe(16)
+            )
         return refused
 
     def listener(self, session: Session) -> Listener:
@@ -193,7 +205,7 @@ class CallbackProtocol:
             leave_text=self.texts.leave,
         )
 
-    def write_connect(self, session: Session) -> WebResponse:
+    def render_connect_page(self, session: Session) -> WebResponse:
         """
         Write the page that has the journey in a frame.
 
@@ -202,7 +214,7 @@ class CallbackProtocol:
         """
         nonce = secrets.token_urlsafe(16)
         listener = self.listener(session)
-        return write_connect(
+        return render_connect_page(
             iframe_html(
                 session,
                 listener=listener,
@@ -219,7 +231,7 @@ class CallbackProtocol:
             next_url=self.next_url,
         )
 
-    def write_redirect(self, session: Session) -> WebResponse:
+    def start_redirect(self, session: Session) -> WebResponse:
         """
         Send the browser to the journey, with a cookie for its return.
 
@@ -239,7 +251,7 @@ class CallbackProtocol:
             str(session.redirect_url), {"Set-Cookie": "; ".join(parts)}
         )
 
-    def read_event(self, call: WebRequest) -> BrowserReport | WebResponse:
+    def parse_event(self, request: WebRequest) -> BrowserReport | WebResponse:
         """
         Read what the page around a frame posts.
 
@@ -247,11 +259,11 @@ class CallbackProtocol:
         403: It comes from another site, or with no token of ours.
         400: It holds no message of the vendor's.
         """
-        return refusal(call, self._event_checks) or read_post(
-            call.body, self._keys.events
+        return refusal(request, self._event_checks) or parse_post(
+            request.body, self._keys.events
         )
 
-    def parse_return(self, call: WebRequest) -> BrowserReport | WebResponse:
+    def parse_return(self, request: WebRequest) -> BrowserReport | WebResponse:
         """
         Read the URL by which a journey returned.
 
@@ -259,7 +271,7 @@ class CallbackProtocol:
         400: It carries no outcome.
         """
         try:
-            event = self._keys.return_url.decode(call.path)
+            event = self._keys.return_url.decode(request.path)
         except InvalidCallbackError:
             return self._notice(
                 HTTPStatus.FORBIDDEN, self.texts.unknown, self._again_at
@@ -268,12 +280,12 @@ class CallbackProtocol:
             return self._notice(
                 HTTPStatus.BAD_REQUEST, self.texts.unknown, self._again_at
             )
-        session = self._keys.cookies.read(call.cookie(_COOKIE) or "")
+        session = self._keys.cookies.read(request.cookie(_COOKIE) or "")
         if session is not None and session.link_id != event.link_id:
             session = None
         return BrowserReport(event=event, session=session)
 
-    def read_webhook(self, call: WebRequest) -> Notification | WebResponse:
+    def parse_webhook(self, request: WebRequest) -> Notification | WebResponse:
         """
         Read what the vendor posts.
 
@@ -283,17 +295,17 @@ class CallbackProtocol:
         400: It is no JSON object. One that is, but is not understood, is a
         notification: it came to the secret URL, so it is not to be lost.
         """
-        return refusal(call, self._webhook_checks) or read_notification(
-            call.body
+        return refusal(request, self._webhook_checks) or parse_notification(
+            request.body
         )
 
-    def write_event_reply(self, status: HTTPStatus) -> WebResponse:
+    def respond_to_event(self, status: HTTPStatus) -> WebResponse:
         """
         Tell the page whether its event was taken.
         """
         return plain(status, "" if _is_good(status) else status.phrase)
 
-    def write_return_reply(
+    def respond_to_return(
         self, status: HTTPStatus, event: Event
     ) -> WebResponse:
         """
@@ -308,7 +320,7 @@ class CallbackProtocol:
         )
         return self._notice(status, sentence, again_at=self._again_at)
 
-    def write_failure(self, status: HTTPStatus) -> WebResponse:
+    def render_failure(self, status: HTTPStatus) -> WebResponse:
         """
         Write the page for a journey that could not begin.
         """

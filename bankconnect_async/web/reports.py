@@ -66,7 +66,7 @@ class _Post:
     token: str | None = wired(text, required=True)
 
 
-def read_post(body: bytes, tokens: Tokens) -> BrowserReport | WebResponse:
+def parse_post(body: bytes, tokens: Tokens) -> BrowserReport | WebResponse:
     """
     Read what the listener posted, and believe our token only.
     """
@@ -88,7 +88,7 @@ def read_post(body: bytes, tokens: Tokens) -> BrowserReport | WebResponse:
     return BrowserReport(event=claimed, session=session)
 
 
-def read_notification(body: bytes) -> Notification | WebResponse:
+def parse_notification(body: bytes) -> Notification | WebResponse:
     """
     Read what the vendor posted, and keep what is not understood.
     """

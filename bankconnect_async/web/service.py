@@ -45,11 +45,11 @@ _CANCELLED: Final = "it was cancelled"
 _IDS: Final = ("entity_id", "statement_id", "session_id")
 
 # The vendor was asked, or could not be: no mistake of the service's.
-_UNHEARD: Final = (TransportError, ResponseError, DecodeError)
+_VENDOR_ERRORS: Final = (TransportError, ResponseError, DecodeError)
 
 # A callback may also raise or pass on a cancellation. What it was given must
 # not go with it.
-_ANYTHING: Final = (Exception, asyncio.CancelledError)
+_ANY_ERROR: Final = (Exception, asyncio.CancelledError)
 
 _T = TypeVar("_T")
 
@@ -78,13 +78,13 @@ class CallbackService:
 
     Attributes:
         bank: Creates sessions and confirms. Closing it is up to the service.
-        handlers: The settings.
+        protocol: The settings.
         on_event: Gets every event and webhook. Browsers wait for it, the
             vendor does not.
         on_failure: Gets what *on_event* did not take, and why. Without it,
             or if it fails, an error with the ids is logged, and the content
             is gone.
-        seen: Where duplicate webhooks are recognised.
+        dedup_store: Where duplicate webhooks are recognised.
         max_pending: How many events and webhooks may wait for *on_event* to
             finish. More are answered with 503, so that webhooks stay with
             the vendor.
@@ -94,13 +94,13 @@ class CallbackService:
     """
 
     bank: AsyncBankConnect
-    handlers: CallbackProtocol
+    protocol: CallbackProtocol
     on_event: OnEvent = attrs.field(kw_only=True)
     on_failure: OnFailure | None = attrs.field(default=None, kw_only=True)
-    seen: DedupStore = attrs.field(factory=RecentKeys, kw_only=True)
+    dedup_store: DedupStore = attrs.field(factory=RecentKeys, kw_only=True)
     max_pending: int = attrs.field(default=1000, kw_only=True)
     max_confirmations: int = attrs.field(default=10, kw_only=True)
-    _in_hand: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
+    _tasks: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
         init=False, factory=dict
     )
     _confirmations: RateLimit = attrs.field(
@@ -112,7 +112,7 @@ class CallbackService:
     _closed: bool = attrs.field(init=False, default=False)
 
     async def connect(
-        self, call: WebRequest, customer: str | SessionRequest
+        self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
         Answer with the page that has the journey in a frame.
@@ -120,7 +120,7 @@ class CallbackService:
         503, 502: No session could be had; see `failure_status`.
 
         Args:
-            call: The request, a GET or a POST. What a page of another site
+            request: The request, a GET or a POST. What a page of another site
                 embeds or fetches is refused, and so is what a browser
                 fetches ahead. A visitor whom another site has sent gets a
                 page first, whose button posts to the same address.
@@ -131,12 +131,14 @@ class CallbackService:
         Raises:
             InvalidRequestError: If there can be no such session.
         """
-        return self.handlers.read_visit(call) or await self._begin(
-            _request(customer, None), self.handlers.write_connect
+        return self.protocol.check_visit(
+            request
+        ) or await self._create_session(
+            _request(customer, None), self.protocol.render_connect_page
         )
 
     async def redirect(
-        self, call: WebRequest, customer: str | SessionRequest
+        self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
         Send the browser to the journey, from which it will return to us.
@@ -144,12 +146,14 @@ class CallbackService:
         Takes, answers and raises what `connect` does.
         """
         link_id = customer if isinstance(customer, str) else customer.link_id
-        url = self.handlers.return_url(link_id)
-        return self.handlers.read_visit(call) or await self._begin(
-            _request(customer, url), self.handlers.write_redirect
+        url = self.protocol.return_url(link_id)
+        return self.protocol.check_visit(
+            request
+        ) or await self._create_session(
+            _request(customer, url), self.protocol.start_redirect
         )
 
-    async def handle_event(self, call: WebRequest) -> WebResponse:
+    async def handle_event(self, request: WebRequest) -> WebResponse:
         """
         Answer what the page around the frame posts, once it is handed on.
 
@@ -159,15 +163,15 @@ class CallbackService:
         503, 502: The server could not be asked; see `failure_status`. Or
         there is too much in hand already, or we are closing.
         500: The callback failed.
-        Others: See `CallbackProtocol.read_event`.
+        Others: See `CallbackProtocol.parse_event`.
         """
-        claim = self.handlers.read_event(call)
-        if isinstance(claim, WebResponse):
-            return claim
-        status = await self._carry(claim)
-        return self.handlers.write_event_reply(status)
+        report = self.protocol.parse_event(request)
+        if isinstance(report, WebResponse):
+            return report
+        status = await self._process(report)
+        return self.protocol.respond_to_event(status)
 
-    async def handle_return(self, call: WebRequest) -> WebResponse:
+    async def handle_return(self, request: WebRequest) -> WebResponse:
         """
         Answer a browser that comes back, once its outcome is handed on.
 
@@ -176,13 +180,13 @@ class CallbackService:
         Others: As for `handle_event`, on a page.
         See `CallbackProtocol.parse_return`.
         """
-        claim = self.handlers.parse_return(call)
-        if isinstance(claim, WebResponse):
-            return claim
-        status = await self._carry(claim)
-        return self.handlers.write_return_reply(status, claim.event)
+        report = self.protocol.parse_return(request)
+        if isinstance(report, WebResponse):
+            return report
+        status = await self._process(report)
+        return self.protocol.respond_to_return(status, report.event)
 
-    async def handle_webhook(self, call: WebRequest) -> WebResponse:
+    async def handle_webhook(self, request: WebRequest) -> WebResponse:
         """
         Answer the vendor at once, and hand the webhook on later.
 
@@ -193,26 +197,26 @@ class CallbackService:
         200: It is in hand. The vendor documents no other good answer.
         400: It is not understood; the failure hook gets it.
         503: There are too many already, or we are closing.
-        Others: See `CallbackProtocol.read_webhook`.
+        Others: See `CallbackProtocol.parse_webhook`.
         """
-        notification = self.handlers.read_webhook(call)
+        notification = self.protocol.parse_webhook(request)
         if isinstance(notification, WebResponse):
             return notification
         if self._is_full:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "come again later")
         webhook, error = notification.webhook, notification.error
         if error is not None:
-            self._start(webhook, self._fail(webhook, error))
+            self._spawn(webhook, self._report_failure(webhook, error))
             return plain(HTTPStatus.BAD_REQUEST, str(error))
         # Who waits for it looks at once, also if it was delivered before.
         self.bank.feed(webhook)
-        self._start(webhook, self._deliver(webhook))
+        self._spawn(webhook, self._deliver(webhook))
         return plain(HTTPStatus.OK)
 
     @property
     def pending(self) -> int:
         """How many events and webhooks are in hand."""
-        return len(self._in_hand)
+        return len(self._tasks)
 
     async def aclose(self, grace: float = 10.0) -> None:
         """
@@ -224,38 +228,38 @@ class CallbackService:
         """
         self._closed = True
         await self._wait(grace)
-        for task in self._in_hand:
+        for task in self._tasks:
             task.cancel()
         await self._wait(grace)
-        for what in self._in_hand.values():
+        for what in self._tasks.values():
             _log_lost(what, TimeoutError("it did not end when cancelled"))
 
     async def _wait(self, seconds: float) -> None:
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=seconds)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     @property
     def _is_full(self) -> bool:
         return self._closed or self.pending >= self.max_pending
 
-    async def _begin(
+    async def _create_session(
         self, request: SessionRequest, write: Callable[[Session], WebResponse]
     ) -> WebResponse:
         try:
             return write(await self.bank.create_session(request))
-        except _UNHEARD as error:
+        except _VENDOR_ERRORS as error:
             _log.warning("no session: %s", error)
-            return self.handlers.write_failure(failure_status(error))
+            return self.protocol.render_failure(failure_status(error))
 
-    async def _carry(self, claim: BrowserReport) -> HTTPStatus:
+    async def _process(self, report: BrowserReport) -> HTTPStatus:
         if self._is_full:
             return HTTPStatus.SERVICE_UNAVAILABLE
-        task = self._start(claim.event, self._settle(claim))
+        task = self._spawn(report.event, self._confirm_and_deliver(report))
         # A browser that closes must not take its event with it.
         return await asyncio.shield(task)
 
-    async def _settle(self, claim: BrowserReport) -> HTTPStatus:
-        event = claim.event
+    async def _confirm_and_deliver(self, report: BrowserReport) -> HTTPStatus:
+        event = report.event
         is_success = isinstance(event, SuccessEvent)
         if is_success and not self._confirmations.allows(event.link_id or ""):
             error = InvalidCallbackError(_TOO_MANY)
@@ -263,8 +267,8 @@ class CallbackService:
                 event, error, HTTPStatus.TOO_MANY_REQUESTS
             )
         try:
-            event = await self.bank.confirm(event, session=claim.session)
-        except _ANYTHING as error:
+            event = await self.bank.confirm(event, session=report.session)
+        except _ANY_ERROR as error:
             return await self._reject(event, error, failure_status(error))
         if is_success and event.confirmed is not True:
             return await self._reject(
@@ -272,7 +276,7 @@ class CallbackService:
             )
         try:
             await self.on_event(event)
-        except _ANYTHING as error:
+        except _ANY_ERROR as error:
             return await self._reject(
                 event, error, HTTPStatus.INTERNAL_SERVER_ERROR
             )
@@ -281,43 +285,48 @@ class CallbackService:
     async def _reject(
         self, event: Event, error: BaseException, status: HTTPStatus
     ) -> HTTPStatus:
-        await self._fail(event, error)
+        await self._report_failure(event, error)
         return status
 
     async def _deliver(self, webhook: Webhook) -> None:
         key = None
         try:
             key = deduplication_key(webhook)
-            if await self.seen.add(key):
+            if await self.dedup_store.add(key):
                 await self.on_event(webhook)
-        except _ANYTHING as error:
-            if not await self._fail(webhook, error) and key is not None:
+        except _ANY_ERROR as error:
+            if (
+                not await self._report_failure(webhook, error)
+                and key is not None
+            ):
                 # The vendor may try again, and then it is not a duplicate.
-                await self.seen.discard(key)
+                await self.dedup_store.discard(key)
 
-    async def _fail(self, what: Event | Webhook, error: BaseException) -> bool:
+    async def _report_failure(
+        self, what: Event | Webhook, error: BaseException
+    ) -> bool:
         if not isinstance(error, Exception):
             error = TimeoutError(_CLOSED if self._closed else _CANCELLED)
         if self.on_failure is not None:
             try:
                 await self.on_failure(what, error)
-            except _ANYTHING:
+            except _ANY_ERROR:
                 _log.exception("the failure hook failed, too")
             else:
                 return True
         _log_lost(what, error)
         return False
 
-    def _start(
+    def _spawn(
         self, what: Event | Webhook, work: Coroutine[Any, Any, _T]
     ) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
-        self._in_hand[task] = what
-        task.add_done_callback(self._end)
+        self._tasks[task] = what
+        task.add_done_callback(self._on_done)
         return task
 
-    def _end(self, task: asyncio.Task[Any]) -> None:
-        what = self._in_hand.pop(task)
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        what = self._tasks.pop(task)
         # A loop that is torn down cancels what has not even begun.
         error = (
             TimeoutError(_CANCELLED) if task.cancelled() else task.exception()

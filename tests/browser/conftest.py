@@ -236,18 +236,18 @@ class Service:
 
     sandbox: Sandbox
     bank: AsyncBankConnect
-    handlers: CallbackProtocol
+    protocol: CallbackProtocol
     told: Told
 
     @property
     def base(self) -> str:
         """Where its endpoints are."""
-        return str(self.handlers.base)
+        return str(self.protocol.base)
 
     @property
     def origin(self) -> str:
         """Where it is."""
-        return str(self.handlers.base.origin())
+        return str(self.protocol.base.origin())
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Service]]
@@ -286,14 +286,14 @@ def _serve() -> Serve:
         bank_name: str | None = "axis",
         **settings: Any,
     ) -> AsyncIterator[Service]:
-        async def customer(_: web.Request) -> SessionRequest:
+        async def get_customer(_: web.Request) -> SessionRequest:
             return SessionRequest(
                 link_id="customer-42", redirect_url=None, bank_name=bank_name
             )
 
         app, told = web.Application(), Told()
         listener, origin = _listen("127.0.0.1")
-        handlers = CallbackProtocol(
+        protocol = CallbackProtocol(
             f"{origin}/bank", secret="s" * 32, **settings
         )
         async with (
@@ -307,13 +307,13 @@ def _serve() -> Serve:
         ):
             endpoints = CallbackService(
                 bank,
-                handlers,
+                protocol,
                 on_event=told.on_event,
                 on_failure=told.on_failure,
             )
-            mount(app, endpoints, customer=customer)
+            mount(app, endpoints, get_customer=get_customer)
             async with _running(app, listener):
-                yield Service(sandbox, bank, handlers, told)
+                yield Service(sandbox, bank, protocol, told)
 
     return serve
 

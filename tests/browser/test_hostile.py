@@ -169,7 +169,7 @@ async def test_other_site_cannot_post(serve, serve_page, page, watch):
     watch.expected += ["CORS policy", "Failed to load resource"]
     async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
         session = await service.bank.create_session("victim")
-        token = service.handlers.listener(session).token
+        token = service.protocol.listener(session).token
         exit_ = {**FORGED, "status": "exit", "payload": {}}
         await page.goto(evil)
         outcomes = [
@@ -228,7 +228,7 @@ async def test_hostile_parent_of_the_return(
     """
     watch.expected.append("frame-ancestors")
     async with serve() as service:
-        url = f"{service.handlers.return_url('customer-42')}?success=false"
+        url = f"{service.protocol.return_url('customer-42')}?success=false"
         async with serve_page(FRAMING.format(url)) as evil:
             async with page.expect_response("**/bank/return/**") as answering:
                 await page.goto(evil)

@@ -112,7 +112,7 @@ async def test_swapped_ids(serve, page, watch):
         victim = await service.bank.create_session("victim")
         played = await service.sandbox.play(victim.session_id, "success")
         entity_id = played.messages[0]["payload"]["entityId"]
-        url = service.handlers.return_url("customer-42")
+        url = service.protocol.return_url("customer-42")
         await page.goto(f"{url}?success=true&entity_id={entity_id}")
         await expect(page.get_by_text("could not confirm")).to_be_visible()
 

@@ -655,7 +655,7 @@ class TestProcess:
         assert ", interrupted\n" in text
         assert (
             f"{output}: holds the {len(records)} rows that were done\n"
-            f"to go on: bankconnect batch {source} --sandbox "
+            f"to resume: bankconnect batch {source} --sandbox "
             f"--output {output} --rate 200 --concurrency 8\n"
         ) in text
 

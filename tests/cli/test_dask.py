@@ -74,7 +74,7 @@ class TestDask:
 
         assert ran.result.code == 3
         assert "stopped, nothing more was sent" in ran.result.err
-        assert "to go on: bankconnect batch" in ran.result.err
+        assert "to resume: bankconnect batch" in ran.result.err
         assert len(ran.records) == 100
 
     def test_another_api(self, batch, cluster, tmp_path, service):
@@ -153,7 +153,7 @@ class TestLocal:
 
         assert process.returncode == 130
         assert b"stopping when the rows in flight are done" in err
-        assert b"to go on: bankconnect batch" in err
+        assert b"to resume: bankconnect batch" in err
         assert b"Traceback" not in err
         lines = output.read_bytes().splitlines()
         assert len(set(lines)) == len(lines) == service.created() < 100_000
@@ -253,7 +253,7 @@ class TestLocal:
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
         assert process.returncode == 130
-        assert b"to go on: bankconnect batch" in err
+        assert b"to resume: bankconnect batch" in err
         lines = output.read_bytes().splitlines()
         created = [line for line in lines if b'"error"' not in line]
         assert len(set(created)) == len(created) == 60

@@ -1,5 +1,5 @@
 """
-Files and pipes to read from, and how they feed a batch.
+Files and pipes to read from, and how they reader a batch.
 """
 
 import asyncio
@@ -226,11 +226,11 @@ async def test_file_feeds(file):
     """
     Rows of a file come in order, until it is told to stop.
     """
-    feed = RowReader(file.stream, file)
-    rows = aiter(feed)
+    reader = RowReader(file.stream, file)
+    rows = aiter(reader)
 
     assert [await anext(rows), await anext(rows)] == [b"a\n", b"b\n"]
-    feed.stop()
+    reader.close()
     assert [row async for row in rows] == []
 
 
@@ -269,13 +269,13 @@ async def test_many_rows_of_a_pipe(pipe):
 
 async def test_silent_pipe_is_left(pipe):
     """
-    A feed that waits for a pipe stops at once when it is told to.
+    A reader that waits for a pipe stops at once when it is told to.
     """
     source, writer = pipe
-    feed = RowReader(source.stream, source)
-    waiting = asyncio.ensure_future(anext(aiter(feed)))
+    reader = RowReader(source.stream, source)
+    waiting = asyncio.ensure_future(anext(aiter(reader)))
     await asyncio.sleep(0)
-    feed.stop()
+    reader.close()
 
     with pytest.raises(StopAsyncIteration):
         await waiting
@@ -289,13 +289,13 @@ async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
     Rows that wait in memory when it is stopped are not handed out.
     """
     source, writer = pipe
-    feed = RowReader(source.stream, source)
-    rows = aiter(feed)
+    reader = RowReader(source.stream, source)
+    rows = aiter(reader)
     os.write(writer, b"a\nb\nc\n")
     os.close(writer)
 
     assert await anext(rows) == b"a\n"
-    feed.stop()
+    reader.close()
     assert [row async for row in rows] == []
 
 

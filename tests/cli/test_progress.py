@@ -35,7 +35,7 @@ def _show_beside(monkeypatch):
             with bar.watching(lambda: None):
                 for number in range(5):
                     bar.say(f"said {number}")
-                    bar._print()
+                    bar._print_line()
                     await asyncio.sleep(0)
             done.set()
 

@@ -187,7 +187,10 @@ class TestAgain:
         ran = batch(csv_of(2), INLINE, "--fresh")
 
         kept = tmp_path / "out.jsonl.old-1"
-        assert f"begun anew; what was there is in {kept}\n" in ran.result.err
+        assert (
+            f"started over; the old file is backed up as {kept}\n"
+            in ran.result.err
+        )
         assert kept.read_bytes() == before
         assert service.created() == 4
         assert len(ran.records) == 2
@@ -244,7 +247,7 @@ class TestAgain:
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
         assert refused.result.code == 3
         assert refused.result.err.endswith(
-            f"to go on: bankconnect batch {source} --output {output} "
+            f"to resume: bankconnect batch {source} --output {output} "
             f"--inline-frame\n"
         )
         assert ran.result.code == 0
@@ -299,7 +302,7 @@ class TestInputs:
         )
         assert 0 < len(created(ran)) == service.created() < 1000
         assert f"holds the {service.created()} rows" in ran.result.err
-        assert "to go on: bankconnect batch " in ran.result.err
+        assert "to resume: bankconnect batch " in ran.result.err
 
     def test_spreadsheet(self, batch, service):
         """
@@ -529,7 +532,7 @@ class TestKilled:
         assert 0 < count < 3000
         assert text.startswith(f"created {count}, failed 0")
         assert "holds the" not in text
-        assert "to go on: " not in text
+        assert "to resume: " not in text
 
     async def test_how_to_go_on(self, start, tmp_path, until, parse):
         """
@@ -545,9 +548,9 @@ class TestKilled:
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
         (words,) = [
-            line.removeprefix("to go on: ")
+            line.removeprefix("to resume: ")
             for line in err.decode().splitlines()
-            if line.startswith("to go on: ")
+            if line.startswith("to resume: ")
         ]
         program, *arguments = shlex.split(words)
         done = await start(*arguments, "--json")

@@ -40,7 +40,7 @@ async def test_redirect(example, capsys, link_id, status, said):
     """
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
-    handlers = CallbackProtocol(base, secret="s" * 32)
+    protocol = CallbackProtocol(base, secret="s" * 32)
     async with (
         Sandbox("entity") as sandbox,
         aiohttp.ClientSession(headers={"Cookie": "login=l-1"}) as http,
@@ -51,7 +51,7 @@ async def test_redirect(example, capsys, link_id, status, said):
             base_url=sandbox.base_url,
             redirect_url=None,
         )
-        app = example["make_app"](bank, handlers, {"l-1": "customer-42"})
+        app = example["make_app"](bank, protocol, {"l-1": "customer-42"})
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.SockSite(runner, listener).start()
@@ -60,7 +60,7 @@ async def test_redirect(example, capsys, link_id, status, said):
             journey = URL(answer.headers["Location"])
             played = await sandbox.play(journey.query["session_id"], "success")
             query = URL(played.redirect).raw_query_string
-            url = f"{handlers.return_url(link_id)}?{query}"
+            url = f"{protocol.return_url(link_id)}?{query}"
             answer = await http.get(URL(url, encoded=True))
             assert answer.status == status
         finally:
@@ -75,9 +75,9 @@ async def test_strangers(example):
     """
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
-    handlers = CallbackProtocol(base, secret="s" * 32)
+    protocol = CallbackProtocol(base, secret="s" * 32)
     bank = AsyncBankConnect("key", redirect_url=None)
-    runner = web.AppRunner(example["make_app"](bank, handlers, {}))
+    runner = web.AppRunner(example["make_app"](bank, protocol, {}))
     await runner.setup()
     await web.SockSite(runner, listener).start()
     try:

@@ -50,10 +50,10 @@ def _serve(example):
             await example["on_event"](event)
             told.append(event)
 
-        handlers = CallbackProtocol(f"{origin}/bank", secret="s" * 32)
-        endpoints = CallbackService(bank, handlers, on_event=on_event)
-        app = example["make_app"](endpoints, {"l-1": "customer-42"})
-        return app, handlers, told
+        protocol = CallbackProtocol(f"{origin}/bank", secret="s" * 32)
+        service = CallbackService(bank, protocol, on_event=on_event)
+        app = example["make_app"](service, {"l-1": "customer-42"})
+        return app, protocol, told
 
     return make
 
@@ -61,17 +61,17 @@ def _serve(example):
 @pytest.fixture(name="client")
 def _client(serve):
     """A test client whose bank is never asked, and what was told."""
-    app, handlers, told = serve(AsyncBankConnect("k", redirect_url=None))
+    app, protocol, told = serve(AsyncBankConnect("k", redirect_url=None))
     with TestClient(app, base_url=ORIGIN, follow_redirects=False) as client:
-        yield client, handlers, told
+        yield client, protocol, told
 
 
 def test_return(client, capsys):
     """
     A customer who left comes back to a page, and the callback is told.
     """
-    browser, handlers, told = client
-    answer = browser.get(f"{handlers.return_url('customer-42')}?success=false")
+    browser, protocol, told = client
+    answer = browser.get(f"{protocol.return_url('customer-42')}?success=false")
 
     assert answer.status_code == 200
     assert "left" in answer.text
@@ -86,9 +86,9 @@ def test_webhook(client):
     """
     A webhook is answered, and told once the client is closed.
     """
-    browser, handlers, told = client
+    browser, protocol, told = client
     body = {"progress": "completed", "entity_id": "e-1"}
-    answer = browser.post(handlers.webhook_url, json=body)
+    answer = browser.post(protocol.webhook_url, json=body)
     browser.__exit__()
 
     assert answer.status_code == 200
@@ -121,9 +121,9 @@ def test_large_body(client):
     """
     A body over the limit is refused.
     """
-    browser, handlers, _ = client
+    browser, protocol, _ = client
     answer = browser.post(
-        handlers.webhook_url,
+        protocol.webhook_url,
         content=b" " * (MAX_WEBHOOK + 1),
         headers={"Content-Type": "application/json"},
     )

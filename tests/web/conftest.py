@@ -63,9 +63,9 @@ def _told() -> Told:
     return Told()
 
 
-@pytest.fixture(name="handlers", scope="session")
+@pytest.fixture(name="protocol", scope="session")
 def _handlers() -> Callable[..., CallbackProtocol]:
-    """Make handlers of a service at https://lender.example/bank."""
+    """Make protocol of a service at https://lender.example/bank."""
 
     def make(base: str = BASE, **settings: Any) -> CallbackProtocol:
         return CallbackProtocol(base, **{"secret": SECRET, **settings})
@@ -74,9 +74,9 @@ def _handlers() -> Callable[..., CallbackProtocol]:
 
 
 @pytest.fixture(name="ours", scope="session")
-def _ours(handlers) -> CallbackProtocol:
+def _ours(protocol) -> CallbackProtocol:
     """Handlers in their default settings."""
-    return handlers()
+    return protocol()
 
 
 @pytest.fixture(name="json_call", scope="session")
@@ -116,12 +116,12 @@ class Service:
     @property
     def base(self) -> str:
         """Where its endpoints are."""
-        return str(self.endpoints.handlers.base)
+        return str(self.endpoints.protocol.base)
 
     @property
     def origin(self) -> str:
         """What a browser calls it."""
-        return str(self.endpoints.handlers.base.origin())
+        return str(self.endpoints.protocol.base.origin())
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Service]]
@@ -158,7 +158,7 @@ def _serve(told: Told) -> Serve:
                 on_event=told.on_event,
                 on_failure=told.on_failure,
             )
-            mount(app, endpoints, customer=_customer, prefix=prefix)
+            mount(app, endpoints, get_customer=_get_customer, prefix=prefix)
             await runner.setup()
             await web.SockSite(runner, listener).start()
             try:
@@ -169,7 +169,7 @@ def _serve(told: Told) -> Serve:
     return serve
 
 
-async def _customer(request: web.Request) -> str:
+async def _get_customer(request: web.Request) -> str:
     """Know who is asking, as a service would by its own session."""
     if "X-Customer" not in request.headers:
         raise web.HTTPUnauthorized
@@ -189,13 +189,13 @@ def _until() -> Callable[..., Awaitable[None]]:
 
 
 @pytest.fixture(name="make")
-def _make(told, handlers):
+def _make(told, protocol):
     """Make endpoints that tell `told`."""
 
     def make(bank, **settings):
         return CallbackService(
             bank,
-            handlers(),
+            protocol(),
             on_event=told.on_event,
             **{"on_failure": told.on_failure, **settings},
         )
@@ -221,7 +221,7 @@ def _webhook_call(json_call):
                 }
             ).encode()
         )
-        path = URL(endpoints.handlers.webhook_url).raw_path
+        path = URL(endpoints.protocol.webhook_url).raw_path
         return json_call(body, path=path)
 
     return make
@@ -255,7 +255,7 @@ def _posted(json_call):
     """Make the call by which a page for *session* posts *message*."""
 
     def make(endpoints, session, message):
-        token = endpoints.handlers.listener(session).token
+        token = endpoints.protocol.listener(session).token
         return json_call(
             json.dumps({"event": message, "token": token}).encode()
         )

@@ -110,7 +110,7 @@ async def test_continues(serve, told):
     With a page of the service to continue to, the browser is sent there.
     """
     async with serve(next_url="/account") as service:
-        url = service.endpoints.handlers.return_url("customer-42")
+        url = service.endpoints.protocol.return_url("customer-42")
         async with service.http.get(
             f"{url}?success=false", allow_redirects=False
         ) as answer:
@@ -130,7 +130,7 @@ async def test_webhooks(serve, told, until, dialect, kind):
     """
     async with serve(dialect) as service:
         await service.bank.update_webhook(
-            service.endpoints.handlers.webhook_url, flow=dialect
+            service.endpoints.protocol.webhook_url, flow=dialect
         )
         session = await service.bank.create_session("customer-42")
         await service.sandbox.play(session.session_id, "success")
@@ -156,7 +156,7 @@ async def test_shutdown_waits_for_webhooks(serve, told, until):
     async with serve("entity") as service:
         service.endpoints.on_event = slow
         async with service.http.post(
-            service.endpoints.handlers.webhook_url,
+            service.endpoints.protocol.webhook_url,
             json={"progress": "completed", "entity_id": "e-1"},
         ) as answer:
             assert answer.status == 200
@@ -295,7 +295,7 @@ async def test_large_bodies(serve, endpoint, limit, chunked):
     async with serve() as service:
         url = {
             "events": f"{service.base}/events",
-            "webhook": service.endpoints.handlers.webhook_url,
+            "webhook": service.endpoints.protocol.webhook_url,
         }[endpoint]
         data = endless(limit) if chunked else io.BytesIO(b" " * (limit + 1))
         async with service.http.post(
@@ -311,7 +311,7 @@ async def test_compressed_bodies(serve):
     async with (
         serve() as service,
         service.http.post(
-            service.endpoints.handlers.webhook_url,
+            service.endpoints.protocol.webhook_url,
             data=b"{}",
             compress="gzip",
             headers={"Content-Type": "application/json"},
@@ -325,10 +325,10 @@ async def test_behind_a_proxy_that_rewrites(serve, told):
     Behind a proxy that strips the prefix, the public paths stay what counts.
     """
     async with serve(prefix="") as service:
-        handlers = service.endpoints.handlers
+        protocol = service.endpoints.protocol
         for url in (
-            f"{handlers.return_url('customer-42')}?success=false",
-            handlers.webhook_url,
+            f"{protocol.return_url('customer-42')}?success=false",
+            protocol.webhook_url,
         ):
             seen = URL(url.replace("/bank/", "/"), encoded=True)
             post = "webhook" in url
@@ -353,7 +353,7 @@ async def test_swapped_ids_are_caught(serve, told):
         victim = await service.bank.create_session("victim")
         played = await service.sandbox.play(victim.session_id, "success")
         entity_id = played.messages[0]["payload"]["entityId"]
-        url = service.endpoints.handlers.return_url("thief")
+        url = service.endpoints.protocol.return_url("thief")
         async with service.http.get(
             f"{url}?success=true&entity_id={entity_id}"
         ) as answer:

@@ -1,5 +1,5 @@
 """
-What `read_event` makes of bytes.
+What `parse_event` makes of bytes.
 """
 
 import datetime
@@ -70,14 +70,14 @@ def _token(ours):
 
 class TestReadEvent:
     """
-    `read_event` believes our token, and nothing else.
+    `parse_event` believes our token, and nothing else.
     """
 
     def test_link_id_is_the_tokens(self, ours, token, json_call):
         """
         A message that names another customer is about the token's customer.
         """
-        claim = ours.read_event(json_call(post(token)))
+        claim = ours.parse_event(json_call(post(token)))
 
         assert isinstance(claim, BrowserReport)
         assert claim.event == SuccessEvent(
@@ -103,7 +103,7 @@ class TestReadEvent:
         """
         status, payload = said
         event = {**SUCCESS, "status": status, "payload": payload}
-        claim = ours.read_event(json_call(post(token, event)))
+        claim = ours.parse_event(json_call(post(token, event)))
 
         assert isinstance(claim.event, kind)
         assert claim.event.link_id == "customer-42"
@@ -130,7 +130,7 @@ class TestReadEvent:
         """
         Only our own page posts JSON from our own origin.
         """
-        read = ours.read_event(json_call(post(token), **headers))
+        read = ours.parse_event(json_call(post(token), **headers))
 
         assert getattr(read, "status", None) == status
 
@@ -142,7 +142,7 @@ class TestReadEvent:
             headers={"content-type": "application/json"}, body=post(token)
         )
 
-        assert ours.read_event(call).status == 403
+        assert ours.parse_event(call).status == 403
 
     @pytest.mark.parametrize(
         ("base", "origin"),
@@ -153,16 +153,16 @@ class TestReadEvent:
         ],
     )
     def test_origin_as_browsers_write_it(
-        self, handlers, json_call, base, origin
+        self, protocol, json_call, base, origin
     ):
         """
         Case, default port and international names make no difference.
         """
-        ours = handlers(base)
+        ours = protocol(base)
         token = ours.listener(SESSION).token
 
         assert isinstance(
-            ours.read_event(json_call(post(token), Origin=origin)),
+            ours.parse_event(json_call(post(token), Origin=origin)),
             BrowserReport,
         )
 
@@ -187,7 +187,7 @@ class TestReadEvent:
         """
         What is no post of the listener is malformed, whatever it is.
         """
-        assert ours.read_event(json_call(body)).status == 400
+        assert ours.parse_event(json_call(body)).status == 400
 
     @pytest.mark.parametrize(
         "event",
@@ -202,7 +202,7 @@ class TestReadEvent:
         """
         A post of ours with a message that is not the vendor's is malformed.
         """
-        assert ours.read_event(json_call(post(token, event))).status == 400
+        assert ours.parse_event(json_call(post(token, event))).status == 400
 
     def test_size(self, ours, token, json_call):
         """
@@ -211,16 +211,16 @@ class TestReadEvent:
         body = post(token)
         fits = body + b" " * (MAX_EVENT - len(body))
 
-        assert isinstance(ours.read_event(json_call(fits)), BrowserReport)
-        assert ours.read_event(json_call(fits + b" ")).status == 413
+        assert isinstance(ours.parse_event(json_call(fits)), BrowserReport)
+        assert ours.parse_event(json_call(fits + b" ")).status == 413
 
-    def test_forged_token(self, ours, handlers, token, json_call):
+    def test_forged_token(self, ours, protocol, token, json_call):
         """
         Any change, another secret, base or purpose makes it a forgery.
         """
         payload, *rest = token.split(".")
         other = json.dumps(["customer-43", "s-1"]).encode()
-        redirect = ours.write_redirect(SESSION)
+        redirect = ours.start_redirect(SESSION)
         forged = [
             "",
             "x",
@@ -228,48 +228,48 @@ class TestReadEvent:
             "A" + token,
             ".".join([other.hex(), *rest]),
             payload,
-            handlers(secret=OLD_SECRET).listener(SESSION).token,
-            handlers("https://lender.example/other").listener(SESSION).token,
-            handlers("https://evil.example/bank").listener(SESSION).token,
+            protocol(secret=OLD_SECRET).listener(SESSION).token,
+            protocol("https://lender.example/other").listener(SESSION).token,
+            protocol("https://evil.example/bank").listener(SESSION).token,
             cookie_of(redirect).partition("=")[2],
         ]
         statuses = [
-            ours.read_event(json_call(post(one))).status for one in forged
+            ours.parse_event(json_call(post(one))).status for one in forged
         ]
 
         # An empty text is as good as none.
         assert statuses == [400] + [403] * (len(forged) - 1)
 
-    def test_expiry(self, handlers, json_call):
+    def test_expiry(self, protocol, json_call):
         """
         A token is good for as long as a journey may take, and from before.
         """
         clock = Clock()
-        ours = handlers(max_age=datetime.timedelta(hours=1), now=clock)
+        ours = protocol(max_age=datetime.timedelta(hours=1), now=clock)
         call = json_call(post(ours.listener(SESSION).token))
         clock.time -= 60
-        early = ours.read_event(call)
+        early = ours.parse_event(call)
         clock.time += 60 + 3600
-        in_time = ours.read_event(call)
+        in_time = ours.parse_event(call)
         clock.time += 1
 
         assert isinstance(early, BrowserReport)
         assert isinstance(in_time, BrowserReport)
-        assert ours.read_event(call).status == 403
+        assert ours.parse_event(call).status == 403
 
-    def test_from_the_future(self, handlers, json_call):
+    def test_from_the_future(self, protocol, json_call):
         """
         Clocks of several hosts differ by a minute at most.
         """
         clock = Clock()
-        ours = handlers(now=clock)
+        ours = protocol(now=clock)
         call = json_call(post(ours.listener(SESSION).token))
         clock.time -= 60
-        skewed = ours.read_event(call)
+        skewed = ours.parse_event(call)
         clock.time -= 1
 
         assert isinstance(skewed, BrowserReport)
-        assert ours.read_event(call).status == 403
+        assert ours.parse_event(call).status == 403
 
     def test_other_spellings(self, ours, token, json_call):
         """
@@ -282,11 +282,11 @@ class TestReadEvent:
             f"={token}",
         ]
         statuses = {
-            ours.read_event(json_call(post(one))).status for one in others
+            ours.parse_event(json_call(post(one))).status for one in others
         }
 
         assert isinstance(
-            ours.read_event(json_call(post(token))), BrowserReport
+            ours.parse_event(json_call(post(token))), BrowserReport
         )
         assert statuses == {403}
 
@@ -294,7 +294,7 @@ class TestReadEvent:
         """
         The same holds for the cookie that knows a customer's session.
         """
-        name, _, value = cookie_of(ours.write_redirect(SESSION)).partition("=")
+        name, _, value = cookie_of(ours.start_redirect(SESSION)).partition("=")
         path = URL(ours.return_url("customer-42")).raw_path
 
         def session(last):
@@ -308,18 +308,18 @@ class TestReadEvent:
 
         assert known == [value[-1]]
 
-    def test_rotation(self, handlers, json_call, token):
+    def test_rotation(self, protocol, json_call, token):
         """
         The newest secret signs; older ones still verify.
         """
         new = "the newest secret, which is long enough!!"
-        rotated = handlers(secret=[new, "x" * 32, SECRET])
+        rotated = protocol(secret=[new, "x" * 32, SECRET])
 
         assert isinstance(
-            rotated.read_event(json_call(post(token))), BrowserReport
+            rotated.parse_event(json_call(post(token))), BrowserReport
         )
         fresh = rotated.listener(SESSION).token
         assert isinstance(
-            handlers(secret=new).read_event(json_call(post(fresh))),
+            protocol(secret=new).parse_event(json_call(post(fresh))),
             BrowserReport,
         )

@@ -68,7 +68,7 @@ class TestClaims:
         """
         async with Sandbox(dialect) as sandbox, bank_of(sandbox) as bank:
             endpoints = make(bank)
-            home = endpoints.handlers.return_url
+            home = endpoints.protocol.return_url
             victim = await bank.create_session(
                 SessionRequest(link_id="victim", redirect_url=home("victim"))
             )

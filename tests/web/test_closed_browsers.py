@@ -81,7 +81,7 @@ def _claim(posted):
     def take(endpoints, way):
         if way == "message":
             return endpoints.handle_event(posted(endpoints, SESSION, SUCCESS))
-        path = URL(endpoints.handlers.return_url("customer-42")).raw_path
+        path = URL(endpoints.protocol.return_url("customer-42")).raw_path
         return endpoints.handle_return(
             WebRequest(path=f"{path}?success=true&entity_id=e-1")
         )
@@ -89,16 +89,16 @@ def _claim(posted):
     return take
 
 
-def request_of(handlers, way):
+def request_of(protocol, way):
     """
     The bytes by which a browser claims a success.
     """
-    origin = str(handlers.base.origin())
+    origin = str(protocol.base.origin())
     if way == "redirect":
-        path = URL(handlers.return_url("customer-42")).raw_path
+        path = URL(protocol.return_url("customer-42")).raw_path
         line = f"GET {path}?success=true&entity_id=e-1 HTTP/1.1\r\n"
         return f"{line}Host: {origin[7:]}\r\n\r\n".encode()
-    token = handlers.listener(SESSION).token
+    token = protocol.listener(SESSION).token
     body = json.dumps({"event": SUCCESS, "token": token})
     return (
         f"POST /bank/events HTTP/1.1\r\nHost: {origin[7:]}\r\n"
@@ -112,7 +112,7 @@ async def test_a_browser_closes_while_the_vendor_is_asked(
     told, bank, vendor, until, way
 ):
     """
-    An application that cancels the handlers of closed connections hands the
+    An application that cancels the protocol of closed connections hands the
     event on nevertheless.
     """
     cancelled = asyncio.Event()
@@ -128,19 +128,19 @@ async def test_a_browser_closes_while_the_vendor_is_asked(
     app = web.Application(middlewares=[watch])
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    handlers = CallbackProtocol(
+    protocol = CallbackProtocol(
         f"http://127.0.0.1:{port}/bank", secret="s" * 32
     )
     endpoints = CallbackService(
-        bank, handlers, on_event=told.on_event, on_failure=told.on_failure
+        bank, protocol, on_event=told.on_event, on_failure=told.on_failure
     )
-    mount(app, endpoints, customer=None)
+    mount(app, endpoints, get_customer=None)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
         _, browser = await asyncio.open_connection("127.0.0.1", port)
-        browser.write(request_of(handlers, way))
+        browser.write(request_of(protocol, way))
         await vendor.asked.wait()
         browser.close()
         await cancelled.wait()
@@ -298,7 +298,7 @@ class TestHooksThatCancel:
         A loop that is torn down at once does not lose a webhook in silence.
         """
         await offline.handle_webhook(webhook_call(offline))
-        for task in offline._in_hand:
+        for task in offline._tasks:
             task.cancel()
         await until(lambda: not offline.pending)
 
@@ -311,7 +311,7 @@ async def test_an_exit_needs_no_confirmation(make, told):
     An event that is no success is handed on without asking anybody.
     """
     endpoints = make(AsyncBankConnect("key", redirect_url=None))
-    path = URL(endpoints.handlers.return_url("customer-42")).raw_path
+    path = URL(endpoints.protocol.return_url("customer-42")).raw_path
     await endpoints.handle_return(WebRequest(path=f"{path}?success=false"))
 
     (event,) = told.events

@@ -41,7 +41,7 @@ class TestProviderTrouble:
                     if not settings:
                         await sandbox.aclose()
                     endpoints = make(bank)
-                    path = URL(endpoints.handlers.return_url("customer-42"))
+                    path = URL(endpoints.protocol.return_url("customer-42"))
                     return (
                         await endpoints.handle_event(
                             posted(endpoints, session, played.messages[0])
@@ -164,7 +164,7 @@ class TestCallbackTrouble:
         The customer sees a page that blames the service.
         """
         told.breaks = RuntimeError("no database")
-        path = URL(offline.handlers.return_url("customer-42")).raw_path
+        path = URL(offline.protocol.return_url("customer-42")).raw_path
         reply = await offline.handle_return(
             WebRequest(path=f"{path}?success=false")
         )
@@ -181,7 +181,7 @@ class TestCallbackTrouble:
             AsyncBankConnect("key", redirect_url=None), on_failure=None
         )
         told.breaks = RuntimeError("no database")
-        path = URL(endpoints.handlers.return_url("customer-42")).raw_path
+        path = URL(endpoints.protocol.return_url("customer-42")).raw_path
         await endpoints.handle_return(WebRequest(path=f"{path}?success=false"))
 
         (record,) = caplog.records

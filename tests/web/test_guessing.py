@@ -26,7 +26,7 @@ def _guess(posted):
     async def claim(endpoints, session, way):
         id_ = f"guess-{next(numbers)}"
         if way == "redirect":
-            path = URL(endpoints.handlers.return_url(session.link_id)).raw_path
+            path = URL(endpoints.protocol.return_url(session.link_id)).raw_path
             call = WebRequest(path=f"{path}?success=true&entity_id={id_}")
             return (await endpoints.handle_return(call)).status
         message = {

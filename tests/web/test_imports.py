@@ -34,7 +34,7 @@ def test_only_the_adapter_needs_aiohttp():
 
 def test_other_frameworks_do_not_load_aiohttp_web():
     """
-    Whoever imports the handlers does not get a second web framework.
+    Whoever imports the protocol does not get a second web framework.
     """
     script = (
         "import sys, bankconnect_async.web as w\n"

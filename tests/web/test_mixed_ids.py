@@ -101,7 +101,7 @@ def _send(posted, webhook_call):
         await endpoints.handle_event(
             posted(endpoints, customer.session, message)
         )
-        path = URL(endpoints.handlers.return_url(customer.link_id)).raw_path
+        path = URL(endpoints.protocol.return_url(customer.link_id)).raw_path
         query = urlencode({"success": "true", **mix(QUERY)})
         await endpoints.handle_return(WebRequest(path=f"{path}?{query}"))
         body = {**mix(WEBHOOK), "progress": "completed"}

@@ -1,5 +1,5 @@
 """
-What the handlers write.
+What the protocol write.
 """
 
 import html
@@ -30,14 +30,14 @@ EXIT = {
 
 class TestPages:
     """
-    What the handlers write.
+    What the protocol write.
     """
 
     def test_connect(self, ours, json_call):
         """
         The page has the frame, and a token that its posts are taken with.
         """
-        reply = ours.write_connect(SESSION)
+        reply = ours.render_connect_page(SESSION)
         text = reply.body.decode()
         settings = json.loads(
             html.unescape(re.search('data-bankconnect="([^"]*)"', text)[1])
@@ -47,7 +47,7 @@ class TestPages:
         assert f'src="{SESSION.redirect_url}"' in text
         assert settings["postTo"] == "/bank/events"
         body = {"event": EXIT, "token": settings["token"]}
-        claim = ours.read_event(json_call(json.dumps(body).encode()))
+        claim = ours.parse_event(json_call(json.dumps(body).encode()))
         assert isinstance(claim, BrowserReport)
 
     def test_security_headers(self, ours):
@@ -55,10 +55,10 @@ class TestPages:
         No page may be framed, cached, sniffed or named as a referrer.
         """
         pages = [
-            ours.write_connect(SESSION),
+            ours.render_connect_page(SESSION),
             ours.parse_return(WebRequest()),
-            ours.write_failure(HTTPStatus.SERVICE_UNAVAILABLE),
-            ours.write_event_reply(HTTPStatus.FORBIDDEN),
+            ours.render_failure(HTTPStatus.SERVICE_UNAVAILABLE),
+            ours.respond_to_event(HTTPStatus.FORBIDDEN),
         ]
 
         for reply in pages:
@@ -70,11 +70,11 @@ class TestPages:
             assert reply.headers["Referrer-Policy"] == "no-referrer"
             assert reply.headers["X-Content-Type-Options"] == "nosniff"
 
-    def test_every_script_and_style_has_the_nonce(self, handlers):
+    def test_every_script_and_style_has_the_nonce(self, protocol):
         """
         Nothing on the page needs more than its policy gives.
         """
-        reply = handlers(next_url="/next").write_connect(SESSION)
+        reply = protocol(next_url="/next").render_connect_page(SESSION)
         text = reply.body.decode()
         (nonce,) = set(re.findall('nonce="([^"]*)"', text))
 
@@ -89,7 +89,9 @@ class TestPages:
         No two pages have the same nonce.
         """
         policies = {
-            ours.write_connect(SESSION).headers["Content-Security-Policy"]
+            ours.render_connect_page(SESSION).headers[
+                "Content-Security-Policy"
+            ]
             for _ in range(5)
         }
 
@@ -105,11 +107,11 @@ class TestPages:
             ("http://127.0.0.1:1/", {"Path=/return"}),
         ],
     )
-    def test_cookie(self, handlers, base, flags):
+    def test_cookie(self, protocol, base, flags):
         """
         The cookie is for our return page only, and for no script.
         """
-        reply = handlers(base).write_redirect(SESSION)
+        reply = protocol(base).start_redirect(SESSION)
         _, *given = reply.headers["Set-Cookie"].split("; ")
 
         assert reply.status == 303
@@ -120,7 +122,7 @@ class TestPages:
             "Max-Age=2592000",
         }
 
-    def test_texts(self, handlers):
+    def test_texts(self, protocol):
         """
         What the pages say can be said in another language, and is escaped.
         """
@@ -130,9 +132,9 @@ class TestPages:
             unknown="Ungültig & abgelaufen",
             onward="Weiter",
         )
-        ours = handlers(texts=texts, next_url='/konto?a="b"&c')
+        ours = protocol(texts=texts, next_url='/konto?a="b"&c')
         notice = ours.parse_return(WebRequest()).body.decode()
-        page = ours.write_connect(SESSION).body.decode()
+        page = ours.render_connect_page(SESSION).body.decode()
 
         assert '<html lang="de">' in notice
         assert "Ungültig &amp; abgelaufen" in notice
@@ -140,11 +142,11 @@ class TestPages:
         assert "<h1>Bank &lt;verbinden&gt;</h1>" in page
         assert 'data-url="/konto?a=&quot;b&quot;&amp;c"' in page
 
-    def test_texts_of_the_frame(self, handlers):
+    def test_texts_of_the_frame(self, protocol):
         """
         The frame makes way for the same texts.
         """
-        listener = handlers(texts=PageTexts(success="Danke")).listener(SESSION)
+        listener = protocol(texts=PageTexts(success="Danke")).listener(SESSION)
 
         assert listener.success_text == "Danke"
         assert listener.exit_text == PageTexts().exit
@@ -164,6 +166,6 @@ class TestPages:
         """
         Only who opens a page that creates a session gets it.
         """
-        refused = ours.read_visit(WebRequest(headers=headers))
+        refused = ours.check_visit(WebRequest(headers=headers))
 
         assert getattr(refused, "status", None) == status

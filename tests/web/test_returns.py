@@ -35,7 +35,7 @@ class TestReadReturn:
         """
         A return tells the customer of its URL and the session of the cookie.
         """
-        cookie = cookie_of(ours.write_redirect(SESSION))
+        cookie = cookie_of(ours.start_redirect(SESSION))
         url = build_redirect(
             ours.return_url("customer-42"), SuccessEvent(session_id="s-1")
         )
@@ -68,7 +68,7 @@ class TestReadReturn:
         """
         The cookie of another customer says nothing about this one.
         """
-        cookie = cookie_of(ours.write_redirect(SESSION))
+        cookie = cookie_of(ours.start_redirect(SESSION))
         url = build_redirect(ours.return_url("customer-43"), ExitEvent())
         claim = ours.parse_return(
             WebRequest(path=url.raw_path_qs, headers={"cookie": cookie})

@@ -1,5 +1,5 @@
 """
-Settings of the handlers, and what may be seen of them.
+Settings of the protocol, and what may be seen of them.
 """
 
 import datetime
@@ -32,12 +32,12 @@ class TestSettings:
             ("next_url", {"next_url": ""}),
         ],
     )
-    def test_refused(self, handlers, field, settings):
+    def test_refused(self, protocol, field, settings):
         """
         The bad setting is named.
         """
         with pytest.raises(ConfigurationError) as caught:
-            handlers(**settings)
+            protocol(**settings)
 
         assert list(caught.value.fields) == [field]
 
@@ -63,22 +63,22 @@ class TestSettings:
         assert shown
         assert "hunter2" not in "".join(shown)
 
-    def test_repr_shows_no_secret(self, handlers):
+    def test_repr_shows_no_secret(self, protocol):
         """
-        Neither does the repr of the handlers.
+        Neither does the repr of the protocol.
         """
-        ours = handlers(secret="hunter2" * 5, webhook_secret="hunter2")
+        ours = protocol(secret="hunter2" * 5, webhook_secret="hunter2")
 
         assert "hunter2" not in repr(ours)
 
     @pytest.mark.parametrize(
         "url", ["/", "/next?a=b#c", "https://lender.example", "/ü"]
     )
-    def test_good_continue_to(self, handlers, url):
+    def test_good_continue_to(self, protocol, url):
         """
         A path or an address of the web will do.
         """
-        assert handlers(next_url=url).next_url == url
+        assert protocol(next_url=url).next_url == url
 
 
 def test_repr_of_a_call_is_discreet():

@@ -1,5 +1,5 @@
 """
-What `read_webhook` makes of bytes.
+What `parse_webhook` makes of bytes.
 """
 
 import json
@@ -24,7 +24,7 @@ EXTRACTED = {
 
 class TestReadWebhook:
     """
-    `read_webhook` takes what comes to the unguessable URL.
+    `parse_webhook` takes what comes to the unguessable URL.
     """
 
     @pytest.fixture(name="webhook_call")
@@ -45,7 +45,7 @@ class TestReadWebhook:
         """
         body = json.dumps(EXTRACTED).encode()
 
-        assert ours.read_webhook(webhook_call(body)) == Notification(
+        assert ours.parse_webhook(webhook_call(body)) == Notification(
             webhook=ExtractionWebhook(
                 entity_id="e-1",
                 statement_id="st-1",
@@ -73,29 +73,29 @@ class TestReadWebhook:
         name = ours.webhook_url.rpartition("/")[2]
         call = webhook_call(path=path.format(name=name))
 
-        assert ours.read_webhook(call).status == 404
+        assert ours.parse_webhook(call).status == 404
 
-    def test_url_is_a_secret(self, ours, handlers):
+    def test_url_is_a_secret(self, ours, protocol):
         """
         The URL depends on the secret, and no repr shows it.
         """
         name = ours.webhook_url.rpartition("/")[2]
 
         assert len(name) == 40
-        assert handlers().webhook_url == ours.webhook_url
-        assert handlers(secret="y" * 32).webhook_url != ours.webhook_url
+        assert protocol().webhook_url == ours.webhook_url
+        assert protocol(secret="y" * 32).webhook_url != ours.webhook_url
         assert name not in repr(ours)
 
-    def test_rotation(self, handlers, ours, webhook_call):
+    def test_rotation(self, protocol, ours, webhook_call):
         """
         The URL of an older secret is good until that is gone.
         """
-        rotated = handlers(secret=["z" * 32, SECRET])
+        rotated = protocol(secret=["z" * 32, SECRET])
 
-        assert isinstance(rotated.read_webhook(webhook_call()), Notification)
-        assert rotated.webhook_url == handlers(secret="z" * 32).webhook_url
+        assert isinstance(rotated.parse_webhook(webhook_call()), Notification)
+        assert rotated.webhook_url == protocol(secret="z" * 32).webhook_url
         assert (
-            handlers(secret="z" * 32).read_webhook(webhook_call()).status
+            protocol(secret="z" * 32).parse_webhook(webhook_call()).status
             == 404
         )
 
@@ -112,15 +112,15 @@ class TestReadWebhook:
             (False, None, None),
         ],
     )
-    def test_secret(self, handlers, webhook_call, required, given, status):
+    def test_secret(self, protocol, webhook_call, required, given, status):
         """
         A wrong secret is refused; a missing one where it is required.
         """
-        ours = handlers(
+        ours = protocol(
             webhook_secret="tell nobody", require_webhook_secret=required
         )
         headers = {} if given is None else {"X_Secret_Key": given}
-        read = ours.read_webhook(webhook_call(**headers))
+        read = ours.parse_webhook(webhook_call(**headers))
 
         assert getattr(read, "status", None) == status
 
@@ -128,7 +128,7 @@ class TestReadWebhook:
         """
         A header that nobody asked for is no reason to refuse.
         """
-        read = ours.read_webhook(webhook_call(X_Secret_Key="whatever"))
+        read = ours.parse_webhook(webhook_call(X_Secret_Key="whatever"))
 
         assert isinstance(read, Notification)
 
@@ -147,7 +147,7 @@ class TestReadWebhook:
         """
         What is no JSON object of a bounded size is refused.
         """
-        reply = ours.read_webhook(webhook_call(body, **headers))
+        reply = ours.parse_webhook(webhook_call(body, **headers))
 
         assert reply.status == status
 
@@ -155,7 +155,7 @@ class TestReadWebhook:
         """
         An object of a shape that is new is kept, with what is odd about it.
         """
-        read = ours.read_webhook(webhook_call(b'{"event_name": ["x"]}'))
+        read = ours.parse_webhook(webhook_call(b'{"event_name": ["x"]}'))
 
         assert isinstance(read.webhook, UnknownWebhook)
         assert read.webhook.raw == {"event_name": ["x"]}

@@ -111,7 +111,7 @@ class TestWebhooks:
                 raise OSError("no store")
 
         endpoints = make(
-            AsyncBankConnect("key", redirect_url=None), seen=Broken()
+            AsyncBankConnect("key", redirect_url=None), dedup_store=Broken()
         )
         await endpoints.handle_webhook(webhook_call(endpoints))
         await endpoints.aclose()
@@ -230,7 +230,7 @@ class TestWebhooks:
         """
         shared = RecentKeys()
         banks = [AsyncBankConnect("key", redirect_url=None) for _ in range(2)]
-        for endpoints in [make(bank, seen=shared) for bank in banks]:
+        for endpoints in [make(bank, dedup_store=shared) for bank in banks]:
             await endpoints.handle_webhook(webhook_call(endpoints))
             await endpoints.aclose()
 

@@ -37,7 +37,7 @@ class DaskBatch(Batch):
         """
         Create a session for every row, and write what came of it.
 
-        What ends it before the end of the input stands in the tally.
+        What ends it before the end of the input stands in the summary.
 
         Raises:
             ConfigurationError: If there is no cluster, or no client on it.
@@ -59,18 +59,18 @@ class DaskBatch(Batch):
             except BatchStoppedError as error:
                 self._break(error)
         if batch.abort_cause is not None:
-            self._tell_stopped(batch.abort_cause)
+            self._set_stop_reason(batch.abort_cause)
 
     def _check(self, bank: AsyncBankConnect) -> None:
         if self.columns is not None and "redirect_url" not in self.columns:
             require_redirect_url(bank)
-        self.tally.start()
+        self.summary.start()
 
     def _look(self, outcomes: Any) -> None:
         super()._look(outcomes)
         now = outcomes.stats()
-        self.tally.created = now.created
-        self.tally.failures = self._refused + Counter(now.failures)
+        self.summary.created = now.created
+        self.summary.failures = self._refused + Counter(now.failures)
 
     async def _create(self, outcomes: Any) -> None:
         await outcomes

@@ -24,18 +24,18 @@ _WIDEST_BAR: Final = 20
 
 class BatchProgress:
     """
-    Shows a tally on stderr while it grows.
+    Shows a summary on stderr while it grows.
 
     Args:
-        tally: What to show.
+        summary: What to show.
     """
 
-    def __init__(self, tally: BatchSummary) -> None:
+    def __init__(self, summary: BatchSummary) -> None:
         # Once, since rich puts itself in front of stderr. Colours that are
         # forced into a log make it no terminal.
         self._stderr = Stderr()
         self._is_terminal = self._stderr.isatty()
-        self._tally = tally
+        self._tally = summary
         self._console = Console(file=cast("IO[str]", self._stderr))
         self._bar = Progress(
             TextColumn("creating sessions"),
@@ -49,11 +49,11 @@ class BatchProgress:
     @contextmanager
     def watching(self, look: Callable[[], None]) -> Iterator[None]:
         """
-        Show the tally now and then; *look* is called before each time.
+        Show the summary now and then; *look* is called before each time.
 
         It needs a running event loop.
         """
-        show = self._draw if self._is_terminal else self._print
+        show = self._draw if self._is_terminal else self._print_line
         every = _REFRESH if self._is_terminal else _LINE_EVERY
         # Older versions of rich end a bar that is not shown with a blank line.
         if self._is_terminal:
@@ -103,5 +103,5 @@ class BatchProgress:
             text=self._tally.as_progress(),
         )
 
-    def _print(self) -> None:
+    def _print_line(self) -> None:
         self._stderr.say(self._tally.as_line())

@@ -43,23 +43,23 @@ class Batch:
 
     Attributes:
         columns: What every row can have; `None` if each has its own.
-        feed: The rows.
+        rows: The rows.
         journal: Takes a record for each, and knows those of earlier runs.
         lines: Takes the line of each row, for the journal to take out.
         concurrency: Requests in flight at most.
         rate: Requests per second at most.
-        tally: What became of the rows so far.
-        bar: Shows the tally.
+        summary: What became of the rows so far.
+        bar: Shows the summary.
         explain: Says what happened, in words of the command line.
     """
 
     columns: frozenset[str] | None
-    feed: RowReader[InputRow | BadRow]
+    rows: RowReader[InputRow | BadRow]
     journal: Journal
     lines: dict[int, int]
     concurrency: int
     rate: float | None
-    tally: BatchSummary
+    summary: BatchSummary
     bar: BatchProgress
     explain: Callable[[BankConnectError], str]
     _count: int = attrs.field(default=0, init=False)
@@ -86,7 +86,7 @@ class Batch:
         """
         Create a session for every row, and write what came of it.
 
-        What ends it before the end of the input stands in the tally.
+        What ends it before the end of the input stands in the summary.
 
         Raises:
             ConfigurationError: If it cannot begin; nothing was sent.
@@ -100,21 +100,21 @@ class Batch:
                 rate=self.rate,
                 journal=self.journal,
             )
-            self.tally.start()
+            self.summary.start()
             with self.bar.watching(lambda: self._look(outcomes)):
                 await self._run_until_stopped(outcomes)
 
     def close(self) -> None:
-        """Bring all records to the disk; a failure stands in the tally."""
+        """Bring all records to the disk; a failure stands in the summary."""
         try:
             self.journal.close()
         except JournalError as error:
             self._break(error)
 
     def _break(self, error: Exception) -> None:
-        self.tally.broken = True
-        self.tally.mismatched = isinstance(error, JournalMismatchError)
-        self.tally.stopped = (
+        self.summary.broken = True
+        self.summary.mismatched = isinstance(error, JournalMismatchError)
+        self.summary.stopped = (
             self.explain(error)
             if isinstance(error, JournalError)
             else str(error)
@@ -122,17 +122,17 @@ class Batch:
 
     def _look(self, outcomes: "AnyBatch") -> None:
         now = outcomes.stats()
-        self.tally.skipped = now.skipped
-        self.tally.recent_rate = now.rate
-        self.tally.limit = self.rate if now.limit is None else now.limit
-        self.tally.pause = now.pause
+        self.summary.skipped = now.skipped
+        self.summary.recent_rate = now.rate
+        self.summary.limit = self.rate if now.limit is None else now.limit
+        self.summary.pause = now.pause
 
     async def _run_until_stopped(self, outcomes: "AnyBatch") -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
 
         def interrupt() -> None:
-            if self.tally.interrupted:
+            if self.summary.interrupted:
                 task.cancel()
             else:
                 self._stop_gently(outcomes)
@@ -141,7 +141,7 @@ class Batch:
             with on_interrupt(interrupt):
                 await self._create(outcomes)
         except asyncio.CancelledError:
-            if not self.tally.interrupted:
+            if not self.summary.interrupted:
                 raise
             task.uncancel()
             self._count_given_up()
@@ -149,8 +149,8 @@ class Batch:
             self._break(exc)
 
     def _stop_gently(self, outcomes: "AnyBatch") -> None:
-        self.tally.interrupted = True
-        self.feed.stop()
+        self.summary.interrupted = True
+        self.rows.close()
         outcomes.drain()
         if waiting := self.journal.pending:
             self.bar.say(
@@ -170,22 +170,22 @@ class Batch:
 
     def _count_given_up(self) -> None:
         # The batch has recorded them, and reports nothing any more.
-        tally, journal = self.tally, self.journal
-        tally.created = journal.created - self._created_before
-        lost = journal.failed - tally.failed
+        summary, journal = self.summary, self.journal
+        summary.created = journal.created - self._created_before
+        lost = journal.failed - summary.failed
         if lost > 0:
-            tally.failures[TransportError.__name__] += lost
+            summary.failures[TransportError.__name__] += lost
 
     async def _create(self, outcomes: Any) -> None:
         async with outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome, Created):
-                    self.tally.created += 1
+                    self.summary.created += 1
                 else:
                     self._count_failure(outcome.error)
 
     async def _requests(self) -> AsyncIterator[SessionRequest]:
-        async for row in self.feed:
+        async for row in self.rows:
             if isinstance(row, BadRow):
                 self._refuse(row)
                 await self.journal.drain()
@@ -209,12 +209,12 @@ class Batch:
         self._count_failure(row.error)
 
     def _count_failure(self, error: BankConnectError) -> None:
-        self.tally.fail(error)
+        self.summary.fail(error)
         if isinstance(error, ABORTING):
-            self._tell_stopped(error)
+            self._set_stop_reason(error)
 
-    def _tell_stopped(self, error: BankConnectError) -> None:
-        self.tally.stopped = (
+    def _set_stop_reason(self, error: BankConnectError) -> None:
+        self.summary.stopped = (
             f"bankconnect: stopped, nothing more was sent: "
             f"{self.explain(error)}"
         )

@@ -62,7 +62,7 @@ class Pages:
         hosts: Names that are answered for, besides those of this machine.
         sandbox: What stands in for the vendor.
         bank: Its client.
-        handlers: Of the endpoints.
+        protocol: Of the endpoints.
         feed: What the service hears.
     """
 
@@ -70,7 +70,7 @@ class Pages:
     hosts: Collection[str]
     sandbox: Sandbox
     bank: AsyncBankConnect
-    handlers: CallbackProtocol
+    protocol: CallbackProtocol
     feed: EventFeed
 
     def routes(self) -> list[web.RouteDef]:
@@ -138,7 +138,7 @@ class Pages:
 
     async def _frame(self, request: web.Request) -> web.Response:
         call = WebRequest(method=request.method, headers=request.headers)
-        if refused := self.handlers.read_visit(call):
+        if refused := self.protocol.check_visit(call):
             return web.Response(
                 status=refused.status,
                 headers=refused.headers,
@@ -147,7 +147,7 @@ class Pages:
         session = await self.bank.create_session(CUSTOMER)
         nonce = _new_nonce()
         snippet = iframe_html(
-            session, listener=self.handlers.listener(session), nonce=nonce
+            session, listener=self.protocol.listener(session), nonce=nonce
         )
         stage = _fill("frame.html", {"snippet": snippet})
         policy = content_security_policy(session, nonce=nonce)
@@ -161,7 +161,7 @@ class Pages:
         claim = SuccessEvent(
             entity_id=stolen.entity_id, session_id=stolen.session_id
         )
-        url = build_redirect(self.handlers.return_url(CUSTOMER), claim)
+        url = build_redirect(self.protocol.return_url(CUSTOMER), claim)
         raise web.HTTPSeeOther(url)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:

@@ -97,7 +97,7 @@ async def _serving(
 ) -> AsyncIterator[str]:
     url = f"http://{_HOST}:{listener.getsockname()[1]}/"
     webhook_secret = secrets.token_urlsafe()
-    handlers = CallbackProtocol(
+    protocol = CallbackProtocol(
         f"{url}bank",
         secret=secrets.token_bytes(),
         webhook_secret=webhook_secret,
@@ -114,7 +114,7 @@ async def _serving(
             ) as bank,
         ):
             await bank.update_webhook(
-                handlers.webhook_url,
+                protocol.webhook_url,
                 flow=_FLOWS[dialect],  # type: ignore[arg-type]
             )
             app = _make_app(
@@ -123,7 +123,7 @@ async def _serving(
                     hosts=hosts,
                     sandbox=sandbox,
                     bank=bank,
-                    handlers=handlers,
+                    protocol=protocol,
                     feed=EventFeed(),
                 )
             )
@@ -141,13 +141,13 @@ def _make_app(pages: Pages) -> web.Application:
     app = web.Application(middlewares=[pages.at_one_address])
     app.add_routes(pages.routes())
     app.on_shutdown.append(feed.close)
-    endpoints = CallbackService(
-        pages.bank, pages.handlers, on_event=feed.take, on_failure=feed.refuse
+    service = CallbackService(
+        pages.bank, pages.protocol, on_event=feed.take, on_failure=feed.refuse
     )
-    mount(app, endpoints, customer=_customer)
+    mount(app, service, get_customer=_get_customer)
     return app
 
 
-async def _customer(_: web.Request) -> str:
+async def _get_customer(_: web.Request) -> str:
     # A real service looks at its own login here.
     return CUSTOMER

@@ -16,11 +16,11 @@ from .sources import Input
 T = TypeVar("T")
 
 # Rows, what reading one raised, or `None` at the end.
-_Arrivals: TypeAlias = asyncio.Queue[list[T] | Exception | None]
+_Chunks: TypeAlias = asyncio.Queue[list[T] | Exception | None]
 
 # Handing over each row by itself would halve the rate of a batch.
-_PARCEL: Final = 64
-_PARCELS_AHEAD: Final = 2
+_CHUNK_ROWS: Final = 64
+_CHUNKS_AHEAD: Final = 2
 
 
 class RowReader(Generic[T]):
@@ -39,43 +39,43 @@ class RowReader(Generic[T]):
     def __init__(self, rows: Iterable[T], source: Input) -> None:
         self._rows = rows
         self._source = source
-        self._arrivals: _Arrivals[T] = asyncio.Queue()
+        self._queue: _Chunks[T] = asyncio.Queue()
         self._stopped = False
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
-        self._arrivals.put_nowait(None)
+        self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        courier = self._send_courier()
+        thread = self._start_thread()
         try:
-            while (parcel := await self._arrivals.get()) is not None:
-                if isinstance(parcel, Exception):
-                    raise parcel
-                courier.welcome()
-                for row in parcel:
+            while (chunk := await self._queue.get()) is not None:
+                if isinstance(chunk, Exception):
+                    raise chunk
+                thread.task_done()
+                for row in chunk:
                     if self._stopped:
                         return
-                    if courier.distrust is not None:
-                        raise courier.distrust
+                    if thread.abort_cause is not None:
+                        raise thread.abort_cause
                     yield row
         finally:
-            courier.stop()
+            thread.stop()
 
-    def _send_courier(self) -> "ReaderThread[T]":
-        courier = ReaderThread(self._arrivals, asyncio.get_running_loop())
+    def _start_thread(self) -> "ReaderThread[T]":
+        thread = ReaderThread(self._queue, asyncio.get_running_loop())
         pipe = self._source.pipe
         if pipe is not None:
-            pipe.is_lent = True
-            pipe.before_read = courier.deliver
+            pipe.is_owned_by_thread = True
+            pipe.before_read = thread.flush
         threading.Thread(
-            target=courier.run,
+            target=thread.run,
             args=[self._rows, self._source.stream],
             # It may be waiting for a byte that never comes.
             daemon=True,
         ).start()
-        return courier
+        return thread
 
 
 class ReaderThread(Generic[T]):
@@ -83,20 +83,20 @@ class ReaderThread(Generic[T]):
     Carries rows from its thread to a loop, some at a time.
 
     Attributes:
-        distrust: Why rows that were carried already must not be used.
+        abort_cause: Why rows that were carried already must not be used.
     """
 
     def __init__(
-        self, arrivals: _Arrivals[T], loop: asyncio.AbstractEventLoop
+        self, queue: _Chunks[T], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._arrivals = arrivals
+        self._queue = queue
         self._loop = loop
-        self._parcel: list[T] = []
-        self._room = threading.Semaphore(_PARCELS_AHEAD)
-        # Of parcels: each has one thread that counts.
-        self._delivered = self._received = 0
+        self._chunk: list[T] = []
+        self._slots = threading.Semaphore(_CHUNKS_AHEAD)
+        # Of chunks: each has one thread that counts.
+        self._chunks_put = self._chunks_taken = 0
         self._stopped = False
-        self.distrust: UntrustedRowsError | None = None
+        self.abort_cause: UntrustedRowsError | None = None
 
     def run(self, rows: Iterable[T], stream: BinaryIO) -> None:
         """Deliver all rows, and close *stream*."""
@@ -106,36 +106,36 @@ class ReaderThread(Generic[T]):
                 for row in rows:
                     if self._stopped:
                         return
-                    self._parcel.append(row)
-                    is_awaited = self._delivered == self._received
-                    if is_awaited or len(self._parcel) == _PARCEL:
-                        self.deliver()
-                self.deliver()
+                    self._chunk.append(row)
+                    is_awaited = self._chunks_put == self._chunks_taken
+                    if is_awaited or len(self._chunk) == _CHUNK_ROWS:
+                        self.flush()
+                self.flush()
             except UntrustedRowsError as exc:
-                self.distrust = exc
+                self.abort_cause = exc
                 self._put(exc)
             except Exception as exc:  # noqa: BLE001 - it is the consumer's
-                self.deliver()
+                self.flush()
                 self._put(exc)
             self._put(None)
 
-    def deliver(self) -> None:
+    def flush(self) -> None:
         """Hand over what was read; wait until there is room for it."""
-        if self._parcel:
-            self._room.acquire()
-            self._delivered += 1
-            parcel, self._parcel = self._parcel, []
-            self._put(parcel)
+        if self._chunk:
+            self._slots.acquire()
+            self._chunks_put += 1
+            chunk, self._chunk = self._chunk, []
+            self._put(chunk)
 
-    def welcome(self) -> None:
-        """Take note that a parcel was received."""
-        self._received += 1
-        self._room.release()
+    def task_done(self) -> None:
+        """Take note that a chunk was received."""
+        self._chunks_taken += 1
+        self._slots.release()
 
     def stop(self) -> None:
         """Read nothing more, as soon as the next row is there."""
         self._stopped = True
-        self._room.release()
+        self._slots.release()
 
-    def _put(self, parcel: list[T] | Exception | None) -> None:
-        self._loop.call_soon_threadsafe(self._arrivals.put_nowait, parcel)
+    def _put(self, chunk: list[T] | Exception | None) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)

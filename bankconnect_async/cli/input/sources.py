@@ -33,13 +33,13 @@ class Pipe(io.RawIOBase):
 
     Attributes:
         before_read: Called each time before it may come to that.
-        is_lent: A thread reads it, and will close it.
+        is_owned_by_thread: A thread reads it, and will close it.
     """
 
     def __init__(self, stream: io.RawIOBase) -> None:
         self._stream = stream
         self.before_read: Callable[[], None] = _do_nothing
-        self.is_lent = False
+        self.is_owned_by_thread = False
 
     def readable(self) -> bool:
         """Say yes, as a buffer around it asks."""
@@ -149,7 +149,7 @@ class Input:
 
         That may be waiting for the next byte, and closing would wait, too.
         """
-        if self.pipe is None or not self.pipe.is_lent:
+        if self.pipe is None or not self.pipe.is_owned_by_thread:
             self.stream.close()
 
     def read_apart(self) -> BinaryIO | None:

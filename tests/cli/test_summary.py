@@ -15,11 +15,11 @@ def test_time_left(rate, left):
     """
     What is left is told in a unit that fits, where it can be known.
     """
-    tally = BatchSummary(
+    summary = BatchSummary(
         total=1_300, created=200, skipped=100, recent_rate=rate
     )
 
-    text = tally.as_progress()
+    text = summary.as_progress()
     assert text.startswith("0 failed, ")
     assert text.endswith(f", {left} left") if left else "left" not in text
 
@@ -28,12 +28,12 @@ def test_line():
     """
     A line has everything that holds the batch up.
     """
-    tally = BatchSummary(
+    summary = BatchSummary(
         created=2, skipped=1, seconds=70, recent_rate=3, limit=5, pause=2
     )
-    tally.failures["RateLimitError"] += 4
+    summary.failures["RateLimitError"] += 4
 
-    assert tally.as_line() == (
+    assert summary.as_line() == (
         "1 min: 7 rows, 4 failed (4 RateLimitError), 3 rows/s, "
         "limit 5/s, pausing 2 s"
     )
