@@ -45,6 +45,7 @@ from bankconnect_async.sandbox.session_api.field_rules import (
     parse_fields,
 )
 
+from . import fields
 from .entity_responses import (
     BY_ACCOUNT,
     CURRENT_RESPONSES,
@@ -54,7 +55,6 @@ from .entity_responses import (
     identity,
 )
 from .entity_table import EntityState
-from .fields import iso_range, pick, statement_fields, utc_seconds
 from .statements import UploadedStatement
 from .uploads import BadStatementError, StatementForm, is_url, read_statement
 
@@ -167,8 +167,8 @@ class EntityApi:
 
     async def _create(self, request: web.Request) -> JsonObject:
         body = await _read_form(request, "link_id")
-        fields = parse_fields(body, _ENTITY_RULES, required="")
-        entity = self._add(**{"link_id": None, **fields})
+        values = parse_fields(body, _ENTITY_RULES, required="")
+        entity = self._add(**{"link_id": None, **values})
         return _render_entity(entity.record)
 
     def _add(self, **fields: Any) -> EntityState:
@@ -220,17 +220,21 @@ class EntityApi:
         is_by_account: bool,
     ) -> JsonObject:
         account_id = request.query.get("account_id") or None
+        entity = self._entity(request)
+        entity_id = entity.record.entity_id
         query = EntityQuery(
-            entity=self._entity(request),
+            entity=entity,
             now=self.journeys.now(),
             is_seed=self._is_seed,
             account_id=account_id if is_by_account else None,
-            presigned_url=self.storage.presigned_url,
+            url_of=lambda name: self.storage.presigned_url(
+                f"{entity_id}/{name}"
+            ),
         )
         return responder(query)
 
     async def _health(self, _: web.Request) -> list[JsonObject]:
-        now = utc_seconds(self.journeys.now())
+        now = fields.utc_seconds(self.journeys.now())
         return [
             {
                 "bank": bank.identifier,
@@ -254,28 +258,26 @@ class EntityApi:
     async def _upload(self, kind: str, request: web.Request) -> JsonObject:
         if is_unpaid(request):
             raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
-        fields = await _read_form(request, "file")
+        form = await _read_form(request, "file")
         problems = [
-            *_file_problems(kind, fields),
-            *_bank_problems(kind, fields),
+            *_file_problems(kind, form),
+            *_bank_problems(kind, form),
         ]
         # Required since 2020, though `entity_id` wins (contract, U-19).
-        if not (
-            self._is_seed or fields.get("link_id") or fields.get("entity_id")
-        ):
+        if not (self._is_seed or form.get("link_id") or form.get("entity_id")):
             problems.append(Problem("link_id", _REQUIRED))
         if problems:
             raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
-        entity = self._upload_entity(fields)
+        entity = self._upload_entity(form)
         try:
-            statement = self._store_statement(kind, fields, entity)
+            statement = self._store_statement(kind, form, entity)
         except BadStatementError as exc:
-            raise self._statement_error(exc.code, fields, entity) from None
+            raise self._statement_error(exc.code, form, entity) from None
         return self._render_upload(request, entity, statement)
 
-    def _upload_entity(self, fields: JsonObject) -> EntityState:
+    def _upload_entity(self, form: JsonObject) -> EntityState:
         entities = self.journeys.entities
-        entity_id, link_id = fields.get("entity_id"), fields.get("link_id")
+        entity_id, link_id = form.get("entity_id"), form.get("link_id")
         if entity_id is None:
             entity = entities.latest(link_id) if link_id else None
             return entity or self._add(link_id=link_id or None)
@@ -285,16 +287,16 @@ class EntityApi:
         return entity
 
     def _store_statement(
-        self, kind: str, fields: JsonObject, entity: EntityState
+        self, kind: str, form: JsonObject, entity: EntityState
     ) -> UploadedStatement:
         now = self.journeys.now()
         today = now.date()
         statement, content = read_statement(
             StatementForm(
-                fields=fields,
+                fields=form,
                 bank=None
                 if kind.startswith("bankless")
-                else find_bank(fields["bank_name"]),
+                else find_bank(form["bank_name"]),
                 is_base64=kind.endswith("base64"),
             ),
             self.storage,
@@ -309,13 +311,13 @@ class EntityApi:
         return statement
 
     def _statement_error(
-        self, code: str, fields: JsonObject, entity: EntityState
+        self, code: str, form: JsonObject, entity: EntityState
     ) -> ApiError:
         if code in _FIELD_PROBLEMS:
             problems = [_FIELD_PROBLEMS[code]]
             return ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
         number, text = _STATEMENT_PROBLEMS[code]
-        bank = fields.get("bank_name") or ""
+        bank = form.get("bank_name") or ""
         body: JsonObject = {
             "entity_id": entity.record.entity_id,
             "message": text.format(bank=bank.lower()),
@@ -330,27 +332,26 @@ class EntityApi:
         entity: EntityState,
         statement: UploadedStatement,
     ) -> JsonObject:
-        fields = statement_fields(statement)
         body: JsonObject = {
             "entity_id": entity.record.entity_id,
-            **pick(fields, "statement_id bank_name"),
+            **fields.statement(statement, "statement_id bank_name"),
         }
         if request.query.get("identity") != "true":
             return body
-        dates = iso_range(statement.span)
+        dates = fields.iso_range(statement.span)
         is_known = statement.has_details
         body |= {
             "identity": identity(statement.account, is_seed=self._is_seed)
             if is_known
             else None,
             "date_range": dates if is_known else dict.fromkeys(dates),
-            **pick(fields, "is_fraud fraud_type"),
+            **fields.statement(statement, "is_fraud fraud_type"),
         }
         return body if self._is_seed else {**body, "status": 1}
 
 
-def _file_problems(kind: str, fields: JsonObject) -> Iterator[Problem]:
-    file, url = fields.get("file"), fields.get("file_url")
+def _file_problems(kind: str, form: JsonObject) -> Iterator[Problem]:
+    file, url = form.get("file"), form.get("file_url")
     is_base64 = kind.endswith("base64")
     if isinstance(file, bytes) and is_base64:
         yield Problem("file", "Not a valid string.")
@@ -362,8 +363,8 @@ def _file_problems(kind: str, fields: JsonObject) -> Iterator[Problem]:
         yield Problem("file_url", "Enter a valid URL.")
 
 
-def _bank_problems(kind: str, fields: JsonObject) -> Iterator[Problem]:
-    name = fields.get("bank_name")
+def _bank_problems(kind: str, form: JsonObject) -> Iterator[Problem]:
+    name = form.get("bank_name")
     if kind.startswith("bankless"):
         return
     if name is None:

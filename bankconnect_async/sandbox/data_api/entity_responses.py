@@ -20,20 +20,8 @@ from bankconnect_async.sandbox.fake_data.ledgers import (
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.webhooks.notifications import EXTRACTION_FAILED
 
+from . import fields
 from .entity_table import EntityState
-from .fields import (
-    IDENTITY,
-    TRANSACTION,
-    account_fields,
-    expense_categories,
-    group_fields,
-    pick,
-    pick_all,
-    recurring,
-    reports,
-    statement_fields,
-    stored_pdfs,
-)
 from .statements import AccountStatements
 
 
@@ -47,14 +35,14 @@ class EntityQuery:
         now: The time of the request.
         is_seed: Whether the response has the form of the seed's day.
         account_id: The one account that is asked for, if any.
-        presigned_url: Makes a link to a stored file of its path.
+        url_of: Returns the link to a stored file of the entity.
     """
 
     entity: EntityState
     now: datetime.datetime
     is_seed: bool
     account_id: str | None
-    presigned_url: Callable[[str], str]
+    url_of: Callable[[str], str]
 
     @property
     def entity_id(self) -> str:
@@ -89,78 +77,58 @@ class EntityQuery:
         rows = [row for group in self.accounts for row in group.rows]
         return sorted(rows, key=lambda row: row.day)
 
-    def url_of(self, name: str) -> str:
-        """Return a link to a stored file of the entity."""
-        return self.presigned_url(f"{self.entity_id}/{name}")
-
 
 Responder: TypeAlias = Callable[[EntityQuery], JsonObject]
 
-_ACCOUNT: Final = (
-    "months statements account_id ifsc micr account_number account_category "
-    "credit_limit bank last_updated"
+# The fields of an account; later responses have more of them.
+_SEED_ACCOUNT: Final = (
+    "months statements account_id ifsc micr account_number bank"
 )
+_ACCOUNT: Final = f"{_SEED_ACCOUNT} account_category"
+_DATED_ACCOUNT: Final = f"{_ACCOUNT} last_updated"
+_FULL_ACCOUNT: Final = f"{_DATED_ACCOUNT} credit_limit"
 
 
 def identity(account: FakeAccount, *, is_seed: bool) -> JsonObject:
     """
     Return the holder of an account.
     """
-    return pick(
-        account_fields(account),
-        IDENTITY,
-        without="account_category credit_limit" if is_seed else "",
-    )
+    names = fields.SEED_IDENTITY if is_seed else fields.IDENTITY
+    return fields.account(account, names)
 
 
-def _progress(query: EntityQuery, *, without: str = "") -> JsonObject:
-    entries = [
-        {
-            "status": (status := processing.status(query.now)),
+def _progress(query: EntityQuery, *, has_source: bool = True) -> JsonObject:
+    entries = []
+    for statement, processing in query.entity.statements:
+        status = processing.status(query.now)
+        entry = {
+            "status": status,
             "message": EXTRACTION_FAILED if status == "failed" else None,
             "statement_id": statement.statement_id,
-            "source": statement.source,
         }
-        for statement, processing in query.entity.statements
-    ]
-    names = "status message statement_id source"
-    without = "source" if query.is_seed else without
-    return {
-        "entity_id": query.entity_id,
-        "progress": [pick(each, names, without=without) for each in entries],
-    }
+        if has_source and not query.is_seed:
+            entry["source"] = statement.source
+        entries.append(entry)
+    return {"entity_id": query.entity_id, "progress": entries}
 
 
-def _accounts(query: EntityQuery, without: str) -> list[JsonObject]:
-    if query.is_seed:
-        without = "account_category credit_limit last_updated"
-    return [
-        pick(group_fields(group), _ACCOUNT, without=without)
-        for group in query.accounts
-    ]
+def _accounts(query: EntityQuery, names: str) -> list[JsonObject]:
+    names = _SEED_ACCOUNT if query.is_seed else names
+    return [fields.group(group, names) for group in query.accounts]
 
 
-def _fraud(query: EntityQuery) -> JsonObject:
-    statements = [
-        statement_fields(statement)
-        for group in query.accounts
-        for statement in group.statements
-        if statement.fraud_type is not None
-    ]
-    names = "statement_id fraud_type"
+def _head(query: EntityQuery, names: str = _DATED_ACCOUNT) -> JsonObject:
+    fraud = "statement_id fraud_type"
     if not query.is_seed:
-        names += " account_id fraud_category transaction_hash"
-    return {
-        "fraudulent_statements": [each["statement_id"] for each in statements],
-        "fraud_type": [pick(each, names) for each in statements],
-    }
-
-
-def _head(query: EntityQuery, *, without: str = "credit_limit") -> JsonObject:
+        fraud += " account_id fraud_category transaction_hash"
+    found = fields.fraud(query.accounts, fraud)
     return {
         **_progress(query),
-        "accounts": _accounts(query, without),
-        "fraud": _fraud(query),
+        "accounts": _accounts(query, names),
+        "fraud": {
+            "fraudulent_statements": [each["statement_id"] for each in found],
+            "fraud_type": found,
+        },
     }
 
 
@@ -177,29 +145,31 @@ def _identity(query: EntityQuery) -> JsonObject:
 
 
 def _transactions(
-    query: EntityQuery,
-    is_included: Callable[[FakeTransaction], bool] = lambda _: True,
-    names: str = TRANSACTION,
-) -> JsonObject:
-    rows = filter(is_included, query.rows)
-    return {**_head(query), "transactions": pick_all(rows, names)}
+    is_included: Callable[[FakeTransaction], bool], names: str = ""
+) -> Responder:
+    return lambda query: {
+        **_head(query),
+        "transactions": fields.transactions(
+            filter(is_included, query.rows), f"{fields.TRANSACTION} {names}"
+        ),
+    }
 
 
 def _salary(query: EntityQuery) -> JsonObject:
-    names = f"{TRANSACTION} clean_transaction_note month_year"
-    response = _transactions(query, lambda row: row.is_salary, names)
+    names = "clean_transaction_note month_year"
+    response = _transactions(lambda row: row.is_salary, names)(query)
     for row in response["transactions"]:
         row["clean_transaction_note"] = row["clean_transaction_note"].title()
     return response
 
 
 def _recurring(query: EntityQuery) -> JsonObject:
-    names = f"{TRANSACTION} clean_transaction_note".replace(
-        "merchant_category ", ""
-    )
+    names = fields.TRANSACTION.replace("merchant_category", "")
     return {
-        **_head(query, without="credit_limit last_updated"),
-        "transactions": recurring(query.accounts, names, "credit", "debit"),
+        **_head(query, _ACCOUNT),
+        "transactions": fields.recurring(
+            query.accounts, f"{names} clean_transaction_note"
+        ),
     }
 
 
@@ -218,7 +188,7 @@ def _top(query: EntityQuery) -> JsonObject:
 def _monthly_by_account(query: EntityQuery) -> JsonObject:
     return {
         **_progress(query),
-        "accounts": _accounts(query, "credit_limit last_updated"),
+        "accounts": _accounts(query, _ACCOUNT),
         "monthly_analysis": {
             "account_id": [
                 {
@@ -237,8 +207,8 @@ def _monthly_by_account(query: EntityQuery) -> JsonObject:
 def _reports_without_source(query: EntityQuery) -> JsonObject:
     # The page was hidden before `progress` had sources.
     return {
-        **_progress(query, without="source"),
-        "reports": reports(query.finished_accounts, query.url_of),
+        **_progress(query, has_source=False),
+        "reports": fields.reports(query.finished_accounts, query.url_of),
     }
 
 
@@ -256,7 +226,9 @@ def _report(query: EntityQuery) -> JsonObject:
 
 def _pdfs(query: EntityQuery) -> JsonObject:
     statements = [statement for statement, _ in query.entity.statements]
-    return {"statements": stored_pdfs(statements, query.url_of, query.now)}
+    return {
+        "statements": fields.stored_pdfs(statements, query.url_of, query.now)
+    }
 
 
 def _after_progress(
@@ -270,22 +242,19 @@ def _by_account(
 ) -> Responder:
     return _after_progress(
         name,
-        lambda query: [
-            {"account_id": group.account.account_id, name: content(group)}
-            for group in query.finished_accounts
-        ],
+        lambda query: fields.by_account(
+            query.finished_accounts, name, content
+        ),
     )
 
 
 _COMMON: Final[Mapping[str, Responder]] = {
-    "accounts": lambda query: _head(query, without=""),
+    "accounts": lambda query: _head(query, _FULL_ACCOUNT),
     "identity": _identity,
-    "transactions": _transactions,
+    "transactions": _transactions(lambda _: True),
     "salary": _salary,
     "recurring_transactions": _recurring,
-    "lender_transactions": lambda query: _transactions(
-        query, lambda row: row.is_of_lender
-    ),
+    "lender_transactions": _transactions(lambda row: row.is_of_lender),
     "monthly_analysis": _after_progress(
         "monthly_analysis",
         lambda query: analyses.monthly_analysis(query.rows),
@@ -301,7 +270,7 @@ SEED_RESPONSES: Final[Mapping[str, Responder]] = {
 CURRENT_RESPONSES: Final[Mapping[str, Responder]] = {
     **_COMMON,
     "get_expense_categories": _after_progress(
-        "categories", lambda query: expense_categories(query.rows)
+        "categories", lambda query: fields.expense_categories(query.rows)
     ),
     "top_credits_debits": _after_progress("top_5_credit_debit", _top),
     "monthly_analysis_updated": _monthly_by_account,
@@ -311,7 +280,7 @@ CURRENT_RESPONSES: Final[Mapping[str, Responder]] = {
     ),
     "xlsx_report": _after_progress(
         "reports",
-        lambda query: reports(query.finished_accounts, query.url_of),
+        lambda query: fields.reports(query.finished_accounts, query.url_of),
     ),
     "predictors": _by_account(
         "predictors",

@@ -8,6 +8,7 @@ them they show. Each value is written here once; a response picks its fields.
 import datetime
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from bankconnect_async.sandbox.banks import find_bank
 from bankconnect_async.sandbox.fake_data import analyses
@@ -27,135 +28,154 @@ TRANSACTION = (
     "transaction_note hash description account_id transaction_type amount "
     "date merchant_category balance transaction_channel"
 )
-#: The fields of an account's holder since there are categories.
-IDENTITY = (
-    "name account_number address account_id account_category credit_limit"
-)
+#: The fields of an account's holder, with and without its category.
+SEED_IDENTITY = "name account_number address account_id"
+IDENTITY = f"{SEED_IDENTITY} account_category credit_limit"
 
 _LINK_LIFETIME = datetime.timedelta(days=30)
 
 
-def pick(fields: JsonObject, names: str, *, without: str = "") -> JsonObject:
+def account(of: FakeAccount, names: str, **others: Any) -> JsonObject:
     """
-    Return the fields of these *names*, in their order.
+    Return the fields of these *names* of an account.
 
     Args:
-        fields: The fields by name.
+        of: The account.
         names: The names, with spaces between them.
-        without: The names among them to leave out.
+        others: More fields to choose from.
     """
-    omitted = without.split()
-    return {
-        name: fields[name] for name in names.split() if name not in omitted
-    }
+    bank = find_bank(of.bank)
+    return _pick(
+        names,
+        account_category="individual",
+        account_id=of.account_id,
+        account_number=of.number,
+        address=of.address,
+        bank=of.bank,
+        bank_name=of.bank,
+        country_code="IN",
+        credit_limit=0,
+        currency_code="INR",
+        full_bank_name=bank.name if bank else "",
+        ifsc=of.ifsc,
+        masked_account_number=of.masked,
+        metadata_analysis={"name_matches": []},
+        micr=of.micr,
+        name=of.name,
+        od_limit=0,
+        raw_account_category="SAVINGS",
+        **others,
+    )
 
 
-def account_fields(account: FakeAccount) -> JsonObject:
+def group(of: AccountStatements, names: str) -> JsonObject:
     """
-    Return the fields of an account.
+    Return the fields of these *names* of an account with its statements.
     """
-    bank = find_bank(account.bank)
-    return {
-        "account_category": "individual",
-        "account_id": account.account_id,
-        "account_number": account.number,
-        "address": account.address,
-        "bank": account.bank,
-        "bank_name": account.bank,
-        "country_code": "IN",
-        "credit_limit": 0,
-        "currency_code": "INR",
-        "full_bank_name": bank.name if bank else "",
-        "ifsc": account.ifsc,
-        "masked_account_number": account.masked,
-        "metadata_analysis": {"name_matches": []},
-        "micr": account.micr,
-        "name": account.name,
-        "od_limit": 0,
-        "raw_account_category": "SAVINGS",
-    }
+    return account(
+        of.account,
+        names,
+        last_updated=utc_microseconds(of.updated_at),
+        months=of.months,
+        statements=[each.statement_id for each in of.statements],
+        uploaded_months=of.months,
+    )
 
 
-def group_fields(group: AccountStatements) -> JsonObject:
+def statement(of: UploadedStatement, names: str) -> JsonObject:
     """
-    Return the fields of an account and of its statements together.
+    Return the fields of these *names* of a statement.
     """
-    return {
-        **account_fields(group.account),
-        "last_updated": utc_microseconds(group.updated_at),
-        "months": group.months,
-        "statements": [each.statement_id for each in group.statements],
-        "uploaded_months": group.months,
-    }
+    return _pick(
+        names,
+        account_id=of.account.account_id,
+        bank=of.account.bank,
+        bank_name=of.account.bank,
+        fraud_category="metadata",
+        fraud_type=of.fraud_type,
+        is_fraud=of.fraud_type is not None,
+        page_count=of.page_count,
+        pdf_password=of.password,
+        source=of.source,
+        statement_id=of.statement_id,
+        transaction_hash=None,
+        upload_file_name=of.file_name,
+    )
 
 
-def statement_fields(statement: UploadedStatement) -> JsonObject:
+def transaction(of: FakeTransaction, names: str) -> JsonObject:
     """
-    Return the fields of a statement.
+    Return the fields of these *names* of a transaction.
     """
-    return {
-        "account_id": statement.account.account_id,
-        "bank": statement.account.bank,
-        "bank_name": statement.account.bank,
-        "fraud_category": "metadata",
-        "fraud_type": statement.fraud_type,
-        "is_fraud": statement.fraud_type is not None,
-        "page_count": statement.page_count,
-        "pdf_password": statement.password,
-        "source": statement.source,
-        "statement_id": statement.statement_id,
-        "transaction_hash": None,
-        "upload_file_name": statement.file_name,
-    }
-
-
-def transaction_fields(row: FakeTransaction) -> JsonObject:
-    """
-    Return the fields of a transaction.
-    """
-    direction = "from" if row.side == "credit" else "to"
-    return {
-        "account_id": row.account_id,
-        "amount": rupees(row.amount),
-        "balance": rupees(row.balance),
-        "category": row.category,
-        "chq_num": "",
-        "clean_transaction_note": row.payee,
-        "date": midnight(row.day),
-        "description": row.description,
-        "employer_name": row.payee,
-        "hash": row.hash,
-        "merchant_category": row.merchant,
-        "metadata": {
-            "unclean_merchant": row.payee,
-            "transaction_channel": row.channel,
-            "description": f"Transfer {direction} {row.payee}",
+    direction = "from" if of.side == "credit" else "to"
+    return _pick(
+        names,
+        account_id=of.account_id,
+        amount=rupees(of.amount),
+        balance=rupees(of.balance),
+        category=of.category,
+        chq_num="",
+        clean_transaction_note=of.payee,
+        date=midnight(of.day),
+        description=of.description,
+        employer_name=of.payee,
+        hash=of.hash,
+        merchant_category=of.merchant,
+        metadata={
+            "unclean_merchant": of.payee,
+            "transaction_channel": of.channel,
+            "description": f"Transfer {direction} {of.payee}",
         },
-        "month_year": f"{row.day.month}-{row.day.year}",
-        "salary_month": analyses.long_month(row.day),
-        "transaction_channel": row.channel,
-        "transaction_note": row.narration,
-        "transaction_type": row.side,
-    }
+        month_year=f"{of.day.month}-{of.day.year}",
+        salary_month=analyses.long_month(of.day),
+        transaction_channel=of.channel,
+        transaction_note=of.narration,
+        transaction_type=of.side,
+    )
 
 
-def pick_all(rows: Iterable[FakeTransaction], names: str) -> list[JsonObject]:
+def transactions(
+    rows: Iterable[FakeTransaction], names: str
+) -> list[JsonObject]:
     """
     Return the fields of these *names* of each transaction.
     """
-    return [pick(transaction_fields(row), names) for row in rows]
+    return [transaction(row, names) for row in rows]
 
 
-def recurring(
-    groups: Iterable[AccountStatements], names: str, *sides: str
-) -> JsonObject:
+def _pick(names: str, **fields: Any) -> JsonObject:
+    return {name: fields[name] for name in names.split()}
+
+
+def fraud(groups: Iterable[AccountStatements], names: str) -> list[JsonObject]:
     """
-    Return the recurring transactions of each side.
+    Return the fields of these *names* of each statement that shows fraud.
+    """
+    return [
+        statement(each, names)
+        for group in groups
+        for each in group.statements
+        if each.fraud_type is not None
+    ]
 
-    Args:
-        groups: The accounts.
-        names: The fields of a transaction.
-        sides: `credit` and `debit`, in the order of the response.
+
+def by_account(
+    groups: Iterable[AccountStatements],
+    name: str,
+    content: Callable[[AccountStatements], object],
+) -> list[JsonObject]:
+    """
+    Return what *content* makes of each account, under *name*.
+    """
+    return [
+        {"account_id": group.account.account_id, name: content(group)}
+        for group in groups
+    ]
+
+
+def recurring(groups: Sequence[AccountStatements], names: str) -> JsonObject:
+    """
+    Return the recurring transactions with the fields of these *names*.
     """
     return {
         f"{side}_transactions": [
@@ -163,7 +183,7 @@ def recurring(
             for group in groups
             for series in analyses.recurring(group.rows, side)
         ]
-        for side in sides
+        for side in ("credit", "debit")
     }
 
 
@@ -175,7 +195,7 @@ def _recurring_series(
         "account_id": first.account_id,
         "end_date": midnight(series[-1].day),
         "clean_transaction_note": first.payee,
-        "transactions": pick_all(series, names),
+        "transactions": transactions(series, names),
         "median": rupees(first.amount),
         "start_date": midnight(first.day),
         "transaction_channel": first.channel.upper(),
@@ -202,22 +222,20 @@ def stored_pdfs(
 
     Args:
         statements: The statements of one owner.
-        url_of: Makes a pre-signed URL of a stored file's name.
+        url_of: Returns the link to a stored file of the owner.
         now: The time.
     """
-    names = "statement_id bank_name pdf_password pdf_url account_id"
     return [
-        pick(
-            statement_fields(statement)
-            | {
-                "pdf_url": url_of(f"{statement.statement_id}.pdf")
-                if now - statement.received_at < _LINK_LIFETIME
-                else ""
-            },
-            names,
-        )
-        for statement in statements
-        if statement.source == "pdf"
+        {
+            **statement(
+                each, "statement_id bank_name pdf_password account_id"
+            ),
+            "pdf_url": url_of(f"{each.statement_id}.pdf")
+            if now - each.received_at < _LINK_LIFETIME
+            else "",
+        }
+        for each in statements
+        if each.source == "pdf"
     ]
 
 
@@ -227,13 +245,11 @@ def reports(
     """
     Return the links to the workbook of each account.
     """
-    return [
-        {
-            "link": url_of(f"{group.account.account_id}.xlsx"),
-            "account_id": group.account.account_id,
-        }
-        for group in groups
-    ]
+    return by_account(
+        groups,
+        "link",
+        lambda group: url_of(f"{group.account.account_id}.xlsx"),
+    )
 
 
 def iso_range(span: Span) -> JsonObject:

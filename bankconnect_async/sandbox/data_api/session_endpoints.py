@@ -232,10 +232,14 @@ class SessionDataApi:
         self, responder: Responder, after: str = ""
     ) -> JsonHandler:
         async def respond(request: web.Request) -> JsonObject:
+            journey = self._journey(request)
+            session_id = journey.session.session_id
             query = SessionQuery(
-                journey=self._journey(request),
+                journey=journey,
                 now=self.journeys.now(),
-                presigned_url=self.storage.presigned_url,
+                url_of=lambda name: self.storage.presigned_url(
+                    f"{session_id}/{name}"
+                ),
             )
             if after and not query.status:
                 raise _session_error("PROCESSING_NOT_REQUESTED")

@@ -21,24 +21,7 @@ from bankconnect_async.sandbox.webhooks.notifications import (
     upload_statement,
 )
 
-from .fields import (
-    IDENTITY,
-    TRANSACTION,
-    account_fields,
-    expense_categories,
-    group_fields,
-    iso_range,
-    midnight,
-    pick,
-    pick_all,
-    recurring,
-    reports,
-    statement_fields,
-    stored_pdfs,
-    transaction_fields,
-    utc_microseconds,
-    utc_seconds,
-)
+from . import fields
 from .outcomes import (
     AccountOutcome,
     account_outcomes,
@@ -68,12 +51,12 @@ class SessionQuery:
     Attributes:
         journey: The session's journey.
         now: The time of the request.
-        presigned_url: Makes a link to a stored file of its path.
+        url_of: Returns the link to a stored file of the session.
     """
 
     journey: Journey
     now: datetime.datetime
-    presigned_url: Callable[[str], str]
+    url_of: Callable[[str], str]
 
     @property
     def session_id(self) -> str:
@@ -95,10 +78,6 @@ class SessionQuery:
             if outcome.error_code is None
         ]
 
-    def url_of(self, name: str) -> str:
-        """Return a link to a stored file of the session."""
-        return self.presigned_url(f"{self.session_id}/{name}")
-
 
 Responder: TypeAlias = Callable[[SessionQuery], JsonObject]
 
@@ -112,14 +91,14 @@ def upload_status(query: SessionQuery) -> JsonObject:
         "session_id": query.session_id,
         "session_date_range": date_range(*journey.date_range),
         "upload_status": _upload_status(query),
-        "session_expiry_timestamp": utc_seconds(journey.expires_at),
+        "session_expiry_timestamp": fields.utc_seconds(journey.expires_at),
         "accounts": [
             {
                 **upload_account(journey, group),
                 "account_number": group.account.number,
                 "name": "",
                 "account_type": "",
-                **pick(account_fields(group.account), "full_bank_name"),
+                **fields.account(group.account, "full_bank_name"),
             }
             for group in group_by_account(journey.statements)
         ],
@@ -172,27 +151,27 @@ def _session_status(query: SessionQuery) -> JsonObject:
 
 def _account_status(outcome: AccountOutcome) -> JsonObject:
     group = outcome.group
-    return pick(
-        {
-            **account_fields(group.account),
-            "account_number": group.account.masked,
-            "error_code": outcome.error_code,
-            "error_message": outcome.error_message,
-            "account_status": outcome.status,
-            "created_at": utc_seconds(group.statements[0].received_at),
-            "last_updated_at": utc_seconds(group.updated_at),
-            "statements": [
-                upload_statement(each)
-                | {"created_at": utc_microseconds(each.received_at)}
-                for each in group.statements
-            ],
-            "attempt_types": outcome.attempt_types,
-            "account_type": "SAVINGS",
-        },
-        "name account_category account_id account_number bank_name error_code "
-        "error_message account_status created_at last_updated_at statements "
-        "attempt_types account_type full_bank_name",
-    )
+    return {
+        **fields.account(
+            group.account,
+            "name account_category account_id bank_name full_bank_name",
+        ),
+        "account_number": group.account.masked,
+        "error_code": outcome.error_code,
+        "error_message": outcome.error_message,
+        "account_status": outcome.status,
+        "created_at": fields.utc_seconds(group.statements[0].received_at),
+        "last_updated_at": fields.utc_seconds(group.updated_at),
+        "statements": [
+            {
+                **upload_statement(each),
+                "created_at": fields.utc_microseconds(each.received_at),
+            }
+            for each in group.statements
+        ],
+        "attempt_types": outcome.attempt_types,
+        "account_type": "SAVINGS",
+    }
 
 
 def _insights(query: SessionQuery) -> JsonObject:
@@ -202,14 +181,10 @@ def _insights(query: SessionQuery) -> JsonObject:
     return {
         "session_id": query.session_id,
         "link_id": query.journey.session.link_id,
-        "session_date_range": iso_range(query.journey.requested_span),
-        "accounts": [
-            {
-                "account_id": group.account.account_id,
-                "data": _account_insights(query, group),
-            }
-            for group in accounts
-        ],
+        "session_date_range": fields.iso_range(query.journey.requested_span),
+        "accounts": fields.by_account(
+            accounts, "data", lambda group: _account_insights(query, group)
+        ),
         "aggregate_monthly_analysis": analyses.monthly_analysis(rows),
         "aggregate_xlsx_report_url": query.url_of("all.xlsx"),
         "aggregate_xml_report_url": query.url_of("all.xml"),
@@ -223,26 +198,20 @@ def _account_insights(
     salaries = [row for row in rows if row.is_salary]
     loans = [row for row in rows if row.is_of_lender]
     own = [row for row in rows if row.channel == "self_transfer"]
-    (report,) = reports([group], query.url_of)
+    (report,) = fields.reports([group], query.url_of)
     return {
         "account_details": _details(query, group),
-        "fraud": [
-            pick(
-                statement_fields(statement),
-                "statement_id fraud_type transaction_hash fraud_category",
-            )
-            for statement in group.statements
-            if statement.fraud_type is not None
-        ],
+        "fraud": fields.fraud(
+            [group],
+            "statement_id fraud_type transaction_hash fraud_category",
+        ),
         "fraud_details": {"statement": [], "account": []},
-        "transactions": pick_all(rows, _NESTED_ROW),
-        "salary_transactions": pick_all(
+        "transactions": fields.transactions(rows, _NESTED_ROW),
+        "salary_transactions": fields.transactions(
             salaries, f"{_NESTED_ROW} employer_name salary_month"
         ),
-        "recurring_transactions": recurring(
-            [group], _RECURRING_ROW, "debit", "credit"
-        ),
-        "lender_transactions": pick_all(loans, _FLAT_ROW),
+        "recurring_transactions": fields.recurring([group], _RECURRING_ROW),
+        "lender_transactions": fields.transactions(loans, _FLAT_ROW),
         "top_credits_debits": [
             {"type": f"top_5_{side}", "data": _top(rows, side)}
             for side in ("debit", "credit")
@@ -250,8 +219,8 @@ def _account_insights(
         "statement_stats": [
             _stats(query, statement, rows) for statement in group.statements
         ],
-        "expense_categories": expense_categories(rows),
-        "self_and_sister_transactions": pick_all(own, _FLAT_ROW),
+        "expense_categories": fields.expense_categories(rows),
+        "self_and_sister_transactions": fields.transactions(own, _FLAT_ROW),
         "bounced_or_penal_transactions": [],
         "monthly_analysis": _monthly_analysis(rows),
         "predictors": _predictors(group),
@@ -270,28 +239,25 @@ def _details(query: SessionQuery, group: AccountStatements) -> JsonObject:
     moved = Span(start=rows[0].day, end=rows[-1].day) if rows else covered
     missing = group.missing(query.journey.requested_span)
     return {
-        **pick(
-            {
-                **group_fields(group),
-                "account_opening_date": None,
-                "credit_limit": 0.0,
-                "missing_data": list(map(iso_range, missing)),
-                "od_limit": 0.0,
-                "salary_confidence": 100.0,
-            },
+        **fields.group(
+            group,
             "name address metadata_analysis account_category account_number "
-            "account_opening_date bank credit_limit ifsc micr missing_data "
-            "od_limit salary_confidence statements months uploaded_months "
-            "country_code currency_code",
+            "bank ifsc micr statements months uploaded_months country_code "
+            "currency_code",
         ),
+        "account_opening_date": None,
+        "credit_limit": 0.0,
+        "missing_data": list(map(fields.iso_range, missing)),
+        "od_limit": 0.0,
+        "salary_confidence": 100.0,
         "dob": "",
         "email": "",
         "pan_number": "",
         "phone_number": "",
         "account_status": "",
         "holder_type": "",
-        "account_date_range": iso_range(covered),
-        "transaction_date_range": iso_range(moved),
+        "account_date_range": fields.iso_range(covered),
+        "transaction_date_range": fields.iso_range(moved),
     }
 
 
@@ -301,7 +267,7 @@ def _top(rows: Sequence[FakeTransaction], side: str) -> list[JsonObject]:
             "month": analyses.short_month(month),
             "data": [
                 {
-                    **pick(transaction_fields(row), _NESTED_ROW),
+                    **fields.transaction(row, _NESTED_ROW),
                     "date": analyses.short_day(row.day),
                 }
                 for row in top
@@ -319,22 +285,20 @@ def _stats(
     span = statement.span
     days = [row.day for row in rows if row.day in span]
     first, last = (days[0], days[-1]) if days else (span.start, span.end)
-    return pick(
-        {
-            **statement_fields(statement),
-            "session_id": query.session_id,
-            "first_transaction_timestamp": midnight(first),
-            "last_transaction_timestamp": midnight(last),
-            "source": statement.source.upper(),
-            "transaction_count": len(days),
-            "from_date": midnight(span.start),
-            "to_date": midnight(span.end),
-            "is_scanned_pdf": False,
-        },
-        "session_id account_id statement_id first_transaction_timestamp "
-        "last_transaction_timestamp bank source upload_file_name page_count "
-        "transaction_count from_date to_date is_scanned_pdf",
-    )
+    return {
+        **fields.statement(
+            statement,
+            "account_id statement_id bank upload_file_name page_count",
+        ),
+        "session_id": query.session_id,
+        "first_transaction_timestamp": fields.midnight(first),
+        "last_transaction_timestamp": fields.midnight(last),
+        "source": statement.source.upper(),
+        "transaction_count": len(days),
+        "from_date": fields.midnight(span.start),
+        "to_date": fields.midnight(span.end),
+        "is_scanned_pdf": False,
+    }
 
 
 def _monthly_analysis(rows: Sequence[FakeTransaction]) -> JsonObject:
@@ -364,7 +328,9 @@ def session_pdfs(query: SessionQuery) -> JsonObject:
     return {
         "statements": [
             {**entry, "source": "PDF", "message": "Success"}
-            for entry in stored_pdfs(statements, query.url_of, query.now)
+            for entry in fields.stored_pdfs(
+                statements, query.url_of, query.now
+            )
         ]
     }
 
@@ -380,42 +346,44 @@ def upload_response(
         statement: The uploaded statement.
         is_long: Whether the response describes the account, too.
     """
-    account = account_fields(statement.account)
-    response = pick(
-        {
-            **account,
-            "statement_id": statement.statement_id,
-            "status": 1,
-            "session_id": journey.session.session_id,
-        },
-        "bank_name statement_id account_id masked_account_number status "
-        "session_id",
-    )
+    account = statement.account
+    response = {
+        **fields.account(
+            account, "bank_name account_id masked_account_number"
+        ),
+        "statement_id": statement.statement_id,
+        "status": 1,
+        "session_id": journey.session.session_id,
+    }
     if not is_long:
         return response
     (group,) = (
         group
         for group in group_by_account(journey.statements)
-        if group.account == statement.account
+        if group.account == account
     )
     return {
         **response,
         "page_count": statement.page_count,
-        "identity": pick(account, f"{IDENTITY} ifsc micr od_limit bank_name"),
-        "date_range": iso_range(statement.span),
+        "identity": fields.account(
+            account, f"{fields.IDENTITY} ifsc micr od_limit bank_name"
+        ),
+        "date_range": fields.iso_range(statement.span),
         "opening_date": None,
         "opening_bal": None,
         "closing_bal": None,
-        **pick(statement_fields(statement), "is_fraud fraud_type"),
-        **pick(account, "metadata_analysis country_code currency_code"),
-        "extracted_date_range": iso_range(statement.span),
+        **fields.statement(statement, "is_fraud fraud_type"),
+        **fields.account(
+            account, "metadata_analysis country_code currency_code"
+        ),
+        "extracted_date_range": fields.iso_range(statement.span),
         "months": group.months,
         "missing_months": group.missing_months(journey.requested_span),
     }
 
 
 def _identity(query: SessionQuery) -> JsonObject:
-    names = f"{IDENTITY} raw_account_category metadata_analysis"
+    names = f"{fields.IDENTITY} raw_account_category metadata_analysis"
     return {
         "accounts": [
             {
@@ -425,33 +393,21 @@ def _identity(query: SessionQuery) -> JsonObject:
             for group in query.accounts
         ],
         "identity": [
-            pick(account_fields(group.account), names)
-            for group in query.accounts
+            fields.account(group.account, names) for group in query.accounts
         ],
     }
 
 
 def _transactions(query: SessionQuery) -> JsonObject:
     rows = [row for group in query.accounts for row in group.rows]
-    return {"transactions": pick_all(rows, TRANSACTION)}
-
-
-def _recurring(query: SessionQuery) -> JsonObject:
-    return {
-        "transactions": recurring(
-            query.accounts, _RECURRING_ROW, "credit", "debit"
-        )
-    }
+    return {"transactions": fields.transactions(rows, fields.TRANSACTION)}
 
 
 def _by_account(
     name: str, content: Callable[[AccountStatements], Any]
 ) -> Responder:
     return lambda query: {
-        name: [
-            {"account_id": group.account.account_id, name: content(group)}
-            for group in query.accounts
-        ]
+        name: fields.by_account(query.accounts, name, content)
     }
 
 
@@ -467,9 +423,11 @@ _PARTS: Final[Mapping[str, Responder]] = {
     "monthly_analysis_updated": _by_account(
         "monthly_analysis", lambda group: _monthly_analysis(group.rows)
     ),
-    "recurring_transactions": _recurring,
+    "recurring_transactions": lambda query: {
+        "transactions": fields.recurring(query.accounts, _RECURRING_ROW)
+    },
     "xlsx_report": lambda query: {
-        "reports": reports(query.accounts, query.url_of)
+        "reports": fields.reports(query.accounts, query.url_of)
     },
 }
 

@@ -10,12 +10,7 @@ from typing import Final
 
 from bankconnect_async._codec.session_requests import date_text
 from bankconnect_async.models.webhooks import WebhookName
-from bankconnect_async.sandbox.data_api.fields import (
-    account_fields,
-    iso_range,
-    pick,
-    utc_seconds,
-)
+from bankconnect_async.sandbox.data_api import fields
 from bankconnect_async.sandbox.data_api.outcomes import (
     account_outcomes,
     are_insights_available,
@@ -66,8 +61,8 @@ def enrichment_webhook(journey: Journey) -> JsonObject:
         "insights_available": are_insights_available(journey),
         "accounts": [
             {
-                **pick(
-                    account_fields(outcome.group.account),
+                **fields.account(
+                    outcome.group.account,
                     "name account_category account_id bank_name",
                 ),
                 "error_code": outcome.error_code or "",
@@ -90,10 +85,10 @@ def upload_account(journey: Journey, group: AccountStatements) -> JsonObject:
         "account_number": group.account.masked,
         "account_status": "COMPLETED" if journey.accepts(group) else "PARTIAL",
         "bank_name": group.account.bank,
-        "created_at": utc_seconds(group.statements[0].received_at),
-        "last_updated_at": utc_seconds(group.updated_at),
+        "created_at": fields.utc_seconds(group.statements[0].received_at),
+        "last_updated_at": fields.utc_seconds(group.updated_at),
         "months": group.months,
-        "missing_data": list(map(iso_range, missing)),
+        "missing_data": list(map(fields.iso_range, missing)),
         "statements": list(map(upload_statement, group.statements)),
     }
 
