@@ -1,26 +1,24 @@
 """
-The banks the vendor documents, and the modes each of them offers.
+The banks that the vendor documents, and the modes of each.
 """
 
-import csv
 import functools
-import importlib.resources
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
+from .csv_tables import read_table
 
-# Account Aggregator is documented for twelve banks only, so an empty column
-# means "not known". The sandbox refuses nothing that it does not know.
+
+# Account Aggregator is documented for twelve banks only. An empty column means
+# "unknown", and the sandbox does not refuse what is unknown.
 _COLUMNS: Final = {
     "pdf": "manual_upload",
     "online": "net_banking",
     "aa": "aa",
 }
-
-
 #: The bank of the vendor's own examples.
 EXAMPLE_BANK: Final = "axis"
 
@@ -31,12 +29,12 @@ class SandboxBank:
     One row of the vendor's table of banks.
 
     Attributes:
-        identifier: In upper case, as the catalogue prints it.
-        name: For people.
-        modes: What `mode` may be with this bank. Net banking counts as
+        identifier: The identifier in upper case, as in the catalogue.
+        name: The name for people.
+        modes: The values of `mode` that it allows. Net banking counts as
             offered if either of the vendor's two lists says so (U-38).
         has_aa: Whether Account Aggregator is known to be offered.
-        npci_code: Of the catalogue, where it shows one.
+        npci_code: The code in the catalogue, if it shows one.
     """
 
     identifier: str
@@ -48,14 +46,14 @@ class SandboxBank:
 
 def find_bank(identifier: str) -> SandboxBank | None:
     """
-    Look a bank up by its identifier, in any case and of any era.
+    Find a bank by its current or former identifier, in any case.
     """
     return _banks().get(identifier.lower())
 
 
 def bank_of(parameters: Mapping[str, Any]) -> str | None:
     """
-    Return the bank that a session was asked for, as it was written.
+    Return the identifier of the bank in a session's parameters, if any.
     """
     bank: str | None = parameters.get("bank_name", parameters.get("bank"))
     return bank
@@ -63,7 +61,7 @@ def bank_of(parameters: Mapping[str, Any]) -> str | None:
 
 def all_banks() -> tuple[SandboxBank, ...]:
     """
-    Return every bank once, by name.
+    Return every bank once, sorted by name.
     """
     return tuple(
         sorted(set(_banks().values()), key=lambda bank: bank.name.casefold())
@@ -72,10 +70,8 @@ def all_banks() -> tuple[SandboxBank, ...]:
 
 @functools.cache
 def _banks() -> Mapping[str, SandboxBank]:
-    package = importlib.resources.files("bankconnect_async.sandbox")
-    text = package.joinpath("banks.csv").read_text(encoding="utf-8")
     banks = {}
-    for row in csv.DictReader(text.splitlines()):
+    for row in read_table("banks.csv").values():
         bank = _bank(row)
         banks[bank.identifier.lower()] = bank
         if row["seed_identifier"]:

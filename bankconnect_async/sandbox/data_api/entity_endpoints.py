@@ -15,6 +15,7 @@ import attrs
 from aiohttp import web
 
 from bankconnect_async.sandbox.banks import all_banks, find_bank
+from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span
 from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
@@ -72,31 +73,6 @@ _UPLOADS: Final = (
     "upload_base64",
     "bankless_upload_base64",
 )
-# Number and text of each problem of a statement (contract, section 5).
-_STATEMENT_PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
-    "PASSWORD_INCORRECT": (3, "Password incorrect"),
-    "BANK_NAME_MISMATCH": (4, "Not {bank} statement"),
-    "BANK_NAME_UNDETECTED": (
-        5,
-        "Unable to detect bank. Please provide BANK NAME.",
-    ),
-    "INVALID_FILE_OBJECT": (6, "PDF is not parsable"),
-    "PDF_IS_IMAGE": (6, "PDF is not parsable"),
-    "STATEMENT_UNSUPPORTED_FORMAT": (
-        7,
-        "Unsupported Bank Statement Format. It should have balance, date and "
-        "amount columns.",
-    ),
-}
-# Problems of a field rather than of the statement in it.
-_FIELD_PROBLEMS: Final[Mapping[str, Problem]] = {
-    "EMPTY_FILE": Problem("file", "The submitted file is empty."),
-    "INVALID_BASE_64": Problem("file", "Invalid Base 64 string"),
-    "INVALID_FILE_URL": Problem(
-        "file_url", "The file could not be downloaded."
-    ),
-    "OTHER_ACCOUNT": Problem("file", "Statement is of another account."),
-}
 # One bank is down, so that clients see what that looks like.
 _BANK_DOWN: Final = "HDFC"
 
@@ -313,17 +289,16 @@ class EntityApi:
     def _statement_error(
         self, code: str, form: JsonObject, entity: EntityState
     ) -> ApiError:
-        if code in _FIELD_PROBLEMS:
-            problems = [_FIELD_PROBLEMS[code]]
-            return ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
-        number, text = _STATEMENT_PROBLEMS[code]
-        bank = form.get("bank_name") or ""
+        problem = read_table("data_api/problems.csv")[code]
+        if problem["entity_field"]:
+            return _bad_field(problem["entity_field"], problem["entity_text"])
+        bank = (form.get("bank_name") or "").lower()
         body: JsonObject = {
             "entity_id": entity.record.entity_id,
-            "message": text.format(bank=bank.lower()),
+            "message": problem["entity_text"].format(bank=bank),
         }
         if not self._is_seed:
-            body["status"] = number
+            body["status"] = int(problem["entity_number"])
         return ApiError(HTTPStatus.BAD_REQUEST, body=body)
 
     def _render_upload(

@@ -5,7 +5,7 @@ The endpoints of the session flow, without ``session/`` itself.
 import contextlib
 import functools
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -14,6 +14,7 @@ import attrs
 from aiohttp import web
 
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
+from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
@@ -27,8 +28,6 @@ from bankconnect_async.sandbox.http.endpoints import (
     read_request,
 )
 from bankconnect_async.sandbox.http.errors import (
-    NO_CREDENTIALS,
-    TRIAL_OVER,
     ApiError,
     BadValueError,
     JsonObject,
@@ -55,69 +54,31 @@ from .statements import UploadedStatement, new_id
 from .uploads import BadStatementError, StatementForm, is_url, read_statement
 
 
-_TEXTS: Final[Mapping[str, str]] = {
-    "PROCESSING_NOT_REQUESTED": "Cannot proceed as the processing has not "
-    "been requested yet",
-    "PROCESSING_NOT_COMPLETED": "The processing for this session is "
-    "currently in progress",
-    "DUPLICATE_PROCESSING_REQUEST": "Request for processing have already "
-    "been initiated",
-    "UNPARSABLE_STATEMENTS": "The uploaded statements are not parsable",
-    "KEY_REQUIRED": "valid session_id is required",
-}
-_UPLOAD_TEXTS: Final[Mapping[str, str]] = {
-    "SESSION_EXPIRED": "This session has expired",
-    "SESSION_NOT_FOUND": "The provided Session ID is invalid",
-    "SESSION_DELETED": "The provided session ID has been deleted",
-    "TRIAL_PERIOD_EXPIRED": TRIAL_OVER,
-    "INVALID_API_KEY": NO_CREDENTIALS,
-    "MISSING_FILE_OBJECT": "No file was provided",
-    "INVALID_FILE_OBJECT": "The provided file is invalid",
-    "EMPTY_FILE": "The provided file is empty",
-    "INVALID_FILE_URL": "The provided file URL is invalid",
-    "INVALID_BASE_64": "The provided Base 64 string is invalid",
-    "PASSWORD_INCORRECT": "The provided password is incorrect",
-    "PDF_IS_IMAGE": "The provided PDF is an image",
-    "STATEMENT_UNSUPPORTED_FORMAT": "The format of the statement is not "
-    "supported",
-    "STATEMENT_DUPLICATE": "The statement has been uploaded before",
-    "OUT_OF_DATE_RANGE": "The statement has no transactions in the date range",
-    "BANK_NAME_UNDETECTED": "The bank could not be detected",
-    "BANK_NAME_MISMATCH": "The statement is of another bank",
-    "INVALID_ACCOUNT_CATEGORY": "The provided account category is invalid",
-    "INVALID_REQUEST": 'upload_type, "{}" is not a valid choice.',
-}
-# These problems are found before the statement has an id.
-_WITHOUT_STATEMENT_ID: Final = {
-    "EMPTY_FILE",
-    "INVALID_ACCOUNT_CATEGORY",
-    "INVALID_BASE_64",
-    "INVALID_FILE_URL",
-    "INVALID_REQUEST",
-    "MISSING_FILE_OBJECT",
-}
 _CATEGORIES: Final = {"SAVINGS", "CURRENT", "OVERDRAFT"}
 _UPLOAD_TYPES: Final = {"PDF", "BASE64"}
-_UPLOAD_STATUSES: Final = {
-    "INVALID_API_KEY": HTTPStatus.FORBIDDEN,
-    "SESSION_DELETED": HTTPStatus.GONE,
-    "SESSION_NOT_FOUND": HTTPStatus.NOT_FOUND,
-    "TRIAL_PERIOD_EXPIRED": HTTPStatus.PAYMENT_REQUIRED,
-}
+
+
+def _session_error(code: str) -> ApiError:
+    problem = read_table("data_api/problems.csv")[code]
+    return coded_error(
+        HTTPStatus(int(problem["status"])), code, problem["session_text"]
+    )
 
 
 def _upload_error(
-    code: str,
-    *,
-    session_id: str = "",
-    statement_id: str = "",
-    upload_type: object = None,
+    code: str, form: JsonObject | None = None, statement_id: str = ""
 ) -> ApiError:
-    message = _UPLOAD_TEXTS[code].format(upload_type or "")
+    problem = read_table("data_api/problems.csv")[code]
+    if form is None:
+        form = {}
+    elif problem["has_statement"]:
+        statement_id = statement_id or new_id()
+    upload_type = form.get("upload_type") or ""
+    message = problem["session_text"].format(upload_type=upload_type)
     return ApiError(
-        _UPLOAD_STATUSES.get(code, HTTPStatus.BAD_REQUEST),
+        HTTPStatus(int(problem["status"])),
         body={
-            "session_id": session_id,
+            "session_id": str(form.get("session_id") or ""),
             "statement_id": statement_id,
             "error": {"code": code, "message": message},
         },
@@ -127,10 +88,6 @@ def _upload_error(
 _UPLOAD_ERRORS: Final = ErrorFormat(
     lambda: _upload_error("INVALID_API_KEY"), render_coded
 )
-
-
-def _session_error(code: str) -> ApiError:
-    return coded_error(HTTPStatus.BAD_REQUEST, code, _TEXTS[code])
 
 
 def _consent_error(code: str) -> ApiError:
@@ -265,26 +222,15 @@ class SessionDataApi:
         return {"count": len(banks), "banks": banks}
 
     async def _upload(self, request: web.Request) -> JsonObject:
-        fields = await _read_form(request)
-        session_id = str(fields.get("session_id") or "")
+        form = await _read_form(request)
         if is_unpaid(request):
-            raise _upload_error("TRIAL_PERIOD_EXPIRED", session_id=session_id)
-        journey = self._open_journey(session_id)
-        form = StatementForm(
-            fields=fields,
-            bank=_named_bank(fields),
-            is_base64=fields.get("upload_type") == "BASE64",
-        )
+            raise _upload_error("TRIAL_PERIOD_EXPIRED", form)
+        journey = self._open_journey(form)
+        bank = _named_bank(form)
         try:
-            statement = self._store_statement(form, journey)
+            statement = self._store_statement(form, bank, journey)
         except BadStatementError as exc:
-            has_id = exc.code not in _WITHOUT_STATEMENT_ID
-            raise _upload_error(
-                exc.code,
-                session_id=session_id,
-                statement_id=(exc.statement_id or new_id()) if has_id else "",
-                upload_type=fields.get("upload_type"),
-            ) from None
+            raise _upload_error(exc.code, form, exc.statement_id) from None
         response = upload_response(
             journey,
             statement,
@@ -302,7 +248,8 @@ class SessionDataApi:
             ]
         return response
 
-    def _open_journey(self, session_id: str) -> Journey:
+    def _open_journey(self, form: JsonObject) -> Journey:
+        session_id = str(form.get("session_id") or "")
         if self.journeys.is_deleted(session_id):
             raise _upload_error("SESSION_DELETED")
         journey = self.journeys.get(session_id)
@@ -316,15 +263,19 @@ class SessionDataApi:
         # A session takes no more uploads once processing has started.
         is_expired = journey.is_expired(self.journeys.now())
         if is_expired or journey.processing is not None:
-            raise _upload_error("SESSION_EXPIRED", session_id=session_id)
+            raise _upload_error("SESSION_EXPIRED", form)
         return journey
 
     def _store_statement(
-        self, form: StatementForm, journey: Journey
+        self, form: JsonObject, bank: SandboxBank | None, journey: Journey
     ) -> UploadedStatement:
-        _check_form(form.fields)
+        _check_form(form)
         statement, content = read_statement(
-            form,
+            StatementForm(
+                fields=form,
+                bank=bank,
+                is_base64=form["upload_type"] == "BASE64",
+            ),
             self.storage,
             owner=journey.session.link_id,
             requested=journey.requested_span,
@@ -402,8 +353,8 @@ async def _read_form(request: web.Request) -> JsonObject:
     raise _upload_error("INVALID_FILE_OBJECT")
 
 
-def _named_bank(fields: JsonObject) -> SandboxBank | None:
-    name = fields.get("bank_name")
+def _named_bank(form: JsonObject) -> SandboxBank | None:
+    name = form.get("bank_name")
     if name is None:
         return None
     bank = find_bank(str(name))
@@ -416,22 +367,22 @@ def _named_bank(fields: JsonObject) -> SandboxBank | None:
     return bank
 
 
-def _check_form(fields: JsonObject) -> None:
+def _check_form(form: JsonObject) -> None:
     """
     Check the form without looking into the file.
 
     Raises:
         BadStatementError: With the first problem.
     """
-    upload_type, file = fields.get("upload_type"), fields.get("file")
+    upload_type, file = form.get("upload_type"), form.get("file")
     if upload_type not in _UPLOAD_TYPES:
         raise BadStatementError("INVALID_REQUEST")
-    if fields.get("account_category") not in {None, *_CATEGORIES}:
+    if form.get("account_category") not in {None, *_CATEGORIES}:
         raise BadStatementError("INVALID_ACCOUNT_CATEGORY")
     if file is None:
-        if fields.get("file_url") is None:
+        if form.get("file_url") is None:
             raise BadStatementError("MISSING_FILE_OBJECT")
-        if not is_url(fields["file_url"]):
+        if not is_url(form["file_url"]):
             raise BadStatementError("INVALID_FILE_URL")
     elif isinstance(file, bytes) is (upload_type == "BASE64"):
         raise BadStatementError("INVALID_FILE_OBJECT")

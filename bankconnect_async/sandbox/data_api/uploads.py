@@ -53,10 +53,10 @@ class BadStatementError(Exception):
 
     Attributes:
         code: The reason, as a code of the session flow.
-        statement_id: The id of the statement, if it has one already.
+        statement_id: The id of the statement; blank if it has none yet.
     """
 
-    def __init__(self, code: str, statement_id: str | None = None) -> None:
+    def __init__(self, code: str, statement_id: str = "") -> None:
         super().__init__(code)
         self.code = code
         self.statement_id = statement_id

@@ -7,18 +7,18 @@ with a transfer that leaves the opening balance of the next one.
 """
 
 import calendar
-import csv
 import datetime
 import functools
 import hashlib
-import importlib.resources
 import random
 import uuid
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, TypeAlias
 
 import attrs
+
+from bankconnect_async.sandbox.csv_tables import read_table
 
 
 Side: TypeAlias = Literal["debit", "credit"]
@@ -271,23 +271,17 @@ def _row(
     day: int = 0,
     **values: object,
 ) -> FakeTransaction:
-    fields = _kinds()[kind]
+    fields = read_table("fake_data/ledger.csv")[kind]
     payee = fields["payee"].format(**values)
     return FakeTransaction(
         account_id=account_id,
+        day=_day(index, day or int(fields["day"])),
+        narration=fields["narration"].format(payee=payee, **values),
+        payee=payee,
+        side="credit" if fields["side"] == "credit" else "debit",
         amount=amount,
-        **{
-            **fields,
-            "day": _day(index, day or fields["day"]),
-            "payee": payee,
-            "narration": fields["narration"].format(payee=payee, **values),
-        },
+        channel=fields["channel"],
+        description=fields["description"],
+        merchant=fields["merchant"],
+        category=fields["category"],
     )
-
-
-@functools.cache
-def _kinds() -> Mapping[str, Mapping[str, Any]]:
-    package = importlib.resources.files("bankconnect_async.sandbox.fake_data")
-    text = package.joinpath("ledger.csv").read_text(encoding="utf-8")
-    rows: Iterable[dict[str, Any]] = csv.DictReader(text.splitlines())
-    return {row.pop("kind"): {**row, "day": int(row["day"])} for row in rows}
