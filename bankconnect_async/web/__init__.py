@@ -1,10 +1,9 @@
 """
-What a service mounts to hear how its customers' journeys ended.
+Endpoints through which a service learns the outcome of journeys.
 
 `mount` adds the routes to an `aiohttp.web` application. For any other
-framework there is `CallbackService`, which takes a `WebRequest` and returns a
-`WebResponse`, and below it `CallbackProtocol`, which decides without doing any
-I/O. Only `mount` needs `aiohttp.web`, so only asking for it imports that.
+framework, `CallbackService` takes a `WebRequest` and returns a `WebResponse`;
+`CallbackProtocol` parses and renders without I/O.
 """
 
 from typing import TYPE_CHECKING

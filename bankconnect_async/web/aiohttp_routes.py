@@ -28,107 +28,84 @@ def mount(
     prefix: str | None = None,
 ) -> None:
     """
-    Add the endpoints to *app*, and the wait for webhooks to its cleanup.
+    Add the endpoints to *app*, and `CallbackService.aclose` to its cleanup.
 
-    It takes the application rather than return routes, because routes alone
-    would leave webhooks behind that were answered and not yet handed on.
-    What the callback needs, such as the client, has to outlive them: set it
-    up in a `cleanup_ctx` that was appended before.
+    The client and whatever else the callback needs must outlive the cleanup:
+    set them up in a `cleanup_ctx` that you append before this call.
 
     ======================= ==============================================
     GET, POST connect       the page with the journey in a frame
-    GET, POST redirect      to the journey in the whole window
-    GET return/…            where such a journey comes back
-    POST events             what the page around the frame heard
-    POST webhook/…          what the vendor says from server to server
+    GET, POST redirect      the redirect to the journey
+    GET return/…            the address to which such a journey returns
+    POST events             the events that the page around the frame posts
+    POST webhook/…          the vendor's webhooks
     ======================= ==============================================
 
     Args:
-        app: Before it is started.
-        service: What answers.
-        get_customer: Tells who is asking, by the service's own authentication.
-            It raises an exception of `aiohttp.web`, such as
-            `HTTPUnauthorized` or `HTTPFound` to a login, for strangers.
-        prefix: Where the application sees the paths, if a proxy in front of
-            it rewrites them; else that of `CallbackProtocol.base`.
+        app: The application, before it starts.
+        service: The service that answers.
+        get_customer: The coroutine function that identifies the customer by
+            your own authentication. For strangers it raises an exception of
+            `aiohttp.web`, such as `HTTPUnauthorized` or `HTTPFound`.
+        prefix: The path at which the application sees the endpoints, if a
+            proxy in front of it rewrites paths; by default that of
+            `CallbackProtocol.base`.
     """
     public = service.protocol.base.raw_path.rstrip("/")
-    at = public if prefix is None else prefix.rstrip("/")
+    root = public if prefix is None else prefix.rstrip("/")
 
-    def call(request: web.Request, body: bytes = b"") -> WebRequest:
-        path = public + request.raw_path.removeprefix(at)
+    def convert(request: web.Request, body: bytes = b"") -> WebRequest:
         return WebRequest(
             method=request.method,
-            path=path,
+            path=public + request.raw_path.removeprefix(root),
             headers=request.headers,
             body=body,
         )
 
-    def begun_by(
-        begin: Callable[
-            [WebRequest, str | SessionRequest], Awaitable[WebResponse]
-        ],
-    ) -> _Handler:
-        async def handle(request: web.Request) -> web.Response:
-            return _response(
-                await begin(call(request), await get_customer(request))
-            )
-
-        return handle
-
-    def begun_at(
+    def visit(
         name: str,
-        begin: Callable[
+        start: Callable[
             [WebRequest, str | SessionRequest], Awaitable[WebResponse]
         ],
     ) -> tuple[web.RouteDef, ...]:
-        path, handle = f"{at}/{name}", begun_by(begin)
-        # Whoever asks for the head of a page does not mean to go there.
-        return (
-            web.get(path, handle, allow_head=False),
-            web.post(path, handle),
-        )
+        async def handle(request: web.Request) -> web.Response:
+            customer = await get_customer(request)
+            return _response(await start(convert(request), customer))
 
-    def taken_by(
-        take: Callable[[WebRequest], Awaitable[WebResponse]], limit: int
+        path = f"{root}/{name}"
+        # A HEAD request must not create a session.
+        return web.get(path, handle, allow_head=False), web.post(path, handle)
+
+    def receive(
+        process: Callable[[WebRequest], Awaitable[WebResponse]], limit: int
     ) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             body = await read_body(request.content.iter_any(), limit)
-            return _response(await take(call(request, body)))
+            return _response(await process(convert(request, body)))
 
         return handle
 
-    async def returned(request: web.Request) -> web.Response:
-        return _response(await service.handle_return(call(request)))
+    on_return = receive(service.handle_return, 0)
+    on_event = receive(service.handle_event, MAX_EVENT)
+    on_webhook = receive(service.handle_webhook, MAX_WEBHOOK)
 
-    app.add_routes(
-        [
-            *begun_at(CONNECT, service.connect),
-            *begun_at(REDIRECT, service.redirect),
-            web.get(f"{at}/{RETURN}/{{state}}", returned, allow_head=False),
-            web.post(
-                f"{at}/{EVENTS}", taken_by(service.handle_event, MAX_EVENT)
-            ),
-            web.post(
-                f"{at}/{WEBHOOK}/{{name}}",
-                taken_by(service.handle_webhook, MAX_WEBHOOK),
-            ),
-        ]
-    )
-    app.cleanup_ctx.append(_closing(service))
-
-
-def _closing(
-    service: CallbackService,
-) -> Callable[[web.Application], AsyncIterator[None]]:
     async def close(_: web.Application) -> AsyncIterator[None]:
         yield
         await service.aclose()
 
-    return close
+    app.add_routes(
+        [
+            *visit(CONNECT, service.connect),
+            *visit(REDIRECT, service.redirect),
+            web.get(f"{root}/{RETURN}/{{state}}", on_return, allow_head=False),
+            web.post(f"{root}/{EVENTS}", on_event),
+            web.post(f"{root}/{WEBHOOK}/{{name}}", on_webhook),
+        ]
+    )
+    app.cleanup_ctx.append(close)
 
 
-def _response(reply: WebResponse) -> web.Response:
+def _response(response: WebResponse) -> web.Response:
     return web.Response(
-        status=reply.status, headers=reply.headers, body=reply.body
+        status=response.status, headers=response.headers, body=response.body
     )

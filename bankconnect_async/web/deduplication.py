@@ -1,5 +1,5 @@
 """
-Which webhooks were seen already.
+Stores that recognise duplicate webhooks.
 """
 
 import datetime
@@ -14,18 +14,18 @@ from bankconnect_async.clock import SYSTEM_CLOCK, Clock
 
 class DedupStore(Protocol):
     """
-    Where keys of webhooks are kept.
+    A set of webhook keys.
 
-    A service of several processes keeps them where all of them look, such as
-    ``SET key "" NX EX 3600`` of Redis.
+    A service of several processes implements it on a shared store, such as
+    with ``SET key "" NX EX 3600`` of Redis.
     """
 
     async def add(self, key: str, /) -> bool:
-        """Note *key*, and tell whether it is new."""
+        """Add *key*, and tell whether it is new."""
         ...
 
     async def discard(self, key: str, /) -> None:
-        """Forget *key*, because its webhook was not taken after all."""
+        """Remove *key*, because its webhook was not processed."""
         ...
 
 
@@ -39,15 +39,15 @@ def _positive(
 @attrs.define(eq=False)
 class RecentKeys:
     """
-    Keeps keys in this process, for a while and not without end.
+    Keeps recent keys in this process.
 
-    The entity flow reports a failure that happens twice in the same words,
-    so the while should not be long.
+    The entity flow reports a second failure in the same words as the first,
+    so the keys should expire soon.
 
     Attributes:
-        limit: How many; the oldest makes way.
-        max_age: For how long.
-        clock: A seam for tests.
+        limit: The number of keys; the oldest ones are evicted.
+        max_age: The lifetime of a key.
+        clock: The clock.
     """
 
     limit: int = attrs.field(default=10_000, validator=_positive)
@@ -58,9 +58,9 @@ class RecentKeys:
     )
 
     async def add(self, key: str, /) -> bool:
-        """Note *key*, and tell whether it is new."""
+        """Add *key*, and tell whether it is new."""
         now = self.clock.monotonic()
-        self._forget(now - self.max_age.total_seconds())
+        self._expire(now - self.max_age.total_seconds())
         if key in self._keys:
             return False
         self._keys[key] = now
@@ -69,12 +69,12 @@ class RecentKeys:
         return True
 
     async def discard(self, key: str, /) -> None:
-        """Forget *key*."""
+        """Remove *key*."""
         self._keys.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def _forget(self, before: float) -> None:
+    def _expire(self, before: float) -> None:
         while self._keys and next(iter(self._keys.values())) <= before:
             self._keys.popitem(last=False)

@@ -1,10 +1,10 @@
 """
-What a request must be to be looked at, as tables.
+Checks that a request passes before the service reads it, as tables.
 """
 
 import hmac
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -13,42 +13,50 @@ from yarl import URL
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, plain
 
 
-#: What must be so; what the request is refused with if not, and why.
+#: A predicate, and the status and the text of the response if it is false.
 Check: TypeAlias = tuple[Callable[[WebRequest], bool], HTTPStatus, str]
 
-_SECRET_HEADER: Final = "x-secret-key"  # noqa: S105 - the header's name
-# Where browsers say, or said, that nobody has asked for the page yet.
-_PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+_KEY_HEADER: Final = "x-secret-key"
+# The headers by which browsers mark a request that nobody asked for yet.
+_PURPOSE_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
-def refusal(
-    request: WebRequest, checks: tuple[Check, ...]
+def apply_checks(
+    request: WebRequest, checks: Iterable[Check]
 ) -> WebResponse | None:
     """
-    Apply *checks* in order, and refuse by the first that fails.
+    Return the response of the first check that fails, if any.
     """
-    for is_good, status, text in checks:
-        if not is_good(request):
+    for passes, status, text in checks:
+        if not passes(request):
             return plain(status, text)
     return None
 
 
-def _is_opened(request: WebRequest) -> bool:
+def _is_navigation(request: WebRequest) -> bool:
     return request.headers.get("sec-fetch-dest", "document") == "document"
 
 
-def _is_meant(request: WebRequest) -> bool:
+def _is_not_prefetch(request: WebRequest) -> bool:
     return not any(
-        word in request.headers.get(name, "").lower()
-        for name in _PURPOSES
-        for word in ("prefetch", "preview", "prerender")
+        purpose in request.headers.get(name, "").lower()
+        for name in _PURPOSE_HEADERS
+        for purpose in ("prefetch", "preview", "prerender")
     )
 
 
-#: A page that creates a session: only a person who goes there may.
+#: The checks of a page that creates a session.
 VISIT_CHECKS: Final[tuple[Check, ...]] = (
-    (_is_opened, HTTPStatus.FORBIDDEN, "this page is to be opened by itself"),
-    (_is_meant, HTTPStatus.FORBIDDEN, "this page is not to be fetched ahead"),
+    (
+        _is_navigation,
+        HTTPStatus.FORBIDDEN,
+        "this page must be opened in a tab of its own",
+    ),
+    (
+        _is_not_prefetch,
+        HTTPStatus.FORBIDDEN,
+        "this page must not be fetched ahead",
+    ),
 )
 
 
@@ -61,12 +69,12 @@ def is_cross_site(request: WebRequest) -> bool:
 
 def origin_check(base: URL) -> Check:
     """
-    Make the check that a page of ours at *base* has posted.
+    Make the check that a page of the service at *base* sent the request.
     """
     # As browsers write it: in lower case, and without a default port.
     origin = str(URL(str(base.origin()).lower()).origin())
 
-    def is_from_us(request: WebRequest) -> bool:
+    def is_same_origin(request: WebRequest) -> bool:
         site = request.headers.get("sec-fetch-site", "same-origin")
         # Every browser names the origin of a post; older ones not the site.
         return (
@@ -74,7 +82,7 @@ def origin_check(base: URL) -> Check:
         )
 
     return (
-        is_from_us,
+        is_same_origin,
         HTTPStatus.FORBIDDEN,
         "the request comes from another site",
     )
@@ -82,7 +90,7 @@ def origin_check(base: URL) -> Check:
 
 def event_checks(base: URL) -> tuple[Check, ...]:
     """
-    Make the checks of what a page of ours at *base* posts.
+    Make the checks of an event that a page of the service posts.
     """
     return (*_json_checks(MAX_EVENT), origin_check(base))
 
@@ -91,28 +99,28 @@ def webhook_checks(
     paths: Sequence[str], secret: str | None, *, is_required: bool
 ) -> tuple[Check, ...]:
     """
-    Make the checks of what the vendor posts.
+    Make the checks of a webhook.
 
     Args:
-        paths: Where it may; they are secrets.
-        secret: What the header must be, if there has to be one.
-        is_required: Whether the header must be there.
+        paths: The secret paths at which webhooks arrive.
+        secret: The expected value of the header, if one is configured.
+        is_required: Whether a webhook without the header is refused.
     """
 
-    def is_here(request: WebRequest) -> bool:
+    def has_path(request: WebRequest) -> bool:
         path = request.path.partition("?")[0]
         # All are compared, so that time does not tell which one was near.
         return sum(_is_same(path, expected) for expected in paths) > 0
 
-    def knows_secret(request: WebRequest) -> bool:
-        given = request.headers.get(_SECRET_HEADER)
+    def has_secret(request: WebRequest) -> bool:
+        given = request.headers.get(_KEY_HEADER)
         if secret is None or given is None:
             return secret is None or not is_required
         return _is_same(given, secret)
 
     return (
-        (is_here, HTTPStatus.NOT_FOUND, "there is nothing here"),
-        (knows_secret, HTTPStatus.FORBIDDEN, "the secret is not good"),
+        (has_path, HTTPStatus.NOT_FOUND, "there is nothing at this address"),
+        (has_secret, HTTPStatus.FORBIDDEN, "the secret is wrong or missing"),
         *_json_checks(MAX_WEBHOOK),
     )
 
@@ -124,16 +132,16 @@ def _json_checks(limit: int) -> tuple[Check, ...]:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the body has more than {limit} bytes",
         ),
-        # Without asking first, a page of another site can post other types
-        # only.
+        # A page of another site can post other types only, unless a
+        # preflight request allows it.
         (
             _is_json,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body must be application/json",
         ),
-        # Unpacked it may be of any size.
+        # A compressed body can have any size once it is decompressed.
         (
-            _is_unpacked,
+            _is_uncompressed,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body must not be compressed",
         ),
@@ -145,13 +153,13 @@ def _is_json(request: WebRequest) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def _is_unpacked(request: WebRequest) -> bool:
+def _is_uncompressed(request: WebRequest) -> bool:
     coding = request.headers.get("content-encoding", "identity")
     return coding.strip().lower() == "identity"
 
 
 def _is_same(given: str, expected: str) -> bool:
-    # Only bytes can be compared whatever is in them.
+    # `compare_digest` takes text only if it is ASCII.
     return hmac.compare_digest(
         given.encode(errors="surrogatepass"),
         expected.encode(errors="surrogatepass"),

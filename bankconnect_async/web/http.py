@@ -1,5 +1,5 @@
 """
-HTTP as every framework can tell it and be told.
+Framework-independent HTTP request and response types.
 """
 
 from collections.abc import AsyncIterable, Mapping
@@ -9,19 +9,18 @@ from typing import Final
 import attrs
 
 
-#: Bytes of a browser event's body. Browsers allow a post that outlives its
-#: page no more.
+#: The largest body of a browser event, in bytes. Browsers limit a post that
+#: outlives its page to this.
 MAX_EVENT: Final = 64 * 1024
-#: Bytes of a webhook's body.
+#: The largest body of a webhook, in bytes.
 MAX_WEBHOOK: Final = 1024 * 1024
 
-#: What every answer of ours has: it is for one customer, at one time.
+#: The headers of every response.
 HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# Seconds until it makes sense to come again.
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 _CLOSED_POLICY: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"
@@ -38,10 +37,10 @@ class WebRequest:
     An HTTP request.
 
     Attributes:
-        method: Such as `POST`.
-        path: Path and query as the browser sent them, still quoted.
-        headers: By name, in any case.
-        body: Raw; `read_body` reads one without reading too much.
+        method: The method, such as `POST`.
+        path: The path and query as the browser sent them, still quoted.
+        headers: The headers; their names may be in any case.
+        body: The raw body; `read_body` reads one up to a limit.
     """
 
     method: str = "GET"
@@ -55,8 +54,7 @@ class WebRequest:
         """
         Return the value of one cookie.
         """
-        # Not SimpleCookie: it gives up at the first cookie that it finds
-        # odd, and that may be anyone's.
+        # `SimpleCookie` stops at the first cookie that is malformed.
         pairs = (
             part.strip().partition("=")
             for part in self.headers.get("cookie", "").split(";")
@@ -67,12 +65,12 @@ class WebRequest:
 @attrs.frozen(kw_only=True)
 class WebResponse:
     """
-    An HTTP answer.
+    An HTTP response.
 
     Attributes:
-        status: HTTP status.
-        headers: By name; all that it needs but `Content-Length`.
-        body: Bytes.
+        status: The status code.
+        headers: All headers except `Content-Length`.
+        body: The body.
     """
 
     status: int
@@ -82,12 +80,12 @@ class WebResponse:
 
 async def read_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
     """
-    Read a body until it ends, or is longer than *limit*.
+    Read a body up to its end, or until it exceeds *limit*.
 
-    The protocol refuse one that is longer, so the rest need not be read.
+    The endpoints refuse a body that is too long, so the rest is not needed.
 
     Args:
-        chunks: Such as Starlette's ``request.stream()``.
+        chunks: The chunks, such as Starlette's ``request.stream()``.
         limit: `MAX_EVENT` or `MAX_WEBHOOK`.
     """
     body = bytearray()
@@ -100,7 +98,7 @@ async def read_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
 
 def plain(status: HTTPStatus, text: str = "") -> WebResponse:
     """
-    Answer a program.
+    Make a response in plain text.
     """
     content_type = {"Content-Type": "text/plain; charset=utf-8"}
     return WebResponse(
@@ -117,6 +115,6 @@ def plain(status: HTTPStatus, text: str = "") -> WebResponse:
 
 def retry_header(status: HTTPStatus) -> Mapping[str, str]:
     """
-    Say when to come again, if it is a matter of time.
+    Return the Retry-After header that goes with *status*, if any.
     """
     return _RETRY_AFTER if status is HTTPStatus.SERVICE_UNAVAILABLE else {}

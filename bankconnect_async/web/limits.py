@@ -1,5 +1,5 @@
 """
-Limit what one customer can make the service ask of the vendor.
+Rate limits per customer.
 """
 
 from collections import OrderedDict
@@ -17,13 +17,13 @@ _CUSTOMERS: Final = 10_000
 @attrs.define(eq=False)
 class RateLimit:
     """
-    A limit for each customer within a fixed window of ten minutes.
+    Limits each customer within a fixed window of ten minutes.
 
-    It is kept in this process, for the last 10,000 customers.
+    It counts in this process, for the 10,000 most recent customers.
 
     Attributes:
-        limit: The number of times that are allowed.
-        clock: A seam for tests.
+        limit: The number of acquisitions in a window.
+        clock: The clock.
     """
 
     limit: int
@@ -32,13 +32,13 @@ class RateLimit:
         init=False, repr=False, factory=OrderedDict
     )
 
-    def allows(self, link_id: str) -> bool:
-        """Count one more time, and tell whether it is allowed."""
+    def try_acquire(self, link_id: str) -> bool:
+        """Count an acquisition, and tell whether it is within the limit."""
         now = self.clock.monotonic()
-        begun, count = self._counts.pop(link_id, (now, 0))
-        if now - begun >= _WINDOW:
-            begun, count = now, 0
-        self._counts[link_id] = begun, count + 1
+        started, count = self._counts.pop(link_id, (now, 0))
+        if now - started >= _WINDOW:
+            started, count = now, 0
+        self._counts[link_id] = started, count + 1
         if len(self._counts) > _CUSTOMERS:
             self._counts.popitem(last=False)
         return count < self.limit

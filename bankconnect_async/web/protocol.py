@@ -1,7 +1,5 @@
 """
-What every request means, decided from its bytes alone.
-
-No socket, no event loop, no request of the vendor: that is for `service`.
+The endpoints without I/O: parse requests and render responses.
 """
 
 import datetime
@@ -33,29 +31,24 @@ from bankconnect_async.models.sessions import Session
 from .guards import (
     VISIT_CHECKS,
     Check,
+    apply_checks,
     event_checks,
     is_cross_site,
     origin_check,
-    refusal,
     webhook_checks,
 )
 from .http import HEADERS, WebRequest, WebResponse, plain
-from .pages import (
-    PageTexts,
-    render_connect_page,
-    render_notice,
-    render_start_page,
-)
+from .pages import PageRenderer, PageTexts
 from .reports import (
     BrowserReport,
     Notification,
     parse_notification,
     parse_post,
 )
-from .tokens import Keys, make_keys
+from .tokens import SigningKeys, derive_keys
 
 
-#: Where each endpoint is, below the base.
+#: The path of each endpoint, below the base.
 CONNECT: Final = "connect"
 REDIRECT: Final = "redirect"
 RETURN: Final = "return"
@@ -63,7 +56,8 @@ EVENTS: Final = "events"
 WEBHOOK: Final = "webhook"
 
 _COOKIE: Final = "bankconnect"
-_ONWARD: Final = re.compile(
+_DEFAULT_TEXTS: Final = PageTexts()
+_NEXT_URL: Final = re.compile(
     r"(?:/(?![/\\])|https?://[^\s\\/?#]+)[^\x00-\x20\x7f\\]*"
 )
 
@@ -71,16 +65,16 @@ _ONWARD: Final = re.compile(
 @attrs.frozen(eq=False, init=False)
 class CallbackProtocol:
     """
-    The settings of the endpoints, and what each makes of a request.
+    The settings of the endpoints, their parsers and their responses.
 
-    A method that reads returns a `WebResponse` if the request is refused.
-    Otherwise the service acts on the result, and another method writes the
+    A method that parses returns a `WebResponse` if it refuses the request.
+    Otherwise the service acts on the result, and another method makes the
     response.
 
     Attributes:
-        base: Below which the endpoints are, as browsers see it.
-        next_url: Where customers go on.
-        texts: What the pages say.
+        base: The URL below which the endpoints are, as browsers see it.
+        next_url: The address of the service to which customers go next.
+        texts: The texts of the pages.
         allow_http: As for `AsyncBankConnect`.
     """
 
@@ -88,7 +82,8 @@ class CallbackProtocol:
     next_url: str | None
     texts: PageTexts
     allow_http: bool
-    _keys: Keys
+    _keys: SigningKeys
+    _pages: PageRenderer
     _post_check: Check = attrs.field(repr=False)
     _event_checks: tuple[Check, ...] = attrs.field(repr=False)
     _webhook_checks: tuple[Check, ...] = attrs.field(repr=False)
@@ -102,7 +97,7 @@ class CallbackProtocol:
         require_webhook_secret: bool = True,
         next_url: str | None = None,
         max_age: datetime.timedelta = datetime.timedelta(days=30),
-        texts: PageTexts = PageTexts(),  # noqa: B008 - frozen
+        texts: PageTexts = _DEFAULT_TEXTS,
         allow_http: bool = False,
         now: Callable[[], float] | None = None,
     ) -> None:
@@ -110,30 +105,34 @@ class CallbackProtocol:
         Check the settings.
 
         Args:
-            base: Such as ``https://lender.example/bank``: scheme, host and
-                path that browsers see, whatever proxies are in between.
-            secret: At least 32 bytes that nobody else knows; or several, the
-                newest first: it signs, and all of them verify.
-            webhook_secret: What the vendor was told to send as
-                `x-secret-key`.
+            base: A URL such as ``https://lender.example/bank``, with the
+                scheme, host and path that browsers see in front of any
+                proxies.
+            secret: At least 32 secret bytes, or several such keys, newest
+                first: the newest one signs, and all of them verify.
+            webhook_secret: The value of `x-secret-key` that the vendor was
+                told to send.
             require_webhook_secret: Whether a webhook without that header is
-                refused. One with a wrong value always is.
-            next_url: A path or URL of the service, to which browsers go
-                as soon as it has heard of the end. What the end was is not
-                in it: the service knows, and nobody can forge that.
-            max_age: How long a journey may take from its first page to its
-                end.
-            texts: What the pages say.
+                refused. A wrong value always is.
+            next_url: A path or URL of the service to which browsers go once
+                the service has handled the outcome. It does not contain the
+                outcome, because a browser could forge that.
+            max_age: The longest time from the first page of a journey to
+                its end.
+            texts: The texts of the pages.
             allow_http: As for `AsyncBankConnect`.
-            now: Seconds since 1970; the system's clock by default.
+            now: A function that returns the seconds since 1970; the
+                system's clock by default.
 
         Raises:
-            ConfigurationError: Naming the bad settings in `fields`.
+            ConfigurationError: With the bad settings in `fields`.
         """
         root = str(base).rstrip("/")
-        keys = make_keys(f"{root}/{RETURN}", secret, max_age=max_age, now=now)
-        if isinstance(keys, Keys) and not _is_onward(next_url):
-            problem = ("is no path and no http(s) URL",)
+        keys = derive_keys(
+            f"{root}/{RETURN}", secret, max_age=max_age, now=now
+        )
+        if isinstance(keys, SigningKeys) and not _is_next_url(next_url):
+            problem = ("must be a path or an http(s) URL",)
             keys = ConfigurationError(fields={"next_url": problem})
         if isinstance(keys, ConfigurationError):
             # Secrets must not be locals of a frame that raises.
@@ -147,10 +146,11 @@ class CallbackProtocol:
             texts=texts,
             allow_http=allow_http,
             keys=keys,
+            pages=PageRenderer(texts=texts, next_url=next_url),
             post_check=origin_check(base),
             event_checks=event_checks(base),
             webhook_checks=webhook_checks(
-                [folder + name for name in keys.webhook_names],
+                [folder + path for path in keys.webhook_paths],
                 webhook_secret,
                 is_required=require_webhook_secret,
             ),
@@ -159,11 +159,11 @@ class CallbackProtocol:
     @property
     def webhook_url(self) -> str:
         """
-        What to tell `AsyncBankConnect.update_webhook`.
+        The URL to pass to `AsyncBankConnect.update_webhook`.
 
-        Nobody can guess it, and whoever learns of it can post webhooks.
+        It is a secret: anyone who knows it can post webhooks.
         """
-        return self._url(WEBHOOK, self._keys.webhook_names[0])
+        return self._url(WEBHOOK, self._keys.webhook_paths[0])
 
     def return_url(self, link_id: str) -> str:
         """
@@ -176,24 +176,21 @@ class CallbackProtocol:
 
     def check_visit(self, request: WebRequest) -> WebResponse | None:
         """
-        Refuse what is no visit of a person to a page that creates a session.
+        Refuse a request for a session that no person made.
 
-        Whom another site has sent here is asked first, on a page with one
-        button. It posts to the same address, and a post of our own page is
-        as good as a visit.
+        A visitor from another site gets a page whose button posts to the
+        same address. Such a post counts as a visit.
         """
         if request.method == "POST":
-            return refusal(request, (*VISIT_CHECKS, self._post_check))
-        refused = refusal(request, VISIT_CHECKS)
+            return apply_checks(request, (*VISIT_CHECKS, self._post_check))
+        refused = apply_checks(request, VISIT_CHECKS)
         if refused is None and is_cross_site(request):
-            return render_start_page(
-                texts=self.texts, nonce=secrets.token_urlsafe(16)
-            )
+            return self._pages.render_start_page()
         return refused
 
     def listener(self, session: Session) -> Listener:
         """
-        Make the listener for a page of your own around `iframe_html`.
+        Return the listener for your own page around `iframe_html`.
         """
         return Listener(
             post_to=URL(self._url(EVENTS)).raw_path,
@@ -207,14 +204,14 @@ class CallbackProtocol:
 
     def render_connect_page(self, session: Session) -> WebResponse:
         """
-        Write the page that has the journey in a frame.
+        Render the page with the journey in a frame.
 
         Raises:
             InvalidRequestError: If the session's URL must not be opened.
         """
         nonce = secrets.token_urlsafe(16)
         listener = self.listener(session)
-        return render_connect_page(
+        return self._pages.render_connect_page(
             iframe_html(
                 session,
                 listener=listener,
@@ -222,21 +219,19 @@ class CallbackProtocol:
                 title=self.texts.title,
                 allow_http=self.allow_http,
             ),
-            texts=self.texts,
             nonce=nonce,
             policy=content_security_policy(
                 session, nonce=nonce, allow_http=self.allow_http
             ),
             event_type=listener.event_type,
-            next_url=self.next_url,
         )
 
     def start_redirect(self, session: Session) -> WebResponse:
         """
-        Send the browser to the journey, with a cookie for its return.
+        Redirect the browser to the journey, with a cookie for its return.
 
-        The cookie says which session was created for whom. It is `Lax`: the
-        journey is another site, and the way back begins there.
+        The cookie names the customer and the session. It is `Lax`, because
+        the browser returns from another site.
         """
         way_back = self._keys.return_url
         parts = (
@@ -253,19 +248,19 @@ class CallbackProtocol:
 
     def parse_event(self, request: WebRequest) -> BrowserReport | WebResponse:
         """
-        Read what the page around a frame posts.
+        Parse an event that the page around a frame posts.
 
         413, 415: The body is too large, not JSON, or compressed.
-        403: It comes from another site, or with no token of ours.
+        403: It comes from another site, or its token is not valid.
         400: It holds no message of the vendor's.
         """
-        return refusal(request, self._event_checks) or parse_post(
+        return apply_checks(request, self._event_checks) or parse_post(
             request.body, self._keys.events
         )
 
     def parse_return(self, request: WebRequest) -> BrowserReport | WebResponse:
         """
-        Read the URL by which a journey returned.
+        Parse the URL by which a journey returned.
 
         403: The URL is forged or expired.
         400: It carries no outcome.
@@ -274,34 +269,35 @@ class CallbackProtocol:
             event = self._keys.return_url.decode(request.path)
         except InvalidCallbackError:
             return self._notice(
-                HTTPStatus.FORBIDDEN, self.texts.unknown, self._again_at
+                HTTPStatus.FORBIDDEN, self.texts.unknown, self._retry_url
             )
         except DecodeError:
             return self._notice(
-                HTTPStatus.BAD_REQUEST, self.texts.unknown, self._again_at
+                HTTPStatus.BAD_REQUEST, self.texts.unknown, self._retry_url
             )
-        session = self._keys.cookies.read(request.cookie(_COOKIE) or "")
+        session = self._keys.cookies.verify(request.cookie(_COOKIE) or "")
         if session is not None and session.link_id != event.link_id:
             session = None
         return BrowserReport(event=event, session=session)
 
     def parse_webhook(self, request: WebRequest) -> Notification | WebResponse:
         """
-        Read what the vendor posts.
+        Parse a webhook.
 
-        404: The URL is not the one that nobody can guess.
+        404: The URL is not the secret one.
         403: The secret is wrong, or missing where it is required.
         413, 415: The body is too large, not JSON, or compressed.
-        400: It is no JSON object. One that is, but is not understood, is a
-        notification: it came to the secret URL, so it is not to be lost.
+        400: It is not a JSON object. An object that cannot be decoded is
+        still a notification: it came to the secret URL, so it must not be
+        lost.
         """
-        return refusal(request, self._webhook_checks) or parse_notification(
-            request.body
-        )
+        return apply_checks(
+            request, self._webhook_checks
+        ) or parse_notification(request.body)
 
     def respond_to_event(self, status: HTTPStatus) -> WebResponse:
         """
-        Tell the page whether its event was taken.
+        Make the response to an event.
         """
         return plain(status, "" if _is_good(status) else status.phrase)
 
@@ -309,7 +305,7 @@ class CallbackProtocol:
         self, status: HTTPStatus, event: Event
     ) -> WebResponse:
         """
-        Send the customer on, or say how it ended.
+        Redirect the customer to `next_url`, or render the outcome.
         """
         if _is_good(status) and self.next_url is not None:
             return _see_other(self.next_url)
@@ -318,17 +314,17 @@ class CallbackProtocol:
         sentence = (
             self.texts.exit if _is_good(status) else self._problem(status)
         )
-        return self._notice(status, sentence, again_at=self._again_at)
+        return self._notice(status, sentence, retry_url=self._retry_url)
 
     def render_failure(self, status: HTTPStatus) -> WebResponse:
         """
-        Write the page for a journey that could not begin.
+        Render the page for a journey that could not begin.
         """
-        # To the page itself.
-        return self._notice(status, self._problem(status), again_at="")
+        # An empty link leads to the page itself.
+        return self._notice(status, self._problem(status), retry_url="")
 
     @property
-    def _again_at(self) -> str:
+    def _retry_url(self) -> str:
         return URL(self._url(REDIRECT)).raw_path
 
     def _problem(self, status: HTTPStatus) -> str:
@@ -341,17 +337,12 @@ class CallbackProtocol:
         return texts.get(status, self.texts.broken)
 
     def _notice(
-        self, status: HTTPStatus, sentence: str, again_at: str | None = None
+        self, status: HTTPStatus, sentence: str, retry_url: str | None = None
     ) -> WebResponse:
-        # No content is what a program would be told.
+        # A status of 204 has no page.
         shown = HTTPStatus.OK if _is_good(status) else status
-        return render_notice(
-            sentence,
-            texts=self.texts,
-            nonce=secrets.token_urlsafe(16),
-            status=shown,
-            next_url=self.next_url,
-            again_at=again_at,
+        return self._pages.render_notice(
+            sentence, status=shown, retry_url=retry_url
         )
 
 
@@ -364,8 +355,8 @@ def _see_other(
     )
 
 
-def _is_onward(next_url: str | None) -> bool:
-    return next_url is None or bool(_ONWARD.fullmatch(next_url))
+def _is_next_url(next_url: str | None) -> bool:
+    return next_url is None or bool(_NEXT_URL.fullmatch(next_url))
 
 
 def _is_good(status: HTTPStatus) -> bool:

@@ -1,5 +1,5 @@
 """
-What bodies say: a browser's claim, the vendor's notification.
+The bodies of browser events and webhooks.
 """
 
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ from bankconnect_async.models.sessions import Session
 from bankconnect_async.models.webhooks import UnknownWebhook, Webhook
 
 from .http import WebResponse, plain
-from .tokens import Tokens
+from .tokens import TokenSigner
 
 
 @attrs.frozen(kw_only=True)
 class BrowserReport:
     """
-    What a browser says about a customer whom we know by our own signature.
+    An event that a browser reports for an authenticated customer.
 
     Attributes:
-        event: With the `link_id` that we signed, whatever the browser said.
-        session: That was created for this customer, if the browser still
-            has our word for it: what `AsyncBankConnect.confirm` asks for.
+        event: The event, with the `link_id` of the signed token.
+        session: The session of the signed token, if there is one, as an
+            argument for `AsyncBankConnect.confirm`.
     """
 
     event: Event
@@ -44,12 +44,12 @@ class BrowserReport:
 @attrs.frozen(kw_only=True)
 class Notification:
     """
-    A webhook that came in at the unguessable URL.
+    A webhook that arrived at the secret URL.
 
     Attributes:
-        webhook: What it says; if that is not understood, an `UnknownWebhook`
+        webhook: The webhook; if it cannot be decoded, an `UnknownWebhook`
             with the whole object in `raw`.
-        error: Why it was not understood.
+        error: The reason why it cannot be decoded.
     """
 
     webhook: Webhook
@@ -57,49 +57,51 @@ class Notification:
 
 
 @attrs.frozen(kw_only=True)
-class _Post:
+class _EventPost:
     """
-    What the listener of `iframe_html` posts.
+    The body that the listener of `iframe_html` posts.
     """
 
     event: Mapping[str, Any] | None = wired(mapping, required=True)
     token: str | None = wired(text, required=True)
 
 
-def parse_post(body: bytes, tokens: Tokens) -> BrowserReport | WebResponse:
+def parse_post(
+    body: bytes, tokens: TokenSigner
+) -> BrowserReport | WebResponse:
     """
-    Read what the listener posted, and believe our token only.
+    Parse the body of an event; its customer comes from the token alone.
     """
     document = load(body)
     if isinstance(document, str):
-        return _bad(document)
+        return _bad_request(document)
     problems: list[str] = []
-    post = structure(_Post, document, "$", problems)
+    post = structure(_EventPost, document, "$", problems)
     if post.event is None or post.token is None:
-        return _bad("; ".join(problems))
-    session = tokens.read(post.token)
+        return _bad_request("; ".join(problems))
+    session = tokens.verify(post.token)
     if session is None:
-        return plain(HTTPStatus.FORBIDDEN, "the token is not good")
+        return plain(HTTPStatus.FORBIDDEN, "the token is not valid")
     try:
         event = decode_event(post.event)
     except DecodeError as error:
-        return _bad(str(error))
-    claimed = attrs.evolve(event, link_id=session.link_id)
-    return BrowserReport(event=claimed, session=session)
+        return _bad_request(str(error))
+    event = attrs.evolve(event, link_id=session.link_id)
+    return BrowserReport(event=event, session=session)
 
 
 def parse_notification(body: bytes) -> Notification | WebResponse:
     """
-    Read what the vendor posted, and keep what is not understood.
+    Parse the body of a webhook; keep one that cannot be decoded.
     """
     document = load(body)
     if isinstance(document, str):
-        return _bad(document)
+        return _bad_request(document)
     try:
         return Notification(webhook=decode_webhook(document))
     except DecodeError as error:
         return Notification(webhook=UnknownWebhook(raw=document), error=error)
 
 
-def _bad(problem: str) -> WebResponse:
+def _bad_request(problem: str) -> WebResponse:
     return plain(HTTPStatus.BAD_REQUEST, problem)

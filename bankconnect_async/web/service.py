@@ -1,5 +1,5 @@
 """
-The endpoints of a service in any framework: decide, confirm, hand on.
+The endpoints of a service, for any framework.
 """
 
 import asyncio
@@ -38,17 +38,16 @@ OnEvent: TypeAlias = Callable[[Event | Webhook], Awaitable[None]]
 OnFailure: TypeAlias = Callable[[Event | Webhook, Exception], Awaitable[None]]
 
 _UNCONFIRMED: Final = "the server did not confirm this success"
-_TOO_MANY: Final = "too many successes were claimed for this customer"
+_TOO_MANY: Final = "too many successes were reported for this customer"
 _CLOSED: Final = "the service was closed"
-_CANCELLED: Final = "it was cancelled"
-# What identifies an event or a webhook, and is nobody's secret.
+_CANCELLED: Final = "the task was cancelled"
+# The ids that a log may show: they are no secrets.
 _IDS: Final = ("entity_id", "statement_id", "session_id")
 
-# The vendor was asked, or could not be: no mistake of the service's.
+# The vendor is at fault here, not the service.
 _VENDOR_ERRORS: Final = (TransportError, ResponseError, DecodeError)
 
-# A callback may also raise or pass on a cancellation. What it was given must
-# not go with it.
+# A cancelled callback must not lose its event, either.
 _ANY_ERROR: Final = (Exception, asyncio.CancelledError)
 
 _T = TypeVar("_T")
@@ -61,36 +60,32 @@ class CallbackService:
     """
     Five endpoints, each from a `WebRequest` to a `WebResponse`.
 
-    Every outcome goes to one callback, whichever way it came: the classes
-    tell events and webhooks apart, and `match` does the rest. A
-    `SuccessEvent` that gets there has `confirmed=True`, always, because code
-    that forgets to look must not believe a browser. What does not get there
-    goes to the failure hook, with the reason: a success that the server did
-    not confirm (`InvalidCallbackError`) or could not be asked about
-    (`BankConnectError`), and what the callback raised on.
+    One callback gets every event and every webhook; their classes tell them
+    apart. Every `SuccessEvent` that it gets has `confirmed=True`, so that
+    code which forgets to check does not trust a browser. The failure hook
+    gets the rest with the reason: successes that the server did not confirm
+    (`InvalidCallbackError`), those that could not be checked
+    (`BankConnectError`), and whatever made the callback raise.
 
-    A browser that closes, or a framework that cancels the request, takes
-    nothing with it: what was read goes on by itself until it is handed on,
-    and `aclose` waits for it.
+    If a browser disconnects or a framework cancels the request, the event
+    is still processed, and `aclose` waits for it.
 
-    The callback may see an event twice, such as when a customer reloads the
-    page, and a webhook may tell the same again. So it should be idempotent.
+    The callback should be idempotent: it may get an event twice, such as
+    when a customer reloads the page, and a webhook may repeat an event.
 
     Attributes:
-        bank: Creates sessions and confirms. Closing it is up to the service.
+        bank: The client. `aclose` does not close it.
         protocol: The settings.
-        on_event: Gets every event and webhook. Browsers wait for it, the
-            vendor does not.
-        on_failure: Gets what *on_event* did not take, and why. Without it,
-            or if it fails, an error with the ids is logged, and the content
-            is gone.
-        dedup_store: Where duplicate webhooks are recognised.
-        max_pending: How many events and webhooks may wait for *on_event* to
-            finish. More are answered with 503, so that webhooks stay with
-            the vendor.
-        max_confirmations: How many successes of one customer the server is
-            asked about within ten minutes, by this process. More are
-            answered with 429 and go to the failure hook: nobody guesses ids.
+        on_event: The callback. Browsers wait for it, the vendor does not.
+        on_failure: The failure hook. Without it, or if it fails, an error
+            with the ids is logged, and the content is lost.
+        dedup_store: The store that recognises duplicate webhooks.
+        max_pending: The number of events and webhooks that may be processed
+            at the same time. Further ones are answered with 503, so that
+            the vendor keeps the webhooks.
+        max_confirmations: The number of successes of one customer that this
+            process confirms within ten minutes. Further ones are answered
+            with 429 and go to the failure hook, so that nobody guesses ids.
     """
 
     bank: AsyncBankConnect
@@ -115,21 +110,21 @@ class CallbackService:
         self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
-        Answer with the page that has the journey in a frame.
+        Create a session and show its journey in a frame.
 
-        503, 502: No session could be had; see `failure_status`.
+        503, 502: The session could not be created; see `failure_status`.
 
         Args:
-            request: The request, a GET or a POST. What a page of another site
-                embeds or fetches is refused, and so is what a browser
-                fetches ahead. A visitor whom another site has sent gets a
-                page first, whose button posts to the same address.
-            customer: Whose journey, from your own authentication: a
+            request: The request, a GET or a POST. Requests that another site
+                embeds or fetches, and prefetches, are refused. A visitor
+                from another site gets a page first, whose button posts to
+                the same address.
+            customer: The customer, from your own authentication: a
                 `link_id`, or a whole request, whose `redirect_url` is
                 replaced.
 
         Raises:
-            InvalidRequestError: If there can be no such session.
+            InvalidRequestError: If the customer's request is not valid.
         """
         return self.protocol.check_visit(
             request
@@ -141,9 +136,9 @@ class CallbackService:
         self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
-        Send the browser to the journey, from which it will return to us.
+        Create a session and redirect the browser to its journey.
 
-        Takes, answers and raises what `connect` does.
+        The arguments, statuses and errors are those of `connect`.
         """
         link_id = customer if isinstance(customer, str) else customer.link_id
         url = self.protocol.return_url(link_id)
@@ -155,13 +150,13 @@ class CallbackService:
 
     async def handle_event(self, request: WebRequest) -> WebResponse:
         """
-        Answer what the page around the frame posts, once it is handed on.
+        Process an event that the page around the frame posts.
 
-        204: The callback has it.
+        204: The callback has processed it.
         403: The server did not confirm the success.
-        429: Too many successes were claimed for this customer.
-        503, 502: The server could not be asked; see `failure_status`. Or
-        there is too much in hand already, or we are closing.
+        429: Too many successes were reported for this customer.
+        503, 502: The server could not confirm it; see `failure_status`. Or
+        too many events are pending, or the service is closing.
         500: The callback failed.
         Others: See `CallbackProtocol.parse_event`.
         """
@@ -173,10 +168,10 @@ class CallbackService:
 
     async def handle_return(self, request: WebRequest) -> WebResponse:
         """
-        Answer a browser that comes back, once its outcome is handed on.
+        Process the outcome of a browser that returns.
 
-        303, 200: The callback has it; on to `CallbackProtocol.next_url`, or a
-        page that says how it ended.
+        303, 200: The callback has processed it; the response redirects to
+        `CallbackProtocol.next_url`, or is a page with the outcome.
         Others: As for `handle_event`, on a page.
         See `CallbackProtocol.parse_return`.
         """
@@ -188,43 +183,45 @@ class CallbackService:
 
     async def handle_webhook(self, request: WebRequest) -> WebResponse:
         """
-        Answer the vendor at once, and hand the webhook on later.
+        Answer the vendor at once, and process the webhook afterwards.
 
         Until then it is in memory only. After a crash,
         `AsyncBankConnect.webhook_payloads` recovers those of the entity flow;
         the session flow has status calls.
 
-        200: It is in hand. The vendor documents no other good answer.
-        400: It is not understood; the failure hook gets it.
-        503: There are too many already, or we are closing.
+        200: It is pending. The vendor documents no other success status.
+        400: It cannot be decoded; the failure hook gets it.
+        503: Too many are pending, or the service is closing.
         Others: See `CallbackProtocol.parse_webhook`.
         """
         notification = self.protocol.parse_webhook(request)
         if isinstance(notification, WebResponse):
             return notification
         if self._is_full:
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "come again later")
+            return plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many webhooks are pending"
+            )
         webhook, error = notification.webhook, notification.error
         if error is not None:
             self._spawn(webhook, self._report_failure(webhook, error))
             return plain(HTTPStatus.BAD_REQUEST, str(error))
-        # Who waits for it looks at once, also if it was delivered before.
+        # Pollers look at once, even if it is a duplicate.
         self.bank.feed(webhook)
         self._spawn(webhook, self._deliver(webhook))
         return plain(HTTPStatus.OK)
 
     @property
     def pending(self) -> int:
-        """How many events and webhooks are in hand."""
+        """The number of events and webhooks that are being processed."""
         return len(self._tasks)
 
     async def aclose(self, grace: float = 10.0) -> None:
         """
-        Wait for the events and webhooks in hand.
+        Refuse new events and webhooks, and wait for the pending ones.
 
         Args:
-            grace: Seconds. What takes longer is cancelled, and given to the
-                failure hook, which has as long again.
+            grace: The seconds to wait. Slower ones are cancelled and go to
+                the failure hook, which gets the same time again.
         """
         self._closed = True
         await self._wait(grace)
@@ -232,7 +229,7 @@ class CallbackService:
             task.cancel()
         await self._wait(grace)
         for what in self._tasks.values():
-            _log_lost(what, TimeoutError("it did not end when cancelled"))
+            _log_lost(what, TimeoutError("the task ignored its cancellation"))
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:
@@ -255,13 +252,15 @@ class CallbackService:
         if self._is_full:
             return HTTPStatus.SERVICE_UNAVAILABLE
         task = self._spawn(report.event, self._confirm_and_deliver(report))
-        # A browser that closes must not take its event with it.
+        # A browser that disconnects must not cancel its event.
         return await asyncio.shield(task)
 
     async def _confirm_and_deliver(self, report: BrowserReport) -> HTTPStatus:
         event = report.event
         is_success = isinstance(event, SuccessEvent)
-        if is_success and not self._confirmations.allows(event.link_id or ""):
+        if is_success and not self._confirmations.try_acquire(
+            event.link_id or ""
+        ):
             error = InvalidCallbackError(_TOO_MANY)
             return await self._reject(
                 event, error, HTTPStatus.TOO_MANY_REQUESTS
@@ -299,7 +298,7 @@ class CallbackService:
                 not await self._report_failure(webhook, error)
                 and key is not None
             ):
-                # The vendor may try again, and then it is not a duplicate.
+                # A second delivery is then no duplicate.
                 await self.dedup_store.discard(key)
 
     async def _report_failure(
@@ -311,7 +310,7 @@ class CallbackService:
             try:
                 await self.on_failure(what, error)
             except _ANY_ERROR:
-                _log.exception("the failure hook failed, too")
+                _log.exception("the failure hook failed")
             else:
                 return True
         _log_lost(what, error)
@@ -327,7 +326,7 @@ class CallbackService:
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         what = self._tasks.pop(task)
-        # A loop that is torn down cancels what has not even begun.
+        # A loop that shuts down cancels tasks before their first step.
         error = (
             TimeoutError(_CANCELLED) if task.cancelled() else task.exception()
         )
@@ -336,7 +335,7 @@ class CallbackService:
 
 
 def _log_lost(what: Event | Webhook, error: BaseException) -> None:
-    # Nothing else of its content: webhooks have account numbers.
+    # Only the ids: webhooks contain account numbers.
     ids = {
         name: id_
         for name in _IDS
@@ -356,21 +355,20 @@ def _request(
 
 def failure_status(error: BaseException) -> HTTPStatus:
     """
-    Say with which status to pass on that the vendor could not be asked.
+    Map an error of the client to the status of a response.
 
-    503 if it is a matter of time (no connection, no answer, too many
-    requests, a fault of the vendor's, a client that is closing); 502 if the
-    vendor's answer will be the same tomorrow, such as that our key is wrong;
-    500 if the fault is our own.
+    503 if a retry may succeed (no connection, no response, too many
+    requests, a server error, a closing client); 502 if the vendor refuses
+    for good, such as for a wrong key; 500 for any other error.
     """
-    passing = (
+    temporary = (
         TransportError
         | RateLimitError
         | ServerError
         | ClientClosedError
         | asyncio.CancelledError
     )
-    if isinstance(error, passing):
+    if isinstance(error, temporary):
         return HTTPStatus.SERVICE_UNAVAILABLE
     if isinstance(error, BankConnectError):
         return HTTPStatus.BAD_GATEWAY

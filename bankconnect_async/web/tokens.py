@@ -1,7 +1,7 @@
 """
-What is made of the service's secret: tokens, and addresses nobody can guess.
+Keys and tokens that are derived from the service's secret.
 
-A token says, and proves, for which customer and session it was made.
+A token names the customer and the session for which it was signed.
 """
 
 import datetime
@@ -13,6 +13,11 @@ from typing import Any, Final
 
 import attrs
 
+from itsdangerous import (
+    BadData,
+    TimestampSigner,
+    URLSafeTimedSerializer,
+)
 from yarl import URL
 
 from bankconnect_async._codec.redirects import (
@@ -25,14 +30,14 @@ from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.sessions import Session
 
 
-# Names the purpose, so that the same secret may serve others.
+# It separates these keys from other uses of the same secret.
 _SALT: Final = "bankconnect_async.web"
 
 
 @attrs.frozen(eq=False)
-class Tokens:
+class TokenSigner:
     """
-    Signs tokens of one purpose, and reads them back.
+    Signs and verifies tokens of one purpose.
     """
 
     _serializer: Any = attrs.field(repr=False)
@@ -40,27 +45,25 @@ class Tokens:
 
     def sign(self, session: Session) -> str:
         """
-        Make the token of *session*. It can be read, and opens nothing.
+        Make the token of *session*: signed, not encrypted.
         """
         return str(
             self._serializer.dumps([session.link_id, session.session_id])
         )
 
-    def read(self, token: str) -> Session | None:
+    def verify(self, token: str) -> Session | None:
         """
-        Return for whom *token* was made, or `None` if not here or not lately.
+        Return the session of *token*, without its URL.
 
-        The session has no URL: who has the token need not open it.
+        The result is `None` if the token is forged or expired.
         """
-        from itsdangerous import BadData  # noqa: PLC0415
-
         try:
-            # Not with its max_age: that refuses what a host whose clock is
-            # ahead has signed just now.
+            # Its own max_age refuses a token from a host whose clock is
+            # slightly ahead.
             (link_id, session_id), signed_at = self._serializer.loads(
                 token, return_timestamp=True
             )
-        # A cookie of another application may not even be text.
+        # A cookie of another application may not be valid text.
         except (BadData, UnicodeError):
             return None
         now = self._serializer.make_signer().get_timestamp()
@@ -73,76 +76,74 @@ class Tokens:
 
 
 @attrs.frozen(kw_only=True)
-class Keys:
+class SigningKeys:
     """
-    All that is made of the secret.
+    The signers that are derived from the secret.
 
     Attributes:
-        return_url: Makes and reads the URLs to which journeys return.
-        events: For pages around a frame.
-        cookies: For browsers that leave, and come back.
-        webhook_names: The path segment of the webhooks; where there are
-            several secrets, the newest first.
+        return_url: The signer of return URLs.
+        events: The signer of tokens in pages around a frame.
+        cookies: The signer of cookies for browsers that return.
+        webhook_paths: The path segment of the webhooks for each secret,
+            newest first.
     """
 
     return_url: ReturnURL
-    events: Tokens
-    cookies: Tokens
-    webhook_names: tuple[str, ...] = attrs.field(repr=False)
+    events: TokenSigner
+    cookies: TokenSigner
+    webhook_paths: tuple[str, ...] = attrs.field(repr=False)
 
 
-def make_keys(
+def derive_keys(
     return_base: str,
     secret: Secrets,
     *,
     max_age: datetime.timedelta,
     now: Callable[[], float] | None,
-) -> Keys | ConfigurationError:
+) -> SigningKeys | ConfigurationError:
     """
-    Make them, or say what is wrong with the settings.
+    Derive the signers, or return the error in the settings.
 
     Args:
-        return_base: Of the return URLs.
-        secret: One or several, the newest first.
-        max_age: How long return URLs and tokens are good.
-        now: Seconds since 1970; the system's clock by default.
+        return_base: The base of the return URLs.
+        secret: One secret, or several, newest first.
+        max_age: The lifetime of return URLs and tokens.
+        now: A function that returns the seconds since 1970; the system's
+            clock by default.
     """
     try:
         return_url = ReturnURL(
             return_base, secret=secret, max_age=max_age, now=now
         )
     except ConfigurationError as error:
-        # Its frames, this one included, have the secret among their locals.
+        # The frames of the traceback have the secret among their locals.
         return error.with_traceback(None)
     several = [secret] if isinstance(secret, str | bytes) else secret
     keys = [one.encode() if isinstance(one, str) else one for one in several]
 
-    def tokens(purpose: str) -> Tokens:
+    def signer(purpose: str) -> TokenSigner:
         salt = f"{_SALT} {purpose} {return_url.base}"
-        return Tokens(_serializer(keys, salt, now), max_age.total_seconds())
+        return TokenSigner(
+            _serializer(keys, salt, now), max_age.total_seconds()
+        )
 
-    return Keys(
+    return SigningKeys(
         return_url=return_url,
-        events=tokens("event"),
-        cookies=tokens("cookie"),
-        webhook_names=tuple(map(_webhook_name, keys)),
+        events=signer("event"),
+        cookies=signer("cookie"),
+        webhook_paths=tuple(map(_webhook_path, keys)),
     )
 
 
 def _serializer(
     newest_first: list[bytes], salt: str, now: Callable[[], float] | None
 ) -> Any:
-    from itsdangerous import (  # noqa: PLC0415
-        TimestampSigner,
-        URLSafeTimedSerializer,
-    )
-
     class Signer(TimestampSigner):
         def get_timestamp(self) -> int:
             return int(now()) if now else super().get_timestamp()
 
     return URLSafeTimedSerializer(
-        # It signs with the last of them.
+        # itsdangerous signs with the last key.
         newest_first[::-1],
         salt=salt,
         signer=Signer,
@@ -153,6 +154,6 @@ def _serializer(
     )
 
 
-def _webhook_name(key: bytes) -> str:
+def _webhook_path(key: bytes) -> str:
     salt = f"{_SALT} webhook".encode()
     return hmac.new(key, salt, hashlib.sha256).hexdigest()[:40]

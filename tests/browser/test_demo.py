@@ -103,7 +103,7 @@ async def test_cheat(demo, page, watch):
         await page.goto(url)
         await page.get_by_role("button", name="Try it").click()
         await expect(page.get_by_text("could not confirm")).to_be_visible()
-        await page.get_by_role("link", name="Go on").click()
+        await page.get_by_role("link", name="Continue").click()
         await expect(entries(page, "refused")).to_contain_text(REFUSED)
         await expect(entries(page, "success")).to_have_count(0)
 

@@ -51,7 +51,7 @@ async def test_page_of_another_site(
                 f"{service.base}/connect",
             )
         ours = await opening.value
-        await ours.get_by_role("button", name="Go on").click()
+        await ours.get_by_role("button", name="Continue").click()
         await expect(
             framed(ours).at.get_by_role("button", name="Upload PDF")
         ).to_be_visible()

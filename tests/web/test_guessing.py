@@ -118,10 +118,10 @@ async def test_the_bound_is_for_ten_minutes(make, bank, guess):
 
 async def test_memory_is_bounded(offline, monkeypatch):
     """
-    The count of the customer who claimed longest ago makes way.
+    The count of the customer who reported longest ago is evicted.
     """
     monkeypatch.setattr("bankconnect_async.web.limits._CUSTOMERS", 2)
     for name in ("a", "b", "a", "c"):
-        offline._confirmations.allows(name)
+        offline._confirmations.try_acquire(name)
 
     assert list(offline._confirmations._counts) == ["a", "c"]

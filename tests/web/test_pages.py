@@ -130,7 +130,7 @@ class TestPages:
             language="de",
             title="Bank <verbinden>",
             unknown="Ungültig & abgelaufen",
-            onward="Weiter",
+            proceed="Weiter",
         )
         ours = protocol(texts=texts, next_url='/konto?a="b"&c')
         notice = ours.parse_return(WebRequest()).body.decode()

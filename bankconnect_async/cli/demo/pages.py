@@ -4,10 +4,7 @@ The demo's own pages: the choice, the frame, and what is heard meanwhile.
 
 import contextlib
 import functools
-import html
-import importlib.resources
 import secrets
-import string
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeAlias
@@ -19,6 +16,7 @@ from aiohttp import web
 
 from bankconnect_async._codec.browser_messages import decode_event
 from bankconnect_async._codec.redirects import build_redirect
+from bankconnect_async._templates import read_template, render
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.embed import content_security_policy, iframe_html
 from bankconnect_async.models.events import SuccessEvent
@@ -37,6 +35,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Whose journeys they are.
 CUSTOMER: Final = "customer-42"
 
+_render = functools.partial(render, __package__)
 _VICTIM: Final = "somebody-else"
 _DIALECTS: Final[Mapping[str, str]] = {
     "seed": "as first documented, in 2020",
@@ -117,7 +116,7 @@ class Pages:
 
     async def _home(self, request: web.Request) -> web.Response:
         nonce = _new_nonce()
-        stage = _fill(
+        stage = _render(
             "choice.html",
             welcome="Welcome back. What happened is in the list."
             if "back" in request.query
@@ -149,7 +148,7 @@ class Pages:
         snippet = iframe_html(
             session, listener=self.protocol.listener(session), nonce=nonce
         )
-        stage = _fill("frame.html", {"snippet": snippet})
+        stage = _render("frame.html", {"snippet": snippet})
         policy = content_security_policy(session, nonce=nonce)
         return self._page(stage, "In a frame", nonce, policy)
 
@@ -185,12 +184,12 @@ class Pages:
         self, stage: str, title: str, nonce: str, policy: str
     ) -> web.Response:
         dialect = self.sandbox.dialect
-        text = _fill(
+        text = _render(
             "page.html",
             {
                 "stage": stage,
-                "style": _read("demo.css"),
-                "script": _read("demo.js"),
+                "style": read_template(__package__, "demo.css"),
+                "script": read_template(__package__, "demo.js"),
             },
             title=title,
             nonce=nonce,
@@ -210,16 +209,3 @@ class Pages:
 
 def _new_nonce() -> str:
     return secrets.token_urlsafe(16)
-
-
-def _fill(
-    file: str, raw: Mapping[str, str] | None = None, /, **values: str
-) -> str:
-    escaped = {name: html.escape(text) for name, text in values.items()}
-    return string.Template(_read(file)).substitute(raw or {}, **escaped)
-
-
-@functools.cache
-def _read(file: str) -> str:
-    package = importlib.resources.files("bankconnect_async.cli.demo")
-    return package.joinpath("templates", file).read_text(encoding="utf-8")

@@ -7,12 +7,8 @@ decides nothing: each step goes to the sandbox, which answers what to post.
 
 import datetime
 import functools
-import html
-import importlib.resources
 import math
 import secrets
-import string
-import types
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from bankconnect_async._templates import read_template, render
 from bankconnect_async.models.events import ErrorType
 from bankconnect_async.sandbox.banks import (
     SandboxBank,
@@ -31,7 +28,7 @@ from bankconnect_async.sandbox.banks import (
 from .journey import ClosedReason, Journey, Mode, failure_mode
 
 
-_NOTHING: Final[Mapping[str, str]] = types.MappingProxyType({})
+_render = functools.partial(render, __package__)
 #: The page's name for each mode, which is that of the vendor's `info` events.
 _VIEWS: Final[Mapping[Mode, str]] = {"pdf": "manual", "online": "net_banking"}
 
@@ -126,7 +123,7 @@ def render_notice(notice: Notice, nonce: str) -> Page:
     """
     Write the page for a journey that cannot go on.
     """
-    main = _fill("notice.html", title=notice.title, text=notice.text)
+    main = _render("notice.html", title=notice.title, text=notice.text)
     return _page(main, nonce)
 
 
@@ -143,7 +140,7 @@ def write_journey(
     """
     asked = bank_of(journey.session.parameters) or ""
     bank = find_bank(asked)
-    main = _fill(
+    main = _render(
         "journey.html",
         {"banks": _bank_items(), "attempts": "\n".join(map(_attempt, _VIEWS))},
         bank=bank.identifier if bank else asked,
@@ -154,13 +151,17 @@ def write_journey(
         expires_in=math.ceil((journey.expires_at - now).total_seconds()),
         link_id=journey.session.link_id,
     )
-    return _page(main, nonce, script=_read("journey.js"))
+    return _page(main, nonce, script=read_template(__package__, "journey.js"))
 
 
 def _page(main: str, nonce: str, *, script: str = "") -> Page:
-    raw = {"style": _read("journey.css"), "main": main, "script": script}
+    raw = {
+        "style": read_template(__package__, "journey.css"),
+        "main": main,
+        "script": script,
+    }
     return Page(
-        text=_fill("document.html", raw, nonce=nonce),
+        text=_render("document.html", raw, nonce=nonce),
         headers={
             "Content-Security-Policy": _policy(nonce),
             # The URL opens the journey, so it goes nowhere and stays nowhere.
@@ -190,7 +191,7 @@ def _policy(nonce: str) -> str:
 @functools.cache
 def _bank_items() -> str:
     return "\n".join(
-        _fill(
+        _render(
             "bank.html",
             identifier=bank.identifier,
             name=bank.name,
@@ -210,27 +211,14 @@ def _modes(bank: SandboxBank | None) -> str:
 @functools.cache
 def _attempt(mode: Mode) -> str:
     options = "\n".join(
-        _fill("failure.html", code=code, meaning=code.meaning)
+        _render("failure.html", code=code, meaning=code.meaning)
         for code in ErrorType
         if failure_mode(code) == mode
     )
-    return _fill(
+    return _render(
         "attempt.html",
         {"options": options},
         mode=mode,
         view=_VIEWS[mode],
         **attrs.asdict(_TEXTS[mode]),
     )
-
-
-def _fill(
-    file: str, raw: Mapping[str, str] = _NOTHING, /, **values: object
-) -> str:
-    escaped = {key: html.escape(str(text)) for key, text in values.items()}
-    return string.Template(_read(file)).substitute(raw, **escaped)
-
-
-@functools.cache
-def _read(file: str) -> str:
-    package = importlib.resources.files("bankconnect_async.sandbox.journey")
-    return package.joinpath("templates", file).read_text(encoding="utf-8")
