@@ -857,14 +857,6 @@ class TestPlaces:
 
         assert created_ids(path) == ["a"]
 
-    def test_no_lock_module(self, path, monkeypatch):
-        """
-        So is a system without locks.
-        """
-        monkeypatch.setitem(__import__("sys").modules, "fcntl", None)
-        with Journal(path) as journal:
-            assert not journal.is_locked
-
     def test_moved_away_while_waiting(self, path, monkeypatch):
         """
         Whoever gets the lock of a file that was moved away opens the new one.

@@ -28,7 +28,12 @@ PACKAGE = Path(bankconnect_async.__file__).parent
 # What must not run any more once a batch has ended.
 CODE = {
     str(PACKAGE / "journal" / name)
-    for name in ("journal.py", "append_file.py", "group_fsync.py")
+    for name in (
+        "append_file.py",
+        "file_system.py",
+        "group_fsync.py",
+        "journal.py",
+    )
 }
 API = "api.example/v1"
 RECORD = (

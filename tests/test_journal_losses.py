@@ -121,8 +121,8 @@ class TestMovedAway:
         made = sandbox.created()
         assert str(caught.value) == (
             f"{path}: was deleted or replaced while it was open: its records "
-            f"({made}) were saved to {saved}: move that back to {path} to go "
-            f"on"
+            f"({made}) were saved to {saved}: move that back to {path} to "
+            f"resume"
         )
         assert journal.is_damaged
         assert len(created_ids(saved)) == made >= 20
@@ -193,14 +193,14 @@ class TestMovedAway:
         What cannot be saved is counted.
         """
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-        with pytest.raises(JournalError, match="are nowhere") as caught:
+        with pytest.raises(JournalError, match="are lost") as caught:
             await run_until_broken(
                 bank, Journal(path), lambda: shutil.rmtree(path.parent)
             )
 
         assert (
             f"could not be saved: No such file or directory: its "
-            f"records ({sandbox.created()}) are nowhere, though their "
+            f"records ({sandbox.created()}) are lost, though their "
             f"sessions exist"
         ) in str(caught.value)
 
@@ -223,7 +223,7 @@ class TestMovedAway:
             if word.isdecimal() and int(word) != count
         ]
         assert 20 <= lost <= count - left + 1
-        assert f"of its {count} records are nowhere" in str(caught.value)
+        assert f"of its {count} records are lost" in str(caught.value)
 
     async def test_nothing_to_do(self, bank, path):
         """

@@ -9,6 +9,7 @@ import pickle
 import pkgutil
 import re
 import signal
+import sys
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent import futures
@@ -309,7 +310,7 @@ async def _start_local(stack: AsyncExitStack, security: Security) -> str:
 def _interrupts_blocked() -> Iterator[None]:
     # Processes that start now inherit this: Ctrl-C in a terminal reaches them
     # too, and they would print tracebacks. This process gets it at the end.
-    if not hasattr(signal, "pthread_sigmask"):
+    if sys.platform == "win32":
         yield
         return
     numbers = {signal.SIGINT, signal.SIGHUP}

@@ -1,12 +1,10 @@
 """
-A file of lines that only grows, for one writer and for nobody else's eyes.
+A file of lines that only grows, for one writer and its owner's eyes only.
 """
 
 import errno
 import io
-import itertools
 import os
-import stat
 import sys
 import tempfile
 import threading
@@ -14,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import IO, Final, Literal, Self
 
 import attrs
 
@@ -24,30 +22,39 @@ from bankconnect_async.errors import (
     JournalMismatchError,
 )
 
-from .group_fsync import GroupFsync, sync
+from ._locks import lock
+from .file_system import (
+    copy,
+    current_path,
+    free_name,
+    fsync,
+    fsync_directory,
+    is_deleted,
+    is_displaced,
+    is_pipe_or_device,
+    is_stdout,
+    make_private,
+    open_or_create,
+    open_stream,
+    read_at,
+    write_all,
+)
+from .group_fsync import GroupFsync
 from .pipe_writer import PipeWriter
 
 
 STDOUT: Final = "-"
 
 _STDOUT_NAME: Final = "stdout"
-_PRIVATE: Final = 0o600
 _BLOCK: Final = 2**20
-# A line that goes on is read further only if it begins like a record.
+# A longer line is read to its end only if it begins like a record.
 _LONG: Final = 16 * 2**20
-# What a full disk says, and what says that nothing can be written at all.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_HOPELESS: Final = _FULL | {errno.EFBIG, errno.EIO, errno.EROFS}
-# Bytes of the last line that are compared with the file.
+_UNWRITABLE: Final = _FULL | {errno.EFBIG, errno.EIO, errno.EROFS}
+# The bytes of the last line that are compared with the file.
 _TAIL: Final = 64
-# Seconds between attempts to open a FIFO that nobody reads yet.
-_KNOCK: Final = 0.05
 # How often a file that is moved while it is opened is opened again.
 _TRIES: Final = 10
-# What file systems say that have no locks, as some in networks do.
-_LOCKLESS: Final = frozenset(
-    {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -59,43 +66,44 @@ class AppendFile:
     its threads have ended.
 
     Attributes:
-        name: What to call it.
+        name: The name of the file in messages.
         is_stdout: Whether it is stdout, where nothing else may be printed.
-        is_locked: Whether a second writer would be kept away.
-        backup: Name of what stood there before, if that was put aside.
+        is_locked: Whether a second writer is kept away.
+        backup: The path that the earlier file was moved to, if it was.
+        fd: The file descriptor; -1 after `close`.
         unsynced: After `close`, the lines that may not be on the disk.
-        unwritten: After `close`, how many lines a pipe has not taken.
+        unwritten: After `close`, the number of lines that a pipe lost.
     """
 
     name: str
     is_stdout: bool
-    is_locked: bool
-    backup: str | None
+    fd: int
+    is_locked: bool = False
+    backup: str | None = None
     unsynced: list[bytes] = attrs.field(factory=list, init=False)
-    _path: str = attrs.field(alias="path")
-    _fd: int = attrs.field(alias="fd")
-    # Where the last whole line ends; a pipe and a device have no such.
-    _end: int | None = attrs.field(alias="end")
-    _is_new: bool = attrs.field(alias="is_new")
+    unwritten: int = attrs.field(default=0, init=False)
+    _path: Path
+    # The end of the last whole line; a pipe and a device have none.
+    _end: int | None = None
+    _is_new: bool = False
     _count: int = attrs.field(default=0, init=False)
-    # The last line, and where it ends: set as one, as a thread compares it.
+    # The last line and its end: set together, as a thread compares them.
     _last: tuple[int, bytes] = attrs.field(default=(0, b""), init=False)
     _synced: int = attrs.field(default=0, init=False)
     # Room on the disk that is given back when there is no other.
-    _reserve: io.FileIO | None = attrs.field(default=None, init=False)
+    _reserve: IO[bytes] | None = attrs.field(default=None, init=False)
     _is_full: bool = attrs.field(default=False, init=False)
-    _is_spoilt: bool = attrs.field(default=False, init=False)
+    _is_torn: bool = attrs.field(default=False, init=False)
     _is_closed: bool = attrs.field(default=False, init=False)
-    # What another program did to it: it cannot be gone on with.
+    # What another program did to the file, which cannot be used then.
     _damage: Literal["displaced", "changed"] | None = attrs.field(
         default=None, init=False
     )
-    # Why what was written may not be on the disk.
+    # The reason why what was written may not be on the disk.
     _error: OSError | None = attrs.field(default=None, init=False)
     _fsync: GroupFsync | None = attrs.field(default=None, init=False)
-    # Of a pipe, a terminal or a device: it owns the descriptor.
-    _pipe: PipeWriter | None = attrs.field(default=None, alias="pipe")
-    unwritten: int = attrs.field(default=0, init=False)
+    # The owner of the descriptor of a pipe, a terminal or a device.
+    _pipe: PipeWriter | None = None
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @classmethod
@@ -107,23 +115,24 @@ class AppendFile:
         cancelled: threading.Event | None = None,
     ) -> Self:
         """
-        Open or make a file, and lock it; nothing in it is changed.
+        Open or create a file, and lock it; its content stays as it is.
 
         Args:
-            path: Of a file, a pipe or a device; ``-`` for stdout.
-            fresh: Put aside what stands there, and make a new one.
-            cancelled: Set when nobody waits for a FIFO's reader any more.
+            path: The path of a file, a pipe or a device; ``-`` for stdout.
+            fresh: Whether to back up an earlier file, and create a new one.
+            cancelled: An event that ends the wait for a FIFO's reader.
 
         Raises:
-            JournalError: If there cannot be one.
-            JournalLockedError: If somebody writes to it.
+            JournalError: If the file cannot be opened.
+            JournalLockedError: If another process writes to it.
         """
         if path == STDOUT:
             return cls._stream(_STDOUT_NAME, _dup_stdout())
         try:
-            if _is_pipe_or_device(path):
+            if is_pipe_or_device(Path(path)):
                 return cls._stream(
-                    path, _open_stream(path, cancelled or threading.Event())
+                    path,
+                    open_stream(Path(path), cancelled or threading.Event()),
                 )
             return cls._open_file(path, fresh=fresh)
         except BlockingIOError:
@@ -141,63 +150,67 @@ class AppendFile:
     def _stream(cls, name: str, fd: int) -> Self:
         return cls(
             name=name,
-            path=name,
-            is_stdout=name == _STDOUT_NAME or _is_stdout(fd),
-            is_locked=False,
-            backup=None,
+            path=Path(name),
+            is_stdout=name == _STDOUT_NAME or is_stdout(fd),
             fd=fd,
-            end=None,
-            is_new=False,
             pipe=PipeWriter(fd),
         )
 
     @classmethod
-    def _open_file(cls, path: str, *, fresh: bool) -> Self:
+    def _open_file(cls, name: str, *, fresh: bool) -> Self:
         # A link is followed; one to nowhere is refused. The working directory
         # may change while the file is open.
-        real = (
-            os.path.realpath(path)
-            if Path(path).exists()
-            else os.path.abspath(path)  # noqa: PTH100
-        )
+        path = Path(name)
+        path = path.resolve() if path.exists() else path.absolute()
         backup = None
         for _ in range(_TRIES):
-            fd, is_new = _open_or_make(real)
+            fd, is_new = open_or_create(path)
             try:
-                is_locked = _lock(fd)
-                # Whoever had the lock before may have moved or removed it.
-                is_there = not _is_displaced(real, fd)
+                is_locked = lock(fd)
+                # The last owner of the lock may have moved the file.
+                is_there = not is_displaced(path, fd)
                 size = os.fstat(fd).st_size
                 if is_there and not (fresh and size):
                     return cls(
-                        name=path,
-                        path=real,
-                        is_stdout=_is_stdout(fd),
+                        name=name,
+                        path=path,
+                        is_stdout=is_stdout(fd),
                         is_locked=is_locked,
                         backup=backup,
                         fd=fd,
                         end=size,
                         is_new=is_new,
                     )
+                if sys.platform == "win32":
+                    # An open file cannot be renamed there.
+                    os.close(fd)
+                    fd = -1
                 if is_there:
-                    backup = _back_up(real)
+                    # The lock keeps others from doing this meanwhile.
+                    backup = str(path.rename(free_name(Path(f"{path}.old-"))))
+                    fsync_directory(path)
             except BaseException:
-                os.close(fd)
+                _close(fd)
                 raise
-            os.close(fd)
+            _close(fd)
         raise JournalError(
-            f"{path}: cannot be opened: it is moved or replaced again and "
+            f"{name}: cannot be opened: it is moved or replaced again and "
             f"again: see what does that, or use another path"
         )
 
     @property
     def is_stream(self) -> bool:
-        """Whether what goes there cannot be read again."""
+        """Whether what is written cannot be read again."""
         return self._end is None
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether another program deleted, moved or changed the file."""
+        return self._damage is not None
+
+    @property
     def pending(self) -> int:
-        """How many lines wait for the reader of a pipe."""
+        """The number of lines that wait for the reader of a pipe."""
         return 0 if self._pipe is None else self._pipe.pending
 
     async def drain(self) -> None:
@@ -205,7 +218,7 @@ class AppendFile:
         Wait until a pipe has taken all lines; a file has taken them at once.
 
         Raises:
-            JournalError: If one cannot be written.
+            JournalError: If a line cannot be written.
         """
         if self._pipe is not None:
             try:
@@ -213,37 +226,27 @@ class AppendFile:
             except OSError as exc:
                 raise self._unwritable(exc) from exc
 
-    @property
-    def is_damaged(self) -> bool:
-        """Whether another program deleted, moved or changed it."""
-        return self._damage is not None
-
-    @property
-    def fd(self) -> int:
-        """The file descriptor."""
-        return self._fd
-
-    def lines(self, goes_on: Callable[[bytes], bool]) -> Iterator[bytes]:
+    def lines(self, is_record: Callable[[bytes], bool]) -> Iterator[bytes]:
         """
-        Read all lines, their ends included; a pipe has none.
+        Read all lines with their ends; a pipe has none.
 
         Args:
-            goes_on: Tells from its first 16 MiB whether a line can be a
+            is_record: Tells from its first 16 MiB whether a line can be a
                 record.
 
         Raises:
-            JournalMismatchError: If a line is longer and no record.
+            JournalMismatchError: If a longer line cannot be a record.
         """
         if self._end is None:
             return
-        raw = io.FileIO(self._fd, closefd=False)
+        raw = io.FileIO(self.fd, closefd=False)
         raw.seek(0)
         with io.BufferedReader(raw, _BLOCK) as reader:
             number = 0
             while line := reader.readline(_LONG):
                 number += 1
                 if len(line) == _LONG and line[-1:] != b"\n":
-                    if not goes_on(line):
+                    if not is_record(line):
                         raise JournalMismatchError(
                             f"{self.name}: line {number} is too long and is "
                             f"no record of a session: use another path"
@@ -253,15 +256,15 @@ class AppendFile:
 
     def repair(self, *, end: int, missing: bytes, count: int) -> None:
         """
-        Drop what stands behind *end*, or append what is *missing* there.
+        Truncate the file to *end*, or append the *missing* end of a line.
 
         Each is one step, so that it may be interrupted anywhere. A file that
-        others can read is taken from them.
+        others can read is made private.
 
         Args:
-            end: Where the last whole line ends.
-            missing: What that line lacks.
-            count: Of the records that there are.
+            end: The end of the last whole line.
+            missing: The bytes that this line lacks.
+            count: The number of records.
 
         Raises:
             JournalError: If that cannot be done.
@@ -269,10 +272,9 @@ class AppendFile:
         if self._end is None:
             return
         try:
-            if stat.S_IMODE(os.fstat(self._fd).st_mode) & ~_PRIVATE:
-                os.fchmod(self._fd, _PRIVATE)
+            make_private(self.fd)
             if end < self._end:
-                os.ftruncate(self._fd, end)
+                os.ftruncate(self.fd, end)
         except OSError as exc:
             raise self._unwritable(exc) from exc
         self._end = self._synced = end
@@ -283,30 +285,30 @@ class AppendFile:
 
     def reserve(self, size: int) -> None:
         """
-        Keep so many bytes of the disk for lines that are to come; blocks.
+        Reserve disk space for lines to come; blocks.
 
-        They are in a file without a name beside this one. When the disk is
-        full, it is given up, and they are written all the same.
+        The space belongs to a file without a name beside this one. It is given
+        back when the disk is full, so that these lines can be written.
+
+        Args:
+            size: The number of bytes.
 
         Raises:
-            JournalError: If they could not be written now.
+            JournalError: If so many bytes cannot be written now.
         """
         if self._end is None:
             return
         self._drop_reserve()
         self._is_full = False
         try:
-            self._reserve = tempfile.TemporaryFile(  # noqa: SIM115
-                dir=os.path.dirname(self._path),  # noqa: PTH120
-                buffering=0,
-            )
-            # Where they would be, as there may be a limit for files, too.
+            self._reserve = _open_nameless(self._path.parent)
+            # At the same offset, as there may be a limit for files, too.
             os.lseek(self._reserve.fileno(), self._end, os.SEEK_SET)
-            _write(self._reserve.fileno(), os.urandom(size))
-            sync(self._reserve.fileno())
+            write_all(self._reserve.fileno(), os.urandom(size))
+            fsync(self._reserve.fileno())
         except OSError as exc:
             self._drop_reserve()
-            if exc.errno in _HOPELESS:
+            if exc.errno in _UNWRITABLE:
                 raise JournalError(
                     f"{self.name}: cannot be written: {exc.strerror}: "
                     f"nothing was sent, as it could not be recorded"
@@ -321,14 +323,14 @@ class AppendFile:
 
     def append(self, line: bytes) -> None:
         """
-        Write a line; it survives this process from then on.
+        Write a line; from then on it survives this process.
 
         Where an event loop is running, a line for a pipe is queued: `drain`
         waits for it.
 
         Raises:
-            JournalError: If it did not get there whole, or if earlier ones
-                may not have got to the disk.
+            JournalError: If the line was not written whole, or earlier ones
+                may not be on the disk.
         """
         with self._lock:
             if self._error is not None:
@@ -338,18 +340,15 @@ class AppendFile:
     def _append(self, line: bytes) -> None:
         if self._is_closed:
             raise JournalError(f"{self.name}: was closed")
-        if self._pipe is not None:
-            try:
-                self._pipe.write(line)
-            except OSError as exc:
-                raise self._unwritable(exc) from exc
-            return
-        if self._is_spoilt:
+        if self._is_torn:
             raise JournalError(
                 f"{self.name}: cannot be written: its last line is torn"
             )
         try:
-            self._write_whole(line)
+            if self._pipe is not None:
+                self._pipe.write(line)
+            else:
+                self._write_whole(line)
         except OSError as exc:
             if exc.errno not in _FULL or not self._drop_reserve():
                 raise self._unwritable(exc) from exc
@@ -361,35 +360,38 @@ class AppendFile:
             self._count += line.count(b"\n")
             self._last = self._end, line
             if self._fsync is None:
-                self._fsync = GroupFsync(self._bring_to_disk)
+                self._fsync = GroupFsync(self._flush)
             self._fsync.schedule()
 
     def _write_whole(self, line: bytes) -> None:
         written = 0
         try:
-            written = os.write(self._fd, line)
+            written = os.write(self.fd, line)
             if written < len(line):
-                _write(self._fd, memoryview(line)[written:])
+                write_all(self.fd, memoryview(line)[written:])
         except OSError:
-            if written:
-                self._drop_torn_line()
+            if written and self._end is not None:
+                try:
+                    os.ftruncate(self.fd, self._end)
+                except OSError:
+                    self._is_torn = True
             raise
 
-    def refuse_if_broken(self) -> None:
+    def check(self) -> None:
         """
-        Refuse to go on where a record may not be kept; does not block.
+        Check that records can be kept; does not block.
 
         Raises:
             JournalError: If something is wrong with the file.
         """
-        self._refuse_if_lost()
+        self._check_damage()
         if self._is_full:
             raise JournalError(
                 f"{self.name}: its disk is full: nothing more is sent; make "
-                f"room, and do the same again"
+                f"room, and run the same batch again to resume"
             )
 
-    def _refuse_if_lost(self) -> None:
+    def _check_damage(self) -> None:
         if self._damage is not None:
             raise JournalError(
                 f"{self.name}: was deleted, renamed or changed by another "
@@ -400,24 +402,24 @@ class AppendFile:
 
     def sync(self) -> None:
         """
-        Bring it to the disk; blocks.
+        Flush the file to its disk; blocks.
 
         Raises:
-            JournalError: If it may not be there, or nowhere to be found.
+            JournalError: If records may not be on the disk, or are lost.
         """
         if self._end is not None:
-            self._bring_to_disk()
-            self._refuse_if_lost()
+            self._flush()
+            self._check_damage()
 
     def close(self) -> None:
         """
-        Bring it to the disk and close it; an empty one is removed again.
+        Flush the file to its disk and close it; an empty one is removed.
 
-        What another program deleted meanwhile is saved beside it.
+        If another program deleted it meanwhile, a copy is saved beside it.
 
         Raises:
-            JournalError: If it may not be on the disk, or is not where it
-                was; it says where the records are. If a pipe has not taken
+            JournalError: If records may not be on the disk, or are not where
+                they were; it says where they are. If a pipe has not taken
                 all lines; `unwritten` says how many.
         """
         with self._lock:
@@ -432,71 +434,73 @@ class AppendFile:
             if self._fsync is not None:
                 self._fsync.close()
             if self._end:
-                self._look_for_damage(*self._last)
+                self._find_damage(*self._last)
                 self.unsynced = self._read_unsynced()
                 report = self._report_damage()
-            elif self._is_new and not _is_displaced(self._path, self._fd):
+            elif self._is_new and not is_displaced(self._path, self.fd):
+                if sys.platform == "win32":
+                    # An open file cannot be removed there.
+                    self._close_file()
                 with suppress(OSError):
-                    os.unlink(self._path)  # noqa: PTH108
+                    self._path.unlink()
         finally:
-            self._release()
+            self._close_file()
         if report is not None:
             raise JournalError(f"{self.name}: {report}")
         if self._error is not None:
             raise self._unwritable(self._error) from self._error
 
-    def _close_pipe(self, pipe: PipeWriter) -> None:
-        self._fd = -1
-        self.unwritten = len(pipe.close())
-        if self.unwritten:
-            assert pipe.error is not None  # noqa: S101 - the pipe lost lines
-            raise self._unwritable(pipe.error) from pipe.error
-
-    def leave(self) -> None:
+    def close_unchanged(self) -> None:
         """Close a file that nothing was written to, wherever it is now."""
         with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._release()
+            if self._is_closed:
+                return
+            self._is_closed = True
+            if self._pipe is not None:
+                self._close_pipe(self._pipe)
+            else:
+                self._close_file()
 
-    def _release(self) -> None:
+    def _close_pipe(self, pipe: PipeWriter) -> None:
+        self.fd = -1
+        self.unwritten = len(pipe.close())
+        if self.unwritten and pipe.error is not None:
+            raise self._unwritable(pipe.error) from pipe.error
+
+    def _close_file(self) -> None:
         self._drop_reserve()
-        if self._pipe is not None:
-            self._close_pipe(self._pipe)
-            return
-        fd, self._fd = self._fd, -1
-        os.close(fd)
+        fd, self.fd = self.fd, -1
+        _close(fd)
 
-    def _bring_to_disk(self) -> None:
+    def _flush(self) -> None:
         # In this order: what is written from now on belongs to the next one.
         end, line = self._last
         try:
-            sync(self._fd)
+            fsync(self.fd)
         except OSError as exc:
             self._error = exc
         if self._error is None:
             self._synced = end
-        self._look_for_damage(end, line)
+        self._find_damage(end, line)
 
-    def _look_for_damage(self, end: int, line: bytes) -> None:
+    def _find_damage(self, end: int, line: bytes) -> None:
         if self._damage is not None:
             return
         tail = line[-_TAIL:]
         try:
-            if _is_displaced(self._path, self._fd):
+            if is_displaced(self._path, self.fd):
                 self._damage = "displaced"
-            elif os.pread(self._fd, len(tail), end - len(tail)) != tail:
+            elif read_at(self.fd, len(tail), end - len(tail)) != tail:
                 self._damage = "changed"
         except OSError as exc:
             self._error = exc
 
     def _read_unsynced(self) -> list[bytes]:
-        assert self._end is not None  # noqa: S101 - it is no stream
         if self._error is None or self._damage is not None:
             return []
         with suppress(OSError):
-            size = self._end - self._synced
-            return os.pread(self._fd, size, self._synced).splitlines()
+            size = self._last[0] - self._synced
+            return read_at(self.fd, size, self._synced).splitlines()
         return []
 
     def _report_damage(self) -> str | None:
@@ -506,28 +510,28 @@ class AppendFile:
             lost = max(self._count - self._count_lines(), 0)
             return (
                 f"was changed by another program while it was open: {lost} "
-                f"of its {self._count} records are nowhere, though their "
+                f"of its {self._count} records are lost, though their "
                 f"sessions exist"
             )
         records = f"its records ({self._count})"
-        found = _name_of(self._fd)
-        if os.fstat(self._fd).st_nlink and not _is_about_to_go(found):
+        if not is_deleted(self.fd):
+            found = current_path(self.fd)
             where = "where it is now" if found is None else f"in {found}"
             return (
                 f"was renamed while it was open: {records} are {where}: move "
-                f"that back to {self._path} to go on"
+                f"that back to {self._path} to resume"
             )
         try:
             saved = self._save()
         except OSError as exc:
             return (
                 f"was deleted while it was open, and could not be saved: "
-                f"{exc.strerror}: {records} are nowhere, though their "
+                f"{exc.strerror}: {records} are lost, though their "
                 f"sessions exist"
             )
         return (
             f"was deleted or replaced while it was open: {records} were "
-            f"saved to {saved}: move that back to {self._path} to go on"
+            f"saved to {saved}: move that back to {self._path} to resume"
         )
 
     def _count_lines(self) -> int:
@@ -537,38 +541,13 @@ class AppendFile:
             )
         return 0
 
-    def _save(self) -> str:
+    def _save(self) -> Path:
+        name = f"{self._path.name}.saved-"
         try:
-            return self._copy_to(self._path)
+            return copy(self.fd, self._path.with_name(name))
         except OSError:
-            # Its directory may be gone, too.
-            name = Path(self._path).name
-            return self._copy_to(f"{tempfile.gettempdir()}/{name}")
-
-    def _copy_to(self, path: str) -> str:
-        saved = _free_name(f"{path}.saved-")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(saved, flags, _PRIVATE)
-        try:
-            at = 0
-            while piece := os.pread(self._fd, _BLOCK, at):
-                _write(fd, piece)
-                at += len(piece)
-            sync(fd)
-        except BaseException:
-            os.unlink(saved)  # noqa: PTH108
-            raise
-        finally:
-            os.close(fd)
-        _sync_directory(saved)
-        return saved
-
-    def _drop_torn_line(self) -> None:
-        if self._end is not None:
-            try:
-                os.ftruncate(self._fd, self._end)
-            except OSError:
-                self._is_spoilt = True
+            # Its directory may be deleted, too.
+            return copy(self.fd, Path(tempfile.gettempdir(), name))
 
     def _unwritable(self, exc: OSError) -> JournalError:
         if isinstance(exc, BrokenPipeError):
@@ -578,76 +557,13 @@ class AppendFile:
         return JournalError(f"{self.name}: cannot be written: {exc.strerror}")
 
 
-def _write(fd: int, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _open_nameless(directory: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=directory, buffering=0)
 
 
-def _open_stream(path: str, cancelled: threading.Event) -> int:
-    flags = os.O_WRONLY | os.O_CLOEXEC
-    if not stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
-        return os.open(path, flags)
-    while True:
-        try:
-            # Opening waits for a reader, and nothing could interrupt it.
-            fd = os.open(path, flags | os.O_NONBLOCK)
-        except OSError as exc:
-            if exc.errno != errno.ENXIO:
-                raise
-            if cancelled.wait(_KNOCK):
-                raise
-        else:
-            os.set_blocking(fd, True)
-            return fd
-
-
-def _open_or_make(path: str) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        # Session URLs are credentials: nobody else may read them.
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, _PRIVATE)
-    except FileExistsError:
-        return os.open(path, flags), False
-    _sync_directory(path)
-    return fd, True
-
-
-def _lock(fd: int) -> bool:
-    try:
-        import fcntl  # noqa: PLC0415 - there is none on Windows
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        if exc.errno not in _LOCKLESS:
-            raise
-        return False
-    return True
-
-
-def _back_up(path: str) -> str:
-    # Nobody else does this meanwhile, as we have the lock.
-    backup = _free_name(f"{path}.old-")
-    os.rename(path, backup)  # noqa: PTH104
-    _sync_directory(path)
-    return backup
-
-
-def _free_name(start: str) -> str:
-    names = (f"{start}{number}" for number in itertools.count(1))
-    return next(name for name in names if not os.path.lexists(name))
-
-
-def _sync_directory(path: str) -> None:
-    directory = os.path.dirname(path) or os.curdir  # noqa: PTH120
-    with suppress(OSError):
-        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            sync(fd)
-        finally:
-            os.close(fd)
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
 
 
 def _dup_stdout() -> int:
@@ -655,43 +571,3 @@ def _dup_stdout() -> int:
         raise JournalError("stdout: is closed: use another path")
     sys.stdout.flush()
     return os.dup(sys.stdout.fileno())
-
-
-def _is_stdout(fd: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.fstat(1))
-    except OSError:
-        return False
-
-
-def _is_displaced(path: str, fd: int) -> bool:
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        # It may be there all the same.
-        return False
-    return not os.path.samestat(found, os.fstat(fd))
-
-
-def _name_of(fd: int) -> str | None:
-    # Linux knows what an open file is called now.
-    try:
-        name = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
-    except OSError:
-        return None
-    return None if _is_displaced(name, fd) else name
-
-
-def _is_about_to_go(name: str | None) -> bool:
-    # NFS keeps what was deleted under such a name until it is closed.
-    return name is not None and Path(name).name.startswith(".nfs")
-
-
-def _is_pipe_or_device(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)

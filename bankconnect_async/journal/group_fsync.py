@@ -1,10 +1,8 @@
 """
-What was written, brought to the disk in groups and beside the event loop.
+Group commit: one fsync for all writes of a tenth of a second.
 """
 
 import asyncio
-import errno
-import os
 import threading
 
 from collections.abc import Callable
@@ -15,41 +13,38 @@ from typing import Final
 
 #: Seconds of writes that go to the disk together.
 GROUP: Final = 0.1
-# What file systems say that have nothing to sync.
-_NEEDLESS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 class GroupFsync:
     """
     Syncs a file in a thread, a tenth of a second after it was written.
 
-    If a loop was running then, it keeps the time, and has to go on. The
-    thread knows nothing of time: one that waits in Python takes the
-    interpreter's lock from the event loop again and again, which cost each
-    record some 5 us.
+    An event loop that is running then keeps the time. The thread does not
+    wait: a thread that waits in Python takes the interpreter's lock from the
+    event loop again and again, which cost each record some 5 us.
 
     Args:
-        work: Brings what was written to the disk.
+        flush: Flushes to the disk what was written; it blocks.
 
     Attributes:
-        error: Why what was written may not be on the disk.
+        error: The reason why what was written may not be on the disk.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
         self._is_scheduled = False
-        # Keeps the time of what is noted, if it is a loop that does so.
+        # The loop that keeps the time, if one does.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: threading.Timer | None = None
         self._is_closed = False
-        # Held for no longer than handing over takes.
-        self._handing_over = threading.Lock()
+        # Held while work is given to the thread.
+        self._submitting = threading.Lock()
         self._thread: ThreadPoolExecutor | None = None
         self.error: OSError | None = None
 
     def schedule(self) -> None:
         """Fsync the file a tenth of a second from now."""
-        # A loop that stands still may never call.
+        # A loop that was stopped may never call.
         if self._is_scheduled and (
             self._loop is None or self._loop.is_running()
         ):
@@ -59,17 +54,17 @@ class GroupFsync:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
-            self._timer = timer = threading.Timer(GROUP, self._hand_over)
+            self._timer = timer = threading.Timer(GROUP, self._submit)
             timer.daemon = True
-            # An interpreter that is about to end starts nothing more.
+            # An interpreter that is about to end starts no thread.
             with suppress(RuntimeError):
                 timer.start()
         else:
-            self._loop.call_later(GROUP, self._hand_over)
+            self._loop.call_later(GROUP, self._submit)
 
     def close(self) -> None:
-        """Sync what is left; blocks until it is done."""
-        with self._handing_over:
+        """Flush what is left; blocks until it is done."""
+        with self._submitting:
             self._is_closed = True
         if self._timer is not None and self._timer.ident is not None:
             self._timer.cancel()
@@ -79,8 +74,8 @@ class GroupFsync:
         if self._is_scheduled:
             self._sync()
 
-    def _hand_over(self) -> None:
-        with self._handing_over:
+    def _submit(self) -> None:
+        with self._submitting:
             if self._is_closed:
                 return
             if self._thread is None:
@@ -93,23 +88,9 @@ class GroupFsync:
                 self._sync()
 
     def _sync(self) -> None:
-        # In this order: what is noted from now on belongs to the next one.
+        # In this order: what is written from now on belongs to the next one.
         self._is_scheduled = False
         try:
-            self._work()
+            self._flush()
         except OSError as exc:
             self.error = exc
-
-
-def sync(fd: int) -> None:
-    """
-    Bring a file or a directory to the disk, where there is one.
-
-    Raises:
-        OSError: If it may not be there.
-    """
-    try:
-        os.fsync(fd)
-    except OSError as exc:
-        if exc.errno not in _NEEDLESS:
-            raise

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -335,7 +336,7 @@ class Journal:
             JournalError: If its outcome could not be recorded.
             JournalMismatchError: If another request made a session for it.
         """
-        self._opened.refuse_if_broken()
+        self._opened.check()
         line = self._line(index)
         # Bare link ids share a request.
         if request is not self._printed:
@@ -634,7 +635,7 @@ class _OtherJournal:
     def close(self) -> None:
         """Close it, if it was opened."""
         if self._file is not None:
-            self._file.leave()
+            self._file.close_unchanged()
 
 
 def read_journal(*paths: _Path) -> Iterator[Record]:
@@ -657,7 +658,7 @@ def read_journal(*paths: _Path) -> Iterator[Record]:
 
 def _read_one(path: str) -> Iterator[Record]:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with Path(path).open("rb") as file:
             for number, raw in enumerate(file, 1):
                 try:
                     if not is_blank(raw):

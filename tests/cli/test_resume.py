@@ -3,6 +3,7 @@
 """
 
 import asyncio
+import errno
 import gzip
 import os
 import random
@@ -214,7 +215,11 @@ class TestAgain:
         """
         Where there are no locks, that is said.
         """
-        monkeypatch.setitem(__import__("sys").modules, "fcntl", None)
+
+        def flock(fd, operation):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
         ran = batch(csv_of(2), "--sandbox")
 
         assert ran.result.code == 0
