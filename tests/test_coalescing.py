@@ -17,6 +17,8 @@ from bankconnect_async._http.coalescing import (
     WriteCoalescer,
     request_class,
 )
+from bankconnect_async._http.connections import make_connector
+from bankconnect_async.config import Pool
 
 
 KEY = "0123456789abcdef"
@@ -191,7 +193,8 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
             *(send(transport, server, noting()) for _ in bodies)
         )
         bodies[0].before = interrupt
-        coalescer = Catching(asyncio.get_running_loop())
+        session = transport._bound.session
+        coalescer = Catching(asyncio.get_running_loop(), session.connector)
         transport._bound.session._request_class.coalescer = coalescer
         tasks = [
             asyncio.create_task(send(transport, server, body))
@@ -355,22 +358,23 @@ async def test_proxies_get_the_whole_address(
 
 async def test_known_releases():
     """
-    How aiohttp makes its responses is known of some releases. A new one wants
-    looking at, or sessions cost more than they need to.
+    With the installed release of aiohttp, small requests are coalesced.
     """
-    assert issubclass(
-        request_class(asyncio.get_running_loop()), CoalescedRequest
-    )
+    connector = make_connector(Pool())
+    cls = request_class(asyncio.get_running_loop(), connector)
+    await connector.close()
+
+    assert issubclass(cls, CoalescedRequest)
 
 
 @pytest.fixture(
     name="unknown_release", params=["3.15.0", "3.140.0", "4.0.0a2"]
 )
 def _unknown_release(request, monkeypatch):
-    """A release of aiohttp that nobody has looked at."""
+    """Pretend that a release of aiohttp is installed that is not known."""
     monkeypatch.setattr(
-        "bankconnect_async._http.transport.request_class",
-        functools.partial(request_class, version=request.param),
+        "bankconnect_async._http.transport.make_connector",
+        functools.partial(make_connector, version=request.param),
     )
 
 

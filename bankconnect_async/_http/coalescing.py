@@ -1,11 +1,11 @@
 """
-Small requests, which leave together.
+Small requests, which are written together.
 
 aiohttp writes each body in a task of its own, as it may be long and have to
-wait for the other side. One that fits into the connection's buffer waits for
-nobody, and is written without. Those of one turn of the event loop go in a
-row: a server that is given one at a time, with a pause after each, falls
-asleep in between, and waking it costs the sender more than the task did.
+wait for the peer. A body that fits into the connection's buffer never waits,
+and needs no task. The requests of one turn of the event loop are written in a
+row: a server that gets one at a time, with a pause after each, falls asleep
+in between, and waking it costs the sender more than the task did.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from .bodies import BytesBody
+from .connections import PollingConnector, PooledConnection
 
 
 if TYPE_CHECKING:
@@ -28,66 +29,81 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
 
 
-#: Bytes of a small body, at most. asyncio takes 64 KiB, head included, before
-#: anybody has to wait.
+#: The largest small body, in bytes. asyncio buffers 64 KiB, head included,
+#: before a writer has to wait.
 SMALL: Final = 32 * 1024
 
-# How a response is made belongs to a release of aiohttp.
-_KNOWN: Final = ("3.14.",)
-# What limits a request's time is an exchange's clock.
+# `RequestAttempt` limits the time of a request.
 _NO_TIMER: Final = TimerNoop()
 
 
 class WriteCoalescer:
     """
-    Where requests lie until the next turn of the event loop.
+    Collects requests until the next turn of the event loop.
 
     Args:
-        loop: Of their session.
+        loop: The event loop of the session.
+        connector: The connector of the session.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connector: PollingConnector
+    ) -> None:
         self._loop = loop
+        self._connector = connector
         self._pending: list[
-            tuple[Connection, Any, StreamWriter, BytesBody]
+            tuple[Connection, PooledConnection, StreamWriter, BytesBody]
         ] = []
 
     def add(
         self,
         conn: "Connection",
-        protocol: Any,
+        protocol: PooledConnection,
         writer: StreamWriter,
         body: BytesBody,
     ) -> None:
         """
-        Write *body* soon, behind the head that *writer* has.
+        Write *body* soon, after the head that *writer* has buffered.
 
-        What fails is raised to who reads the answer.
+        An error is raised where the response is read.
 
         Args:
-            conn: The connection, as long as the request has it.
-            protocol: Its protocol.
-            writer: Writes to it.
-            body: What to write.
+            conn: The connection, which the request may lose before.
+            protocol: The protocol of the connection.
+            writer: The writer to the connection.
+            body: The body.
         """
         if not self._pending:
-            self._loop.call_soon(self.flush)
+            self._schedule()
         self._pending.append((conn, protocol, writer, body))
 
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether requests wait to be written."""
+        return bool(self._pending)
+
+    def _schedule(self) -> None:
+        self._connector.is_flush_due = True
+        self._loop.call_soon(self.flush)
+
     def flush(self) -> None:
+        """Write all requests that were added."""
+        self._connector.is_flush_due = False
         # A connection was chosen before those behind it were prepared, and
         # those before it written: its server may have closed it since.
         is_late = len(self._pending) > 1
-        waiting, self._pending = iter(self._pending), []
+        if is_late:
+            self._connector.poll()
+        pending, self._pending = iter(self._pending), []
         try:
-            for conn, protocol, writer, body in waiting:
+            for conn, protocol, writer, body in pending:
                 if conn.protocol is None:
-                    # It was given back, or up, before it was our turn.
+                    # The request has ended without being written.
                     continue
                 if (
                     is_late
-                    and not body.checks_connection
-                    and protocol.poll_hang_up(0)
+                    and self._connector.has_events(protocol.fd)
+                    and protocol.has_hung_up()
                 ):
                     protocol.set_exception(
                         aiohttp.ClientConnectionResetError("closed meanwhile")
@@ -95,24 +111,26 @@ class WriteCoalescer:
                 else:
                     _write(protocol, writer, body)
         finally:
-            left = [*waiting]
+            left = [*pending]
             if left:
                 # Something like a KeyboardInterrupt came.
                 self._pending = [*left, *self._pending]
-                self._loop.call_soon(self.flush)
+                self._schedule()
 
 
-def _write(protocol: Any, writer: StreamWriter, body: BytesBody) -> None:
+def _write(
+    protocol: PooledConnection, writer: StreamWriter, body: BytesBody
+) -> None:
     failure: Exception
     try:
-        # It never waits, and so needs no task.
+        # It never waits, so it needs no task.
         body.write_with_length(writer, None).send(None)
     except StopIteration:
         return
     except (aiohttp.ClientError, OSError) as exc:
         failure = exc
-    except Exception as exc:  # noqa: BLE001 - the reader raises it
-        # As aiohttp does; its frames may hold the request.
+    except Exception as exc:  # noqa: BLE001 - raised by the reader
+        # aiohttp wraps it, too; its frames may hold the request.
         failure = aiohttp.ClientConnectionError("the request was not written")
         failure.__cause__ = exc.with_traceback(None)
     else:
@@ -124,16 +142,21 @@ class CoalescedRequest(aiohttp.ClientRequest):
     """
     A request whose headers were complete when they were given.
 
-    It is for sessions without traces, middlewares and read timeouts. What is
-    no POST, goes to a proxy or has another body is written as aiohttp does.
+    It is for sessions without traces, middlewares and read timeouts. A
+    request through a proxy, with another method than POST or with another
+    body is written by aiohttp.
+
+    Attributes:
+        coalescer: The coalescer of the session, in a subclass: aiohttp makes
+            requests from a class and passes on no argument of the session's
+            owner.
     """
 
-    # aiohttp makes requests of a class, and hands nothing of ours to it.
     coalescer: ClassVar[WriteCoalescer]
     _small: BytesBody | None = None
 
     def update_headers(self, headers: "LooseHeaders | None") -> None:
-        """Take the headers over, behind the one of the host (RFC 9112)."""
+        """Copy the headers, after the host's own (RFC 9112)."""
         # aiohttp adds them one by one, and looks for each of its own.
         self.headers = CIMultiDict(
             {hdrs.HOST: self.url.host_port_subcomponent or ""}
@@ -143,14 +166,14 @@ class CoalescedRequest(aiohttp.ClientRequest):
     def update_auto_headers(
         self, skip_auto_headers: Iterable[str] | None
     ) -> None:
-        """Add none: every one of them was given."""
+        """Add none: all of them were given."""
 
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
-        """Take the body, and what it says of itself."""
+        """Set the body, and the headers that describe it."""
         if (
             isinstance(body, BytesBody)
             and body.length <= SMALL
-            # aiohttp may repeat others, with the body that it knows of.
+            # aiohttp may itself send other methods again, with its own body.
             and self.method == hdrs.METH_POST
             and self.proxy is None
         ):
@@ -161,14 +184,16 @@ class CoalescedRequest(aiohttp.ClientRequest):
             super().update_body_from_data(body, _stacklevel)
 
     async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
-        """Have it written, and return what its answer is read with."""
+        """Schedule the write, and return the response to read."""
         body, protocol = self._small, conn.protocol
-        assert protocol is not None  # noqa: S101 - it was just handed out
-        if protocol.should_close:
-            # Something came while nothing was asked for: it must not be
-            # taken for our answer (RFC 9112, 6.3).
+        if not isinstance(protocol, PooledConnection) or protocol.should_close:
+            # Something came before the request: it must not be taken for its
+            # response (RFC 9112, 6.3).
             raise aiohttp.ServerDisconnectedError
         if body is None:
+            # It is not written by the flush, which polls again.
+            if self.coalescer.is_flush_due and protocol.has_hung_up():
+                raise aiohttp.ClientConnectionResetError("closed meanwhile")
             return await super().send(conn)
         writer = StreamWriter(protocol, self.loop)
         await writer.write_headers(
@@ -190,20 +215,21 @@ class CoalescedRequest(aiohttp.ClientRequest):
 
 
 def request_class(
-    loop: asyncio.AbstractEventLoop, *, version: str = aiohttp.__version__
+    loop: asyncio.AbstractEventLoop, connector: aiohttp.BaseConnector
 ) -> type[aiohttp.ClientRequest]:
     """
-    Return what the requests of a session are made of.
+    Return the class of the requests of a session.
 
     Args:
-        loop: Of the session.
-        version: Of aiohttp. Under a release that is not known, all requests
-            are written as aiohttp does.
+        loop: The event loop of the session.
+        connector: The connector of the session. With one of aiohttp's own,
+            because the release of aiohttp is not known, aiohttp writes all
+            requests.
     """
-    if not version.startswith(_KNOWN):
+    if not isinstance(connector, PollingConnector):
         return aiohttp.ClientRequest
-
-    class Ours(CoalescedRequest):
-        coalescer = WriteCoalescer(loop)
-
-    return Ours
+    return type(
+        "CoalescedRequest",
+        (CoalescedRequest,),
+        {"coalescer": WriteCoalescer(loop, connector)},
+    )

@@ -1,9 +1,9 @@
 """
 Connections that are checked before they are reused.
 
-A server closes an idle connection when it likes, and the event loop learns
+A server may close an idle connection at any time, and the event loop learns
 of it at its next turn. A request that is written in between is lost, and
-nobody can say whether it was processed. So the socket is polled first.
+nothing tells whether it was processed. So the socket is polled first.
 """
 
 import functools
@@ -13,6 +13,7 @@ import re
 import select
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,16 +30,15 @@ if TYPE_CHECKING:
     import asyncio
 
 
-# What makes connections, and what is asked before one is reused, belongs to
-# a release of aiohttp.
+# How connections are made and reused is private to a release of aiohttp.
 _KNOWN: Final = ("3.14.",)
 # Shares of the pool's `max_age`. They differ so that connections that were
-# opened together are not closed together; the last tenth is the DNS cache's.
+# opened together are not closed together; the DNS cache has the last tenth.
 _SHORTEST_LIFE, _LONGEST_LIFE, _LOOKUP = 0.7, 0.9, 0.1
-# Seconds that a looked up address is used at most.
+# The longest life of a looked up address, in seconds.
 _LONGEST_LOOKUP: Final = 10
 _TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
-# Seconds that a request may be on its way to a server that is about to close.
+# The seconds that a request may take to a server that is about to close.
 _MARGIN: Final = 1.0
 # Windows polls otherwise.
 _READABLE: Final = getattr(select, "POLLIN", 0)
@@ -54,24 +54,29 @@ class PooledConnection(ResponseHandler):
     A connection that knows whether it may be reused.
 
     Args:
+        pool: The connector that holds it while it is idle.
         loop: The event loop it belongs to.
-        max_age: The seconds after which it is reused no more.
+        max_age: The seconds after which it is not reused.
     """
 
     def __init__(
-        self, loop: "asyncio.AbstractEventLoop", *, max_age: float
+        self,
+        pool: "PollingConnector",
+        loop: "asyncio.AbstractEventLoop",
+        *,
+        max_age: float,
     ) -> None:
         super().__init__(loop)
+        self._pool = pool
         share = random.uniform(_SHORTEST_LIFE, _LONGEST_LIFE)  # noqa: S311
         self._retire_at = self._reuse_until = monotonic() + max_age * share
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         """Prepare to poll the socket."""
         super().connection_made(transport)
-        #: Tells whether the other side has closed: ``poll_hang_up(0)``. Unread
-        #: bytes are no sign of it, so this serves new connections, too.
-        self.poll_hang_up = _make_poll(transport, _HANG_UP)
-        self._poll = _make_poll(transport, _READABLE)
+        self.fd = self._pool.register(transport)
+        self._poll_hang_up = _make_poll(transport, _HANG_UP)
+        self._poll_readable = _make_poll(transport, _READABLE)
 
     def is_connected(self) -> bool:
         """
@@ -84,17 +89,27 @@ class PooledConnection(ResponseHandler):
             transport is not None
             and not transport.is_closing()
             and monotonic() < self._reuse_until
-            # An idle connection has nothing to say: it has ended, or has
+            # An idle connection has nothing to read: it has ended, or has
             # bytes that would be taken for the next response.
-            and not self._poll(0)
+            and not (
+                self._pool.has_new_events(self.fd) and self._poll_readable(0)
+            )
         )
+
+    def has_hung_up(self) -> bool:
+        """
+        Tell whether the peer has closed the connection.
+
+        Unread bytes are no sign of it, so this serves new connections, too.
+        """
+        return bool(self._poll_hang_up(0))
 
     def limit_idle(self, keep_alive: str) -> None:
         """
-        Keep the connection no longer than its server does.
+        Reuse the connection no longer than its server keeps it.
 
         Args:
-            keep_alive: The header of its latest response.
+            keep_alive: The Keep-Alive header of its latest response.
         """
         until = monotonic() + _parse_keep_alive(keep_alive)
         self._reuse_until = min(self._retire_at, until)
@@ -102,11 +117,11 @@ class PooledConnection(ResponseHandler):
 
 class PooledResponse(aiohttp.ClientResponse):
     """
-    A response that remembers its connection, also once that is given back.
+    A response that still knows its connection once that is given back.
     """
 
     def limit_idle(self) -> None:
-        """Follow the Keep-Alive header, which is there."""
+        """Apply the Keep-Alive header, which has to be there."""
         if isinstance(self._protocol, PooledConnection):
             self._protocol.limit_idle(self.headers[hdrs.KEEP_ALIVE])
 
@@ -115,29 +130,68 @@ class PollingConnector(aiohttp.TCPConnector):
     """
     A connector that polls idle connections before it reuses them.
 
+    One system call polls all connections, for all requests of one turn of
+    the event loop. Where there is no epoll, each connection is polled.
+
     Args:
-        max_age: The seconds after which a connection is reused no more.
-        **settings: The other arguments of its base.
+        max_age: The seconds after which a connection is not reused.
+        **settings: The other arguments of `aiohttp.TCPConnector`.
+
+    Attributes:
+        is_flush_due: Whether requests wait for a flush, which polls again.
     """
 
     def __init__(self, *, max_age: float, **settings: Any) -> None:
         super().__init__(**settings)
         self._factory: Any = functools.partial(
-            PooledConnection, loop=self._loop, max_age=max_age
+            PooledConnection, self, loop=self._loop, max_age=max_age
         )
+        self.is_flush_due = False
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._events: dict[int, int] = {}
+
+    def register(self, transport: "asyncio.BaseTransport") -> int:
+        """Poll a new connection from now on, and return its descriptor."""
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return -1
+        fd: int = sock.fileno()
+        if self._epoll is not None:
+            # Closing the socket removes it again. TLS through a proxy makes
+            # a second connection over the same socket.
+            with suppress(FileExistsError):
+                self._epoll.register(fd, _READABLE | _HANG_UP)
+        return fd
+
+    def poll(self) -> None:
+        """Poll all connections."""
+        if self._epoll is not None:
+            self._events = dict(self._epoll.poll(0))
+
+    def has_events(self, fd: int) -> bool:
+        """Tell whether the latest poll found a reason to poll *fd* alone."""
+        return self._epoll is None or fd in self._events
+
+    def has_new_events(self, fd: int) -> bool:
+        """
+        Poll all connections, unless a flush will, and return `has_events`.
+        """
+        if not self.is_flush_due:
+            self.poll()
+        return self.has_events(fd)
 
 
 def make_connector(
     pool: Pool, *, version: str = aiohttp.__version__, **settings: Any
 ) -> aiohttp.TCPConnector:
     """
-    Return the connector of a session of ours.
+    Return the connector of a new session.
 
     Args:
-        pool: How long connections are kept.
-        version: The version of aiohttp. With one that is not known, its own
+        pool: The settings of the pool.
+        version: The version of aiohttp. With an unknown one, aiohttp's own
             connector is returned.
-        **settings: The other arguments of a `TCPConnector`.
+        **settings: The other arguments of `aiohttp.TCPConnector`.
     """
     settings |= {
         "keepalive_timeout": pool.keepalive,
@@ -155,11 +209,13 @@ def make_connector(
 
 def refuse_closed(writer: AbstractStreamWriter) -> None:
     """
-    Raise what a writer raises to whom the loop told that it is closed.
+    Check that the peer has not closed the connection of *writer*.
 
-    This needs no more of aiohttp than what is public, and serves requests
-    over connections that `PollingConnector` did not make. It polls new
-    connections, too.
+    This uses only public parts of aiohttp, for connections that no
+    `PollingConnector` made.
+
+    Raises:
+        aiohttp.ClientConnectionResetError: If it has.
     """
     transport = writer.transport
     if (
@@ -167,7 +223,9 @@ def refuse_closed(writer: AbstractStreamWriter) -> None:
         or transport.is_closing()
         or _make_poll(transport, _HANG_UP)(0)
     ):
-        raise aiohttp.ClientConnectionResetError("the server has closed it")
+        raise aiohttp.ClientConnectionResetError(
+            "the server has closed the connection"
+        )
 
 
 def _make_poll(

@@ -1,5 +1,5 @@
 """
-Time limits for many tasks with one timer of the event loop.
+Deadlines of many tasks, on one timer of the event loop.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from typing import Final
 
 # Turns of the event loop between a deadline and its cancel. The loop fires
 # timers before it wakes the tasks whose sockets it has just read, so after
-# a stall each answer that had come in time would be lost. A connection takes
-# about six turns from being made to its request.
+# a stall each response that had come in time would be lost. A new connection
+# takes about six turns to its request.
 _GRACE_TURNS: Final = 16
 # Tasks cancelled in one turn; each costs some 0.1 ms.
 _AT_ONCE: Final = 100
@@ -19,17 +19,17 @@ _AT_ONCE: Final = 100
 
 class Deadline:
     """
-    A time limit on one task's current work.
+    A time limit on the work of the current task.
 
-    It is set when it is made, in that task, and has to be cleared.
+    The limit starts when the object is made and ends with `clear`.
 
     Args:
         scheduler: The scheduler of the running loop.
-        when: Time on the loop's clock.
+        when: The time of the cancel, on the loop's clock.
 
     Attributes:
-        when: At which the task is cancelled.
-        expired: Whether that happened.
+        when: The time of the cancel.
+        expired: Whether the deadline cancelled its task.
     """
 
     __slots__ = ("_cancelling", "_scheduler", "_task", "expired", "when")
@@ -37,24 +37,23 @@ class Deadline:
     def __init__(self, scheduler: "DeadlineScheduler", when: float) -> None:
         # Finding out which loop runs is a system call.
         task = asyncio.current_task(scheduler.loop)
-        assert task is not None  # noqa: S101 - we are in a coroutine
+        if task is None:
+            raise RuntimeError("a deadline needs a task")
         self._scheduler = scheduler
         self._task = task
         self._cancelling = task.cancelling()
-        self.when = when
         self.expired = False
         scheduler.pending.add(self)
-        if when < scheduler.due:
-            scheduler.schedule(when)
+        self.reschedule(when)
 
     def reschedule(self, when: float) -> None:
-        """Set another time."""
+        """Move the deadline to *when*."""
         self.when = when
         if when < self._scheduler.due:
             self._scheduler.schedule(when)
 
     def clear(self) -> None:
-        """Take the limit away; the work is over."""
+        """Remove the deadline, because the work is over."""
         self._scheduler.pending.discard(self)
         if self.expired:
             # The work ended before the cancel arrived.
@@ -62,9 +61,10 @@ class Deadline:
 
     def absorb_cancel(self) -> bool:
         """
-        Tell whether a `CancelledError` is ours alone, and take it back.
+        Take the deadline's own cancel back.
 
-        If somebody else cancelled the task as well, theirs goes first.
+        Returns:
+            Whether nobody else cancelled the task.
         """
         if not self.expired:
             return False
@@ -73,10 +73,10 @@ class Deadline:
 
     def was_cancelled(self) -> bool:
         """
-        Tell whether somebody asked for this task to be cancelled.
+        Tell whether the task was asked to cancel.
 
-        A `CancelledError` can also stray in from a future that was shared
-        with others, as aiohttp's name lookups are.
+        A `CancelledError` can also come from a future that several tasks
+        share, such as a name lookup of aiohttp.
         """
         return self._task.cancelling() > self._cancelling
 
@@ -88,18 +88,21 @@ class Deadline:
 
 class DeadlineScheduler:
     """
-    All deadlines of one event loop.
+    Schedules the deadlines of one event loop.
 
-    A deadline expires some turns of the loop after its time, and only if its
-    work is not over by then.
+    A task is cancelled some turns of the loop after its deadline, and only
+    if its work is not over by then.
 
     `asyncio.timeout` sets and cancels a timer of the loop for every call,
     and almost none of them ever fires. Here one timer waits for the earliest
-    limit; setting and clearing a deadline is a set operation.
+    deadline; adding and removing one is a set operation.
+
+    Args:
+        loop: The event loop that runs the timer.
 
     Attributes:
-        loop: It.
-        due: When that timer fires, on the loop's clock.
+        loop: The event loop that runs the timer.
+        due: The time at which the timer fires, on the loop's clock.
         pending: The deadlines that have not expired.
     """
 
@@ -110,7 +113,7 @@ class DeadlineScheduler:
         self.pending: set[Deadline] = set()
 
     def schedule(self, when: float) -> None:
-        """Have the timer fire at *when*, which is before it is due."""
+        """Make the timer fire at *when* instead."""
         self.close()
         self.due = when
         self._handle = self.loop.call_at(when, self._fire)
@@ -123,8 +126,8 @@ class DeadlineScheduler:
 
     def _fire(self) -> None:
         now = self.loop.time()
-        if any(deadline.when <= now for deadline in self.pending):
-            # No timer is needed until they have expired.
+        if any(each.when <= now for each in self.pending):
+            # No timer is needed until these have expired.
             self.due = -math.inf
             self._expire(now, _GRACE_TURNS)
         else:
@@ -136,14 +139,10 @@ class DeadlineScheduler:
                 self._expire, overdue_at, turns - 1
             )
             return
-        overdue = [
-            deadline
-            for deadline in self.pending
-            if deadline.when <= overdue_at
-        ]
-        for deadline in overdue[:_AT_ONCE]:
-            self.pending.discard(deadline)
-            deadline.expire()
+        overdue = [each for each in self.pending if each.when <= overdue_at]
+        for each in overdue[:_AT_ONCE]:
+            self.pending.discard(each)
+            each.expire()
         if len(overdue) > _AT_ONCE:
             self._expire(overdue_at, 1)
         else:
@@ -152,4 +151,4 @@ class DeadlineScheduler:
     def _schedule_next(self) -> None:
         self._handle, self.due = None, math.inf
         if self.pending:
-            self.schedule(min(deadline.when for deadline in self.pending))
+            self.schedule(min(each.when for each in self.pending))

@@ -359,7 +359,7 @@ class RequestExecutor:
 
     def stats(self) -> "Stats":
         """Return what was done so far, and is done now."""
-        from bankconnect_async.stats import Stats  # noqa: PLC0415 - few ever ask
+        from bankconnect_async.stats import Latency, Stats  # noqa: PLC0415 - rare
 
         transport = self.transport
         attempts = dict(self._failed)
@@ -371,7 +371,7 @@ class RequestExecutor:
             tokens=self.budget.tokens,
             attempts=attempts,
             connections_opened=transport.connections_opened,
-            latency=self._latency.summary(),
+            latency=Latency(**self._latency.summary()),
         )
 
     async def aclose(self, *, drain: float) -> None:

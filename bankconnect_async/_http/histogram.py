@@ -1,28 +1,23 @@
 """
-Counts durations, at a price that every request can pay.
+A histogram of durations that is cheap enough for every request.
 """
 
 import math
 
-from typing import TYPE_CHECKING, Final
-
-
-if TYPE_CHECKING:
-    from bankconnect_async.stats import Latency
+from typing import Any, Final
 
 
 # Buckets per e-fold, which makes a quantile 7 % too large at most, and an
 # offset that keeps the numbers of buckets above zero, down to a microsecond.
 _FINE: Final = 16
 _FIRST: Final = 224
-# The last bucket has all that took longer than a fortnight.
+# The last bucket counts everything above a fortnight.
 _LAST: Final = 448
-_log: Final = math.log
 
 
 class Histogram:
     """
-    Counts durations in buckets that grow with them.
+    Counts durations in buckets of exponentially growing width.
     """
 
     __slots__ = ("_buckets", "_max")
@@ -33,35 +28,24 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        buckets = self._buckets
-        try:
-            buckets[int(_log(seconds + 1e-6) * _FINE + _FIRST)] += 1
-        except IndexError:
-            buckets[_LAST] += 1
-        if seconds > self._max:  # noqa: PLR1730 - `max` costs three times this
-            self._max = seconds
+        bucket = int(math.log(seconds + 1e-6) * _FINE + _FIRST)
+        self._buckets[min(bucket, _LAST)] += 1
+        self._max = max(self._max, seconds)
 
-    def summary(self) -> "Latency":
-        """Return the quantiles of what was counted."""
-        from bankconnect_async.stats import Latency  # noqa: PLC0415 - few ever ask
-
+    def summary(self) -> dict[str, Any]:
+        """Return the count, the quantiles and the maximum by name."""
         count = sum(self._buckets)
-        return Latency(
-            count=count,
-            p50=self._quantile(0.50, count),
-            p90=self._quantile(0.90, count),
-            p99=self._quantile(0.99, count),
-            max=self._max,
-        )
+        quantiles = {
+            f"p{percent}": self._quantile(count * percent / 100)
+            for percent in (50, 90, 99)
+        }
+        return {"count": count, **quantiles, "max": self._max}
 
-    def _quantile(self, share: float, count: int) -> float:
+    def _quantile(self, rank: float) -> float:
         seen = 0
-        for number, found in enumerate(self._buckets):
+        for bucket, found in enumerate(self._buckets):
             seen += found
-            if found and seen >= share * count:
-                return min(_upper_end(number), self._max)
+            if found and seen >= rank:
+                upper_end = math.exp((bucket + 1 - _FIRST) / _FINE) - 1e-6
+                return min(upper_end, self._max)
         return 0.0
-
-
-def _upper_end(number: int) -> float:
-    return math.exp((number + 1 - _FIRST) / _FINE) - 1e-6

@@ -1,5 +1,5 @@
 """
-Slots for requests, handed on in the order of asking.
+A semaphore for requests, which serves waiters in order.
 """
 
 import asyncio
@@ -9,15 +9,14 @@ from collections import OrderedDict
 
 class FifoSemaphore:
     """
-    Lets so many in at a time; the others queue.
+    A semaphore that hands slots to waiters in order.
 
-    `asyncio.Semaphore` would do, but its `acquire` is a coroutine also where
-    a slot is free, and asks twice whether one is. Here that costs a
-    comparison, and a slot goes straight from who leaves to who waits.
+    Unlike `asyncio.Semaphore`, taking a free slot is a plain call, so the
+    uncontended path creates no coroutine.
 
     Attributes:
-        size: Slots in all.
-        in_use: Slots in use.
+        size: The number of slots.
+        in_use: The number of slots taken.
     """
 
     __slots__ = ("_waiters", "in_use", "size")
@@ -25,38 +24,38 @@ class FifoSemaphore:
     def __init__(self, size: int) -> None:
         self.size = size
         self.in_use = 0
-        # A dict, because thousands may leave the queue at once.
+        # A dict, because thousands of waiters may be cancelled at once.
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
-        """Who queues."""
+        """The number of tasks that wait for a slot."""
         return len(self._waiters)
 
     def try_acquire(self) -> bool:
-        """Take a slot, if one is free and nobody waits for it."""
+        """Take a slot if one is free."""
         if self.in_use < self.size:
             self.in_use += 1
             return True
         return False
 
     async def acquire(self) -> None:
-        """Take a slot, as soon as it is our turn."""
+        """Wait in line for a slot, and take it."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
             await waiter
         except asyncio.CancelledError:
-            if not waiter.cancelled():
-                # The slot was ours already when the cancel came.
-                self.release()
-            else:
+            if waiter.cancelled():
                 self._waiters.pop(waiter, None)
+            else:
+                # The slot was handed over before the cancel came.
+                self.release()
             raise
 
     def release(self) -> None:
-        """Hand the slot on, or free it."""
-        # After `shrink`, some slots are not handed on.
+        """Hand the slot to the next waiter, or free it."""
+        # After `shrink`, surplus slots are not handed on.
         while self._waiters and self.in_use <= self.size:
             waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
@@ -65,7 +64,7 @@ class FifoSemaphore:
         self.in_use -= 1
 
     def shrink(self, size: int) -> None:
-        """Shrink to *size* slots; those in use beyond that run out."""
+        """Shrink to *size* slots; surplus slots in use are freed later."""
         self.size = min(self.size, size)
 
     def grow(self, size: int) -> None:

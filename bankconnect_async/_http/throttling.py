@@ -1,5 +1,5 @@
 """
-What retries know of the throttle that an operation of a batch waits in.
+The protocol between retries and the throttle of a batch.
 """
 
 from typing import Protocol
@@ -16,16 +16,16 @@ class Throttle(Protocol):
 
     @property
     def throttled_for(self) -> float:
-        """Seconds that extend the operation's deadline."""
+        """The seconds by which the operation's deadline is extended."""
         ...
 
     def on_failure(self, error: BankConnectError) -> bool:
         """
-        Hear of a failed attempt.
+        Record a failed attempt.
 
         Returns:
             Whether this failure does not count, because the server only asks
-            the whole batch for patience.
+            the whole batch to slow down.
         """
         ...
 
@@ -34,6 +34,6 @@ class Throttle(Protocol):
         Wait *seconds*, and until the next attempt may be made.
 
         Returns:
-            Whether to make it; `False` once nothing is to be sent any more.
+            Whether to make it; `False` once the batch sends nothing more.
         """
         ...

@@ -252,7 +252,7 @@ class Transport:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=request_class(asyncio.get_running_loop()),
+            request_class=request_class(asyncio.get_running_loop(), connector),
             response_class=PooledResponse,
             headers=self._headers,
             **self._per_session,
