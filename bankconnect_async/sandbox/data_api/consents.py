@@ -6,13 +6,18 @@ import datetime
 import uuid
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
 
 from bankconnect_async.sandbox.banks import EXAMPLE_BANK, bank_of
 from bankconnect_async.sandbox.fake_data.ledgers import fake_account
-from bankconnect_async.sandbox.http.errors import JsonObject
+from bankconnect_async.sandbox.http.errors import (
+    ApiError,
+    JsonObject,
+    coded_error,
+)
 from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxSession
 
@@ -32,17 +37,13 @@ _RECURRING: Final = {
 _TENURE: Final = 24
 
 
-class ConsentError(Exception):
+def consent_error(code: str) -> ApiError:
     """
-    A consent cannot be used.
-
-    Attributes:
-        code: The vendor's code of the reason.
+    Return the error of a consent.
     """
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    # Status and envelope are not documented (contract, U-33).
+    text = code.replace("_", " ").capitalize()
+    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
 
 
 @attrs.define(eq=False)
@@ -95,15 +96,15 @@ class Consents:
         Use a consent, and return the session in which it was given.
 
         Raises:
-            ConsentError: If the consent is unknown, revoked because its
+            ApiError: If the consent is unknown, revoked because its
                 session is deleted, or overused because it is used more often
                 than its frequency allows.
         """
         session = self._sessions.get(str(consent_id))
         if session is None:
-            raise ConsentError("INVALID_CONSENT_ID")
+            raise consent_error("INVALID_CONSENT_ID")
         if journeys.is_deleted(session.session_id):
-            raise ConsentError("CONSENT_REVOKED")
+            raise consent_error("CONSENT_REVOKED")
         unit, value = _frequency(session.parameters)
         now = journeys.now()
         uses = [
@@ -112,7 +113,7 @@ class Consents:
             if now - time < _PERIODS[unit]
         ]
         if len(uses) >= value:
-            raise ConsentError("CONSENT_OVERUSED")
+            raise consent_error("CONSENT_OVERUSED")
         self._uses[str(consent_id)] = [*uses, now]
         return session
 

@@ -5,12 +5,10 @@ The endpoints of the entity flow.
 import functools
 import uuid
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
-
-import attrs
 
 from aiohttp import web
 
@@ -21,8 +19,6 @@ from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
     ENTITY_ERRORS,
     PREFIX,
-    SUCCESS,
-    Authenticator,
     ErrorFormat,
     is_unpaid,
     read_request,
@@ -33,8 +29,6 @@ from bankconnect_async.sandbox.http.errors import (
     Problem,
     render_plain,
 )
-from bankconnect_async.sandbox.http.storage import Storage
-from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxEntity
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
@@ -47,6 +41,7 @@ from bankconnect_async.sandbox.session_api.field_rules import (
 )
 
 from . import fields
+from .endpoints import DataApi, make_routes, webhook_update
 from .entity_responses import (
     BY_ACCOUNT,
     CURRENT_RESPONSES,
@@ -81,48 +76,36 @@ def _bad_field(field: str, text: str) -> ApiError:
     return ApiError(HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)])
 
 
-@attrs.frozen(kw_only=True)
-class EntityApi:
+class EntityApi(DataApi):
     """
     Handlers of the entity flow.
-
-    Attributes:
-        guard: The check of the secrets.
-        journeys: The sessions and entities.
-        storage: The stored files.
-        origin: Returns the origin of the API.
     """
-
-    guard: Authenticator
-    journeys: SessionTable
-    storage: Storage
-    origin: Callable[[], str]
 
     def routes(self) -> list[web.RouteDef]:
         """
-        List the endpoints that the dialect has.
+        Return the endpoints that the dialect has.
         """
-        root = f"{PREFIX}/v1"
-        entity = f"{root}/entity"
-        with_key = functools.partial(self.guard.require_key, ENTITY_ERRORS)
-        with_both = functools.partial(
+        key = functools.partial(self.guard.require_key, ENTITY_ERRORS)
+        both = functools.partial(
             self.guard.require_key_and_hash, ENTITY_ERRORS
         )
         upload_errors = ErrorFormat(
             ENTITY_ERRORS.unauthorized,
             functools.partial(render_plain, numbered=not self._is_seed),
         )
-        routes = [
-            web.post(f"{entity}/", with_key(self._create, HTTPStatus.CREATED)),
-            web.get(f"{entity}/", with_both(self._list)),
-            web.get(f"{entity}/webhook_payloads/", with_both(self._payloads)),
-            web.post(f"{entity}/update_webhook/", with_both(self._update)),
-            web.get(f"{entity}/{{entity_id}}/", with_both(self._show)),
-        ]
+        update = webhook_update(self.journeys.webhooks.update_entity)
+        handlers = {
+            "POST entity/": key(self._create, HTTPStatus.CREATED),
+            "GET entity/": both(self._list),
+            "GET entity/webhook_payloads/": both(self._payloads),
+            "POST entity/update_webhook/": both(update),
+            "GET entity/{entity_id}/": both(self._show),
+        }
         for kind in _UPLOADS:
             upload = functools.partial(self._upload, kind)
-            handler = self.guard.require_key(upload_errors, upload)
-            routes.append(web.post(f"{root}/statement/{kind}/", handler))
+            handlers[f"POST statement/{kind}/"] = self.guard.require_key(
+                upload_errors, upload
+            )
         responses = SEED_RESPONSES if self._is_seed else CURRENT_RESPONSES
         for name, responder in responses.items():
             respond = functools.partial(
@@ -130,12 +113,10 @@ class EntityApi:
                 responder,
                 is_by_account=name in BY_ACCOUNT and not self._is_seed,
             )
-            path = f"{entity}/{{entity_id}}/{name}/"
-            routes.append(web.get(path, with_both(respond)))
+            handlers[f"GET entity/{{entity_id}}/{name}/"] = both(respond)
         if not self._is_seed:
-            path = f"{root}/net_banking_health/"
-            routes.append(web.get(path, with_key(self._health)))
-        return routes
+            handlers["GET net_banking_health/"] = key(self._health)
+        return make_routes(handlers)
 
     @property
     def _is_seed(self) -> bool:
@@ -183,11 +164,6 @@ class EntityApi:
             raise _bad_field("link_id", _REQUIRED)
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
-    async def _update(self, request: web.Request) -> JsonObject:
-        body = parse_body(await read_request(request))
-        self.journeys.webhooks.update_entity(body)
-        return dict(SUCCESS)
-
     async def _respond(
         self,
         responder: Responder,
@@ -197,15 +173,12 @@ class EntityApi:
     ) -> JsonObject:
         account_id = request.query.get("account_id") or None
         entity = self._entity(request)
-        entity_id = entity.record.entity_id
         query = EntityQuery(
             entity=entity,
             now=self.journeys.now(),
             is_seed=self._is_seed,
             account_id=account_id if is_by_account else None,
-            url_of=lambda name: self.storage.presigned_url(
-                f"{entity_id}/{name}"
-            ),
+            url_of=self.url_maker(entity.record.entity_id),
         )
         return responder(query)
 

@@ -5,7 +5,6 @@ The endpoints of the session flow, without ``session/`` itself.
 import contextlib
 import functools
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -18,10 +17,8 @@ from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
-    PREFIX,
     SESSION_ERRORS,
     SUCCESS,
-    Authenticator,
     ErrorFormat,
     JsonHandler,
     is_unpaid,
@@ -34,13 +31,12 @@ from bankconnect_async.sandbox.http.errors import (
     coded_error,
     render_coded,
 )
-from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.sandbox.journey.journey import Journey
-from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.session_api.dialects import rules_for
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 
-from .consents import ConsentError, Consents, consent_bank
+from .consents import Consents, consent_bank, consent_error
+from .endpoints import DataApi, make_routes, webhook_update
 from .session_responses import (
     PROCESSED_RESPONSES,
     Responder,
@@ -90,86 +86,59 @@ _UPLOAD_ERRORS: Final = ErrorFormat(
 )
 
 
-def _consent_error(code: str) -> ApiError:
-    # Status and envelope are not documented (contract, U-33).
-    text = code.replace("_", " ").capitalize()
-    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
-
-
 @attrs.frozen(kw_only=True)
-class SessionDataApi:
+class SessionDataApi(DataApi):
     """
     Handlers of the session flow.
 
     Attributes:
-        guard: The check of the secrets.
-        journeys: The sessions and entities.
-        storage: The stored files.
         consents: The consents of recurring journeys.
-        origin: Returns the origin of the journey's page.
     """
 
-    guard: Authenticator
-    journeys: SessionTable
-    storage: Storage
     consents: Consents
-    origin: Callable[[], str]
 
     def routes(self) -> list[web.RouteDef]:
         """
-        List the endpoints.
+        Return the endpoints.
         """
-        v1 = f"{PREFIX}/v1"
-        # Blank ids match, because the API has an error of its own for them.
-        session = f"{v1}/session_data/{{session_id:[^/]*}}"
-        aggregator = f"{v1}/account_aggregator"
-        with_both = functools.partial(
+        key = functools.partial(self.guard.require_key, SESSION_ERRORS)
+        both = functools.partial(
             self.guard.require_key_and_hash, SESSION_ERRORS
         )
-        with_key = functools.partial(self.guard.require_key, SESSION_ERRORS)
-        responses: dict[str, JsonHandler] = {
+        # Blank ids match, because the API has an error of its own for them.
+        session = "session_data/{session_id:[^/]*}"
+        consents = "account_aggregator/get_recurring_consent_details/"
+        update = webhook_update(self.journeys.webhooks.update_session)
+        responses = {
             "session_upload_status": self._responding(upload_status),
             "progress": self._responding(progress, after="request"),
             "get_pdfs": self._responding(session_pdfs),
-            **{
-                name: self._responding(responder, after="processing")
-                for name, responder in PROCESSED_RESPONSES.items()
-            },
         }
-        catalogue = with_both(self._catalogue)
-        return [
-            web.post(
-                f"{v1}/session_data/update_webhook/", with_both(self._update)
-            ),
-            web.post(
-                f"{v1}/statement/upload_session/",
-                self.guard.require_key(_UPLOAD_ERRORS, self._upload),
-            ),
-            web.post(
-                f"{session}/initiate_processing/",
-                with_both(self._initiate, HTTPStatus.ACCEPTED),
-            ),
-            web.delete(f"{session}/delete/", with_both(self._delete)),
-            *(
-                web.get(f"{session}/{name}/", with_both(handler))
-                for name, handler in responses.items()
-            ),
-            # The vendor's collection has no trailing slash.
-            web.get(f"{v1}/banks/catalogue/", catalogue),
-            web.get(f"{v1}/banks/catalogue", catalogue),
-            web.post(
-                f"{aggregator}/get_recurring_consent_details/",
-                with_key(self._consents),
-            ),
-            web.post(
-                f"{aggregator}/fetch_recurring_aa_data/", with_key(self._fetch)
-            ),
-        ]
-
-    async def _update(self, request: web.Request) -> JsonObject:
-        body = parse_body(await read_request(request))
-        self.journeys.webhooks.update_session(body)
-        return dict(SUCCESS)
+        for name, responder in PROCESSED_RESPONSES.items():
+            responses[name] = self._responding(responder, after="processing")
+        return make_routes(
+            {
+                "POST session_data/update_webhook/": both(update),
+                "POST statement/upload_session/": self.guard.require_key(
+                    _UPLOAD_ERRORS, self._upload
+                ),
+                f"POST {session}/initiate_processing/": both(
+                    self._initiate, HTTPStatus.ACCEPTED
+                ),
+                f"DELETE {session}/delete/": both(self._delete),
+                **{
+                    f"GET {session}/{name}/": both(handler)
+                    for name, handler in responses.items()
+                },
+                # The vendor's collection has no trailing slash.
+                "GET banks/catalogue/": both(self._catalogue),
+                "GET banks/catalogue": both(self._catalogue),
+                f"POST {consents}": key(self._consents),
+                "POST account_aggregator/fetch_recurring_aa_data/": key(
+                    self._fetch
+                ),
+            }
+        )
 
     async def _delete(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
@@ -190,13 +159,10 @@ class SessionDataApi:
     ) -> JsonHandler:
         async def respond(request: web.Request) -> JsonObject:
             journey = self._journey(request)
-            session_id = journey.session.session_id
             query = SessionQuery(
                 journey=journey,
                 now=self.journeys.now(),
-                url_of=lambda name: self.storage.presigned_url(
-                    f"{session_id}/{name}"
-                ),
+                url_of=self.url_maker(journey.session.session_id),
             )
             if after and not query.status:
                 raise _session_error("PROCESSING_NOT_REQUESTED")
@@ -303,7 +269,7 @@ class SessionDataApi:
     def _consent_journey(self, session_id: str) -> Journey:
         journey = self.journeys.get(session_id)
         if journey is None or journey.is_entity_flow:
-            raise _consent_error("INVALID_SESSION_ID")
+            raise consent_error("INVALID_SESSION_ID")
         return journey
 
     async def _fetch(self, request: web.Request) -> JsonObject:
@@ -312,13 +278,10 @@ class SessionDataApi:
             start = as_date(body.get("date_time_range_from"))
             end = as_date(body.get("date_time_range_to"))
         except BadValueError:
-            raise _consent_error("INVALID_DATE_RANGE") from None
+            raise consent_error("INVALID_DATE_RANGE") from None
         if start >= end:
-            raise _consent_error("INVALID_DATE_RANGE")
-        try:
-            session = self.consents.use(body.get("consent_id"), self.journeys)
-        except ConsentError as exc:
-            raise _consent_error(exc.code) from None
+            raise consent_error("INVALID_DATE_RANGE")
+        session = self.consents.use(body.get("consent_id"), self.journeys)
         parameters = {
             name: value
             for name, value in session.parameters.items()
