@@ -12,6 +12,7 @@ import pytest
 
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.sandbox import Sandbox, statement_pdf
+from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.testing import FakeClock
 
 
@@ -402,19 +403,27 @@ class TestOutcome:
 
         assert sent[-1].body["event_name"] == ENRICHED
 
-    async def test_deleted_meanwhile(self, create, put, ask, receiver):
+    async def test_deleted_meanwhile(
+        self, create, put, ask, receiver, monkeypatch
+    ):
         """
         Nobody hears of a session that was deleted before it was processed.
         """
+        clock = FakeClock(epoch=EPOCH)
+        due = []
+        monkeypatch.setattr(
+            SessionTable, "_wake", lambda _, __, then: due.append(then)
+        )
         async with Sandbox(
-            "session", webhook_url=receiver.url, processing_time=0.01
+            "session", webhook_url=receiver.url, clock=clock
         ) as sandbox:
             session = await create(sandbox, **ASKED)
             await put(sandbox, session)
             await ask(sandbox, session, "initiate_processing", "POST")
             await ask(sandbox, session, "delete", "DELETE")
-            while sandbox._journeys._timers:
-                await asyncio.sleep(0.005)
+            clock.now += 1
+            (processed,) = due
+            processed()
             sent = await sandbox.webhooks_sent()
 
         assert [webhook.body["event_name"] for webhook in sent] == [UPLOADED]
