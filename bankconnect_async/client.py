@@ -155,7 +155,7 @@ class AsyncBankConnect(StatementData):
             base_url, version=version, allow_http=allow_http
         )
         self._session_url = self._service.session_url()
-        self._calls = RequestExecutor(
+        self._executor = RequestExecutor(
             Transport(
                 headers={
                     "x-api-key": self._api_key,
@@ -179,7 +179,7 @@ class AsyncBankConnect(StatementData):
             ],
         )
         self._api = ApiClient(
-            calls=self._calls,
+            executor=self._executor,
             base_url=self._service.base_url,
             hash_header=(
                 {"server-hash": self._server_hash}
@@ -190,7 +190,7 @@ class AsyncBankConnect(StatementData):
         )
         #: For batches, like `open`, `reserve` and `release`.
         self.creator: Final = SessionCreator(
-            self._calls,
+            self._executor,
             url=self._session_url,
             api_key=self._api_key,
             encoding=encoding,
@@ -264,11 +264,11 @@ class AsyncBankConnect(StatementData):
             drain: Seconds to wait for calls in flight before that. New calls
                 are refused meanwhile.
         """
-        await self._calls.aclose(drain=drain)
+        await self._executor.aclose(drain=drain)
 
     def __del__(self) -> None:
-        calls = getattr(self, "_calls", None)
-        if calls is not None and calls.transport.is_open:
+        executor = getattr(self, "_executor", None)
+        if executor is not None and executor.transport.is_open:
             warnings.warn(
                 f"{self!r}, made at {self._made_at}, was not closed: use "
                 f"`async with`, or await its aclose()",
@@ -276,7 +276,7 @@ class AsyncBankConnect(StatementData):
                 source=self,
                 stacklevel=2,
             )
-            calls.transport.abandon()
+            executor.transport.abandon()
 
     def __repr__(self) -> str:
         # A traceback may ask in the middle of __init__.
@@ -289,7 +289,7 @@ class AsyncBankConnect(StatementData):
         )
 
     @property
-    def api(self) -> str:
+    def api_id(self) -> str:
         """Host, path and version of the Session API, as journals name it."""
         return self._service.name
 
@@ -315,9 +315,9 @@ class AsyncBankConnect(StatementData):
             InvalidResponseError: If it agreed in words that cannot be used.
         """
         creator = self.creator
-        link_id, request = creator.assign(request)
-        answer, attempts = await creator.ask(link_id, request, retry)
-        return creator.make(link_id, answer, attempts)
+        link_id, request = creator.prepare(request)
+        answer, attempts = await creator.send(link_id, request, retry)
+        return creator.build(link_id, answer, attempts)
 
     async def confirm(
         self, event: E, /, *, session: Session | None = None
@@ -355,7 +355,7 @@ class AsyncBankConnect(StatementData):
         """
         from ._resources.confirmation import confirm  # noqa: PLC0415
 
-        return await confirm(self._api, self.creator.made, event, session)
+        return await confirm(self._api, self.creator.owners, event, session)
 
     def create_sessions(  # noqa: PLR0913
         self,
@@ -417,22 +417,22 @@ class AsyncBankConnect(StatementData):
             self.creator,
             source,
             BatchOptions(
-                api=self.api,
+                api=self.api_id,
                 concurrency=concurrency,
                 rate=rate,
                 ordered=ordered,
-                retry=attrs.evolve(self._calls.retry, deadline=deadline),
-                clock=self._calls.clock,
+                retry=attrs.evolve(self._executor.retry, deadline=deadline),
+                clock=self._executor.clock,
                 journal=journal,
             ),
-            capacity=self._calls.transport,
+            capacity=self._executor.transport,
         )
 
     def stats(self) -> "Stats":
         """
         Return what the client did so far, and does now.
         """
-        return self._calls.stats()
+        return self._executor.stats()
 
     def resolve(self, request: SessionRequest | str) -> SessionRequest:
         """
@@ -446,15 +446,15 @@ class AsyncBankConnect(StatementData):
 
     def reserve(self, concurrency: int) -> None:
         """Make room for that many requests more, until `release`."""
-        self._calls.transport.reserve(concurrency)
+        self._executor.transport.reserve(concurrency)
 
     def release(self, concurrency: int) -> None:
         """Take back what `reserve` was told."""
-        self._calls.transport.release(concurrency)
+        self._executor.transport.release(concurrency)
 
     async def open(self) -> None:
         """Bind to the running event loop; the first request does it too."""
-        await self._calls.transport.open()
+        await self._executor.transport.open()
 
 
 def _calling_line() -> str:

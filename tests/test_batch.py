@@ -52,7 +52,7 @@ class Double:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def assign(self, item):
+    def prepare(self, item):
         return item, SessionRequest(link_id=item, redirect_url=None)
 
     async def open(self):
@@ -64,7 +64,7 @@ class Double:
     def release(self, concurrency):
         pass
 
-    async def ask(self, link_id, request, retry, turn):
+    async def send(self, link_id, request, retry, throttle):
         self.calls += 1
         self.now += 1
         self.peak = max(self.peak, self.now)
@@ -75,7 +75,7 @@ class Double:
             self.now -= 1
         return (None, 1)
 
-    def make(self, link_id, answer, attempts):
+    def build(self, link_id, answer, attempts):
         return Session(link_id=link_id, redirect_url="")
 
 
@@ -194,7 +194,7 @@ async def test_a_batch_gives_its_room_back(sandbox):
         redirect_url=None,
         pool=Pool(limit=2),
     ) as bank:
-        gate = (await bank._calls.transport.open()).semaphore
+        gate = (await bank._executor.transport.open()).semaphore
         large = bank.create_sessions(ids(20), concurrency=9)
         async with bank.create_sessions(ids(20), concurrency=5):
             await collect(large)
@@ -278,7 +278,7 @@ async def test_concurrency_raises_the_pool(sandbox):
         bank.create_sessions(ids(50), concurrency=10) as outcomes,
     ):
         assert len([each async for each in outcomes]) == 50
-        assert bank._calls.transport._bound.semaphore.size == 10
+        assert bank._executor.transport._bound.semaphore.size == 10
 
 
 async def test_order_on_request():
@@ -287,11 +287,11 @@ async def test_order_on_request():
     """
 
     class Backwards(Double):
-        async def ask(self, link_id, request, retry, turn):
+        async def send(self, link_id, request, retry, throttle):
             number = int(link_id.partition("-")[2])
             for _ in range(10 - number % 10):
                 await asyncio.sleep(0)
-            return await super().ask(link_id, request, retry, turn)
+            return await super().send(link_id, request, retry, throttle)
 
     found = await collect(
         batch(Backwards(), ids(200), concurrency=10, ordered=True)
@@ -358,10 +358,10 @@ async def test_one_stuck_item_holds_up_the_order():
     gate = asyncio.Event()
 
     class Stuck(Double):
-        async def ask(self, link_id, request, retry, turn):
+        async def send(self, link_id, request, retry, throttle):
             if link_id == "customer-0":
                 await gate.wait()
-            return await super().ask(link_id, request, retry, turn)
+            return await super().send(link_id, request, retry, throttle)
 
     double = Stuck()
     async with batch(
@@ -610,7 +610,7 @@ async def test_a_stop_waits_for_no_rate():
     loop = asyncio.get_running_loop()
 
     class Refusing(Double):
-        async def ask(self, link_id, request, retry, turn):
+        async def send(self, link_id, request, retry, throttle):
             raise AuthenticationError("refused", status=401)
 
     started = loop.time()
@@ -634,7 +634,7 @@ async def test_batches_share_a_client(sandbox):
     ) as bank:
         second = bank.create_sessions(ids(50), concurrency=7)
         async with bank.create_sessions(ids(50), concurrency=5), second:
-            assert bank._calls.transport._bound.semaphore.size == 12
+            assert bank._executor.transport._bound.semaphore.size == 12
         found = await asyncio.gather(
             collect(bank.create_sessions(ids(50), concurrency=5)),
             collect(bank.create_sessions(ids(50), concurrency=7)),
@@ -649,7 +649,7 @@ async def test_an_error_that_is_none_of_ours_is_an_outcome_and_logged(caplog):
     """
 
     class Broken(Double):
-        async def ask(self, link_id, request, retry, turn):
+        async def send(self, link_id, request, retry, throttle):
             raise ZeroDivisionError
 
     found = await collect(batch(Broken(), ids(10)))
@@ -691,9 +691,9 @@ async def test_a_rate_is_kept():
     starts = []
 
     class Noting(Double):
-        async def ask(self, link_id, request, retry, turn):
+        async def send(self, link_id, request, retry, throttle):
             starts.append(loop.time())
-            return await super().ask(link_id, request, retry, turn)
+            return await super().send(link_id, request, retry, throttle)
 
     await collect(batch(Noting(), ids(60), concurrency=60, rate=100))
 

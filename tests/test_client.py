@@ -636,7 +636,7 @@ class TestSetup:
         """
         bank = connect(sandbox)
         await bank.create_session("customer-42")
-        transport = bank._calls.transport
+        transport = bank._executor.transport
 
         with pytest.warns(ResourceWarning) as caught:
             del bank
@@ -1184,7 +1184,7 @@ class TestConfirm:
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]
 
         owners = [
-            bank.creator.made.owner(each.session_id) for each in sessions
+            bank.creator.owners.owner(each.session_id) for each in sessions
         ]
         assert owners == [None, "c1", "c2"]
 

@@ -233,7 +233,7 @@ class TestGoingOn:
         with pytest.raises(JournalError, match="another path") as caught:
             await run(bank, ["b"], Journal(path))
 
-        assert f"line 1 is of {API}, and this is {bank.api}" in str(
+        assert f"line 1 is of {API}, and this is {bank.api_id}" in str(
             caught.value
         )
         assert path.read_bytes() == before
@@ -261,7 +261,7 @@ class TestGoingOn:
         sent; what was in flight is recorded before that is told.
         """
         rows = ids(300)
-        write_for(path, bank.api, created(rows[known], bank_name="axis"))
+        write_for(path, bank.api_id, created(rows[known], bank_name="axis"))
         before = path.read_bytes()
         journal = Journal(path)
         found = []
@@ -317,7 +317,7 @@ class TestGoingOn:
         """
         Many inputs that are passed over do not hold up anything else.
         """
-        write_for(path, bank.api, *map(created, ids(1600), range(1600)))
+        write_for(path, bank.api_id, *map(created, ids(1600), range(1600)))
         turns = 0
 
         async def count():
@@ -354,7 +354,7 @@ class TestRecords:
         (record,) = read_journal(path)
         assert record.session == outcome.session
         assert (record.link_id, record.line) == ("a", 1)
-        assert record.api == bank.api
+        assert record.api == bank.api_id
         assert list(json.loads(path.read_text())) == [
             "link_id",
             "line",

@@ -74,9 +74,9 @@ import asyncio
 async def serve():
     runner = web.AppRunner(app)
     await runner.setup()
-    assert bank._calls.transport.is_open
+    assert bank._executor.transport.is_open
     await runner.cleanup()
-    assert not bank._calls.transport.is_open
+    assert not bank._executor.transport.is_open
 
 
 asyncio.run(serve())

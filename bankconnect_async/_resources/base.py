@@ -1,5 +1,5 @@
 """
-What a client's methods and handles share: addresses, headers, calls.
+The connection of clients and handles to the vendor's endpoints.
 """
 
 import functools
@@ -20,31 +20,31 @@ from bankconnect_async.retry import RetryPolicy
 
 T = TypeVar("T")
 
-#: Bytes of an answer with statement data that are read at most.
+#: The largest accepted response with statement data, in bytes.
 MAX_DATA: Final = 64 * 1024 * 1024
 
-# Path segments that would lead elsewhere.
+# Path segments that change the path.
 _DOTS: Final = frozenset({".", ".."})
 
 
 class ChangeNotifier:
     """
-    Who wants to know that something may have changed, by id.
+    Notifies subscribers that a session or entity may have changed.
     """
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Callable[[], None]]] = {}
 
-    def give(self, id_: str) -> None:
-        """Call everyone who listens for *id_*."""
+    def notify(self, id_: str) -> None:
+        """Call the listeners of *id_*."""
         for listener in tuple(self._listeners.get(id_, ())):
             listener()
 
     @contextmanager
-    def listening(
+    def subscribe(
         self, id_: str, listener: Callable[[], None]
     ) -> Iterator[None]:
-        """Have *listener* called meanwhile."""
+        """Call *listener* on each notification within the context."""
         listeners = self._listeners.setdefault(id_, [])
         listeners.append(listener)
         try:
@@ -57,33 +57,33 @@ class ChangeNotifier:
 
 class ApiClient:
     """
-    Where the vendor is, and how to call there.
+    Sends requests to the vendor's endpoints.
 
     Args:
-        calls: Makes calls.
-        base_url: Up to and including ``/bank-connect``.
-        hash_header: The second secret, if there is one.
-        allow_http: Whether plain http was allowed for any host.
+        executor: The executor of requests.
+        base_url: The URL up to and including ``/bank-connect``.
+        hash_header: The header with the server hash, if there is one.
+        allow_http: Whether plain http is allowed for any host.
 
     Attributes:
-        clock: Time.
-        hints: That something may have changed.
+        clock: The clock of the executor.
+        changes: The notifier of changed sessions and entities.
     """
 
     def __init__(
         self,
         *,
-        calls: RequestExecutor,
+        executor: RequestExecutor,
         base_url: URL,
         hash_header: Mapping[str, str] | None,
         allow_http: bool,
     ) -> None:
-        self.calls: Final = calls
-        self.clock: Final = calls.clock
+        self.executor: Final = executor
+        self.clock: Final = executor.clock
         self.base_url: Final = base_url
         self.hash_header: Final = hash_header
         self.allow_http: Final = allow_http
-        self.hints: Final = ChangeNotifier()
+        self.changes: Final = ChangeNotifier()
 
     def url(
         self, *path: str, query: Mapping[str, str | None] | None = None
@@ -92,8 +92,8 @@ class ApiClient:
         Return the address of an endpoint.
 
         Args:
-            path: Its segments, below the version.
-            query: Parameters; those that are `None` are left out.
+            path: The path segments below the version.
+            query: The query parameters; those that are `None` are left out.
 
         Raises:
             InvalidRequestError: If a parameter cannot be sent.
@@ -108,7 +108,7 @@ class ApiClient:
         }
         return url.with_query(given) if given else url
 
-    async def ask(  # noqa: PLR0913
+    async def request(  # noqa: PLR0913
         self,
         operation: str,
         url: URL,
@@ -116,44 +116,43 @@ class ApiClient:
         *,
         method: str = "GET",
         body: RequestBody | None = None,
-        hashed: bool = True,
+        with_hash: bool = True,
         idempotent: bool = True,
         limit: int = MAX_RESPONSE,
         retry: RetryPolicy | None = None,
         secrets: Sequence[str] = (),
     ) -> T:
         """
-        Make a call and return what *decode* makes of the answer.
+        Send a request and return the decoded response.
 
         Args:
-            operation: What for; no ids.
-            url: Where to.
-            decode: Takes the body, and its *status* by name.
-            method: Of HTTP.
-            body: What to send, if anything.
-            hashed: Whether the call takes the second secret.
-            idempotent: Whether sending it twice does no harm at all.
-            limit: Bytes of the answer that are read at most.
-            retry: Instead of the client's own.
-            secrets: Sent with this request only; struck out of what the
-                server echoes.
+            operation: The name of the operation, without ids.
+            url: The URL.
+            decode: The decoder; takes the body, and *status* by name.
+            method: The HTTP method.
+            body: The request body, if any.
+            with_hash: Whether to send the server hash.
+            idempotent: Whether sending it twice does no harm.
+            limit: The largest accepted response body, in bytes.
+            retry: The retry policy; by default the client's.
+            secrets: Secrets of this request alone, to be redacted from
+                messages.
         """
         call = Operation(
             operation=operation,
             method=method,
             url=url,
-            headers=self.hash_header if hashed else None,
+            headers=self.hash_header if with_hash else None,
             decode=functools.partial(_decoded, decode),
             idempotent=idempotent,
             limit=limit,
             secrets=secrets,
         )
         try:
-            result, _ = await self.calls.execute(call, body, policy=retry)
+            result, _ = await self.executor.execute(call, body, policy=retry)
         except BankConnectError as error:
-            # Ids stand in addresses, and that of a session opens a journey:
-            # the frames below hold it, which a traceback with locals would
-            # print. What happened there is in the error's `attempts`.
+            # The frames below hold the URL, whose session id is a secret that
+            # a traceback with locals would print.
             failure = error.with_traceback(None)
         else:
             return result

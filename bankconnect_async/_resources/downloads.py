@@ -90,7 +90,7 @@ async def download(
     # A traceback with locals would show it.
     del url
     loop = asyncio.get_running_loop()
-    with api.calls.track():
+    with api.executor.track():
         try:
             await run_in_thread(part.create)
             await fetch.run(deadline)
@@ -205,7 +205,7 @@ class _Fetch:
     fed: int = 0
 
     async def run(self, deadline: float) -> None:
-        calls, clock = self.api.calls, self.api.clock
+        executor, clock = self.api.executor, self.api.clock
         deadline_at = clock.monotonic() + deadline
         over_at = asyncio.get_running_loop().time() + deadline
 
@@ -221,8 +221,8 @@ class _Fetch:
         await retry(
             attempt,
             after=first,
-            policy=attrs.evolve(calls.retry, delivery="at-least-once"),
-            budget=calls.budget,
+            policy=attrs.evolve(executor.retry, delivery="at-least-once"),
+            budget=executor.budget,
             clock=clock,
             deadline=deadline_at,
         )
@@ -255,7 +255,7 @@ class _Fetch:
     async def _visit(self) -> Exception | None:
         url, redirects = self.url, 0
         while True:
-            async with self.api.calls.transport.get_external(
+            async with self.api.executor.transport.get_external(
                 url, self._headers()
             ) as response:
                 if self._is_redirect(response):

@@ -89,7 +89,7 @@ class EntityHandle:
         """
         Fetch the `link_id` of the entity, and what was stored with it.
         """
-        return await self._api.ask(
+        return await self._api.request(
             "GET entity",
             self._api.url("entity", self.entity_id),
             functools.partial(responses.decode, models.Entity),
@@ -308,7 +308,7 @@ class EntityHandle:
         return await self._ask(
             "get_excel_report",
             functools.partial(responses.decode, models.ExcelReport),
-            hashed=False,
+            with_hash=False,
         )
 
     async def pdfs(self) -> tuple[models.StoredPdf, ...]:
@@ -335,7 +335,7 @@ class EntityHandle:
             timeout: Seconds for all of it; `None` for no limit.
             interval: Seconds between two looks, a fifth more or less. A
                 webhook of the entity makes it look at once, see
-                `AsyncBankConnect.feed`.
+                `AsyncBankConnect.notify`.
 
         A look that fails in a way that can pass, such as a 503 or a lost
         connection, is followed by another one.
@@ -349,8 +349,8 @@ class EntityHandle:
         return Poller(
             PollSchedule.start(self._api, timeout, interval),
             self.entity_id,
-            ask=_Look(self, analysis),
-            is_over=lambda progress: all(
+            fetch=_ProgressQuery(self, analysis),
+            is_done=lambda progress: all(
                 each.status not in _UNSETTLED for each in progress
             ),
         )
@@ -418,10 +418,10 @@ class EntityHandle:
         decode: Callable[..., T],
         *,
         account_id: str | None = None,
-        hashed: bool = True,
+        with_hash: bool = True,
         retry: RetryPolicy | None = None,
     ) -> T:
-        return await self._api.ask(
+        return await self._api.request(
             f"GET {name}",
             self._api.url(
                 "entity",
@@ -430,14 +430,14 @@ class EntityHandle:
                 query={"account_id": account_id},
             ),
             decode,
-            hashed=hashed,
+            with_hash=with_hash,
             limit=MAX_DATA,
             retry=retry,
         )
 
 
 @attrs.define
-class _Look:
+class _ProgressQuery:
     """
     One look at the progress of an analysis.
 
@@ -590,7 +590,7 @@ class Entities:
                 f"the list has more than {self._max_pages} pages",
                 problems=["more pages than max_pages @ $.next"],
             )
-        page = await self._api.ask(
+        page = await self._api.request(
             "GET entities",
             url,
             functools.partial(responses.decode, models.EntityPage),

@@ -32,7 +32,7 @@ _FLOWS: Final = {"entity": "entity", "session": "session_data"}
 
 async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
     """List banks."""
-    found = await api.ask(
+    found = await api.request(
         "GET banks_catalogue",
         api.url("banks", "catalogue"),
         functools.partial(responses.decode, models.BankCatalogue),
@@ -42,11 +42,11 @@ async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
 
 async def net_banking_health(api: ApiClient) -> tuple[models.BankHealth, ...]:
     """Tell where net banking works."""
-    return await api.ask(
+    return await api.request(
         "GET net_banking_health",
         api.url("net_banking_health"),
         functools.partial(responses.decode_rows, models.BankHealth),
-        hashed=False,
+        with_hash=False,
     )
 
 
@@ -62,7 +62,7 @@ async def create_entity(
     fields = encode_entity(
         link_id, is_single_account=is_single_account, meta_data=meta_data
     )
-    return await api.ask(
+    return await api.request(
         "POST entity",
         api.url("entity"),
         functools.partial(responses.decode, models.Entity),
@@ -70,7 +70,7 @@ async def create_entity(
         body=BytesBody(
             urlencode(fields).encode(), content_type=CONTENT_TYPES["form"]
         ),
-        hashed=False,
+        with_hash=False,
         idempotent=False,
         retry=retry,
     )
@@ -117,7 +117,7 @@ async def fetch_recurring_aa_data(
     content = encode_recurring_fetch(
         consent_id, from_date=from_date, to_date=to_date
     )
-    made = await api.ask(
+    made = await api.request(
         "POST fetch_recurring_aa_data",
         api.url("account_aggregator", "fetch_recurring_aa_data"),
         functools.partial(responses.decode, models.NewSession),
@@ -171,7 +171,7 @@ async def update_webhook(
         webhooks.encode_webhook_update(url, mode),
         content_type=CONTENT_TYPES["json"],
     )
-    await api.ask(
+    await api.request(
         "POST update_webhook",
         api.url(_FLOWS[flow], "update_webhook"),
         lambda _, **__: None,
@@ -185,7 +185,7 @@ async def webhook_payloads(
     api: ApiClient, link_id: str
 ) -> tuple[ExtractionWebhook, ...]:
     """Recover webhooks."""
-    found = await api.ask(
+    found = await api.request(
         "GET webhook_payloads",
         api.url(
             "entity",

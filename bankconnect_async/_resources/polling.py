@@ -1,5 +1,5 @@
 """
-Looking again and again, until something is over.
+Poll the vendor until something is done, within a timeout.
 """
 
 import asyncio
@@ -23,42 +23,42 @@ from .base import ApiClient
 
 T = TypeVar("T")
 
-# Of an interval: many who began together must not go on together.
+# Jitter, as a share of the interval, so that concurrent pollers spread out.
 _JITTER: Final = 0.2
-# Seconds. A call with less time would only fail.
-_SHORTEST: Final = 0.1
-# Where a problem is that is one of the answer as a whole.
-_WHOLE: Final = " @ $"
+# Seconds. A request with less time would only fail.
+_MIN_TIME: Final = 0.1
+# The path of a problem with the response as a whole.
+_AT_ROOT: Final = " @ $"
 
 
 @attrs.define(kw_only=True)
 class PollSchedule:
     """
-    How often to look, and how long.
+    The interval and the deadline of a poller.
 
     Attributes:
-        api: Whose clock, chance and hints.
-        interval: Seconds between two looks, more or less.
-        timeout: Seconds for all of them.
-        deadline_at: On the clock of *api*.
+        api: The API, with its clock and retry policy.
+        interval: The seconds between two polls, before jitter.
+        timeout: The seconds for all polls.
+        deadline: The end of the timeout, on the clock of *api*.
     """
 
     api: ApiClient
     interval: float
     timeout: float
-    deadline_at: float
-    # Of the event loop, once it runs: the other clock may stand still.
-    _over_at: float | None = attrs.field(default=None, init=False)
+    deadline: float
+    # The same on the event loop's clock: a test's clock may stand still.
+    _loop_deadline: float | None = attrs.field(default=None, init=False)
 
     @classmethod
     def start(
         cls, api: ApiClient, timeout: float | None, interval: float
     ) -> Self:
         """
-        Begin now.
+        Start the timeout now.
 
         Raises:
-            ConfigurationError: If a number makes no sense.
+            ConfigurationError: If a number is not above 0.
         """
         fields = {
             name: ("must be a number of seconds above 0",)
@@ -77,52 +77,53 @@ class PollSchedule:
             api=api,
             interval=interval,
             timeout=seconds,
-            deadline_at=api.clock.monotonic() + seconds,
+            deadline=api.clock.monotonic() + seconds,
         )
 
     @property
-    def left(self) -> float:
-        """Seconds, on the clock that got further."""
+    def remaining(self) -> float:
+        """The seconds left, on the clock that is further ahead."""
         now = asyncio.get_running_loop().time()
-        if self._over_at is None:
-            self._over_at = now + self.timeout
+        if self._loop_deadline is None:
+            self._loop_deadline = now + self.timeout
         return min(
-            self.deadline_at - self.api.clock.monotonic(), self._over_at - now
+            self.deadline - self.api.clock.monotonic(),
+            self._loop_deadline - now,
         )
 
-    def draw(self) -> float:
-        """Return the seconds until the next look."""
+    def next_interval(self) -> float:
+        """Return the seconds until the next poll."""
         low, high = 1 - _JITTER, 1 + _JITTER
-        return self.interval * self.api.calls.retry.rng(low, high)
+        return self.interval * self.api.executor.retry.rng(low, high)
 
     def policy(self) -> RetryPolicy:
-        """Return the client's policy, as far as there is time for it."""
-        policy, left = self.api.calls.retry, self.left
+        """Return the client's policy, limited to the remaining time."""
+        policy, left = self.api.executor.retry, self.remaining
         if left <= 0:
-            # A stall made this look late.
+            # The event loop stalled, and this poll is late.
             left = self.interval
-        deadline = min(policy.deadline, max(left, _SHORTEST))
+        deadline = min(policy.deadline, max(left, _MIN_TIME))
         return attrs.evolve(policy, deadline=deadline)
 
 
 @attrs.define
 class InterruptibleSleep:
     """
-    A sleep that somebody else can end.
+    A sleep that another task can interrupt.
     """
 
-    over: bool = False
+    interrupted: bool = False
     _sleeping: "asyncio.Future[None] | None" = None
 
-    def end(self) -> None:
-        """Do not sleep, or no longer."""
-        self.over = True
+    def interrupt(self) -> None:
+        """End the current sleep, or else skip the next one."""
+        self.interrupted = True
         if self._sleeping is not None:
             self._sleeping.cancel()
 
-    async def take(self, clock: Clock, seconds: float) -> None:
-        """Sleep; the next one can be ended anew."""
-        if not self.over:
+    async def sleep(self, clock: Clock, seconds: float) -> None:
+        """Sleep for *seconds*, or until `interrupt`."""
+        if not self.interrupted:
             sleeping = asyncio.ensure_future(clock.sleep(seconds))
             self._sleeping = sleeping
             try:
@@ -132,34 +133,34 @@ class InterruptibleSleep:
                 sleeping.cancel()
             if not sleeping.cancelled():
                 sleeping.result()
-        self.over = False
+        self.interrupted = False
 
 
 @attrs.define(eq=False)
 class Poller(Generic[T]):
     """
-    Every distinct answer until things are over, for ``async for``.
+    Iterate over distinct responses until the work is done.
 
-    Not a generator, and no task outlives a step: who leaves early leaves
-    nothing behind (PEP 789).
+    It is not a generator and keeps no task between two steps, so an early
+    exit from ``async for`` leaks nothing (PEP 789).
     """
 
-    _pace: PollSchedule
+    _schedule: PollSchedule
     _id: str = attrs.field(repr=False)
-    _ask: Callable[[RetryPolicy], Awaitable[T | None]] = attrs.field(
-        kw_only=True, repr=False, alias="ask"
+    _fetch: Callable[[RetryPolicy], Awaitable[T | None]] = attrs.field(
+        kw_only=True, repr=False, alias="fetch"
     )
-    _is_over: Callable[[T], bool] = attrs.field(
-        kw_only=True, repr=False, alias="is_over"
+    _is_done: Callable[[T], bool] = attrs.field(
+        kw_only=True, repr=False, alias="is_done"
     )
-    _last: T | None = attrs.field(default=None, init=False, repr=False)
-    _begun: bool = attrs.field(default=False, init=False)
-    _over: bool = attrs.field(default=False, init=False)
-    # Why the last look told nothing, if it failed.
-    _trouble: BankConnectError | None = attrs.field(
+    _last_answer: T | None = attrs.field(default=None, init=False, repr=False)
+    _started: bool = attrs.field(default=False, init=False)
+    _done: bool = attrs.field(default=False, init=False)
+    # The error of the last poll, if it failed.
+    _last_error: BankConnectError | None = attrs.field(
         default=None, init=False, repr=False
     )
-    _nap: InterruptibleSleep = attrs.field(
+    _sleep: InterruptibleSleep = attrs.field(
         factory=InterruptibleSleep, init=False, repr=False
     )
 
@@ -167,58 +168,62 @@ class Poller(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        with self._pace.api.hints.listening(self._id, self._nap.end):
-            while not self._over:
-                answer = await self._look()
+        with self._schedule.api.changes.subscribe(
+            self._id, self._sleep.interrupt
+        ):
+            while not self._done:
+                answer = await self._poll()
                 if answer is None:
                     continue
-                self._over = self._is_over(answer)
-                if answer != self._last:
-                    self._last = answer
+                self._done = self._is_done(answer)
+                if answer != self._last_answer:
+                    self._last_answer = answer
                     return answer
         raise StopAsyncIteration
 
-    async def _look(self) -> T | None:
-        pace, is_due = self._pace, True
-        if self._begun:
-            pause, left = self._pause(), pace.left
-            # If the loop stands still meanwhile, this look is made late.
+    async def _poll(self) -> T | None:
+        schedule, is_due = self._schedule, True
+        if self._started:
+            pause, left = self._pause(), schedule.remaining
+            # A poll that was due is made even after a stall of the loop.
             is_due = pause < left
-            await self._nap.take(pace.api.clock, max(min(pause, left), 0))
-        self._begun = True
-        if pace.left <= 0 and not is_due:
-            raise self._late() from self._trouble
-        self._trouble = None
+            await self._sleep.sleep(
+                schedule.api.clock, max(min(pause, left), 0)
+            )
+        self._started = True
+        if schedule.remaining <= 0 and not is_due:
+            raise self._timeout_error() from self._last_error
+        self._last_error = None
         try:
-            return await self._ask(pace.policy())
+            return await self._fetch(schedule.policy())
         except BankConnectError as error:
-            if not _may_pass(error):
+            if not _is_transient(error):
                 raise
-            self._trouble = error
-        if pace.left <= 0:
-            raise self._late() from self._trouble
+            self._last_error = error
+        if schedule.remaining <= 0:
+            raise self._timeout_error() from self._last_error
         return None
 
     def _pause(self) -> float:
-        asked = getattr(self._trouble, "retry_after", None)
-        return max(self._pace.draw(), asked or 0)
+        asked = getattr(self._last_error, "retry_after", None)
+        return max(self._schedule.next_interval(), asked or 0)
 
-    def _late(self) -> WaitTimeoutError:
-        said, trouble = "processing was not over in time", self._trouble
-        if trouble is None:
-            return WaitTimeoutError(said, response=self._last)
+    def _timeout_error(self) -> WaitTimeoutError:
+        message, error = "processing was not over in time", self._last_error
+        if error is None:
+            return WaitTimeoutError(message, response=self._last_answer)
         late = WaitTimeoutError(
-            f"{said}, and the last look at it failed: {trouble.message}",
-            response=self._last,
+            f"{message}, and the last poll failed: {error.message}",
+            response=self._last_answer,
         )
-        late.attempts = trouble.attempts
+        late.attempts = error.attempts
         return late
 
 
-def _may_pass(error: BankConnectError) -> bool:
-    """Tell whether a later look can do better than one that failed."""
+def _is_transient(error: BankConnectError) -> bool:
+    """Tell whether a later poll can succeed."""
     if isinstance(error, InvalidResponseError):
-        # A gateway's page passes, and so does half an answer. Another shape
-        # than documented does not.
-        return all(each.endswith(_WHOLE) for each in error.problems)
+        # A gateway's page or a truncated body is transient; an undocumented
+        # shape is not.
+        return all(each.endswith(_AT_ROOT) for each in error.problems)
     return is_retryable(error, "at-least-once")

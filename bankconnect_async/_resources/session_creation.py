@@ -46,7 +46,7 @@ class SessionCreator:
     written once. Its own `link_id` is nobody's.
 
     Args:
-        calls: Makes calls.
+        executor: The executor of requests.
         url: Of the Session API.
         api_key: Goes into each body.
         encoding: Of the bodies.
@@ -54,7 +54,7 @@ class SessionCreator:
         allow_http: Take journeys without TLS from any host.
 
     Attributes:
-        made: Whose the latest sessions are.
+        owners: Whose the latest sessions are.
 
     Raises:
         ConfigurationError: If *encoding* or *redirect_url* is none.
@@ -62,7 +62,7 @@ class SessionCreator:
 
     def __init__(  # noqa: PLR0913
         self,
-        calls: RequestExecutor,
+        executor: RequestExecutor,
         *,
         url: URL,
         api_key: str,
@@ -74,8 +74,8 @@ class SessionCreator:
             raise ConfigurationError(
                 fields={"encoding": ("must be json or form",)}
             )
-        self.made: Final = SessionOwners()
-        self._calls = calls
+        self.owners: Final = SessionOwners()
+        self._executor = executor
         self._content_type = CONTENT_TYPES[encoding]
         self._allow_http = allow_http
         self._usual, self._returns = _read_redirect_url(redirect_url)
@@ -95,7 +95,9 @@ class SessionCreator:
             answer.body, status=answer.status, allow_http=self._allow_http
         )
 
-    def assign(self, item: SessionRequest | str) -> tuple[str, SessionRequest]:
+    def prepare(
+        self, item: SessionRequest | str
+    ) -> tuple[str, SessionRequest]:
         """
         Tell whom *item* is for, and what to ask for.
 
@@ -123,9 +125,9 @@ class SessionCreator:
 
     def resolve(self, item: SessionRequest | str) -> SessionRequest:
         """
-        Make a request of its own for *item*, as `assign` does.
+        Make a request of its own for *item*, as `prepare` does.
         """
-        link_id, request = self.assign(item)
+        link_id, request = self.prepare(item)
         if request is self._usual:
             return request.with_link_id(link_id)
         return request
@@ -144,7 +146,7 @@ class SessionCreator:
             }
         )
 
-    def ask(
+    def send(
         self,
         link_id: str,
         request: SessionRequest,
@@ -152,7 +154,7 @@ class SessionCreator:
         throttle: "Throttle | None" = None,
     ) -> Awaitable[tuple[SessionAnswer, int]]:
         """
-        Send what `assign` returned, as often as *retry* says.
+        Send what `prepare` returned, as often as *retry* says.
 
         Args:
             link_id: Whose session to ask for.
@@ -167,18 +169,18 @@ class SessionCreator:
             self._writer.write(link_id, request),
             content_type=self._content_type,
         )
-        return self._calls.execute(
+        return self._executor.execute(
             self._call, body, policy=retry, throttle=throttle
         )
 
-    def make(
+    def build(
         self, link_id: str, answer: SessionAnswer, attempts: int
     ) -> Session:
         """
         Make a session of an answer, and remember whose it is.
         """
         session = make_session(answer, link_id=link_id, attempts=attempts)
-        self.made.note(session)
+        self.owners.remember(session)
         return session
 
 

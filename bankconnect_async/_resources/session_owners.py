@@ -1,5 +1,5 @@
 """
-Which customer a session was created for.
+Memory of which customer a session was created for.
 """
 
 from collections import OrderedDict
@@ -8,20 +8,20 @@ from typing import Final
 from bankconnect_async.models.sessions import Session
 
 
-# A session lives for hours; customers come back within them.
+# Sessions live for hours, and customers return within them.
 _REMEMBERED: Final = 10_000
 
 
 class SessionOwners:
     """
-    Whose the latest sessions are.
+    Remembers the `link_id` of recently created sessions (the newest 10,000).
     """
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, str] = OrderedDict()
 
-    def note(self, session: Session) -> None:
-        """Remember *session*, and forget the oldest."""
+    def remember(self, session: Session) -> None:
+        """Remember the owner of *session*, and forget the oldest one."""
         if session.session_id is None:
             return
         self._owners[session.session_id] = session.link_id

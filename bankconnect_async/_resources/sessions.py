@@ -254,7 +254,7 @@ class SessionHandle:
 
         Each goes into `AsyncBankConnect.fetch_recurring_aa_data`.
         """
-        found = await self._api.ask(
+        found = await self._api.request(
             "POST get_recurring_consent_details",
             self._api.url(
                 "account_aggregator",
@@ -332,7 +332,7 @@ class SessionHandle:
             timeout: Seconds for all of it; `None` for no limit.
             interval: Seconds between two looks, a fifth more or less. The
                 webhook of the session makes it look at once, see
-                `AsyncBankConnect.feed`.
+                `AsyncBankConnect.notify`.
 
         A look that fails in a way that can pass, such as a 503 or a lost
         connection, is followed by another one.
@@ -372,14 +372,14 @@ class SessionHandle:
                 Those that can pass, such as a 503 or a lost connection, do
                 not end it.
         """
-        pace = PollSchedule.start(self._api, timeout, interval)
-        async for _ in self._watch_progress(pace):
+        schedule = PollSchedule.start(self._api, timeout, interval)
+        async for _ in self._watch_progress(schedule):
             pass
         over = Poller(
-            pace,
+            schedule,
             self.session_id,
-            ask=_not_yet(self.status),
-            is_over=lambda _: True,
+            fetch=_not_yet(self.status),
+            is_done=lambda _: True,
         )
         # The one may be over a moment before the other knows.
         status = await anext(over)
@@ -391,13 +391,13 @@ class SessionHandle:
         return status
 
     def _watch_progress(
-        self, pace: PollSchedule
+        self, schedule: PollSchedule
     ) -> Poller[models.SessionProgress]:
         return Poller(
-            pace,
+            schedule,
             self.session_id,
-            ask=_not_yet(self.progress),
-            is_over=_is_over,
+            fetch=_not_yet(self.progress),
+            is_done=_is_over,
         )
 
     async def _get(
@@ -416,7 +416,7 @@ class SessionHandle:
         idempotent: bool = True,
         retry: RetryPolicy | None = None,
     ) -> T:
-        return await self._api.ask(
+        return await self._api.request(
             f"{method} {name}",
             self._api.url("session_data", self.session_id, name),
             decode,
@@ -492,7 +492,7 @@ def washed(api: ApiClient, failures: Iterable[Failure]) -> tuple[Failure, ...]:
     """
 
     def wash(text: str | None) -> str | None:
-        return text and one_line(api.calls.redact(text), _LONGEST_TEXT)
+        return text and one_line(api.executor.redact(text), _LONGEST_TEXT)
 
     return tuple(
         attrs.evolve(each, code=wash(each.code), message=wash(each.message))

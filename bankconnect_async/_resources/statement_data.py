@@ -294,7 +294,7 @@ class StatementData:
             self._api, link, to, max_bytes=max_bytes, deadline=deadline
         )
 
-    def feed(self, webhook: "Webhook", /) -> None:
+    def notify(self, webhook: "Webhook", /) -> None:
         """
         Tell those who wait that a webhook came.
 
@@ -305,7 +305,7 @@ class StatementData:
         for name in ("session_id", "entity_id"):
             id_ = getattr(webhook, name, None)
             if id_ is not None:
-                self._api.hints.give(id_)
+                self._api.changes.notify(id_)
 
     async def update_webhook(
         self,

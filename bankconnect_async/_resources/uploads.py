@@ -609,7 +609,7 @@ def policy(
     """
     Return the policy for an upload, which may take longer than other calls.
     """
-    return attrs.evolve(retry or api.calls.retry, deadline=deadline)
+    return attrs.evolve(retry or api.executor.retry, deadline=deadline)
 
 
 def _secrets(statement: Statement) -> list[str]:
@@ -645,13 +645,13 @@ async def send(
         if not source.rewindable:
             policy = attrs.evolve(policy, attempts=1)
     try:
-        return await api.ask(
+        return await api.request(
             f"POST {url.parent.name}",
             url,
             decode,
             method="POST",
             body=Form(statement.fields, source),
-            hashed=False,
+            with_hash=False,
             idempotent=False,
             retry=policy,
             secrets=_secrets(statement),

@@ -299,7 +299,7 @@ class SessionBatch:
             index, item = taken
             link_id, request = None, None
             try:
-                link_id, request = self._creator.assign(item)
+                link_id, request = self._creator.prepare(item)
                 if not self._is_due(index, link_id, request):
                     if not self._counts.skipped % _SKIPPED_AT_ONCE:
                         # Many must not hold up what is in flight.
@@ -313,12 +313,12 @@ class SessionBatch:
                 self._sending.add(index)
                 self._counts.in_flight += 1
                 try:
-                    answer = await self._creator.ask(
+                    answer = await self._creator.send(
                         link_id, request, self._options.retry, throttle
                     )
                 finally:
                     self._counts.in_flight -= 1
-                session = self._creator.make(link_id, *answer)
+                session = self._creator.build(link_id, *answer)
             except BaseException as exc:
                 ends = _ends_batch(exc)
                 error = self._make_error(index, None if ends else exc)

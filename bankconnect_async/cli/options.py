@@ -58,7 +58,7 @@ class ApiOptions:
         An embedded sandbox has another port each time, and is the same one.
         """
         if isinstance(connection, AsyncBankConnect):
-            return connection.api
+            return connection.api_id
         return f"sandbox/{self.dialect}/{self.version or 'v1'}"
 
     @asynccontextmanager

@@ -105,7 +105,7 @@ class WorkerRunner:
     @property
     def api(self) -> str:
         """The name of the API in records."""
-        return self._spec.api or self._bank.api
+        return self._spec.api or self._bank.api_id
 
     def renew(self) -> None:
         """Put the expiry off, as the coordinator is alive."""
@@ -249,7 +249,7 @@ class WorkerRunner:
             self._bank.creator,
             items(),
             BatchOptions(
-                api=self._bank.api,
+                api=self._bank.api_id,
                 concurrency=self._spec.concurrency,
                 retry=self._retry,
                 clock=SYSTEM_CLOCK,

@@ -205,8 +205,8 @@ class CallbackService:
         if error is not None:
             self._spawn(webhook, self._report_failure(webhook, error))
             return plain(HTTPStatus.BAD_REQUEST, str(error))
-        # Pollers look at once, even if it is a duplicate.
-        self.bank.feed(webhook)
+        # Pollers poll at once, even if it is a duplicate.
+        self.bank.notify(webhook)
         self._spawn(webhook, self._deliver(webhook))
         return plain(HTTPStatus.OK)
 

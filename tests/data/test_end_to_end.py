@@ -110,7 +110,7 @@ async def test_a_webhook_ends_the_wait():
 
         sandbox.finish(session.session_id)
         sent = await sandbox.webhooks_sent()
-        bank.feed(decode_webhook(sent[-1].body))
+        bank.notify(decode_webhook(sent[-1].body))
 
         async with asyncio.timeout(20):
             assert (await last).session_progress == "completed"

@@ -721,7 +721,7 @@ class Stopped:
 
 class TestHints:
     """
-    AsyncBankConnect.feed
+    AsyncBankConnect.notify
     """
 
     @pytest.fixture(name="stopped")
@@ -745,10 +745,10 @@ class TestHints:
         waiting = asyncio.create_task(bank.session(S).wait())
         await clock.asleep.wait()
 
-        bank.feed(EnrichmentWebhook(session_id="another"))
+        bank.notify(EnrichmentWebhook(session_id="another"))
         await asyncio.sleep(0)
         assert len(vendor.requests) == 1
-        bank.feed(EnrichmentWebhook(session_id=S))
+        bank.notify(EnrichmentWebhook(session_id=S))
 
         assert (await waiting).insights_available
         assert clock.sleeps == 1
@@ -766,7 +766,7 @@ class TestHints:
         waiting = asyncio.create_task(bank.entity(E).wait())
         await clock.asleep.wait()
 
-        bank.feed(ExtractionWebhook(entity_id=E, progress="completed"))
+        bank.notify(ExtractionWebhook(entity_id=E, progress="completed"))
 
         (statement,) = await waiting
         assert statement.status == "completed"
@@ -780,7 +780,7 @@ class TestHints:
         clock, bank = stopped
 
         async def answer(_):
-            bank.feed(EnrichmentWebhook(session_id=S))
+            bank.notify(EnrichmentWebhook(session_id=S))
             return web.Response(body=said["processing"][1])
 
         vendor.say(PROGRESS, answer, said["completed"])
@@ -802,7 +802,7 @@ class TestHints:
         vendor.say(PROGRESS, said["completed"])
         vendor.say(STATUS, said["good"])
 
-        bank.feed(EnrichmentWebhook(session_id=S))
+        bank.notify(EnrichmentWebhook(session_id=S))
 
         assert len(await asyncio.gather(*waits)) == 2
 
@@ -810,9 +810,9 @@ class TestHints:
         """
         A webhook that nobody waits for is no error, nor one without ids.
         """
-        bank.feed(EnrichmentWebhook(session_id=S))
-        bank.feed(UnknownWebhook())
-        bank.feed(InfoEvent())
+        bank.notify(EnrichmentWebhook(session_id=S))
+        bank.notify(UnknownWebhook())
+        bank.notify(InfoEvent())
 
     async def test_cancelled_waits_leave_nothing(self, vendor, stopped, said):
         """
@@ -830,7 +830,7 @@ class TestHints:
         await asyncio.sleep(0)
 
         assert len(asyncio.all_tasks()) < before
-        assert bank._api.hints._listeners == {}
+        assert bank._api.changes._listeners == {}
 
     async def test_a_watch_can_be_left(self, vendor, bank, said):
         """
@@ -842,7 +842,7 @@ class TestHints:
             break
 
         assert bank.stats().in_flight == 0
-        assert bank._api.hints._listeners == {}
+        assert bank._api.changes._listeners == {}
 
     async def test_a_broken_clock_is_told(self, vendor, said):
         """

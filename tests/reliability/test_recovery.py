@@ -96,14 +96,14 @@ async def test_random_cancellation(meet, call_all, seed, route):
 
         sandbox.faults.clear()
         # The tight limit was for the stalls; a busy machine breaks it too.
-        bank._calls.transport._timeouts = Timeouts()
+        bank._executor.transport._timeouts = Timeouts()
         after = await call_all(bank, (f"after{n}" for n in range(100)))
         assert all(isinstance(each, Session) for each in after.values())
 
 
 def taken(bank) -> int:
     """Count the connections that are neither idle nor closed."""
-    bound = bank._calls.transport._bound
+    bound = bank._executor.transport._bound
     assert (bound.semaphore.in_use, bound.semaphore.waiting) == (0, 0)
     assert not bound.deadlines.pending
     return len(bound.session.connector._acquired)

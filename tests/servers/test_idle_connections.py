@@ -26,7 +26,7 @@ async def test_none_is_reused(go, connect, create_all, stand_still, way):
         async with connect(**place.settings) as bank:
             errors = await create_all(bank, AT_ONCE)
             place.end_connections()
-            stand_still(bank._calls.transport._bound.session.connector)
+            stand_still(bank._executor.transport._bound.session.connector)
             errors += await create_all(bank, AT_ONCE)
 
     assert errors == []
@@ -43,7 +43,7 @@ def test_none_is_reused_under_uvloop(
         async with connect(**place.settings) as bank:
             errors = await create_all(bank, AT_ONCE)
             place.end_connections()
-            stand_still(bank._calls.transport._bound.session.connector)
+            stand_still(bank._executor.transport._bound.session.connector)
             # It reads before it runs tasks, so this has to be no task.
             await bank.create_session("c")
             return errors + await create_all(bank, AT_ONCE)
@@ -96,6 +96,6 @@ async def test_a_proxy_may_close_without_a_word(serve, connect, stand_still):
         )
         for number in range(20):
             await bank.create_session(f"c{number}")
-            stand_still(bank._calls.transport._bound.session.connector)
+            stand_still(bank._executor.transport._bound.session.connector)
 
     assert bank.stats().attempts == {"succeeded": 20}

@@ -104,7 +104,7 @@ async def main():
         ) as bank,
     ):
         await bank.create_session("c")
-        connector = bank._calls.transport._bound.session.connector
+        connector = bank._executor.transport._bound.session.connector
         for connections in connector._conns.values():
             for connection, _ in connections:
                 connection.close()

@@ -102,7 +102,7 @@ async def use_a_session(bank: AsyncBankConnect, webhook: Webhook) -> None:
     assert_type(await session.initiate_processing(), None)
     async for progress in session.watch(timeout=None):
         assert_type(progress, answers.SessionProgress)
-    bank.feed(webhook)
+    bank.notify(webhook)
     try:
         status = await session.wait(timeout=60, interval=5)
         assert_type(status, answers.SessionStatus)

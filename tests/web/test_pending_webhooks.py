@@ -242,7 +242,7 @@ async def test_wakes_those_who_wait(offline, webhook_call, told):
     A webhook makes a wait for its entity look at once.
     """
     woken = []
-    with offline.bank._api.hints.listening("en-1", lambda: woken.append(1)):
+    with offline.bank._api.changes.subscribe("en-1", lambda: woken.append(1)):
         await offline.handle_webhook(webhook_call(offline, entity_id="en-1"))
 
     await offline.aclose()
