@@ -272,7 +272,7 @@ class TestAgain:
         A journal of another API, or of other requests, is refused.
         """
         await run(["a"])
-        with pytest.raises(JournalMismatchError, match="made by another"):
+        with pytest.raises(JournalMismatchError, match="created by another"):
             await run(["b", "a"], redirect_url="https://lender.example/")
         with pytest.raises(JournalMismatchError, match="and this is"):
             await run(["a"], version="v2")

@@ -802,7 +802,7 @@ class TestHealing:
         advice = (
             "use another path, or fresh=True"
             if "line 1" in problem
-            else "mend or remove that line, or use another path"
+            else "correct or remove that line, or use another path"
         )
         assert advice in str(caught.value)
         assert path.read_bytes() == spoilt

@@ -559,11 +559,11 @@ class TestOpening:
 
     async def test_two_batches(self, bank, sandbox, path):
         """
-        A journal serves one batch at a time.
+        One batch at a time uses a journal.
         """
         with Journal(path) as journal:
             async with bank.create_sessions(["a"], journal=journal):
-                with pytest.raises(RuntimeError, match="serves another batch"):
+                with pytest.raises(RuntimeError, match="another batch uses"):
                     await run(bank, ["b"], journal)
             assert len(await run(bank, ["c"], journal)) == 1
 

@@ -1,9 +1,9 @@
 """
-One rate limit for all workers of a cluster, in shares that expire.
+Split one rate limit among the workers of a cluster, in shares that expire.
 
-A share is valid until a time on the worker's own clock, counted from the
-worker's last answer. So a worker that was stopped, or that a message reaches
-late, cannot use a share which others have by then.
+A share is valid until a time on the worker's own clock, counted from its last
+heartbeat. So a worker that was stopped, or that a message reaches late,
+cannot use a share which others have by then.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Final
 
 
-#: Seconds after a worker's answer during which its share is valid.
+#: Seconds after a heartbeat during which the worker's share is valid.
 LEASE: Final = 5.0
-# How far a share may catch up after a late timer, and the margin of its
-# window: requests take a different time to the server each.
+# The seconds that a late timer may catch up, and the margin of the window, as
+# requests take different times to reach the server.
 _CATCH_UP: Final = 0.02
 _MARGIN: Final = 1.02
 
@@ -36,7 +36,7 @@ class RateShares:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        # The share that a worker may use, and when that ends at the latest.
+        # The share that a worker may use, and the latest time of its end.
         self._in_use: dict[str, tuple[float, float]] = {}
 
     @property
@@ -48,11 +48,11 @@ class RateShares:
         self, address: str, sharers: Iterable[str], now: float, end: float
     ) -> float:
         """
-        Return the share that a worker is sent now.
+        Return the share to send to a worker now.
 
         Args:
             address: The worker.
-            sharers: All workers that are to have a share.
+            sharers: All workers that get a share.
             now: The time.
             end: The latest time at which the share expires.
         """
@@ -77,17 +77,17 @@ class RateShares:
 
     def confirm(self, address: str, share: float, end: float) -> None:
         """
-        Note that a worker uses this share, and no longer another one.
+        Note that a worker uses this share now, and no other one.
         """
         self._in_use[address] = share, end
 
 
 class LeasedLimiter:
     """
-    Lets requests of one worker through at its share of the rate.
+    Limits the requests of one worker to its share of the rate.
 
     Args:
-        clock: Returns the time.
+        clock: A function that returns the time.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -102,7 +102,7 @@ class LeasedLimiter:
         self._changed.set()
 
     async def acquire(self) -> None:
-        """Wait until one more request may be sent."""
+        """Wait until the next request may be sent."""
         while True:
             self._changed.clear()
             wait = self._try()
@@ -113,7 +113,7 @@ class LeasedLimiter:
                     await self._changed.wait()
 
     def _try(self) -> float | None:
-        # Return the seconds to wait, None for a new share.
+        # Return the seconds to wait; None means: wait for a new share.
         now = self._clock()
         if self._rate <= 0 or now >= self._end:
             return None

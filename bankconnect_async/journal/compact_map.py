@@ -1,5 +1,5 @@
 """
-A table of texts that is as small as a check for duplicates may be.
+A map from texts to numbers that is small enough for millions of them.
 """
 
 import struct
@@ -10,37 +10,37 @@ from typing import Final
 _ENTRY: Final = struct.Struct("<qI")
 _SIZE: Final = _ENTRY.size
 _KEY: Final = 8
-# Buckets at the start, and entries of one on average: with more, searching
-# takes longer; with fewer, what Python needs for each takes more room.
+# The buckets at the start, and the entries of one on average: more entries
+# make searches slower, fewer make the buckets' overhead larger.
 _FIRST: Final = 16
-_USUAL: Final = 24
+_ENTRIES: Final = 24
 
 
 class CompactMap:
     """
-    Remembers texts by a digest of 8 bytes each, and a number with each.
+    Maps texts, kept as digests of 8 bytes, to numbers below 2**32.
 
-    It takes 14 to 18 bytes a text; a `dict` takes ten times that. Two of a
-    million texts share a digest with a probability of 1 in 37 million.
+    It takes 14 to 18 bytes for each text; a `dict` takes ten times that. Two
+    of a million texts share a digest with a probability of 1 in 37 million.
 
-    Entries stand in buckets one behind the other, where `bytes.find` finds
-    them. Buckets are split one at a time and in turn as it grows (Litwin's
-    linear hashing), so that no text takes long.
+    A bucket is a `bytes` object with one entry after the other, which
+    `bytes.find` searches. As the map grows, buckets are split one at a time
+    (Litwin's linear hashing), so that no text takes long.
     """
 
     def __init__(self) -> None:
         self._buckets = [b""] * _FIRST
-        # How many there were when the first one was split last.
+        # The number of buckets when the first one was split last.
         self._round = _FIRST
         self._count = 0
-        self._most = _FIRST * _USUAL
+        self._most = _FIRST * _ENTRIES
 
     def __len__(self) -> int:
         return self._count
 
     def exchange(self, text: str, number: int) -> int | None:
         """
-        Remember *number*, below 2**32, for *text*, and return the one before.
+        Map *text* to *number*, and return its earlier number.
         """
         key, buckets = digest(text), self._buckets
         at = key & (2 * self._round - 1)
@@ -53,7 +53,7 @@ class CompactMap:
             if not start % _SIZE:
                 buckets[at] = b"".join((bucket[:start], entry, bucket[end:]))
                 return int.from_bytes(bucket[start + _KEY : end], "little")
-            # It lies across two others.
+            # The bytes belong to two other entries.
             start = bucket.find(entry[:_KEY], start + 1)
         buckets[at] = bucket + entry
         self._count += 1
@@ -69,16 +69,16 @@ class CompactMap:
             parts[bool(key & size)].append(_ENTRY.pack(key, number))
         buckets[at] = b"".join(parts[0])
         buckets.append(b"".join(parts[1]))
-        self._most += _USUAL
+        self._most += _ENTRIES
         if len(buckets) == 2 * size:
             self._round = len(buckets)
 
 
 def digest(text: str) -> int:
     """
-    Make a number of 64 bits out of a text.
+    Digest a text to 64 bits.
 
-    Python's own hash serves: the table lives no longer than the process, and
-    the hash is keyed for each, so that nobody can make texts collide.
+    Python's own hash does: the map lives no longer than the process, whose
+    secret key prevents made-up collisions.
     """
     return hash(text)

@@ -1,8 +1,9 @@
 """
-Results that survive: what became of each input, and what is left to do.
+A durable journal of outcomes, from which a batch resumes.
 """
 
 import asyncio
+import functools
 import os
 import threading
 import warnings
@@ -31,11 +32,10 @@ from .records import (
     CreatedRecord,
     FailedRecord,
     Record,
-    begins_like_one,
     decode_record,
     encode_record,
-    is_blank,
-    is_torn,
+    is_record_start,
+    read_lines,
     read_object,
     request_digest,
 )
@@ -51,17 +51,17 @@ __all__ = [
 
 _Path: TypeAlias = str | os.PathLike[str]
 
-# A number with this bit belongs to a created session, and is half of the
-# fingerprint of its request. Without it, it is the line of an input.
+# A number with this bit is half of the digest of a request that created a
+# session. A number without it is the line of an input.
 _IS_CREATED: Final = 2**31
 _START_OVER: Final = "use another path, or fresh=True to start over"
-_MEND: Final = (
-    "the lines before it are records: mend or remove that line, or use "
+_REPAIR: Final = (
+    "the lines before it are records: correct or remove that line, or use "
     "another path"
 )
-# A usual record has less than half of that.
+# A usual record takes less than half of these bytes.
 _ROOM: Final = 1024
-# How many lines a message names.
+# The most lines that a message names.
 _NAMED: Final = 1000
 _UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 
@@ -77,11 +77,11 @@ class Journal:
             async for outcome in outcomes:
                 ...
 
-    Each record is written before its worker takes the next input, and is on
-    the disk a tenth of a second later, or when the event loop gets round to
-    it, and at the end of a batch. So a killed process leaves at most as
-    many requests unrecorded as were in flight. Doing the same again goes on:
-    inputs that have a session are passed over, failed ones are tried again.
+    Each record is written before its worker takes the next input, and is
+    flushed to the disk a tenth of a second later and at the end of a batch.
+    So a killed process leaves at most as many requests unrecorded as were in
+    flight. Running the same batch again resumes it: inputs that have a session
+    are skipped, failed ones are tried again.
 
     The file is for one writer at a time, and readable by its owner only. Its
     records name the API and a digest of their request; for another API, or
@@ -89,42 +89,41 @@ class Journal:
     takes some 16 bytes for each input.
 
     A batch sends nothing if there is no room for the records of all requests
-    in flight. Each time the file is synced, it is looked at: where another
-    program deleted, moved or changed it, the batch stops, and closing the
-    journal raises an error that says where the records are. What was deleted
-    is saved beside it, under a name with ``.saved-``.
+    in flight. Each fsync also checks the file: if another program deleted,
+    moved or changed it, the batch stops, and closing the journal raises an
+    error that says where the records are. A deleted file is saved beside its
+    old place, under a name with ``.saved-``.
 
-    It is a context manager for use without a batch; a batch opens and closes
-    it by itself.
+    A batch opens and closes its journal. Without a batch, use the journal as
+    a context manager.
 
     Args:
-        path: Of the file. A pipe or a device is written to and never gone
-            on with; so is ``-``, which is stdout.
-        api: Name of the API in records, instead of the client's host and
-            version: for a sandbox, whose port is another each time.
-        fresh: Put aside what *path* has, under a name with ``.old-``, and
-            start over.
-        line_of: Where in your input an index stands; by default it is
-            counted from 1. It is asked once for each index.
+        path: The path of the file. No batch can resume from a pipe or a
+            device, nor from ``-``, which is stdout.
+        api: The name of the API in records, instead of the client's host and
+            version; for a sandbox, whose port differs each time.
+        fresh: Whether to start over, with a backup of an earlier file under a
+            name with ``.old-``.
+        line_of: A function from the index of an input to its line; by default
+            lines count from 1. It is called once for each index.
 
     Attributes:
-        path: Of the file, or ``-``.
-        given_api: Name of the API in records, if it was given.
-        created: Sessions that the file holds.
-        failed: Records of failures that were added since it was opened.
-        skipped: Inputs that were passed over, because the file holds their
+        path: The path of the file, or ``-``.
+        given_api: The name of the API in records, if it was given.
+        created: The number of sessions in the file.
+        failed: The number of failures recorded since it was opened.
+        skipped: The number of inputs skipped, because the file holds their
             session.
-        unrecorded: How many outcomes could not be written.
+        unrecorded: The number of outcomes that could not be written.
         unrecorded_outcomes: Those outcomes, with their sessions; keep them
             elsewhere.
-        backup: Where *fresh* has put the file that was there before.
+        backup: The path that *fresh* moved the earlier file to.
         is_stdout: Whether it is stdout, where nothing else may be printed.
-        is_resumable: Whether it can be gone on with, as a pipe cannot.
+        is_resumable: Whether a batch can resume from it, unlike from a pipe.
         is_damaged: Whether another program deleted, moved or changed the
             file while it was open.
-        is_locked: Whether a second writer is kept away. Some file systems of
-            networks have no locks, nor has Windows: there, see to it
-            yourself that there is one writer.
+        is_locked: Whether a second writer is kept away. Windows and some
+            network file systems have no locks: run one writer at a time.
     """
 
     def __init__(
@@ -141,22 +140,25 @@ class Journal:
         self._is_fresh = fresh
         self._line_of = line_of or _count_from_1
         self._file: AppendFile | None = None
-        # Held while a thread opens, reads, syncs or closes the file.
+        # Held while a thread opens, reads, flushes or closes the file.
         self._lock = threading.RLock()
         self._is_in_use = self._is_damaged = False
         # Whether the file was read, and no batch has used that yet.
         self._is_ready = False
+        self.backup: str | None = None
+        self.is_stdout = self.is_resumable = self.is_locked = False
+        self._digested: SessionRequest | None = None
+        self._digest = ""
+        self._reset()
+
+    def _reset(self) -> None:
         self.created = self.failed = self.skipped = 0
         self.unrecorded_outcomes: list[Outcome] = []
         self._unrecorded_lines: list[int] = []
-        # What a pipe may not have taken yet.
+        # The outcomes that a pipe may not have taken yet.
         self._queued: deque[tuple[Outcome, int]] = deque()
-        self.backup: str | None = None
-        self.is_stdout = self.is_resumable = self.is_locked = False
         self._known = CompactMap()
         self._begun: dict[int, tuple[int, str]] = {}
-        self._printed: SessionRequest | None = None
-        self._print = ""
 
     def __enter__(self) -> Self:
         self.open()
@@ -182,7 +184,7 @@ class Journal:
 
     @property
     def unrecorded(self) -> int:
-        """How many outcomes could not be written."""
+        """The number of outcomes that could not be written."""
         return len(self.unrecorded_outcomes)
 
     @property
@@ -195,8 +197,8 @@ class Journal:
         Open, lock and read the file; blocks, some seconds for a million.
 
         Raises:
-            JournalError: If it cannot be had.
-            JournalMismatchError: If it is none, or not for this API.
+            JournalError: If the file cannot be opened.
+            JournalMismatchError: If it is no journal, or of another API.
         """
         self._open(threading.Event())
 
@@ -207,7 +209,7 @@ class Journal:
             self._file = file = AppendFile.open(
                 self.path, fresh=self._is_fresh, cancelled=cancelled
             )
-            # What this one writes is not put aside by opening it again.
+            # Opening it again must not back up what this journal writes.
             self._is_fresh = self._is_damaged = False
             self.backup = file.backup
             self.is_stdout = file.is_stdout
@@ -222,13 +224,13 @@ class Journal:
 
     def close(self) -> None:
         """
-        Bring everything to the disk; calling it again does nothing.
+        Flush the file to its disk and close it; may be called again.
 
         A new file without any record is removed again.
 
         Raises:
-            JournalError: If something may not be on the disk, or is not
-                where it was.
+            JournalError: If records may not be on the disk, or are not where
+                they were.
         """
         with self._lock:
             file, self._file = self._file, None
@@ -252,7 +254,7 @@ class Journal:
                 raise
 
     def _take_back(self, count: int) -> None:
-        # They were counted when they were queued for a pipe.
+        # They were counted as they were queued for a pipe.
         for _ in range(count):
             outcome, line = self._queued.pop()
             if isinstance(outcome, Created):
@@ -264,15 +266,15 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """How many records wait for the reader of a pipe."""
+        """The number of records that wait for the reader of a pipe."""
         return 0 if self._file is None else self._file.pending
 
     async def drain(self) -> None:
         """
-        Wait until a pipe has taken all records; a file has done so at once.
+        Wait until a pipe has taken all records; a file has them at once.
 
         Raises:
-            JournalError: If one cannot be written.
+            JournalError: If a record cannot be written.
         """
         await self._opened.drain()
 
@@ -281,22 +283,21 @@ class Journal:
         self, api: str, *, concurrency: int = 1
     ) -> AsyncIterator[None]:
         """
-        Be open for one batch, off the event loop where it may take long.
+        Open the journal for one batch, without blocking the event loop.
 
         Args:
-            api: What the client's API is called.
-            concurrency: Requests in flight at most, whose records must find
-                room.
+            api: The client's name of the API.
+            concurrency: The most requests in flight, whose records need room.
 
         Raises:
-            JournalError: If it cannot be had, or has no room.
-            JournalMismatchError: If it is none, or not for this API.
-            RuntimeError: If it serves another batch.
+            JournalError: If the file cannot be opened, or has no room.
+            JournalMismatchError: If it is no journal, or of another API.
+            RuntimeError: If another batch uses it.
         """
         if self._is_in_use:
             raise RuntimeError(
-                f"the journal {self.path} serves another batch: give each "
-                f"its own"
+                f"another batch uses the journal {self.path}: give each its "
+                f"own"
             )
         self._is_in_use = True
         is_ours = self._file is None
@@ -324,28 +325,28 @@ class Journal:
         link_id: str | None = None,
     ) -> bool:
         """
-        Take an input on, and tell whether its session is still to be made.
+        Begin an input, and tell whether its session is still to be created.
 
         Args:
-            index: Of the input, from 0.
-            request: What it asks for, the client's settings included.
-            link_id: For whom, if not for the one that *request* names.
+            index: The index of the input, from 0.
+            request: The request, the client's settings included.
+            link_id: The customer, if not the one of *request*.
 
         Raises:
-            InvalidRequestError: If its link id was claimed before.
+            InvalidRequestError: If an earlier input has the same link id.
             JournalError: If its outcome could not be recorded.
-            JournalMismatchError: If another request made a session for it.
+            JournalMismatchError: If another request created its session.
         """
         self._opened.check()
         line = self._line(index)
         # Bare link ids share a request.
-        if request is not self._printed:
-            self._printed, self._print = request, request_digest(request)
-        request_print = self._print
+        if request is not self._digested:
+            self._digested, self._digest = request, request_digest(request)
+        digest = self._digest
         link_id = link_id or request.link_id
         before = self._known.exchange(link_id, line % _IS_CREATED)
         if before is None or before < _IS_CREATED:
-            self._begun[index] = line, request_print
+            self._begun[index] = line, digest
             if before is not None:
                 self._known.exchange(link_id, before)
                 raise InvalidRequestError(
@@ -356,10 +357,10 @@ class Journal:
                     }
                 )
             return True
-        if before != _created_number(request_print):
+        if before != _created_number(digest):
             raise JournalMismatchError(
                 f"{self._opened.name}: holds a session for the link id of "
-                f"line {line} that was made by another request (its "
+                f"line {line} that was created by another request (its "
                 f"parameters or the redirect URL were changed since): "
                 f"{_START_OVER}"
             )
@@ -368,17 +369,17 @@ class Journal:
 
     def record(self, outcome: Outcome, *, line: int | None = None) -> None:
         """
-        Write what became of an input; it survives this process from then on.
+        Write the outcome of an input; from then on it survives this process.
 
         Where an event loop is running, a record for a pipe or a device is
         queued, as its reader may be slow: `drain` waits for it.
 
         Args:
-            outcome: What a batch reports.
-            line: Where the input stood, if not where `begin` was told.
+            outcome: The outcome.
+            line: The line of the input, if not the one that `begin` had.
 
         Raises:
-            JournalError: If it could not be written; the file is as before.
+            JournalError: If it cannot be written; the file stays as it was.
         """
         at, request = self._begun.pop(outcome.index, (None, None))
         try:
@@ -437,13 +438,13 @@ class Journal:
 
     def release(self, index: int) -> int:
         """
-        Leave it to another journal to record a claimed input.
+        Let another journal record an input that was begun here.
 
         Args:
-            index: Of the input.
+            index: The index of the input.
 
         Returns:
-            Where it stands in your input.
+            The line of the input.
         """
         line, _ = self._begun.pop(index)
         return line
@@ -451,34 +452,39 @@ class Journal:
     @asynccontextmanager
     async def merge(self, path: _Path) -> AsyncIterator[Counter[str]]:
         """
-        Take the records of another journal over, the last of each link id.
+        Merge the records of another journal, the last one of each link id.
 
-        Inside, they are on the disk, and the other one may be removed: it
-        stays locked meanwhile.
+        In the block they are on the disk, and the other journal, which is
+        still locked, may be removed.
 
         Args:
-            path: Of the other journal; it is left as it is.
+            path: The path of the other journal, which does not change.
 
         Yields:
-            How many were taken over: created ones under an empty name,
-            failed ones under that of their error.
+            The number of records: created ones under an empty name, failed
+            ones under the name of their error.
 
         Raises:
-            JournalError: If it cannot be had, or written here.
-            JournalMismatchError: If it is none, or not for this API.
+            JournalError: If it cannot be opened, or written here.
+            JournalMismatchError: If it is no journal, or of another API.
         """
-        other = _OtherJournal(os.fspath(path), self._api)
+        opened: list[AppendFile] = []
         try:
-            await run_in_thread(other.read)
-            found = self._merge(other)
+            records = await run_in_thread(
+                _read_other, os.fspath(path), self._api, opened
+            )
+            found = self._merge(records)
             await run_in_thread(self._sync)
             yield found
         finally:
-            await finish_in_thread(other.close)
+            for file in opened:
+                await finish_in_thread(file.close_unchanged)
 
-    def _merge(self, other: "_OtherJournal") -> Counter[str]:
+    def _merge(
+        self, records: list[tuple[bytes, dict[str, Any]]]
+    ) -> Counter[str]:
         last: dict[str | None, tuple[str, bytes]] = {}
-        for record, raw in other.records:
+        for raw, record in records:
             link_id = record["link_id"]
             name = record["error"]["type"] if "error" in record else ""
             if last.get(link_id, ("-", b""))[0]:
@@ -490,7 +496,7 @@ class Journal:
                 if before is not None and before >= _IS_CREATED:
                     del last[link_id]
                 elif before is not None:
-                    # A second input of that link id is still one too many.
+                    # A second input with this link id is still refused.
                     self._known.exchange(link_id, before)
         if last:
             self._opened.append(b"".join(raw for _, raw in last.values()))
@@ -513,7 +519,7 @@ class Journal:
         return self._file
 
     async def _finish(self, work: Callable[[], None]) -> None:
-        # An error tells of records that are lost: a cancel must not hide it.
+        # A cancellation must not hide an error about lost records.
         errors = []
 
         def finish() -> None:
@@ -547,46 +553,37 @@ class Journal:
 
     def _read(self, api: str, cancelled: threading.Event) -> None:
         file = self._opened
-        self.created = self.failed = self.skipped = 0
-        self.unrecorded_outcomes = []
-        self._unrecorded_lines = []
-        self._queued = deque()
-        self._known = CompactMap()
-        self._begun = {}
+        self._reset()
         end, missing, count = 0, b"", 0
-        for number, raw in enumerate(file.lines(begins_like_one), 1):
-            if cancelled.is_set():
-                # Nobody waits for it: the file stays as it is.
-                return
-            is_whole = raw.endswith(b"\n")
-            try:
-                is_record = self._take(raw, api)
-            except ValueError as exc:
-                if not is_whole and is_torn(raw):
-                    break
-                advice = _START_OVER
-                if count and not isinstance(exc, _OtherApiError):
-                    # Starting over would make all those sessions again.
-                    advice = _MEND
-                raise JournalMismatchError(
-                    f"{file.name}: line {number} {exc}: {advice}"
-                ) from None
-            end += len(raw)
-            count += is_record
-            missing = b"" if is_whole else b"\n"
+        lines = read_lines(
+            file.lines(is_record_start), functools.partial(_read_of, api)
+        )
+        try:
+            for raw, record in lines:
+                if cancelled.is_set():
+                    # Nobody waits for it: the file stays as it is.
+                    return
+                end += len(raw)
+                missing = b"" if raw.endswith(b"\n") else b"\n"
+                if record is not None:
+                    count += 1
+                    self._remember(record)
+        except ValueError as exc:
+            is_other = isinstance(exc.__cause__, _OtherApiError)
+            # Starting over would create all sessions before it again.
+            advice = _REPAIR if count and not is_other else _START_OVER
+            raise JournalMismatchError(
+                f"{file.name}: {exc}: {advice}"
+            ) from None
         file.repair(end=end, missing=missing, count=count)
         self._api = api
         self._is_ready = True
 
-    def _take(self, raw: bytes, api: str) -> bool:
-        if is_blank(raw):
-            return False
-        record = _read_object_of(api, raw)
+    def _remember(self, record: dict[str, Any]) -> None:
         if "error" not in record:
             number = _created_number(record["request"])
             if self._known.exchange(record["link_id"], number) is None:
                 self.created += 1
-        return True
 
 
 class _OtherApiError(ValueError):
@@ -595,62 +592,40 @@ class _OtherApiError(ValueError):
     """
 
 
-class _OtherJournal:
-    """
-    A journal whose records are taken over; its methods block.
-
-    Attributes:
-        records: What it holds, with its lines.
-    """
-
-    def __init__(self, path: str, api: str | None) -> None:
-        self._path = path
-        self._api = api
-        self._file: AppendFile | None = None
-        self.records: list[tuple[dict[str, Any], bytes]] = []
-
-    def read(self) -> None:
-        """
-        Open, lock and read it.
-
-        Raises:
-            JournalError: If it cannot be had.
-            JournalMismatchError: If it is none, or not for this API.
-        """
-        self._file = file = AppendFile.open(self._path)
-        for number, raw in enumerate(file.lines(begins_like_one), 1):
-            if is_blank(raw):
-                continue
-            try:
-                record = _read_object_of(self._api, raw)
-            except ValueError as exc:
-                if not raw.endswith(b"\n") and is_torn(raw):
-                    break
-                raise JournalMismatchError(
-                    f"{file.name}: line {number} {exc}: move it elsewhere"
-                ) from None
-            line = raw.removesuffix(b"\n") + b"\n"
-            self.records.append((record, line))
-
-    def close(self) -> None:
-        """Close it, if it was opened."""
-        if self._file is not None:
-            self._file.close_unchanged()
+def _read_other(
+    path: str, api: str | None, opened: list[AppendFile]
+) -> list[tuple[bytes, dict[str, Any]]]:
+    file = AppendFile.open(path)
+    # It stays locked until the caller closes it.
+    opened.append(file)
+    lines = file.lines(is_record_start)
+    try:
+        return [
+            (raw.removesuffix(b"\n") + b"\n", record)
+            for raw, record in read_lines(
+                lines, functools.partial(_read_of, api)
+            )
+            if record is not None
+        ]
+    except ValueError as exc:
+        raise JournalMismatchError(
+            f"{file.name}: {exc}: move it elsewhere"
+        ) from None
 
 
 def read_journal(*paths: _Path) -> Iterator[Record]:
     """
-    Read the records of one journal, or of several one after the other.
+    Read the records of one or more journals.
 
     A link id may have failed records from earlier runs beside its created
-    one. A journal that is being written may be read; its torn last line, if
-    there is one, is left out.
+    one. A journal that is being written may be read; a torn last line is left
+    out.
 
     Args:
-        paths: Of the files.
+        *paths: The paths of the journals.
 
     Raises:
-        JournalError: If one cannot be read, naming the line.
+        JournalError: If a journal cannot be read; it names the line.
     """
     for path in paths:
         yield from _read_one(os.fspath(path))
@@ -659,21 +634,16 @@ def read_journal(*paths: _Path) -> Iterator[Record]:
 def _read_one(path: str) -> Iterator[Record]:
     try:
         with Path(path).open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                try:
-                    if not is_blank(raw):
-                        yield decode_record(raw)
-                except ValueError as exc:
-                    if not raw.endswith(b"\n") and is_torn(raw):
-                        return
-                    raise JournalError(
-                        f"{path}: line {number} {exc}: mend or remove it"
-                    ) from None
+            for _, record in read_lines(file, decode_record):
+                if record is not None:
+                    yield record
+    except ValueError as exc:
+        raise JournalError(f"{path}: {exc}: correct or remove it") from None
     except OSError as exc:
         raise JournalError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
-def _read_object_of(api: str | None, raw: bytes) -> dict[str, Any]:
+def _read_of(api: str | None, raw: bytes) -> dict[str, Any]:
     record = read_object(raw)
     if record["api"] != api:
         raise _OtherApiError(f"is of {record['api']}, and this is {api}")
@@ -684,8 +654,8 @@ def _count_from_1(index: int) -> int:
     return index + 1
 
 
-def _created_number(request_print: str) -> int:
-    return int(request_print[:8], 16) | _IS_CREATED
+def _created_number(digest: str) -> int:
+    return int(digest[:8], 16) | _IS_CREATED
 
 
 def _lines_of(records: list[bytes]) -> str:

@@ -1,5 +1,5 @@
 """
-Writes to pipes and terminals, whose readers may pause for hours.
+Write to pipes and terminals, whose readers may pause for hours.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _Waiter: TypeAlias = tuple[
     int, asyncio.AbstractEventLoop, "asyncio.Future[None]"
 ]
 
-# Seconds that `close` waits for a reader who takes nothing.
+# Seconds that `close` waits for a reader that takes nothing.
 _PATIENCE: Final = 2.0
 
 
@@ -37,7 +37,7 @@ class PipeWriter:
     def __init__(self, fd: int) -> None:
         self.error: OSError | None = None
         self._fd = fd
-        # The first one stays here while it is being written.
+        # The first line stays here while it is being written.
         self._lines: deque[bytes] = deque()
         self._put = self._written = 0
         self._changed = threading.Condition()
@@ -47,7 +47,7 @@ class PipeWriter:
 
     @property
     def pending(self) -> int:
-        """How many lines are not written yet."""
+        """The number of lines that are not written yet."""
         return len(self._lines)
 
     def write(self, line: bytes) -> None:
@@ -55,7 +55,7 @@ class PipeWriter:
         Write a line, or queue it where an event loop is running.
 
         Raises:
-            OSError: If it cannot be written, or an earlier one could not.
+            OSError: If it cannot be written, or an earlier line could not.
         """
         if _is_in_loop():
             self.put(line)
@@ -101,7 +101,7 @@ class PipeWriter:
         Wait until all lines queued so far are written.
 
         Raises:
-            OSError: If one cannot be written.
+            OSError: If a line cannot be written.
         """
         with self._changed:
             if self.error is None and self._lines:
@@ -136,7 +136,7 @@ class PipeWriter:
             self._lines.clear()
             is_stalled = bool(lost) and self.error is None
             if is_stalled:
-                # Whoever waits for them would wait for ever.
+                # Waiters for these lines would wait for ever.
                 self.error = TimeoutError(
                     errno.ETIMEDOUT, "its reader takes nothing"
                 )
@@ -150,7 +150,7 @@ class PipeWriter:
         Block until all lines are written, or cannot be.
 
         Args:
-            patience: The seconds without any progress after which to return.
+            patience: The seconds without progress after which to return.
         """
         with self._changed:
             while self._lines and self.error is None:
@@ -185,7 +185,7 @@ class PipeWriter:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
-                # Whoever made the pipe may have made it non-blocking.
+                # Another process may have made the pipe non-blocking.
                 select.select([], [self._fd], [])
 
     def _wake(self) -> None:

@@ -1,8 +1,8 @@
 """
-Records of outcomes: what is written about a session, or the lack of one.
+Encode outcomes as lines of a journal, and decode them.
 
-A created one is ``{"link_id", "line", "redirect_url", "session_id",
-"attempts", "api", "request"}``. A failed one has ``"error": {"type", "code",
+A created session is ``{"link_id", "line", "redirect_url", "session_id",
+"attempts", "api", "request"}``. A failure has ``"error": {"type", "code",
 "message", "fields", "status", "delivery", "retry_after"}`` instead of the
 session.
 """
@@ -10,7 +10,8 @@ session.
 import hashlib
 import re
 
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 import orjson
@@ -25,11 +26,13 @@ from bankconnect_async.errors import BankConnectError, Delivery
 from bankconnect_async.models.sessions import Session, SessionRequest
 
 
-# What every record begins with, and so does one that was torn.
+T = TypeVar("T")
+
+# The start of every record, torn or not.
 _START: Final = b'{"link_id":'
-# Some editors put one in front of a file.
+# Some editors put a byte order mark in front of a file.
 _BOM: Final = b"\xef\xbb\xbf"
-_FINGERPRINT: Final = re.compile("[0-9a-f]{16}")
+_DIGEST: Final = re.compile("[0-9a-f]{16}")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,10 +41,10 @@ class CreatedRecord:
     A journal's record of a session.
 
     Attributes:
-        line: Where its request stood in the input, from 1.
-        session: What was created.
-        api: Host and version that created it.
-        request: Digest of what was asked for.
+        line: The line of its input, from 1.
+        session: The session.
+        api: The host and version of the API that created it.
+        request: The digest of the request.
     """
 
     line: int
@@ -61,19 +64,19 @@ class FailedRecord:
     A journal's record of an input without a session.
 
     Attributes:
-        link_id: Your id of the customer, as far as there is one.
-        line: Where it stood in the input, from 1.
-        attempts: How often it was sent, or tried to be.
-        type: Name of the error.
-        code: The vendor's code for it, if there was one.
-        message: What happened.
-        fields: Parameter name to what is wrong with it.
-        status: HTTP status, if there was an answer.
-        delivery: Whether there may be a session all the same: `AMBIGUOUS`
-            and `CREATED_UNREADABLE` ones are to be reconciled.
-        retry_after: Seconds that the server asked to stay away.
-        api: Host and version that it was for.
-        request: Digest of what was asked for; `None` if nothing could be.
+        link_id: Your id of the customer, if there is one.
+        line: The line of its input, from 1.
+        attempts: The number of attempts.
+        type: The name of the error.
+        code: The vendor's error code, if there was one.
+        message: The message of the error.
+        fields: The problems of each parameter, by its name.
+        status: The HTTP status, if there was a response.
+        delivery: The delivery class; reconcile `AMBIGUOUS` and
+            `CREATED_UNREADABLE` failures, which may have a session.
+        retry_after: The seconds of the response's Retry-After.
+        api: The host and version of the API.
+        request: The digest of the request; `None` if it was invalid.
     """
 
     link_id: str | None
@@ -135,13 +138,13 @@ def encode_record(
     outcome: Outcome, *, line: int, api: str, request: str | None
 ) -> bytes:
     """
-    Write the line of an outcome.
+    Encode an outcome as a line.
 
     Args:
-        outcome: What became of an input.
-        line: Where it stood, from 1.
-        api: Name of the API that was asked.
-        request: Fingerprint of what was asked for.
+        outcome: The outcome.
+        line: The line of its input, from 1.
+        api: The name of the API.
+        request: The digest of the request.
     """
     if isinstance(outcome, Created):
         session = outcome.session
@@ -176,10 +179,10 @@ def _dumps(record: dict[str, Any]) -> bytes:
 
 def read_object(raw: bytes) -> dict[str, Any]:
     """
-    Read a line as far as all records are alike.
+    Decode the parts of a line that all records have.
 
     Raises:
-        ValueError: If it is none; the text goes on after "line N".
+        ValueError: If it is no record; its text follows "line N".
     """
     try:
         record = orjson.loads(raw.removeprefix(_BOM))
@@ -194,7 +197,7 @@ def read_object(raw: bytes) -> dict[str, Any]:
         case _:
             raise ValueError("is no record of a session")
     match record:
-        case {"api": str(), "request": str(request)} if _FINGERPRINT.fullmatch(
+        case {"api": str(), "request": str(request)} if _DIGEST.fullmatch(
             request
         ):
             pass
@@ -210,10 +213,10 @@ def read_object(raw: bytes) -> dict[str, Any]:
 
 def decode_record(raw: bytes) -> Record:
     """
-    Read a line.
+    Decode a line.
 
     Raises:
-        ValueError: If it is no record; the text goes on after "line N".
+        ValueError: If it is no record; its text follows "line N".
     """
     record = read_object(raw)
     try:
@@ -249,33 +252,45 @@ def decode_record(raw: bytes) -> Record:
         raise ValueError("is no record of a session") from None
 
 
-def is_torn(raw: bytes) -> bool:
+def read_lines(
+    lines: Iterable[bytes], decode: Callable[[bytes], T]
+) -> Iterator[tuple[bytes, T | None]]:
     """
-    Tell whether a last line without an end can be the rest of a record.
+    Decode lines up to a torn last one; a blank one gives `None`.
 
-    After a power cut there may be zeros where bytes were to come.
+    Args:
+        lines: The lines with their ends.
+        decode: A function that decodes a line, or raises a `ValueError`.
+
+    Raises:
+        ValueError: If a line is no record; it names the line.
     """
+    for number, raw in enumerate(lines, 1):
+        try:
+            record = decode(raw) if raw.removeprefix(_BOM).strip() else None
+        except ValueError as exc:
+            if not raw.endswith(b"\n") and _is_torn(raw):
+                return
+            raise ValueError(f"line {number} {exc}") from exc
+        yield raw, record
+
+
+def _is_torn(raw: bytes) -> bool:
+    # After a power cut there may be zeros instead of the last bytes.
     begun = raw.removeprefix(_BOM).rstrip(b"\0")[: len(_START)]
     return _START.startswith(begun)
 
 
-def begins_like_one(raw: bytes) -> bool:
-    """Tell whether a line that goes on can be a record, however long."""
+def is_record_start(raw: bytes) -> bool:
+    """Tell whether bytes can be the start of a record."""
     return raw.removeprefix(_BOM).startswith(_START)
-
-
-def is_blank(raw: bytes) -> bool:
-    """Tell whether a line holds nothing."""
-    return not raw.removeprefix(_BOM).strip()
 
 
 def request_digest(request: SessionRequest) -> str:
     """
-    Digest what is asked for, so that requests which differ in nothing but
-    their link id have equal texts.
+    Digest the parameters of a request, except its link id.
 
-    A URL that a `ReturnURL` signed counts without its signature, which
-    differs each time.
+    The signature of a `ReturnURL` is left out, as it differs each time.
     """
     url = request.redirect_url
     if isinstance(url, str):

@@ -106,7 +106,7 @@ class TestAgain:
         [
             (["--api-version", "v2"], "line 1 is of 127.0.0.1:"),
             (["--sandbox"], "and this is sandbox/seed/v1"),
-            (["--redirect-url", URL], "link id of line 2 that was made by an"),
+            (["--redirect-url", URL], "line 2 that was created by an"),
         ],
         ids=["version", "sandbox", "redirect"],
     )
