@@ -1,5 +1,5 @@
 """
-What tests of statement data share: a server that says what it is told to.
+Fixtures for statement data: a server with scripted responses.
 """
 
 import json
@@ -34,7 +34,7 @@ class Request:
 @attrs.define
 class Vendor:
     """
-    A server that keeps what it is asked, and answers as scripted.
+    A server that records requests and sends scripted responses.
 
     Attributes:
         base_url: What a client takes as its base URL.
@@ -49,11 +49,11 @@ class Vendor:
     answers: dict[str, list[Any]] = attrs.Factory(dict)
 
     def say(self, path: str, *answers: Any) -> None:
-        """Script the answers of one path."""
+        """Script the responses of one path."""
         self.answers[path] = list(answers)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Keep the request, and answer."""
+        """Record the request, and respond."""
         kept = await _keep(request)
         self.requests.append(kept)
         script = self.answers.get(kept.path, [(404, {"detail": "Not found."})])
@@ -95,7 +95,7 @@ async def _keep(request: web.Request) -> Request:
 
 @pytest.fixture(name="serve", scope="session")
 def _serve() -> Callable:
-    """Run a handler of everything on a free port; gives its origin."""
+    """Run a handler on a free port; yields its origin."""
     from contextlib import asynccontextmanager  # noqa: PLC0415
 
     @asynccontextmanager
@@ -128,7 +128,7 @@ async def _vendor(serve: Callable) -> AsyncIterator[Vendor]:
 async def _bank(
     vendor: Vendor, clock: FakeClock
 ) -> AsyncIterator[AsyncBankConnect]:
-    """A client of it, on whose clock waiting takes no time."""
+    """A client of it, with a clock on which waiting takes no time."""
     async with AsyncBankConnect(
         "key",
         server_hash="hash",

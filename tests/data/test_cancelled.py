@@ -1,5 +1,5 @@
 """
-Downloads and uploads that are cancelled wherever they are.
+Downloads and uploads that are cancelled at any step.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ CANCELS = 100
 
 
 def at_work():
-    """Name what other threads do in the package at present."""
+    """Name the functions of the package that other threads run."""
     found = []
     for thread, frame in sys._current_frames().items():
         each = frame if thread != threading.get_ident() else None
@@ -56,7 +56,7 @@ def open_below(folder):
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path):
-    """The folder of what is downloaded and uploaded."""
+    """The folder of the downloaded and uploaded files."""
     folder = tmp_path / "folder"
     folder.mkdir()
     return folder
@@ -64,7 +64,7 @@ def _folder(tmp_path):
 
 @pytest.fixture(name="check")
 def _check(folder, tmp_path):
-    """Check that nothing goes on, and that nothing foreign was touched."""
+    """Check that no work remains and no other file was touched."""
     foreign = tmp_path / "foreign"
 
     async def check():
@@ -116,7 +116,7 @@ async def test_downloads_leave_nothing(
 
 @pytest.fixture(name="upload")
 async def _upload(serve):
-    """Upload into a session at a server that is used to being left."""
+    """Upload into a session at a server that expects disconnects."""
 
     async def answer(request):
         with suppress(ConnectionError):

@@ -1,5 +1,5 @@
 """
-Files behind pre-signed links: whole, once, and for their owner only.
+Files behind pre-signed links: complete, once, and private.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ LINK = "/x.pdf?X-Signature=canary%2Fcanary&b=%7E"
 
 class Store:
     """
-    A server of files that breaks off as told.
+    A file server that can break off.
 
     Attributes:
         requests: Headers of all that came, names in lower case.
@@ -107,13 +107,13 @@ class Store:
 
 
 def names(folder):
-    """List what is in a folder, hidden files too."""
+    """List the files of a folder, hidden ones included."""
     return [each.name for each in folder.iterdir()]
 
 
 @pytest.fixture(name="store")
 async def _store(serve):
-    """The server of files; `origin` is where."""
+    """The file server; `origin` is its address."""
     store = Store()
     async with serve(store.serve) as origin:
         store.origin = origin
@@ -122,7 +122,7 @@ async def _store(serve):
 
 async def test_gets_a_file(store, bank, tmp_path):
     """
-    The file is there, for its owner only, and its length is told.
+    The file is complete, private, and its length is returned.
     """
     path = tmp_path / "x.pdf"
     path.write_bytes(b"old")
@@ -137,7 +137,7 @@ async def test_gets_a_file(store, bank, tmp_path):
 
 async def test_takes_large_heads(store, bank, tmp_path):
     """
-    A header of 9,000 bytes keeps no file back.
+    A header of 9,000 bytes does not stop a download.
     """
     store.headers["X-Trace"] = "x" * 9_000
 
@@ -148,7 +148,7 @@ async def test_takes_large_heads(store, bank, tmp_path):
 
 async def test_without_a_thread_for_the_lookup(bank, tmp_path, monkeypatch):
     """
-    Where no name can be looked up, nothing was sent, and the link is hidden.
+    A failed name lookup is NOT_SENT, and its error hides the link.
     """
 
     def start(*args, **kwargs):
@@ -169,7 +169,7 @@ async def test_without_a_thread_for_the_lookup(bank, tmp_path, monkeypatch):
 
 async def test_takes_nothing_of_ours_along(store, bank, tmp_path):
     """
-    No key goes to the other server, and the link arrives as it was.
+    The other server gets no key, and the link is unchanged.
     """
     await bank.download(store.origin + LINK, to=str(tmp_path / "x"))
 
@@ -186,7 +186,7 @@ async def test_takes_nothing_of_ours_along(store, bank, tmp_path):
 
 async def test_through_a_proxy_that_refuses(raw_server, answer, tmp_path):
     """
-    A proxy that wants other credentials is named, not the store.
+    The error names a proxy that wants other credentials.
     """
 
     async def script(server, reader, writer):
@@ -213,7 +213,7 @@ async def test_through_a_proxy_that_refuses(raw_server, answer, tmp_path):
 
 async def test_over_a_borrowed_session(store, vendor, tmp_path):
     """
-    Nor do default headers and cookies of a borrowed session.
+    The other server gets no headers or cookies of a borrowed session.
     """
     async with (
         aiohttp.ClientSession(
@@ -231,7 +231,7 @@ async def test_over_a_borrowed_session(store, vendor, tmp_path):
 
 async def test_keeps_a_client_certificate_at_home(tls_server, tmp_path):
     """
-    The other server is not told who we are, even if it asks.
+    The other server never gets our client certificate.
     """
     shown = []
 
@@ -259,7 +259,7 @@ class TestBreaks:
 
     async def test_go_on_where_they_were(self, store, bank, tmp_path):
         """
-        What is there is not fetched again, as long as the file is the same.
+        A resumed download fetches only the rest of the same file.
         """
         store.cuts = [400_000, 300_000]
 
@@ -280,7 +280,7 @@ class TestBreaks:
         self, store, bank, tmp_path, etag
     ):
         """
-        Halves of two versions must not meet.
+        A download never joins halves of two versions.
         """
         store.cuts, store.etag = [400_000], etag
 
@@ -291,7 +291,7 @@ class TestBreaks:
 
     async def test_go_by_the_date_of_the_file(self, store, bank, tmp_path):
         """
-        Without a tag, its date is its version.
+        Without an ETag the date is the version.
         """
         store.cuts, store.etag = [400_000], None
         store.headers["Last-Modified"] = "Wed, 01 Apr 2026 06:48:44 GMT"
@@ -303,7 +303,7 @@ class TestBreaks:
 
     async def test_begin_anew_if_the_file_changed(self, store, bank, tmp_path):
         """
-        A server with another version sends it whole.
+        A server with another version sends the whole file.
         """
         store.cuts = [400_000]
 
@@ -391,7 +391,7 @@ class TestBreaks:
         self, store, bank, tmp_path
     ):
         """
-        Without a tag, the date tells one version from the next.
+        Without an ETag the date distinguishes versions.
         """
         store.cuts, store.etag = [400_000], None
         store.headers["Last-Modified"] = "Wed, 01 Apr 2026 06:48:44 GMT"
@@ -425,7 +425,7 @@ class TestBreaks:
         self, store, bank, tmp_path
     ):
         """
-        A file that changed this second may change again, unnoticed.
+        A date of the same second does not identify a version.
         """
         store.cuts, store.etag = [400_000], None
         store.headers |= dict.fromkeys(
@@ -441,7 +441,7 @@ class TestBreaks:
         self, store, bank, tmp_path
     ):
         """
-        A part that is longer than it says spoils all of it.
+        A part longer than announced fails the download.
         """
         store.cuts = [400_000]
 
@@ -475,7 +475,7 @@ class TestBreaks:
         self, store, bank, tmp_path, kind
     ):
         """
-        A part that comes instead of the file is not the file.
+        An unrequested part is refused.
         """
         parts = {"Content-Type": "multipart/byteranges; boundary=x"}
 
@@ -496,7 +496,7 @@ class TestBreaks:
 
     async def test_are_measured(self, store, bank, tmp_path):
         """
-        A part that is shorter than it says is not the end of the file.
+        A part shorter than announced does not complete the file.
         """
 
         async def stingy(request):
@@ -525,7 +525,7 @@ class TestBreaks:
 
     async def test_give_up(self, store, bank, tmp_path):
         """
-        After its attempts nothing is left behind, not even a part.
+        A failed download leaves no partial file behind.
         """
         store.cuts = [10, 10, 10, 10]
         (tmp_path / "x").write_bytes(b"old")
@@ -539,7 +539,7 @@ class TestBreaks:
 
     async def test_without_a_length(self, store, bank, tmp_path):
         """
-        A chunked answer is whole when its last chunk came.
+        A chunked response is complete with its last chunk.
         """
 
         async def chunked(request):
@@ -567,7 +567,7 @@ class TestBreaks:
 
     async def test_cancelled_leave_nothing(self, store, bank, tmp_path):
         """
-        A download that nobody wants any more takes its part along.
+        A cancelled download removes its partial file.
         """
         begun = asyncio.Event()
 
@@ -602,7 +602,7 @@ class TestPlaces:
         self, store, bank, tmp_path, kind
     ):
         """
-        What is no file is not replaced by one.
+        A target that is not a regular file is refused.
         """
         path = tmp_path / "x"
         match kind:
@@ -626,7 +626,7 @@ class TestPlaces:
 
     async def test_is_looked_at_once_more(self, store, bank, tmp_path):
         """
-        What took the place meanwhile is not replaced either.
+        A target that appeared during the download is not replaced.
         """
         path = tmp_path / "x"
 
@@ -644,7 +644,7 @@ class TestPlaces:
 
     async def test_may_have_the_longest_of_names(self, store, bank, tmp_path):
         """
-        A name of its own is not longer than that of the file.
+        The partial file's name is not longer than the file's.
         """
         path = tmp_path / ("x" * 255)
 
@@ -654,7 +654,7 @@ class TestPlaces:
 
     async def test_that_vanishes_is_told(self, store, bank, tmp_path):
         """
-        A folder that is removed meanwhile takes the file along.
+        A folder removed during the download fails it.
         """
         folder = tmp_path / "folder"
         folder.mkdir()
@@ -675,7 +675,7 @@ class TestPlaces:
     @pytest.mark.parametrize("place", ["a\0b", 7, None])
     async def test_that_is_no_path_is_named(self, bank, place):
         """
-        What no file can be called is named.
+        The error names an impossible file name.
         """
         with pytest.raises(InvalidRequestError) as caught:
             await bank.download("https://files.example/", to=place)
@@ -685,14 +685,13 @@ class TestPlaces:
 
 class TestRedirects:
     """
-    Links that lead on to another server
+    Redirects to another server
     """
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_are_followed(self, store, bank, tmp_path, status):
         """
-        The other server gets the address as it was said, and nothing of
-        ours.
+        The other server gets the exact address and none of our headers.
         """
         target = "/other%2Fx?X-Signature=canary%2Fcanary&b=%7E"
 
@@ -718,7 +717,7 @@ class TestRedirects:
     @pytest.mark.parametrize("count", [5, 6])
     async def test_are_followed_five_times(self, store, bank, tmp_path, count):
         """
-        Five lead to the file; more lead nowhere, and none is repeated.
+        Five redirects are followed; six fail without a retry.
         """
 
         async def redirect(_):
@@ -737,7 +736,7 @@ class TestRedirects:
 
     async def test_are_not_read(self, store, bank, tmp_path):
         """
-        What a server sends beside a redirect may be endless.
+        The body of a redirect may be endless.
         """
         over = asyncio.Event()
 
@@ -764,7 +763,7 @@ class TestRedirects:
 
     async def test_are_followed_again_to_the_rest(self, store, bank, tmp_path):
         """
-        What breaks off behind a redirect is resumed by the same way.
+        A download behind a redirect resumes through the redirect.
         """
         store.cuts = [400_000]
 
@@ -800,7 +799,7 @@ class TestRedirects:
     )
     async def test_lead_to_https_only(self, store, bank, tmp_path, target):
         """
-        Whatever else they name is neither opened nor shown.
+        Redirects to other schemes are neither followed nor shown.
         """
 
         async def redirect(_):
@@ -874,7 +873,7 @@ def _tls_server(tmp_path_factory):
 
 class TestCompression:
     """
-    Files that are stored compressed, and sent so whatever was asked for
+    Files that are stored and sent compressed
     """
 
     TEXT: ClassVar = b"date,amount\n" * 100_000
@@ -894,7 +893,7 @@ class TestCompression:
     )
     async def test_is_undone(self, store, bank, tmp_path, encoding, compress):
         """
-        The file is there as it was before somebody compressed it.
+        The downloaded file is decompressed.
         """
         store.headers["Content-Encoding"] = encoding
         store.content = compress(self.TEXT)
@@ -906,7 +905,7 @@ class TestCompression:
 
     async def test_is_fetched_from_its_beginning(self, store, bank, tmp_path):
         """
-        What breaks off starts over: the rest alone cannot be read.
+        An interrupted compressed download starts over.
         """
         store.headers["Content-Encoding"] = "gzip"
         store.content = gzip.compress(os.urandom(1_000_000))
@@ -920,7 +919,7 @@ class TestCompression:
 
     async def test_is_bounded(self, store, bank, tmp_path):
         """
-        A bomb is defused at the bound, not unpacked first.
+        A decompression bomb stops at the size limit.
         """
         store.headers["Content-Encoding"] = "gzip"
         store.content = gzip.compress(bytes(10_000_000))
@@ -936,7 +935,7 @@ class TestCompression:
         self, store, bank, tmp_path
     ):
         """
-        An endless row of empty members ends, too.
+        An endless series of empty gzip members ends at the limit.
         """
         over = asyncio.Event()
 
@@ -961,7 +960,7 @@ class TestCompression:
 
     async def test_may_be_longer_than_the_file(self, store, bank, tmp_path):
         """
-        What cannot be compressed is a little longer so, up to the bound.
+        Incompressible data may be a little longer, up to the limit.
         """
         content = os.urandom(300_000)
         store.headers["Content-Encoding"] = "gzip"
@@ -977,7 +976,7 @@ class TestCompression:
     @pytest.mark.parametrize("keep", [-1, 10, 0])
     async def test_that_is_cut_is_not_whole(self, store, bank, tmp_path, keep):
         """
-        An end that is missing is missed, even where the length is right.
+        A missing end is noticed even if the length is right.
         """
         store.headers["Content-Encoding"] = "gzip"
         store.content = gzip.compress(self.TEXT)[:keep]
@@ -1003,7 +1002,7 @@ class TestCompression:
         self, store, bank, tmp_path, encoding, content
     ):
         """
-        What cannot be undone is no file that anybody asked for.
+        A file in an unknown encoding is refused.
         """
         store.headers["Content-Encoding"] = encoding
         store.content = content
@@ -1017,7 +1016,7 @@ class TestCompression:
 
 class TestRefusals:
     """
-    Downloads that the server refuses, or we do
+    Downloads that the server or the client refuses
     """
 
     STATUSES: ClassVar = {
@@ -1037,7 +1036,7 @@ class TestRefusals:
     @pytest.mark.parametrize("status", STATUSES)
     async def test_of_each_status(self, store, bank, tmp_path, status):
         """
-        What can pass is tried again; nothing it says is quoted.
+        Temporary failures are retried, and no body is quoted.
         """
 
         async def refuse(_):
@@ -1060,7 +1059,7 @@ class TestRefusals:
     @pytest.mark.parametrize("known", [True, False])
     async def test_of_what_is_too_long(self, store, bank, tmp_path, known):
         """
-        A file above the bound is not kept, whether it says so or not.
+        A file above the limit is not kept, announced or not.
         """
 
         async def chunked(request):
@@ -1094,7 +1093,7 @@ class TestRefusals:
     )
     async def test_of_other_schemes(self, bank, tmp_path, link):
         """
-        A link is https, or of this machine; nothing else is opened.
+        A link must be https or on loopback.
         """
         with pytest.raises(InvalidRequestError) as caught:
             await bank.download(link, to=tmp_path / "x")
@@ -1106,7 +1105,7 @@ class TestRefusals:
     @pytest.mark.parametrize("host", ["[...]", "xn--", "[1:2]"])
     async def test_of_hosts_that_are_none(self, bank, tmp_path, host):
         """
-        A link that no parser reads is refused without being shown.
+        An unparsable link is refused without being shown.
         """
         with pytest.raises(InvalidRequestError) as caught:
             await bank.download(
@@ -1124,7 +1123,7 @@ class TestRefusals:
     @pytest.mark.parametrize("bound", [0, -1, 1.5, "1", True])
     async def test_of_bounds_that_are_none(self, bank, tmp_path, bound):
         """
-        A bound is a whole number.
+        `max_bytes` must be a whole number.
         """
         with pytest.raises(ConfigurationError):
             await bank.download(
@@ -1134,7 +1133,7 @@ class TestRefusals:
     @pytest.mark.parametrize("place", [".", "..", "/", ""])
     async def test_of_folders(self, store, bank, tmp_path, place):
         """
-        A folder is told from a file before anything is asked for.
+        A folder as target is refused before the request.
         """
         with pytest.raises(InvalidRequestError) as caught:
             await bank.download(store.origin + LINK, to=place or tmp_path)
@@ -1144,7 +1143,7 @@ class TestRefusals:
 
     async def test_of_a_place_that_is_none(self, store, bank, tmp_path):
         """
-        Where nothing can be written, nothing is asked for.
+        An unwritable target is refused before the request.
         """
         with pytest.raises(FileNotFoundError):
             await bank.download(
@@ -1156,7 +1155,7 @@ class TestRefusals:
 
 @pytest.fixture(name="break_disk")
 def _break_disk(monkeypatch):
-    """Have a step of writing the file fail."""
+    """Make a step of writing the file fail."""
 
     def break_disk(step, number):
         def fail(*_):
@@ -1191,7 +1190,7 @@ async def test_a_file_above_the_limit_of_the_system_is_told(
     store, bank, tmp_path
 ):
     """
-    Where the system ends a file in its middle, nothing of it stays.
+    A write error in the middle leaves no part of the file.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
@@ -1216,7 +1215,7 @@ def with_locals(error):
 @pytest.mark.parametrize("way", ["status", "cut", "long"])
 async def test_links_show_nowhere(store, bank, tmp_path, way):
     """
-    No error shows the link, not even in a traceback's locals.
+    No error shows the link, even in a traceback with locals.
     """
     if way == "status":
 
@@ -1236,7 +1235,7 @@ async def test_links_show_nowhere(store, bank, tmp_path, way):
 
 
 async def attempt(bank, store, path, max_bytes, cls=BankConnectError):
-    """Download away from all locals that hold the link."""
+    """Download outside every frame that holds the link."""
     try:
         await bank.download(store.origin + LINK, to=path, max_bytes=max_bytes)
     except cls as error:
@@ -1246,8 +1245,7 @@ async def attempt(bank, store, path, max_bytes, cls=BankConnectError):
 
 async def test_a_closed_client(store, vendor, tmp_path):
     """
-    A client that is closed gets nothing any more, and closing ends what it
-    gets.
+    A closed client refuses downloads, and closing ends running ones.
     """
     begun = asyncio.Event()
 
@@ -1277,7 +1275,7 @@ async def test_a_closed_client(store, vendor, tmp_path):
 
 async def test_links_show_not_even_in_a_cancel(store, bank, tmp_path):
     """
-    A limit of the caller's has the cancelled download as its cause.
+    The caller's timeout has the cancelled download as its cause.
     """
     over = asyncio.Event()
 
@@ -1329,7 +1327,7 @@ print(len(list(folder.iterdir())))
 
 async def test_a_loop_that_is_closed_leaves_no_part(store, tmp_path):
     """
-    Where nobody can be waited for any more, the part goes all the same.
+    A closed loop removes the partial file all the same.
     """
     over = asyncio.Event()
 
@@ -1359,7 +1357,7 @@ async def test_a_loop_that_is_closed_leaves_no_part(store, tmp_path):
 
 async def test_slow_bytes_do_not_stretch_the_deadline(store, bank, tmp_path):
     """
-    A deadline is one of the whole download, however steadily bytes drip.
+    The deadline covers the whole download, even of a slow drip.
     """
     over = asyncio.Event()
 
@@ -1393,7 +1391,7 @@ async def test_slow_bytes_do_not_stretch_the_deadline(store, bank, tmp_path):
 @pytest.mark.parametrize("deadline", [0, -1, "3", None, True, float("nan")])
 async def test_a_deadline_is_a_number_of_seconds(bank, tmp_path, deadline):
     """
-    One that is none is named.
+    The error names a bad deadline.
     """
     with pytest.raises(ConfigurationError) as caught:
         await bank.download(
@@ -1405,7 +1403,7 @@ async def test_a_deadline_is_a_number_of_seconds(bank, tmp_path, deadline):
 
 async def test_silence_ends(store, vendor, clock, tmp_path):
     """
-    A server that says nothing more is left after the read limit.
+    The read timeout ends a download from a silent server.
     """
     over = asyncio.Event()
 

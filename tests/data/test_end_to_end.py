@@ -44,7 +44,7 @@ def connect(sandbox):
 
 
 def methods(cls, *but):
-    """Name the methods of a handle that fetch something."""
+    """List the fetching methods of a handle."""
     return sorted(
         name
         for name, _ in inspect.getmembers(cls, inspect.iscoroutinefunction)
@@ -89,7 +89,7 @@ async def test_from_a_customer_to_a_table():
 
 async def test_a_webhook_ends_the_wait():
     """
-    What the sandbox posts makes a wait look at once that would sleep on.
+    A webhook of the sandbox ends a wait's sleep.
     """
     async with (
         Sandbox(
@@ -125,7 +125,7 @@ class TestSessionFlow:
 
     async def test_uploads_and_refusals(self):
         """
-        Good, encrypted, scanned and foreign files are told apart.
+        Good, encrypted, scanned and foreign files have distinct errors.
         """
         async with Sandbox("session") as sandbox, connect(sandbox) as bank:
             session = await bank.create_session("customer-42")
@@ -152,7 +152,7 @@ class TestSessionFlow:
 
     async def test_every_endpoint(self, tmp_path):
         """
-        Each answer is read; links lead to files; deleted is deleted.
+        Each response decodes, links lead to files, and delete deletes.
         """
         async with Sandbox("session") as sandbox, connect(sandbox) as bank:
             session = await bank.create_session("customer-42")
@@ -182,7 +182,7 @@ class TestSessionFlow:
 
     async def test_failures_are_told(self):
         """
-        Which account failed and why is the sandbox's word.
+        The error has the failed account and the sandbox's reason.
         """
         async with Sandbox("session") as sandbox, connect(sandbox) as bank:
             session = await bank.create_session("customer-42")
@@ -226,7 +226,7 @@ class TestEntityFlow:
     @pytest.mark.parametrize("dialect", ["entity", "seed"])
     async def test_every_endpoint(self, dialect):
         """
-        Each answer of either dialect is read.
+        Each response of both dialects decodes.
         """
         absent = LATER if dialect == "seed" else {"excel_report"}
         async with Sandbox(dialect) as sandbox, connect(sandbox) as bank:
@@ -257,7 +257,7 @@ class TestEntityFlow:
 
     async def test_every_upload(self, tmp_path):
         """
-        The four endpoints take the same file, from wherever it is.
+        The four endpoints accept the same file from every source.
         """
         path = tmp_path / "x.pdf"
         path.write_bytes(statement_pdf(link_id="c"))
@@ -287,7 +287,7 @@ class TestEntityFlow:
 
     async def test_all_pages(self):
         """
-        The list goes on for more than one page.
+        The list continues over several pages.
         """
         async with Sandbox("entity") as sandbox, connect(sandbox) as bank:
             wanted = {f"c{number}" for number in range(23)}

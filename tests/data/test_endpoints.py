@@ -1,5 +1,5 @@
 """
-Every endpoint: what goes out, and what is made of the answer.
+Every endpoint: the request, and the decoded response.
 """
 
 import asyncio
@@ -292,7 +292,7 @@ WITHOUT_HASH = {"net_banking_health", "create_entity", "excel_report"}
 
 
 def asked(request):
-    """Write a request in one line."""
+    """Return a request in one line."""
     query = "&".join(f"{key}={text}" for key, text in request.query.items())
     return f"{request.method} {request.path}" + (f"?{query}" if query else "")
 
@@ -300,7 +300,7 @@ def asked(request):
 @pytest.mark.parametrize("name", CALLS)
 async def test_asks_as_documented(name, vendor, bank, sample):
     """
-    Path, query and headers are the contract's, and the answer is read.
+    Path, query and headers are the contract's; the response decodes.
     """
     call, request, said, kind = CALLS[name]
     said = sample(said) if isinstance(said, str) else said
@@ -349,7 +349,7 @@ async def test_bodies_are_the_samples(vendor, bank, sample, sample_json):
 @pytest.mark.parametrize("bad", ["", " ", ".", "..", None, 7, "\ud800"])
 def test_refuses_ids_that_are_none(bad):
     """
-    What would lead to another endpoint is no id.
+    An id that changes the path is refused.
     """
     bank = AsyncBankConnect("key")
     for handle in (bank.session, bank.entity):
@@ -362,7 +362,7 @@ def test_refuses_ids_that_are_none(bad):
 @pytest.mark.parametrize("bad", [" ", 7, "\ud800"])
 async def test_refuses_parameters_that_cannot_be_sent(bank, bad):
     """
-    What is wrong with a parameter is named, wherever it goes.
+    The error names a bad parameter.
     """
     calls = [
         lambda: bank.webhook_payloads(bad),
@@ -383,7 +383,7 @@ async def test_refuses_parameters_that_cannot_be_sent(bank, bad):
 
 async def test_a_customer_has_to_be_named(bank, vendor):
     """
-    Without a link id nothing is asked for, let alone of everybody.
+    Without a link id no request is sent.
     """
     for call in (
         bank.webhook_payloads,
@@ -397,7 +397,7 @@ async def test_a_customer_has_to_be_named(bank, vendor):
 
 async def test_ids_are_quoted(vendor, bank, sample):
     """
-    An id cannot leave its place in the path.
+    An id is escaped in the path.
     """
     vendor.say("entity/a/../b?c/", (200, sample("entity.get.response.json")))
 
@@ -409,7 +409,7 @@ async def test_ids_are_quoted(vendor, bank, sample):
 
 async def test_made_up_ids_are_not_confirmed(vendor, bank):
     """
-    An id that a browser made up leads nowhere, and asks nobody.
+    A malformed id of a browser is not confirmed and sends no request.
     """
     event = SuccessEvent(entity_id="..", link_id="c")
 
@@ -419,7 +419,7 @@ async def test_made_up_ids_are_not_confirmed(vendor, bank):
 
 async def test_confirming_needs_one_word(vendor, bank):
     """
-    Whatever else the vendor makes of its answer, a customer's way goes on.
+    An unexpected response does not stop the confirmation.
     """
     vendor.say(
         f"session_data/{S}/session_upload_status/",
@@ -437,7 +437,7 @@ async def test_confirming_needs_one_word(vendor, bank):
 
 def test_reprs_of_handles_hide_ids():
     """
-    A handle tells what it is, and not whose.
+    The repr of a handle hides its id.
     """
     bank = AsyncBankConnect("key", server_hash="canary")
 
@@ -473,7 +473,7 @@ async def test_ids_show_nowhere(vendor, bank, name, said):
 
 
 async def attempt(bank, name):
-    """Make a call away from all locals of a test."""
+    """Make a call outside every frame of a test."""
     try:
         await CALLS[name][0](bank)
     except BankConnectError as error:
@@ -491,7 +491,7 @@ class TestInitiateProcessing:
     @pytest.mark.parametrize("status", [400, 409])
     async def test_twice_is_told(self, vendor, bank, sample, status):
         """
-        A second request of the caller's is an error of its own class.
+        A repeated request has an error of its own class.
         """
         said = sample("error.session_data.duplicate_processing_request.json")
         vendor.say(self.PATH, (status, said))
@@ -503,7 +503,7 @@ class TestInitiateProcessing:
 
     async def test_a_lost_answer_is_no_duplicate(self, vendor, bank, sample):
         """
-        After an own attempt that may have arrived, that refusal is success.
+        After an ambiguous attempt that error means success.
         """
         said = sample("error.session_data.duplicate_processing_request.json")
         vendor.say(self.PATH, (500, {}), (400, said))
@@ -514,7 +514,7 @@ class TestInitiateProcessing:
 
     async def test_at_most_once_is_sent_once(self, vendor, bank):
         """
-        Who wants to, is told that it may have arrived.
+        With at-most-once the ambiguous failure is raised.
         """
         vendor.say(self.PATH, (500, {}))
 
@@ -536,7 +536,7 @@ class TestDelete:
 
     async def test_is_idempotent(self, vendor, bank, sample):
         """
-        A session that is gone already is what was wanted.
+        Deleting a session that is already gone succeeds.
         """
         said = sample("error.session_data.session_deleted.json")
         vendor.say(self.PATH, (500, {}), (410, said))
@@ -547,7 +547,7 @@ class TestDelete:
 
     async def test_tells_of_unknown_sessions(self, vendor, bank, sample):
         """
-        One that never was is an error.
+        Deleting an unknown session fails.
         """
         said = sample("error.session_data.session_not_found.json")
         vendor.say(self.PATH, (404, said))
@@ -558,7 +558,7 @@ class TestDelete:
 
 async def test_reads_are_repeated(vendor, bank, sample):
     """
-    A GET is tried again, whatever the policy says of creating.
+    A GET is retried even if creating is at-most-once.
     """
     vendor.say(
         f"entity/{E}/accounts/",
@@ -644,7 +644,7 @@ class TestFilters:
     )
     async def test_combine(self, bank, rows, name, filters, hashes):
         """
-        Both days are included; account and days hold together.
+        Both days are included; account and days combine.
         """
         found = await getattr(bank.entity(E), name)(**filters)
 
@@ -653,7 +653,7 @@ class TestFilters:
 
     async def test_refuse_a_range_without_days(self, bank, rows):
         """
-        A range that ends before it begins is a mistake.
+        A range that ends before it begins is refused.
         """
         with pytest.raises(InvalidRequestError) as caught:
             await bank.entity(E).transactions(
@@ -665,7 +665,7 @@ class TestFilters:
 
     async def test_of_what_recurs(self, vendor, bank):
         """
-        Sets of another account are left out, on both sides.
+        Series of other accounts are left out, on both sides.
         """
         sets = [{"account_id": "a"}, {"account_id": "b"}]
         vendor.say(
@@ -712,7 +712,7 @@ class TestEntities:
 
     async def test_follows_pages(self, vendor, bank):
         """
-        Pages are asked for one by one, and their order is kept.
+        Pages are requested one by one, in order.
         """
         vendor.say(
             "entity/", *(self.page(n, 3, vendor.base_url) for n in (1, 2, 3))
@@ -729,7 +729,7 @@ class TestEntities:
 
     async def test_asks_no_further_than_it_is_followed(self, vendor, bank):
         """
-        Who has seen enough costs the vendor no further page.
+        An early exit requests no further page.
         """
         vendor.say("entity/", self.page(1, 3, vendor.base_url))
 
@@ -753,7 +753,7 @@ class TestEntities:
     )
     async def test_takes_the_key_nowhere_else(self, vendor, bank, following):
         """
-        A next page at another address is not asked for.
+        A next page at another address is not requested.
         """
         page = self.page(1, 1, "")
         page[1]["next"] = following.format(base=vendor.base_url)
@@ -769,7 +769,7 @@ class TestEntities:
 
     async def test_ends(self, vendor, bank):
         """
-        A list that goes round in circles is left.
+        A list that repeats a page ends with an error.
         """
         vendor.say("entity/", self.page(1, 2, vendor.base_url))
 
@@ -782,7 +782,7 @@ class TestEntities:
 
 class TestLargeAnswers:
     """
-    Answers of many megabytes
+    Responses of many megabytes
     """
 
     @staticmethod
@@ -814,7 +814,7 @@ class TestLargeAnswers:
 
     async def test_are_bounded(self, vendor, bank, monkeypatch):
         """
-        There is an end to it, above which nothing is kept.
+        A response above the limit is refused.
         """
         monkeypatch.setattr(
             "bankconnect_async._resources.entities.MAX_DATA", 2_000_000
@@ -828,7 +828,7 @@ class TestLargeAnswers:
 
     async def test_refusals_are_not(self, vendor, bank):
         """
-        An error is never that long; its status tells all there is.
+        A long error body is dropped; its status remains.
         """
         vendor.say(f"entity/{E}/transactions/", (404, b"x" * 2_000_000))
 

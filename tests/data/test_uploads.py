@@ -1,5 +1,5 @@
 """
-Uploads: from every source, in every flow, through every trouble.
+Uploads from every source, in every flow, with every failure.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ BY_BANK = "statement/upload/"
 
 @pytest.fixture(name="taken")
 def _taken(vendor, sample):
-    """Script good answers of all five endpoints; gives what arrived."""
+    """Script good responses of all five endpoints; yields the requests."""
     vendor.say(INTO_SESSION, (200, sample("upload.session.response.json")))
     for name in (
         "upload",
@@ -123,7 +123,7 @@ UPLOADS = {
 @pytest.mark.parametrize("name", UPLOADS)
 async def test_sends_the_samples(name, taken, bank, sample_json):
     """
-    Each documented form is sent as printed, and takes the key alone.
+    Each documented form is sent as printed, with the key alone.
     """
     call, path = UPLOADS[name]
     fields = sample_json(name)
@@ -144,7 +144,7 @@ async def test_sends_the_samples(name, taken, bank, sample_json):
 
 def test_no_upload_is_forgotten(fixture_names):
     """
-    Every sample of an upload's request stands in the table.
+    The table has every sample of an upload's request.
     """
     assert UPLOADS.keys() == {
         name
@@ -155,7 +155,7 @@ def test_no_upload_is_forgotten(fixture_names):
 
 async def test_further_parameters(taken, bank):
     """
-    The identity need not be asked for; bankless base64 has its own path.
+    The identity is optional; bankless Base64 has its own path.
     """
     await bank.session(S).upload(
         PDF, account_category="SAVINGS", identity=False
@@ -205,7 +205,7 @@ class Awaited:
 
 class Worded:
     """
-    A file that gives texts, and does not look like one.
+    A text file without the usual attributes.
     """
 
     def read(self, _):
@@ -231,7 +231,7 @@ class TestSources:
 
     async def test_a_path_that_is_no_text(self, taken, bank, tmp_path):
         """
-        Names of files are bytes; what is no Unicode is replaced.
+        Bytes of a file name that are not Unicode are replaced.
         """
         path = os.path.join(os.fsencode(tmp_path), b"a\xff\n.pdf")  # noqa: PTH118
         with open(path, "wb") as file:  # noqa: ASYNC230, PTH123
@@ -243,7 +243,7 @@ class TestSources:
 
     async def test_an_open_file(self, taken, bank, tmp_path):
         """
-        It is read from where it stands, and left open.
+        A file object is read from its position and left open.
         """
         path = tmp_path / "x.pdf"
         path.write_bytes(b"skipped" + PDF)
@@ -256,7 +256,7 @@ class TestSources:
 
     async def test_a_pipe(self, taken, bank):
         """
-        What has no length is sent in chunks.
+        A source without a length is sent in chunks.
         """
         await bank.session(S).upload(Pipe(PDF))
 
@@ -317,7 +317,7 @@ class TestSources:
     )
     async def test_that_cannot_be_sent(self, taken, bank, arguments, name):
         """
-        What is wrong is named, and nothing is sent.
+        The error names a bad argument, and nothing is sent.
         """
         args, keywords = arguments
         with pytest.raises(InvalidRequestError) as caught:
@@ -329,7 +329,7 @@ class TestSources:
 
     async def test_an_empty_file(self, taken, bank, tmp_path):
         """
-        The vendor would refuse it.
+        An empty file is refused before the request.
         """
         path = tmp_path / "x.pdf"
         path.touch()
@@ -339,7 +339,7 @@ class TestSources:
     @pytest.mark.parametrize("kind", ["FIFO", "socket", "device", "folder"])
     async def test_a_path_of_something_else(self, taken, bank, tmp_path, kind):
         """
-        What is no file is told at once, and never waited for.
+        A path to something else is refused at once.
         """
         path = tmp_path / "x"
         match kind:
@@ -365,7 +365,7 @@ class TestSources:
         self, vendor, bank, tmp_path
     ):
         """
-        A FIFO that takes the file's place is not waited for either.
+        A FIFO that replaces the file is refused without a wait.
         """
         path = tmp_path / "x"
         path.write_bytes(PDF)
@@ -382,7 +382,7 @@ class TestSources:
     @pytest.mark.parametrize("buffering", [-1, 0])
     async def test_an_open_fifo(self, taken, bank, tmp_path, buffering):
         """
-        It is sent as its bytes come, and no thread waits for them.
+        An open FIFO is sent as its bytes come, without a waiting thread.
         """
         path = tmp_path / "x"
         os.mkfifo(path)
@@ -409,7 +409,7 @@ class TestSources:
         self, vendor, taken, bank, tmp_path
     ):
         """
-        A cancel ends the wait for it, and its later bytes are the caller's.
+        A cancel ends the wait; later bytes belong to the caller.
         """
         path = tmp_path / "x"
         os.mkfifo(path)
@@ -431,8 +431,7 @@ class TestSources:
         self, taken, bank, tmp_path
     ):
         """
-        It is awaited, with its size and from where it stands, again and
-        again.
+        An async file is read from its position, also for a retry.
         """
         path = tmp_path / "x.pdf"
         path.write_bytes(b"skipped" + PDF)
@@ -453,7 +452,7 @@ class TestSources:
 
     async def test_a_stream_of_bytes(self, taken, bank):
         """
-        What can only be read is read once, such as aiohttp's streams.
+        A stream without seek is read once.
         """
         stream = asyncio.StreamReader()
         stream.feed_data(PDF)
@@ -465,7 +464,7 @@ class TestSources:
 
     async def test_a_file_that_gives_awaitables(self, taken, bank):
         """
-        It is awaited, even where it does not look like it.
+        An awaitable result of `read` is awaited.
         """
 
         class Disguised:
@@ -484,11 +483,11 @@ class TestSources:
 
     async def test_what_a_web_framework_received(self, taken, bank):
         """
-        Its wrapping is taken off, so that it can be sent as a whole again.
+        A wrapped upload is unwrapped so that it can be sent again.
         """
 
         class UploadFile:
-            """As Starlette has it."""
+            """Starlette's `UploadFile`."""
 
             def __init__(self):
                 self.file = io.BytesIO(PDF)
@@ -513,7 +512,7 @@ class TestSources:
         self, taken, bank, kind
     ):
         """
-        Whatever it raises, it is the file that is told of.
+        An error of the file is reported as the file's.
         """
 
         class OwnError(Exception):
@@ -537,7 +536,7 @@ class TestSources:
 
     async def test_that_gives_texts(self, taken, bank):
         """
-        A file that was not opened for bytes is told at the first piece.
+        A file in text mode is refused at the first piece.
         """
         with pytest.raises(InvalidRequestError, match="bytes-like"):
             await bank.session(S).upload(Worded())
@@ -547,7 +546,7 @@ class TestSources:
     @pytest.mark.parametrize("kind", ["shrinks", "breaks"])
     async def test_that_fails_on_the_way(self, taken, bank, tmp_path, kind):
         """
-        A file that cannot be read to its end is told as such.
+        A file that fails in the middle has a clear error.
         """
 
         class Failing(io.BytesIO):
@@ -597,13 +596,13 @@ ENTITY_REFUSALS = {
 
 class TestRefusals:
     """
-    Statements that the vendor does not take
+    Statements that the vendor refuses
     """
 
     @pytest.mark.parametrize("code", SESSION_REFUSALS)
     async def test_in_the_session_flow(self, vendor, bank, code):
         """
-        Each code has the class that a service would catch; none is repeated.
+        Each code has an error class of its own and is not retried.
         """
         body = {"error": {"code": code, "message": "m"}, "session_id": S}
         vendor.say(INTO_SESSION, (400, body))
@@ -618,7 +617,7 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ENTITY_REFUSALS)
     async def test_in_the_entity_flow(self, vendor, bank, sample, name):
         """
-        Each number has its class, which knows the entity's id.
+        Each number has an error class with the entity's id.
         """
         said = sample(f"error.upload.entity.{name}.json")
         vendor.say(BY_BANK, (400, said))
@@ -646,7 +645,7 @@ class TestRefusals:
     )
     def test_of_2020_are_told_by_their_words(self, message, cls):
         """
-        Before there were numbers, there was nothing else to go by.
+        Without numbers the text decides the error class.
         """
         body = b'{"entity_id": "e", "message": "%s"}' % message.encode()
 
@@ -656,7 +655,7 @@ class TestRefusals:
 
     async def test_of_an_expired_trial(self, vendor, bank, sample):
         """
-        402 is about payment in both flows.
+        402 is a payment error in both flows.
         """
         for flow, path in (("entity", BY_BANK), ("session", INTO_SESSION)):
             said = sample(f"error.upload.{flow}.trial_expired.json")
@@ -669,7 +668,7 @@ class TestRefusals:
 
 
 async def hang_up(request):
-    """Break the connection without a word."""
+    """Break the connection without a response."""
     request.transport.abort()
     return web.Response()
 
@@ -705,7 +704,7 @@ class TestTwice:
 
     async def test_are_not_at_most_once(self, vendor, bank):
         """
-        Who wants no second try is told what the first may have done.
+        At-most-once raises the ambiguous failure.
         """
         vendor.say(INTO_SESSION, hang_up)
 
@@ -719,7 +718,7 @@ class TestTwice:
 
     async def test_pipes_are_sent_once(self, vendor, bank):
         """
-        Half a file must not follow a whole one.
+        A retry never sends half a file.
         """
         vendor.say(INTO_SESSION, (500, {}))
 
@@ -730,7 +729,7 @@ class TestTwice:
 
     async def test_a_lost_answer_is_no_duplicate(self, vendor, bank):
         """
-        If our own first attempt arrived, the statement is there.
+        A duplicate after an ambiguous attempt means success.
         """
         vendor.say(INTO_SESSION, hang_up, self.DUPLICATE)
 
@@ -741,7 +740,7 @@ class TestTwice:
 
     async def test_a_duplicate_of_the_callers_is_told(self, vendor, bank):
         """
-        A first attempt that is refused was not ours.
+        A duplicate at the first attempt is an error.
         """
         vendor.say(INTO_SESSION, self.DUPLICATE)
 
@@ -752,7 +751,7 @@ class TestTwice:
         self, vendor, bank
     ):
         """
-        After a 429, which took nothing, a duplicate is the caller's.
+        A duplicate after a 429 is an error.
         """
         vendor.say(INTO_SESSION, (429, {}), self.DUPLICATE)
 
@@ -800,7 +799,7 @@ def slow_server(pause, *, stop_after=None):
 
 class TestEarlyAnswers:
     """
-    Servers that answer before they have all of it
+    Servers that respond before the end of the upload
     """
 
     @pytest.mark.parametrize("kind", ["path", "file", "coroutines"])
@@ -856,12 +855,12 @@ class TestEarlyAnswers:
 
 class TestTime:
     """
-    Uploads that take their time
+    Slow uploads
     """
 
     async def test_may_take_as_long_as_bytes_flow(self):
         """
-        The read limit counts from the last byte that could be sent.
+        The read timeout counts from the last byte sent.
         """
         base_url, end = slow_server(0.02)
         loop = asyncio.get_running_loop()
@@ -881,7 +880,7 @@ class TestTime:
 
     async def test_may_not_stand_still(self):
         """
-        A server that stops reading is left, and may have it or not.
+        A server that stops reading makes the upload ambiguous.
         """
         base_url, end = slow_server(0, stop_after=100_000)
         try:
@@ -909,7 +908,7 @@ class TestSecrecy:
     )
     async def test_show_nowhere(self, vendor, bank, way, flow):
         """
-        No error shows password or file, not even in a traceback's locals.
+        No error shows password or file, even in a traceback with locals.
         """
         answer = hang_up if way == "lost" else (400, {"error": {}})
         for path in (INTO_SESSION, BY_BANK, "statement/upload_base64/"):
@@ -958,7 +957,7 @@ class Faulty(io.BytesIO):
 
 
 async def attempt(upload, way):
-    """Upload away from all locals of a test."""
+    """Upload outside every frame of a test."""
     files = {
         "faulty": lambda: Faulty(b"canary" * 50_000),
         "doubled": lambda: b"canary",
@@ -980,7 +979,7 @@ async def attempt(upload, way):
 
 async def test_base64_of_a_megabyte(taken, bank):
     """
-    A long text is sent in pieces, without a warning of aiohttp's.
+    A long text is sent in pieces without an aiohttp warning.
     """
     text = base64.b64encode(bytes(1_500_000)).decode()
 

@@ -1,5 +1,5 @@
 """
-Waiting for processing: pace, hints, failures, and ends.
+Waiting for processing: schedule, notifications and failures.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ TRANSACTIONS = f"entity/{E}/transactions/"
 
 @pytest.fixture(name="said")
 def _said(sample):
-    """Answers of the session flow, by short names."""
+    """Responses of the session flow, by short names."""
 
     def refusal(name):
         return 400, sample(f"error.session_data.{name}.json")
@@ -85,13 +85,13 @@ def stages(session_progress, *statements):
 
 
 def asked(vendor):
-    """Name the last part of each path that was asked for."""
+    """Return the last part of each requested path."""
     return [each.path.split("/")[-2] for each in vendor.requests]
 
 
 class Drowsy(FakeClock):
     """
-    A clock of a loop that stands still for long whenever it sleeps.
+    A clock of a loop that stalls during every sleep.
     """
 
     async def sleep(self, seconds):
@@ -105,7 +105,7 @@ class TestSession:
 
     async def test_waits_through_every_phase(self, vendor, bank, said, clock):
         """
-        Before it was asked for, while it runs, and a moment after.
+        Polling continues before, during and right after processing.
         """
         vendor.say(
             PROGRESS,
@@ -125,7 +125,7 @@ class TestSession:
     @pytest.mark.parametrize("last", ["completed", "processing"])
     async def test_looks_once_more_after_a_stall(self, vendor, said, last):
         """
-        A look that was due before the timeout is made, if only after it.
+        A poll that was due before the timeout is made after a stall.
         """
         vendor.say(PROGRESS, said["processing"], said[last])
         vendor.say(STATUS, said["good"])
@@ -144,7 +144,7 @@ class TestSession:
 
     async def test_reports_distinct_steps(self, vendor, bank, said):
         """
-        What did not change is not told again.
+        An unchanged progress is yielded once.
         """
         vendor.say(
             PROGRESS,
@@ -163,7 +163,7 @@ class TestSession:
 
     async def test_is_done_for_good(self, vendor, bank, said):
         """
-        A watch that is over stays over.
+        A finished watch stays finished.
         """
         vendor.say(PROGRESS, said["completed"])
         watch = bank.session(S).watch()
@@ -174,7 +174,7 @@ class TestSession:
 
     async def test_tells_which_failed_and_why(self, vendor, bank, said):
         """
-        The error has the account, the code, and all that was said.
+        The error has the account, the code and the response.
         """
         vendor.say(PROGRESS, said["completed"])
         vendor.say(STATUS, said["bad"])
@@ -197,7 +197,7 @@ class TestSession:
 
     async def test_tells_statements_that_failed(self, vendor, bank, said):
         """
-        A statement can fail in an account that did not.
+        A statement can fail in an account that succeeds.
         """
         vendor.say(PROGRESS, said["completed"])
         statement = {
@@ -222,7 +222,7 @@ class TestSession:
 
     async def test_tells_that_there_is_nothing(self, vendor, bank, said):
         """
-        No insights and no reason is a failure, too.
+        Missing insights without a reason are a failure, too.
         """
         vendor.say(PROGRESS, said["completed"])
         vendor.say(
@@ -234,7 +234,7 @@ class TestSession:
 
     async def test_old_versions_do_not_say(self, vendor, bank, said):
         """
-        Without a word about insights, nothing failed.
+        A response that omits insights is not a failure.
         """
         vendor.say(PROGRESS, said["completed"])
         vendor.say(STATUS, (200, {"session_id": S}))
@@ -256,7 +256,7 @@ class TestSession:
     )
     async def test_failed_statements_end_it(self, vendor, bank, last, over):
         """
-        When the rest is settled, one that failed is not waited for.
+        A failed statement is not waited for once the others are done.
         """
         vendor.say(PROGRESS, last, stages("completed"))
 
@@ -266,7 +266,7 @@ class TestSession:
 
     async def test_hopeless_errors_end_it(self, vendor, bank, sample):
         """
-        A session that is deleted will not come back.
+        A deleted session ends the wait.
         """
         said = sample("error.session_data.session_deleted.json")
         vendor.say(PROGRESS, (410, said))
@@ -278,13 +278,13 @@ class TestSession:
 
 
 async def hang_up(request):
-    """Break the connection without a word."""
+    """Break the connection without a response."""
     request.transport.abort()
     return web.Response()
 
 
 async def break_off(request):
-    """Break the connection in the middle of an answer."""
+    """Break the connection in the middle of a response."""
     response = web.StreamResponse()
     response.content_length = 100
     await response.prepare(request)
@@ -295,7 +295,7 @@ async def break_off(request):
 
 class TestTroubles:
     """
-    Looks that fail
+    Polls that fail
     """
 
     PASSING: ClassVar = {
@@ -326,7 +326,7 @@ class TestTroubles:
         self, vendor, bank, said, kind, flow
     ):
         """
-        It looks on until there is an answer.
+        Polling continues over temporary failures.
         """
         troubles = [self.PASSING[kind]] * 20
         vendor.say(PROGRESS, *troubles, said["completed"])
@@ -346,7 +346,7 @@ class TestTroubles:
 
     async def test_last_as_long_as_the_wait(self, vendor, bank, clock):
         """
-        When it gives up, the reason has the last of them.
+        The timeout error has the last failure as its cause.
         """
         vendor.say(PROGRESS, (503, {"detail": "overloaded"}))
 
@@ -361,7 +361,7 @@ class TestTroubles:
 
     async def test_of_earlier_are_forgotten(self, vendor, bank, said):
         """
-        A wait that gives up after a good look has no look to blame.
+        A timeout after a good poll has no cause.
         """
         vendor.say(PROGRESS, *[(503, {})] * 9, said["processing"])
 
@@ -375,7 +375,7 @@ class TestTroubles:
     @pytest.mark.parametrize("status", FINAL)
     async def test_that_cannot_pass_end_it(self, vendor, bank, said, status):
         """
-        What the next look would meet again is told at once.
+        A permanent failure is raised at once.
         """
         vendor.say(PROGRESS, said["processing"], (status, {}))
 
@@ -386,7 +386,7 @@ class TestTroubles:
 
     async def test_of_shape_end_it(self, vendor, bank):
         """
-        Another shape than documented does not change by looking on.
+        A response of an unknown shape is raised at once.
         """
         vendor.say(PROGRESS, (200, {"session_id": S, "progress": 7}))
 
@@ -395,7 +395,7 @@ class TestTroubles:
 
     async def test_of_a_closed_client_end_it(self, vendor, bank, said):
         """
-        A client that is closed meanwhile looks no more.
+        A closed client ends the wait.
         """
 
         async def answer(_):
@@ -428,7 +428,7 @@ class TestTroubles:
 
 
 def entity_progress(*statuses, **fields):
-    """Make an answer with statements of these statuses."""
+    """Make a response with statements of these statuses."""
     return 200, {
         "entity_id": E,
         "progress": [
@@ -445,7 +445,7 @@ class TestEntity:
 
     async def test_asks_for_identities_instead(self, vendor, bank):
         """
-        They tell about transactions, too, and are less to read.
+        The identity responses show the transactions' progress, too.
         """
         identity = entity_progress("completed", transaction_status=None)
         processing = entity_progress(
@@ -463,7 +463,7 @@ class TestEntity:
         self, vendor, bank
     ):
         """
-        Where identities do not tell, transactions do.
+        Without a status of transactions the wait asks for those.
         """
         vendor.say(IDENTITY, entity_progress("completed"))
         vendor.say(
@@ -503,7 +503,7 @@ class TestEntity:
     @pytest.mark.parametrize("status", ["failed", "FAILED"])
     async def test_tells_which_failed_and_why(self, vendor, bank, status):
         """
-        All others are waited for, then the failures are reported together.
+        The wait ends with all statements and reports failures together.
         """
         about = {"message": "Extraction failed", "transaction_status": None}
         vendor.say(
@@ -536,7 +536,7 @@ class TestEntity:
 
     async def test_nothing_to_wait_for(self, vendor, bank):
         """
-        Without statements all are done, as the vendor's package had it.
+        An entity without statements is done, as in the vendor's package.
         """
         vendor.say(IDENTITY, entity_progress())
 
@@ -544,7 +544,7 @@ class TestEntity:
 
     async def test_no_word_is_not_yet(self, vendor, bank):
         """
-        An answer without progress says nothing.
+        A response without progress continues the wait.
         """
         vendor.say(
             f"entity/{E}/score/",
@@ -558,12 +558,12 @@ class TestEntity:
 
 class TestPace:
     """
-    How often, and how long
+    Intervals and timeouts
     """
 
     async def test_draws_its_intervals(self, vendor, clock, said):
         """
-        Those who began together do not go on together.
+        Concurrent waits spread out.
         """
         vendor.say(PROGRESS, *[said["processing"]] * 20, said["completed"])
         async with AsyncBankConnect(
@@ -577,7 +577,7 @@ class TestPace:
 
     async def test_gives_up(self, vendor, bank, clock, said):
         """
-        After its time a wait ends, with what was said last.
+        A timeout raises an error with the last progress.
         """
         vendor.say(PROGRESS, said["processing"])
 
@@ -591,7 +591,7 @@ class TestPace:
 
     async def test_one_time_for_both_phases(self, vendor, bank, clock, said):
         """
-        The limit covers the outcome as well.
+        The timeout covers the request for the outcome as well.
         """
         vendor.say(PROGRESS, said["processing"], said["completed"])
         vendor.say(STATUS, said["not completed"])
@@ -603,7 +603,7 @@ class TestPace:
 
     async def test_goes_on_for_ever(self, vendor, bank, said):
         """
-        Without a limit it takes what it takes.
+        Without a timeout the wait continues.
         """
         vendor.say(PROGRESS, *[said["processing"]] * 300, said["completed"])
         vendor.say(STATUS, said["good"])
@@ -614,7 +614,7 @@ class TestPace:
 
     async def test_a_call_has_no_more_time(self, vendor, clock):
         """
-        Retries of a look end with the wait, which says so.
+        The wait's timeout ends the retries of a poll.
         """
         vendor.say(PROGRESS, (503, {}))
         slow = RetryPolicy(
@@ -631,7 +631,7 @@ class TestPace:
 
     async def test_a_failure_after_its_time_is_late(self, vendor, bank, clock):
         """
-        What fails because time ran out is told as that.
+        A poll that the timeout cuts short raises the timeout's error.
         """
 
         async def answer(_):
@@ -651,7 +651,7 @@ class TestPace:
         self, vendor, said, what
     ):
         """
-        A clock that somebody froze does not make a wait endless.
+        A frozen clock does not make a wait endless.
         """
 
         class Frozen(Stopped):
@@ -689,7 +689,7 @@ class TestPace:
     )
     async def test_refuses_nonsense(self, bank, arguments, name):
         """
-        A number that makes no sense is named.
+        The error names a bad number.
         """
         for handle in (bank.session(S), bank.entity(E)):
             with pytest.raises(ConfigurationError) as caught:
@@ -700,7 +700,7 @@ class TestPace:
 
 class Stopped:
     """
-    A clock on which a sleep ends only if somebody ends it.
+    A clock on which a sleep ends only by cancellation.
     """
 
     def __init__(self):
@@ -737,7 +737,7 @@ class TestHints:
         self, vendor, stopped, said
     ):
         """
-        It is not believed, but a reason to ask.
+        A webhook only triggers a poll.
         """
         clock, bank = stopped
         vendor.say(PROGRESS, said["processing"], said["completed"])
@@ -755,7 +755,7 @@ class TestHints:
 
     async def test_so_does_one_of_the_entity_flow(self, vendor, stopped):
         """
-        There the id is the entity's.
+        A webhook of the entity flow has the entity's id.
         """
         clock, bank = stopped
         vendor.say(
@@ -775,7 +775,7 @@ class TestHints:
         self, vendor, stopped, said
     ):
         """
-        The look under way may have been too early.
+        A notification during a poll triggers another poll.
         """
         clock, bank = stopped
 
@@ -808,7 +808,7 @@ class TestHints:
 
     async def test_nobody_waits(self, bank):
         """
-        A webhook that nobody waits for is no error, nor one without ids.
+        A webhook without a waiter or without ids is ignored.
         """
         bank.notify(EnrichmentWebhook(session_id=S))
         bank.notify(UnknownWebhook())
@@ -834,7 +834,7 @@ class TestHints:
 
     async def test_a_watch_can_be_left(self, vendor, bank, said):
         """
-        Between two steps it holds nothing.
+        A watch holds no resources between two steps.
         """
         vendor.say(PROGRESS, said["processing"])
 
@@ -846,7 +846,7 @@ class TestHints:
 
     async def test_a_broken_clock_is_told(self, vendor, said):
         """
-        What a clock raises is not lost.
+        An error of the clock is raised.
         """
 
         class Broken(Stopped):

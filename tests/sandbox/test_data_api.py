@@ -1,5 +1,5 @@
 """
-Endpoints of both flows beside ``session/``, over loopback.
+Endpoints of both flows other than ``session/``, over loopback.
 """
 
 import re
@@ -40,7 +40,7 @@ async def ask(http, sandbox, method, path, *, headers=BOTH, **kwargs):
 
 class TestSecrets:
     """
-    Who is let in.
+    Authentication.
     """
 
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -55,7 +55,7 @@ class TestSecrets:
     )
     async def test_refused(self, http, sample_json, endpoint, headers):
         """
-        Without both secrets each flow refuses in its own words.
+        Without both secrets each flow has its own error.
         """
         method, path, flow = endpoint
         status, sample = REFUSALS[flow]
@@ -66,7 +66,7 @@ class TestSecrets:
 
     async def test_seed_knows_no_hash(self, sandbox, http, create):
         """
-        The seed asks for the key alone, but a hash that is wrong is wrong.
+        The seed requires the key alone, but refuses a wrong hash.
         """
         session = await create(sandbox)
         await sandbox.play(session.session_id, "success")
@@ -81,7 +81,7 @@ class TestSecrets:
 
     async def test_hash_alone(self, sandbox, http):
         """
-        The key is asked for in every dialect.
+        Every dialect requires the key.
         """
         status, _ = await ask(
             http, sandbox, "GET", "entity/webhook_payloads/", headers={}
@@ -98,7 +98,7 @@ class TestEntity:
     @pytest.mark.parametrize("dialect", ["seed", "entity"])
     async def test_found(self, http, create, sample_json, dialect):
         """
-        The entity of a success tells whose it is.
+        The entity of a success shows its link id.
         """
         async with Sandbox(dialect) as sandbox:
             session = await create(sandbox)
@@ -117,7 +117,7 @@ class TestEntity:
     @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
     async def test_unknown(self, http, create, dialect):
         """
-        An id that nothing created is not found, nor is one of a session.
+        An unknown id is not found, nor is a session's.
         """
         async with Sandbox(dialect) as sandbox:
             session = await create(sandbox)
@@ -145,7 +145,7 @@ class TestUploadStatus:
 
     async def test_no_uploads(self, http, create, sample_json):
         """
-        A new session has no uploads, and an hour to go.
+        A new session has no uploads and expires in an hour.
         """
         clock = FakeClock(epoch=1775026114.0)
         async with Sandbox("session", clock=clock) as sandbox:
@@ -164,7 +164,7 @@ class TestUploadStatus:
     @pytest.mark.parametrize("mode", ["pdf", "online"])
     async def test_completed(self, http, create, sample_json, mode):
         """
-        A success completes the session, with one account to show for it.
+        A success completes the session with one account.
         """
         async with Sandbox("session") as sandbox:
             session = await create(
@@ -197,7 +197,7 @@ class TestUploadStatus:
     )
     async def test_expired(self, http, create, then, word):
         """
-        What was completed in time does not expire.
+        A completed session does not expire.
         """
         clock = FakeClock()
         async with Sandbox("session", clock=clock) as sandbox:
@@ -211,7 +211,7 @@ class TestUploadStatus:
 
     async def test_unknown(self, sandbox, http, create, sample_json):
         """
-        A session of the entity flow is none here.
+        A session of the entity flow is not found.
         """
         session = await create(sandbox)
 
@@ -222,7 +222,7 @@ class TestUploadStatus:
 
     async def test_v2(self, sandbox, http, create):
         """
-        A session of v2 is found, whatever v1 speaks.
+        A session of v2 is found in every dialect.
         """
         session = await create(sandbox, "v2")
 
@@ -232,7 +232,7 @@ class TestUploadStatus:
 
     async def test_deleted(self, sandbox, http, create, sample_json):
         """
-        A deleted session is gone, for browsers as well.
+        A deleted session is gone, also in the browser.
         """
         session = await create(sandbox, "v2")
         path = f"session_data/{session.session_id}/delete/"

@@ -62,7 +62,7 @@ async def test_same_as_the_page(http, create):
 )
 async def test_bad_arguments(sandbox, create, arguments, field):
     """
-    A bad argument is named.
+    The error names a bad argument.
     """
     session = await create(sandbox)
 

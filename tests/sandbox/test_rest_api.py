@@ -1,5 +1,5 @@
 """
-Every endpoint beside ``session/``, spoken to in plain HTTP.
+Every endpoint other than ``session/``, in plain HTTP.
 
 The answers are held against the contract's samples: the same keys, and the
 same types, however deep.
@@ -104,7 +104,7 @@ def _call(http):
 
 def form(**fields):
     """
-    Write a form with the file in it.
+    Build a form with the file.
     """
     data = aiohttp.FormData()
     for name, value in fields.items():
@@ -171,7 +171,7 @@ def _upload_session(call):
 
 class TestOverview:
     """
-    What holds for every endpoint.
+    Rules of every endpoint.
     """
 
     def test_complete(self):
@@ -186,7 +186,7 @@ class TestOverview:
     @pytest.mark.parametrize("row", ROWS, ids=" ".join)
     async def test_secrets(self, call, sample_json, row):
         """
-        No endpoint answers without its header set, and none asks for more.
+        Every endpoint requires its set of headers and no more.
         """
         method, path, secrets, dialect = row
         path = path.replace("<id>", UNKNOWN)
@@ -213,7 +213,7 @@ class TestOverview:
     @pytest.mark.parametrize(("method", "path", "secrets", "dialect"), ROWS)
     async def test_method(self, http, method, path, secrets, dialect):
         """
-        Another method is refused, and told which ones there are.
+        Another method is refused with a list of the allowed ones.
         """
         path = path.replace("<id>", UNKNOWN)
         async with (
@@ -235,7 +235,7 @@ class TestOverview:
     )
     async def test_slash(self, http, method, path):
         """
-        A path without its slash is another one, but for the catalogue's.
+        A path without its slash is unknown, except the catalogue's.
         """
         path = path.replace("<id>", UNKNOWN).rstrip("/")
         async with (
@@ -254,7 +254,7 @@ class TestOverview:
     )
     async def test_not_on_the_seeds_day(self, http, path):
         """
-        What came later is not there in the seed.
+        The seed does not have later endpoints.
         """
         in_seed = {path for _, path, _, dialect in ROWS if dialect == "seed"}
         async with (
@@ -275,7 +275,7 @@ class TestOverview:
     )
     async def test_unknown_id(self, call, sample_json, method, path, dialect):
         """
-        An id that nothing created is not found, in the words of its flow.
+        An unknown id is not found, in the words of its flow.
         """
         async with Sandbox(dialect) as sandbox:
             answer = await call(sandbox, method, path.replace("<id>", UNKNOWN))
@@ -298,7 +298,7 @@ class TestOverview:
         self, call, create, sample_json, method, path
     ):
         """
-        A deleted session is gone everywhere, and a blank id is none.
+        A deleted session is gone everywhere, and a blank id is refused.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -381,7 +381,7 @@ class TestEntities:
 
     async def test_create_badly(self, call):
         """
-        A bad field is named, and JSON is no form.
+        The error names a bad field, and JSON is refused.
         """
         async with Sandbox("entity") as sandbox:
             bad = await call(
@@ -399,7 +399,7 @@ class TestEntities:
     @pytest.mark.parametrize("dialect", ["seed", "entity"])
     async def test_pages(self, differences, call, sample_json, dialect):
         """
-        Ten at a time, with full URLs to the pages around.
+        A page has ten entities and the URLs of its neighbours.
         """
         documented = sample_json("entity.list.response.json")
         async with Sandbox(dialect) as sandbox:
@@ -426,7 +426,7 @@ class TestEntities:
 
     async def test_filtered_pages(self, call):
         """
-        The next page is of the same link id.
+        The URL of the next page keeps the link id.
         """
         async with Sandbox("entity") as sandbox:
             for _ in range(11):
@@ -440,13 +440,13 @@ class TestEntities:
 
 class TestEntityData:
     """
-    What there is about an entity, once its statements are processed.
+    The data of an entity with processed statements.
     """
 
     @pytest.mark.parametrize("name", ENTITY_SAMPLES)
     async def test_shape(self, differences, call, upload, sample_json, name):
         """
-        Each answer has the keys and types of its sample.
+        Each response has the keys and types of its sample.
         """
         documented = sample_json(ENTITY_SAMPLES[name])
         async with Sandbox("entity", processing_time=0) as sandbox:
@@ -465,7 +465,7 @@ class TestEntityData:
         self, differences, call, upload, sample_json, name
     ):
         """
-        The seed's answers have fewer fields.
+        The seed's responses have fewer fields.
         """
         documented = sample_json(SEED_SAMPLES[name])
         async with Sandbox(processing_time=0) as sandbox:
@@ -494,7 +494,7 @@ class TestEntityData:
     )
     async def test_seed_is_short(self, call, upload, name):
         """
-        In the seed no answer has the fields of later years.
+        No response of the seed has the fields of later years.
         """
         async with Sandbox(processing_time=0) as sandbox:
             _, uploaded = await upload(sandbox)
@@ -531,7 +531,7 @@ class TestEntityData:
 
     async def test_rolling(self, differences, call, upload, sample_json):
         """
-        The withdrawn figures have their blocks under the names they list.
+        The withdrawn figures have their blocks under the listed names.
         """
         documented = sample_json("rolling_monthly_analysis.response.json")
         async with Sandbox("entity", processing_time=0) as sandbox:
@@ -588,7 +588,7 @@ class TestEntityData:
 
     async def test_seed_knows_no_filter(self, call, upload):
         """
-        The seed's vendor does not look at `account_id`.
+        The seed ignores `account_id`.
         """
         async with Sandbox(processing_time=0) as sandbox:
             _, uploaded = await upload(sandbox)
@@ -644,7 +644,7 @@ class TestEntityProgress:
 
     async def test_partly(self, call, upload, sample_json):
         """
-        What is completed is there while more is processed.
+        Completed statements are shown while others are processed.
         """
         documented = sample_json("accounts.response.processing.json")
         clock = FakeClock()
@@ -684,7 +684,7 @@ class TestEntityProgress:
     )
     async def test_finish(self, call, upload, sample_json, error_code, word):
         """
-        A test says when, and how.
+        A test can end processing with success or failure.
         """
         documented = sample_json("accounts.response.failed.json")
         async with Sandbox(processing_time=math.inf) as sandbox:
@@ -714,7 +714,7 @@ class TestEntityProgress:
 
     async def test_webhook(self, upload, sample_json, receiver):
         """
-        The end of extraction is told, also for an upload without link id.
+        The end of extraction sends a webhook, also without link id.
         """
         documented = sample_json("webhook.entity.completed.null_link.json")
         async with Sandbox(
@@ -734,7 +734,7 @@ class TestEntityProgress:
 
     async def test_failure_webhook(self, upload, sample_json, receiver):
         """
-        So is a failure; who never hears of manual uploads hears nothing.
+        A failed extraction sends a webhook, except in mode 0.
         """
         async with Sandbox(
             "entity", webhook_url=receiver.url, processing_time=math.inf
@@ -752,7 +752,7 @@ class TestEntityProgress:
     @pytest.mark.parametrize("dialect", ["seed", "entity"])
     async def test_journey(self, call, create, dialect):
         """
-        What the customer uploaded in the browser is there at once.
+        A statement uploaded in the browser is processed at once.
         """
         async with Sandbox(dialect) as sandbox:
             session = await create(sandbox, bank_name="hdfc")
@@ -771,7 +771,7 @@ class TestEntityProgress:
 
     async def test_journey_that_failed(self, call, create):
         """
-        An entity that nothing came in for is there, and empty.
+        An entity without statements has empty data.
         """
         async with Sandbox("entity") as sandbox:
             session = await create(sandbox)

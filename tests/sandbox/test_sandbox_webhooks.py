@@ -62,7 +62,7 @@ class TestEntityFlow:
     @pytest.mark.parametrize("dialect", ["seed", "entity"])
     async def test_completed(self, create, receiver, sample_json, dialect):
         """
-        A success is told as documented, with the id that the browser got.
+        The webhook of a success has the entity's id that the browser got.
         """
         async with Sandbox(dialect, webhook_url=receiver.url) as sandbox:
             session = await create(sandbox)
@@ -94,7 +94,7 @@ class TestEntityFlow:
     )
     async def test_failed(self, told, sample_json, error_type, sample, reason):
         """
-        A failure is told with its reason; a failed login has no statement.
+        The webhook of a failure has its reason; a login has no statement.
         """
         documented = sample_json(f"webhook.entity.{sample}.json")
 
@@ -111,7 +111,7 @@ class TestEntityFlow:
     @pytest.mark.parametrize("action", ["exit", "manual", "bank_selected"])
     async def test_silent(self, sandbox, create, action):
         """
-        Leaving and steps in between are told to nobody.
+        Exits and steps in between send no webhook.
         """
         session = await create(sandbox)
         await sandbox.play(session.session_id, action, bank="HDFC")
@@ -145,7 +145,7 @@ class TestEntityFlow:
     )
     async def test_mode(self, http, create, receiver, mode, told):
         """
-        Manual uploads are told about in mode 1 only; 0 is the default.
+        Manual uploads send webhooks in mode 1 only; 0 is the default.
         """
         url = receiver.url
         async with Sandbox("entity") as sandbox:
@@ -183,7 +183,7 @@ class TestEntityFlow:
     )
     async def test_bad_update(self, sandbox, http, body, problems):
         """
-        An update that makes no sense is refused field by field.
+        A bad update is refused field by field.
         """
         answer = await update(http, sandbox, "entity", **body)
 
@@ -197,7 +197,7 @@ class TestPayloads:
 
     async def test_as_documented(self, http, create, sample_json):
         """
-        All of a link id come back, newest first, though nobody took them.
+        All webhooks of a link id return, newest first, even undelivered.
         """
         documented = sample_json("webhook.payloads.response.entity.json")
         clock = FakeClock(epoch=1775026114.0)
@@ -229,7 +229,7 @@ class TestPayloads:
 
     async def test_same_as_posted(self, sandbox, http, create, receiver):
         """
-        A recovered webhook is recognised as the one that was posted.
+        A recovered webhook equals the one that was sent.
         """
         await update(
             http, sandbox, "entity", webhook_url=receiver.url, webhook_mode=1
@@ -246,7 +246,7 @@ class TestPayloads:
 
     async def test_nothing(self, sandbox, http):
         """
-        A link id without webhooks has none.
+        A link id without webhooks has an empty list.
         """
         answer = await payloads(http, sandbox, link_id="nobody")
 
@@ -254,7 +254,7 @@ class TestPayloads:
 
     async def test_whose(self, sandbox, http):
         """
-        The link id must be given.
+        The link id is required.
         """
         answer = await payloads(http, sandbox)
 
@@ -268,7 +268,7 @@ class TestSessionFlow:
 
     async def test_completed(self, create, receiver, sample_json):
         """
-        A success is told as documented, its account number masked.
+        The webhook of a success masks the account number.
         """
         async with Sandbox("session", webhook_url=receiver.url) as sandbox:
             session = await create(
@@ -299,7 +299,7 @@ class TestSessionFlow:
     @pytest.mark.parametrize("times", [1, 3])
     async def test_expired(self, http, create, receiver, sample_json, times):
         """
-        An expiry is told once, when it is noticed.
+        An expiry sends one webhook, when it is noticed.
         """
         clock = FakeClock()
         async with Sandbox(
@@ -328,7 +328,7 @@ class TestSessionFlow:
     )
     async def test_expire(self, create, receiver, dialect, then, names):
         """
-        What is made to expire is told in the session flow, if it was open.
+        `expire` sends a webhook about an open session of the session flow.
         """
         async with Sandbox(dialect, webhook_url=receiver.url) as sandbox:
             session = await create(sandbox)
@@ -350,7 +350,7 @@ class TestSessionFlow:
     )
     async def test_mode(self, http, create, receiver, mode, names):
         """
-        Only a list of event names leaves something out.
+        Only a list of event names limits the webhooks.
         """
         async with Sandbox("session") as sandbox:
             answer = await update(
@@ -381,7 +381,7 @@ class TestSessionFlow:
     )
     async def test_bad_update(self, sandbox, http, body, code):
         """
-        An update that makes no sense is refused with a code.
+        A bad update is refused with a code.
         """
         status, answer = await update(http, sandbox, "session_data", **body)
 
@@ -390,12 +390,12 @@ class TestSessionFlow:
 
 class TestDelivery:
     """
-    What becomes of a webhook on its way.
+    Delivery of webhooks.
     """
 
     async def test_secret(self, create, receiver):
         """
-        A shared secret goes with every webhook.
+        Every webhook has the shared secret.
         """
         async with Sandbox(
             webhook_url=receiver.url, webhook_secret="hush"
@@ -408,7 +408,7 @@ class TestDelivery:
 
     async def test_no_secret(self, create, receiver):
         """
-        Without one there is no such header.
+        Without a secret there is no such header.
         """
         async with Sandbox(webhook_url=receiver.url) as sandbox:
             session = await create(sandbox)
@@ -420,7 +420,7 @@ class TestDelivery:
     @pytest.mark.parametrize("status", [302, 500])
     async def test_refused(self, create, receiver, status):
         """
-        A refusal is noted; a redirect is one, and is not followed.
+        A refused webhook is recorded; a redirect is not followed.
         """
         receiver.status = status
         async with Sandbox(webhook_url=receiver.url) as sandbox:
@@ -433,7 +433,7 @@ class TestDelivery:
 
     async def test_nobody_there(self, create):
         """
-        Where nobody listens, the journey goes on all the same.
+        An unreachable receiver does not stop the journey.
         """
         with socket.socket() as reserved:
             reserved.bind(("127.0.0.1", 0))
@@ -458,7 +458,7 @@ class TestDelivery:
     )
     async def test_elsewhere(self, http, create, url, allow, problem):
         """
-        Other machines are left alone unless that is allowed.
+        Webhooks to other machines are sent only if allowed.
         """
         async with Sandbox(allow_remote_webhooks=allow) as sandbox:
             status, _ = await update(
@@ -474,7 +474,7 @@ class TestDelivery:
 
     async def test_closing_gives_up(self, create):
         """
-        A receiver that never answers does not hold up the end.
+        A receiver that never responds does not delay `aclose`.
         """
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"

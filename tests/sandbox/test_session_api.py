@@ -550,7 +550,7 @@ class TestOrderOfChecks:
 
 class TestKeys:
     """
-    Who is let in.
+    Authentication.
     """
 
     @pytest.mark.parametrize(

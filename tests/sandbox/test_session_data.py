@@ -66,7 +66,7 @@ def _ask(http):
 @pytest.fixture(name="put")
 def _put(http):
     """
-    Upload a statement into a session, and return its answer.
+    Upload a statement into a session, and return the response.
     """
 
     async def put(sandbox, session, first=(2025, 10, 1), last=(2026, 3, 31)):
@@ -98,7 +98,7 @@ def at_work(**kwargs):
 
 class TestUploads:
     """
-    Until processing is asked for.
+    Uploads, before processing is requested.
     """
 
     async def test_partial(
@@ -135,7 +135,7 @@ class TestUploads:
 
     async def test_accept_anything(self, create, put, ask):
         """
-        A session that takes anything is complete with the first statement.
+        A session that accepts anything is complete with one statement.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED, accept_anything=True)
@@ -146,7 +146,7 @@ class TestUploads:
 
     async def test_expiry(self, create, put, ask, receiver):
         """
-        What is in progress expires, and says what there was.
+        A session in progress expires, and its webhook lists the uploads.
         """
         async with at_work(webhook_url=receiver.url) as sandbox:
             session = await create(sandbox, **ASKED)
@@ -161,7 +161,7 @@ class TestUploads:
 
     async def test_after_the_journey(self, create, put, ask):
         """
-        More may come after the customer is done, until processing begins.
+        A completed session accepts more uploads until processing begins.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED)
@@ -183,7 +183,7 @@ class TestProcessing:
     )
     async def test_too_early(self, create, put, ask, sample_json, name):
         """
-        Nothing is told before processing is asked for, or while it lasts.
+        The data are refused before and during processing.
         """
         not_asked = sample_json(
             "error.session_data.processing_not_requested.json"
@@ -206,7 +206,7 @@ class TestProcessing:
 
     async def test_progress(self, create, put, ask, differences, sample_json):
         """
-        Processing is accepted once, lasts its time, and is completed.
+        Processing is accepted once, takes its time, and completes.
         """
         completed = sample_json(COMPLETED)
         accepted = sample_json(ACCEPTED)
@@ -234,7 +234,7 @@ class TestProcessing:
 
     async def test_nothing_to_process(self, create, ask, sample_json):
         """
-        Where nothing was uploaded, nothing can be parsed.
+        A session without uploads cannot be processed.
         """
         async with at_work() as sandbox:
             session = await create(sandbox)
@@ -247,7 +247,7 @@ class TestProcessing:
 
     async def test_page_feeds_it(self, create, ask, http):
         """
-        What the customer does on the page can be processed.
+        A session completed on the page can be processed.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED, bank_name="hdfc")
@@ -267,7 +267,7 @@ class TestProcessing:
 
     async def test_v2(self, sandbox, create, put, ask):
         """
-        Sessions of v2 go the same way, whatever v1 speaks.
+        Sessions of v2 are processed alike in every dialect.
         """
         session = await create(sandbox, "v2", **ASKED)
         await put(sandbox, session)
@@ -279,7 +279,7 @@ class TestProcessing:
 
     async def test_finish(self, create):
         """
-        There must be something to finish.
+        `finish` refuses a session that is not being processed.
         """
         async with at_work() as sandbox:
             session = await create(sandbox)
@@ -291,7 +291,7 @@ class TestProcessing:
 
     async def test_finished_already(self, create, put, ask):
         """
-        What is over does not end once more.
+        `finish` refuses a session whose processing is over.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED)
@@ -306,7 +306,7 @@ class TestProcessing:
     )
     def test_bad_time(self, processing_time):
         """
-        A time that is none is named.
+        The error names a bad `processing_time`.
         """
         with pytest.raises(ConfigurationError) as caught:
             Sandbox(processing_time=processing_time)
@@ -316,7 +316,7 @@ class TestProcessing:
 
 class TestOutcome:
     """
-    What comes of processing.
+    The results of processing.
     """
 
     @pytest.fixture(name="processed")
@@ -331,7 +331,7 @@ class TestOutcome:
 
     async def test_status(self, processed, ask, differences, sample_json):
         """
-        A good account is completed, its number masked.
+        A good account is completed, with its number masked.
         """
         documented = sample_json(
             "session_data.session_status.response.completed.json"
@@ -374,7 +374,7 @@ class TestOutcome:
         self, processed, receiver, differences, sample_json
     ):
         """
-        The end is told once, as documented.
+        The webhook about the end is sent once, as documented.
         """
         documented = sample_json("webhook.session.enrichment.completed.json")
         sandbox, session = processed
@@ -390,7 +390,7 @@ class TestOutcome:
 
     async def test_webhook_by_itself(self, create, put, ask, receiver):
         """
-        It is told in time, though nobody asks.
+        The webhook is sent without another request.
         """
         async with Sandbox(
             "session", webhook_url=receiver.url, processing_time=0.01
@@ -407,7 +407,7 @@ class TestOutcome:
         self, create, put, ask, receiver, monkeypatch
     ):
         """
-        Nobody hears of a session that was deleted before it was processed.
+        A session deleted during processing sends no webhook.
         """
         clock = FakeClock(epoch=EPOCH)
         due = []
@@ -430,7 +430,7 @@ class TestOutcome:
 
     async def test_stops_with_the_sandbox(self, create, put, ask):
         """
-        A sandbox that is closed has nothing left to happen.
+        A closed sandbox sends no webhook.
         """
         async with Sandbox("session", processing_time=60) as sandbox:
             session = await create(sandbox, **ASKED)
@@ -443,7 +443,7 @@ class TestOutcome:
         self, create, put, ask, receiver, differences, sample_json
     ):
         """
-        An account may be made to fail; its data are not available then.
+        A test can make an account fail; its data are then unavailable.
         """
         status_sample = sample_json(
             "session_data.session_status.response.failed.json"
@@ -475,7 +475,7 @@ class TestOutcome:
 
     async def test_other_code(self, create, put, ask):
         """
-        A code that has no text of its own fails in general terms.
+        A code without a text of its own has a general one.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED)
@@ -489,7 +489,7 @@ class TestOutcome:
 
     async def test_incomplete(self, create, put, ask):
         """
-        An account without all months fails, and lists those that it lacks.
+        An account with missing months fails and lists them.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED)
@@ -506,7 +506,7 @@ class TestOutcome:
 
     async def test_pdfs(self, processed, ask, differences, sample_json):
         """
-        The stored files are listed.
+        `get_pdfs` lists the stored files.
         """
         status, body = await ask(*processed, "get_pdfs")
 
@@ -532,7 +532,7 @@ class TestOutcome:
         self, processed, ask, differences, sample_json
     ):
         """
-        Of the older page, the shape of the workbooks is documented.
+        The links to workbooks have the documented shape.
         """
         documented = sample_json("xlsx_report.response.json")
         _, body = await ask(*processed, "xlsx_report")
@@ -548,7 +548,7 @@ class TestCatalogue:
 
     async def test_shape(self, http, differences, sample_json):
         """
-        Every bank of the table is there, with what it offers.
+        The catalogue lists every bank with its modes.
         """
         documented = sample_json("banks_catalogue.response.json")
         async with (
@@ -569,7 +569,7 @@ class TestCatalogue:
 
 class TestRecurring:
     """
-    Account Aggregator: consents to come back.
+    Account Aggregator: recurring consents.
     """
 
     @pytest.fixture(name="post")
@@ -624,7 +624,7 @@ class TestRecurring:
         there,
     ):
         """
-        A recurring journey has a consent, under a path that may slip.
+        A recurring journey has a consent, also under the misprinted path.
         """
         documented = sample_json(
             "aa.get_recurring_consent_details.response.json"
@@ -642,7 +642,7 @@ class TestRecurring:
 
     async def test_fetch(self, create, consents, post, ask, sample_json):
         """
-        Data come as a new session, as often as the consent allows.
+        A fetch creates a session, as often as the consent allows.
         """
         asked = sample_json("aa.fetch_recurring_aa_data.request.json")
         async with at_work() as sandbox:
@@ -686,7 +686,7 @@ class TestRecurring:
     )
     async def test_bad_fetch(self, post, sample_json, body, code):
         """
-        What is wrong has its documented code.
+        Each problem has its documented code.
         """
         asked = sample_json("aa.fetch_recurring_aa_data.request.json")
         async with Sandbox("session") as sandbox:
@@ -698,7 +698,7 @@ class TestRecurring:
 
     async def test_bad_session(self, sandbox, create, consents):
         """
-        Consents are those of a session of this flow.
+        Only sessions of this flow have consents.
         """
         session = await create(sandbox)
         answers = [
@@ -714,7 +714,7 @@ class TestRecurring:
 
 async def test_modes(http):
     """
-    A mode that is switched off is refused over HTTP, too.
+    A disabled mode is refused over HTTP, too.
     """
     body = {
         "link_id": LINK_ID,
@@ -734,7 +734,7 @@ async def test_modes(http):
 @pytest.mark.parametrize("modes", ["pdf", ("paper",)])
 def test_bad_modes(modes):
     """
-    A mode that there is not is named.
+    The error names an unknown mode.
     """
     with pytest.raises(ConfigurationError) as caught:
         Sandbox(modes=modes)

@@ -1,5 +1,5 @@
 """
-Uploads of both flows: what is taken, and why something is not.
+Uploads of both flows: accepted statements, and errors of the others.
 """
 
 import base64
@@ -35,7 +35,7 @@ ENTITY_PATHS = [
 
 def form(fields):
     """
-    Write a form; bytes are a file.
+    Build a form; bytes become a file.
     """
     data = aiohttp.FormData()
     for name, value in fields.items():
@@ -65,7 +65,7 @@ def _post(http):
 
 def good_fields(path):
     """
-    Return what an upload of the entity flow takes.
+    Return the good fields of an upload of the entity flow.
     """
     return {
         "file": TEXT if "base64" in path else PDF,
@@ -111,7 +111,7 @@ class TestEntityUploads:
 
     async def test_urlencoded(self, post, sandbox):
         """
-        A form without a file may be encoded like a query.
+        A form without a file may be URL-encoded.
         """
         fields = good_fields("upload_base64")
 
@@ -123,7 +123,7 @@ class TestEntityUploads:
 
     async def test_which_entity(self, post, sandbox):
         """
-        An id of an entity wins over a link id, which makes one at first.
+        An entity's id wins over a link id, which creates an entity at first.
         """
         fields = good_fields("upload")
         _, first = await post(sandbox, "upload", fields)
@@ -176,7 +176,7 @@ class TestEntityUploads:
         self, post, sample_json, dialect, path, fields, sample
     ):
         """
-        Each case has its documented body; the seed knows no `status`.
+        Each case has its documented body; the seed's has no `status`.
         """
         documented = sample_json(f"error.upload.entity.{sample}.json")
         async with Sandbox(dialect) as sandbox:
@@ -213,7 +213,7 @@ class TestEntityUploads:
     )
     async def test_fields(self, post, path, fields, field):
         """
-        A field that is missing or makes no sense is named.
+        The error names a missing or bad field.
         """
         async with Sandbox("entity") as sandbox:
             status, body = await post(
@@ -235,7 +235,7 @@ class TestEntityUploads:
 
     async def test_content_type(self, http, sample_json):
         """
-        JSON is not what these endpoints take.
+        These endpoints refuse JSON.
         """
         async with (
             Sandbox("entity") as sandbox,
@@ -255,7 +255,7 @@ class TestEntityUploads:
     @pytest.mark.parametrize("dialect", ["seed", "entity"])
     async def test_trial(self, post, sample_json, dialect):
         """
-        Who has not paid uploads nothing.
+        An upload with an unpaid key is refused.
         """
         documented = sample_json("error.upload.entity.trial_expired.json")
         if dialect == "seed":
@@ -272,7 +272,7 @@ class TestEntityUploads:
 
     async def test_single_account(self, post, http):
         """
-        An entity of one account takes no statement of another.
+        An entity of one account refuses statements of another account.
         """
         other = statement_pdf("axis", account_number="999999")
         async with Sandbox("entity") as sandbox:
@@ -294,7 +294,7 @@ class TestEntityUploads:
 
     async def test_fraud(self, post, differences, sample_json):
         """
-        A file that an editor wrote is a fraud.
+        A file that an editor wrote is reported as fraud.
         """
         pdf = statement_pdf("axis", LINK_ID, edited=True)
         async with Sandbox("entity") as sandbox:
@@ -312,7 +312,7 @@ class TestEntityUploads:
 
     async def test_nothing_read_yet(self, post, sample_json, http):
         """
-        A layout that is not known yet has no identity; the data come later.
+        An unknown layout shows no identity; the data come later.
         """
         async with Sandbox("entity", processing_time=0) as sandbox:
             _, body = await post(
@@ -336,7 +336,7 @@ class TestEntityUploads:
 
     async def test_password(self, post):
         """
-        With its password an encrypted statement is taken, and kept with it.
+        An encrypted statement is accepted and stored with its password.
         """
         pdf = statement_pdf("axis", LINK_ID, password="secret")
         async with Sandbox("entity") as sandbox:
@@ -354,7 +354,7 @@ class TestEntityUploads:
 
     async def test_other_banks(self, post, sandbox):
         """
-        A statement may mention the bank of somebody else.
+        A statement may mention another bank.
         """
         pdf = PDF.replace(b"SAMPLE LANDLORD", b"HDFC Bank Ltd. ").replace(
             b"Axis Bank", b"axis bank"
@@ -367,7 +367,7 @@ class TestEntityUploads:
 
     async def test_unnamed_bank(self, post, sandbox):
         """
-        A statement that names no bank is of the one that was given.
+        A statement that names no bank belongs to the bank of the form.
         """
         fields = {**good_fields("upload"), "file": NO_BANK}
 
@@ -378,7 +378,7 @@ class TestEntityUploads:
 
 class TestURLs:
     """
-    `file_url`, of which the sandbox fetches nothing.
+    `file_url`, which the sandbox never fetches.
     """
 
     @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ class TestURLs:
     )
     async def test_by_name(self, post, create, name, fields, outcome):
         """
-        What a URL leads to follows from the words in its name.
+        The words in a URL's file name decide what it stands for.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -420,7 +420,7 @@ class TestURLs:
 
     async def test_own(self, post, http, create):
         """
-        A link to the sandbox's own storage is followed.
+        The sandbox reads a link to its own storage.
         """
         async with Sandbox("session") as sandbox:
             first, second, third = [await create(sandbox) for _ in range(3)]
@@ -494,7 +494,7 @@ class TestSessionUploads:
         self, put, create, differences, sample_json, params, sample
     ):
         """
-        A statement is taken as documented.
+        A statement is accepted as documented.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -508,7 +508,7 @@ class TestSessionUploads:
 
     async def test_base64(self, put, create):
         """
-        A file may travel as text.
+        A file may be sent as Base64 text.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -559,7 +559,7 @@ class TestSessionUploads:
         self, put, create, differences, sample_json, fields, code
     ):
         """
-        Each documented code can be had, in the documented envelope.
+        Each documented code appears in the documented envelope.
         """
         documented = sample_json(
             "error.upload.session.password_incorrect.json"
@@ -574,7 +574,7 @@ class TestSessionUploads:
 
     async def test_text_of_password(self, put, create, sample_json):
         """
-        A wrong password is told word for word.
+        The error of a wrong password equals the sample.
         """
         documented = sample_json(
             "error.upload.session.password_incorrect.json"
@@ -594,7 +594,7 @@ class TestSessionUploads:
 
     async def test_duplicate(self, put, create):
         """
-        The same file is not taken twice, so that a repeat does no harm.
+        The same file is refused the second time, so a retry does no harm.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -617,7 +617,7 @@ class TestSessionUploads:
         self, put, create, sample_json, until, status, sample
     ):
         """
-        A session that is over, or never was, takes nothing.
+        A finished or unknown session accepts no uploads.
         """
         documented = sample_json(f"error.upload.session.{sample}.json")
         async with Sandbox("session") as sandbox:
@@ -637,7 +637,7 @@ class TestSessionUploads:
 
     async def test_deleted(self, put, create, http):
         """
-        A deleted session is gone here, too.
+        A deleted session answers 410 to uploads, too.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -652,7 +652,7 @@ class TestSessionUploads:
 
     async def test_trial(self, post, create, sample_json):
         """
-        Who has not paid uploads nothing.
+        An upload with an unpaid key is refused.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -675,7 +675,7 @@ class TestSessionUploads:
 
     async def test_other_flow(self, sandbox, put, create, sample_json):
         """
-        A customer of the entity flow may not come this way.
+        A customer of the entity flow may not use this endpoint.
         """
         session = await create(sandbox)
 
@@ -685,7 +685,7 @@ class TestSessionUploads:
 
     async def test_bank_of_no_list(self, put, create):
         """
-        A bank that is not known is told as a bad field.
+        An unknown bank is reported as a bad field.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -703,7 +703,7 @@ class TestSessionUploads:
     )
     async def test_no_form(self, http, data, content_type):
         """
-        What is no form holds no file.
+        A body that is not a form is refused as a bad file.
         """
         async with (
             Sandbox("session") as sandbox,
@@ -737,7 +737,7 @@ async def post_nothing(sandbox, session):
 @pytest.mark.parametrize(("size", "is_taken"), [(20, True), (25, False)])
 async def test_bounded(post, sandbox, size, is_taken):
     """
-    A large file is taken; one that is too large is not read to its end.
+    A large file is accepted; a too large one is not read to its end.
     """
     padded = io.BytesIO(PDF + b"\n" * (size * 2**20))
     data = form({**good_fields("upload"), "file": None})
@@ -758,7 +758,7 @@ class TestStatementPDF:
 
     def test_plain(self):
         """
-        Anybody's reader finds what it says, and the same comes every time.
+        Any reader finds its text, and every call returns the same bytes.
         """
         day = datetime.date(2026, 3, 31)
         pdf = statement_pdf("HDFC", "a", to_date=day)
@@ -783,7 +783,7 @@ class TestStatementPDF:
 
     def test_aes(self):
         """
-        What banks encrypt with is read, too.
+        AES encryption, which banks use, is read, too.
         """
         writer = pypdf.PdfWriter(clone_from=io.BytesIO(PDF))
         writer.encrypt("s", algorithm="AES-256")
@@ -796,7 +796,7 @@ class TestStatementPDF:
 
     def test_scanned(self):
         """
-        A scan has an image, and no text.
+        A scan has an image and no text.
         """
         pdf = statement_pdf(scanned=True)
         (page,) = pypdf.PdfReader(io.BytesIO(pdf)).pages
@@ -820,7 +820,7 @@ class TestStatementPDF:
     )
     def test_bad_arguments(self, arguments, field):
         """
-        A bad argument is named.
+        The error names a bad argument.
         """
         with pytest.raises(InvalidRequestError) as caught:
             statement_pdf(**arguments)
@@ -838,7 +838,7 @@ class TestStatementPDF:
     )
     def test_period(self, text, period):
         """
-        Days that cannot be are no period.
+        Impossible days are not a period.
         """
         document = _pdfs.StatementDocument(text=text, page_count=1)
 
@@ -856,14 +856,14 @@ class TestWithoutPypdf:
 
     def test_password(self):
         """
-        Making an encrypted PDF takes the extra, and says so.
+        The error of an encrypted PDF without the extra names the extra.
         """
         with pytest.raises(ConfigurationError, match=r"\[sandbox\]"):
             statement_pdf(password="secret")
 
     def test_looked_at(self):
         """
-        Our own PDFs are understood as with it.
+        The sandbox's own PDFs are read as with the extra.
         """
         document = _pdfs.read_pdf(PDF, None)
         edited = _pdfs.read_pdf(statement_pdf(edited=True), None)
@@ -877,7 +877,7 @@ class TestWithoutPypdf:
 
     def test_encrypted(self):
         """
-        Any password opens what is encrypted, and none does not.
+        Any password opens an encrypted file; a missing one does not.
         """
         content = b"%PDF-1.4 /Encrypt"
 
@@ -887,13 +887,13 @@ class TestWithoutPypdf:
 
     def test_compressed(self):
         """
-        Text that cannot be seen is taken for a statement's.
+        A compressed text is assumed to be a statement's.
         """
         assert _pdfs.read_pdf(b"%PDF-1.4 /Font", None).has_columns
 
     def test_no_pdf(self):
         """
-        Anything else is none.
+        Other bytes are not a PDF.
         """
         with pytest.raises(_pdfs.UnreadableError):
             _pdfs.read_pdf(b"MZ", None)

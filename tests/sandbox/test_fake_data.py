@@ -1,5 +1,5 @@
 """
-Made-up data: always the same for the same link id, and they add up.
+Fake data: the same for the same link id, and consistent.
 """
 
 import calendar
@@ -40,13 +40,13 @@ def signed(row):
 
 class TestLedger:
     """
-    Rows by themselves.
+    Transactions without the sandbox.
     """
 
     @given(st.text(max_size=30))
     def test_adds_up(self, link_id):
         """
-        Each balance is the one before and the amount, and never negative.
+        Each balance follows from the previous one and is never negative.
         """
         account = fake_account(link_id, "axis")
         rows = _ledgers.transactions(account, [YEAR])
@@ -61,7 +61,7 @@ class TestLedger:
     @given(st.text(max_size=30), DAYS, st.integers(0, 400))
     def test_any_days_show_the_same(self, link_id, start, length):
         """
-        What a shorter range shows is what a longer one shows of its days.
+        A short range shows what a longer one shows of its days.
         """
         account = fake_account(link_id, "hdfc")
         end = start + datetime.timedelta(days=length)
@@ -94,7 +94,7 @@ class TestLedger:
 
     def test_whose(self):
         """
-        Everybody has an account of his own at each bank.
+        Every owner has an own account at each bank.
         """
         ids = {
             fake_account(owner, bank, number).account_id
@@ -107,7 +107,7 @@ class TestLedger:
 
     def test_bounded(self):
         """
-        Months are forgotten, however many customers there are.
+        The cache of months is bounded.
         """
         for number in range(200):
             _ledgers.transactions(fake_account(str(number), "axis"), [YEAR])
@@ -146,7 +146,7 @@ async def _processed(http):
 
 class TestAgreement:
     """
-    What one endpoint says agrees with what another says.
+    The responses of the endpoints agree.
     """
 
     async def test_months(self, processed):
@@ -202,7 +202,7 @@ class TestAgreement:
 
     async def test_recurring(self, processed):
         """
-        What recurs is of one amount, and in several months.
+        A recurring series has one amount, in several months.
         """
         hashes = {
             row["hash"]
@@ -241,7 +241,7 @@ class TestAgreement:
 
     async def test_shares(self, processed):
         """
-        Shares are whole, and sum to 100.
+        Shares are whole numbers that sum to 100.
         """
         shares = [
             entry["percentage"]
@@ -263,7 +263,7 @@ class TestAgreement:
 
     async def test_same_elsewhere(self, processed, http):
         """
-        Another sandbox makes up the same for the same link id.
+        Another sandbox has the same data for the same link id.
         """
         rows = (await processed("transactions"))["transactions"]
         clock = FakeClock(epoch=EPOCH)
@@ -298,7 +298,7 @@ class TestBalances:
 
     async def test_every_day(self, create, http):
         """
-        There is a slot for each calendar day, carried on until the last row.
+        Each calendar day until the last transaction has a balance.
         """
         clock = FakeClock(epoch=EPOCH)
         async with Sandbox("session", clock=clock) as sandbox:
@@ -358,7 +358,7 @@ class TestStorage:
 
     async def test_upload(self, http, processed, link):
         """
-        The very file that was uploaded comes back, without our headers.
+        The link returns the uploaded file without our headers.
         """
         async with http.get(link) as answer:
             content = await answer.read()
@@ -372,7 +372,7 @@ class TestStorage:
     @pytest.mark.parametrize("header", ["x-api-key", "server-hash"])
     async def test_leak(self, http, link, header):
         """
-        Whoever sends a secret along is told that it was wrong.
+        A request that carries a secret is refused.
         """
         async with http.get(link, headers={header: "x"}) as answer:
             assert answer.status == 400
@@ -388,7 +388,7 @@ class TestStorage:
     )
     async def test_range(self, http, processed, link, header, part):
         """
-        A part of it comes when asked for.
+        A range request returns a part of it.
         """
         async with http.get(link, headers={"Range": header}) as answer:
             content = await answer.read()
@@ -479,9 +479,9 @@ class TestStorage:
         assert len(found) == len(rows) + 1
         assert answer.content_type.endswith("spreadsheetml.sheet")
 
-    async def test_made_up(self, create, http):
+    async def test_generated(self, create, http):
         """
-        What a customer uploaded on the page is made up when it is fetched.
+        A file that was uploaded on the page is generated when it is read.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -514,7 +514,7 @@ class TestStorage:
 
     async def test_gone(self, create, http):
         """
-        What was deleted cannot be fetched any more.
+        Files of a deleted session cannot be downloaded.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -548,7 +548,7 @@ class TestStorage:
 
     async def test_capacity(self, processed, monkeypatch):
         """
-        The oldest uploads go when there are too many bytes.
+        The oldest uploads are dropped when the storage is full.
         """
         monkeypatch.setattr(
             "bankconnect_async.sandbox.http.storage._CAPACITY", 10
@@ -585,7 +585,7 @@ class TestFaults:
     @pytest.mark.parametrize("after", [False, True])
     async def test_processed_once(self, create, upload, faults, after):
         """
-        A lost answer leaves a statement behind; a lost request does not.
+        A lost response leaves a statement behind; a lost request does not.
         """
         async with Sandbox("session") as sandbox:
             session = await create(sandbox)
@@ -603,7 +603,7 @@ class TestFaults:
 
     async def test_prefix(self, create, upload, faults):
         """
-        A plan for some link ids finds them behind a session's id.
+        A fault for a prefix of link ids finds the session's link id.
         """
         async with Sandbox("session") as sandbox:
             slow = await create(sandbox, link_id="slow-1")
@@ -617,7 +617,7 @@ class TestFaults:
 
     async def test_download(self, http, processed, faults):
         """
-        A download that breaks off can be taken up where it did.
+        An interrupted download can be resumed.
         """
         (entry,) = (await processed("get_pdfs"))["statements"]
         link = entry["pdf_url"]
