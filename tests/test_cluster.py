@@ -77,7 +77,7 @@ def most_in_a_second(times):
 
 
 async def until(condition, *, seconds=40):
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition is true, and fail if it never is."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -214,7 +214,7 @@ class TestLostWorkers:
 
     async def test_last_one(self, cluster, start, service, path):
         """
-        A batch that loses its last worker goes on with a new one.
+        A batch that loses its last worker resumes on a new one.
         """
         first = await cluster.start_worker()
         running = asyncio.ensure_future(start(ids(900), rate=250))
@@ -286,8 +286,8 @@ class TestLostWorkers:
 
     async def test_progress_counts(self, cluster, start, service, path):
         """
-        A shard at which many workers are killed is done all the same, if each
-        of them brought it forward.
+        A shard survives the deaths of many workers if each of them made some
+        progress.
         """
         running = asyncio.ensure_future(
             start(ids(450), rate=150, shard_size=450)
@@ -346,13 +346,13 @@ class TestRate:
 @pytest.mark.long
 class TestLosses:
     """
-    Records that cannot be written, or not be had back.
+    Records that cannot be written, or not be merged.
     """
 
     async def test_removed_directory(self, cluster, start, service, path):
         """
-        Where the directory for shards is removed, each session is in a
-        record that the error names.
+        If the directory for shards is removed, the error names the files
+        with the record of each session.
         """
         await cluster.start_worker()
         running = asyncio.ensure_future(start(endless(), rate=200))
@@ -371,7 +371,7 @@ class TestLosses:
 
     async def test_no_room(self, cluster, start, service, path):
         """
-        Where journals of shards cannot grow, each session is in a record or
+        If journals of shards cannot grow, each session is in a record or
         counted in the error.
         """
         (cluster.home / "sitecustomize.py").write_text(
@@ -450,7 +450,7 @@ class TestUnfitWorkers:
 
     async def test_without_cryptography(self, cluster, start, service):
         """
-        Where no worker can decrypt rows, the batch does not begin.
+        A batch whose workers cannot decrypt rows does not begin.
         """
         shadow = cluster.home / "shadow"
         shadow.mkdir()
@@ -465,7 +465,7 @@ class TestUnfitWorkers:
 
     async def test_another_version(self, cluster, start, service):
         """
-        Where no worker has this version, the batch does not begin.
+        A batch whose workers have another version does not begin.
         """
         shadow = cluster.home / "shadow"
         shadow.mkdir()

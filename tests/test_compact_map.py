@@ -1,5 +1,5 @@
 """
-The table that knows duplicate link ids.
+The map that finds duplicate link ids.
 """
 
 import operator
@@ -13,7 +13,7 @@ from bankconnect_async.journal.compact_map import CompactMap
 
 def test_knows_what_it_has():
     """
-    A text is new once, whatever was added since, and keeps its number.
+    A text is new once and keeps its number, whatever is added.
     """
     known = CompactMap()
     texts = [f"customer-{number}" for number in range(20_000)]
@@ -42,7 +42,7 @@ def test_digests_in_one_place(monkeypatch):
 
 def test_digest_across_entries(monkeypatch):
     """
-    Bytes that look like a digest, but belong to two entries, are none.
+    Bytes of two entries that look like a digest are not one.
     """
     monkeypatch.setattr(compact_map, "digest", int)
     known = CompactMap()
@@ -57,7 +57,7 @@ def test_digest_across_entries(monkeypatch):
 
 def test_grows_evenly():
     """
-    No text has to wait until all others were moved.
+    No text waits until all others are moved.
     """
     known = CompactMap()
     before = list(known._buckets)
@@ -76,7 +76,7 @@ def test_grows_evenly():
 @pytest.mark.parametrize("text", ["", "क", "\0", "a" * 500])
 def test_any_text(text):
     """
-    Every text that a link id can be has a place.
+    Any text can be a key.
     """
     known = CompactMap()
 
@@ -86,7 +86,7 @@ def test_any_text(text):
 
 def test_small():
     """
-    A row costs at most 18 bytes once the table is larger than its start.
+    A text takes at most 18 bytes once the map has grown.
     """
     known = CompactMap()
     tracemalloc.start()

@@ -129,7 +129,7 @@ def make_shard(number, path, rows):
 
 
 async def until(condition, *, seconds=30):
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition is true, and fail if it never is."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
@@ -142,8 +142,8 @@ class TestProcesses:
 
     async def test_kill(self, service, path, monkeypatch):
         """
-        A killed worker costs no input and doubles no record; what travels
-        has no key in it, and no link id stands in the key of a task.
+        A killed worker loses no input and doubles no record; messages hold
+        neither API keys nor link ids, and keys of tasks hold no link ids.
         """
         frames, keys = [], set()
         to_frames = tcp.to_frames
@@ -185,8 +185,8 @@ class TestProcesses:
     @pytest.mark.long
     async def test_killed_all(self, service, path):
         """
-        Where worker after worker is killed at the same shard, without any
-        progress, it ends and says so.
+        A batch ends with an error if worker after worker is killed at the
+        same shard without any progress.
         """
         service.faults.always(Fault.stall(60, after=True))
         async with make_cluster() as cluster:
@@ -226,12 +226,12 @@ async def pids_of(cluster):
 
 class TestAgain:
     """
-    The same batch again.
+    The same batch, run again.
     """
 
     async def test_nothing_left(self, run, path, service):
         """
-        Inputs that have a session are passed over, new ones are not.
+        Inputs that have a session are skipped, new ones are not.
         """
         seen = []
         await run(ids(120), shard_size=40, on_progress=seen.append)
@@ -292,7 +292,7 @@ class TestAgain:
 
     async def test_leftovers(self, run, path, service):
         """
-        What a killed run has left in journals of shards is not done again.
+        Sessions in shards that a killed run left are not created again.
         """
         shards = path.with_name("out.jsonl.shards")
         await run(ids(4))
@@ -309,7 +309,7 @@ class TestAgain:
 
     async def test_leftovers_of_another(self, run, path, service):
         """
-        What is no journal of this batch is left where it is.
+        A file that is no journal of this batch stays where it is.
         """
         shards = path.with_name("out.jsonl.shards")
         shards.mkdir()
@@ -322,7 +322,7 @@ class TestAgain:
 
     async def test_leftovers_in_use(self, run, path, service, monkeypatch):
         """
-        While a worker of a killed run still writes, it is waited for.
+        A batch waits while a worker of a killed run still writes.
         """
         monkeypatch.setattr(ours, "TIMEOUT", 0.5)
         monkeypatch.setattr(ours, "LOCK_POLL", 0.01)
@@ -340,8 +340,8 @@ class TestAgain:
 
     async def test_begun_once_more(self, run, path, monkeypatch):
         """
-        A shard that is done is waited for, while another worker has it: its
-        own was killed before the scheduler knew that it is not needed.
+        The merge of a finished shard waits for another worker that runs it
+        again, as the scheduler saw its first one die.
         """
         monkeypatch.setattr(ours, "LOCK_POLL", 0.01)
         original = Journal.merge
@@ -366,7 +366,7 @@ class TestAgain:
 
     async def test_fresh(self, run, path, service):
         """
-        Starting over puts the journals of shards aside, too.
+        Starting over backs up the journals of shards, too.
         """
         await run(ids(4))
         shards = path.with_name("out.jsonl.shards")
@@ -386,7 +386,7 @@ class TestEnds:
 
     async def test_refused_key(self, run, path, monkeypatch, service):
         """
-        A refused key stops all workers, and everything is accounted for.
+        A refused key stops all workers, and every input has an outcome.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "another")
         batch = run(ids(3000), concurrency=5)
@@ -403,7 +403,7 @@ class TestEnds:
 
     async def test_drain(self, run, path, service):
         """
-        A drained batch ends with what is in flight, and can be gone on with.
+        A drained batch finishes what is in flight, and can be resumed.
         """
         batch = run(endless(), concurrency=5)
         running = asyncio.ensure_future(batch)
@@ -416,7 +416,7 @@ class TestEnds:
 
     async def test_drained_before(self, run, service):
         """
-        Nothing is sent once it was drained.
+        A batch that is drained before it begins sends nothing.
         """
         batch = run(ids(3))
         batch.drain()
@@ -427,7 +427,7 @@ class TestEnds:
 
     async def test_cancel(self, run, path, service):
         """
-        What a cancel gives up is recorded as possibly created.
+        A cancelled request is recorded as possibly created.
         """
         service.faults.script(Fault.stall(60, after=True), prefix="customer")
         running = asyncio.ensure_future(run(ids(6)))
@@ -442,7 +442,7 @@ class TestEnds:
 
     async def test_source_fails(self, run, path, service):
         """
-        What the source raises comes out, after what it gave before.
+        An error of the source is raised, after its earlier items are done.
         """
 
         async def source():
@@ -458,7 +458,7 @@ class TestEnds:
 
     async def test_a_source_that_is_cancelled(self, run, service, path):
         """
-        A CancelledError of a plain source is an error, and no end.
+        A CancelledError of a plain source is an error, not an end.
         """
 
         def source():
@@ -473,7 +473,7 @@ class TestEnds:
     @pytest.mark.parametrize("cls", [LookupError, asyncio.CancelledError])
     async def test_progress_fails(self, run, path, caplog, cls):
         """
-        What the callback raises is logged once, and the batch goes on.
+        An error of the callback is logged once, and the batch continues.
         """
 
         def complain(stats):
@@ -493,8 +493,8 @@ class TestEnds:
     @pytest.mark.parametrize("is_late", [False, True])
     async def test_lost_scheduler(self, service, path, monkeypatch, is_late):
         """
-        Without its scheduler it ends, and says how to go on; also where
-        there is no connection left by then to say good-bye.
+        A batch that loses its scheduler ends and says how to resume, even
+        if the connection is closed before it disconnects.
         """
         disconnect = clusters.Cluster.disconnect
 
@@ -529,7 +529,7 @@ class TestEnds:
 
     async def test_no_directory(self, run, path, monkeypatch):
         """
-        A directory that workers do not have is named.
+        A directory that workers do not share is named.
         """
         stat = os.stat
 
@@ -546,7 +546,7 @@ class TestEnds:
 
     async def test_disagreement(self, run, monkeypatch, service):
         """
-        Workers with different settings are not set to work.
+        Workers with different settings get no rows.
         """
         status, apis = WorkerRunner.status, iter("abcdef")
 
@@ -571,7 +571,7 @@ class TestEnds:
 
 
 async def endless():
-    """Yield link ids for ever."""
+    """Yield link ids without end."""
     number = 0
     while True:
         yield f"customer-{number}"
@@ -580,7 +580,7 @@ async def endless():
 
 class TestSettings:
     """
-    What is asked for.
+    Arguments and settings.
     """
 
     @pytest.mark.parametrize(
@@ -627,14 +627,14 @@ class TestSettings:
 
     def test_one_text(self):
         """
-        One text is no list of link ids.
+        A single text is refused as a source.
         """
         with pytest.raises(ConfigurationError, match="is one text"):
             create_sessions_distributed("a", cluster="local", journal="x")
 
     async def test_not_installed(self, monkeypatch):
         """
-        Without the extra, it is named.
+        A missing extra is named.
         """
         monkeypatch.setitem(sys.modules, "distributed", None)
         monkeypatch.delitem(sys.modules, clusters.__name__)
@@ -653,7 +653,7 @@ class TestSettings:
 
     async def test_no_workers(self, service, monkeypatch, path):
         """
-        A cluster without workers is not waited for without end.
+        A batch does not wait for ever for a first worker.
         """
         monkeypatch.setattr(ours, "TIMEOUT", 0.2)
         async with distributed.LocalCluster(
@@ -700,7 +700,7 @@ class TestSettings:
 
     def test_shard_hides_rows(self):
         """
-        What logs print of a shard has no link ids.
+        The repr and the pickle of a shard hold no link ids.
         """
         shard = make_shard(0, "x", [(1, "customer-42")])
 
@@ -731,8 +731,8 @@ class TestWorkerRunner:
 
     async def test_locked(self, runner, path, service, monkeypatch):
         """
-        A shard at which another worker still is waits until that is done,
-        and does not do what that has done.
+        A shard waits until another worker has unlocked its journal, and does
+        not repeat that worker's rows.
         """
         monkeypatch.setattr(workers, "LOCK_POLL", 0.01)
         with Journal(path, api=runner.api) as journal:
@@ -759,7 +759,7 @@ class TestWorkerRunner:
 
     async def test_drained_while_locked(self, runner, path, service):
         """
-        It is not waited for where nothing is wanted any more.
+        A drained runner does not wait for the lock of a journal.
         """
         with Journal(path):
             shard = make_shard(0, str(path), [(1, "a")])
@@ -771,7 +771,7 @@ class TestWorkerRunner:
 
     async def test_too_late(self, runner, path, service):
         """
-        A shard whose journal is gone was done by somebody else.
+        A shard whose journal was removed sends nothing.
         """
         result = await runner.run(make_shard(0, str(path), [(1, "a")]))
 
@@ -799,7 +799,7 @@ class TestWorkerRunner:
 
     async def test_in_flight(self, runner, path, service, tmp_path):
         """
-        Shards at the same time have no more in flight than one.
+        Parallel shards share one limit of requests in flight.
         """
         peak = 0
         results = []
@@ -825,8 +825,8 @@ class TestWorkerRunner:
         self, runner, path, service, monkeypatch, fault
     ):
         """
-        Giving up does not leave a journal that is about to be closed: its
-        records could not be taken over from there.
+        An abort lets a journal that is being closed unlock itself, so that
+        its records can be merged.
         """
         closing, release = threading.Event(), threading.Event()
         close = Journal.close
@@ -886,9 +886,9 @@ class TestWorkerRunner:
         assert (await running).left == 1
         assert len(list(read_journal(path))) == 1
 
-    async def test_forsaken(self, path, service, monkeypatch):
+    async def test_expired(self, path, service, monkeypatch):
         """
-        Without visits it comes to its end by itself.
+        A runner without heartbeats expires.
         """
         monkeypatch.setattr(workers, "_EXPIRY", 2)
         spec = JobSpec(

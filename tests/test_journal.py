@@ -1,5 +1,5 @@
 """
-Journals: what is in them, how they are gone on with, and what they survive.
+Journals: their records, how batches resume from them, what they survive.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ def created(link_id, index=0, **parameters):
 
 class Syncs:
     """
-    What is synced, from when on, and by whom.
+    The fsyncs: the sizes of the file and the threads.
     """
 
     def __init__(self):
@@ -185,7 +185,7 @@ class TestGoingOn:
 
     async def test_tries_failed_ones_again(self, bank, sandbox, path):
         """
-        What failed is tried again, and its record stays beside the new one.
+        A failed input is tried again; its old record stays beside the new.
         """
         sandbox.faults.script(Fault.status(400), prefix="customer-1")
         journal = Journal(path)
@@ -204,7 +204,7 @@ class TestGoingOn:
 
     async def test_one_journal_for_several_batches(self, bank, path):
         """
-        A journal that somebody else opened stays open, and is read anew.
+        A journal that the caller opened stays open, and is read again.
         """
         with Journal(path) as journal:
             assert len(await run(bank, ids(2), journal)) == 2
@@ -282,7 +282,7 @@ class TestGoingOn:
 
     async def test_signed_url(self, sandbox, path):
         """
-        A signed redirect URL is another each time, and no other request.
+        A redirect URL that is signed each time makes the same request.
         """
         for base in "https://x.example/a", "https://x.example/b":
             for now in 1_000_000_000, 1_100_000_000:
@@ -304,7 +304,7 @@ class TestGoingOn:
 
     async def test_same_request_in_other_words(self, bank, path):
         """
-        The order of parameters makes no other request.
+        The order of parameters does not change the request.
         """
         requests = [
             SessionRequest(link_id="a", redirect_url=None, extra=extra)
@@ -315,7 +315,7 @@ class TestGoingOn:
 
     async def test_keeps_the_loop_running(self, bank, path):
         """
-        Many inputs that are passed over do not hold up anything else.
+        Many skipped inputs do not hold up other tasks.
         """
         write_for(path, bank.api_id, *map(created, ids(1600), range(1600)))
         turns = 0
@@ -342,7 +342,7 @@ def write_for(path, api, *outcomes):
 
 class TestRecords:
     """
-    What stands in the file.
+    The records in the file.
     """
 
     async def test_created(self, bank, path):
@@ -367,7 +367,7 @@ class TestRecords:
 
     async def test_failed(self, bank, sandbox, path):
         """
-        A failed record has what a program needs to act on it.
+        A failed record has the facts that a program needs to act on.
         """
         sandbox.faults.script(Fault.status(429, retry_after=200))
         journal = Journal(path, line_of={0: 17, 1: 19}.__getitem__)
@@ -385,7 +385,7 @@ class TestRecords:
 
     def test_no_delivery(self, path):
         """
-        An error that is about no request has no delivery.
+        An error without a request has no delivery class.
         """
         error = ConfigurationError("bad")
         write_for(
@@ -403,7 +403,7 @@ class TestRecords:
 
     def test_shows_no_url(self, path):
         """
-        The URL of a session is in no repr of its record.
+        The repr of a record hides the session's URL.
         """
         write(path, "a")
 
@@ -412,7 +412,7 @@ class TestRecords:
 
     def test_several(self, tmp_path):
         """
-        Shards are read as one.
+        Several journals are read as one.
         """
         write(tmp_path / "1", "a", "b")
         write(tmp_path / "2", "c")
@@ -452,7 +452,7 @@ class TestRecords:
 
 class TestDurability:
     """
-    What comes to the disk, and when.
+    Fsyncs and their failures.
     """
 
     def test_private_whatever_the_umask(self, path):
@@ -503,7 +503,7 @@ class TestDurability:
     @pytest.mark.parametrize("closed", [False, True])
     def test_synced_after_the_loop(self, path, syncs, closed):
         """
-        A loop that stands still or was closed meanwhile is not relied upon.
+        Fsyncs do not depend on a loop that was stopped or closed meanwhile.
         """
 
         async def record():
@@ -553,7 +553,7 @@ class TestDurability:
 
     def test_grouped_syncs(self, path, syncs):
         """
-        Many records share a sync, and closing brings the last ones.
+        Many records share an fsync, and closing flushes the last ones.
         """
         write(path, *ids(2_000))
 
@@ -583,7 +583,7 @@ class TestDurability:
 
     def test_sync_fails(self, path, monkeypatch):
         """
-        A disk that loses data is reported, at the latest by `close`.
+        A disk that loses data is reported by `close` at the latest.
         """
 
         def fsync(fd):
@@ -606,7 +606,7 @@ class TestDurability:
 
     def test_nothing_to_sync(self, path, monkeypatch):
         """
-        A file system without syncs is none that fails.
+        A file system without fsync is no failure.
         """
 
         def fsync(fd):
@@ -646,7 +646,7 @@ class TestDurability:
 
     async def test_goes_on_when_there_is_room(self, bank, path):
         """
-        After a full disk the same again makes up what is missing.
+        After a full disk, running the same batch again creates the rest.
         """
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, limits[1]))
@@ -661,7 +661,7 @@ class TestDurability:
 
     def test_torn_line_that_stays(self, path, little_room, monkeypatch):
         """
-        Nothing is written behind a torn line that could not be taken back.
+        Nothing is written after a torn line that cannot be truncated.
         """
 
         def fail(fd, length):
@@ -694,14 +694,14 @@ class TestDurability:
 
     def test_already_removed(self, path):
         """
-        Somebody else may remove the file first.
+        Another program may remove the file first.
         """
         with Journal(path):
             path.unlink()
         assert not path.exists()
 
 
-class TestHealing:
+class TestRepair:
     """
     Files that a kill, a power cut or an editor left behind.
     """
@@ -737,7 +737,7 @@ class TestHealing:
 
     def test_cannot_be_healed(self, path, monkeypatch):
         """
-        A file that cannot be cut is reported.
+        A file that cannot be truncated is reported.
         """
 
         def fail(fd, length):
@@ -789,7 +789,7 @@ class TestHealing:
     )  # fmt: skip
     def test_refused(self, path, spoil, problem):
         """
-        What is no journal is refused with its line, and stays as it is.
+        A file that is no journal is refused with its line, and not changed.
         """
         write(path, "a")
         spoilt = spoil(path.read_bytes())
@@ -824,12 +824,12 @@ class TestHealing:
 
 class TestPlaces:
     """
-    Where a journal can be.
+    Paths of journals.
     """
 
     def test_second_writer(self, path):
         """
-        Only one can have it; the other is told so, and may wait.
+        One writer at a time has the file; another one is refused.
         """
         with (
             Journal(path, api=API) as journal,
@@ -844,7 +844,7 @@ class TestPlaces:
     @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
     def test_no_locks(self, path, monkeypatch, number):
         """
-        A file system without locks is told, and used.
+        A file system without locks is reported, and used.
         """
 
         def flock(fd, operation):
@@ -859,7 +859,7 @@ class TestPlaces:
 
     def test_moved_away_while_waiting(self, path, monkeypatch):
         """
-        Whoever gets the lock of a file that was moved away opens the new one.
+        A writer that locks a file which was moved away opens the new one.
         """
         write(path, "a")
         real = fcntl.flock
@@ -877,7 +877,7 @@ class TestPlaces:
 
     def test_fresh(self, path):
         """
-        Starting over keeps what was there, under the next free name.
+        Starting over backs the file up, under the next free name.
         """
         write(path, "a")
         for number, link_id in enumerate("bc", 1):
@@ -891,7 +891,7 @@ class TestPlaces:
 
     def test_fresh_without_need(self, path):
         """
-        Where there is nothing, nothing is put aside; nor is what the same
+        Nothing is backed up where there is no file, nor is what the same
         journal wrote before.
         """
         path.touch()
@@ -905,7 +905,7 @@ class TestPlaces:
 
     def test_fresh_beside_a_writer(self, path):
         """
-        A file that is being written is not put aside.
+        A file that another process writes is not backed up.
         """
         write(path, "a")
         with Journal(path), pytest.raises(JournalError, match="is writing"):
@@ -946,7 +946,7 @@ class TestPlaces:
 
     def test_read_only(self, path, unprivileged):
         """
-        A file that may not be written is reported, and stays as it is.
+        A file without write permission is reported, and not changed.
         """
         write(path, "a")
         before = path.read_bytes()
@@ -961,7 +961,7 @@ class TestPlaces:
 
     def test_pipe(self):
         """
-        A pipe is written to, and nothing is gone on with.
+        A pipe is written to, and no batch resumes from it.
         """
         reader, writer = os.pipe()
         with Journal(f"/dev/fd/{writer}", api=API) as journal:
@@ -1011,9 +1011,9 @@ class TestByHand:
     A journal without a batch.
     """
 
-    def test_claims(self, path):
+    def test_begin(self, path):
         """
-        A claim tells whether there is something to do.
+        `begin` tells whether a session is still to be created.
         """
         for is_new in True, False:
             with Journal(path, api=API) as journal:
@@ -1028,7 +1028,7 @@ class TestByHand:
 
     def test_without_api(self, path):
         """
-        Nothing is recorded that nobody could tell apart.
+        A record without the name of an API is refused.
         """
         with (
             Journal(path) as journal,
@@ -1038,7 +1038,7 @@ class TestByHand:
 
     def test_not_open(self, path):
         """
-        A journal that is not open says what to do; closing it does no harm.
+        A journal that is not open says what to do; it may be closed again.
         """
         journal = Journal(path, api=API)
         journal.close()
@@ -1047,14 +1047,14 @@ class TestByHand:
 
     def test_opened_twice(self, path):
         """
-        A journal is open once.
+        A journal cannot be opened twice.
         """
         with Journal(path) as journal, pytest.raises(RuntimeError, match="op"):
             journal.open()
 
     def test_not_closed(self, path):
         """
-        A forgotten journal is reported when it goes.
+        A journal that is not closed is reported when it is collected.
         """
         journal = Journal(path)
         journal.open()

@@ -175,7 +175,7 @@ class TestMovedAway:
         self, bank, sandbox, path, tmp_path, monkeypatch
     ):
         """
-        Where its directory is gone, too, it is saved among temporary files.
+        If its directory is deleted, too, it is saved among temporary files.
         """
         elsewhere = tmp_path / "tmp"
         elsewhere.mkdir()
@@ -190,7 +190,7 @@ class TestMovedAway:
 
     async def test_nowhere(self, bank, sandbox, path, tmp_path, monkeypatch):
         """
-        What cannot be saved is counted.
+        Records that cannot be saved are counted.
         """
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
         with pytest.raises(JournalError, match="are lost") as caught:
@@ -337,7 +337,7 @@ class TestDisk:
 
     async def test_no_place_to_keep_room(self, bank, path, monkeypatch):
         """
-        Where no room can be kept, the batch runs all the same.
+        A batch runs although no room can be reserved.
         """
 
         def refuse(*args, **kwargs):
@@ -385,7 +385,7 @@ class TestDisk:
 
     async def test_left_early(self, bank, path, monkeypatch):
         """
-        Whoever leaves a batch early is told what could not be recorded.
+        Leaving a batch early reports what could not be recorded.
         """
         await run(bank, ["a"], Journal(path))
         write = os.write
@@ -450,7 +450,7 @@ class TestDisk:
 
     async def test_error_of_a_callback(self, bank, sandbox, path):
         """
-        What tells lines may raise: what is in flight has its record first.
+        If `line_of` raises, everything in flight is recorded first.
         """
 
         def line_of(index):
@@ -569,7 +569,7 @@ class TestOpening:
 
     async def test_without_threads(self, bank, path, monkeypatch):
         """
-        Where no thread can be started, the batch runs all the same.
+        A batch runs although no thread can be started.
         """
 
         def start(thread):

@@ -155,7 +155,7 @@ async def test_a_cancelled_batch_says_what_its_reader_has_not_taken(
 
 async def test_a_reader_that_goes_away_ends_the_batch(sandbox, paused):
     """
-    What was sent by then is in the pipe, or in the count of what is not.
+    Every outcome is in the pipe, or counted as unrecorded.
     """
     journal = Journal(f"/dev/fd/{paused.writer}")
     seen = []
@@ -186,7 +186,7 @@ def _close_reader(paused):
 
 def test_closing_gives_up_a_reader_who_takes_nothing(paused, monkeypatch):
     """
-    What was not written is returned, and the thread closes the pipe.
+    Lines that were not written are returned; the thread closes the pipe.
     """
     monkeypatch.setattr(
         "bankconnect_async.journal.pipe_writer._PATIENCE", 0.01
@@ -226,7 +226,7 @@ def test_closing_waits_for_a_reader_who_is_slow(paused):
 
 async def test_waiting_for_lines_may_be_cancelled(paused):
     """
-    Who gives up waiting takes nothing out of the queue.
+    A cancelled waiter takes nothing out of the queue.
     """
     writer = PipeWriter(paused.writer)
     for number in range(3):
@@ -247,7 +247,7 @@ async def test_waiting_for_lines_may_be_cancelled(paused):
 
 async def test_no_thread(monkeypatch):
     """
-    Where no thread can be started, a line is refused and nothing is queued.
+    A line is refused, and not queued, if no thread can be started.
     """
     reader, writer = os.pipe()
     pipe = PipeWriter(writer)
@@ -270,7 +270,7 @@ async def test_no_thread(monkeypatch):
 
 async def test_closed_while_somebody_waits(paused):
     """
-    Whoever waits for a reader that has stalled learns of the end.
+    A waiter for a stalled reader is woken at the end.
     """
     pipe = PipeWriter(os.dup(paused.writer))
     pipe.write(b"a\n")

@@ -16,7 +16,7 @@ from bankconnect_async.distributed.rate_shares import (
 
 class TestRateShares:
     """
-    What each worker may send.
+    The share of each worker.
     """
 
     @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ class TestRateShares:
 
 class TestLeasedLimiter:
     """
-    What one worker lets through.
+    The limiter of one worker.
     """
 
     async def test_expired(self):
         """
-        Without a share that is valid, nothing goes through.
+        Nothing is sent without a valid share.
         """
         now = 0.0
         limiter = LeasedLimiter(lambda: now)

@@ -45,12 +45,12 @@ def _cluster(service):
 
 class TestDask:
     """
-    A cluster that runs already.
+    A cluster that is already running.
     """
 
     def test_again(self, batch, cluster, service, parse):
         """
-        Bad rows and failures are told as ever, and so is how to go on.
+        Bad rows and failures are reported as without a cluster.
         """
         data = HEADER + b"a\nb,x\nc\na\n"
         first = batch(data, INLINE, "--dask", cluster, "--rate", 1000)
@@ -67,7 +67,7 @@ class TestDask:
 
     def test_refused_key(self, batch, cluster, monkeypatch):
         """
-        A key that is refused on the workers is told here.
+        A key that is refused on the workers is reported here.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "another")
         ran = batch(csv_of(100), INLINE, "--dask", cluster)
@@ -104,7 +104,7 @@ class TestDask:
     )
     def test_usage(self, batch, cluster, service, options, reason):
         """
-        What cannot work is said before anything is sent.
+        Options that exclude each other are refused before anything is sent.
         """
         ran = batch(csv_of(2), "--dask", cluster, *options)
 
@@ -114,7 +114,7 @@ class TestDask:
 
     def test_directory_alone(self, batch):
         """
-        A directory for shards goes with a cluster.
+        A directory for shards needs a cluster.
         """
         ran = batch(csv_of(2), "--journal-dir", "x")
 
@@ -123,7 +123,7 @@ class TestDask:
 
     def test_lost_workers(self, batch, cluster, service, monkeypatch):
         """
-        Where workers leave shards again and again, it says how to go on.
+        If workers leave shards again and again, the command says so.
         """
         monkeypatch.setattr(
             "bankconnect_async.distributed.coordinator._ATTEMPTS", 0
@@ -189,7 +189,7 @@ class TestLocal:
 
     async def test_interrupt_while_importing(self, start, tmp_path, until):
         """
-        Ctrl-C while modules are imported is told in one line.
+        Ctrl-C while modules are imported prints one line.
         """
         begun = tmp_path / "begun"
         (tmp_path / "click.py").write_text(
@@ -208,7 +208,7 @@ class TestLocal:
 
     def test_no_main_guard(self, service, tmp_path):
         """
-        A program without a main guard is told what it lacks, once.
+        A program without a main guard gets one error that says so.
         """
         program = tmp_path / "program.py"
         program.write_text(
