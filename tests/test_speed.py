@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 # Of the CPU time of naive aiohttp code, which does none of what we do.
 CPU_AT_MOST = {"create_session": 1.10, "create_sessions": 1.10}
 # Calls of Python and C functions; Pythons differ by one at most. The pure
-# steps have one or two to spare for other releases of attrs and cattrs.
+# steps have one or two to spare for other releases of attrs.
 ENCODE_AT_MOST = 7
 DECODE_AT_MOST = 18
 # Those that this package makes or takes, writing included, and all of them

@@ -4,12 +4,11 @@ Bytes to schema and back.
 
 import codecs
 import datetime
-import functools
 import ipaddress
 import re
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
 import orjson
@@ -25,10 +24,6 @@ from bankconnect_async.models.sessions import (
     SessionAnswer,
     SessionRequest,
 )
-
-
-if TYPE_CHECKING:
-    import cattrs
 
 
 Encoding: TypeAlias = Literal["json", "form"]
@@ -69,31 +64,18 @@ def read_id(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-@functools.cache
-def _converter() -> "cattrs.Converter":
-    # Few requests have a part that needs it.
-    import cattrs  # noqa: PLC0415
-
-    from cattrs.gen import make_dict_unstructure_fn  # noqa: PLC0415
-
-    converter = cattrs.Converter()
-    converter.register_unstructure_hook(datetime.date, date_text)
-    for cls in (Consent, Metadata):
-        converter.register_unstructure_hook(
-            cls,
-            make_dict_unstructure_fn(
-                cls, converter, _cattrs_omit_if_default=True
-            ),
-        )
-    return converter
-
-
-def _plain(value: object) -> Any:
+def _plain(value: Any) -> Any:
     if value.__class__ in _PRIMITIVES:
         return value
     if isinstance(value, datetime.date):
         return date_text(value)
-    return _converter().unstructure(value)
+    if isinstance(value, Consent | Metadata):
+        return _given(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
 
 
 def encode_session(
@@ -181,9 +163,7 @@ def canonical_session(request: SessionRequest) -> bytes:
     return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
 
 
-def _given(request: SessionRequest) -> dict[str, Any]:
-    # A generated hook would compare every field with its default, which
-    # costs four times this.
+def _given(request: SessionRequest | Consent | Metadata) -> dict[str, Any]:
     return {
         name: value if value.__class__ is str else _plain(value)
         for name, value in vars(request).items()

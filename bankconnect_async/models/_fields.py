@@ -3,8 +3,7 @@ JSON objects to schema classes, with every mismatch reported and its path.
 
 An attribute's metadata says under which keys it is found and who reads it.
 `null`, a blank text and a missing key all mean "none" to the vendor, and so
-they do here. (cattrs, which encodes session requests, knows one key for each
-attribute.)
+they do here.
 """
 
 import codecs
