@@ -19,7 +19,10 @@ from typing import (
     Final,
     NoReturn,
     Self,
+    TypedDict,
     TypeVar,
+    Unpack,
+    overload,
 )
 
 import aiohttp
@@ -36,6 +39,7 @@ from ._resources.session_creation import SessionCreator
 from ._resources.statement_data import StatementData
 from .clock import SYSTEM_CLOCK, Clock
 from .config import (
+    CURRENT_BASE_URL,
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
     TLS,
@@ -50,8 +54,14 @@ from .config import (
     read_environment,
     secret,
 )
-from .errors import ConfigurationError
-from .models.sessions import UNSET, Session, SessionRequest, Unset
+from .errors import ConfigurationError, InvalidRequestError
+from .models.sessions import (
+    UNSET,
+    Session,
+    SessionParameters,
+    SessionRequest,
+    Unset,
+)
 from .retry import RetryPolicy
 
 
@@ -78,6 +88,41 @@ _VARIABLES: Final[Mapping[str, str]] = {
 }
 
 
+_BASE_URLS: Final[Mapping[str, str]] = {
+    "v1": DEFAULT_BASE_URL,
+    "v2": CURRENT_BASE_URL,
+}
+
+
+class WorkerSettings(TypedDict, total=False):
+    """
+    The settings that a worker process takes from its coordinator.
+    """
+
+    base_url: str | URL | None
+    version: str
+    redirect_url: "str | URL | ReturnURL | None | Unset"
+    allow_http: bool
+    encoding: Encoding
+    retry: RetryPolicy
+    timeouts: Timeouts
+    pool: Pool
+
+
+class ClientSettings(WorkerSettings, total=False):
+    """
+    The arguments of `AsyncBankConnect`, for functions that pass them on.
+    """
+
+    api_key: str
+    server_hash: str | None
+    tls: TLS | ssl.SSLContext | None
+    proxy: str | URL | None
+    client_session: aiohttp.ClientSession | None
+    on_attempt: "AttemptHook | None"
+    clock: Clock
+
+
 class AsyncBankConnect(StatementData):
     """
     A client of FinBox Bank Connect, over one pool of connections.
@@ -90,9 +135,9 @@ class AsyncBankConnect(StatementData):
             session request and into the `x-api-key` header (U-02).
         server_hash: The vendor's second secret, for calls other than
             creating sessions and uploading.
-        base_url: Everything up to and including ``/bank-connect``.
-            `CURRENT_BASE_URL` names the vendor's host of today.
-        version: Of the Session API, `v1` or `v2`.
+        base_url: The URL up to and including ``/bank-connect``; by default
+            `DEFAULT_BASE_URL` for `v1` and `CURRENT_BASE_URL` for `v2`.
+        version: The version of the Session API, `v1` or `v2`.
         redirect_url: Where browsers return to, for requests that do not say
             so themselves; a `ReturnURL` makes one for each `link_id`.
             `None`: nowhere, the journey runs in an `<iframe>`. Unset: each
@@ -124,7 +169,7 @@ class AsyncBankConnect(StatementData):
         api_key: str,
         *,
         server_hash: str | None = None,
-        base_url: str | URL = DEFAULT_BASE_URL,
+        base_url: str | URL | None = None,
         version: str = "v1",
         redirect_url: "str | URL | ReturnURL | None | Unset" = UNSET,
         encoding: Encoding = "json",
@@ -151,6 +196,8 @@ class AsyncBankConnect(StatementData):
         self._server_hash = (
             None if server_hash is None else secret("server_hash", server_hash)
         )
+        if base_url is None:
+            base_url = _BASE_URLS.get(version, DEFAULT_BASE_URL)
         self._service = Service.parse(
             base_url, version=version, allow_http=allow_http
         )
@@ -189,7 +236,7 @@ class AsyncBankConnect(StatementData):
             allow_http=self._service.allow_http,
         )
         #: For batches, like `open`, `reserve` and `release`.
-        self.creator: Final = SessionCreator(
+        self._creator: Final = SessionCreator(
             self._executor,
             url=self._session_url,
             api_key=self._api_key,
@@ -201,7 +248,9 @@ class AsyncBankConnect(StatementData):
 
     @classmethod
     def from_env(
-        cls, environ: Mapping[str, str] = os.environ, **settings: Any
+        cls,
+        environ: Mapping[str, str] = os.environ,
+        **settings: Unpack[ClientSettings],
     ) -> Self:
         """
         Make a client from `BANKCONNECT_*` environment variables.
@@ -218,11 +267,13 @@ class AsyncBankConnect(StatementData):
         Raises:
             ConfigurationError: Without an API key, or for a bad setting.
         """
-        for name in SECRET_SETTINGS & settings.keys():
-            settings[name] = hide(settings[name])
+        given: dict[str, Any] = {**settings}
+        del settings
+        for name in SECRET_SETTINGS & given.keys():
+            given[name] = hide(given[name])
         found: dict[str, Any] = read_environment(environ, _VARIABLES)
         del environ
-        found |= settings
+        found |= given
         if "api_key" not in found:
             raise ConfigurationError(
                 fields={
@@ -242,7 +293,7 @@ class AsyncBankConnect(StatementData):
         return cls(found.pop("api_key"), **found)
 
     async def __aenter__(self) -> Self:
-        await self.open()
+        await self._executor.transport.open()
         return self
 
     async def __aexit__(
@@ -293,20 +344,46 @@ class AsyncBankConnect(StatementData):
         """Host, path and version of the Session API, as journals name it."""
         return self._service.name
 
+    @property
+    def redirect_url(self) -> "str | ReturnURL | None | Unset":
+        """The redirect URL of requests that name none."""
+        return self._creator.redirect_url
+
+    @overload
+    async def create_session(
+        self,
+        request: SessionRequest,
+        /,
+        *,
+        retry: RetryPolicy | None = None,
+    ) -> Session: ...
+
+    @overload
+    async def create_session(
+        self,
+        link_id: str,
+        /,
+        *,
+        retry: RetryPolicy | None = None,
+        **parameters: Unpack[SessionParameters],
+    ) -> Session: ...
+
     async def create_session(
         self,
         request: SessionRequest | str,
         /,
         *,
         retry: RetryPolicy | None = None,
+        **parameters: Unpack[SessionParameters],
     ) -> Session:
         """
         Create a session, and get the URL at which the customer begins.
 
         Args:
-            request: What to ask for; a bare `link_id` will do where the
-                client has a *redirect_url*.
-            retry: Instead of the client's own, for this call.
+            request: A `link_id`, or a complete request.
+            retry: The retry policy; by default the client's.
+            **parameters: The parameters of a `SessionRequest`, beside a
+                `link_id`.
 
         Raises:
             InvalidRequestError: Before anything is sent.
@@ -314,7 +391,9 @@ class AsyncBankConnect(StatementData):
             ResponseError: If the server refused.
             InvalidResponseError: If it agreed in words that cannot be used.
         """
-        creator = self.creator
+        creator = self._creator
+        if parameters:
+            request = _build_request(request, parameters)
         link_id, request = creator.prepare(request)
         answer, attempts = await creator.send(link_id, request, retry)
         return creator.build(link_id, answer, attempts)
@@ -355,7 +434,7 @@ class AsyncBankConnect(StatementData):
         """
         from ._resources.confirmation import confirm  # noqa: PLC0415
 
-        return await confirm(self._api, self.creator.owners, event, session)
+        return await confirm(self._api, self._creator.owners, event, session)
 
     def create_sessions(  # noqa: PLR0913
         self,
@@ -414,7 +493,7 @@ class AsyncBankConnect(StatementData):
         from .batch.session_batch import BatchOptions, SessionBatch  # noqa: PLC0415
 
         return SessionBatch(
-            self.creator,
+            self._creator,
             source,
             BatchOptions(
                 api=self.api_id,
@@ -434,27 +513,17 @@ class AsyncBankConnect(StatementData):
         """
         return self._executor.stats()
 
-    def resolve(self, request: SessionRequest | str) -> SessionRequest:
-        """
-        Fill in what the client knows and *request* leaves open.
 
-        Raises:
-            InvalidRequestError: If there is no *redirect_url* at all, or
-                what is given is no request.
-        """
-        return self.creator.resolve(request)
-
-    def reserve(self, concurrency: int) -> None:
-        """Make room for that many requests more, until `release`."""
-        self._executor.transport.reserve(concurrency)
-
-    def release(self, concurrency: int) -> None:
-        """Take back what `reserve` was told."""
-        self._executor.transport.release(concurrency)
-
-    async def open(self) -> None:
-        """Bind to the running event loop; the first request does it too."""
-        await self._executor.transport.open()
+def _build_request(
+    link_id: SessionRequest | str, parameters: SessionParameters
+) -> SessionRequest:
+    if isinstance(link_id, SessionRequest):
+        raise InvalidRequestError(
+            "give parameters in the SessionRequest or beside a link_id, not "
+            "in both"
+        )
+    values: SessionParameters = {"redirect_url": UNSET, **parameters}
+    return SessionRequest(link_id=link_id, **values)
 
 
 def _calling_line() -> str:

@@ -301,7 +301,7 @@ def iframe_html(
 <button type="button" data-again>{html.escape(listener.again_text)}</button>
 <button type="button" data-leave>{html.escape(listener.leave_text)}</button>
 </p>
-<iframe src="{html.escape(session.redirect_text)}"
+<iframe src="{html.escape(session.url)}"
  title="{html.escape(title)}" referrerpolicy="no-referrer"
  sandbox="{_SANDBOX}"></iframe>
 </div>
@@ -343,10 +343,10 @@ def content_security_policy(
 
 def _origin(session: Session, *, allow_http: bool) -> str:
     # The URL is a credential, so it is no local here: this frame may raise.
-    if problem := url_problem(session.redirect_text, allow_http=allow_http):
+    if problem := url_problem(session.url, allow_http=allow_http):
         raise InvalidRequestError(fields={"redirect_url": (problem,)})
     # As browsers write it: in lower case, and without a default port.
-    return str(URL(session.redirect_text.lower()).origin())
+    return str(URL(session.url.lower()).origin())
 
 
 def _check_nonce(nonce: str) -> None:

@@ -139,10 +139,10 @@ async def test_each_outcome_has_its_own_request(bank, sandbox):
 
     assert [type(each) for each in found] == [Created, Failed, Created, Failed]
     assert [each.request for each in found] == [
-        bank.resolve("a"),
+        SessionRequest(link_id="a", redirect_url=None),
         given,
-        bank.resolve("b"),
-        bank.resolve("cc"),
+        SessionRequest(link_id="b", redirect_url=None),
+        SessionRequest(link_id="cc", redirect_url=None),
     ]
     assert [each.link_id for each in found] == ["a", "c", "b", "cc"]
 

@@ -4,6 +4,7 @@ The client against the sandbox, over real sockets.
 
 import asyncio
 import gc
+import inspect
 import json
 import logging
 import pickle
@@ -21,6 +22,7 @@ from yarl import URL
 
 from bankconnect_async import (
     CURRENT_BASE_URL,
+    DEFAULT_BASE_URL,
     UNSET,
     AsyncBankConnect,
     AuthenticationError,
@@ -47,6 +49,8 @@ from bankconnect_async import (
     decode_event,
 )
 from bankconnect_async._codec.error_responses import error_from_response
+from bankconnect_async.client import ClientSettings
+from bankconnect_async.models.sessions import SessionParameters
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
 
 
@@ -203,6 +207,129 @@ class TestCreateSession:
 
         assert caught.value.code == "INVALID_BANK_NAME"
         assert caught.value.status == 400
+
+
+class TestParameters:
+    """
+    create_session with a link_id and parameters
+    """
+
+    async def test_sends_them(self, bank, sandbox):
+        """
+        Parameters beside a link_id arrive as those of a SessionRequest do.
+        """
+        session = await bank.create_session(
+            "customer-42", bank_name="axis", from_date=date(2026, 1, 1)
+        )
+
+        assert sandbox.sessions[session.session_id].parameters == {
+            "link_id": "customer-42",
+            "bank_name": "axis",
+            "from_date": date(2026, 1, 1),
+        }
+        assert session.link_id == "customer-42"
+        assert session.url == str(session.redirect_url)
+
+    async def test_takes_a_redirect_url(self, bank, sandbox):
+        """
+        A redirect_url among the parameters replaces the client's.
+        """
+        url = "https://lender.example/elsewhere"
+
+        session = await bank.create_session("customer-42", redirect_url=url)
+
+        found = sandbox.sessions[session.session_id].parameters
+        assert found["redirect_url"] == url
+
+    @pytest.mark.parametrize(
+        ("parameters", "field"),
+        [({"mode": "fax"}, "mode"), ({"session_expiry": 1}, "session_expiry")],
+    )
+    async def test_refuses_bad_ones(self, bank, sandbox, parameters, field):
+        """
+        A bad parameter is an error that names it, and nothing is sent.
+        """
+        with pytest.raises(InvalidRequestError) as caught:
+            await bank.create_session("customer-42", **parameters)
+
+        assert caught.value.fields.keys() == {field}
+        assert sandbox.requests == 0
+
+    async def test_refuses_them_beside_a_request(self, bank, sandbox):
+        """
+        Parameters beside a SessionRequest are an error.
+        """
+        request = SessionRequest(link_id="customer-42", redirect_url=None)
+
+        with pytest.raises(InvalidRequestError, match="not in both"):
+            await bank.create_session(request, bank_name="axis")
+
+        assert sandbox.requests == 0
+
+    def test_lists_every_parameter(self):
+        """
+        The typed parameters are those of a SessionRequest but its link_id.
+        """
+        assert SessionParameters.__annotations__.keys() == (
+            attrs.fields_dict(SessionRequest).keys() - {"link_id"}
+        )
+
+
+class TestSettings:
+    """
+    Settings, and what follows from them
+    """
+
+    @pytest.mark.parametrize(
+        ("version", "host"),
+        [("v1", DEFAULT_BASE_URL), ("v2", CURRENT_BASE_URL)],
+    )
+    def test_the_version_decides_the_base_url(self, version, host):
+        """
+        Without a base_url, v2 goes to the vendor's current host.
+        """
+        bank = AsyncBankConnect("key", version=version)
+
+        assert repr(bank) == f"<AsyncBankConnect {host}/{version}/session/>"
+        assert repr(
+            AsyncBankConnect.from_env(
+                {
+                    "BANKCONNECT_API_KEY": "key",
+                    "BANKCONNECT_API_VERSION": version,
+                }
+            )
+        ) == repr(bank)
+
+    def test_lists_every_setting(self):
+        """
+        The typed settings are the arguments of the client.
+        """
+        parameters = inspect.signature(AsyncBankConnect).parameters
+
+        assert ClientSettings.__annotations__.keys() == parameters.keys()
+
+    @pytest.mark.parametrize(
+        "redirect_url",
+        [RETURN, None, UNSET, ReturnURL(RETURN, secret="k" * 32)],
+    )
+    def test_tells_its_redirect_url(self, redirect_url):
+        """
+        The redirect_url of the client can be read as it was given.
+        """
+        bank = AsyncBankConnect("key", redirect_url=redirect_url)
+
+        assert bank.redirect_url == redirect_url
+
+    async def test_makes_a_handle_of_a_session(self, bank):
+        """
+        A session is as good as its id, unless the server gave it none.
+        """
+        url = "https://journey.example/"
+        session = Session(link_id="c", redirect_url=url, session_id="s-1")
+
+        assert bank.session(session) == bank.session("s-1")
+        with pytest.raises(InvalidRequestError, match="session_id"):
+            bank.session(attrs.evolve(session, session_id=None))
 
 
 class TestRetries:
@@ -597,7 +724,7 @@ class TestSetup:
         assert repr(bank) == (
             f"<AsyncBankConnect {CURRENT_BASE_URL}/v2/session/>"
         )
-        assert bank.resolve("c").redirect_url == RETURN
+        assert bank.redirect_url == RETURN
         assert "portal.finbox.in/bank-connect/v1/" in repr(other)
 
     def test_the_environment_needs_a_key(self):
@@ -781,7 +908,7 @@ class TestSetup:
 
         bank = AsyncBankConnect.from_env(environ)
 
-        url = bank.resolve("customer-42").redirect_url
+        url = str(bank.redirect_url.build("customer-42"))
         assert url.startswith(f"{RETURN}/")
         assert ReturnURL(RETURN, secret="k" * 32).decode(
             f"{url}?success=false"
@@ -1184,7 +1311,7 @@ class TestConfirm:
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]
 
         owners = [
-            bank.creator.owners.owner(each.session_id) for each in sessions
+            bank._creator.owners.owner(each.session_id) for each in sessions
         ]
         assert owners == [None, "c1", "c2"]
 

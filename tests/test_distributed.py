@@ -740,7 +740,9 @@ class TestWorkerRunner:
             running = asyncio.ensure_future(runner.run(shard))
             bank = runner._bank
             for index in range(3):
-                request = bank.resolve(f"customer-{index:04}")
+                request = SessionRequest(
+                    link_id=f"customer-{index:04}", redirect_url=None
+                )
                 session = await bank.create_session(request)
                 journal.begin(index, request)
                 journal.record(

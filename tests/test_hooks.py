@@ -234,14 +234,14 @@ class TestSources:
         Items that cannot be prepared fail, unsent, and the others go on.
         """
         async with connect(sandbox) as bank:
-            prepare = bank.creator.prepare
+            prepare = bank._creator.prepare
 
             def build(item):
                 if item.endswith("3"):
                     raise LookupError("made up")
                 return prepare(item)
 
-            bank.creator.prepare = build
+            bank._creator.prepare = build
             found = await collect(bank.create_sessions(ids(20), ordered=True))
 
         failed = [each for each in found if not isinstance(each, Created)]

@@ -324,7 +324,7 @@ def test_a_session_url_is_a_text_or_a_url():
     assert hash(first) == hash(second)
     assert first != Session(link_id="c", redirect_url=f"{url}&")
     assert first.redirect_url == second.redirect_url == parsed
-    assert first.redirect_text == second.redirect_text == url
+    assert first.url == second.url == url
     assert attrs.evolve(first, attempts=2).redirect_url == parsed
     assert pickle.loads(pickle.dumps(first)) == first
 

@@ -476,7 +476,7 @@ def test_what_is_taken_for_a_url_can_be_read(parts):
         return
 
     assert session.redirect_url.origin().scheme == "https"
-    assert read_url(session.redirect_text) == session.redirect_url
+    assert read_url(session.url) == session.redirect_url
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """
-What creating one session and creating many have in common.
+Prepare, send and decode the requests that create sessions.
 """
 
 from collections.abc import Awaitable
@@ -38,72 +38,41 @@ if TYPE_CHECKING:
     from bankconnect_async._http.throttling import Throttle
 
 
-class SessionCreator:
+class RequestPreparer:
     """
-    Asks for sessions.
+    Completes requests with the client's redirect URL.
 
-    What all bare link ids ask for is one request, which is judged and
-    written once. Its own `link_id` is nobody's.
+    All bare link ids share one request, which is validated and encoded once.
+    Its own `link_id` is a placeholder.
 
     Args:
-        executor: The executor of requests.
-        url: Of the Session API.
-        api_key: Goes into each body.
-        encoding: Of the bodies.
-        redirect_url: For requests that do not say so themselves.
-        allow_http: Take journeys without TLS from any host.
-
-    Attributes:
-        owners: Whose the latest sessions are.
+        redirect_url: The redirect URL of requests that name none.
 
     Raises:
-        ConfigurationError: If *encoding* or *redirect_url* is none.
+        ConfigurationError: If *redirect_url* is invalid.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        executor: RequestExecutor,
-        *,
-        url: URL,
-        api_key: str,
-        encoding: Encoding,
-        redirect_url: "str | URL | ReturnURL | None | Unset",
-        allow_http: bool,
+    def __init__(
+        self, redirect_url: "str | URL | ReturnURL | None | Unset"
     ) -> None:
-        if encoding not in CONTENT_TYPES:
-            raise ConfigurationError(
-                fields={"encoding": ("must be json or form",)}
-            )
-        self.owners: Final = SessionOwners()
-        self._executor = executor
-        self._content_type = CONTENT_TYPES[encoding]
-        self._allow_http = allow_http
         self._usual, self._returns = _read_redirect_url(redirect_url)
-        self._writer = SessionWriter(
-            api_key, encoding=encoding, usual=self._usual
-        )
-        self._call = Operation(
-            operation="POST session",
-            method="POST",
-            url=url,
-            decode=self._decode,
-            idempotent=False,
-        )
 
-    def _decode(self, answer: Response) -> SessionAnswer:
-        return decode_session(
-            answer.body, status=answer.status, allow_http=self._allow_http
-        )
+    @property
+    def redirect_url(self) -> "str | ReturnURL | None | Unset":
+        """The redirect URL of requests that name none."""
+        if self._usual is not None:
+            return self._usual.redirect_url
+        return UNSET if self._returns is None else self._returns
 
     def prepare(
         self, item: SessionRequest | str
     ) -> tuple[str, SessionRequest]:
         """
-        Tell whom *item* is for, and what to ask for.
+        Return the `link_id` of *item* and its complete request.
 
         Raises:
-            InvalidRequestError: If there is no *redirect_url* at all, or
-                what is given is no request.
+            InvalidRequestError: If neither the request nor the client has a
+                *redirect_url*, or *item* is not a request.
         """
         if isinstance(item, str):
             if self._usual is not None:
@@ -125,7 +94,7 @@ class SessionCreator:
 
     def resolve(self, item: SessionRequest | str) -> SessionRequest:
         """
-        Make a request of its own for *item*, as `prepare` does.
+        Return a request for *item* that it does not share.
         """
         link_id, request = self.prepare(item)
         if request is self._usual:
@@ -146,6 +115,61 @@ class SessionCreator:
             }
         )
 
+
+class SessionCreator(RequestPreparer):
+    """
+    Prepares and sends the requests that create sessions.
+
+    Args:
+        executor: The executor of requests.
+        url: The URL of the Session API.
+        api_key: The key, which goes into each body.
+        encoding: The encoding of the bodies.
+        redirect_url: The redirect URL of requests that name none.
+        allow_http: Whether a journey without TLS is accepted from any host.
+
+    Attributes:
+        owners: The owners of recently created sessions.
+
+    Raises:
+        ConfigurationError: If *encoding* or *redirect_url* is invalid.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        executor: RequestExecutor,
+        *,
+        url: URL,
+        api_key: str,
+        encoding: Encoding,
+        redirect_url: "str | URL | ReturnURL | None | Unset",
+        allow_http: bool,
+    ) -> None:
+        if encoding not in CONTENT_TYPES:
+            raise ConfigurationError(
+                fields={"encoding": ("must be json or form",)}
+            )
+        super().__init__(redirect_url)
+        self.owners: Final = SessionOwners()
+        self._executor = executor
+        self._content_type = CONTENT_TYPES[encoding]
+        self._allow_http = allow_http
+        self._writer = SessionWriter(
+            api_key, encoding=encoding, usual=self._usual
+        )
+        self._operation = Operation(
+            operation="POST session",
+            method="POST",
+            url=url,
+            decode=self._decode,
+            idempotent=False,
+        )
+
+    def _decode(self, answer: Response) -> SessionAnswer:
+        return decode_session(
+            answer.body, status=answer.status, allow_http=self._allow_http
+        )
+
     def send(
         self,
         link_id: str,
@@ -154,30 +178,30 @@ class SessionCreator:
         throttle: "Throttle | None" = None,
     ) -> Awaitable[tuple[SessionAnswer, int]]:
         """
-        Send what `prepare` returned, as often as *retry* says.
+        Send a request that `prepare` returned, with retries.
 
         Args:
-            link_id: Whose session to ask for.
-            request: What else to ask for.
-            retry: Instead of the client's own policy.
+            link_id: The customer.
+            request: The other parameters.
+            retry: The retry policy; by default the client's.
             throttle: Where to wait for further attempts, in a batch.
 
         Returns:
-            To be awaited: the answer, and how many attempts it took.
+            An awaitable of the response and the number of attempts.
         """
         body = BytesBody(
             self._writer.write(link_id, request),
             content_type=self._content_type,
         )
         return self._executor.execute(
-            self._call, body, policy=retry, throttle=throttle
+            self._operation, body, policy=retry, throttle=throttle
         )
 
     def build(
         self, link_id: str, answer: SessionAnswer, attempts: int
     ) -> Session:
         """
-        Make a session of an answer, and remember whose it is.
+        Build a session from a response, and remember its owner.
         """
         session = make_session(answer, link_id=link_id, attempts=attempts)
         self.owners.remember(session)

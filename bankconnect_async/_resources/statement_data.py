@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from yarl import URL
 
 from bankconnect_async.config import hide
+from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.models.sessions import Session
 from bankconnect_async.retry import RetryPolicy
 
 from .base import ApiClient
@@ -35,19 +37,31 @@ class StatementData:
 
     _api: ApiClient
 
-    def session(self, session_id: str, /) -> "SessionHandle":
+    def session(self, session: str | Session, /) -> "SessionHandle":
         """
         Return a handle of a session: its uploads, processing and results.
 
-        Nothing is sent. `session_id` is in what `create_session` returned,
-        and in the events and webhooks of the session flow.
+        Nothing is sent.
+
+        Args:
+            session: What `create_session` returned, or a `session_id`, which
+                the events and webhooks of the session flow have.
 
         Raises:
-            InvalidRequestError: If it is blank, or no text.
+            InvalidRequestError: If the id is blank or not a text, or the
+                server gave the session none.
         """
         from .sessions import SessionHandle  # noqa: PLC0415
 
-        return SessionHandle(self._api, session_id)
+        if isinstance(session, Session):
+            if session.session_id is None:
+                raise InvalidRequestError(
+                    fields={
+                        "session_id": ("is unknown: the server gave none",)
+                    }
+                )
+            session = session.session_id
+        return SessionHandle(self._api, session)
 
     def entity(self, entity_id: str, /) -> "EntityHandle":
         """

@@ -205,7 +205,7 @@ def session(
     if as_json:
         _print_record(link_id, describe_session(created))
     else:
-        _print_result(printable_url(created.redirect_text))
+        _print_result(printable_url(created.url))
 
 
 def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
@@ -227,7 +227,7 @@ async def _create(
     request = build_request(values, allow_any_link_id=allow_any_link_id)
     async with api.connect() as bank:
         if request.redirect_url is UNSET:
-            require_redirect_url(bank)
+            require_redirect_url(bank.redirect_url)
         return await bank.create_session(request)
 
 

@@ -12,7 +12,8 @@ import attrs
 import click
 
 from bankconnect_async.client import AsyncBankConnect
-from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.models.sessions import UNSET
 from bankconnect_async.sandbox import Dialect, Sandbox
 
 
@@ -85,21 +86,19 @@ class ApiOptions:
         return settings | {"allow_http": self.allow_http}
 
 
-def require_redirect_url(bank: AsyncBankConnect) -> None:
+def require_redirect_url(redirect_url: object) -> None:
     """
-    Check that *bank* has a redirect URL, or was told to do without.
+    Check that a client has a redirect URL, or was told to do without.
 
     Raises:
         ConfigurationError: Naming every place where one can be given.
     """
-    try:
-        bank.resolve("-")
-    except InvalidRequestError:
+    if redirect_url is UNSET:
         raise ConfigurationError(
             "no redirect URL: set BANKCONNECT_REDIRECT_URL, or give "
             "--redirect-url or the parameter redirect_url; --inline-frame "
             "does without"
-        ) from None
+        )
 
 
 def api_options(command: F) -> F:

@@ -19,13 +19,14 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
 import attrs
 
 from yarl import URL
 
 from bankconnect_async._hooks import HookRunner, was_cancelled
+from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.item_source import (
     check_source,
@@ -38,7 +39,7 @@ from bankconnect_async.batch.outcomes import (
     batch_stopped_error,
 )
 from bankconnect_async.batch.session_batch import check_number
-from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.client import WorkerSettings
 from bankconnect_async.config import SECRET_SETTINGS, read_environment
 from bankconnect_async.errors import (
     BankConnectError,
@@ -48,6 +49,7 @@ from bankconnect_async.errors import (
     JournalLockedError,
 )
 from bankconnect_async.journal.journal import Journal
+from bankconnect_async.models.sessions import Unset
 from bankconnect_async.stats import BatchStats
 
 from .messages import Assignment, Heartbeat, JobSpec, Result, Rows
@@ -126,7 +128,7 @@ def create_sessions_distributed(  # noqa: PLR0913
     deadline: float = 120.0,
     on_progress: Callable[[BatchStats], None] | None = None,
     security: "Security | None" = None,
-    **settings: Any,
+    **settings: Unpack[WorkerSettings],
 ) -> "DistributedBatch":
     """
     Create sessions for many customers, on all workers of a Dask cluster.
@@ -210,7 +212,7 @@ class DistributedBatch:
 
     Args:
         settings: The client settings of the workers.
-        on_ready: Called with a client like those of the workers, before
+        on_ready: Called with the redirect URL of the workers, before
             anything is read.
         on_warning: Called with the reason why a worker gets no rows.
 
@@ -229,7 +231,7 @@ class DistributedBatch:
     _deadline: float = 120.0
     _on_progress: Callable[[BatchStats], None] | None = None
     _security: "Security | None" = None
-    _on_ready: Callable[[AsyncBankConnect], None] | None = None
+    _on_ready: Callable[[str | None | Unset], None] | None = None
     _on_warning: Callable[[str], None] = _log.warning
 
     def __attrs_post_init__(self) -> None:
@@ -327,11 +329,9 @@ class DistributedBatch:
             worker = await self._wait_for_worker()
             if worker is None:
                 return self.stats()
-            self._planner = AsyncBankConnect(
-                "-", redirect_url=worker.redirect_url
-            )
+            self._preparer = RequestPreparer(worker.redirect_url)
             if self._on_ready is not None:
-                self._on_ready(self._planner)
+                self._on_ready(worker.redirect_url)
             await stack.enter_async_context(
                 self.journal.opened_for(worker.api)
             )
@@ -463,7 +463,7 @@ class DistributedBatch:
         index, request = self._taken, None
         self._taken += 1
         try:
-            request = self._planner.resolve(item)
+            request = self._preparer.resolve(item)
             if self.abort_cause is not None:
                 raise batch_stopped_error(self.abort_cause)
             if self.journal.begin(index, request):

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 import attrs
 
-from bankconnect_async._codec.redirects import without_state
+from bankconnect_async._codec.redirects import ReturnURL, without_state
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
 from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
@@ -31,7 +31,6 @@ from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
     BankConnectError,
-    InvalidRequestError,
     JournalLockedError,
 )
 from bankconnect_async.journal.journal import (
@@ -39,7 +38,7 @@ from bankconnect_async.journal.journal import (
     Journal,
     read_journal,
 )
-from bankconnect_async.models.sessions import UNSET, Unset
+from bankconnect_async.models.sessions import Unset
 from bankconnect_async.retry import RetryPolicy
 
 from .messages import (
@@ -68,6 +67,27 @@ _SECRETS: Final = {
 }
 
 
+class _WorkerClient(AsyncBankConnect):
+    """
+    A client whose batches share one send queue.
+    """
+
+    def create_shard(
+        self,
+        source: AsyncIterator[Item],
+        options: BatchOptions,
+        queue: SendQueue,
+    ) -> SessionBatch:
+        """Return the batch of one shard."""
+        return SessionBatch(
+            self._creator,
+            source,
+            options,
+            capacity=self._executor.transport,
+            send_queue=queue,
+        )
+
+
 class WorkerRunner:
     """
     Runs the shards of one batch in this process.
@@ -78,7 +98,7 @@ class WorkerRunner:
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
-        self._bank = AsyncBankConnect.from_env(**spec.settings)
+        self._bank = _WorkerClient.from_env(**spec.settings)
         policy = spec.settings.get("retry", RetryPolicy())
         self._retry = attrs.evolve(policy, deadline=spec.deadline)
         self._limiter = (
@@ -245,8 +265,7 @@ class WorkerRunner:
                 held += 1
                 yield item
 
-        batch = SessionBatch(
-            self._bank.creator,
+        batch = self._bank.create_shard(
             items(),
             BatchOptions(
                 api=self._bank.api_id,
@@ -255,8 +274,7 @@ class WorkerRunner:
                 clock=SYSTEM_CLOCK,
                 journal=journal,
             ),
-            capacity=self._bank,
-            send_queue=self._queue,
+            self._queue,
         )
         task = cast("asyncio.Task[Result]", asyncio.current_task())
         self._running[number] = journal, batch, task
@@ -282,11 +300,10 @@ class WorkerRunner:
             batch.drain()
 
     def _plain_redirect_url(self) -> str | None | Unset:
-        try:
-            url = self._bank.resolve("-").redirect_url
-        except InvalidRequestError:
-            return UNSET
-        return without_state(url, "-") if isinstance(url, str) else url
+        url = self._bank.redirect_url
+        if isinstance(url, ReturnURL):
+            return without_state(str(url.build("-")), "-")
+        return url
 
 
 # The runners of this process, by the name of the batch.

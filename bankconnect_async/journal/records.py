@@ -99,7 +99,7 @@ Record: TypeAlias = CreatedRecord | FailedRecord
 def describe_session(session: Session) -> dict[str, Any]:
     """Describe a session; its URL opens the journey, so keep it safe."""
     return {
-        "redirect_url": session.redirect_text,
+        "redirect_url": session.url,
         "session_id": session.session_id,
         "attempts": session.attempts,
     }
@@ -152,7 +152,7 @@ def encode_record(
             {
                 "link_id": session.link_id,
                 "line": line,
-                "redirect_url": session.redirect_text,
+                "redirect_url": session.url,
                 "session_id": session.session_id,
                 "attempts": session.attempts,
                 "api": api,

@@ -15,7 +15,7 @@ import re
 import unicodedata
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, TypedDict, cast
 
 import attrs
 
@@ -367,6 +367,34 @@ class Metadata:
         _refuse_problems(self)
 
 
+class SessionParameters(TypedDict, total=False):
+    """
+    The parameters of a `SessionRequest` beside its `link_id`.
+    """
+
+    redirect_url: str | URL | None | Unset
+    from_date: datetime.date | None
+    to_date: datetime.date | None
+    bank_name: str | None
+    bank: str | None
+    logo_url: str | URL | None
+    mode: str | None
+    mobile_number: str | None
+    journey_mode: str | None
+    session_expiry: int | None
+    accept_anything: bool | None
+    is_mobile_field_editable: bool | None
+    aa_journey_mode: str | None
+    aa_recurring_tenure_month_count: int | None
+    aa_recurring_tenure_month: float | None
+    aa_recurring_frequency_unit: str | None
+    aa_recurring_frequency_value: int | None
+    aa_journey_code: str | None
+    consents: Mapping[str, Consent] | None
+    metadata: Metadata | None
+    extra: Mapping[str, Any] | None
+
+
 @attrs.frozen(kw_only=True, slots=False)
 class SessionRequest:
     """
@@ -520,8 +548,8 @@ class Session:
         return URL(url, encoded=True) if isinstance(url, str) else url
 
     @property
-    def redirect_text(self) -> str:
-        """The *redirect_url* as a text, without parsing it first."""
+    def url(self) -> str:
+        """The *redirect_url* as a `str`, byte for byte as received."""
         return str(self._redirect_url)
 
 

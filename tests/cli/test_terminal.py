@@ -241,4 +241,4 @@ class TestCommands:
 
         assert is_harmless(plain.out + as_json.out)
         assert "/éa%1B[31mb%C2%9B2Jc%E2%80%AEd" in plain.out
-        assert json.loads(as_json.out)["redirect_url"] == session.redirect_text
+        assert json.loads(as_json.out)["redirect_url"] == session.url

@@ -47,6 +47,14 @@ async def create() -> None:
         session = await bank.create_session("customer-42")
         assert_type(session, Session)
         assert_type(session.redirect_url, URL)
+        assert_type(session.url, str)
+        assert_type(
+            await bank.create_session(
+                "customer-42", bank_name="axis", from_date=date(2026, 1, 1)
+            ),
+            Session,
+        )
+        assert_type(bank.session(session), SessionHandle)
         assert_type(session.session_id, str | None)
         await bank.create_session(
             SessionRequest(

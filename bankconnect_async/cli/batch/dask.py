@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from bankconnect_async.cli.options import require_redirect_url
-from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.distributed.coordinator import DistributedBatch
 from bankconnect_async.errors import BankConnectError, BatchStoppedError
+from bankconnect_async.models.sessions import Unset
 
 from .run import Batch
 
@@ -61,9 +61,9 @@ class DaskBatch(Batch):
         if batch.abort_cause is not None:
             self._set_stop_reason(batch.abort_cause)
 
-    def _check(self, bank: AsyncBankConnect) -> None:
+    def _check(self, redirect_url: str | None | Unset) -> None:
         if self.columns is not None and "redirect_url" not in self.columns:
-            require_redirect_url(bank)
+            require_redirect_url(redirect_url)
         self.summary.start()
 
     def _look(self, outcomes: Any) -> None:

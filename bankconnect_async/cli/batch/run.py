@@ -93,7 +93,7 @@ class Batch:
         """
         async with connection as bank:
             if self.columns is not None and "redirect_url" not in self.columns:
-                require_redirect_url(bank)
+                require_redirect_url(bank.redirect_url)
             outcomes = bank.create_sessions(
                 self._requests(),
                 concurrency=self.concurrency,
