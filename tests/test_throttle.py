@@ -27,7 +27,12 @@ from bankconnect_async import (
     RequestTimeoutError,
     ServerError,
 )
-from bankconnect_async.batch.throttle import BatchThrottle, SendQueue
+from bankconnect_async._http.semaphore import FifoSemaphore
+from bankconnect_async.batch.throttle import (
+    BatchThrottle,
+    SendQueue,
+    WorkerSlots,
+)
 from bankconnect_async.sandbox import Fault
 
 
@@ -78,6 +83,12 @@ async def _bank(sandbox, held):
         clock=held,
     ) as bank:
         yield bank
+
+
+def throttles(queue, count=1):
+    """Make throttles that have slots enough for each acquire."""
+    slots = WorkerSlots(1000, FifoSemaphore(1000), lambda: None)
+    return [BatchThrottle(queue, slots) for _ in range(count)]
 
 
 def ids(count):
@@ -191,7 +202,7 @@ async def test_held_back_is_not_late(held):
     An item's own time stands still while others are served.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle, other = BatchThrottle(queue), BatchThrottle(queue)
+    throttle, other = throttles(queue, 2)
     assert await throttle.acquire()
     assert await other.acquire()
     other.on_success()
@@ -215,7 +226,7 @@ async def test_waiting_for_nothing_is_late(held):
     While nobody is served, time runs.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle = BatchThrottle(queue)
+    [throttle] = throttles(queue)
     assert await throttle.acquire()
     throttle.on_failure(RateLimitError(status=429, retry_after=5))
     waiting = asyncio.create_task(throttle.wait(5.0))
@@ -304,11 +315,11 @@ async def test_a_cancel_is_not_a_stop(held):
     Who is cancelled while waiting is cancelled.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle = BatchThrottle(queue)
+    [throttle] = throttles(queue)
     await throttle.acquire()
     throttle.on_failure(RateLimitError(status=429, retry_after=5))
     waiting = [
-        asyncio.create_task(BatchThrottle(queue).acquire()) for _ in range(2)
+        asyncio.create_task(each.acquire()) for each in throttles(queue, 2)
     ]
     await until(lambda: held.sleepers)
     waiting[0].cancel()
@@ -338,16 +349,20 @@ REFUSED = ConnectError(delivery=Delivery.NOT_SENT)
 )
 async def test_overload_makes_a_pause(held, error):
     """
-    Timeouts and answers of gateways, if there are many of them.
+    Many timeouts and gateway errors among successes pause the whole batch.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle = BatchThrottle(queue)
-    for _ in range(50):
+    [throttle] = throttles(queue)
+    for number in range(200):
         if not queue.is_open:
             break
         await throttle.acquire()
-        assert throttle.on_failure(error) is False
+        if number % 5:
+            assert throttle.on_failure(error) is False
+        else:
+            throttle.on_success()
 
+    assert queue.breaker.is_closed
     assert queue.pace.pause(held.now) == 0.25
 
 
@@ -366,28 +381,32 @@ async def test_overload_makes_a_pause(held, error):
 )
 async def test_other_failures_are_no_matter_of_the_rate(held, error):
     """
-    However many there are.
+    Other failures among successes leave the batch as it is.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle = BatchThrottle(queue)
-    for _ in range(200):
+    [throttle] = throttles(queue)
+    for number in range(200):
         await throttle.acquire()
-        assert throttle.on_failure(error) is False
+        if number % 5:
+            assert throttle.on_failure(error) is False
+        else:
+            throttle.on_success()
 
     assert queue.is_open
 
 
-async def test_a_503_that_names_a_time_is_a_request_for_patience(held):
+async def test_a_503_that_names_a_time_delays_its_own_item(held):
     """
-    All wait, and the item is excused.
+    The item is excused, and the others do not wait for it.
     """
     queue = SendQueue(held, limiter=None, max_pause=120)
-    throttle = BatchThrottle(queue)
+    [throttle] = throttles(queue)
     await throttle.acquire()
     error = ServerError(status=503, retry_after=3.0)
 
     assert throttle.on_failure(error)
-    assert queue.pace.pause(held.now) == 3
+    assert queue.is_open
+    assert queue.pace.pause(held.now) == 0
 
 
 async def test_a_fixed_rate_and_a_pause(sandbox):

@@ -5,7 +5,7 @@ Session batches: bounded in flight, constant in memory, one outcome per input.
 import asyncio
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -41,7 +41,7 @@ from .outcomes import (
     batch_stopped_error,
 )
 from .result_buffer import ResultBuffer
-from .throttle import BatchThrottle, SendQueue
+from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 _INTERRUPTED: Final = "interrupted before an answer came; a session may exist"
 
-#: Errors that every other item would meet, too: they abort the batch.
-ABORTING: Final = (
+# Errors that every other item would meet, too: they abort the batch.
+_ABORTING: Final = (
     AuthenticationError,
     PaymentRequiredError,
     ProxyAuthenticationError,
@@ -135,13 +135,16 @@ class SessionBatch:
         # Room for what is in flight and as much again that waits for the
         # consumer: a slow consumer holds the workers back.
         self._room = FifoSemaphore(2 * self._concurrency)
+        self._slots = WorkerSlots(
+            self._concurrency, self._room, self._replace_worker
+        )
         self._source = make_item_source(source, self._room)
         self._get_nowait = self._source.get_nowait
         self._get = self._source.get
         self._results = ResultBuffer(ordered=options.ordered)
         self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
         self._is_leaving = False
         self._sending: set[int] = set()
@@ -161,6 +164,11 @@ class SessionBatch:
         """
         return list(self._source.outstanding.values())
 
+    @property
+    def abort_cause(self) -> BankConnectError | None:
+        """The error after which the batch sent nothing more, if any."""
+        return self._send_queue.abort_cause
+
     def stats(self) -> BatchStats:
         """
         Return what the batch did so far, and does now.
@@ -179,7 +187,7 @@ class SessionBatch:
             seconds=now - started,
             rate=pace.served.since(now - recent) / recent,
             limit=pace.rate(now),
-            pause=pace.pause(now),
+            pause=max(pace.pause(now), self._send_queue.breaker.wait(now)),
         )
 
     def drain(self) -> None:
@@ -228,12 +236,26 @@ class SessionBatch:
             self._resources = resources.pop_all()
         await self._group.__aenter__()
         self._started = self._clock.monotonic()
-        self._working = self._concurrency
-        work = [self._work() for _ in range(self._concurrency)]
+        for _ in range(self._concurrency):
+            self._start_worker()
         if isinstance(self._source, AsyncItemSource):
-            work.append(self._source.run())
-        self._tasks = [self._group.create_task(each) for each in work]
+            self._start(self._source.run())
         return self
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _start_worker(self) -> None:
+        self._working += 1
+        self._start(self._work())
+
+    def _replace_worker(self) -> None:
+        if not (self._draining or self._is_leaving) and (
+            self._working < self._concurrency + self._slots.lent
+        ):
+            self._start_worker()
 
     async def __aexit__(
         self,
@@ -242,7 +264,7 @@ class SessionBatch:
         traceback: TracebackType | None,
     ) -> None:
         self._is_leaving = True
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         self._capacity.release(self._concurrency)
         # A group wraps what its body raised; the caller's own error should
@@ -294,8 +316,10 @@ class SessionBatch:
 
     # One coroutine for all items: one for each would cost 3 % more.
     async def _process_items(self) -> None:
-        throttle = BatchThrottle(self._send_queue)
-        while taken := self._get_nowait() or await self._get():
+        throttle = BatchThrottle(self._send_queue, self._slots)
+        while self._working <= self._concurrency + self._slots.lent and (
+            taken := self._get_nowait() or await self._get()
+        ):
             index, item = taken
             link_id, request = None, None
             try:
@@ -319,6 +343,7 @@ class SessionBatch:
                 finally:
                     self._counts.in_flight -= 1
                 session = self._creator.build(link_id, *answer)
+                self._hooks.run("the clock", throttle.on_success)
             except BaseException as exc:
                 ends = _ends_batch(exc)
                 error = self._make_error(index, None if ends else exc)
@@ -334,13 +359,14 @@ class SessionBatch:
                 if index in self._sending:
                     self._record(failed)
                 raise
+            finally:
+                throttle.release()
             self._report(
                 Created(
                     index=index, item=item, session=session, request=request
                 )
             )
             self._counts.created += 1
-            self._hooks.run("the clock", throttle.on_success)
 
     def _make_error(
         self, index: int, exc: BaseException | None
@@ -366,7 +392,7 @@ class SessionBatch:
         return error
 
     def _fail(self, failed: Failed) -> None:
-        if isinstance(failed.error, ABORTING):
+        if isinstance(failed.error, _ABORTING):
             self._send_queue.abort(failed.error)
         self._counts.failures[type(failed.error).__name__] += 1
         self._report(failed)

@@ -1,11 +1,13 @@
 """
-Where the workers of a batch wait until they may send.
+The throttle of a batch: one queue for first attempts and retries.
 """
 
 import asyncio
 
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
 
+from bankconnect_async._http.semaphore import FifoSemaphore
 from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     BankConnectError,
@@ -13,6 +15,7 @@ from bankconnect_async.errors import (
     ConnectError,
     Delivery,
     InvalidResponseError,
+    PoolTimeoutError,
     ProxyAuthenticationError,
     RateLimitError,
     RequestTimeoutError,
@@ -21,10 +24,16 @@ from bankconnect_async.errors import (
 )
 
 from .adaptive_rate import AdaptiveRate
+from .circuit_breaker import CircuitBreaker
 
 
-# What a server answers that has too much to do, or a gateway in its place.
+# Statuses of overloaded servers, and of gateways before them.
 _OVERLOADED = frozenset({408, 502, 503, 504})
+# Statuses of a server that has no such API, whatever the item, and for ever.
+_MISPLACED = frozenset({*range(300, 400), 404, 405, 410, 501})
+# The number of items that may wait to be sent again without a slot, for each
+# slot. They bound what a batch holds in memory.
+_WAITING_PER_SLOT = 2
 
 
 class Limiter(Protocol):
@@ -38,184 +47,343 @@ class Limiter(Protocol):
 
 class SendQueue:
     """
-    One line for all that a batch sends: first attempts and further ones.
+    A FIFO queue for all that a batch sends: first attempts and retries.
 
     Args:
-        clock: Time.
-        limiter: Of the user's own rate.
-        max_pause: Seconds that a server may ask for at most.
+        clock: The clock.
+        limiter: The limiter of the user's own rate.
+        max_pause: The longest pause that a server may ask for, in seconds.
 
     Attributes:
-        pace: What the server bears.
-        retries: How often something was sent once more.
-        abort_cause: What came of a request after which there may be no other.
+        pace: The rate that the server bears.
+        breaker: The circuit breaker.
+        retries: The number of retries sent.
+        abort_cause: The error that aborted the batch, if any.
     """
 
     def __init__(
-        self,
-        clock: Clock,
-        *,
-        limiter: Limiter | None,
-        max_pause: float,
+        self, clock: Clock, *, limiter: Limiter | None, max_pause: float
     ) -> None:
         self.clock = clock
         self.pace = AdaptiveRate(clock.monotonic(), max_pause=max_pause)
+        self.breaker = CircuitBreaker()
         self.retries = 0
         self.abort_cause: BankConnectError | None = None
         self._limiter = limiter
-        # It is fair: who comes first goes first.
+        # `asyncio.Lock` is fair.
         self._head = asyncio.Lock()
+        self._timer: asyncio.Future[None] | None = None
         self._waiting: dict[asyncio.Task[Any], bool] = {}
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has to wait."""
+        """Whether requests pass without waiting."""
         pace = self.pace
-        return self._limiter is None and (pace.is_calm or pace.is_free)
+        return (
+            self._limiter is None
+            and self.breaker.is_closed
+            and (pace.is_calm or pace.is_free)
+        )
 
-    async def acquire(self, seconds: float = 0, *, is_first: bool) -> bool:
+    @property
+    def is_paused(self) -> bool:
+        """Whether all requests wait, whatever the rate."""
+        return not self.breaker.is_closed or bool(
+            self.pace.pause(self.clock.monotonic())
+        )
+
+    async def sleep(self, seconds: float) -> bool:
+        """Sleep, and return whether the batch goes on."""
+        return await self._interruptible(self._sleep(seconds), is_first=False)
+
+    async def acquire(self, *, is_first: bool) -> bool:
         """
-        Wait *seconds*, and then for leave to send something.
+        Wait until a request may be sent.
+
+        Args:
+            is_first: Whether it is the first attempt of its item.
 
         Returns:
-            Whether it came; `False` once nothing is to be sent any more.
+            Whether to send it; `False` once nothing is sent any more.
         """
-        if self.abort_cause is not None:
-            return False
+        if self.is_open and self.abort_cause is None:
+            return True
+        return await self._interruptible(
+            self._wait_for_turn(is_first=is_first), is_first=is_first
+        )
+
+    async def _interruptible(
+        self, waiting: Coroutine[Any, Any, bool], *, is_first: bool
+    ) -> bool:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
+        if task is None or self.abort_cause is not None:
+            waiting.close()
+            return False
         self._waiting[task] = is_first
         try:
-            if seconds:
-                await self.clock.sleep(seconds)
-            if not self.is_open:
-                await self._wait_for_turn()
+            return await waiting
         except asyncio.CancelledError:
             if task in self._waiting or task.uncancel():
                 raise
             return False
         finally:
             self._waiting.pop(task, None)
+
+    async def _sleep(self, seconds: float) -> bool:
+        await self.clock.sleep(seconds)
         return True
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, *, is_first: bool) -> bool:
         async with self._head:
             if self._limiter is not None:
                 await self._limiter.acquire()
-            while wait := self.pace.wait(self.clock.monotonic()):
-                await self.clock.sleep(wait)
-            self.pace.leave(self.clock.monotonic())
+            while True:
+                now = self.clock.monotonic()
+                if wait := self.pace.wait(now):
+                    await self.clock.sleep(wait)
+                elif wait := self.breaker.wait(now):
+                    await self._sleep_until_probe(wait)
+                else:
+                    break
+            if not (is_first or self.breaker.allows_retry()):
+                return False
+            self.pace.leave(now)
+            self.breaker.on_send(now, is_first=is_first)
+        return True
+
+    async def _sleep_until_probe(self, seconds: float) -> None:
+        # The success of an earlier probe cancels the timer.
+        self._timer = timer = asyncio.ensure_future(self.clock.sleep(seconds))
+        try:
+            await asyncio.wait([timer])
+        finally:
+            timer.cancel()
+        if not timer.cancelled():
+            timer.result()
+
+    def wake(self) -> None:
+        """Let the head of the queue look again whether it may send."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def abort(self, error: BankConnectError) -> None:
-        """Give nobody leave any more, because of *error*."""
+        """Send nothing more, because of *error*."""
         self.abort_cause = error
         for task in list(self._waiting):
-            self._wake(task)
+            self._turn_away(task)
 
     def drain(self) -> None:
-        """Give leave to those only that sent something before."""
+        """Send retries only."""
         for task, is_first in list(self._waiting.items()):
             if is_first:
-                self._wake(task)
+                self._turn_away(task)
 
-    def _wake(self, task: asyncio.Task[Any]) -> None:
+    def _turn_away(self, task: asyncio.Task[Any]) -> None:
         del self._waiting[task]
         task.cancel()
 
 
+class WorkerSlots:
+    """
+    The slots of a batch's workers; items that wait for long lend theirs.
+
+    Args:
+        size: The number of slots.
+        room: The semaphore of items that are taken and not reported yet; an
+            item that lends its slot makes room for one more.
+        on_lend: A callback that starts a worker for a slot that was lent.
+
+    Attributes:
+        lent: The number of items that wait without a slot.
+    """
+
+    def __init__(
+        self, size: int, room: FifoSemaphore, on_lend: Callable[[], None]
+    ) -> None:
+        self.lent = 0
+        self._room = room
+        self._most = _WAITING_PER_SLOT * size
+        self._semaphore = FifoSemaphore(size)
+        self._on_lend = on_lend
+        self.try_acquire = self._semaphore.try_acquire
+        self.release = self._semaphore.release
+
+    def lend(self) -> bool:
+        """Free the slot of an item that waits, unless too many do."""
+        if self.lent >= self._most:
+            return False
+        self.lent += 1
+        self._room.grow(self._room.size + 1)
+        self.release()
+        self._on_lend()
+        return True
+
+    def end_loan(self) -> None:
+        """Count one item less that waits without a slot."""
+        self.lent -= 1
+        self._room.shrink(self._room.size - 1)
+
+    async def acquire(self) -> None:
+        """Wait for a slot."""
+        if not self.try_acquire():
+            await self._semaphore.acquire()
+
+
 class BatchThrottle:
     """
-    One worker's place in the line, for one item after the other.
+    The throttle of one worker, for one item after the other.
 
-    It is what a call of a batch waits in: it hears of each failed attempt,
-    also of those that a retry hides, and says when the next may be made.
+    It implements the protocol of `bankconnect_async._http.throttling`: it
+    learns of each failed attempt, and says when the next may be made.
+
+    Args:
+        queue: The queue that all workers share.
+        slots: The slots of the workers.
 
     Attributes:
         throttled_for: The seconds that the item was held back while others
             were served; they extend the item's deadline.
     """
 
-    def __init__(self, queue: SendQueue) -> None:
+    def __init__(self, queue: SendQueue, slots: WorkerSlots) -> None:
         self._queue = queue
+        self._slots = slots
+        self._has_slot = False
+        # Whether a request may be sent and was not yet.
+        self._is_due = False
         self._sent_at = 0.0
         self._is_excused = False
         self.throttled_for = 0.0
 
     def try_acquire(self) -> bool:
-        """Tell whether an item may be sent now, without waiting."""
+        """Return whether an item may be sent now, without waiting."""
         queue = self._queue
-        if not queue.is_open:
+        if not queue.is_open or not self._slots.try_acquire():
             return False
+        self._has_slot = True
         self.throttled_for = 0.0
         self._sent_at = queue.clock.monotonic()
         return True
 
     async def acquire(self) -> bool:
         """
-        Wait for leave to send an item first.
+        Wait until an item may be sent for the first time.
 
         Returns:
-            Whether it came.
+            Whether to send it; `False` once nothing is sent any more.
         """
         self.throttled_for = 0.0
+        await self._slots.acquire()
+        self._has_slot = True
         if not await self._queue.acquire(is_first=True):
             return False
+        self._is_due = True
         self._sent_at = self._queue.clock.monotonic()
         return True
 
+    def release(self) -> None:
+        """End the item, whatever became of it."""
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()
+        if self._is_due:
+            self._is_due = False
+            self._queue.breaker.on_unsent(self._queue.clock.monotonic())
+            self._queue.wake()
+
     async def wait(self, seconds: float) -> bool:
         """
-        Wait *seconds*, and for leave to send the item once more.
+        Wait *seconds*, and until the item may be sent once more.
 
         Returns:
-            Whether it came.
+            Whether to send it; `False` once nothing is sent any more.
         """
         queue = self._queue
         began, served = queue.clock.monotonic(), queue.pace.served.total
-        if not await queue.acquire(seconds, is_first=False):
+        if seconds and not await self._sleep(seconds):
             return False
+        if not await queue.acquire(is_first=False):
+            return False
+        self._is_due = True
         queue.retries += 1
-        self._sent_at = queue.clock.monotonic()
+        now = self._sent_at = queue.clock.monotonic()
         if queue.pace.served.total > served:
             own = 0.0 if self._is_excused else seconds
-            self.throttled_for += queue.clock.monotonic() - began - own
+            self.throttled_for += now - began - own
         return True
 
+    async def _sleep(self, seconds: float) -> bool:
+        # No worker takes a new item instead while all have to wait.
+        if self._queue.is_paused or not self._slots.lend():
+            return await self._queue.sleep(seconds)
+        self._has_slot = False
+        try:
+            goes_on = await self._queue.sleep(seconds)
+        finally:
+            self._slots.end_loan()
+        await self._slots.acquire()
+        self._has_slot = True
+        return goes_on
+
     def on_success(self) -> None:
-        """Take note that the item was served."""
-        pace = self._queue.pace
-        if pace.is_calm:
-            pace.served.add(self._sent_at)
+        """Learn that the item was served."""
+        queue = self._queue
+        self._is_due = False
+        if queue.pace.is_calm:
+            queue.pace.served.add(self._sent_at)
         else:
-            pace.note_served(self._queue.clock.monotonic(), self._sent_at)
+            queue.pace.note_served(queue.clock.monotonic(), self._sent_at)
+        if queue.breaker.failures or not queue.breaker.is_closed:
+            queue.breaker.on_success(queue.clock.monotonic())
+            queue.wake()
 
     def on_failure(self, error: BankConnectError) -> bool:
         """
-        Take note of a failed attempt.
+        Learn of a failed attempt.
 
         Returns:
-            Whether the server only asked all of the batch for patience, and
-            serves it: that is no failure of this item.
+            Whether the item is excused: the server, or nearly all of it, is
+            out of service, or asks for patience.
         """
-        self._is_excused = self._tell(error)
-        return self._is_excused
-
-    def _tell(self, error: BankConnectError) -> bool:
-        pace, now = self._queue.pace, self._queue.clock.monotonic()
-        match error:
-            case RateLimitError(retry_after=seconds):
-                return pace.note_refused(now, self._sent_at, seconds)
-            case ServerError(delivery=Delivery.REJECTED):
-                return pace.note_turned_away(
-                    now, self._sent_at, error.retry_after or 0.0
-                )
+        self._is_due = False
+        queue, now = self._queue, self._queue.clock.monotonic()
+        pace, breaker = queue.pace, queue.breaker
+        if isinstance(error, RateLimitError):
+            self._is_excused = pace.note_refused(
+                now, self._sent_at, error.retry_after
+            )
+            return self._is_excused
+        if _is_verdict(error):
+            # The server is in order, and refuses this item.
+            self.on_success()
+            self._is_excused = False
+            return False
         if _is_overload(error):
             pace.note_failed(now, self._sent_at)
-        elif isinstance(error, ResponseError | InvalidResponseError):
-            pace.note_served(now, self._sent_at)
         else:
             pace.note_lost(self._sent_at)
-        return False
+        if isinstance(error, PoolTimeoutError | ProxyAuthenticationError):
+            self._is_excused = False
+            return False
+        breaker.on_failure(now, self._sent_at, _permanent_kind(error))
+        if breaker.is_hopeless and queue.abort_cause is None:
+            queue.abort(error)
+        self._is_excused = not breaker.is_closed or _asks_for_patience(error)
+        return self._is_excused
+
+
+def _asks_for_patience(error: BankConnectError) -> bool:
+    return (
+        isinstance(error, ServerError) and error.delivery is Delivery.REJECTED
+    )
+
+
+def _is_verdict(error: BankConnectError) -> bool:
+    return (
+        isinstance(error, ResponseError)
+        and not isinstance(error, ServerError)
+        and error.status not in _MISPLACED
+    )
 
 
 def _is_overload(error: BankConnectError) -> bool:
@@ -224,6 +392,19 @@ def _is_overload(error: BankConnectError) -> bool:
             return False
         case RequestTimeoutError() | ConnectError():
             return True
-        case ServerError(status=status):
-            return status in _OVERLOADED
+        case ServerError(status=status, delivery=delivery):
+            return status in _OVERLOADED and delivery is not Delivery.REJECTED
     return False
+
+
+def _permanent_kind(error: BankConnectError) -> Hashable:
+    """Return what fails, if waiting cannot change it; else `None`."""
+    match error:
+        case CertificateError():
+            return CertificateError
+        case ResponseError(status=status) if status in _MISPLACED:
+            return status
+        # A complete body of another kind, such as a page of HTML.
+        case InvalidResponseError(problems=[_, *_]):
+            return InvalidResponseError
+    return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from bankconnect_async.batch.outcomes import Created, Failed
-from bankconnect_async.batch.session_batch import ABORTING, SessionBatch
+from bankconnect_async.batch.session_batch import SessionBatch
 from bankconnect_async.cli.input.reader_thread import RowReader
 from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
 from bankconnect_async.cli.options import require_redirect_url
@@ -103,6 +103,8 @@ class Batch:
             self.summary.start()
             with self.bar.watching(lambda: self._look(outcomes)):
                 await self._run_until_stopped(outcomes)
+            if outcomes.abort_cause is not None:
+                self._set_stop_reason(outcomes.abort_cause)
 
     def close(self) -> None:
         """Bring all records to the disk; a failure stands in the summary."""
@@ -210,8 +212,6 @@ class Batch:
 
     def _count_failure(self, error: BankConnectError) -> None:
         self.summary.fail(error)
-        if isinstance(error, ABORTING):
-            self._set_stop_reason(error)
 
     def _set_stop_reason(self, error: BankConnectError) -> None:
         self.summary.stopped = (

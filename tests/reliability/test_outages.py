@@ -1,0 +1,178 @@
+"""
+Batches through outages of every kind, over real sockets.
+"""
+
+import asyncio
+
+import pytest
+
+from bankconnect_async import (
+    AsyncBankConnect,
+    BatchStoppedError,
+    Created,
+    Delivery,
+    RetryPolicy,
+)
+from bankconnect_async.sandbox import Fault
+
+
+OUTAGES = {
+    "reset": Fault.reset(),
+    "reset-after": Fault.reset(after=True),
+    "eof": Fault.eof(),
+    "refuse": Fault.refuse(),
+    "500": Fault.status(500),
+    "503": Fault.status(503, retry_after=1),
+    "html": Fault.html(),
+    "cut": Fault.truncate(after=True),
+    "cut-head": Fault.truncate(within="head"),
+    "garbage": Fault.garbage(),
+    "404": Fault.status(404),
+}
+
+
+@pytest.fixture(name="bank")
+async def _bank(sandbox):
+    """A client of the sandbox."""
+    async with AsyncBankConnect(
+        sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
+    ) as bank:
+        yield bank
+
+
+async def run(bank, count, **options):
+    """Run a batch; return its outcomes by index, and the batch."""
+    found = {}
+    source = (f"c{number}" for number in range(count))
+    async with bank.create_sessions(source, **options) as outcomes:
+        async for outcome in outcomes:
+            assert outcome.index not in found
+            found[outcome.index] = outcome
+    assert sorted(found) == list(range(count))
+    return found.values(), outcomes
+
+
+def failures(found):
+    """Return the errors among outcomes."""
+    return [each.error for each in found if not isinstance(each, Created)]
+
+
+@pytest.mark.parametrize(
+    ("outage", "count"),
+    [
+        *((name, 500) for name in ("reset", "html", "503")),
+        *(
+            pytest.param(name, 20_000, marks=pytest.mark.long)
+            for name in OUTAGES
+        ),
+    ],
+)
+async def test_an_outage_at_the_start_burns_few_items(
+    bank, sandbox, outage, count
+):
+    """
+    Items wait while everything fails, so few of them fail themselves.
+    """
+    sandbox.faults.always(OUTAGES[outage])
+    asyncio.get_running_loop().call_later(3, sandbox.faults.clear)
+
+    found, batch = await run(bank, count, concurrency=16)
+
+    errors = failures(found)
+    print(f"{len(errors)} failed, {batch.stats().retries} retries")
+    assert len(errors) <= 100
+    assert batch.stats().retries <= 100
+    assert all(
+        sandbox.created(each.link_id) >= 1
+        for each in found
+        if isinstance(each, Created)
+    )
+
+
+async def test_at_most_once_holds_in_an_outage(sandbox):
+    """
+    An ambiguous attempt is never repeated, whatever the circuit does.
+    """
+    sandbox.faults.always(Fault.reset(after=True))
+    asyncio.get_running_loop().call_later(1, sandbox.faults.clear)
+
+    async with AsyncBankConnect(
+        sandbox.api_key,
+        base_url=sandbox.base_url,
+        redirect_url=None,
+        retry=RetryPolicy(delivery="at-most-once"),
+    ) as bank:
+        found, batch = await run(bank, 300, concurrency=16)
+
+    errors = failures(found)
+    assert 10 <= len(errors) <= 100
+    assert {error.delivery for error in errors} == {Delivery.AMBIGUOUS}
+    assert all(len(error.attempts) == 1 for error in errors)
+    assert batch.stats().retries == 0
+    assert all(sandbox.created(each.link_id) == 1 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault.status(404), "the server answered 404"),
+        (Fault.redirect(), "the server answered 307: a redirect"),
+        (Fault.html(), "the body is not JSON"),
+    ],
+    ids=["404", "307", "html"],
+)
+async def test_a_wrong_server_ends_a_batch(bank, sandbox, fault, said):
+    """
+    After a few probes nothing more is sent, and the rest says why.
+    """
+    sandbox.faults.always(fault)
+
+    found, batch = await run(bank, 1000, concurrency=16)
+
+    errors = failures(found)
+    unsent = [e for e in errors if isinstance(e, BatchStoppedError)]
+    assert len(errors) == 1000
+    assert len(unsent) >= 900
+    assert sandbox.requests <= 40
+    assert all(said in str(error) for error in unsent)
+    assert said in str(batch.abort_cause)
+
+
+async def test_one_sick_node_delays_only_its_own_items(bank, sandbox):
+    """
+    A worker whose item waits for a Retry-After takes another one.
+    """
+    sandbox.faults.always(Fault.status(503, retry_after=1), prefix="sick")
+    sick = ["sick-1", "sick-2"]
+    source = [*sick, *(f"c{number}" for number in range(500))]
+    done = 0
+    async with bank.create_sessions(source, concurrency=2) as outcomes:
+        async for outcome in outcomes:
+            assert isinstance(outcome, Created)
+            done += 1
+            if done == 500:
+                # All others are done, and both still wait.
+                assert sorted(outcomes.unreported) == sick
+                assert outcomes.stats().in_flight == 2
+                sandbox.faults.clear()
+
+    assert done == 502
+    assert outcomes.stats().limit is None
+
+
+async def test_waiting_items_are_bounded(bank, sandbox):
+    """
+    Once two items for each worker wait, the workers wait with theirs.
+    """
+    sandbox.faults.always(Fault.status(503, retry_after=60), prefix="sick")
+    source = [
+        f"c{number}" if number % 2 else f"sick-{number}"
+        for number in range(1000)
+    ]
+    async with bank.create_sessions(source, concurrency=4) as outcomes:
+        async with asyncio.timeout(60):
+            while outcomes.stats().in_flight < 12:
+                await anext(outcomes)
+        assert outcomes.stats().in_flight == 12
+        assert sandbox.requests < 100
+        outcomes.drain()
