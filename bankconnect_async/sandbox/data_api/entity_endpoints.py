@@ -106,13 +106,8 @@ class EntityApi(DataApi):
             handlers[f"POST statement/{kind}/"] = self.guard.require_key(
                 upload_errors, upload
             )
-        responses = SEED_RESPONSES if self._is_seed else CURRENT_RESPONSES
-        for name, responder in responses.items():
-            respond = functools.partial(
-                self._respond,
-                responder,
-                is_by_account=name in BY_ACCOUNT and not self._is_seed,
-            )
+        for name in self._responders:
+            respond = functools.partial(self._respond, name)
             handlers[f"GET entity/{{entity_id}}/{name}/"] = both(respond)
         if not self._is_seed:
             handlers["GET net_banking_health/"] = key(self._health)
@@ -121,6 +116,10 @@ class EntityApi(DataApi):
     @property
     def _is_seed(self) -> bool:
         return self.guard.dialect == "seed"
+
+    @property
+    def _responders(self) -> Mapping[str, Responder]:
+        return SEED_RESPONSES if self._is_seed else CURRENT_RESPONSES
 
     async def _create(self, request: web.Request) -> JsonObject:
         body = await _read_form(request, "link_id")
@@ -164,13 +163,8 @@ class EntityApi(DataApi):
             raise _bad_field("link_id", _REQUIRED)
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
-    async def _respond(
-        self,
-        responder: Responder,
-        request: web.Request,
-        *,
-        is_by_account: bool,
-    ) -> JsonObject:
+    async def _respond(self, name: str, request: web.Request) -> JsonObject:
+        is_by_account = name in BY_ACCOUNT and not self._is_seed
         account_id = request.query.get("account_id") or None
         entity = self._entity(request)
         query = EntityQuery(
@@ -180,7 +174,7 @@ class EntityApi(DataApi):
             account_id=account_id if is_by_account else None,
             url_of=self.url_maker(entity.record.entity_id),
         )
-        return responder(query)
+        return self._responders[name](query)
 
     async def _health(self, _: web.Request) -> list[JsonObject]:
         now = fields.utc_seconds(self.journeys.now())
@@ -246,7 +240,6 @@ class EntityApi(DataApi):
                 bank=None
                 if kind.startswith("bankless")
                 else find_bank(form["bank_name"]),
-                is_base64=kind.endswith("base64"),
             ),
             self.storage,
             owner=entity.owner,

@@ -237,11 +237,7 @@ class SessionDataApi(DataApi):
     ) -> UploadedStatement:
         _check_form(form)
         statement, content = read_statement(
-            StatementForm(
-                fields=form,
-                bank=bank,
-                is_base64=form["upload_type"] == "BASE64",
-            ),
+            StatementForm(fields=form, bank=bank),
             self.storage,
             owner=journey.session.link_id,
             requested=journey.requested_span,

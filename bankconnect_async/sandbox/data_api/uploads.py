@@ -68,14 +68,12 @@ class StatementForm:
     A form with a statement: its file, or a link to that.
 
     Attributes:
-        fields: The form's fields.
+        fields: The form's fields; a text as file is Base64.
         bank: The bank that the form names, if any.
-        is_base64: Whether the file is sent as Base64 text.
     """
 
     fields: JsonObject = attrs.field(repr=False)
     bank: SandboxBank | None
-    is_base64: bool
 
     @property
     def password(self) -> Any:
@@ -143,9 +141,10 @@ def read_statement(
 
 def _content(form: StatementForm, storage: Storage) -> bytes | None:
     file, url = form.fields.get("file"), form.fields.get("file_url")
+    if isinstance(file, str):
+        return _decode_base64(file)
     if file is not None:
-        content: bytes = _decode_base64(file) if form.is_base64 else file
-        return content
+        return bytes(file)
     if not storage.owns(str(url)):
         return None
     stored = storage.read(str(url))
