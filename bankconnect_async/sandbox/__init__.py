@@ -7,9 +7,9 @@ from bankconnect_async._codec.browser_messages import Dialect
 from .fake_data.pdfs import statement_pdf
 from .faults.catalogue import Fault
 from .faults.plans import Faults
+from .http.endpoints import UNPAID_API_KEY
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
 from .server import Sandbox
-from .session_api.validation import UNPAID_API_KEY
 
 
 __all__ = [

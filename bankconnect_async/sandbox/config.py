@@ -1,5 +1,5 @@
 """
-What the settings of a sandbox must be.
+Checks of a sandbox's settings.
 """
 
 import re
@@ -13,12 +13,12 @@ from yarl import URL
 from bankconnect_async._codec.browser_messages import Dialect
 from bankconnect_async.errors import ConfigurationError
 
-from .session_api.validation import ALL_MODES
 
+#: The values of `mode`.
+ALL_MODES: Final = ("pdf", "aa", "online")
 
 _MAX_PORT: Final = 65535
-# A name or an address.
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?")
 
 
 def check_settings(sandbox: object) -> None:
@@ -26,12 +26,12 @@ def check_settings(sandbox: object) -> None:
     Check the attributes of a new sandbox.
 
     Raises:
-        ConfigurationError: With every bad one in `fields`.
+        ConfigurationError: With every invalid setting in `fields`.
     """
     problems = {
         name: (text,)
-        for name, (is_good, text) in _SETTINGS.items()
-        if not is_good(getattr(sandbox, name))
+        for name, (is_valid, text) in _SETTINGS.items()
+        if not is_valid(getattr(sandbox, name))
     }
     if problems:
         raise ConfigurationError(fields=problems)
@@ -41,47 +41,24 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_port(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MAX_PORT
-
-
-def _is_web(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
+def _is_url(value: Any) -> bool:
     try:
         url = URL(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return url.scheme in {"http", "https"} and url.host is not None
 
 
-def _is_origin(value: object) -> bool:
-    if not _is_web(value):
-        return False
-    url = URL(str(value))
-    return not (url.query_string or url.fragment or url.user)
+def _is_bare_url(value: Any) -> bool:
+    return _is_url(value) and not any(mark in value for mark in "?#@")
 
 
-def _is_host_name(value: object) -> bool:
-    return isinstance(value, str) and bool(_HOST_NAME.fullmatch(value))
+def _is_header(value: Any) -> bool:
+    return _is_text(value) and value.isascii() and value.isprintable()
 
 
-def _is_header(value: object) -> bool:
-    return (
-        _is_text(value) and str(value).isascii() and str(value).isprintable()
-    )
-
-
-def _or_none(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or is_good(value)
-
-
-def _is_duration(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value >= 0
-    )
+def _is_collection(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str)
 
 
 _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -90,7 +67,10 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         f"must be one of {', '.join(get_args(Dialect))}",
     ),
     "host": (_is_text, "must be a host name or an address"),
-    "port": (_is_port, f"must be a whole number from 0 to {_MAX_PORT}"),
+    "port": (
+        lambda value: type(value) is int and 0 <= value <= _MAX_PORT,
+        f"must be a whole number from 0 to {_MAX_PORT}",
+    ),
     "ssl": (
         lambda value: value is None or isinstance(value, SSLContext),
         "must be an ssl.SSLContext",
@@ -98,30 +78,30 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_key": (_is_text, "must be a text that is not blank"),
     "server_hash": (_is_text, "must be a text that is not blank"),
     "public_url": (
-        _or_none(_is_origin),
+        lambda value: value is None or _is_bare_url(value),
         "must be an absolute http or https URL",
     ),
     "allow_hosts": (
         lambda value: (
-            isinstance(value, Collection)
-            and not isinstance(value, str)
-            and all(map(_is_host_name, value))
+            _is_collection(value)
+            and all(isinstance(n, str) and _HOST.fullmatch(n) for n in value)
         ),
         "must be host names, without scheme and port",
     ),
     "webhook_url": (
-        _or_none(_is_web),
+        lambda value: value is None or _is_url(value),
         "must be an absolute http or https URL",
     ),
     "webhook_secret": (
-        _or_none(_is_header),
+        lambda value: value is None or _is_header(value),
         "must be a text of printable ASCII characters",
     ),
     "modes": (
-        lambda value: (
-            not isinstance(value, str) and set(value) <= set(ALL_MODES)
-        ),
+        lambda value: _is_collection(value) and set(value) <= set(ALL_MODES),
         f"must be some of {', '.join(ALL_MODES)}",
     ),
-    "processing_time": (_is_duration, "must be a number of seconds"),
+    "processing_time": (
+        lambda value: type(value) in {int, float} and value >= 0,
+        "must be a number of seconds",
+    ),
 }

@@ -1,5 +1,5 @@
 """
-What a sandbox tells about itself.
+Public records of a sandbox.
 """
 
 import datetime
@@ -15,16 +15,16 @@ from bankconnect_async._codec.browser_messages import Dialect
 @attrs.frozen(kw_only=True)
 class SandboxSession:
     """
-    A session the sandbox created.
+    A session that the sandbox created.
 
     Attributes:
         session_id: A UUID in the session flow and v2, else 18 hex digits.
-        link_id: Whose it is.
-        dialect: In which its journey reports; `session` for those of v2.
-        parameters: What was asked for, by wire name, without the key.
-        redirect_url: The journey's URL as it was answered.
-        token: What the URL of a v2 session carries.
-        created_at: When, in Indian time.
+        link_id: The customer's link id.
+        dialect: The dialect of its events; `session` for those of v2.
+        parameters: The request's parameters by wire name, without the key.
+        redirect_url: The journey's URL, as it was returned.
+        token: The token in the URL of a v2 session.
+        created_at: The time of its creation, in India.
     """
 
     session_id: str = attrs.field(repr=False)
@@ -43,8 +43,8 @@ class SandboxEntity:
 
     Attributes:
         entity_id: A UUID.
-        link_id: Whose it is, if that was said.
-        meta_data: What was given with ``POST entity/``.
+        link_id: The link id of the customer, if it was given.
+        meta_data: The `meta_data` of ``POST entity/``.
         is_single_account: Whether it takes statements of one account only.
     """
 
@@ -57,12 +57,12 @@ class SandboxEntity:
 @attrs.frozen(kw_only=True)
 class Played:
     """
-    What one step of a journey brings about in the browser.
+    The effect of one step of a journey in the browser.
 
     Attributes:
-        messages: What the page posts to the page around it, in order. There
-            is none where the dialect has no word for the step.
-        redirect: Where the page sends the browser if it is not framed;
+        messages: The messages that the page posts to the embedding page, in
+            order; none where the dialect has no event for the step.
+        redirect: The URL to which the page redirects unless it is framed;
             `None` if it stays, or the session has no `redirect_url`.
     """
 
@@ -73,13 +73,13 @@ class Played:
 @attrs.frozen(kw_only=True)
 class SentWebhook:
     """
-    A webhook that was due, and what became of it.
+    A webhook with its result.
 
     Attributes:
-        url: Where it was to go; it may hold a secret.
-        body: What it says.
-        status: HTTP status of the answer, if there was one.
-        problem: Why there was none.
+        url: The URL to post it to; it may contain a secret.
+        body: The JSON body.
+        status: The HTTP status of the response, if there was one.
+        problem: The reason why there was none.
     """
 
     url: str = attrs.field(repr=False)

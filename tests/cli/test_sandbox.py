@@ -139,6 +139,6 @@ async def test_an_open_door(start):
 
     assert statuses == [401, 400]
     assert warning == (
-        "the sandbox listens on 0.0.0.0: whoever reaches this machine there"
+        "the sandbox listens on 0.0.0.0: any machine that reaches this address"
         " can use it\n"
     )

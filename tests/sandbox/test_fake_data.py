@@ -17,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bankconnect_async.sandbox import Sandbox, statement_pdf
+from bankconnect_async.sandbox.data_api.statements import UploadedStatement
 from bankconnect_async.sandbox.fake_data import ledgers as _ledgers
 from bankconnect_async.sandbox.fake_data.ledgers import (
     Span,
     fake_account,
     gaps,
 )
+from bankconnect_async.sandbox.http.storage import Storage
 from bankconnect_async.testing import FakeClock
 
 
@@ -546,18 +548,36 @@ class TestStorage:
 
         assert statuses == [404, 404, 404]
 
-    async def test_capacity(self, processed, monkeypatch):
+    def test_capacity(self):
         """
         The oldest uploads are dropped when the storage is full.
         """
-        monkeypatch.setattr(
-            "bankconnect_async.sandbox.http.storage._CAPACITY", 10
+        day = datetime.datetime.now(tz=datetime.UTC)
+        statements = [
+            UploadedStatement(
+                account=fake_account("a", "axis"),
+                span=Span(start=day.date(), end=day.date()),
+                source="pdf",
+                received_at=day,
+            )
+            for _ in range(4)
+        ]
+        storage = Storage(
+            origin=lambda: "http://127.0.0.1",
+            now=day.timestamp,
+            find=lambda _: b"fake",
+            capacity=10,
         )
-        storage = processed.sandbox._handlers._storage
-        for number in range(4):
-            storage._keep(f"a/{number}.pdf", b"12345")
 
-        assert list(storage._uploads) == ["a/2.pdf", "a/3.pdf"]
+        for statement in statements:
+            storage.store_upload("a", statement, b"12345")
+
+        assert [
+            storage.read(
+                storage.presigned_url(f"a/{statement.statement_id}.pdf")
+            )
+            for statement in statements
+        ] == [b"fake", b"fake", b"12345", b"12345"]
 
 
 class TestFaults:

@@ -596,10 +596,10 @@ class TestPlans:
         for each in (faults, again):
             each.random({Fault.refuse(): 0.5, FAILED: 0.5}, seed=7)
 
-        knocks = [faults.on_connect() for _ in range(1000)]
+        connections = [faults.next_connect_fault() for _ in range(1000)]
 
-        assert knocks == [again.on_connect() for _ in range(1000)]
-        assert knocks.count(None) == pytest.approx(500, abs=80)
+        assert connections == [again.next_connect_fault() for _ in range(1000)]
+        assert connections.count(None) == pytest.approx(500, abs=80)
         assert set(meets(faults, "c", 100)) == {None, FAILED}
 
     def test_the_door_takes_its_part_of_a_script(self):
@@ -609,10 +609,10 @@ class TestPlans:
         faults = Faults()
         faults.script(FAILED, Fault.refuse())
 
-        assert faults.on_connect() is None
+        assert faults.next_connect_fault() is None
         assert meets(faults, "c", 1) == [FAILED]
-        assert faults.on_connect() == Fault.refuse().behaviour
-        assert faults.on_connect() is None
+        assert faults.next_connect_fault() == Fault.refuse()
+        assert faults.next_connect_fault() is None
 
     def test_always_holds_at_the_door_and_behind(self):
         """
@@ -621,11 +621,11 @@ class TestPlans:
         faults = Faults()
         faults.always(Fault.refuse())
 
-        assert faults.on_connect() == Fault.refuse().behaviour
+        assert faults.next_connect_fault() == Fault.refuse()
         assert meets(faults, "c", 1) == [Fault.refuse()]
 
         faults.always(FAILED)
-        assert faults.on_connect() is None
+        assert faults.next_connect_fault() is None
 
     @pytest.mark.parametrize(
         "chances", [{FAILED: -0.1}, {FAILED: 0.6, GONE: 0.5}, {GONE: 1e999}]

@@ -412,7 +412,7 @@ class TestOutcome:
         clock = FakeClock(epoch=EPOCH)
         due = []
         monkeypatch.setattr(
-            SessionTable, "_wake", lambda _, __, then: due.append(then)
+            SessionTable, "_call_later", lambda _, __, then: due.append(then)
         )
         async with Sandbox(
             "session", webhook_url=receiver.url, clock=clock

@@ -8,14 +8,13 @@ import attrs
 
 from aiohttp import web
 
-from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
     PREFIX,
     SUCCESS,
     Authenticator,
     Handler,
     JsonHandler,
-    read_request,
+    read_parameters,
 )
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.http.storage import Storage
@@ -55,7 +54,7 @@ def webhook_update(update: Callable[[JsonObject], None]) -> JsonHandler:
     """
 
     async def handle(request: web.Request) -> JsonObject:
-        update(parse_body(await read_request(request)))
+        update(await read_parameters(request))
         return dict(SUCCESS)
 
     return handle

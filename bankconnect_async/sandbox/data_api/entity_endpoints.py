@@ -15,13 +15,12 @@ from aiohttp import web
 from bankconnect_async.sandbox.banks import all_banks, find_bank
 from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span
-from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
     ENTITY_ERRORS,
     PREFIX,
     ErrorFormat,
     is_unpaid,
-    read_request,
+    read_parameters,
 )
 from bankconnect_async.sandbox.http.errors import (
     ApiError,
@@ -317,14 +316,13 @@ def _bank_problems(kind: str, form: JsonObject) -> Iterator[Problem]:
 
 
 async def _read_form(request: web.Request, field: str) -> JsonObject:
-    call = await read_request(request)
-    if "json" in call.content_type:
+    if "json" in request.content_type:
         raise _bad_field(
             field,
             "This field must be present as a form field. Send request with "
             "content type x-www-form-urlencoded or form-data",
         )
-    return parse_body(call)
+    return await read_parameters(request)
 
 
 def _page_number(text: str) -> int:

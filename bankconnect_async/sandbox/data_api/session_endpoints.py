@@ -15,14 +15,13 @@ from aiohttp import web
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
-from bankconnect_async.sandbox.http.bodies import parse_body
 from bankconnect_async.sandbox.http.endpoints import (
     SESSION_ERRORS,
     SUCCESS,
     ErrorFormat,
     JsonHandler,
     is_unpaid,
-    read_request,
+    read_parameters,
 )
 from bankconnect_async.sandbox.http.errors import (
     ApiError,
@@ -269,7 +268,7 @@ class SessionDataApi(DataApi):
         return journey
 
     async def _fetch(self, request: web.Request) -> JsonObject:
-        body = parse_body(await read_request(request))
+        body = await read_parameters(request)
         try:
             start = as_date(body.get("date_time_range_from"))
             end = as_date(body.get("date_time_range_to"))
@@ -305,10 +304,9 @@ class SessionDataApi(DataApi):
 
 
 async def _read_form(request: web.Request) -> JsonObject:
-    call = await read_request(request)
-    if "json" not in call.content_type:
+    if "json" not in request.content_type:
         with contextlib.suppress(ApiError):
-            return parse_body(call)
+            return await read_parameters(request)
     raise _upload_error("INVALID_FILE_OBJECT")
 
 

@@ -1,70 +1,104 @@
 """
-How a request is spoiled, over real sockets.
+What faults do to a connection or a request, over real sockets.
 """
 
 import abc
 import asyncio
+import contextlib
 import socket
+import struct
 
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
 from aiohttp import web
 
 from bankconnect_async.errors import ConfigurationError
-from bankconnect_async.sandbox.http.listener import Connection, reset_on_close
 
 
 Within: TypeAlias = Literal["head", "body"]
 
-_OK: Final = 200
-_GARBAGE: Final = b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"
-# What a server begins to say that has processed nothing.
-_PROMISE: Final = b'{"redirect_url": "https://sandbox.invalid/?session_id=0"}'
-# So much is missing at the end of what is cut: a token is in what is left.
+#: Bytes that are not HTTP.
+GARBAGE: Final = b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"
+
+# The part of a response that is sent where nothing was processed.
+_UNPROCESSED: Final = (
+    b'{"redirect_url": "https://sandbox.invalid/?session_id=0"}'
+)
+# A cut response lacks so many bytes. What is left contains a token.
 _MISSING: Final = 8
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """
+    Make closing a socket send RST instead of FIN.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """
+    End a connection with RST.
+    """
+    reset_on_close(transport.get_extra_info("socket"))
+    transport.abort()
 
 
 @attrs.frozen(kw_only=True)
 class FaultContext:
     """
-    One request that was read, and the way its answer would go.
+    One request that was read, and the means to answer it.
 
     Attributes:
-        connection: Where it came from.
-        process: Do what was asked for, and return the good answer.
-        now: Seconds since the epoch.
-        answer: The good answer, if it was processed already.
+        request: The request.
+        transport: The connection of the request.
+        lost: Is set when the connection is lost.
+        close_when_idle: Closes the connection after so many seconds, unless
+            another request arrives before.
+        process: Processes the request and returns the good response.
+        now: Returns the seconds since the epoch.
+        response: The good response, if the request is processed already.
     """
 
-    connection: Connection
+    request: web.Request
+    transport: asyncio.Transport
+    lost: asyncio.Event
+    close_when_idle: Callable[[float], None]
     process: Callable[[], Awaitable[web.StreamResponse]]
     now: Callable[[], float]
-    answer: web.StreamResponse | None = None
+    response: web.StreamResponse | None = None
+
+    def end(self, data: bytes = b"") -> web.Response:
+        """
+        Send *data*, close the connection, and return an unused response.
+        """
+        self.transport.write(data)
+        self.transport.close()
+        return web.Response()
 
 
 class FaultBehaviour(abc.ABC):
     """
-    One way to spoil a request.
+    One way in which a connection or a request goes wrong.
+
+    Attributes:
+        is_on_connect: Whether it applies before a connection is accepted.
     """
+
+    is_on_connect: ClassVar[bool] = False
+
+    async def on_connect(self, _: socket.socket, /) -> bool:
+        """Apply it to a new connection; return whether to accept that."""
+        return True
 
     @abc.abstractmethod
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Do it, and return what is left to answer."""
-
-
-class ConnectFaultBehaviour(FaultBehaviour):
-    """
-    A way that is there before the connection is let in.
-    """
-
-    @abc.abstractmethod
-    async def on_connect(self, sock: socket.socket, /) -> bool:
-        """Do it, and tell whether the connection is let in after all."""
+        """Apply it to a request, and return the response to send."""
 
 
 def _is_duration(
@@ -77,76 +111,62 @@ def _is_duration(
 
 
 @attrs.frozen
-class RefusedConnect(ConnectFaultBehaviour):
-    """
-    See `Fault.refuse`.
-    """
-
-    async def on_connect(self, sock: socket.socket, /) -> bool:
-        """Have it reset."""
-        reset_on_close(sock)
-        return False
-
-    async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Reset what is open already."""
-        context.connection.reset()
-        return _unsaid()
-
-
-@attrs.frozen
-class SlowAccept(ConnectFaultBehaviour):
-    """
-    See `Fault.slow_accept`.
-    """
-
-    seconds: float = attrs.field(validator=_is_duration)
-
-    async def on_connect(self, _: socket.socket, /) -> bool:
-        """Let it wait."""
-        await asyncio.sleep(self.seconds)
-        return True
-
-    async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Let what is open already wait."""
-        await asyncio.sleep(self.seconds)
-        return await context.process()
-
-
-@attrs.frozen
 class Reset(FaultBehaviour):
     """
     See `Fault.reset`.
     """
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """End it with RST."""
-        context.connection.reset()
-        return _unsaid()
+        """Reset the connection."""
+        reset(context.transport)
+        return web.Response()
 
 
 @attrs.frozen
-class EOF(FaultBehaviour):
+class RefusedConnect(Reset):
     """
-    See `Fault.eof`.
+    See `Fault.refuse`.
     """
 
-    async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """End it with FIN."""
-        context.connection.close()
-        return _unsaid()
+    is_on_connect = True
+
+    async def on_connect(self, sock: socket.socket, /) -> bool:
+        """Reset the connection instead of accepting it."""
+        reset_on_close(sock)
+        return False
 
 
 @attrs.frozen
-class Garbage(FaultBehaviour):
+class SlowAccept(FaultBehaviour):
     """
-    See `Fault.garbage`.
+    See `Fault.slow_accept`.
     """
 
+    is_on_connect = True
+    seconds: float = attrs.field(validator=_is_duration)
+
+    async def on_connect(self, _: socket.socket, /) -> bool:
+        """Accept the connection late."""
+        await asyncio.sleep(self.seconds)
+        return True
+
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Say what is no HTTP."""
-        context.connection.write(_GARBAGE)
-        context.connection.close()
-        return _unsaid()
+        """Process the request late."""
+        await asyncio.sleep(self.seconds)
+        return await context.process()
+
+
+@attrs.frozen
+class Close(FaultBehaviour):
+    """
+    See `Fault.eof` and `Fault.garbage`.
+    """
+
+    data: bytes = b""
+
+    async def apply(self, context: FaultContext) -> web.StreamResponse:
+        """Send the data and close the connection."""
+        return context.end(self.data)
 
 
 @attrs.frozen
@@ -158,11 +178,8 @@ class Truncation(FaultBehaviour):
     within: Within
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Say the first part and go."""
-        begun, _ = _cut(context.answer, self.within)
-        context.connection.write(begun)
-        context.connection.close()
-        return _unsaid()
+        """Send the first part and close the connection."""
+        return context.end(_split(context.response, self.within)[0])
 
 
 @attrs.frozen
@@ -175,19 +192,17 @@ class Stall(FaultBehaviour):
     within: Within
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Wait, with the first part of the body said or nothing."""
-        begun, rest = _cut(context.answer, self.within)
+        """Wait before the response or in the middle of its body."""
+        first, rest = _split(context.response, self.within)
         if self.within == "body":
-            context.connection.write(begun)
-        if self.seconds is None:
-            await context.connection.lost.wait()
-            return _unsaid()
-        await asyncio.sleep(self.seconds)
-        if self.within == "head":
-            return context.answer or await context.process()
-        context.connection.write(rest)
-        context.connection.close()
-        return _unsaid()
+            context.transport.write(first)
+        if self.seconds is not None:
+            await asyncio.sleep(self.seconds)
+            if self.within == "head":
+                return context.response or await context.process()
+            return context.end(rest)
+        await context.lost.wait()
+        return web.Response()
 
 
 @attrs.frozen(kw_only=True)
@@ -196,7 +211,7 @@ class CannedResponse(FaultBehaviour):
     See `Fault.html`, `Fault.empty`, `Fault.status` and `Fault.redirect`.
     """
 
-    status: int = _OK
+    status: int = 200
     retry_after: float | None = attrs.field(
         default=None, validator=_is_duration
     )
@@ -205,25 +220,22 @@ class CannedResponse(FaultBehaviour):
     body: bytes = attrs.field(default=b"", repr=False)
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Say something else."""
-        return web.Response(
-            status=self.status,
-            body=self.body,
-            content_type="text/html",
-            headers=self._headers(context.now()),
-        )
-
-    def _headers(self, now: float) -> dict[str, str]:
+        """Send this response instead of the good one."""
         headers = {}
         if self.location is not None:
             headers["Location"] = self.location
         if self.retry_after is not None:
             headers["Retry-After"] = (
-                formatdate(now + self.retry_after, usegmt=True)
+                formatdate(context.now() + self.retry_after, usegmt=True)
                 if self.as_date
                 else f"{self.retry_after:.0f}"
             )
-        return headers
+        return web.Response(
+            status=self.status,
+            body=self.body,
+            content_type="text/html",
+            headers=headers,
+        )
 
 
 @attrs.frozen
@@ -235,31 +247,27 @@ class HangUp(FaultBehaviour):
     seconds: float = attrs.field(validator=_is_duration)
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
-        """Let the answer be the last one."""
-        context.connection.close_if_idle(self.seconds)
-        return context.answer or await context.process()
+        """Send the response and close the connection when it is idle."""
+        response = context.response or await context.process()
+        await response.prepare(context.request)
+        await response.write_eof()
+        context.close_when_idle(self.seconds)
+        return response
 
 
-def _unsaid() -> web.Response:
-    # It goes nowhere: the connection is over or being closed.
-    return web.Response()
-
-
-def _cut(
-    answer: web.StreamResponse | None, within: Within
+def _split(
+    response: web.StreamResponse | None, within: Within
 ) -> tuple[bytes, bytes]:
-    body = answer.body if isinstance(answer, web.Response) else None
-    content = body if isinstance(body, bytes) else _PROMISE
-    status = _OK if answer is None else answer.status
-    headers = {"Content-Type": "application/json"}
-    if answer is not None:
-        headers.update(answer.headers)
-    headers["Content-Length"] = str(len(content))
-    lines = (f"{name}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"{''.join(lines)}\r\n"
-    ).encode()
-    whole = head + content
+    body = response.body if isinstance(response, web.Response) else None
+    if response is None or not isinstance(body, bytes):
+        body = _UNPROCESSED
+        response = web.Response(content_type="application/json")
+    lines = (
+        f"HTTP/1.1 {response.status} {response.reason}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+        f"Content-Length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", "")).encode()
+    whole = head + body
     end = len(head) // 2 if within == "head" else len(whole) - _MISSING
     return whole[:end], whole[end:]

@@ -1,5 +1,5 @@
 """
-The faults that can be asked for.
+The faults that a sandbox can inject.
 """
 
 from typing import Final, Self
@@ -11,12 +11,11 @@ from aiohttp import web
 from bankconnect_async.errors import ConfigurationError
 
 from .behaviours import (
-    EOF,
+    GARBAGE,
     CannedResponse,
-    ConnectFaultBehaviour,
+    Close,
     FaultBehaviour,
     FaultContext,
-    Garbage,
     HangUp,
     RefusedConnect,
     Reset,
@@ -28,7 +27,6 @@ from .behaviours import (
 
 
 _ERRORS: Final = range(400, 600)
-_ELSEWHERE: Final = "https://elsewhere.invalid/"
 _PAGE: Final = (
     b"<!doctype html>\n<title>Gateway</title>\n<p>Please wait.</p>\n"
 )
@@ -37,14 +35,16 @@ _PAGE: Final = (
 @attrs.frozen(kw_only=True)
 class Fault:
     """
-    One way in which a request goes wrong; made by a method of the class.
+    One way in which a request goes wrong.
+
+    Each class method makes one kind of fault.
 
     Attributes:
-        behaviour: Which.
-        after: Strike after the request was processed: a session was created,
-            and the caller does not get to know. Else nothing was processed.
-            In both cases the request was read as a whole, except where the
-            connection never came about.
+        behaviour: What happens.
+        after: Whether it happens after the request was processed: a session
+            was created, and the caller does not learn of it. Otherwise
+            nothing is processed. In both cases the server reads the whole
+            request, except where it does not accept the connection.
     """
 
     behaviour: FaultBehaviour
@@ -55,19 +55,19 @@ class Fault:
         """
         Reset the connection as soon as it is accepted.
 
-        A request over a connection that is open already meets a reset. See
-        `Sandbox.outage` for a port where nobody listens.
+        A request over an open connection is answered with a reset. See
+        `Sandbox.outage` for a port at which nothing listens.
         """
         return cls(behaviour=RefusedConnect())
 
     @classmethod
     def slow_accept(cls, seconds: float = 1.0) -> Self:
         """
-        Let a connection in late, a TLS handshake included.
+        Accept a connection late; with TLS, the handshake waits, too.
 
-        The kernel has completed the connection by then, as it does for any
-        server whose backlog has room. A request over a connection that is
-        open already is processed that late.
+        The kernel completes the connection at once, as it does for any
+        server whose backlog has room. A request over an open connection is
+        processed late.
         """
         return cls(behaviour=SlowAccept(seconds))
 
@@ -78,8 +78,8 @@ class Fault:
 
     @classmethod
     def eof(cls, *, after: bool = False) -> Self:
-        """Read the request and close the connection in good order."""
-        return cls(behaviour=EOF(), after=after)
+        """Read the request and close the connection."""
+        return cls(behaviour=Close(), after=after)
 
     @classmethod
     def stall(
@@ -90,31 +90,32 @@ class Fault:
         after: bool = False,
     ) -> Self:
         """
-        Say nothing for so long, then go on; `None` is for ever.
+        Send nothing for a while, then go on.
 
         Before processing and within the head, the request is processed when
-        the time is over, even if nobody waits for the answer any more.
+        the time is over, even if the caller has disconnected.
 
         Args:
-            seconds: How long.
-            within: `head` is before anything was said, `body` in its middle.
+            seconds: The length of the pause; `None` for no end.
+            within: `head` to pause before the response, `body` to pause in
+                the middle of its body.
             after: Process the request first.
         """
         return cls(behaviour=Stall(seconds, within), after=after)
 
     @classmethod
     def truncate(cls, *, within: Within = "body", after: bool = False) -> Self:
-        """Close the connection in the middle of the answer."""
+        """Close the connection in the middle of the response."""
         return cls(behaviour=Truncation(within), after=after)
 
     @classmethod
     def garbage(cls, *, after: bool = False) -> Self:
         """Answer with bytes that are not HTTP."""
-        return cls(behaviour=Garbage(), after=after)
+        return cls(behaviour=Close(GARBAGE), after=after)
 
     @classmethod
     def html(cls, *, after: bool = False) -> Self:
-        """Answer 200 with a page for people."""
+        """Answer 200 with an HTML page."""
         return cls(behaviour=CannedResponse(body=_PAGE), after=after)
 
     @classmethod
@@ -135,13 +136,13 @@ class Fault:
         Answer with an error, as gateways do.
 
         Args:
-            status: 400 to 599.
-            retry_after: Ask to stay away for so many seconds.
-            as_date: Ask so with an HTTP date.
+            status: The HTTP status, 400 to 599.
+            retry_after: The seconds of the Retry-After header.
+            as_date: Whether that header is an HTTP date.
             after: Process the request first.
 
         Raises:
-            ConfigurationError: If *status* is no error.
+            ConfigurationError: If *status* is not an error.
         """
         if status not in _ERRORS:
             raise ConfigurationError(
@@ -153,7 +154,9 @@ class Fault:
         return cls(behaviour=behaviour, after=after)
 
     @classmethod
-    def redirect(cls, to: str = _ELSEWHERE, *, after: bool = False) -> Self:
+    def redirect(
+        cls, to: str = "https://elsewhere.invalid/", *, after: bool = False
+    ) -> Self:
         """Answer 307, which asks to post the same body to another address."""
         return cls(
             behaviour=CannedResponse(status=307, location=to), after=after
@@ -162,27 +165,17 @@ class Fault:
     @classmethod
     def hang_up(cls, seconds: float = 0) -> Self:
         """
-        Answer well, and close the connection without having said so.
+        Send the good response, and close the connection unannounced.
 
         Args:
-            seconds: For how long it stays idle before that.
+            seconds: The time that the connection is idle before that.
         """
         return cls(behaviour=HangUp(seconds), after=True)
 
-    @property
-    def on_connect(self) -> ConnectFaultBehaviour | None:
-        """What it does before a connection is let in, if anything."""
-        return (
-            self.behaviour
-            if isinstance(self.behaviour, ConnectFaultBehaviour)
-            else None
-        )
-
     async def apply(self, context: FaultContext) -> web.StreamResponse:
         """
-        Do the harm, and return what is left to answer.
+        Apply the fault to a request, and return the response to send.
         """
         if self.after:
-            answer = await context.process()
-            context = attrs.evolve(context, answer=answer)
+            context = attrs.evolve(context, response=await context.process())
         return await self.behaviour.apply(context)

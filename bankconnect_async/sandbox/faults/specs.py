@@ -1,11 +1,10 @@
 """
-Faults in the words of the command line.
+Faults as the command line writes them.
 """
 
 import functools
 import inspect
 import re
-import types
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,7 +16,7 @@ from bankconnect_async.errors import ConfigurationError
 from .catalogue import Fault
 
 
-_MAKERS: Final[Mapping[str, Callable[..., Fault]]] = {
+_FACTORIES: Final[Mapping[str, Callable[..., Fault]]] = {
     "refuse": Fault.refuse,
     "slow-accept": Fault.slow_accept,
     "reset": Fault.reset,
@@ -32,15 +31,13 @@ _MAKERS: Final[Mapping[str, Callable[..., Fault]]] = {
 }
 _GOOD: Final = "ok"
 _STATUS: Final = re.compile(r"[1-9]\d\d", re.ASCII)
-# Each word of a fault, as an argument by name.
-_WORDS: Final[Mapping[str, tuple[str, Any]]] = types.MappingProxyType(
-    {
-        "after": ("after", True),
-        "head": ("within", "head"),
-        "body": ("within", "body"),
-        "date": ("as_date", True),
-    }
-)
+# Each word of a fault, as a keyword argument.
+_WORDS: Final[Mapping[str, tuple[str, Any]]] = {
+    "after": ("after", True),
+    "head": ("within", "head"),
+    "body": ("within", "body"),
+    "date": ("as_date", True),
+}
 _RETRY_AFTER: Final = "retry-after="
 
 
@@ -50,9 +47,10 @@ class FaultSpec:
     One argument of the command line.
 
     Attributes:
-        prefix: Of the link ids it is for; `None` for all requests.
-        faults: In turn, `None` is a good answer; a single one stands.
-        chance: Of a single one, up to 1.
+        prefix: The prefix of the link ids; `None` for all requests.
+        faults: The faults in order; `None` is a good response. A single
+            fault always applies.
+        chance: The chance of a single fault, up to 1.
     """
 
     prefix: str | None
@@ -62,62 +60,52 @@ class FaultSpec:
 
 def parse_spec(text: str) -> FaultSpec:
     """
-    Read ``[PREFIX*=]FAULT[@CHANCE]`` or ``[PREFIX*=]FAULT,FAULT...``.
+    Parse ``[PREFIX*=]FAULT[@CHANCE]`` or ``[PREFIX*=]FAULT,FAULT...``.
 
     Raises:
-        ConfigurationError: If it makes no sense.
+        ConfigurationError: If it is neither.
     """
-    prefix, star, said = text.rpartition("*=")
-    said, at, chance = said.partition("@")
-    faults = tuple(_read_fault(text, each) for each in said.split(","))
-    if at and (len(faults) > 1 or faults == (None,)):
-        raise _nonsense(text, "a chance is that of one fault")
-    return FaultSpec(
-        prefix=prefix if star else None,
-        faults=faults,
-        chance=_read_number(text, chance) if at else 1.0,
-    )
+    prefix, star, rest = text.rpartition("*=")
+    names, at, chance = rest.partition("@")
+    try:
+        faults = tuple(map(_parse_fault, names.split(",")))
+        spec = FaultSpec(
+            prefix=prefix if star else None,
+            faults=faults,
+            chance=float(chance) if at else 1.0,
+        )
+    except ValueError as exc:
+        problem = str(exc)
+    else:
+        if not at or (len(faults) == 1 and faults != (None,)):
+            return spec
+        problem = "a chance is that of one fault"
+    raise ConfigurationError(fields={"fault": (f"{text}: {problem}",)})
 
 
-def _read_fault(text: str, said: str) -> Fault | None:
-    name, *words = said.strip().split(":")
+def _parse_fault(text: str) -> Fault | None:
+    name, *words = text.strip().split(":")
     if name == _GOOD and not words:
         return None
-    make = _maker(text, name)
-    known = inspect.signature(make).parameters
+    make = _FACTORIES.get(name)
+    if _STATUS.fullmatch(name):
+        make = functools.partial(Fault.status, int(name))
+    if make is None:
+        known = ", ".join((_GOOD, *_FACTORIES))
+        raise ValueError(f"{name!r} is none of {known} or a status")
+    parameters = inspect.signature(make).parameters
     arguments: dict[str, Any] = {}
     for word in words:
-        argument, value = _read_word(text, word)
-        if argument not in known or argument in arguments:
-            raise _nonsense(text, f"{name} takes no {word!r} here")
+        argument, value = _parse_word(word)
+        if argument not in parameters or argument in arguments:
+            raise ValueError(f"{name} takes no {word!r} here")
         arguments[argument] = value
     return make(**arguments)
 
 
-def _maker(text: str, name: str) -> Callable[..., Fault]:
-    if _STATUS.fullmatch(name):
-        return functools.partial(Fault.status, int(name))
-    if name not in _MAKERS:
-        known = ", ".join((_GOOD, *_MAKERS))
-        raise _nonsense(text, f"{name!r} is none of {known} or a status")
-    return _MAKERS[name]
-
-
-def _read_word(text: str, word: str) -> tuple[str, Any]:
+def _parse_word(word: str) -> tuple[str, Any]:
     if word in _WORDS:
         return _WORDS[word]
     if word.startswith(_RETRY_AFTER):
-        seconds = word.removeprefix(_RETRY_AFTER)
-        return "retry_after", _read_number(text, seconds)
-    return "seconds", _read_number(text, word)
-
-
-def _read_number(text: str, said: str) -> float:
-    try:
-        return float(said)
-    except ValueError:
-        raise _nonsense(text, f"{said!r} is not understood") from None
-
-
-def _nonsense(text: str, problem: str) -> ConfigurationError:
-    return ConfigurationError(fields={"fault": (f"{text}: {problem}",)})
+        return "retry_after", float(word.removeprefix(_RETRY_AFTER))
+    return "seconds", float(word)

@@ -1,5 +1,5 @@
 """
-Bodies of requests, in each of the encodings that the vendor may take.
+Parsing of request bodies, in each encoding that the vendor may accept.
 """
 
 import re
@@ -9,100 +9,82 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
 import orjson
 
-from .errors import ApiError, JsonObject, Problem
+from .errors import ApiError, JsonObject
 
 
-_DISPOSITION = re.compile(
+_DISPOSITION: Final = re.compile(
     rb"^content-disposition:(.*)$", re.IGNORECASE | re.MULTILINE
 )
-_ATTRIBUTE = re.compile(
+_ATTRIBUTE: Final = re.compile(
     r';\s*(boundary|filename|name)=(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE
 )
-_MAX_FIELDS = 1000
+_MAX_FIELDS: Final = 1000
 
 
-@attrs.frozen(kw_only=True)
-class SandboxRequest:
+def parse_body(content_type: str, body: bytes) -> JsonObject:
     """
-    What of an HTTP request matters.
+    Parse the parameters in a body; an empty body has none.
 
-    Attributes:
-        method: In upper case.
-        content_type: The header as it came, blank if there was none.
+    Args:
+        content_type: The Content-Type header, blank if there is none.
         body: The whole body.
-        header_key: The header `x-api-key`.
-    """
-
-    method: str
-    content_type: str
-    body: bytes = attrs.field(repr=False)
-    header_key: str | None = attrs.field(default=None, repr=False)
-
-
-def parse_body(call: SandboxRequest) -> JsonObject:
-    """
-    Read the parameters in a body; none has none.
 
     Raises:
-        ApiError: If its encoding is unknown or broken.
+        ApiError: If the encoding is unknown or broken.
     """
-    # The framework does not look for a parser if there is nothing to parse.
-    if not call.body:
+    # Django REST framework chooses no parser where there is nothing to parse.
+    if not body:
         return {}
-    media_type = call.content_type.partition(";")[0].strip().lower()
-    if media_type not in _READERS:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in _PARSERS:
         shown = media_type.encode("ascii", "replace").decode()
         raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, shown)
-    name, read = _READERS[media_type]
+    name, parse = _PARSERS[media_type]
     try:
-        body = read(call)
+        parameters = parse(content_type, body)
     except ValueError as exc:
         raise ApiError(
             HTTPStatus.BAD_REQUEST, f"{name} parse error - {exc}"
         ) from exc
-    if not isinstance(body, dict):
-        kind = type(body).__name__
+    if not isinstance(parameters, dict):
+        kind = type(parameters).__name__
         text = f"Invalid data. Expected a dictionary, but got {kind}."
-        raise ApiError(
-            HTTPStatus.BAD_REQUEST,
-            problems=[Problem("non_field_errors", text)],
-        )
-    return body
+        raise ApiError.of_field("non_field_errors", text)
+    return parameters
 
 
-def _read_json(call: SandboxRequest) -> Any:
-    return orjson.loads(call.body)
+def _parse_json(_: str, body: bytes) -> Any:
+    return orjson.loads(body)
 
 
-def _read_form(call: SandboxRequest) -> JsonObject:
+def _parse_form(_: str, body: bytes) -> JsonObject:
     fields = parse_qsl(
-        call.body.decode(),
+        body.decode(),
         keep_blank_values=True,
         errors="strict",
         max_num_fields=_MAX_FIELDS,
     )
-    return _without_blanks(fields)
+    return _blanks_as_null(fields)
 
 
-def _read_multipart(call: SandboxRequest) -> JsonObject:
-    boundary = _attributes(call.content_type).get("boundary")
+def _parse_multipart(content_type: str, body: bytes) -> JsonObject:
+    boundary = _attributes(content_type).get("boundary")
     if not boundary:
         raise ValueError("Invalid boundary in multipart: None")
     delimiter = b"\r\n--" + boundary.encode()
-    _, *parts = (b"\r\n" + call.body).split(delimiter, _MAX_FIELDS)
+    _, *parts = (b"\r\n" + body).split(delimiter, _MAX_FIELDS)
     if not parts or not parts[-1].startswith(b"--"):
         raise ValueError("Invalid multipart body")
-    return _without_blanks(_read_part(part) for part in parts[:-1])
+    return _blanks_as_null(map(_parse_part, parts[:-1]))
 
 
-def _read_part(part: bytes) -> tuple[str, Any]:
+def _parse_part(part: bytes) -> tuple[str, Any]:
     head, _, content = part.partition(b"\r\n\r\n")
     disposition = _DISPOSITION.search(head)
     attributes = _attributes(disposition[1].decode() if disposition else "")
-    # A file stays bytes, which no parameter can be.
+    # A file stays bytes, which no parameter accepts.
     value = content if "filename" in attributes else content.decode()
     return attributes.get("name", ""), value
 
@@ -114,17 +96,17 @@ def _attributes(header: str) -> dict[str, str]:
     }
 
 
-def _without_blanks(fields: Iterable[tuple[str, Any]]) -> JsonObject:
-    # A form cannot say null: a blank stands for it in what is optional. An
-    # empty file is there nevertheless.
+def _blanks_as_null(fields: Iterable[tuple[str, Any]]) -> JsonObject:
+    # A form has no null: a blank optional field stands for it. An empty file
+    # is a value.
     return {
         name: value if value != "" or name == "link_id" else None
         for name, value in fields
     }
 
 
-_READERS: Final[Mapping[str, tuple[str, Callable[[SandboxRequest], Any]]]] = {
-    "application/json": ("JSON", _read_json),
-    "application/x-www-form-urlencoded": ("Form", _read_form),
-    "multipart/form-data": ("Multipart form", _read_multipart),
+_PARSERS: Final[Mapping[str, tuple[str, Callable[[str, bytes], Any]]]] = {
+    "application/json": ("JSON", _parse_json),
+    "application/x-www-form-urlencoded": ("Form", _parse_form),
+    "multipart/form-data": ("Multipart form", _parse_multipart),
 }

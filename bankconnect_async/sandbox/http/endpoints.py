@@ -1,7 +1,8 @@
 """
-What endpoints share: who is let in, and the forms of good and bad answers.
+Parts that all endpoints share: authentication and responses.
 """
 
+import hmac
 import types
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,24 +15,23 @@ import orjson
 from aiohttp import web
 
 from bankconnect_async._codec.browser_messages import Dialect
-from bankconnect_async.sandbox.session_api.validation import (
-    UNPAID_API_KEY,
-    secrets_match,
-)
 
-from .bodies import SandboxRequest
+from .bodies import parse_body
 from .errors import ApiError, JsonObject, render_coded, render_plain
 
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-#: Does what is asked for, and returns what to answer.
+#: Handles a request and returns the JSON of a good response.
 JsonHandler: TypeAlias = Callable[
     [web.Request], Awaitable[JsonObject | list[JsonObject]]
 ]
+ErrorRenderer: TypeAlias = Callable[[ApiError], JsonObject]
 
-#: Where the API is.
+#: The path of the API.
 PREFIX: Final = "/bank-connect"
-#: What is answered where there is nothing to tell.
+#: A known key of a customer whose plan has ended.
+UNPAID_API_KEY: Final = "sandbox-unpaid-key"
+#: The body of a response that has nothing else to say.
 SUCCESS: Final = types.MappingProxyType({"message": "success"})
 
 _NOT_FOUND: Final = b"""\
@@ -50,15 +50,15 @@ _NOT_FOUND: Final = b"""\
 @attrs.frozen
 class ErrorFormat:
     """
-    Endpoints that refuse alike.
+    The errors of a group of endpoints.
 
     Attributes:
-        unauthorized: What is answered without good secrets.
-        write: Puts a refusal into an error body.
+        unauthorized: Makes the error of missing or wrong credentials.
+        render: Renders the body of an error.
     """
 
     unauthorized: Callable[[], ApiError]
-    write: Callable[[ApiError], JsonObject]
+    render: ErrorRenderer
 
 
 ENTITY_ERRORS: Final = ErrorFormat(
@@ -72,11 +72,11 @@ SESSION_ERRORS: Final = ErrorFormat(
 @attrs.frozen(kw_only=True)
 class Authenticator:
     """
-    Lets in whoever knows the secrets.
+    Checks the credentials of requests.
 
     Attributes:
-        dialect: Of `v1`. It decides which secrets are asked for, too.
-        api_key, server_hash: What is let in.
+        dialect: The dialect of `v1`, which decides what is required.
+        api_key, server_hash: The accepted credentials.
     """
 
     dialect: Dialect
@@ -85,69 +85,88 @@ class Authenticator:
 
     def require_key_and_hash(
         self,
-        family: ErrorFormat,
-        answer: JsonHandler,
+        errors: ErrorFormat,
+        handler: JsonHandler,
         status: int = HTTPStatus.OK,
     ) -> Handler:
         """
-        Ask for key and hash; in the seed, the key is enough.
+        Require key and hash; in the seed, the key alone.
         """
         # The header is eleven days younger than the seed.
-        needed = self.dialect != "seed"
-        return self._guarded(family, answer, status, is_hash_needed=needed)
+        required = self.dialect != "seed"
+        return self._wrap(errors, handler, status, is_hash_required=required)
 
     def require_key(
         self,
-        family: ErrorFormat,
-        answer: JsonHandler,
+        errors: ErrorFormat,
+        handler: JsonHandler,
         status: int = HTTPStatus.OK,
     ) -> Handler:
         """
-        Ask for the key alone.
+        Require the key alone.
         """
-        return self._guarded(family, answer, status, is_hash_needed=False)
+        return self._wrap(errors, handler, status, is_hash_required=False)
 
-    def _guarded(
+    def _wrap(
         self,
-        family: ErrorFormat,
-        answer: JsonHandler,
+        errors: ErrorFormat,
+        handler: JsonHandler,
         status: int,
         *,
-        is_hash_needed: bool,
+        is_hash_required: bool,
     ) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             try:
-                self._admit(request, family, is_hash_needed=is_hash_needed)
-                return json_response(await answer(request), status=status)
-            except ApiError as refusal:
-                return error_response(family, refusal)
+                if not self._is_authorized(
+                    request.headers, is_hash_required=is_hash_required
+                ):
+                    raise errors.unauthorized()
+                return json_response(await handler(request), status=status)
+            except ApiError as error:
+                return error_response(error, errors.render)
 
         return handle
 
-    def _admit(
-        self,
-        request: web.Request,
-        family: ErrorFormat,
-        *,
-        is_hash_needed: bool,
-    ) -> None:
-        given = request.headers.get("x-api-key")
-        server_hash = request.headers.get("server-hash")
-        is_unneeded = server_hash is None and not is_hash_needed
-        if not (is_unneeded or secrets_match(server_hash, self.server_hash)):
-            raise family.unauthorized()
-        # Uploads tell by themselves who has not paid; the rest knows no 402.
-        if secrets_match(given, UNPAID_API_KEY) and not is_hash_needed:
-            return
-        if not secrets_match(given, self.api_key):
-            raise family.unauthorized()
+    def _is_authorized(
+        self, headers: Mapping[str, str], *, is_hash_required: bool
+    ) -> bool:
+        key, server_hash = headers.get("x-api-key"), headers.get("server-hash")
+        if (server_hash is not None or is_hash_required) and (
+            not secrets_match(server_hash, self.server_hash)
+        ):
+            return False
+        # Uploads answer an unpaid key with 402, other endpoints with 401.
+        is_unpaid = secrets_match(key, UNPAID_API_KEY) and not is_hash_required
+        return is_unpaid or secrets_match(key, self.api_key)
 
 
 def is_unpaid(request: web.Request) -> bool:
     """
-    Tell whether the key is that of a customer whose plan is over.
+    Tell whether the key is that of a customer whose plan has ended.
     """
     return secrets_match(request.headers.get("x-api-key"), UNPAID_API_KEY)
+
+
+def secrets_match(given: object, secret: str) -> bool:
+    """
+    Compare a caller's value with a secret, in constant time.
+    """
+    # aiohttp leaves lone surrogates where a header is not UTF-8.
+    return isinstance(given, str) and hmac.compare_digest(
+        given.encode(errors="surrogatepass"),
+        secret.encode(errors="surrogatepass"),
+    )
+
+
+async def read_parameters(request: web.Request) -> JsonObject:
+    """
+    Read the parameters in a request's body.
+
+    Raises:
+        ApiError: If its encoding is unknown or broken.
+    """
+    content_type = request.headers.get("Content-Type", "")
+    return parse_body(content_type, await request.read())
 
 
 def json_response(
@@ -157,7 +176,7 @@ def json_response(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """
-    Answer with JSON.
+    Make a JSON response.
     """
     return web.Response(
         status=status,
@@ -167,35 +186,17 @@ def json_response(
     )
 
 
-def error_response(
-    family: ErrorFormat,
-    refusal: ApiError,
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
+def error_response(error: ApiError, render: ErrorRenderer) -> web.Response:
     """
-    Answer with an error body of *family*.
+    Make the response of an error.
     """
-    body = refusal.body
-    if body is None:
-        body = family.write(refusal)
-    return json_response(body, status=refusal.status, headers=headers)
-
-
-async def read_request(request: web.Request) -> SandboxRequest:
-    """
-    Take from a request what matters.
-    """
-    return SandboxRequest(
-        method=request.method,
-        content_type=request.headers.get("Content-Type", ""),
-        body=await request.read(),
-        header_key=request.headers.get("x-api-key"),
-    )
+    body = render(error) if error.body is None else error.body
+    return json_response(body, status=error.status, headers=error.headers)
 
 
 def not_found_response() -> web.Response:
     """
-    Answer for a path that does not exist, as Django would.
+    Make the response of an unknown path, as Django does.
     """
     return web.Response(
         status=HTTPStatus.NOT_FOUND,
@@ -209,13 +210,14 @@ def method_not_allowed_response(
     path: str, method: str, allowed: set[str]
 ) -> web.Response:
     """
-    Answer for a path that exists, but not with this method.
+    Make the response of a known path that does not allow the method.
     """
     is_session = "/session_data/" in path or path.endswith(
         ("/upload_session/", "/catalogue/")
     )
-    return error_response(
-        SESSION_ERRORS if is_session else ENTITY_ERRORS,
-        ApiError(HTTPStatus.METHOD_NOT_ALLOWED, method),
+    error = ApiError(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        method,
         headers={"Allow": ", ".join(sorted(allowed - {"HEAD"}))},
     )
+    return error_response(error, render_coded if is_session else render_plain)

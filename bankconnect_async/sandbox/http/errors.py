@@ -1,5 +1,5 @@
 """
-What is wrong with a request, and the documented bodies that say so.
+Errors of requests, and the documented bodies that describe them.
 
 The wording is the vendor's where documented, otherwise that of Django REST
 framework, to whose family the documented error shapes belong.
@@ -7,7 +7,7 @@ framework, to whose family the documented error shapes belong.
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
@@ -18,7 +18,7 @@ JsonObject: TypeAlias = dict[str, Any]
 @attrs.frozen
 class Problem:
     """
-    What is wrong with one parameter.
+    One parameter's problem.
     """
 
     field: str
@@ -28,11 +28,11 @@ class Problem:
 
 class BadValueError(ValueError):
     """
-    The value of one parameter cannot be taken.
+    A parameter's value is invalid.
 
     Attributes:
-        text: What the server says about it.
-        code: Under which code.
+        text: The server's text about it.
+        code: The server's code.
     """
 
     def __init__(self, text: str, code: str = "INVALID_REQUEST") -> None:
@@ -43,13 +43,14 @@ class BadValueError(ValueError):
 
 class ApiError(Exception):
     """
-    Ends the judgement of a request.
+    The vendor would answer a request with an error.
 
     Attributes:
-        status: HTTP status of the answer.
+        status: The HTTP status of the response.
         detail: What the text of that status mentions.
-        problems: Those of single parameters, where there are some.
-        body: The whole answer, where no family of endpoints shares it.
+        problems: The problems of single parameters.
+        body: The whole body, where no group of endpoints shares it.
+        headers: The headers of the response.
     """
 
     def __init__(
@@ -59,12 +60,19 @@ class ApiError(Exception):
         *,
         problems: Iterable[Problem] = (),
         body: JsonObject | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, detail)
-        self.body = body
         self.status = status
         self.detail = detail
         self.problems = tuple(problems)
+        self.body = body
+        self.headers = headers
+
+    @classmethod
+    def of_field(cls, field: str, text: str) -> Self:
+        """Make the error of a single parameter."""
+        return cls(HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)])
 
 
 _CODED: Final[Mapping[int, tuple[str, str]]] = {
@@ -96,7 +104,7 @@ _CODED: Final[Mapping[int, tuple[str, str]]] = {
     ),
 }
 
-# The texts of codes that do not go by the field's own.
+# The texts of codes that do not depend on the parameter.
 _CODE_TEXTS: Final[Mapping[str, str]] = {
     "INVALID_DATE_FORMAT": "Invalid format for from_date and to_date, "
     "'Supported format: DD/MM/YYYY'",
@@ -119,44 +127,42 @@ TRIAL_OVER: Final = (
 
 def coded_error(status: HTTPStatus, code: str, message: str) -> ApiError:
     """
-    Return a refusal that is shape S1 with a code of its own.
+    Make an error of shape S1 with a code of its own.
     """
     return ApiError(status, body={"error": {"code": code, "message": message}})
 
 
-def render_coded(refusal: ApiError) -> JsonObject:
+def render_coded(error: ApiError) -> JsonObject:
     """
-    Write shape S1, which has room for the first problem only.
+    Render shape S1, which has room for the first problem only.
     """
-    if refusal.problems:
-        code, message = _coded(refusal.problems[0])
+    if error.problems:
+        problem = error.problems[0]
+        code = problem.code
+        message = _CODE_TEXTS.get(code, problem.text)
+        if code == "INVALID_REQUEST":
+            message = f"{problem.field}, {message}"
     else:
-        code, template = _CODED[refusal.status]
-        message = template.format(refusal.detail)
+        code, template = _CODED[error.status]
+        message = template.format(error.detail)
     return {"error": {"code": code, "message": message}}
 
 
-def _coded(problem: Problem) -> tuple[str, str]:
-    if problem.code == "INVALID_REQUEST":
-        return problem.code, f"{problem.field}, {problem.text}"
-    return problem.code, _CODE_TEXTS.get(problem.code, problem.text)
-
-
-def render_plain(refusal: ApiError, *, numbered: bool = False) -> JsonObject:
+def render_plain(error: ApiError, *, numbered: bool = False) -> JsonObject:
     """
-    Write shapes S3, S4 and S6, those from before there were codes.
+    Render shapes S3, S4 and S6, which are older than the codes.
 
     Args:
-        refusal: What to say.
-        numbered: Whether a `status` number stands beside it.
+        error: The error.
+        numbered: Whether the body has a `status` number, too.
     """
-    if refusal.problems:
+    if error.problems:
         body: JsonObject = {}
-        for problem in refusal.problems:
+        for problem in error.problems:
             body.setdefault(problem.field, []).append(problem.text)
         return body | ({"status": 0} if numbered else {})
-    # The 402 of ``session/`` is not shown. S4 is what uploads of the same flow
-    # answer to the same condition.
-    if refusal.status == HTTPStatus.PAYMENT_REQUIRED:
+    # The contract shows no 402 of ``session/``. Uploads of the same flow
+    # answer the same condition with S4.
+    if error.status == HTTPStatus.PAYMENT_REQUIRED:
         return {"message": TRIAL_OVER} | ({"status": 2} if numbered else {})
-    return {"detail": _DETAILS[refusal.status].format(refusal.detail)}
+    return {"detail": _DETAILS[error.status].format(error.detail)}

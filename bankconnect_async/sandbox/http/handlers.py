@@ -1,13 +1,12 @@
 """
-The sandbox's endpoints: from an HTTP request to the rules, and back.
+The sandbox's routes, and the handlers of sessions and of their page.
 """
 
 import functools
-import types
 
 from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Final, get_args
+from typing import get_args
 
 import attrs
 
@@ -17,159 +16,135 @@ from bankconnect_async.sandbox.data_api.consents import Consents
 from bankconnect_async.sandbox.data_api.entity_endpoints import EntityApi
 from bankconnect_async.sandbox.data_api.session_endpoints import SessionDataApi
 from bankconnect_async.sandbox.fake_data.files import fake_file
-from bankconnect_async.sandbox.journey.journey import (
-    ClosedReason,
-    Journey,
-    parse_step,
-)
+from bankconnect_async.sandbox.journey.journey import ClosedReason, parse_step
 from bankconnect_async.sandbox.journey.page import (
     NOTICES,
     Page,
-    new_nonce,
+    render_journey,
     render_notice,
-    write_journey,
 )
 from bankconnect_async.sandbox.journey.session_table import SessionTable
-from bankconnect_async.sandbox.records import SandboxSession
 from bankconnect_async.sandbox.session_api.dialects import (
     DialectRules,
     Version,
     rules_for,
 )
-from bankconnect_async.sandbox.session_api.validation import Refused, judge
+from bankconnect_async.sandbox.session_api.validation import (
+    SandboxRequest,
+    validate_request,
+)
 
-from .bodies import parse_body
-from .endpoints import PREFIX, Authenticator, json_response, read_request
+from .endpoints import (
+    PREFIX,
+    Authenticator,
+    error_response,
+    json_response,
+    read_parameters,
+)
 from .errors import ApiError, render_coded
 from .storage import FILES, Storage
-
-
-_ALLOW: Final = types.MappingProxyType({"Allow": "POST"})
 
 
 @attrs.frozen(kw_only=True)
 class SandboxHandlers:
     """
-    Handlers of all requests.
+    The handlers of all requests.
 
     Attributes:
-        guard: Knows the dialect and the secrets.
-        modes: Those that are switched on.
-        journeys: What there is.
-        origin: Where browsers find the journey's page.
+        guard: Checks credentials.
+        modes: The modes that are enabled.
+        journeys: The sessions.
+        origin: Returns the origin of the journey's page.
     """
 
     guard: Authenticator
     modes: Collection[str]
     journeys: SessionTable
     origin: Callable[[], str]
-    _consents: Consents = attrs.field(init=False, factory=Consents)
-    _storage: Storage = attrs.field(
-        init=False,
-        default=attrs.Factory(
-            lambda self: Storage(
-                origin=self.origin,
-                now=self.journeys.clock.time,
-                find=functools.partial(fake_file, self.journeys),
-            ),
-            takes_self=True,
-        ),
-    )
 
     def routes(self) -> list[web.RouteDef]:
         """
-        List the endpoints.
+        List the routes.
         """
+        storage = Storage(
+            origin=self.origin,
+            now=self.journeys.clock.time,
+            find=functools.partial(fake_file, self.journeys),
+        )
         entity = EntityApi(
             guard=self.guard,
             journeys=self.journeys,
-            storage=self._storage,
+            storage=storage,
             origin=self.origin,
         )
         session = SessionDataApi(
             guard=self.guard,
             journeys=self.journeys,
-            storage=self._storage,
-            consents=self._consents,
+            storage=storage,
+            consents=Consents(),
             origin=self.origin,
         )
-        return [
-            *self._session_routes(),
-            *entity.routes(),
-            *session.routes(),
-            web.get(f"{FILES}{{path:.+}}", self._storage.serve),
-            web.get("/", self._show_page),
-            web.post("/", self._take_step),
-        ]
-
-    def _session_routes(self) -> list[web.RouteDef]:
         versions: tuple[Version, ...] = get_args(Version)
         return [
-            web.route(
-                "*",
-                f"{PREFIX}/{version}/session/",
-                functools.partial(
-                    self._create_session,
-                    rules_for(self.guard.dialect, version),
-                ),
-            )
-            for version in versions
+            *(
+                web.route(
+                    "*",
+                    f"{PREFIX}/{version}/session/",
+                    functools.partial(
+                        self._create_session,
+                        rules_for(self.guard.dialect, version),
+                    ),
+                )
+                for version in versions
+            ),
+            *entity.routes(),
+            *session.routes(),
+            web.get(f"{FILES}{{path:.+}}", storage.serve),
+            web.get("/", self._show_page),
+            web.post("/", self._do_step),
         ]
 
     async def _create_session(
-        self, api: DialectRules, request: web.Request
+        self, rules: DialectRules, request: web.Request
     ) -> web.Response:
-        outcome = judge(
-            await read_request(request),
-            api=api,
-            api_key=self.guard.api_key,
-            today=self.journeys.now().date(),
-            modes=self.modes,
-        )
-        if isinstance(outcome, Refused):
-            return json_response(
-                outcome.body,
-                status=outcome.status,
-                headers=_ALLOW
-                if outcome.status == HTTPStatus.METHOD_NOT_ALLOWED
-                else None,
+        try:
+            parameters = validate_request(
+                SandboxRequest(
+                    method=request.method,
+                    content_type=request.headers.get("Content-Type", ""),
+                    body=await request.read(),
+                    header_key=request.headers.get("x-api-key"),
+                ),
+                rules=rules,
+                api_key=self.guard.api_key,
+                today=self.journeys.now().date(),
+                modes=self.modes,
             )
-        session = self.journeys.create(api, outcome.parameters, self.origin())
-        return json_response(_answer(api, session))
+        except ApiError as error:
+            return error_response(error, rules.render)
+        session = self.journeys.create(rules, parameters, self.origin())
+        body = {"redirect_url": session.redirect_url}
+        if rules.has_id:
+            body = {"session_id": session.session_id, **body}
+        return json_response(body)
 
     async def _show_page(self, request: web.Request) -> web.Response:
-        opened = self._visit(request)
-        if isinstance(opened, ClosedReason):
-            notice = NOTICES[opened]
-            return _html(
-                render_notice(notice, new_nonce()), status=notice.status
-            )
-        return _html(write_journey(opened, new_nonce(), self.journeys.now()))
+        journey = self.journeys.open_url(request.query)
+        if isinstance(journey, ClosedReason):
+            notice = NOTICES[journey]
+            return _html(render_notice(notice), status=notice.status)
+        return _html(render_journey(journey, self.journeys.now()))
 
-    async def _take_step(self, request: web.Request) -> web.Response:
-        opened = self._visit(request)
-        if isinstance(opened, ClosedReason):
-            notice = NOTICES[opened]
-            return _html(
-                render_notice(notice, new_nonce()), status=notice.refusal
-            )
+    async def _do_step(self, request: web.Request) -> web.Response:
+        journey = self.journeys.open_url(request.query)
+        if isinstance(journey, ClosedReason):
+            notice = NOTICES[journey]
+            return _html(render_notice(notice), status=notice.step_status)
         try:
-            step = parse_step(parse_body(await read_request(request)))
-        except ApiError as refusal:
-            return json_response(render_coded(refusal), status=refusal.status)
-        return json_response(attrs.asdict(self.journeys.play(opened, step)))
-
-    def _visit(self, request: web.Request) -> Journey | ClosedReason:
-        return self.journeys.open_url(
-            request.query.get("session_id", ""), request.query.get("token")
-        )
-
-
-def _answer(api: DialectRules, session: SandboxSession) -> dict[str, str]:
-    shown = {"redirect_url": session.redirect_url}
-    return (
-        {"session_id": session.session_id, **shown} if api.tells_id else shown
-    )
+            step = parse_step(await read_parameters(request))
+        except ApiError as error:
+            return error_response(error, render_coded)
+        return json_response(attrs.asdict(self.journeys.play(journey, step)))
 
 
 def _html(page: Page, *, status: int = HTTPStatus.OK) -> web.Response:

@@ -1,196 +1,78 @@
 """
-The sockets under the HTTP server, where connections are let in and broken.
+The sockets below the HTTP server, where connections are accepted or refused.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
-import struct
 
 from collections.abc import Callable, Coroutine
 from ssl import SSLContext
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
 import attrs
 
+from aiohttp import web
 from yarl import URL
 
+from bankconnect_async.sandbox.faults.behaviours import reset
+from bankconnect_async.sandbox.faults.catalogue import Fault
+
+
+#: Addresses that mean every interface, and where a browser finds them.
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 _BACKLOG: Final = 1024
-# Longer than it takes to close a few of the files that there are too many of.
-_BREATHER: Final = 0.05
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+# Long enough to close some files when too many are open.
+_ACCEPT_PAUSE: Final = 0.05
 
 
-def reset_on_close(sock: socket.socket) -> None:
+class _ListeningSocket(socket.socket):
     """
-    Let the end of a connection be a reset instead of a goodbye.
-    """
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    A listening socket that remembers the connections it accepts.
 
-
-class ConnectFault(Protocol):
-    """
-    What can go wrong before a connection is let in.
+    asyncio loses a connection that is accepted while its task is cancelled.
     """
 
-    async def on_connect(self, sock: socket.socket, /) -> bool:
-        """Tell whether it is, after doing the harm."""
-        ...
-
-
-class Connection(asyncio.Protocol):
-    """
-    One connection: passes everything on, and can be broken.
-
-    Attributes:
-        lost: Set when it is over.
-        pieces: How many pieces of data came.
-    """
-
-    def __init__(
-        self, inner: asyncio.Protocol, among: set["Connection"]
-    ) -> None:
-        self._inner = inner
-        self._among = among
-        self._transport: asyncio.Transport | None = None
-        self.lost = asyncio.Event()
-        self.pieces = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, from below TLS upward."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._among.add(self)
-        self._inner.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell those who wait for the end."""
-        self._transport = None
-        self._among.discard(self)
-        self.lost.set()
-        self._inner.connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Count, and pass on."""
-        self.pieces += 1
-        self._inner.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Pass on."""
-        return self._inner.eof_received()
-
-    def pause_writing(self) -> None:
-        """Pass on."""
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on."""
-        self._inner.resume_writing()
-
-    def write(self, content: bytes) -> None:
-        """Send bytes past HTTP."""
-        if self._transport is not None:
-            self._transport.write(content)
-
-    def close(self) -> None:
-        """End it in good order, once everything is sent."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def reset(self) -> None:
-        """End it with a reset."""
-        if self._transport is not None:
-            reset_on_close(self._transport.get_extra_info("socket"))
-            self._transport.abort()
-
-    def close_if_idle(self, seconds: float) -> None:
-        """End it in *seconds*, unless something comes before."""
-        pieces = self.pieces
-
-        def close() -> None:
-            if self.pieces == pieces:
-                self.close()
-
-        asyncio.get_running_loop().call_later(seconds, close)
-
-
-class _Entrance(socket.socket):
-    """
-    A listening socket that notes whom it let in.
-
-    A task that is cancelled when its connection was accepted a moment ago
-    would lose it.
-    """
-
-    def __init__(
-        self, family: int, address: tuple[Any, ...], inside: set[socket.socket]
-    ) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
-        self._inside = inside
-        try:
-            self._bind(address)
-        except BaseException:
-            self.close()
-            raise
-
-    def _bind(self, address: tuple[Any, ...]) -> None:
-        self.setblocking(False)
-        # Elsewhere it would let two servers share a port.
-        if os.name == "posix":
-            self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self.family == socket.AF_INET6:
-            self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        self.bind(address)
+    accepted: set[socket.socket]
 
     def accept(self) -> tuple[socket.socket, Any]:
         sock, address = super().accept()
-        self._inside.add(sock)
+        self.accepted.add(sock)
         return sock, address
 
 
 @attrs.define(eq=False, kw_only=True)
 class ConnectionListener:
     """
-    Lets connections in.
+    Accepts connections and hands them to an HTTP server.
 
     Attributes:
-        host, port: Where; port 0 is any free one.
-        ssl: Speak TLS with it.
-        protocol: Makes what serves one connection.
-        fault: Asked once for each connection, first of all.
+        host, port: The address to listen on; port 0 is any free one.
+        ssl: The TLS context of an https server.
+        server: The HTTP server.
+        next_fault: Returns the fault of the next connection, if any.
+        origin: Scheme, host and port of the server's URL.
     """
 
     host: str
     port: int
     ssl: SSLContext | None
-    protocol: Callable[[], asyncio.Protocol]
-    fault: Callable[[], ConnectFault | None]
-    _sockets: list[_Entrance] = attrs.field(init=False, factory=list)
-    # Accepted, and not yet served.
-    _waiting: set[socket.socket] = attrs.field(init=False, factory=set)
+    server: web.Server
+    next_fault: Callable[[], Fault | None]
+    origin: str = attrs.field(init=False, default="")
+    _sockets: list[_ListeningSocket] = attrs.field(init=False, factory=list)
+    # Accepted sockets that the server does not have yet.
+    _accepted: set[socket.socket] = attrs.field(init=False, factory=set)
     _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
-    _connections: set[Connection] = attrs.field(init=False, factory=set)
 
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port at which it is found."""
-        host, port, *_ = self._sockets[0].getsockname()
-        # Listening everywhere is no address to send anybody to.
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:
-            host = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004
-        scheme = "http" if self.ssl is None else "https"
-        return str(URL.build(scheme=scheme, host=host, port=port))
-
-    async def open(self) -> None:
+    async def start(self) -> None:
         """
         Listen.
 
         Raises:
-            OSError: If the address cannot be had.
+            OSError: If the address is not available.
         """
         infos = await asyncio.get_running_loop().getaddrinfo(
             self.host,
@@ -201,88 +83,97 @@ class ConnectionListener:
         port = self.port
         for family, _, _, _, address in dict.fromkeys(infos):
             host, _, *scope = address
-            sock = self._bind(family, (host, port, *scope))
-            port = sock.getsockname()[1]
-        self._listen()
+            self._bind(family, (host, port, *scope))
+            port = self._sockets[-1].getsockname()[1]
+        host = self._sockets[0].getsockname()[0]
+        self.origin = str(
+            URL.build(
+                scheme="http" if self.ssl is None else "https",
+                host=WILDCARDS.get(host, host),
+                port=port,
+            )
+        )
+        self.resume()
 
     async def close(self) -> None:
         """
-        Let nobody in any more; who is in stays.
+        Stop listening; connections of the server stay open.
         """
         loop = asyncio.get_running_loop()
-        for entrance in self._sockets:
-            # Else it may accept once more, for a task that is cancelled. Loops
-            # without readers do not.
+        for sock in self._sockets:
+            # Otherwise the loop may accept once more for a cancelled task.
+            # Loops without readers do not.
             with contextlib.suppress(NotImplementedError):
-                loop.remove_reader(entrance)
+                loop.remove_reader(sock)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        # The loop forgets a socket only when who waited for it is gone.
+        # The loop releases a socket when its task has ended.
         if tasks:
             await asyncio.wait(tasks)
-        for sock in (*self._sockets, *self._waiting):
-            sock.close()
+        for each in (*self._sockets, *self._accepted):
+            each.close()
         self._sockets.clear()
-        self._waiting.clear()
+        self._accepted.clear()
 
-    async def shut(self) -> None:
+    async def pause(self) -> None:
         """
-        Refuse and reset all connections, and keep the address.
+        Refuse new connections, reset open ones, and keep the address.
         """
         bound = [(sock.family, sock.getsockname()) for sock in self._sockets]
         await self.close()
-        # Bound, but not listening: nobody is there and nobody moves in.
+        # A socket that is bound and does not listen refuses connections, and
+        # keeps others from taking the address.
         for family, address in bound:
             self._bind(family, address)
-        for connection in list(self._connections):
-            connection.reset()
+        for protocol in self.server.connections:
+            if protocol.transport is not None:
+                reset(protocol.transport)
 
-    def reopen(self) -> None:
+    def resume(self) -> None:
         """
-        Listen again after `shut`.
+        Listen again after `pause`, unless it was closed meanwhile.
         """
-        # It was closed meanwhile if there are none.
-        if self._sockets:
-            self._listen()
-
-    def _bind(self, family: int, address: tuple[Any, ...]) -> _Entrance:
-        sock = _Entrance(family, address, self._waiting)
-        self._sockets.append(sock)
-        return sock
-
-    def _listen(self) -> None:
         for sock in self._sockets:
             sock.listen(_BACKLOG)
-            self._start(self._accept(sock))
+            self._create_task(self._accept(sock))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _bind(self, family: int, address: tuple[Any, ...]) -> None:
+        sock = _ListeningSocket(family, socket.SOCK_STREAM)
+        self._sockets.append(sock)
+        sock.accepted = self._accepted
+        sock.setblocking(False)
+        # On Windows it would let two servers share a port.
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, entrance: _Entrance) -> None:
+    async def _accept(self, listening: _ListeningSocket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, _ = await loop.sock_accept(entrance)
+                sock, _ = await loop.sock_accept(listening)
             except OSError:
-                await asyncio.sleep(_BREATHER)
+                await asyncio.sleep(_ACCEPT_PAUSE)
             else:
-                self._start(self._admit(sock))
+                self._create_task(self._serve(sock))
 
-    async def _admit(self, sock: socket.socket) -> None:
-        fault = self.fault()
-        is_in = fault is None or await fault.on_connect(sock)
-        self._waiting.discard(sock)
-        if not is_in:
+    async def _serve(self, sock: socket.socket) -> None:
+        fault = self.next_fault()
+        is_good = fault is None or await fault.behaviour.on_connect(sock)
+        self._accepted.discard(sock)
+        if not is_good:
             sock.close()
             return
-        # A handshake that fails is the caller's news, not ours.
+        # A TLS handshake that fails is the caller's problem.
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._connect, sock, ssl=self.ssl
+                self.server, sock, ssl=self.ssl
             )
-
-    def _connect(self) -> Connection:
-        return Connection(self.protocol(), self._connections)

@@ -1,15 +1,15 @@
 """
-One journey: what the customer can do, and which event each step is.
+The journey of one session: its steps and their events.
 
-Pure: the time comes in as an argument.
+Pure: the time is an argument.
 """
 
 import datetime
 import enum
 import uuid
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import attrs
 
@@ -38,6 +38,7 @@ from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
 )
 from bankconnect_async.sandbox.session_api.field_rules import (
+    Rule,
     as_bank_name,
     as_choice,
     parse_fields,
@@ -53,7 +54,7 @@ Action: TypeAlias = Literal[
     "failure",
     "exit",
 ]
-#: How statements come in, in the words of `mode`: by upload or net banking.
+#: The modes that the page has: upload and net banking.
 Mode: TypeAlias = Literal["pdf", "online"]
 
 # In the contract's sample of `session_upload_status` a session expires one
@@ -61,8 +62,8 @@ Mode: TypeAlias = Literal["pdf", "online"]
 _DEFAULT_EXPIRY: Final = 60
 _EXIT_REASON: Final = "User closed the journey"
 
-#: What the vendor gives as the reason of each failure (contract, section 3),
-#: and where its page says "free text" or describes the text, a made-up one.
+#: The vendor's reason for each failure (contract, section 3). Where that says
+#: "free text" or describes the text, the reason is invented.
 REASONS: Final[Mapping[ErrorType, str]] = {
     ErrorType.TRIAL_OVER: "Trial Expired for Dev Credentials",
     ErrorType.PASSWORD_INCORRECT: "Password Incorrect",
@@ -84,7 +85,7 @@ _DEFAULT_FAILURES: Final[Mapping[Mode, ErrorType]] = {
 
 def failure_mode(error_type: ErrorType) -> Mode:
     """
-    Tell in which mode *error_type* happens, as its prefix does.
+    Return the mode of *error_type*, which its prefix names.
     """
     return "pdf" if error_type.startswith("MU") else "online"
 
@@ -92,13 +93,13 @@ def failure_mode(error_type: ErrorType) -> Mode:
 @attrs.frozen(kw_only=True)
 class Step:
     """
-    One thing the customer does.
+    One action of the customer.
 
     Attributes:
-        action: What.
-        mode: How statements come in, where that is known.
-        bank: Which bank was chosen, by identifier.
-        error_type: How a failure fails.
+        action: The action.
+        mode: The mode in which statements come in, if known.
+        bank: The identifier of the chosen bank.
+        error_type: The kind of a failure.
     """
 
     action: Action
@@ -109,30 +110,27 @@ class Step:
 
 def parse_step(parameters: Mapping[str, Any]) -> Step:
     """
-    Read what the page posts.
+    Parse what the page posts.
 
     Raises:
-        ApiError: With a problem for every bad parameter.
+        ApiError: With a problem for every invalid parameter.
     """
     return Step(**parse_fields(parameters, _STEP_RULES, required="action"))
 
 
-_is_error_type = as_choice(*ErrorType)
-_ERROR_TYPES: Final[Mapping[str, ErrorType]] = {
-    error_type.value: error_type for error_type in ErrorType
-}
-
-_STEP_RULES: Final[Mapping[str, Callable[[object], Any]]] = {
+_as_error_code = as_choice(*ErrorType)
+_ERROR_TYPES: Final = {str(error_type): error_type for error_type in ErrorType}
+_STEP_RULES: Final[Mapping[str, Rule]] = {
     "action": as_choice(*get_args(Action)),
     "mode": as_choice(*get_args(Mode)),
     "bank": as_bank_name,
-    "error_type": lambda value: _ERROR_TYPES[_is_error_type(value)],
+    "error_type": lambda value: _ERROR_TYPES[_as_error_code(value)],
 }
 
 
 class ClosedReason(enum.Enum):
     """
-    Why there is no going on with a journey, in words.
+    The reasons why a journey is closed, as the end of a sentence.
     """
 
     UNKNOWN = "is not a session of this sandbox"
@@ -143,17 +141,18 @@ class ClosedReason(enum.Enum):
 @attrs.define(kw_only=True)
 class Journey:
     """
-    Where one session stands.
+    The state of one session's journey.
 
     Attributes:
-        session: Whose journey it is.
-        expires_at: From when on nothing goes any more.
+        session: The session.
+        expires_at: The time from which no step is possible.
         bank: The chosen bank's identifier, as it was written.
-        entity_id: Id of the entity, from the first attempt on (entity flow).
-        statements: What came in.
-        is_complete: Whether that is all that was asked for.
-        processing: What was asked for after that (session flow).
-        is_expiry_notified: Whether the webhook about the expiry is out.
+        entity_id: The id of the entity, from the first attempt on (entity
+            flow).
+        statements: The uploaded statements.
+        is_complete: Whether all required statements are there.
+        processing: The processing that follows (session flow).
+        is_expiry_notified: Whether the webhook about the expiry was sent.
     """
 
     session: SandboxSession
@@ -166,8 +165,8 @@ class Journey:
     is_expiry_notified: bool = False
 
     @classmethod
-    def start(cls, session: SandboxSession) -> "Journey":
-        """Begin the journey of *session*."""
+    def start(cls, session: SandboxSession) -> Self:
+        """Start the journey of *session*."""
         minutes = session.parameters.get("session_expiry", _DEFAULT_EXPIRY)
         return cls(
             session=session,
@@ -177,18 +176,18 @@ class Journey:
         )
 
     def is_expired(self, now: datetime.datetime) -> bool:
-        """Tell whether it is too late for this journey."""
+        """Tell whether it has expired."""
         return not self.is_over and now >= self.expires_at
 
     def closed_reason(self, now: datetime.datetime) -> ClosedReason | None:
-        """Say why it does not go on, if it does not."""
+        """Return the reason why it is closed, if it is."""
         if self.is_over:
             return ClosedReason.COMPLETED
         return ClosedReason.EXPIRED if self.is_expired(now) else None
 
     @property
     def is_over(self) -> bool:
-        """Whether the customer is done, or processing has begun."""
+        """Whether the customer is done, or processing has started."""
         return self.is_complete or self.processing is not None
 
     @property
@@ -198,158 +197,126 @@ class Journey:
 
     @property
     def mode(self) -> Mode | None:
-        """The mode that the session was asked for, if the page has it."""
+        """The requested mode, if the page has it."""
         mode = self.session.parameters.get("mode")
         return mode if mode in get_args(Mode) else None
 
     @property
     def date_range(self) -> tuple[datetime.date, datetime.date]:
-        """First and last day of the statements asked for."""
+        """The first and the last requested day."""
         today = self.session.created_at.date()
-        asked = self.session.parameters
+        parameters = self.session.parameters
         return (
-            asked.get("from_date", six_months_before(today)),
-            asked.get("to_date", today),
+            parameters.get("from_date", six_months_before(today)),
+            parameters.get("to_date", today),
         )
 
     @property
     def requested_span(self) -> Span:
-        """The days asked for, the future left out."""
+        """The requested days, without those in the future."""
         start, end = self.date_range
         today = self.session.created_at.date()
         return Span(start=start, end=max(start, min(end, today)))
 
     @property
-    def takes_anything(self) -> bool:
-        """Whether the session was asked for without acceptance rules."""
-        return bool(self.session.parameters.get("accept_anything"))
-
-    @property
     def has_all_statements(self) -> bool:
-        """
-        Whether the acceptance rules are met: all months, by default.
-        """
-        held = group_by_account(self.statements)
-        return bool(held) and all(self.accepts(group) for group in held)
+        """Whether each account has all that the acceptance rules require."""
+        groups = group_by_account(self.statements)
+        return bool(groups) and all(map(self.accepts, groups))
 
     def accepts(self, group: AccountStatements) -> bool:
-        """Tell whether an account has all that is asked for."""
-        return self.takes_anything or not group.missing_months(
-            self.requested_span
-        )
-
-    def apply(self, step: Step, now: datetime.datetime) -> Event:
-        """Do *step*, and return the event that it is."""
-        return _STEPS[step.action](self, step, now)
+        """Tell whether an account has every requested month."""
+        return bool(
+            self.session.parameters.get("accept_anything")
+        ) or not group.missing_months(self.requested_span)
 
     def mode_of(self, step: Step) -> Mode:
-        """Tell in which mode *step* happens."""
+        """Return the mode of a step."""
         if step.error_type is not None:
             return failure_mode(step.error_type)
         return step.mode or self.mode or "pdf"
 
+    def apply(self, step: Step, now: datetime.datetime) -> Event:
+        """Do a step, and return its event."""
+        link_id = self.session.link_id
+        match step.action:
+            case "success":
+                return self._succeed(step, now)
+            case "failure":
+                return self._fail(step)
+            case "exit":
+                return ExitEvent(
+                    link_id=link_id, reason=_EXIT_REASON, is_failure=False
+                )
+            case "bank_selected":
+                self.bank = step.bank
+                bank = find_bank(step.bank or "")
+                return InfoEvent(
+                    link_id=link_id,
+                    event_name=EventName.BANK_SELECTED,
+                    # The name, in upper case as in the vendor's example.
+                    message=bank.name.upper() if bank else step.bank,
+                )
+            case name:
+                return InfoEvent(link_id=link_id, event_name=name)
+
+    def _succeed(self, step: Step, now: datetime.datetime) -> Event:
+        session = self.session
+        self.statements.append(
+            UploadedStatement(
+                account=fake_account(session.link_id, self._attempt(step)),
+                span=self.requested_span,
+                source=self.mode_of(step),
+                received_at=now,
+            )
+        )
+        self.is_complete = True
+        if self.is_entity_flow:
+            return SuccessEvent(
+                link_id=session.link_id, entity_id=self.entity_id
+            )
+        return SuccessEvent(
+            link_id=session.link_id, session_id=session.session_id
+        )
+
+    def _fail(self, step: Step) -> Event:
+        bank = self._attempt(step)
+        error_type = step.error_type or _DEFAULT_FAILURES[self.mode_of(step)]
+        start, end = map(date_text, self.date_range)
+        return ErrorEvent(
+            link_id=self.session.link_id,
+            error_type=error_type,
+            reason=REASONS[error_type].format(bank=bank, start=start, end=end),
+        )
+
+    def _attempt(self, step: Step) -> str:
+        """Note an attempt, and return its bank."""
+        self.bank = step.bank or self.bank
+        # A failed attempt has an entity, too, which its webhook names.
+        if self.is_entity_flow and self.entity_id is None:
+            self.entity_id = str(uuid.uuid4())
+        return (self.bank or EXAMPLE_BANK).lower()
+
 
 def report(journey: Journey, event: Event) -> Played:
     """
-    Say in the words of the session's dialect what *event* is.
+    Encode an event in the dialect of the session.
 
     A failure does not redirect: the journey stays open until the customer
     leaves (contract, U-17).
     """
-    dialect = journey.session.dialect
-    is_silent = dialect == "seed" and isinstance(event, InfoEvent)
-    messages = () if is_silent else (encode_event(event, dialect),)
-    return Played(messages=messages, redirect=_redirect(journey, event))
-
-
-def _redirect(journey: Journey, event: Event) -> str | None:
-    url = journey.session.parameters.get("redirect_url")
-    match event:
-        case SuccessEvent(entity_id=entity_id, session_id=session_id) if url:
-            told = SuccessEvent(entity_id=entity_id, session_id=session_id)
-            return str(build_redirect(url, told))
-        case ExitEvent() if url:
-            return str(build_redirect(url, ExitEvent()))
-        case _:
-            return None
-
-
-def _select_bank(journey: Journey, step: Step, _: datetime.datetime) -> Event:
-    journey.bank = step.bank
-    bank = find_bank(step.bank or "")
-    return InfoEvent(
-        link_id=journey.session.link_id,
-        event_name=EventName.BANK_SELECTED,
-        # A name, not an identifier, and in the example in upper case.
-        message=bank.name.upper() if bank else step.bank,
-    )
-
-
-def _succeed(journey: Journey, step: Step, now: datetime.datetime) -> Event:
-    _note_attempt(journey, step)
-    journey.statements.append(
-        UploadedStatement(
-            account=fake_account(journey.session.link_id, _bank(journey)),
-            span=journey.requested_span,
-            source=journey.mode_of(step),
-            received_at=now,
-        )
-    )
-    journey.is_complete = True
     session = journey.session
-    if journey.is_entity_flow:
-        return SuccessEvent(
-            link_id=session.link_id, entity_id=journey.entity_id
+    is_silent = session.dialect == "seed" and isinstance(event, InfoEvent)
+    url = session.parameters.get("redirect_url")
+    redirect = None
+    if url and isinstance(event, SuccessEvent):
+        success = SuccessEvent(
+            entity_id=event.entity_id, session_id=event.session_id
         )
-    return SuccessEvent(link_id=session.link_id, session_id=session.session_id)
-
-
-def _fail(journey: Journey, step: Step, _: datetime.datetime) -> Event:
-    _note_attempt(journey, step)
-    error_type = step.error_type or _DEFAULT_FAILURES[journey.mode_of(step)]
-    start, end = map(date_text, journey.date_range)
-    reason = REASONS[error_type].format(
-        bank=_bank(journey), start=start, end=end
+        redirect = str(build_redirect(url, success))
+    elif url and isinstance(event, ExitEvent):
+        redirect = str(build_redirect(url, ExitEvent()))
+    return Played(
+        messages=() if is_silent else (encode_event(event, session.dialect),),
+        redirect=redirect,
     )
-    return ErrorEvent(
-        link_id=journey.session.link_id, error_type=error_type, reason=reason
-    )
-
-
-def _leave(journey: Journey, _: Step, __: datetime.datetime) -> Event:
-    return ExitEvent(
-        link_id=journey.session.link_id,
-        reason=_EXIT_REASON,
-        is_failure=False,
-    )
-
-
-def _tell(name: EventName) -> "_Taker":
-    def tell(journey: Journey, _: Step, __: datetime.datetime) -> Event:
-        return InfoEvent(link_id=journey.session.link_id, event_name=name)
-
-    return tell
-
-
-def _note_attempt(journey: Journey, step: Step) -> None:
-    journey.bank = step.bank or journey.bank
-    # An attempt that failed has an entity, too: webhooks about it name one.
-    if journey.is_entity_flow and journey.entity_id is None:
-        journey.entity_id = str(uuid.uuid4())
-
-
-def _bank(journey: Journey) -> str:
-    return (journey.bank or EXAMPLE_BANK).lower()
-
-
-_Taker: TypeAlias = Callable[[Journey, Step, datetime.datetime], Event]
-
-_STEPS: Final[Mapping[Action, _Taker]] = {
-    "bank_selected": _select_bank,
-    "manual": _tell(EventName.MANUAL),
-    "manual_upload_back": _tell(EventName.MANUAL_UPLOAD_BACK),
-    "net_banking_back": _tell(EventName.NET_BANKING_BACK),
-    "success": _succeed,
-    "failure": _fail,
-    "exit": _leave,
-}

@@ -2,7 +2,7 @@
 The page that stands in for the vendor's journey.
 
 It is one document that loads nothing, the session's `logo_url` included. It
-decides nothing: each step goes to the sandbox, which answers what to post.
+decides nothing: each step goes to the sandbox, which returns what to post.
 """
 
 import datetime
@@ -36,7 +36,7 @@ _VIEWS: Final[Mapping[Mode, str]] = {"pdf": "manual", "online": "net_banking"}
 @attrs.frozen(kw_only=True)
 class Page:
     """
-    A document, and the headers it is served with.
+    A document with its HTTP headers.
     """
 
     text: str
@@ -46,133 +46,96 @@ class Page:
 @attrs.frozen(kw_only=True)
 class Notice:
     """
-    What the page says when there is no journey to go on with.
+    The page of a journey that is closed.
 
     Attributes:
-        title, text: For people.
-        status: HTTP status of the page.
-        refusal: HTTP status of a step.
+        title, text: The visible text.
+        status: The HTTP status of the page.
+        step_status: The HTTP status of the response to a step.
     """
 
     title: str
     text: str
     status: HTTPStatus
-    refusal: HTTPStatus
+    step_status: HTTPStatus
 
 
-@attrs.frozen(kw_only=True)
-class _Texts:
-    """
-    What the page says about one mode.
-    """
-
-    title: str
-    lead: str
-    subject: str
-    succeed: str
-
-
-_TEXTS: Final[Mapping[Mode, _Texts]] = {
-    "pdf": _Texts(
-        title="Upload your statements",
-        lead="A made-up statement is ready. Nothing is read from your device.",
-        subject="made-up-statement.pdf",
-        succeed="Upload and finish",
-    ),
-    "online": _Texts(
-        title="Log in to net banking",
-        lead="A made-up customer is ready. There is nothing to type.",
-        subject="made-up customer",
-        succeed="Log in and finish",
-    ),
+_TEXTS: Final[Mapping[Mode, Mapping[str, str]]] = {
+    "pdf": {
+        "title": "Upload your statements",
+        "lead": "A made-up statement is ready. "
+        "Nothing is read from your device.",
+        "subject": "made-up-statement.pdf",
+        "succeed": "Upload and finish",
+    },
+    "online": {
+        "title": "Log in to net banking",
+        "lead": "A made-up customer is ready. There is nothing to type.",
+        "subject": "made-up customer",
+        "succeed": "Log in and finish",
+    },
 }
 
-#: What to say where.
+#: The page of each reason.
 NOTICES: Final[Mapping[ClosedReason, Notice]] = {
     ClosedReason.UNKNOWN: Notice(
         title="This link opens no session",
         text="Its session id or token is not one of this sandbox. Open the"
         " URL exactly as the Session API returned it.",
         status=HTTPStatus.NOT_FOUND,
-        refusal=HTTPStatus.NOT_FOUND,
+        step_status=HTTPStatus.NOT_FOUND,
     ),
     ClosedReason.EXPIRED: Notice(
         title="This session has expired",
         text="Go back to the application that brought you here, and start"
         " again.",
         status=HTTPStatus.GONE,
-        refusal=HTTPStatus.GONE,
+        step_status=HTTPStatus.GONE,
     ),
     ClosedReason.COMPLETED: Notice(
         title="Statements already submitted",
         text="There is nothing left to do here. You can close this page.",
         status=HTTPStatus.OK,
-        refusal=HTTPStatus.CONFLICT,
+        step_status=HTTPStatus.CONFLICT,
     ),
 }
 
 
-def new_nonce() -> str:
+def render_notice(notice: Notice) -> Page:
     """
-    Make what only this page's own script and style will carry.
-    """
-    return secrets.token_urlsafe(16)
-
-
-def render_notice(notice: Notice, nonce: str) -> Page:
-    """
-    Write the page for a journey that cannot go on.
+    Render the page of a closed journey.
     """
     main = _render("notice.html", title=notice.title, text=notice.text)
-    return _page(main, nonce)
+    return _page(main)
 
 
-def write_journey(
-    journey: Journey, nonce: str, now: datetime.datetime
-) -> Page:
+def render_journey(journey: Journey, now: datetime.datetime) -> Page:
     """
-    Write the page of an open journey.
+    Render the page of an open journey.
 
     Args:
-        journey: Whose.
-        nonce: From `new_nonce`.
-        now: The time, to say how long the page is good.
+        journey: The journey.
+        now: The time, from which the page counts to its expiry.
     """
-    asked = bank_of(journey.session.parameters) or ""
-    bank = find_bank(asked)
+    requested = bank_of(journey.session.parameters) or ""
+    bank = find_bank(requested)
     main = _render(
         "journey.html",
         {"banks": _bank_items(), "attempts": "\n".join(map(_attempt, _VIEWS))},
-        bank=bank.identifier if bank else asked,
-        bank_name=bank.name if bank else asked,
+        bank=bank.identifier if bank else requested,
+        bank_name=bank.name if bank else requested,
         modes=_modes(bank),
         mode=_VIEWS[journey.mode] if journey.mode else "",
-        # Not a moment too early, or the page would find itself still good.
+        # Rounded up: the page must not reload before the journey expires.
         expires_in=math.ceil((journey.expires_at - now).total_seconds()),
         link_id=journey.session.link_id,
     )
-    return _page(main, nonce, script=read_template(__package__, "journey.js"))
+    return _page(main, read_template(__package__, "journey.js"))
 
 
-def _page(main: str, nonce: str, *, script: str = "") -> Page:
-    raw = {
-        "style": read_template(__package__, "journey.css"),
-        "main": main,
-        "script": script,
-    }
-    return Page(
-        text=_render("document.html", raw, nonce=nonce),
-        headers={
-            "Content-Security-Policy": _policy(nonce),
-            # The URL opens the journey, so it goes nowhere and stays nowhere.
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
-
-
-def _policy(nonce: str) -> str:
+def _page(main: str, script: str = "") -> Page:
+    nonce = secrets.token_urlsafe(16)
+    style = read_template(__package__, "journey.css")
     directives = {
         "default-src": "'none'",
         "script-src": f"'nonce-{nonce}'",
@@ -182,10 +145,25 @@ def _policy(nonce: str) -> str:
         "connect-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
-        # As the vendor's page, it is for anyone to embed.
+        # Like the vendor's page, it may be embedded anywhere.
         "frame-ancestors": "*",
     }
-    return "; ".join(f"{name} {value}" for name, value in directives.items())
+    return Page(
+        text=_render(
+            "document.html",
+            {"style": style, "main": main, "script": script},
+            nonce=nonce,
+        ),
+        headers={
+            "Content-Security-Policy": "; ".join(
+                f"{name} {value}" for name, value in directives.items()
+            ),
+            # Whoever has the URL can use the journey.
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
 
 
 @functools.cache
@@ -202,10 +180,9 @@ def _bank_items() -> str:
 
 
 def _modes(bank: SandboxBank | None) -> str:
-    offered = [
+    return " ".join(
         view for mode, view in _VIEWS.items() if not bank or mode in bank.modes
-    ]
-    return " ".join(offered)
+    )
 
 
 @functools.cache
@@ -220,5 +197,5 @@ def _attempt(mode: Mode) -> str:
         {"options": options},
         mode=mode,
         view=_VIEWS[mode],
-        **attrs.asdict(_TEXTS[mode]),
+        **_TEXTS[mode],
     )

@@ -1,5 +1,5 @@
 """
-What the sandbox remembers: sessions, their journeys, entities.
+The sandbox's state: sessions, their journeys, and entities.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from bankconnect_async.sandbox.data_api.statements import (
     Processing,
     UploadedStatement,
 )
+from bankconnect_async.sandbox.http.endpoints import secrets_match
 from bankconnect_async.sandbox.records import (
     Played,
     SandboxEntity,
     SandboxSession,
 )
 from bankconnect_async.sandbox.session_api.dialects import DialectRules
-from bankconnect_async.sandbox.session_api.validation import secrets_match
 from bankconnect_async.sandbox.webhooks.dispatcher import WebhookDispatcher
 
 from .journey import ClosedReason, Journey, Step, report
 
 
-# Timers and clocks do not agree to the microsecond.
+# A timer may fire a little before the clock reaches its time.
 _LATENESS: Final = 0.02
 _INDIA: Final = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
@@ -43,15 +43,15 @@ _INDIA: Final = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 @attrs.define(eq=False, kw_only=True)
 class SessionTable:
     """
-    All sessions of a sandbox, and how far each has come.
+    All sessions of a sandbox, with their journeys.
 
     Attributes:
-        clock: The time.
-        webhooks: Told of everything that a webhook may be about.
-        processing_time: How long processing takes, in seconds.
+        clock: The clock.
+        webhooks: Sends the webhooks of sessions and entities.
+        processing_time: The time that processing takes, in seconds.
         sessions: Every session by its id, deleted ones included.
-        entities: What the entity flow has.
-        created: How many sessions each link id has.
+        entities: The entities of the entity flow.
+        created: The number of sessions of each link id.
     """
 
     clock: Clock
@@ -62,41 +62,39 @@ class SessionTable:
     created: collections.Counter[str] = attrs.field(
         init=False, factory=collections.Counter
     )
-    # Of opened journeys only: in a load experiment most never are.
+    # Only of opened journeys: in a load experiment most are never opened.
     _journeys: dict[str, Journey] = attrs.field(init=False, factory=dict)
     _deleted: set[str] = attrs.field(init=False, factory=set)
     _timers: set[asyncio.TimerHandle] = attrs.field(init=False, factory=set)
 
     def now(self) -> datetime.datetime:
         """
-        Return the time, in India.
+        Return the time in India.
         """
         return datetime.datetime.fromtimestamp(self.clock.time(), _INDIA)
 
     def create(
-        self, api: DialectRules, parameters: Mapping[str, Any], origin: str
+        self, rules: DialectRules, parameters: Mapping[str, Any], origin: str
     ) -> SandboxSession:
         """
         Create a session.
 
         Args:
-            api: Which API was asked.
-            parameters: For what.
-            origin: Where the journey's page is.
+            rules: The rules of the API that was called.
+            parameters: The parameters of the request.
+            origin: The origin of the journey's page.
         """
         session_id = (
-            str(uuid.uuid4()) if api.tells_id else secrets.token_hex(9)
+            str(uuid.uuid4()) if rules.has_id else secrets.token_hex(9)
         )
-        token = secrets.token_hex(32) if api.has_token else None
-        query = f"session_id={session_id}" + (
-            f"&token={token}" if token else ""
-        )
+        token = secrets.token_hex(32) if rules.has_token else None
+        suffix = f"&token={token}" if token else ""
         session = SandboxSession(
             session_id=session_id,
             link_id=parameters["link_id"],
-            dialect=api.dialect,
+            dialect=rules.dialect,
             parameters=parameters,
-            redirect_url=f"{origin}/?{query}",
+            redirect_url=f"{origin}/?session_id={session_id}{suffix}",
             token=token,
             created_at=self.now(),
         )
@@ -106,10 +104,9 @@ class SessionTable:
 
     def get(self, session_id: str) -> Journey | None:
         """
-        Return the journey of a session, unless there is none or no longer.
+        Return the journey of a session, unless it is unknown or deleted.
 
-        An expiry is noticed here: a session that nobody ever asks for again
-        has no webhook about it.
+        It sends the webhooks that are due: of an expiry, for example.
         """
         session = self.sessions.get(session_id)
         if session is None or session_id in self._deleted:
@@ -122,41 +119,38 @@ class SessionTable:
         self.notify_processed(journey)
         return journey
 
-    def open_url(
-        self, session_id: str, token: str | None
-    ) -> Journey | ClosedReason:
+    def open_url(self, query: Mapping[str, str]) -> Journey | ClosedReason:
         """
-        Return the journey that a URL opens, or why it opens none.
+        Return the journey that a URL opens, or the reason why it opens none.
 
         Args:
-            session_id: Of the URL.
-            token: Of the URL; must be the session's, if that has one.
+            query: The URL's query, with the session's id and its token, if
+                it has one.
         """
-        journey = self.get(session_id)
+        journey = self.get(query.get("session_id", ""))
         if journey is None:
             return ClosedReason.UNKNOWN
-        expected = journey.session.token
-        if expected is not None and not secrets_match(token, expected):
+        token = journey.session.token
+        if token is not None and not secrets_match(query.get("token"), token):
             return ClosedReason.UNKNOWN
         return journey.closed_reason(self.now()) or journey
 
     def play(self, journey: Journey, step: Step) -> Played:
         """
-        Do one step, and tell the webhooks.
+        Do one step, and send its webhooks.
         """
         now = self.now()
-        mode = journey.mode_of(step)
         event = journey.apply(step, now)
         if journey.entity_id is not None:
-            self._note_entity(journey, journey.entity_id)
-        self.webhooks.notify(journey, event, mode, now)
+            self._store_entity(journey, journey.entity_id)
+        self.webhooks.notify(journey, event, journey.mode_of(step), now)
         return report(journey, event)
 
-    def _note_entity(self, journey: Journey, entity_id: str) -> None:
+    def _store_entity(self, journey: Journey, entity_id: str) -> None:
         entity = self.entities.get(entity_id) or self.entities.add(
             SandboxEntity(entity_id=entity_id, link_id=journey.session.link_id)
         )
-        # The customer's browser hears of a success when all is extracted.
+        # The browser reports a success when everything is extracted.
         entity.statements = [
             (
                 statement,
@@ -173,7 +167,7 @@ class SessionTable:
         self, journey: Journey, statement: UploadedStatement
     ) -> None:
         """
-        Take a statement into a session, and tell when that is enough.
+        Add a statement to a session, and notify when all are there.
         """
         journey.statements.append(statement)
         if not journey.is_complete and journey.has_all_statements:
@@ -182,9 +176,9 @@ class SessionTable:
 
     def start_processing(self, journey: Journey) -> None:
         """
-        Begin to process a session.
+        Start to process a session.
         """
-        journey.processing = self._begin(
+        journey.processing = self._start(
             lambda: self.notify_processed(journey)
         )
 
@@ -192,27 +186,28 @@ class SessionTable:
         self, entity: EntityState, statement: UploadedStatement
     ) -> None:
         """
-        Take a statement into an entity, and begin to process it.
+        Add a statement to an entity, and start to process it.
         """
-        begun = self._begin(lambda: self.notify_statements(entity))
-        entity.statements.append((statement, begun))
+        processing = self._start(lambda: self.notify_statements(entity))
+        entity.statements.append((statement, processing))
 
     def notify_processed(self, journey: Journey) -> None:
         """
-        Tell that a session is processed, once it is.
+        Notify once when a session is processed, unless it is deleted.
         """
         processing = journey.processing
-        if processing is None or processing.is_notified:
-            return
-        if self.is_deleted(journey.session.session_id):
-            return
-        if processing.is_over(self.now()):
+        if (
+            processing is not None
+            and not processing.is_notified
+            and not self.is_deleted(journey.session.session_id)
+            and processing.is_over(self.now())
+        ):
             processing.is_notified = True
             self.webhooks.notify_enriched(journey)
 
     def notify_statements(self, entity: EntityState) -> None:
         """
-        Tell of each statement of an entity that is processed, once it is.
+        Notify once of each processed statement of an entity.
         """
         now = self.now()
         for statement, processing in entity.statements:
@@ -227,62 +222,61 @@ class SessionTable:
 
     def finish(self, owner_id: str, error_code: str | None) -> bool:
         """
-        Let what is being processed end, and tell whether anything was.
+        End the processing of a session or an entity, if there is any.
+
+        Returns:
+            Whether anything was being processed.
         """
         entity = self.entities.get(owner_id)
-        if entity is not None:
-            under_way = [
-                processing
-                for _, processing in entity.statements
-                if not processing.is_over(self.now())
-            ]
-            for processing in under_way:
-                processing.finish(error_code)
-            self.notify_statements(entity)
-            return bool(under_way)
         journey = self.get(owner_id)
-        if journey is None or journey.processing is None:
-            return False
-        if journey.processing.is_over(self.now()):
-            return False
-        journey.processing.finish(error_code)
-        self.notify_processed(journey)
-        return True
+        processes = [p for _, p in entity.statements] if entity else []
+        if journey is not None and journey.processing is not None:
+            processes.append(journey.processing)
+        now = self.now()
+        running = [p for p in processes if not p.is_over(now)]
+        for processing in running:
+            processing.finish(error_code)
+        if entity is not None:
+            self.notify_statements(entity)
+        if journey is not None:
+            self.notify_processed(journey)
+        return bool(running)
 
     def link_id_of(self, owner_id: str) -> str | None:
         """
         Return the link id of a session or an entity.
         """
-        owner = self.sessions.get(owner_id) or self.entities.records.get(
-            owner_id
-        )
+        records = self.entities.records
+        owner = self.sessions.get(owner_id) or records.get(owner_id)
         return None if owner is None else owner.link_id
 
     def cancel_timers(self) -> None:
         """
-        Let nothing happen by itself any more.
+        Cancel the timers of everything that is being processed.
         """
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
-    def _begin(self, then: Callable[[], None]) -> Processing:
+    def _start(self, on_finished: Callable[[], None]) -> Processing:
         seconds = self.processing_time
         if math.isfinite(seconds):
-            self._wake(seconds + _LATENESS, then)
+            self._call_later(seconds + _LATENESS, on_finished)
         return Processing(started_at=self.now(), seconds=seconds)
 
-    def _wake(self, seconds: float, then: Callable[[], None]) -> None:
-        def ring() -> None:
+    def _call_later(
+        self, seconds: float, callback: Callable[[], None]
+    ) -> None:
+        def fire() -> None:
             self._timers.discard(timer)
-            then()
+            callback()
 
-        timer = asyncio.get_running_loop().call_later(seconds, ring)
+        timer = asyncio.get_running_loop().call_later(seconds, fire)
         self._timers.add(timer)
 
     def expire(self, journey: Journey) -> None:
         """
-        Let a journey run out now, unless it is completed.
+        Let a journey expire now, unless it is completed.
         """
         journey.expires_at = self.now()
         if journey.is_expired(journey.expires_at):
@@ -290,13 +284,13 @@ class SessionTable:
 
     def delete(self, session_id: str) -> None:
         """
-        Forget a session, but that it once was.
+        Delete a session; its id stays known.
         """
         self._deleted.add(session_id)
         self._journeys.pop(session_id, None)
 
     def is_deleted(self, session_id: str) -> bool:
         """
-        Tell whether a session once was.
+        Tell whether a session was deleted.
         """
         return session_id in self._deleted

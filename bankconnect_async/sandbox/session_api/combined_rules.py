@@ -1,10 +1,10 @@
 """
-What must hold between parameters that are good by themselves.
+Rules between parameters that are valid by themselves.
 """
 
 import datetime
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from bankconnect_async.sandbox.banks import bank_of, find_bank
@@ -13,26 +13,30 @@ from bankconnect_async.sandbox.http.errors import Problem
 from .field_rules import NOT_BEFORE
 
 
-Check: TypeAlias = Callable[
-    [Mapping[str, Any], datetime.date], Iterable[Problem]
-]
+Values: TypeAlias = Mapping[str, Any]
+Problems: TypeAlias = Iterator[Problem]
+Check: TypeAlias = Callable[[Values, datetime.date], Problems]
 
 TODAY: Final = datetime.timedelta()
 YESTERDAY: Final = datetime.timedelta(days=-1)
-_RECURRING = {"only_recurring", "once_with_recurring"}
+_RECURRING: Final = {"only_recurring", "once_with_recurring"}
+_RECURRENCE_PARAMETERS: Final = (
+    (
+        {"aa_recurring_frequency_unit", "aa_recurring_frequency_value"},
+        "Frequency unit/value required",
+    ),
+    ({"bank_name", "mode"}, "bank_name and mode required"),
+)
 
 
-def both_dates(
-    values: Mapping[str, Any], _: datetime.date
-) -> Iterator[Problem]:
+def both_dates(values: Values, _: datetime.date) -> Problems:
     """
     Refuse one date without the other.
     """
-    given = values.keys() & {"from_date", "to_date"}
-    if len(given) == 1:
-        missing = "to_date" if "from_date" in given else "from_date"
+    missing = {"from_date", "to_date"} - values.keys()
+    if len(missing) == 1:
         yield Problem(
-            missing,
+            missing.pop(),
             "`from_date` and `to_date` are required.",
             "MISSING_DATE_FIELD",
         )
@@ -43,12 +47,10 @@ def dates_in_order(default_end: datetime.timedelta) -> Check:
     Refuse a start that is not before the end.
 
     Args:
-        default_end: The end where none is given, from today.
+        default_end: The default end, counted from today.
     """
 
-    def check(
-        values: Mapping[str, Any], today: datetime.date
-    ) -> Iterator[Problem]:
+    def check(values: Values, today: datetime.date) -> Problems:
         start = values.get("from_date", six_months_before(today))
         if start >= values.get("to_date", today + default_end):
             yield Problem("from_date", NOT_BEFORE, "INVALID_DATE_RANGE")
@@ -67,18 +69,15 @@ def six_months_before(today: datetime.date) -> datetime.date:
 
 def ends_by(latest: datetime.timedelta, name: str) -> Check:
     """
-    Refuse a later end.
+    Refuse an end that is later.
 
     Args:
-        latest: The last day that is taken, from today.
-        name: What to call it.
+        latest: The last valid day, counted from today.
+        name: The name of that day in the error.
     """
 
-    def check(
-        values: Mapping[str, Any], today: datetime.date
-    ) -> Iterator[Problem]:
-        end = values.get("to_date")
-        if end is not None and end > today + latest:
+    def check(values: Values, today: datetime.date) -> Problems:
+        if values.get("to_date", today + latest) > today + latest:
             yield Problem(
                 "to_date",
                 f"`to_date` cannot be later than {name}.",
@@ -88,9 +87,7 @@ def ends_by(latest: datetime.timedelta, name: str) -> Check:
     return check
 
 
-def bank_with_mode(
-    values: Mapping[str, Any], _: datetime.date
-) -> Iterator[Problem]:
+def bank_with_mode(values: Values, _: datetime.date) -> Problems:
     """
     Refuse a mode that needs a bank, without one.
     """
@@ -102,9 +99,7 @@ def bank_with_mode(
         )
 
 
-def mode_of_bank(
-    values: Mapping[str, Any], _: datetime.date
-) -> Iterator[Problem]:
+def mode_of_bank(values: Values, _: datetime.date) -> Problems:
     """
     Refuse a mode that the bank does not offer.
     """
@@ -118,23 +113,11 @@ def mode_of_bank(
         )
 
 
-def complete_recurrence(
-    values: Mapping[str, Any], _: datetime.date
-) -> Iterator[Problem]:
+def complete_recurrence(values: Values, _: datetime.date) -> Problems:
     """
-    Refuse a recurring journey that does not say how often.
+    Refuse a recurring journey without its frequency or bank.
     """
-    if values.get("aa_journey_mode") not in _RECURRING:
-        return
-    for needed, text in _RECURRENCE_NEEDS:
-        if not values.keys() >= needed:
-            yield Problem("aa_journey_mode", text, "MISSING_AA_PARAMETER")
-
-
-_RECURRENCE_NEEDS: Final = (
-    (
-        {"aa_recurring_frequency_unit", "aa_recurring_frequency_value"},
-        "Frequency unit/value required",
-    ),
-    ({"bank_name", "mode"}, "bank_name and mode required"),
-)
+    if values.get("aa_journey_mode") in _RECURRING:
+        for needed, text in _RECURRENCE_PARAMETERS:
+            if not values.keys() >= needed:
+                yield Problem("aa_journey_mode", text, "MISSING_AA_PARAMETER")

@@ -1,21 +1,17 @@
 """
-The Session API of each documented dialect, as tables.
+Tables of the Session API in each documented dialect.
 """
 
 import functools
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from bankconnect_async._codec.browser_messages import Dialect
-from bankconnect_async.sandbox.http.errors import (
-    ApiError,
-    JsonObject,
-    render_coded,
-    render_plain,
-)
+from bankconnect_async.sandbox.http.endpoints import ErrorRenderer
+from bankconnect_async.sandbox.http.errors import render_coded, render_plain
 
 from .combined_rules import (
     TODAY,
@@ -52,79 +48,85 @@ Version: TypeAlias = Literal["v1", "v2"]
 @attrs.frozen(kw_only=True)
 class DialectRules:
     """
-    One dialect of the endpoint.
+    The rules of one dialect of the endpoint.
 
     Attributes:
-        dialect: In which the journeys of its sessions report. Those of v2
-            do so as in the session flow, whatever v1 speaks.
-        rules: Wire name to what its value must be; others are ignored.
-        checks: What must hold between parameters that are good by
-            themselves.
-        write: Puts a refusal into the dialect's error body.
-        tells_id: The session id is a UUID and stands in the answer.
-        has_token: The journey's URL carries a token.
+        dialect: The dialect of the journeys' events. Sessions of v2 use that
+            of the session flow, whatever dialect v1 has.
+        fields: The rule of each parameter by wire name; other parameters are
+            ignored.
+        checks: The rules between parameters that are valid by themselves.
+        render: Renders the dialect's error bodies.
+        has_id: Whether the session id is a UUID and part of the response.
+        has_token: Whether the journey's URL has a token.
     """
 
     dialect: Dialect
-    rules: Mapping[str, Rule]
+    fields: Mapping[str, Rule]
     checks: tuple[Check, ...]
-    write: Callable[[ApiError], JsonObject]
-    tells_id: bool
+    render: ErrorRenderer
+    has_id: bool = False
     has_token: bool = False
 
     @property
     def has_codes(self) -> bool:
         """Whether its errors have codes."""
-        return self.write is render_coded
+        return self.render is render_coded
+
+
+def _aa_rules(*modes: str, tenure: int, frequency: int) -> dict[str, Rule]:
+    return {
+        "aa_journey_mode": as_choice(*modes),
+        "aa_recurring_tenure_month_count": as_tenure(tenure),
+        "aa_recurring_frequency_unit": as_choice(
+            "year", "month", "day", "hour"
+        ),
+        "aa_recurring_frequency_value": as_aa_number(
+            "Frequency value", frequency
+        ),
+    }
 
 
 # Each table follows its column of the contract's "Parameters". Where that
-# page and another contradict each other, its own page decides.
-_SEED_RULES: Final[Mapping[str, Rule]] = {
+# page contradicts another, the column's own page decides.
+_SEED_FIELDS: Final[Mapping[str, Rule]] = {
     "link_id": as_text(max_length=500, too_long="INVALID_REQUEST"),
     "redirect_url": as_url(max_length=200),
     "from_date": as_date,
     "to_date": as_date,
     "bank_name": as_bank_name,
 }
-_CURRENT_RULES: Final[Mapping[str, Rule]] = {
-    **_SEED_RULES,
+_CURRENT_FIELDS: Final[Mapping[str, Rule]] = {
+    **_SEED_FIELDS,
     "logo_url": as_url(),
     "mode": as_choice("pdf", "aa", "online"),
     "mobile_number": as_mobile_number,
     "journey_mode": as_text(max_length=50),
 }
-_ENTITY_RULES: Final[Mapping[str, Rule]] = {
-    **_CURRENT_RULES,
-    "aa_journey_mode": as_choice("only_once", "only_recurring"),
-    "aa_recurring_tenure_month_count": as_tenure(24),
-    "aa_recurring_frequency_unit": as_choice("year", "month", "day", "hour"),
-    "aa_recurring_frequency_value": as_aa_number("Frequency value", 3),
+_ENTITY_FIELDS: Final[Mapping[str, Rule]] = {
+    **_CURRENT_FIELDS,
+    **_aa_rules("only_once", "only_recurring", tenure=24, frequency=3),
 }
-_SESSION_FLOW_RULES: Final[Mapping[str, Rule]] = {
-    **_CURRENT_RULES,
+_SESSION_FLOW_FIELDS: Final[Mapping[str, Rule]] = {
+    **_CURRENT_FIELDS,
     "bank_name": as_known_bank,
     "session_expiry": as_session_expiry,
     "accept_anything": as_boolean,
     "is_mobile_field_editable": as_boolean,
     "metadata": as_metadata,
 }
-_SESSION_RULES: Final[Mapping[str, Rule]] = {
-    **_SESSION_FLOW_RULES,
-    "aa_journey_mode": as_choice("only_recurring", "once_with_recurring"),
-    "aa_recurring_tenure_month_count": as_tenure(84),
+_SESSION_FIELDS: Final[Mapping[str, Rule]] = {
+    **_SESSION_FLOW_FIELDS,
+    **_aa_rules(
+        "only_recurring", "once_with_recurring", tenure=84, frequency=5
+    ),
     "aa_recurring_tenure_month": as_tenure(84),
-    "aa_recurring_frequency_unit": as_choice("year", "month", "day", "hour"),
-    "aa_recurring_frequency_value": as_aa_number("Frequency value", 5),
 }
-_V2_RULES: Final[Mapping[str, Rule]] = {
-    **_SESSION_FLOW_RULES,
+_V2_FIELDS: Final[Mapping[str, Rule]] = {
+    **_SESSION_FLOW_FIELDS,
     "bank": as_known_bank,
     "aa_journey_code": as_choice(
-        "BCAA001",
-        "BCAA002",
-        "BCAA003",
-        "BCAA004",
+        *(f"BCAA00{number}" for number in range(1, 5)),
         code="INVALID_AA_PARAMETER",
     ),
     "consents": as_consents,
@@ -140,41 +142,36 @@ _SESSION_FLOW_CHECKS: Final = (
 _V1: Final[Mapping[Dialect, DialectRules]] = {
     "seed": DialectRules(
         dialect="seed",
-        rules=_SEED_RULES,
+        fields=_SEED_FIELDS,
         checks=(dates_in_order(YESTERDAY),),
-        write=render_plain,
-        tells_id=False,
+        render=render_plain,
     ),
     "entity": DialectRules(
         dialect="entity",
-        rules=_ENTITY_RULES,
-        checks=(
-            dates_in_order(YESTERDAY),
-            ends_by(YESTERDAY, "yesterday"),
-        ),
-        write=functools.partial(render_plain, numbered=True),
-        tells_id=False,
+        fields=_ENTITY_FIELDS,
+        checks=(dates_in_order(YESTERDAY), ends_by(YESTERDAY, "yesterday")),
+        render=functools.partial(render_plain, numbered=True),
     ),
     "session": DialectRules(
         dialect="session",
-        rules=_SESSION_RULES,
+        fields=_SESSION_FIELDS,
         checks=(*_SESSION_FLOW_CHECKS, complete_recurrence),
-        write=render_coded,
-        tells_id=True,
+        render=render_coded,
+        has_id=True,
     ),
 }
 _V2: Final = DialectRules(
     dialect="session",
-    rules=_V2_RULES,
+    fields=_V2_FIELDS,
     checks=_SESSION_FLOW_CHECKS,
-    write=render_coded,
-    tells_id=True,
+    render=render_coded,
+    has_id=True,
     has_token=True,
 )
 
 
 def rules_for(dialect: Dialect, version: Version) -> DialectRules:
     """
-    Choose the rules: those of v1 differ by dialect, those of v2 do not.
+    Return the rules of a dialect: those of v2 are the same in all.
     """
     return _V2 if version == "v2" else _V1[dialect]

@@ -1,5 +1,5 @@
 """
-What the value of one parameter must be, whatever the others are.
+Rules for the value of one parameter.
 """
 
 import datetime
@@ -24,7 +24,7 @@ from bankconnect_async.sandbox.http.errors import (
 Rule: TypeAlias = Callable[[object], Any]
 TextRule: TypeAlias = Callable[[object], str]
 
-_URL = re.compile(
+_URL: Final = re.compile(
     r"https?://"
     r"(?:[^\x00-\x20/?#@\\]*@)?"
     r"(?:\[[0-9a-f:.]+\]|[^\x00-\x20/?#@:\[\]\\]+)"
@@ -32,48 +32,19 @@ _URL = re.compile(
     r"(?:[/?#][^\x00-\x20]*)?",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
-_WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*")
-_MOBILE_NUMBER = re.compile(r"[0-9]{10}")
+_DATE: Final = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+_WHOLE: Final = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*")
+_MOBILE_NUMBER: Final = re.compile(r"[0-9]{10}")
 
-# Longer tenures are taken and cut (contract, U-06).
-_LONGEST_TENURE = 60
+_EXPIRY_MINUTES: Final = range(5, 43200 + 1)
+# Longer tenures are accepted and cut (contract, U-06).
+_LONGEST_TENURE: Final = 60
 _BOOLEANS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
     **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
 }
 #: The text about two dates in the wrong order.
 NOT_BEFORE: Final = "`from_date` cannot be greater or equal to `to_date`."
-
-
-def read_fields(
-    body: Mapping[str, Any],
-    rules: Mapping[str, Rule],
-    *,
-    required: str,
-) -> tuple[JsonObject, list[Problem]]:
-    """
-    Read every parameter that has a rule, and say what is wrong with it.
-
-    Args:
-        body: The request's parameters by wire name.
-        rules: Wire name to rule; other parameters are ignored.
-        required: The one parameter that must be there.
-
-    Returns:
-        Values and problems; `null` of an optional parameter is neither.
-    """
-    values = {}
-    problems = []
-    for name, rule in rules.items():
-        try:
-            value = _read_field(rule, name, body, required)
-        except BadValueError as exc:
-            problems.append(Problem(name, exc.text, exc.code))
-        else:
-            if value is not None:
-                values[name] = value
-    return values, problems
 
 
 def parse_fields(
@@ -83,47 +54,54 @@ def parse_fields(
     required: str,
 ) -> JsonObject:
     """
-    Read every parameter that has a rule, as `read_fields` does.
+    Return the value of every parameter that has a rule.
+
+    Args:
+        body: The request's parameters by wire name.
+        rules: The rule of each parameter by wire name; other parameters are
+            ignored.
+        required: The only required parameter; a `null` of another is left
+            out.
 
     Raises:
-        ApiError: With a problem for every bad parameter.
+        ApiError: With a problem for every invalid parameter.
     """
-    values, problems = read_fields(body, rules, required=required)
+    values = {}
+    problems = []
+    for name, rule in rules.items():
+        value = body.get(name)
+        if value is None:
+            if name == required:
+                what = "may not be null" if name in body else "is required"
+                problems.append(Problem(name, f"This field {what}."))
+            continue
+        try:
+            values[name] = rule(value)
+        except BadValueError as exc:
+            problems.append(Problem(name, exc.text, exc.code))
     if problems:
         raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
     return values
 
 
-def _read_field(
-    rule: Rule, name: str, body: Mapping[str, Any], required: str
-) -> Any:
-    if (value := body.get(name)) is not None:
-        return rule(value)
-    if name != required:
-        return None
-    if name in body:
-        raise BadValueError("This field may not be null.")
-    raise BadValueError("This field is required.")
-
-
-def _written(value: object) -> str | None:
+def _form_text(value: object) -> str:
     """
-    Write a scalar as a form would; a nested value has no such writing.
+    Return a scalar as a form has it; a nested value is blank.
     """
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def as_text(
     *, max_length: int | None = None, too_long: str = "INVALID_LENGTH"
 ) -> TextRule:
     """
-    Take a text or a number, as a text that is not blank.
+    Accept a text or a number, as a text that is not blank.
     """
 
     def rule(value: object) -> str:
-        text = _written(value)
-        if text is None or isinstance(value, bool):
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
             raise BadValueError("Not a valid string.")
+        text = str(value)
         if not text.strip():
             raise BadValueError("This field may not be blank.")
         if "\x00" in text:
@@ -140,7 +118,7 @@ def as_text(
 
 def as_url(*, max_length: int | None = None) -> TextRule:
     """
-    Take an absolute http or https URL.
+    Accept an absolute http or https URL.
     """
     text = as_text(max_length=max_length)
 
@@ -158,7 +136,7 @@ as_bank_name = as_text(max_length=50)
 
 def as_date(value: object) -> datetime.date:
     """
-    Take `DD/MM/YYYY`.
+    Accept `DD/MM/YYYY`.
     """
     if isinstance(value, str) and (match := _DATE.fullmatch(value)):
         day, month, year = map(int, match.groups())
@@ -174,13 +152,13 @@ def as_date(value: object) -> datetime.date:
 
 def as_choice(*choices: str, code: str = "INVALID_REQUEST") -> Rule:
     """
-    Take one of *choices*.
+    Accept one of *choices*.
     """
 
     def rule(value: object) -> str:
-        text = _written(value)
+        text = _form_text(value)
         if text not in choices:
-            raise BadValueError(f'"{text or ""}" is not a valid choice.', code)
+            raise BadValueError(f'"{text}" is not a valid choice.', code)
         return text
 
     return rule
@@ -188,16 +166,16 @@ def as_choice(*choices: str, code: str = "INVALID_REQUEST") -> Rule:
 
 def as_whole(value: object) -> int:
     """
-    Take a whole number, also written as a text.
+    Accept a whole number, also written as a text.
     """
-    if match := _WHOLE.fullmatch(_written(value) or ""):
+    if match := _WHOLE.fullmatch(_form_text(value)):
         return int(match[1])
     raise BadValueError("A valid integer is required.")
 
 
 def as_aa_number(name: str, maximum: int) -> Callable[[object], int]:
     """
-    Take a whole number from 1 to *maximum*; *name* is for the refusal.
+    Accept a whole number from 1 to *maximum*; *name* is for the refusal.
     """
 
     def rule(value: object) -> int:
@@ -214,7 +192,7 @@ def as_aa_number(name: str, maximum: int) -> Callable[[object], int]:
 
 def as_tenure(maximum: int) -> Rule:
     """
-    Take months from 1 to *maximum*, and cut them as the vendor does.
+    Accept months from 1 to *maximum*, and cut long ones as the vendor does.
     """
     months = as_aa_number("Tenure", maximum)
     return lambda value: min(months(value), _LONGEST_TENURE)
@@ -222,11 +200,11 @@ def as_tenure(maximum: int) -> Rule:
 
 def as_session_expiry(value: object) -> int:
     """
-    Take minutes from 5 to 43200.
+    Accept minutes from 5 to 43200.
     """
-    match = _WHOLE.fullmatch(_written(value) or "")
-    if match and 5 <= (minutes := int(match[1])) <= 43200:  # noqa: PLR2004
-        return minutes
+    match = _WHOLE.fullmatch(_form_text(value))
+    if match and int(match[1]) in _EXPIRY_MINUTES:
+        return int(match[1])
     raise BadValueError(
         "Session expiry should be int, "
         "Min value is 5 and Max is 43200 in minutes",
@@ -236,19 +214,19 @@ def as_session_expiry(value: object) -> int:
 
 def as_boolean(value: object) -> bool:
     """
-    Take a boolean, also in the words of a form.
+    Accept a boolean, also in the words of a form.
     """
     try:
-        return _BOOLEANS[(_written(value) or "").lower()]
+        return _BOOLEANS[_form_text(value).lower()]
     except KeyError:
         raise BadValueError("Must be a valid boolean.") from None
 
 
 def as_mobile_number(value: object) -> str:
     """
-    Take ten digits.
+    Accept ten digits.
     """
-    text = _written(value) or ""
+    text = _form_text(value)
     if _MOBILE_NUMBER.fullmatch(text):
         return text
     raise BadValueError("Invalid mobile number.", "INVALID_MOBILE_NUMBER")
@@ -256,7 +234,7 @@ def as_mobile_number(value: object) -> str:
 
 def as_known_bank(value: object) -> str:
     """
-    Take the identifier of a documented bank.
+    Accept the identifier of a documented bank.
     """
     name = as_bank_name(value)
     if find_bank(name) is None:
@@ -266,16 +244,15 @@ def as_known_bank(value: object) -> str:
 
 def as_consents(value: object) -> JsonObject:
     """
-    Take consents by their code.
+    Accept consents by their code.
     """
-    if not isinstance(value, dict):
-        raise BadValueError(_expected("a dictionary of items", value))
-    return {code: _consent(consent) for code, consent in value.items()}
+    consents = _dictionary(value)
+    return {
+        code: _consent(_dictionary(each)) for code, each in consents.items()
+    }
 
 
-def _consent(value: object) -> JsonObject:
-    if not isinstance(value, dict):
-        raise BadValueError(_expected("a dictionary of items", value))
+def _consent(value: JsonObject) -> JsonObject:
     try:
         dates = {
             name: as_date(value[name])
@@ -283,7 +260,7 @@ def _consent(value: object) -> JsonObject:
             if value.get(name) is not None
         }
     except BadValueError as exc:
-        raise BadValueError(exc.args[0], "INVALID_AA_PARAMETER") from exc
+        raise BadValueError(exc.text, "INVALID_AA_PARAMETER") from exc
     start = dates.get("from_date", datetime.date.min)
     if start >= dates.get("to_date", datetime.date.max):
         raise BadValueError(NOT_BEFORE, "INVALID_AA_PARAMETER")
@@ -292,24 +269,28 @@ def _consent(value: object) -> JsonObject:
 
 def as_metadata(value: object) -> JsonObject:
     """
-    Take lists of names.
+    Accept lists of names.
     """
-    if not isinstance(value, dict):
-        raise BadValueError(_expected("a dictionary of items", value))
-    return {
-        name: _texts(value[name])
+    given = _dictionary(value)
+    lists = {
+        name: given[name]
         for name in attrs.fields_dict(Metadata)
-        if value.get(name) is not None
+        if given.get(name) is not None
     }
+    for names in lists.values():
+        if not isinstance(names, list):
+            raise _unexpected("a list of items", names)
+        if not all(isinstance(name, str) for name in names):
+            raise BadValueError("Not a valid string.")
+    return lists
 
 
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise BadValueError(_expected("a list of items", value))
-    if not all(isinstance(text, str) for text in value):
-        raise BadValueError("Not a valid string.")
+def _dictionary(value: object) -> JsonObject:
+    if not isinstance(value, dict):
+        raise _unexpected("a dictionary of items", value)
     return value
 
 
-def _expected(what: str, value: object) -> str:
-    return f'Expected {what} but got type "{type(value).__name__}".'
+def _unexpected(expected: str, value: object) -> BadValueError:
+    kind = type(value).__name__
+    return BadValueError(f'Expected {expected} but got type "{kind}".')

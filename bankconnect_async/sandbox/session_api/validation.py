@@ -1,11 +1,10 @@
 """
-The verdict on ``POST session/``, by the rules of any documented dialect.
+Validation of ``POST session/`` by the rules of any documented dialect.
 
-Pure: bytes and the date of today in, an accepted request or a refusal out.
+Pure: bytes and the date of today in, parameters or an error out.
 """
 
 import datetime
-import hmac
 
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
@@ -13,132 +12,95 @@ from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.sandbox.http.bodies import SandboxRequest, parse_body
+from bankconnect_async.sandbox.http.bodies import parse_body
+from bankconnect_async.sandbox.http.endpoints import (
+    UNPAID_API_KEY,
+    secrets_match,
+)
 from bankconnect_async.sandbox.http.errors import ApiError, coded_error
 
 from .dialects import DialectRules
-from .field_rules import read_fields
+from .field_rules import parse_fields
 
 
-#: A key that is known, of a customer whose plan is over.
-UNPAID_API_KEY: Final = "sandbox-unpaid-key"
-#: What `mode` may be, where nothing is switched off.
-ALL_MODES: Final = ("pdf", "aa", "online")
-
-# How many parameters are too many is not documented: twice those that are.
-_MOST: Final = 50
+# The limit is not documented: twice as many as there are.
+_MAX_PARAMETERS: Final = 50
 
 
 @attrs.frozen(kw_only=True)
-class Accepted:
+class SandboxRequest:
     """
-    A request the vendor would process.
+    A request to create a session.
 
     Attributes:
-        parameters: Those the dialect has, by wire name, in Python's types;
-            `None` is left out, and so is the key.
+        method: The HTTP method, in upper case.
+        content_type: The Content-Type header, blank if there is none.
+        body: The whole body.
+        header_key: The header `x-api-key`.
     """
 
-    parameters: Mapping[str, Any] = attrs.field(repr=False)
+    method: str
+    content_type: str
+    body: bytes = attrs.field(repr=False)
+    header_key: str | None = attrs.field(default=None, repr=False)
 
 
-@attrs.frozen(kw_only=True)
-class Refused:
-    """
-    A request the vendor would refuse.
-
-    Attributes:
-        status: HTTP status of the answer.
-        body: The JSON object to answer with.
-    """
-
-    status: int
-    body: Mapping[str, Any]
-
-
-def judge(
-    call: SandboxRequest,
+def validate_request(
+    request: SandboxRequest,
     *,
-    api: DialectRules,
+    rules: DialectRules,
     api_key: str,
     today: datetime.date,
-    modes: Collection[str] = ALL_MODES,
-) -> Accepted | Refused:
+    modes: Collection[str],
+) -> Mapping[str, Any]:
     """
-    Decide on one request as the vendor would.
+    Return the parameters of a request, or raise the error of the vendor.
 
     Args:
-        call: The request.
-        api: Whose rules hold; see `rules_for`.
-        api_key: The key that is let in, beside `UNPAID_API_KEY`.
+        request: The request.
+        rules: The rules of the dialect; see `rules_for`.
+        api_key: The key that is accepted, beside `UNPAID_API_KEY`.
         today: Today's date in India.
-        modes: Those that are switched on for the customer.
+        modes: The modes that are enabled for the customer.
+
+    Returns:
+        The dialect's parameters by wire name, as Python values, without
+        those that are `None` and without the key.
+
+    Raises:
+        ApiError: If the vendor would refuse the request.
     """
-    try:
-        _admit_method(call)
-        body = parse_body(call)
-        _admit_key(body.get("api_key"), call.header_key, api_key)
-        if api.has_codes:
-            _admit_count(body)
-        parameters = _validated(body, api, today)
-        if api.has_codes:
-            _admit_mode(parameters.get("mode"), modes)
-        return Accepted(parameters=parameters)
-    except ApiError as refusal:
-        written = refusal.body or api.write(refusal)
-        return Refused(status=refusal.status, body=written)
-
-
-def _admit_method(call: SandboxRequest) -> None:
-    if call.method != "POST":
-        raise ApiError(HTTPStatus.METHOD_NOT_ALLOWED, call.method)
-
-
-def _admit_key(body_key: Any, header_key: str | None, api_key: str) -> None:
-    given = header_key if body_key is None else body_key
-    if secrets_match(given, UNPAID_API_KEY):
+    if request.method != "POST":
+        raise ApiError(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            request.method,
+            headers={"Allow": "POST"},
+        )
+    body = parse_body(request.content_type, request.body)
+    key = body.get("api_key")
+    key = request.header_key if key is None else key
+    if secrets_match(key, UNPAID_API_KEY):
         raise ApiError(HTTPStatus.PAYMENT_REQUIRED)
-    if not secrets_match(given, api_key):
+    if not secrets_match(key, api_key):
         raise ApiError(HTTPStatus.UNAUTHORIZED)
-
-
-def _admit_count(body: Mapping[str, Any]) -> None:
-    if len(body) > _MOST:
+    if rules.has_codes and len(body) > _MAX_PARAMETERS:
         raise coded_error(
             HTTPStatus.BAD_REQUEST,
             "INVALID_PARAMETER_COUNT",
             "Invalid number of parameters",
         )
-
-
-def _admit_mode(mode: str | None, modes: Collection[str]) -> None:
-    if mode is not None and mode not in modes:
+    parameters = parse_fields(body, rules.fields, required="link_id")
+    problems = [
+        problem
+        for check in rules.checks
+        for problem in check(parameters, today)
+    ]
+    if problems:
+        raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
+    if rules.has_codes and parameters.get("mode") not in {None, *modes}:
         raise coded_error(
             HTTPStatus.FORBIDDEN,
             "MODE_NOT_ENABLED",
             "Specified mode not enabled. Contact FinBox Admin.",
         )
-
-
-def secrets_match(given: object, key: str) -> bool:
-    """
-    Compare what a caller gave with a secret, in constant time.
-    """
-    # aiohttp leaves lone surrogates where a header is not UTF-8.
-    return isinstance(given, str) and hmac.compare_digest(
-        given.encode(errors="surrogatepass"),
-        key.encode(errors="surrogatepass"),
-    )
-
-
-def _validated(
-    body: Mapping[str, Any], api: DialectRules, today: datetime.date
-) -> Mapping[str, Any]:
-    values, problems = read_fields(body, api.rules, required="link_id")
-    if not problems:
-        problems = [
-            problem for check in api.checks for problem in check(values, today)
-        ]
-    if problems:
-        raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
-    return values
+    return parameters
