@@ -5,12 +5,15 @@ Names of a package that are imported when they are first asked for (PEP 562).
 import importlib
 import sys
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 
 def lazy_names(
-    package: str, modules: Mapping[str, Iterable[str]]
+    package: str,
+    modules: Mapping[str, Iterable[str]],
+    *,
+    submodules: Collection[str] = (),
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
     Make the ``__getattr__`` and ``__dir__`` of a package.
@@ -19,10 +22,13 @@ def lazy_names(
         package: The name of the package.
         modules: The names that each of its modules has, by the module's name
             below the package.
+        submodules: The modules that are names of the package themselves.
     """
     homes = {name: module for module in modules for name in modules[module]}
 
     def get(name: str) -> Any:
+        if name in submodules:
+            return importlib.import_module(f".{name}", package)
         if name not in homes:
             raise AttributeError(
                 f"module {package!r} has no attribute {name!r}"
@@ -33,6 +39,6 @@ def lazy_names(
         return value
 
     def list_names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *homes, *submodules})
 
     return get, list_names

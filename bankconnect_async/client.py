@@ -30,7 +30,7 @@ import attrs
 
 from yarl import URL
 
-from . import __version__
+from . import __version__, _resources
 from ._codec.session_requests import Encoding
 from ._http.executor import RequestExecutor
 from ._http.transport import Transport
@@ -432,9 +432,9 @@ class AsyncBankConnect(StatementData):
         Raises:
             BankConnectError: If the server could not be asked.
         """
-        from ._resources.confirmation import confirm  # noqa: PLC0415
-
-        return await confirm(self._api, self._creator.owners, event, session)
+        return await _resources.confirm(
+            self._api, self._creator.owners, event, session
+        )
 
     def create_sessions(  # noqa: PLR0913
         self,

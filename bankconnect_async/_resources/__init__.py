@@ -1,3 +1,41 @@
 """
 The vendor's endpoints, one module for each resource.
+
+What creating a session does without is imported when it is first used
+(PEP 562).
 """
+
+from typing import TYPE_CHECKING
+
+from bankconnect_async._lazy import lazy_names
+
+
+if TYPE_CHECKING:
+    from . import organisation, uploads
+    from .confirmation import confirm
+    from .downloads import download
+    from .entities import Entities, EntityHandle, upload
+    from .sessions import SessionHandle
+
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "confirmation": ("confirm",),
+        "downloads": ("download",),
+        "entities": ("Entities", "EntityHandle", "upload"),
+        "sessions": ("SessionHandle",),
+    },
+    submodules=("organisation", "uploads"),
+)
+
+__all__ = [
+    "Entities",
+    "EntityHandle",
+    "SessionHandle",
+    "confirm",
+    "download",
+    "organisation",
+    "upload",
+    "uploads",
+]

@@ -22,7 +22,9 @@ from bankconnect_async.models.events import (
 from bankconnect_async.models.sessions import Session
 
 from .base import ApiClient, check_id
+from .entities import EntityHandle
 from .session_owners import SessionOwners
+from .sessions import SessionHandle
 
 
 E = TypeVar("E", bound=Event)
@@ -112,9 +114,6 @@ def _is_any(value: object, true: Collection[str]) -> bool:
 
 
 async def _is_uploaded(api: ApiClient, session_id: str) -> bool:
-    # Imported late: who only creates sessions does without.
-    from .sessions import SessionHandle  # noqa: PLC0415
-
     try:
         return await SessionHandle(api, session_id).is_uploaded()
     except NotFoundError:
@@ -122,8 +121,6 @@ async def _is_uploaded(api: ApiClient, session_id: str) -> bool:
 
 
 async def _entity_owner(api: ApiClient, entity_id: str) -> str | None:
-    from .entities import EntityHandle  # noqa: PLC0415
-
     try:
         check_id("entity_id", entity_id)
     except InvalidRequestError:

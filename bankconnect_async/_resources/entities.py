@@ -14,7 +14,7 @@ import attrs
 
 from yarl import URL
 
-from bankconnect_async import models
+from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
 from bankconnect_async.config import hide
@@ -114,9 +114,7 @@ class EntityHandle:
 
         Takes and raises what `AsyncBankConnect.upload` does.
         """
-        from . import uploads as _upload  # noqa: PLC0415 - uploads need more of aiohttp
-
-        statement = _upload.prepare(
+        statement = _resources.uploads.prepare(
             file,
             url=url,
             base64=base64,
@@ -131,7 +129,7 @@ class EntityHandle:
             self._api,
             statement,
             identity=identity,
-            policy=_upload.policy(self._api, retry, deadline),
+            policy=_resources.uploads.policy(self._api, retry, deadline),
         )
 
     async def accounts(self) -> models.Accounts:
@@ -535,8 +533,6 @@ async def upload(
     """
     Send a statement to the endpoint for its kind.
     """
-    from .uploads import send  # noqa: PLC0415 - uploads need more of aiohttp
-
     name = "upload"
     if isinstance(statement, InvalidRequestError):
         raise statement
@@ -544,7 +540,7 @@ async def upload(
         name = f"bankless_{name}"
     if statement.is_base64:
         name = f"{name}_base64"
-    return await send(
+    return await _resources.uploads.send(
         api,
         api.url(
             "statement",

@@ -13,7 +13,7 @@ import attrs
 
 from yarl import URL
 
-from bankconnect_async import models
+from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._printable import one_line
 from bankconnect_async.config import hide
@@ -133,9 +133,7 @@ class SessionHandle:
             SessionExpiredError: If the session takes no more.
             PaymentRequiredError: If the trial is over.
         """
-        from . import uploads as _upload  # noqa: PLC0415 - uploads need more of aiohttp
-
-        statement = _upload.prepare(
+        statement = _resources.uploads.prepare(
             file,
             url=url,
             base64=base64,
@@ -151,7 +149,7 @@ class SessionHandle:
         # A traceback with locals would show them.
         del file, url, base64, filename, pdf_password
         try:
-            return await _upload.send(
+            return await _resources.uploads.send(
                 self._api,
                 self._api.url(
                     "statement",
@@ -160,7 +158,7 @@ class SessionHandle:
                 ),
                 statement,
                 functools.partial(responses.decode, models.SessionUpload),
-                policy=_upload.policy(self._api, retry, deadline),
+                policy=_resources.uploads.policy(self._api, retry, deadline),
             )
         except DuplicateStatementError as error:
             if not may_have_arrived(error):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from yarl import URL
 
+from bankconnect_async import _resources
 from bankconnect_async.config import hide
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import Session
@@ -51,8 +52,6 @@ class StatementData:
             InvalidRequestError: If the id is blank or not a text, or the
                 server gave the session none.
         """
-        from .sessions import SessionHandle  # noqa: PLC0415
-
         if isinstance(session, Session):
             if session.session_id is None:
                 raise InvalidRequestError(
@@ -61,7 +60,7 @@ class StatementData:
                     }
                 )
             session = session.session_id
-        return SessionHandle(self._api, session)
+        return _resources.SessionHandle(self._api, session)
 
     def entity(self, entity_id: str, /) -> "EntityHandle":
         """
@@ -73,9 +72,7 @@ class StatementData:
         Raises:
             InvalidRequestError: If it is blank, or no text.
         """
-        from .entities import EntityHandle  # noqa: PLC0415
-
-        return EntityHandle(self._api, entity_id)
+        return _resources.EntityHandle(self._api, entity_id)
 
     def entities(
         self, *, link_id: str | None = None, max_pages: int = 10_000
@@ -88,9 +85,9 @@ class StatementData:
             max_pages: Of ten entities, at most; a longer list ends in an
                 `InvalidResponseError`.
         """
-        from .entities import Entities  # noqa: PLC0415
-
-        return Entities(self._api, link_id=link_id, max_pages=max_pages)
+        return _resources.Entities(
+            self._api, link_id=link_id, max_pages=max_pages
+        )
 
     async def create_entity(
         self,
@@ -117,9 +114,7 @@ class StatementData:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        return await _organisation.create_entity(
+        return await _resources.organisation.create_entity(
             self._api,
             link_id,
             is_single_account=is_single_account,
@@ -175,10 +170,7 @@ class StatementData:
             PaymentRequiredError: If the trial is over.
             TransportError: If no usable answer came.
         """
-        from . import uploads as _upload  # noqa: PLC0415
-        from .entities import upload  # noqa: PLC0415
-
-        statement = _upload.prepare(
+        statement = _resources.uploads.prepare(
             file,
             url=url,
             base64=base64,
@@ -189,11 +181,11 @@ class StatementData:
         )
         # A traceback with locals would show them.
         del file, url, base64, filename, pdf_password
-        return await upload(
+        return await _resources.upload(
             self._api,
             statement,
             identity=identity,
-            policy=_upload.policy(self._api, retry, deadline),
+            policy=_resources.uploads.policy(self._api, retry, deadline),
         )
 
     async def banks(self) -> "tuple[Bank, ...]":
@@ -204,9 +196,7 @@ class StatementData:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        return await _organisation.banks(self._api)
+        return await _resources.organisation.banks(self._api)
 
     async def net_banking_health(self) -> "tuple[BankHealth, ...]":
         """
@@ -216,9 +206,7 @@ class StatementData:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        return await _organisation.net_banking_health(self._api)
+        return await _resources.organisation.net_banking_health(self._api)
 
     async def fetch_recurring_aa_data(
         self,
@@ -249,9 +237,7 @@ class StatementData:
                 its `code`.
             TransportError: If no usable answer came.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        return await _organisation.fetch_recurring_aa_data(
+        return await _resources.organisation.fetch_recurring_aa_data(
             self._api,
             consent_id,
             from_date=from_date,
@@ -300,11 +286,9 @@ class StatementData:
                 passed.
             OSError: If it cannot be written.
         """
-        from .downloads import download  # noqa: PLC0415
-
         # Who has it has the file; a traceback with locals would show it.
         link = hide(str(link))
-        return await download(
+        return await _resources.download(
             self._api, link, to, max_bytes=max_bytes, deadline=deadline
         )
 
@@ -344,9 +328,7 @@ class StatementData:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        await _organisation.update_webhook(
+        await _resources.organisation.update_webhook(
             self._api, url, flow=flow, mode=mode
         )
 
@@ -363,6 +345,6 @@ class StatementData:
             TransportError: If no usable answer came.
             ResponseError: If the server refused.
         """
-        from . import organisation as _organisation  # noqa: PLC0415
-
-        return await _organisation.webhook_payloads(self._api, link_id)
+        return await _resources.organisation.webhook_payloads(
+            self._api, link_id
+        )
