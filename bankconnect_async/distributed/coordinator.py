@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterator,
     Callable,
     Generator,
     Iterable,
@@ -444,7 +445,10 @@ class DistributedBatch:
     async def _items(self) -> AsyncGenerator[Item, None]:
         # If the source fails, the items that it gave before still count.
         try:
-            async with aclosing(_iterate(self._source)) as items:
+            async with AsyncExitStack() as stack:
+                items = _iterate(self._source)
+                if isinstance(items, AsyncGenerator):
+                    await stack.enter_async_context(aclosing(items))
                 async for item in items:
                     yield item
         except asyncio.CancelledError as exc:
@@ -705,20 +709,18 @@ class _DrainedError(Exception):
     """
 
 
-async def _iterate(source: Source) -> AsyncGenerator[Item, None]:
-    if isinstance(source, Iterable):
-        for number, item in enumerate(source):
-            yield item
-            if not number % _BLOCK:
-                # A large source must not hold up requests in flight.
-                await asyncio.sleep(0)
-        return
-    async with AsyncExitStack() as stack:
-        items = aiter(source)
-        if isinstance(items, AsyncGenerator):
-            await stack.enter_async_context(aclosing(items))
-        async for item in items:
-            yield item
+def _iterate(source: Source) -> AsyncIterator[Item]:
+    return (
+        _yield_all(source) if isinstance(source, Iterable) else aiter(source)
+    )
+
+
+async def _yield_all(source: Iterable[Item]) -> AsyncGenerator[Item, None]:
+    for number, item in enumerate(source):
+        yield item
+        if not number % _BLOCK:
+            # A large source must not hold up requests in flight.
+            await asyncio.sleep(0)
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
