@@ -30,7 +30,7 @@ from bankconnect_async import (
     RetryPolicy,
     ServerError,
 )
-from bankconnect_async._http.retrying import retry
+from bankconnect_async._http.retrying import RetryState, retry, stop_reason
 from bankconnect_async.retry import is_retryable, parse_retry_after
 
 
@@ -74,15 +74,37 @@ async def run(
     clock, first, *errors, policy=LONGEST, budget=None, throttle=None
 ):
     """Repeat work that first raised *first*, then *errors*, on *clock*."""
-    return await retry(
-        failing(*errors),
-        after=first,
+    state = RetryState(
+        error=first,
         policy=policy,
         budget=budget or RetryBudget(),
         clock=clock,
         deadline=clock.monotonic() + policy.deadline,
         throttle=throttle,
     )
+    return await retry(failing(*errors), state)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"attempts_left": 0}, "no attempts left"),
+        ({"wait": 9.5}, "no time left: the next try is due in 9.5 s"),
+        ({"time_left": 1.04}, "no time left: the next try is due in 1 s"),
+        ({"time_left": 1.06}, None),
+        ({"tokens_left": 0}, None),
+        ({"tokens_left": -1}, "the client's retry budget is spent"),
+        ({"attempts_left": 0, "tokens_left": -1}, "no attempts left"),
+    ],
+)
+def test_why_there_is_no_further_attempt(changed, reason):
+    """
+    Attempts, time and tokens end the retries, in that order.
+    """
+    usual = {"attempts_left": 1, "wait": 1, "time_left": 9, "tokens_left": 5}
+
+    assert stop_reason(**usual | changed) == reason
 
 
 async def test_goes_on_after_the_first_failure(clock):
@@ -230,7 +252,7 @@ async def test_delivery_is_that_of_the_whole_call(
         ),
         (
             [InvalidResponseError("bad"), NOT_SENT],
-            "refused; attempt 1 was accepted, and its answer unreadable",
+            "refused; attempt 1 was accepted, and its response unreadable",
         ),
         (
             [RateLimitError("busy", status=429), NOT_SENT],

@@ -37,7 +37,8 @@ from .semaphore import FifoSemaphore
 #: Bytes of an answer that are read at most, unless a call says otherwise.
 MAX_RESPONSE: Final = 1024 * 1024
 
-_OK = range(200, 300)
+#: The statuses of success.
+OK: Final = range(200, 300)
 _MISDIRECTED = 421
 # Looking a member up in its enumeration is a call before Python 3.12.
 _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
@@ -265,7 +266,7 @@ class RequestAttempt(Deadline):
 
 def _without_body(head: aiohttp.ClientResponse, what: str) -> Response:
     # The head is enough to know a refusal; a promise needs its body.
-    if head.status in _OK:
+    if head.status in OK:
         raise InvalidResponseError(
             f"the server answered {head.status} and the body {what}",
             status=head.status,
@@ -281,7 +282,7 @@ async def _read(
     length = response.content_length
     if length is not None and length <= MAX_RESPONSE:
         return await response.read()
-    if limit <= MAX_RESPONSE or response.status not in _OK:
+    if limit <= MAX_RESPONSE or response.status not in OK:
         return await _read_bounded(response, MAX_RESPONSE)
     # What is large may take its time, as long as it keeps coming.
     return await _read_bounded(response, limit, on_progress)

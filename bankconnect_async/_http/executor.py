@@ -1,5 +1,5 @@
 """
-Calls: attempts of one request until there is a result, and their accounts.
+Executes operations: attempts until there is a result, and their counters.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
@@ -27,7 +27,7 @@ from bankconnect_async.errors import (
 )
 from bankconnect_async.retry import RetryBudget, RetryPolicy, parse_retry_after
 
-from .attempt import MAX_RESPONSE, Response
+from .attempt import MAX_RESPONSE, OK, Response
 from .bodies import RequestBody
 from .error_mapping import map_error
 from .histogram import Histogram
@@ -42,62 +42,55 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OK: Final = range(200, 300)
-# Bytes of a response whose decoding would hold up the loop for milliseconds.
-_LARGE: Final = 128 * 1024
-# Numbers and words of ours only: what a server says, and what we send it,
-# never gets into a log.
+# A body of this size holds up the loop for milliseconds while it is decoded.
+_LARGE = 128 * 1024
+# The log has our own numbers and words only: never what a server says, nor
+# what it was sent.
 _log = logging.getLogger("bankconnect_async")
 
 
+@attrs.frozen(kw_only=True, eq=False)
 class Operation(Generic[T]):
     """
-    What to ask for, and what to make of a good response.
+    One API operation: where to send it and how to decode its 2xx response.
 
-    Args:
-        operation: What for, such as ``POST session``; no ids.
-        url: Where to.
-        decode: Makes the result of a response with a 2xx status.
-        method: Of HTTP.
-        headers: Beside those of every request.
+    Attributes:
+        name: The name in the log, such as ``POST session``; no ids.
+        url: The address.
+        decode: The function that makes the result of a 2xx response.
+        method: The HTTP method.
+        headers: The headers beside those of every request.
         idempotent: Whether sending it twice does no harm at all.
-        limit: Bytes of the response that are read at most.
-        secrets: Sent with this request only; struck out of what the server
-            echoes.
+        limit: The largest body of a response that is read, in bytes.
+        secrets: Secrets of this request, to be redacted from its response.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        *,
-        operation: str,
-        url: URL,
-        decode: Callable[[Response], T],
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool = True,
-        limit: int = MAX_RESPONSE,
-        secrets: Sequence[str] = (),
-    ) -> None:
-        self.operation: Final = operation
-        self.url: Final = url
-        self.decode: Final = decode
-        self.method: Final = method
-        self.headers: Final = headers
-        self.idempotent: Final = idempotent
-        self.limit: Final = limit
-        self.secrets: Final = secrets
+    name: str
+    url: URL
+    decode: Callable[[Response], T]
+    method: str = "GET"
+    headers: Mapping[str, str] | None = None
+    idempotent: bool = True
+    limit: int = MAX_RESPONSE
+    secrets: Sequence[str] = ()
 
 
 class RequestExecutor:
     """
-    Makes calls over one transport, with one retry budget for all of them.
+    Executes operations over one transport, with one retry budget.
 
     Args:
-        transport: Sends single requests.
-        retry: When failed calls are tried again.
-        clock: Time.
-        on_attempt: Told of every attempt, if given.
-        secrets: Struck out of what servers echo.
+        transport: The transport that sends single requests.
+        retry: The retry policy.
+        clock: The clock.
+        on_attempt: The hook that is called for every attempt, if any.
+        secrets: The secrets to redact from responses.
+
+    Attributes:
+        transport: The transport that sends single requests.
+        retry: The retry policy.
+        clock: The clock.
+        budget: The retry budget of all operations.
     """
 
     def __init__(
@@ -109,25 +102,20 @@ class RequestExecutor:
         on_attempt: "AttemptHook | None",
         secrets: Sequence[str],
     ) -> None:
-        _preload()
         self.transport = transport
         self.retry = retry
-        self._clock = clock
+        self.clock = clock
+        self.budget = RetryBudget()
         self._on_attempt = on_attempt
         self._hooks = HookRunner()
         self._secrets = secrets
-        self.budget = RetryBudget()
         self._succeeded = 0
         self._failed: Counter[str] = Counter()
         self._latency = Histogram()
         self._in_flight = 0
         self._closing = False
         self._idle: asyncio.Event | None = None
-
-    @property
-    def clock(self) -> Clock:
-        """What it takes the time from."""
-        return self._clock
+        self._lazy = _Lazy()
 
     async def execute(
         self,
@@ -138,36 +126,50 @@ class RequestExecutor:
         throttle: "Throttle | None" = None,
     ) -> tuple[T, int]:
         """
-        Make *call* and return its result, and how many attempts it took.
+        Execute *operation*.
 
         Args:
-            operation: What to ask for.
-            body: What to send, if anything.
-            policy: Instead of the client's own.
-            throttle: Where to wait for further attempts, in a batch.
+            operation: The operation.
+            body: The body to send, if any.
+            policy: The retry policy, instead of the client's own.
+            throttle: The throttle for further attempts, in a batch.
+
+        Returns:
+            The result, and the number of attempts it took.
 
         Raises:
-            BankConnectError: Of the last attempt, with the story of all.
+            BankConnectError: The last attempt's error, with the timeline of
+                all of them.
         """
         if policy is None:
             policy = self.retry
-        attempt_once = (
-            self._attempt if self._on_attempt is None else self._watched
-        )
-        deadline = self._clock.monotonic() + policy.deadline
+        attempt = self._attempt if self._on_attempt is None else self._observe
+        deadline = self.clock.monotonic() + policy.deadline
         self._begin()
         try:
             try:
-                result = await attempt_once(
-                    operation, body, policy.deadline, 1
-                )
+                result = await attempt(operation, body, policy.deadline, 1)
             except BankConnectError as error:
                 first = error
             else:
                 self.budget.refund()
                 return result, 1
-            return await self._go_on(
-                operation, body, first, policy, throttle, deadline
+            if operation.idempotent:
+                policy = attrs.evolve(policy, delivery="at-least-once")
+            state = self._lazy.retry_state(
+                error=first,
+                policy=policy,
+                budget=self.budget,
+                clock=self.clock,
+                deadline=deadline,
+                throttle=throttle,
+                hooks=self._hooks,
+            )
+            return await self._lazy.retry(
+                lambda: attempt(
+                    operation, body, state.time_left, state.number
+                ),
+                state,
             )
         finally:
             self._end()
@@ -184,66 +186,24 @@ class RequestExecutor:
 
     @contextmanager
     def track(self) -> Iterator[None]:
-        """
-        Have `aclose` wait for what is done meanwhile, as for an operation.
-        """
+        """Make `aclose` wait for the block, as for an operation."""
         self._begin()
         try:
             yield
         finally:
             self._end()
 
-    async def _go_on(  # noqa: PLR0913, PLR0917
-        self,
-        operation: Operation[T],
-        body: RequestBody | None,
-        first: BankConnectError,
-        policy: RetryPolicy,
-        throttle: "Throttle | None",
-        deadline: float,
-    ) -> tuple[T, int]:
-        from .retrying import retry  # noqa: PLC0415 - seldom needed
-
-        number = 1
-        attempt_once = (
-            self._attempt if self._on_attempt is None else self._watched
-        )
-        if operation.idempotent:
-            policy = attrs.evolve(policy, delivery="at-least-once")
-
-        async def attempt() -> T:
-            nonlocal number
-            number += 1
-            held = 0.0 if throttle is None else throttle.throttled_for
-            time_left = deadline + held - self._clock.monotonic()
-            return await attempt_once(operation, body, time_left, number)
-
-        return await retry(
-            attempt,
-            after=first,
-            policy=policy,
-            budget=self.budget,
-            clock=self._clock,
-            deadline=deadline,
-            throttle=throttle,
-            hooks=self._hooks,
-        )
-
-    async def _watched(
+    async def _observe(
         self,
         operation: Operation[T],
         body: RequestBody | None,
         time_left: float,
         number: int,
     ) -> T:
-        from bankconnect_async.stats import AttemptEnd, AttemptStart  # noqa: PLC0415
-
-        assert self._on_attempt is not None  # noqa: S101 - callers look
-        hooks = self._hooks
-        tell = hooks.run(
+        on_end = self._on_attempt and self._hooks.run(
             "on_attempt",
             self._on_attempt,
-            AttemptStart(operation=operation.operation, number=number),
+            self._lazy.start(operation=operation.name, number=number),
         )
         started = time.monotonic()
         error: BankConnectError | None = None
@@ -255,15 +215,13 @@ class RequestExecutor:
             error, cancelled = exc, False
             raise
         finally:
-            if tell is not None:
-                seconds = time.monotonic() - started
-                hooks.run(
-                    "what on_attempt returned",
-                    tell,
-                    AttemptEnd(
-                        seconds=seconds, error=error, cancelled=cancelled
-                    ),
+            if on_end is not None:
+                end = self._lazy.end(
+                    seconds=time.monotonic() - started,
+                    error=error,
+                    cancelled=cancelled,
                 )
+                self._hooks.run("what on_attempt returned", on_end, end)
         return result
 
     async def _attempt(
@@ -284,28 +242,26 @@ class RequestExecutor:
                 timeout=time_left,
                 limit=operation.limit,
             )
-            if response.status not in _OK:
-                await self._refuse(response, operation)
             if len(response.body) > _LARGE:
-                result = await run_in_thread(operation.decode, response)
+                result = await run_in_thread(self._decode, operation, response)
             else:
-                result = operation.decode(response)
+                result = self._decode(operation, response)
         except BankConnectError as error:
-            self._note_failure(operation, number, error)
+            self._record_failure(operation, number, error)
             raise
         except (Exception, asyncio.CancelledError) as exc:
             if isinstance(exc, asyncio.CancelledError) and was_cancelled():
                 raise
-            unexpected = _unexpected(exc, response, body)
+            unexpected = self._map_unexpected(exc, response, body)
         else:
             self._succeeded += 1
             self._latency.add(time.monotonic() - started)
             return result
         # Outside of `except`: what was raised may hold the response's bytes.
-        self._note_failure(operation, number, unexpected)
+        self._record_failure(operation, number, unexpected)
         raise unexpected
 
-    def _note_failure(
+    def _record_failure(
         self, operation: Operation[T], number: int, error: BankConnectError
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
@@ -314,7 +270,7 @@ class RequestExecutor:
             "a handler of the log",
             _log.info,
             "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
-            operation.operation,
+            operation.name,
             number,
             type(error).__name__,
             delivery,
@@ -322,61 +278,65 @@ class RequestExecutor:
             self.budget.tokens,
         )
 
-    async def _refuse(
-        self, response: Response, operation: Operation[T]
-    ) -> NoReturn:
-        if len(response.body) > _LARGE:
-            raise await run_in_thread(self._refusal, response, operation)
-        raise self._refusal(response, operation)
-
-    def _refusal(
-        self, response: Response, operation: Operation[T]
-    ) -> BankConnectError:
-        from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
-
+    def _decode(self, operation: Operation[T], response: Response) -> T:
+        if response.status in OK:
+            return operation.decode(response)
         by_proxy = self.transport.proxy_refusal(
             response.status, response.headers, operation.url
         )
         if by_proxy is not None:
-            return by_proxy
-        retry_after = parse_retry_after(
-            response.headers.get("Retry-After"), now=self._clock.time()
-        )
-        return error_responses.error_from_response(
+            raise by_proxy
+        raise self._lazy.error_from_response(
             response.status,
             response.body,
             headers=response.headers,
-            retry_after=retry_after,
+            retry_after=parse_retry_after(
+                response.headers.get("Retry-After"), now=self.clock.time()
+            ),
             secrets=[*self._secrets, *operation.secrets],
             url=operation.url,
         )
 
-    def redact(self, text: str) -> str:
-        """Strike the client's secrets out of what a server says."""
-        from bankconnect_async._redaction import redactor  # noqa: PLC0415 - seldom needed
+    def _map_unexpected(
+        self,
+        exc: BaseException,
+        response: Response | None,
+        body: RequestBody | None,
+    ) -> BankConnectError:
+        if response is None:
+            return map_error(exc, body)
+        if response.status in OK:
+            return InvalidResponseError(
+                f"the server answered {response.status}, and reading that "
+                f"raised {type(exc).__name__}",
+                status=response.status,
+            )
+        return self._lazy.error_from_response(response.status, b"")
 
-        return redactor(tuple(self._secrets)).redact(text)
+    def redact(self, text: str) -> str:
+        """Replace the client's secrets in what a server says."""
+        return self._lazy.redactor(tuple(self._secrets)).redact(text)
 
     def stats(self) -> "Stats":
-        """Return what was done so far, and is done now."""
-        from bankconnect_async.stats import Latency, Stats  # noqa: PLC0415 - rare
-
-        transport = self.transport
+        """Return a snapshot of the counters."""
         attempts = dict(self._failed)
         if self._succeeded:
             attempts["succeeded"] = self._succeeded
-        return Stats(
-            in_flight=transport.in_flight,
-            waiting=transport.waiting,
+        return self._lazy.stats(
+            in_flight=self.transport.in_flight,
+            waiting=self.transport.waiting,
             tokens=self.budget.tokens,
             attempts=attempts,
-            connections_opened=transport.connections_opened,
-            latency=Latency(**self._latency.summary()),
+            connections_opened=self.transport.connections_opened,
+            latency=self._lazy.latency(**self._latency.summary()),
         )
 
     async def aclose(self, *, drain: float) -> None:
         """
-        Refuse new calls, give those under way *drain* seconds, and close.
+        Refuse new operations, wait for those in flight, and close.
+
+        Args:
+            drain: The longest wait, in seconds.
         """
         self._closing = True
         if drain > 0 and self._in_flight:
@@ -388,31 +348,24 @@ class RequestExecutor:
         await self.transport.aclose()
 
 
-def _unexpected(
-    exc: BaseException, response: Response | None, body: RequestBody | None
-) -> BankConnectError:
-    if response is None:
-        return map_error(exc, body)
-    said = f"the server answered {response.status}, and reading that raised "
-    said += type(exc).__name__
-    if response.status in _OK:
-        return InvalidResponseError(said, status=response.status)
-    from bankconnect_async._codec import error_responses  # noqa: PLC0415 - most calls have none
-
-    return error_responses.error_from_response(response.status, b"")
-
-
-def _preload() -> None:
+class _Lazy:
     """
-    Import what only failing calls need.
+    Modules that a successful operation does not need.
 
-    Once the process is out of file descriptors, an import fails, and its
-    error would take the place of the one that says what was sent.
+    They are imported with the first client. Once the process is out of file
+    descriptors, an import fails, and its error would replace the one that
+    says what was sent.
     """
-    for name in (
-        "concurrent.futures.thread",
-        "tenacity",
-        "bankconnect_async._codec.error_responses",
-        "bankconnect_async._http.retrying",
-    ):
-        importlib.import_module(name)
+
+    def __init__(self) -> None:
+        from bankconnect_async import _redaction, stats  # noqa: PLC0415
+        from bankconnect_async._codec import error_responses  # noqa: PLC0415
+
+        from . import retrying  # noqa: PLC0415
+
+        importlib.import_module("concurrent.futures.thread")
+        self.error_from_response = error_responses.error_from_response
+        self.redactor = _redaction.redactor
+        self.retry, self.retry_state = retrying.retry, retrying.RetryState
+        self.stats, self.latency = stats.Stats, stats.Latency
+        self.start, self.end = stats.AttemptStart, stats.AttemptEnd

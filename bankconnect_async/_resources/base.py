@@ -139,7 +139,7 @@ class ApiClient:
                 messages.
         """
         call = Operation(
-            operation=operation,
+            name=operation,
             method=method,
             url=url,
             headers=self.hash_header if with_hash else None,

@@ -27,7 +27,7 @@ from bankconnect_async._codec.session_requests import (
     url_problem,
 )
 from bankconnect_async._http.error_mapping import map_error
-from bankconnect_async._http.retrying import retry
+from bankconnect_async._http.retrying import RetryState, retry
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.errors import (
     BadRequestError,
@@ -218,14 +218,14 @@ class _Fetch:
             first = error
         else:
             return
-        await retry(
-            attempt,
-            after=first,
+        state = RetryState(
+            error=first,
             policy=attrs.evolve(executor.retry, delivery="at-least-once"),
             budget=executor.budget,
             clock=clock,
             deadline=deadline_at,
         )
+        await retry(attempt, state)
 
     async def _once(self, over_at: float) -> None:
         task = asyncio.current_task()

@@ -158,7 +158,7 @@ class SessionCreator(RequestPreparer):
             api_key, encoding=encoding, usual=self._usual
         )
         self._operation = Operation(
-            operation="POST session",
+            name="POST session",
             method="POST",
             url=url,
             decode=self._decode,
