@@ -1,5 +1,5 @@
 """
-Time as a value that can be passed in, so that tests can jump it.
+The clock as a value, which tests can replace.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 class Clock(Protocol):
     """
-    What retries need to know about time.
+    The source of time, for retries and batches.
     """
 
     def monotonic(self) -> float:
@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 class SystemClock:
     """
-    The machine's own clock.
+    The system's clock.
     """
 
     #: The clock that event loops use by default.

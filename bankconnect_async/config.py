@@ -1,5 +1,5 @@
 """
-What a client is set up with: addresses, secrets, time limits, pool, TLS.
+Settings of a client: addresses, secrets, time limits, pool, TLS.
 """
 
 import base64
@@ -32,7 +32,7 @@ DEFAULT_BASE_URL: Final = "https://portal.finbox.in/bank-connect"
 CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
 
 _VERSIONS = "v1", "v2"
-# Labels as name servers take them; what is longer fails at the first call.
+# A host name of valid labels; a longer one would fail at the first request.
 _HOST: Final = (
     r"(?=.{1,253}\Z)"
     r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -42,7 +42,7 @@ _HOST: Final = (
 
 class Secret(str):
     """
-    A text that serves as usual and never shows in a repr.
+    A string that never shows in a repr.
 
     Tracebacks with locals, debuggers and ``%r`` all go through the repr.
     """
@@ -59,7 +59,7 @@ class Secret(str):
 
 def hide(value: T) -> T | Secret:
     """
-    Make a text a secret, before anything can raise beside it.
+    Make a string a secret, before anything can raise beside it.
     """
     return Secret(value) if isinstance(value, str) else value
 
@@ -113,9 +113,10 @@ class Timeouts:
     Time limits of one attempt, in seconds.
 
     Attributes:
-        connect: Name lookup, TCP and TLS handshake of a new connection.
-        read: From the first byte of the request to the last of the answer.
-        pool: Waiting for a free slot of the client's pool.
+        connect: The limit of name lookup, TCP and TLS handshake.
+        read: The limit from the first byte of the request to the last of the
+            response.
+        pool: The limit of the wait for a slot of the client's pool.
 
     Raises:
         ConfigurationError: If one is not above 0.
@@ -129,19 +130,20 @@ class Timeouts:
 @attrs.frozen(kw_only=True)
 class Pool:
     """
-    How many connections to hold, and for how long.
+    Settings of the pool of connections.
 
     Attributes:
-        limit: Requests in flight at the same time, and so connections.
-        keepalive: Seconds an idle connection is kept. Common servers close
-            theirs after 5 s; one whose responses name a shorter time
-            (``Keep-Alive: timeout=2``) is believed.
-        max_age: Seconds after which a connection is not reused, however
-            busy it is. The next one is made to the address that the host's
-            name has by then: a change of name is followed within this time.
+        limit: The number of requests in flight at the same time, and so of
+            connections.
+        keepalive: The seconds an idle connection is kept. Common servers
+            close theirs after 5 s; a shorter time in a response
+            (``Keep-Alive: timeout=2``) wins.
+        max_age: The seconds after which a connection is not reused. The next
+            one is made to the address that the host's name has by then, so a
+            change of address is followed within this time.
 
-    Over a borrowed session, *keepalive* and *max_age* are its connector's
-    business: a `aiohttp.TCPConnector` knows the first and has no second.
+    Over a borrowed session its connector decides: `aiohttp.TCPConnector` has
+    a *keepalive* of its own, and no *max_age*.
 
     Raises:
         ConfigurationError: If one is not above 0.
@@ -158,11 +160,11 @@ class TLS:
     Certificates beside the system's; TLS 1.2 is always the minimum.
 
     Attributes:
-        ca_file: PEM file of a private CA, trusted in addition.
-        cert_file: PEM file of a client certificate, and its key if
+        ca_file: The PEM file of a private CA, trusted in addition.
+        cert_file: The PEM file of a client certificate, with its key if
             *key_file* is `None`.
-        key_file: PEM file of the client certificate's key.
-        key_password: Password of that key.
+        key_file: The PEM file of the client certificate's key.
+        key_password: The password of that key.
     """
 
     ca_file: str | os.PathLike[str] | None = None
@@ -205,12 +207,12 @@ def _unusable(name: str, file: object, exc: OSError) -> ConfigurationError:
 
 class Service:
     """
-    Where the vendor's API is.
+    The address of the vendor's API.
 
     Args:
-        base_url: Up to and including ``/bank-connect``, no trailing slash.
-        version: Version segment of the Session API, `v1` or `v2`.
-        allow_http: Whether plain http was allowed for any host.
+        base_url: The URL up to ``/bank-connect``, without a trailing slash.
+        version: The version of the Session API, `v1` or `v2`.
+        allow_http: Whether plain http is allowed for any host.
     """
 
     def __init__(
@@ -228,7 +230,7 @@ class Service:
         Check an address and a version.
 
         Raises:
-            ConfigurationError: Naming what is wrong with either.
+            ConfigurationError: If either cannot be used.
         """
         fields: dict[str, tuple[str, ...]] = {}
         url, problem = _parse_base(base_url, allow_http=allow_http)
@@ -242,7 +244,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """What it is called where it matters which one it is."""
+        """The name that tells this API from others."""
         host = self.base_url.host_port_subcomponent
         return f"{host}{self.base_url.path}/{self.version}"
 
@@ -295,7 +297,7 @@ def parse_proxy(proxy: str | URL) -> tuple[URL, Secret | None]:
         The bare address, and the value of a Proxy-Authorization header.
 
     Raises:
-        ConfigurationError: If it is no address of an HTTP proxy.
+        ConfigurationError: If it is not the address of an HTTP proxy.
     """
     try:
         url = URL(proxy)
@@ -323,10 +325,10 @@ def _basic(url: URL) -> Secret | None:
 
 def proxy_secrets(credentials: Secret | None) -> list[Secret]:
     """
-    Return what of a proxy's *credentials* nobody may echo.
+    Return the secrets in a proxy's *credentials*.
 
     Args:
-        credentials: As `parse_proxy` returns them.
+        credentials: The result of `parse_proxy`.
     """
     if credentials is None:
         return []
@@ -337,10 +339,10 @@ def proxy_secrets(credentials: Secret | None) -> list[Secret]:
 
 def check_instance(name: str, value: object, type_: type) -> None:
     """
-    Refuse a number where a value with names is wanted.
+    Check the type of a setting.
 
     Raises:
-        ConfigurationError: Saying what to write.
+        ConfigurationError: If *value* is not a *type_*.
     """
     if not isinstance(value, type_):
         _refuse(name, f"must be a {type_.__name__}, such as {type_()!r}")
@@ -350,11 +352,11 @@ def read_environment(
     environ: Mapping[str, str], names: Mapping[str, str]
 ) -> dict[str, str]:
     """
-    Return the settings that *environ* has, blank ones left out.
+    Return the settings that *environ* has, without blank ones.
 
     Args:
-        environ: Such as `os.environ`.
-        names: Name of a setting to its environment variable.
+        environ: The environment, such as `os.environ`.
+        names: The environment variable of each setting.
     """
     return {
         name: hide(value) if name in SECRET_SETTINGS else value

@@ -1,5 +1,5 @@
 """
-Whether a failed call is repeated, when, and at whose expense.
+Retry policy and retry budget.
 """
 
 import random
@@ -47,23 +47,23 @@ def _uniform(low: float, high: float) -> float:
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """
-    When a failed call is tried again.
+    The rules by which a failed operation is retried.
 
     Attributes:
-        attempts: Tries in all; 1 switches retries off.
-        wait_initial: Upper end of the first wait, in seconds. Waits are
+        attempts: The number of attempts in all; 1 switches retries off.
+        wait_initial: The upper end of the first wait, in seconds. Waits are
             drawn from 0 to that ("full jitter"), and it doubles every time.
-        wait_max: Upper end of any wait, in seconds. A longer Retry-After of
-            the server is honoured all the same.
-        deadline: Seconds for everything: queueing, connecting, all attempts
-            and the waits between them.
+        wait_max: The upper end of any wait, in seconds. A longer Retry-After
+            of the server is honoured all the same.
+        deadline: The seconds for everything: queueing, connecting, all
+            attempts and the waits between them.
         delivery: `at-least-once` repeats a request that may have been
             processed: the vendor allows many sessions of one `link_id`, and
             only the last URL is handed out. `at-most-once` never does.
-        rng: Draws from a range; a seam for tests.
+        rng: The function that draws from a range; tests replace it.
 
     Raises:
-        ConfigurationError: With every bad value in `fields`.
+        ConfigurationError: If a value is bad; `fields` has all of them.
     """
 
     attempts: int = 3
@@ -107,17 +107,17 @@ def _is_number(value: object, types: Any = (int, float)) -> bool:
 
 class RetryBudget:
     """
-    What all calls of one client may spend on retries together.
+    The tokens that all operations of one client may spend on retries.
 
     While the server is down every call fails, and a budget that no success
     refills runs dry: a total outage draws at most
     `capacity / retry_cost` = 100 extra requests, however many calls fail.
 
     Attributes:
-        capacity: Tokens at most, and at the start.
+        capacity: The most tokens, and the number at the start.
         retry_cost: The tokens that a retry costs.
         timeout_cost: The tokens that a retry after a timeout costs.
-        tokens: What is left.
+        tokens: The tokens left.
     """
 
     capacity: Final = 500.0
@@ -128,7 +128,7 @@ class RetryBudget:
         self.tokens = self.capacity
 
     def cost(self, error: BankConnectError) -> float:
-        """Return what repeating after *error* costs."""
+        """Return the tokens that a retry after *error* costs."""
         if isinstance(error, RequestTimeoutError):
             return self.timeout_cost
         return self.retry_cost
@@ -138,7 +138,7 @@ class RetryBudget:
         self.tokens -= tokens
 
     def refund(self, tokens: float = 1) -> None:
-        """Give back after a success: its last price, or 1 if it was clean."""
+        """Give back the cost of the last retry after a success, or 1."""
         if self.tokens < self.capacity:
             self.tokens = min(self.capacity, self.tokens + tokens)
 
@@ -148,11 +148,12 @@ def parse_retry_after(text: str | None, *, now: float) -> float | None:
     Read a Retry-After header (RFC 9110, section 10.2.3).
 
     Args:
-        text: Seconds or an HTTP date, as received.
-        now: Seconds since the epoch.
+        text: The header: seconds or an HTTP date.
+        now: The time, in seconds since the epoch.
 
     Returns:
-        Seconds from now, 0 at least; `None` for a missing or unusable one.
+        The seconds from now, 0 at least; `None` if the header is missing or
+        unusable.
     """
     if text is None:
         return None

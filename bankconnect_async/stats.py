@@ -1,5 +1,5 @@
 """
-What a client or a batch did so far, in numbers that cost next to nothing.
+Counters of clients and batches, and attempt hooks.
 """
 
 from collections import deque
@@ -14,15 +14,15 @@ from .errors import BankConnectError
 @attrs.frozen(kw_only=True)
 class Latency:
     """
-    How long successful attempts took, in seconds.
+    Durations of successful attempts, in seconds.
 
-    Counted until the answer was decoded, with waiting for a slot. Quantiles
-    are upper bounds, at most 7 % and 2 microseconds too large.
+    A duration runs from the wait for a slot until the response is decoded.
+    Quantiles are upper bounds, at most 7 % and 2 microseconds too large.
 
     Attributes:
-        count: Attempts counted.
-        p50, p90, p99: Half, nine tenths, 99 of 100 took no longer.
-        max: The longest, as exactly.
+        count: The number of attempts.
+        p50, p90, p99: The 50th, 90th and 99th percentiles.
+        max: The longest duration.
     """
 
     count: int = 0
@@ -38,14 +38,14 @@ class Stats:
     A snapshot of a client.
 
     Attributes:
-        in_flight: Requests that have a slot.
-        waiting: Requests that wait for one.
-        tokens: What is left of the retry budget.
-        attempts: Attempts so far, by what became of them: `succeeded`, or
-            the delivery class of the failure.
-        connections_opened: Sockets opened so far; `None` over a borrowed
-            session, which does not tell.
-        latency: Of successful attempts.
+        in_flight: The number of requests that have a slot.
+        waiting: The number of requests that wait for a slot.
+        tokens: The tokens left in the retry budget.
+        attempts: The number of attempts by outcome: `succeeded`, or the
+            delivery class of the failure.
+        connections_opened: The sockets opened so far; `None` over a borrowed
+            session.
+        latency: The durations of successful attempts.
     """
 
     in_flight: int
@@ -103,11 +103,11 @@ class BatchStats:
 @attrs.frozen(kw_only=True)
 class AttemptStart:
     """
-    One attempt, as it begins.
+    The start of an attempt.
 
     Attributes:
-        operation: What for, such as ``POST session``; no ids.
-        number: 1 for the first attempt of a call.
+        operation: The operation's name, such as ``POST session``; no ids.
+        number: The number of the attempt, from 1.
     """
 
     operation: str
@@ -117,12 +117,12 @@ class AttemptStart:
 @attrs.frozen(kw_only=True)
 class AttemptEnd:
     """
-    One attempt, as it ended.
+    The end of an attempt.
 
     Attributes:
-        seconds: How long it took, waiting for a slot included.
-        error: What it raised; `None` for a success.
-        cancelled: Whether something else than an answer ended it.
+        seconds: The duration, with the wait for a slot.
+        error: The error; `None` for a success.
+        cancelled: Whether the attempt was cancelled.
     """
 
     seconds: float
@@ -130,8 +130,8 @@ class AttemptEnd:
     cancelled: bool = False
 
 
-#: Called when an attempt begins; what it returns is called when it ends. It
-#: runs on the event loop. What it raises is logged once and changes nothing.
+#: A hook that is called when an attempt begins, and whose result is called
+#: when it ends. It runs on the event loop. An exception is logged once.
 AttemptHook: TypeAlias = Callable[
     [AttemptStart], Callable[[AttemptEnd], None] | None
 ]
@@ -173,8 +173,7 @@ class Meter:
             self._count = 0
             self._end = (self._slot + 1) * self._width
         self._count += 1
-        if now > self.last:  # noqa: PLR1730 - `max` costs three times this
-            self.last = now
+        self.last = max(self.last, now)
 
     def backwards(self) -> Iterator[tuple[float, int]]:
         """Yield points in time, latest first, and how many came since."""

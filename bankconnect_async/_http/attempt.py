@@ -1,5 +1,5 @@
 """
-One request and its answer, and the clock that runs meanwhile.
+One attempt: a request, its response, and its deadline.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from .error_mapping import NOTHING_SENT, map_error
 from .semaphore import FifoSemaphore
 
 
-#: Bytes of an answer that are read at most, unless a call says otherwise.
+#: The largest body that is read, in bytes, unless an operation allows more.
 MAX_RESPONSE: Final = 1024 * 1024
 
 #: The statuses of success.
@@ -46,7 +46,7 @@ _QUEUED, _CONNECTING, _SENT = Phase.QUEUED, Phase.CONNECTING, Phase.SENT
 
 class Response:
     """
-    A complete head, and the body as far as it could be read.
+    A response: status, headers, and as much of the body as arrived.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -61,7 +61,14 @@ class Response:
 
 class LoopResources:
     """
-    What belongs to one process and one event loop.
+    The resources of a client in one process and one event loop.
+
+    Attributes:
+        loop: The event loop.
+        pid: The id of the process.
+        session: The session of aiohttp.
+        semaphore: The semaphore of the pool.
+        deadlines: The scheduler of deadlines.
     """
 
     def __init__(
@@ -80,7 +87,7 @@ class LoopResources:
 
     def note_keep_alive(self, head: aiohttp.ClientResponse) -> None:
         """
-        Reuse the connection of *head* no longer than its server keeps it.
+        Reuse the connection of *head* no longer than the server keeps it.
         """
         if isinstance(head, PooledResponse):
             head.limit_idle()
@@ -93,7 +100,7 @@ class LoopResources:
 
         Args:
             failure: The error of one attempt.
-            url: The address that was connected to, the proxy's if there is
+            url: The address that was connected to: the proxy's, if there is
                 one.
 
         Returns:
@@ -111,9 +118,14 @@ class LoopResources:
 
 class RequestAttempt(Deadline):
     """
-    One request and its answer, and the clock that runs meanwhile.
+    One attempt: a request, its response, and its deadline.
 
-    It is the deadline itself: one object for each call less.
+    It is its own deadline, which saves an object for each attempt.
+
+    Args:
+        bound: The resources of the running loop.
+        timeouts: The time limits of one attempt.
+        timeout: The seconds that the attempt may take in all.
     """
 
     __slots__ = ("_bound", "_deadline", "_head", "_phase", "_timeouts")
@@ -123,9 +135,7 @@ class RequestAttempt(Deadline):
     ) -> None:
         now = bound.loop.time()
         deadline = now + timeout
-        connected_by = now + timeouts.connect
-        if connected_by > deadline:  # noqa: PLR1730 - see `_limit`
-            connected_by = deadline
+        connected_by = min(now + timeouts.connect, deadline)
         Deadline.__init__(self, bound.deadlines, connected_by)
         self._bound = bound
         self._timeouts = timeouts
@@ -143,13 +153,12 @@ class RequestAttempt(Deadline):
         limit: int = MAX_RESPONSE,
     ) -> Response:
         semaphore, is_read = self._bound.semaphore, False
-        failure: TransportError | None
         try:
             if not semaphore.try_acquire():
                 await self._queue(semaphore)
             try:
                 if body is None:
-                    # Nothing tells when the head of such a request goes out.
+                    # Nothing tells when the head of this request is sent.
                     self._phase = _SENT
                     self._limit(self._timeouts.connect + self._timeouts.read)
                 else:
@@ -159,16 +168,16 @@ class RequestAttempt(Deadline):
                     method, url, data=body, **options
                 )
                 if head.content.is_eof():
-                    # Usually all of it came with the head.
+                    # Usually the body came with the head.
                     content = head.content.read_nowait()
                 else:
                     content = await _read(head, limit, self._start_reading)
-                # It has given its connection back.
+                # The connection is back in the pool.
                 is_read = True
                 if head.status == _MISDIRECTED:
                     _abandon_connection(head)
                 headers = head.headers
-                # These are no calls, and hardly ever true.
+                # These checks are cheap, and rarely true.
                 if hdrs.KEEP_ALIVE in headers:
                     self._bound.note_keep_alive(head)
                 if hdrs.CONTENT_ENCODING in headers:
@@ -179,15 +188,15 @@ class RequestAttempt(Deadline):
             finally:
                 semaphore.release()
         except asyncio.CancelledError:
-            lacks = "did not arrive in time"
+            problem = "did not arrive in time"
             if self.absorb_cancel():
                 failure = self._timed_out()
             elif self.was_cancelled():
                 raise
             else:
                 failure = self._interrupted()
-        # aiohttp, the system and Python itself raise anything: the caller
-        # has to know what became of the request all the same.
+        # aiohttp, the system and Python itself may raise anything, and the
+        # caller has to know whether the request was sent.
         except Exception as exc:
             if (
                 isinstance(exc, RuntimeError)
@@ -198,20 +207,15 @@ class RequestAttempt(Deadline):
                 raise ClientClosedError(
                     "the client was closed meanwhile"
                 ) from exc
-            lacks = "broke off"
-            failure = (
-                map_error(exc, body, options.get("proxy"))
-                if self._head is None
-                else None
-            )
+            problem = "broke off"
+            failure = map_error(exc, body, options.get("proxy"))
         finally:
             self.clear()
             if self._head is not None and not is_read:
                 self._head.close()
-        # Outside of `except`: what broke there may hold the answer's bytes.
+        # Outside of `except`: the exception may hold the response's bytes.
         if self._head is not None:
-            return _without_body(self._head, lacks)
-        assert failure is not None  # noqa: S101 - without a head there is one
+            return _without_body(self._head, problem)
         raise self._bound.note_failure(failure, options.get("proxy") or url)
 
     async def _queue(self, semaphore: FifoSemaphore) -> None:
@@ -225,12 +229,10 @@ class RequestAttempt(Deadline):
 
     def _limit(self, seconds: float) -> None:
         when = self._bound.loop.time() + seconds
-        if when > self._deadline:  # noqa: PLR1730 - `min` costs three times
-            when = self._deadline
-        self.reschedule(when)
+        self.reschedule(min(when, self._deadline))
 
     def _interrupted(self) -> TransportError:
-        # The session was closed, and cancelled a name lookup of ours.
+        # The session was closed, which cancelled a name lookup.
         sent = self._phase is Phase.SENT
         return ConnectionLostError(
             "the pool of connections was closed"
@@ -264,11 +266,11 @@ class RequestAttempt(Deadline):
         )
 
 
-def _without_body(head: aiohttp.ClientResponse, what: str) -> Response:
-    # The head is enough to know a refusal; a promise needs its body.
+def _without_body(head: aiohttp.ClientResponse, problem: str) -> Response:
+    # The head is enough for an error; a success needs its body.
     if head.status in OK:
         raise InvalidResponseError(
-            f"the server answered {head.status} and the body {what}",
+            f"the server answered {head.status} and the body {problem}",
             status=head.status,
         )
     return Response(head.status, head.headers, b"")
@@ -284,7 +286,7 @@ async def _read(
         return await response.read()
     if limit <= MAX_RESPONSE or response.status not in OK:
         return await _read_bounded(response, MAX_RESPONSE)
-    # What is large may take its time, as long as it keeps coming.
+    # The read timeout of a large body starts again whenever bytes arrive.
     return await _read_bounded(response, limit, on_progress)
 
 
@@ -307,22 +309,22 @@ async def _read_bounded(
         content += await response.content.readany()
         if len(content) > limit:
             response.close()
-            raise aiohttp.ClientPayloadError("answer too long")
+            raise aiohttp.ClientPayloadError("response too long")
         if on_progress is not None:
             on_progress()
     return bytes(content)
 
 
 def _abandon_connection(head: aiohttp.ClientResponse) -> None:
-    # A repeated request has to use another one (RFC 9110, section 15.5.20).
-    # The body is read, so `head.close()` no longer reaches the connection.
+    # A retry has to use another one (RFC 9110, section 15.5.20). The body is
+    # read, so `head.close()` no longer reaches the connection.
     protocol = getattr(head, "_protocol", None)
     if protocol is not None:
         protocol.close()
 
 
 async def _decompress(content: bytes, encoding: str, limit: int) -> bytes:
-    # We ask for no compression; some proxies compress all the same.
+    # No compression is asked for; some proxies compress all the same.
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
         return content
     if limit > MAX_RESPONSE:

@@ -1,5 +1,5 @@
 """
-What aiohttp raises, in our terms.
+Maps what aiohttp raises to the errors of this package.
 """
 
 import os
@@ -27,14 +27,14 @@ from bankconnect_async.errors import (
 from .bodies import RequestBody
 
 
-#: How the message of an attempt ends of which the server knows nothing.
+#: The end of the message of an attempt of which nothing was sent.
 NOTHING_SENT: Final = "; nothing was sent"
 
-# What Python says when the system has no thread left.
+# Python's message when the system has no thread left.
 _NO_THREAD = "can't start new thread"
-# Of aiohttp's messages, the one whose class says less.
+# A message of aiohttp that says more than its class.
 _TOO_MANY_HEADERS = "Too many headers received"
-# What name servers take at most.
+# The longest name of a host.
 _LONGEST_HOST: Final = 253
 
 # Narrow rows first: the first match counts.
@@ -84,17 +84,17 @@ ERROR_MAP: Final[
     (
         aiohttp.ServerTimeoutError,
         RequestTimeoutError,
-        "the server did not answer in time",
+        "the server did not respond in time",
     ),
     (
         aiohttp.ClientResponseError,
         ConnectionLostError,
-        "the answer is not HTTP",
+        "the response is not HTTP",
     ),
     (
         aiohttp.ClientPayloadError,
         ConnectionLostError,
-        "the answer broke off",
+        "the response broke off",
     ),
     (
         aiohttp.InvalidURL,
@@ -117,24 +117,24 @@ ERROR_MAP: Final[
 )
 
 
-# What proxies answer to a CONNECT without the right credentials; tinyproxy has
-# 401 for wrong ones.
-_UNKNOWN: Final = (401, 407)
+# The statuses of a CONNECT without the right credentials; tinyproxy sends 401
+# for wrong ones.
+_PROXY_REFUSALS: Final = (401, 407)
 
 
 def _place(exc: BaseException) -> str | None:
-    """Name what could not be reached: a host and its port."""
+    """Return the host and the port that could not be reached."""
     host = getattr(exc, "host", None)
     port = getattr(exc, "port", None)
     if not isinstance(host, str) or port is None:
         return None
-    # A download's host comes from an answer.
+    # A download's host comes from a response.
     return f"{one_line(host, _LONGEST_HOST)}:{port}"
 
 
 def _detail(exc: BaseException) -> str | None:
     if isinstance(exc, aiohttp.ClientSSLError):
-        # Its number is one of OpenSSL's.
+        # Its errno is a number of OpenSSL's.
         reason = getattr(getattr(exc, "os_error", None), "reason", None)
         return reason and str(reason).replace("_", " ").lower()
     if isinstance(exc, aiohttp.ClientHttpProxyError):
@@ -158,10 +158,10 @@ def proxy_refusal(
     Return the error of a proxy that did not accept our credentials.
 
     Args:
-        proxy: Its address without credentials, if it is one of ours.
-        status: What it answered, 407 or 401.
-        delivery: Whether the request was sent to the proxy.
-        phase: How far it came.
+        proxy: The proxy's address without credentials, if it is configured.
+        status: The status of its response, 407 or 401.
+        delivery: The delivery class.
+        phase: The phase in which the proxy refused.
     """
     name = "" if proxy is None else f" {proxy.host_port_subcomponent}"
     return ProxyAuthenticationError(
@@ -178,17 +178,20 @@ def map_error(
     exc: BaseException, body: RequestBody | None, proxy: URL | None = None
 ) -> TransportError:
     """
-    Put what aiohttp raised into our terms.
+    Return the error for what aiohttp raised.
 
     Args:
-        exc: What was raised.
-        body: The request's body, which knows how far it came; `None` for a
-            request without one, of which only a failed connect is sure not
-            to have been sent.
-        proxy: The address of the proxy that was asked, if known.
+        exc: The exception.
+        body: The request's body, which knows how far its write came; `None`
+            for a request without one, which is known not to be sent only if
+            connecting failed.
+        proxy: The address of the proxy, if known.
     """
     status = getattr(exc, "status", None)
-    if isinstance(exc, aiohttp.ClientHttpProxyError) and status in _UNKNOWN:
+    if (
+        isinstance(exc, aiohttp.ClientHttpProxyError)
+        and status in _PROXY_REFUSALS
+    ):
         return proxy_refusal(
             proxy,
             status,
@@ -212,7 +215,10 @@ def map_error(
     error: TransportError
     if sent:
         if _is_head_too_large(exc):
-            cls, text = HeadTooLargeError, "the answer has a head too large"
+            cls, text = (
+                HeadTooLargeError,
+                "the head of the response is too large",
+            )
         elif not issubclass(cls, RequestTimeoutError):
             cls = ConnectionLostError
         error = cls(
@@ -226,7 +232,7 @@ def map_error(
             delivery=Delivery.NOT_SENT,
             phase=Phase.SENT if begun else Phase.CONNECTING,
         )
-    # This one quotes what a server or a proxy sent, in words and in locals.
+    # A `ClientResponseError` quotes what a server or a proxy sent.
     if not isinstance(exc, aiohttp.ClientResponseError):
         error.__cause__ = _without_frames(_without_head(exc))
     return error
@@ -245,8 +251,8 @@ def _is_head_too_large(exc: BaseException) -> bool:
 
 
 def _without_head(exc: BaseException) -> BaseException:
-    # A part of an answer may come along, and what pickles causes too (tblib
-    # does, which Dask brings) would fail on it, or carry it elsewhere.
+    # The error may hold a part of a response. Tools that pickle causes, such
+    # as Dask with tblib, would fail on it or send it elsewhere.
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         exc.message = "Server disconnected"
         exc.args = (exc.message,)

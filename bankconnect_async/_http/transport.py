@@ -1,8 +1,5 @@
 """
-The pool of connections, and whose it is.
-
-This module and those below it (`_exchange`, `_request`, `_connections`,
-`_translation`, `_body`) are the only ones that speak through aiohttp's client.
+The pool of connections, bound to one process and one event loop.
 """
 
 import asyncio
@@ -28,7 +25,6 @@ from bankconnect_async.errors import (
     Delivery,
     Phase,
     ProxyAuthenticationError,
-    TransportError,
 )
 
 from .attempt import MAX_RESPONSE, LoopResources, RequestAttempt, Response
@@ -39,12 +35,12 @@ from .error_mapping import map_error, proxy_refusal
 from .semaphore import FifoSemaphore
 
 
-# What a child process inherited: closing it there would take the parent's
+# Pools that a child process inherited. Closing one would take the parent's
 # sockets out of the epoll set that both share.
 _INHERITED: Final[list[object]] = []
-# A loop keeps weak references to its tasks only.
+# The event loop keeps only weak references to its tasks.
 _CLOSING: Final[set[asyncio.Future[None]]] = set()
-# Default headers of a borrowed session that would garble our requests.
+# Default headers of a borrowed session that would break requests.
 _FRAMING: Final = frozenset(
     {
         "content-encoding",
@@ -57,8 +53,8 @@ _FRAMING: Final = frozenset(
 )
 _NEVER_ROUNDED = float("inf")
 _REFUSED, _PROXY_REFUSED = 401, 407
-# Of an answer's head: bytes of one line, and number of lines. aiohttp's own
-# limits refuse heads that proxies add to.
+# Limits of a response's head: bytes of a line, and number of lines. aiohttp's
+# own limits are too small for heads to which proxies add lines.
 _HEADS: Final[Mapping[str, Any]] = {
     "max_line_size": 64 * 1024,
     "max_field_size": 64 * 1024,
@@ -80,7 +76,7 @@ if hasattr(os, "register_at_fork"):  # there is none on Windows
 
 class _Binding:
     """
-    Lets one task of one process and loop do the binding.
+    Lets one task at a time bind the pool, in one process and event loop.
     """
 
     def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -91,23 +87,23 @@ class _Binding:
 
 class Transport:
     """
-    Sends bodies and returns answers, over one pool of connections.
+    Sends requests over one pool of connections.
 
     The pool belongs to the process and the event loop of the first request;
     a client that was made before a fork gets a pool of its own in the child.
 
     Args:
-        headers: Sent with every request.
-        timeouts: Limits of one attempt.
-        pool: How many connections, kept how long.
-        tls: `None` for the system's certificates.
-        proxy: Address of an HTTP proxy, without credentials.
-        proxy_credentials: Value of a Proxy-Authorization header.
-        borrowed: A session of the caller's, used and never closed.
+        headers: The headers of every request.
+        timeouts: The time limits of one attempt.
+        pool: The settings of the pool.
+        tls: The TLS settings; `None` for the system's certificates.
+        proxy: The address of an HTTP proxy, without credentials.
+        proxy_credentials: The value of the Proxy-Authorization header.
+        borrowed: A session of the caller's, which is never closed.
 
     Raises:
         ConfigurationError: If *borrowed* has default headers that would
-            garble our requests.
+            break requests.
     """
 
     def __init__(  # noqa: PLR0913
@@ -143,7 +139,7 @@ class Transport:
         self._per_request: dict[str, Any] = {"allow_redirects": False}
         if borrowed is not None:
             self._per_request |= self._per_session
-        # Nothing tells an attempt without a body when it is connected.
+        # An attempt without a body does not learn when it is connected.
         self._without_body = {
             "timeout": aiohttp.ClientTimeout(
                 total=None,
@@ -152,7 +148,7 @@ class Transport:
             ),
         }
         # Whether requests have to check their connections themselves.
-        self._is_wary = borrowed is not None
+        self._checks_connection = borrowed is not None
         self._proxy_headers: dict[str, str] = {}
         if proxy is not None:
             self._per_request["proxy"] = proxy
@@ -163,22 +159,22 @@ class Transport:
 
     @property
     def in_flight(self) -> int:
-        """Requests that have a slot."""
+        """The number of requests that have a slot."""
         return self._bound.semaphore.in_use if self._bound else 0
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for one."""
+        """The number of requests that wait for a slot."""
         return self._bound.semaphore.waiting if self._bound else 0
 
     @property
     def connections_opened(self) -> int | None:
-        """Sockets opened so far; `None` over a borrowed session."""
+        """The sockets opened so far; `None` over a borrowed session."""
         return self._opened if self._borrowed is None else None
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds a pool that was not closed."""
+        """Whether there is a pool that was not closed."""
         return self._bound is not None and not self._closed
 
     async def open(self) -> LoopResources:
@@ -248,7 +244,7 @@ class Transport:
             ssl=True if tls is None else tls,
             socket_factory=self._open_socket,
         )
-        self._is_wary = not isinstance(connector, PollingConnector)
+        self._checks_connection = not isinstance(connector, PollingConnector)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -259,14 +255,14 @@ class Transport:
         )
 
     def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        # What aiohttp does itself; a trace would tell too, at a price for
-        # every request.
+        # aiohttp does the same itself. A trace would count as well, at a cost
+        # for every request.
         self._opened += 1
         family, kind, protocol, _, _ = address
         return socket.socket(family, kind, protocol)
 
     def _ceiling(self) -> float:
-        # Who waits inside aiohttp's own pool would seem to be connecting.
+        # A request that waits in aiohttp's own pool would seem to connect.
         connector = self._borrowed and self._borrowed.connector
         if not connector:
             return math.inf
@@ -275,11 +271,10 @@ class Transport:
 
     def reserve(self, concurrency: int) -> None:
         """
-        Make room for *concurrency* more requests, until `release`.
+        Reserve slots for *concurrency* requests, until `release`.
 
-        The semaphore grows to what all callers reserved together, where
-        that is more than the pool's limit. Its size is a ceiling, not a
-        number of connections.
+        The semaphore grows to what all callers reserved together, if that
+        exceeds the pool's limit. It bounds connections and opens none.
         """
         bound = self._usable()
         self._reserved += concurrency
@@ -287,7 +282,7 @@ class Transport:
             bound.semaphore.grow(self._semaphore_size())
 
     def release(self, concurrency: int) -> None:
-        """Take back what `reserve` was told, and the room with it."""
+        """Give back what `reserve` took."""
         self._reserved -= concurrency
         if self._bound is not None:
             self._bound.semaphore.shrink(self._semaphore_size())
@@ -307,22 +302,22 @@ class Transport:
         limit: int = MAX_RESPONSE,
     ) -> Awaitable[Response]:
         """
-        Send one request and return the answer, whatever its status.
+        Send one request and return the response, whatever its status.
 
         Args:
-            method: Of HTTP.
-            url: Where to.
-            body: What to send, if anything.
-            headers: Beside those of every request.
-            timeout: Seconds this may take in all, waiting for a slot included.
-            limit: Bytes of the answer that are read at most.
+            method: The HTTP method.
+            url: The address.
+            body: The body to send, if any.
+            headers: The headers beside those of every request.
+            timeout: The seconds for everything, with the wait for a slot.
+            limit: The largest body of a response that is read, in bytes.
 
         Raises:
-            TransportError: If no complete head of an answer came.
+            TransportError: If no complete head of a response came.
             InvalidResponseError: If the body of a 2xx answer broke off.
             ClientClosedError: After `aclose`, or in another loop.
         """
-        # No coroutine: there is nothing to wait for but the attempt.
+        # Not a coroutine, because only the attempt waits.
         bound = self._bound
         if (
             bound is None
@@ -342,7 +337,7 @@ class Transport:
                 limit=limit,
             )
         options = self._per_request
-        if headers or self._is_wary or self._proxy_headers:
+        if headers or self._checks_connection or self._proxy_headers:
             options = self._options(url, body, headers)
         if body is None:
             options = {**options, **self._without_body}
@@ -361,9 +356,9 @@ class Transport:
     ) -> dict[str, Any]:
         headers = dict(headers or {})
         if body is not None:
-            body.checks_connection = self._is_wary
+            body.checks_connection = self._checks_connection
         if self._borrowed is not None:
-            # Its own default headers may name another type or key.
+            # The session's default headers may have another type or key.
             headers = {**self._headers, **headers}
             if body is not None:
                 headers["Content-Type"] = body.content_type
@@ -372,7 +367,7 @@ class Transport:
     def _route(self, url: URL, headers: dict[str, str]) -> dict[str, Any]:
         if not self._proxy_headers:
             return {"headers": headers}
-        # An https server is reached by CONNECT, which has its own.
+        # An https server is reached by CONNECT, which has its own headers.
         if url.scheme == "https":
             return {"headers": headers, "proxy_headers": self._proxy_headers}
         return {"headers": {**headers, **self._proxy_headers}}
@@ -381,10 +376,10 @@ class Transport:
         self, status: int, headers: Mapping[str, str], url: URL
     ) -> ProxyAuthenticationError | None:
         """
-        Return the error if a proxy answered that wants credentials.
+        Return the error if the response is a proxy's that wants credentials.
 
         Only a response to plain HTTP can be a proxy's: behind CONNECT, all
-        of them are the server's.
+        responses are the server's.
         """
         if url.scheme != "http":
             return None
@@ -408,17 +403,17 @@ class Transport:
         self, url: URL, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
-        Ask another server than the vendor's, over the same pool.
+        Get a URL of another server than the vendor's, over the same pool.
 
-        Nothing of ours goes there: no key, no cookie, no default header, no
-        client certificate of a `TLS`.
+        The request has no key, no cookie, no default header and no client
+        certificate of a `TLS`.
 
         Args:
-            url: Where.
-            headers: All there are, but for those of the protocol.
+            url: The URL.
+            headers: The headers, except those of the protocol.
 
         Raises:
-            TransportError: If it could not be asked.
+            TransportError: If there was no response.
             aiohttp.ClientError: If the response broke off.
         """
         bound = await self.open()
@@ -437,7 +432,6 @@ class Transport:
             ),
             **_HEADS,
         ) as session:
-            response: aiohttp.ClientResponse | TransportError
             try:
                 response = await session.get(
                     url,
@@ -448,11 +442,10 @@ class Transport:
                 )
             except UnicodeError:
                 raise
-            except Exception as exc:  # noqa: BLE001 - see `RequestAttempt.run`
-                response = map_error(exc, None, proxy)
-            # Outside of `except`: reprs of aiohttp's hold the link.
-            if isinstance(response, TransportError):
-                raise bound.note_failure(response, proxy or url)
+            except Exception as exc:  # noqa: BLE001 - aiohttp raises anything
+                raise bound.note_failure(
+                    map_error(exc, None, proxy), proxy or url
+                ) from None
             async with response:
                 refusal = self.proxy_refusal(
                     response.status, response.headers, url
@@ -462,7 +455,7 @@ class Transport:
                 yield response
 
     async def _without_certificate(self) -> dict[str, Any]:
-        # A client certificate says who we are.
+        # A client certificate would identify the client.
         tls = self._tls
         if not isinstance(tls, TLS) or tls.cert_file is None:
             return {}
@@ -481,26 +474,26 @@ class Transport:
             return
         if self._borrowed is None:
             await bound.session.close()
-        self._let_go(bound)
+        self._close_deadlines(bound)
 
     def abandon(self) -> None:
         """
-        Let go of the pool as far as a finalizer can.
+        Close the pool as far as a finalizer can.
         """
         bound, self._bound = self._bound, None
         if bound is None or bound.pid != _pid or self._borrowed:
             return
         connector = bound.session.connector
-        # Else aiohttp would tell of the session and of the connector, too.
+        # Otherwise aiohttp would warn of the session and the connector, too.
         bound.session.detach()
         if connector is not None and bound.loop.is_running():
             closing = asyncio.ensure_future(connector.close())
             _CLOSING.add(closing)
             closing.add_done_callback(_CLOSING.discard)
-        self._let_go(bound)
+        self._close_deadlines(bound)
 
-    def _let_go(self, bound: LoopResources) -> None:
-        # Calls in flight over a borrowed session still need their limits.
+    def _close_deadlines(self, bound: LoopResources) -> None:
+        # Requests over a borrowed session still need their deadlines.
         if not bound.deadlines.pending:
             bound.deadlines.close()
 
