@@ -203,7 +203,7 @@ def test_secrets_of_the_environment_are_hidden_at_once():
     [
         (Timeouts, "connect"),
         (Timeouts, "read"),
-        (Timeouts, "queue"),
+        (Timeouts, "pool"),
         (Pool, "keepalive"),
         (Pool, "limit"),
         (Pool, "max_age"),
