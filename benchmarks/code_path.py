@@ -1,0 +1,143 @@
+"""
+Count the files and lines that one session goes through.
+
+Run it with ``python -m benchmarks.code_path``. It prints, for one
+`create_session` and for one item of a batch on a warm client, the number of
+the package's files and of the moves between them, and the lines of code of
+the whole package.
+"""
+
+import ast
+import asyncio
+import contextlib
+import io
+import sys
+import tokenize
+
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import attrs
+
+from bankconnect_async import AsyncBankConnect
+
+from .serving import serve_ours
+
+
+_PACKAGE: Final = Path(__file__).parent.parent / "bankconnect_async"
+_BLANK: Final = {
+    tokenize.COMMENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+    tokenize.INDENT,
+    tokenize.NEWLINE,
+    tokenize.NL,
+}
+_WARM_UP: Final = 20
+
+
+@attrs.define
+class CodePath:
+    """
+    The files that some code goes through.
+
+    Attributes:
+        files: The names of the package's files.
+        moves: The number of moves from one of them to another.
+    """
+
+    files: set[str] = attrs.Factory(set)
+    moves: int = 0
+    _latest: str | None = None
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record the functions that are called meanwhile."""
+        sys.setprofile(self._on_event)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+    def _on_event(self, frame: FrameType, event: str, _: Any) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event != "call" or not file.is_relative_to(_PACKAGE):
+            return
+        name = str(file.relative_to(_PACKAGE))
+        if self._latest not in {None, name}:
+            self.moves += 1
+        self._latest = name
+        self.files.add(name)
+
+
+async def trace_create() -> CodePath:
+    """Trace one `create_session` on a warm client."""
+    path = CodePath()
+    with serve_ours() as target:
+        async with _client(target.base_url) as bank:
+            for _ in range(_WARM_UP):
+                await bank.create_session("customer")
+            with path.recorded():
+                await bank.create_session("customer")
+    return path
+
+
+async def trace_batch_item() -> CodePath:
+    """Trace one item of a batch, after others."""
+    path = CodePath()
+    with serve_ours() as target:
+        async with (
+            _client(target.base_url) as bank,
+            bank.create_sessions(
+                map(str, range(2 * _WARM_UP)), concurrency=1
+            ) as outcomes,
+        ):
+            for _ in range(_WARM_UP):
+                await anext(outcomes)
+            with path.recorded():
+                await anext(outcomes)
+            outcomes.drain()
+            async for _ in outcomes:
+                pass
+    return path
+
+
+def _client(base_url: str) -> AsyncBankConnect:
+    return AsyncBankConnect("key", base_url=base_url, redirect_url=None)
+
+
+def count_lines(source: str) -> int:
+    """Count lines of code: no blanks, comments or docstrings."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _BLANK:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(
+            node,
+            ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
+        ) and ast.get_docstring(node, clean=False):
+            first = node.body[0]
+            lines -= {*range(first.lineno, (first.end_lineno or 0) + 1)}
+    return len(lines)
+
+
+def main() -> None:
+    """Print the figures."""
+    cases: dict[str, Callable[[], Coroutine[Any, Any, CodePath]]] = {
+        "create_session": trace_create,
+        "one batch item": trace_batch_item,
+    }
+    for name, trace in cases.items():
+        path = asyncio.run(trace())
+        print(f"{name}: {len(path.files)} files, {path.moves} moves")
+        for file in sorted(path.files):
+            print(f"    {file}")
+    files = _PACKAGE.rglob("*.py")
+    print(f"lines of code: {sum(count_lines(f.read_text()) for f in files)}")
+
+
+if __name__ == "__main__":
+    main()
