@@ -1,5 +1,5 @@
 """
-Tell requests of our own pages from those that other sites make browsers send.
+Checks of the Host and Origin headers, against pages of other sites.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from bankconnect_async._codec.session_requests import is_loopback
 
 
-#: Methods that change nothing.
+#: The methods that change nothing.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -29,12 +29,12 @@ def is_allowed_host(host: str | None, names: Collection[str]) -> bool:
     """
     Tell whether a server of this machine may answer for *host*.
 
-    A page can make its own name lead here, and a browser then takes what we
-    answer for that page's own (DNS rebinding).
+    A page can point its own name here, and a browser then treats the
+    responses as that page's own (DNS rebinding).
 
     Args:
         host: The Host header; only programs send none.
-        names: Allowed besides names of this machine, in lower case.
+        names: The allowed names besides those of this machine, in lower case.
     """
     if host is None:
         return True
@@ -48,12 +48,12 @@ def is_cross_site(
     """
     Tell whether a page of another origin sends a request that changes things.
 
-    Programs send neither of the headers that tell, browsers at least one.
+    Browsers send `Sec-Fetch-Site` or `Origin`, programs send neither.
 
     Args:
-        method: Of HTTP.
-        headers: By name, in any case that the mapping takes.
-        own: Host and port of our own origins, as a Host header has them.
+        method: The HTTP method.
+        headers: A case-insensitive mapping of the headers.
+        own: The hosts and ports of our own origins, as in a Host header.
     """
     if method in SAFE:
         return False
