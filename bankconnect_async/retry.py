@@ -39,7 +39,8 @@ DeliveryMode: TypeAlias = Literal["at-least-once", "at-most-once"]
 _MODES = "at-least-once", "at-most-once"
 
 
-def _uniform(low: float, high: float) -> float:
+def uniform(low: float, high: float) -> float:
+    """Draw a number for jitter."""
     # A function of this module, so that a policy can be pickled.
     return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
 
@@ -72,7 +73,7 @@ class RetryPolicy:
     deadline: float = 30.0
     delivery: DeliveryMode = "at-least-once"
     rng: Callable[[float, float], float] = attrs.field(
-        default=_uniform, repr=False, eq=False
+        default=uniform, repr=False, eq=False
     )
 
     def __attrs_post_init__(self) -> None:

@@ -8,7 +8,6 @@ nothing tells whether it was processed. So the socket is polled first.
 
 import functools
 import logging
-import random
 import re
 import select
 
@@ -24,6 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
 from bankconnect_async.config import Pool
+from bankconnect_async.retry import uniform
 
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class PooledConnection(ResponseHandler):
     ) -> None:
         super().__init__(loop)
         self._pool = pool
-        share = random.uniform(_SHORTEST_LIFE, _LONGEST_LIFE)  # noqa: S311
+        share = uniform(_SHORTEST_LIFE, _LONGEST_LIFE)
         self._retire_at = self._reuse_until = monotonic() + max_age * share
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
