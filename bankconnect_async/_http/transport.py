@@ -25,6 +25,7 @@ from bankconnect_async.errors import (
     Delivery,
     Phase,
     ProxyAuthenticationError,
+    TransportError,
 )
 
 from .attempt import MAX_RESPONSE, LoopResources, RequestAttempt, Response
@@ -432,6 +433,7 @@ class Transport:
             ),
             **_HEADS,
         ) as session:
+            response: aiohttp.ClientResponse | TransportError
             try:
                 response = await session.get(
                     url,
@@ -443,9 +445,10 @@ class Transport:
             except UnicodeError:
                 raise
             except Exception as exc:  # noqa: BLE001 - aiohttp raises anything
-                raise bound.note_failure(
-                    map_error(exc, None, proxy), proxy or url
-                ) from None
+                response = map_error(exc, None, proxy)
+            # Outside of `except`: reprs of aiohttp's hold the link.
+            if isinstance(response, TransportError):
+                raise bound.note_failure(response, proxy or url)
             async with response:
                 refusal = self.proxy_refusal(
                     response.status, response.headers, url
