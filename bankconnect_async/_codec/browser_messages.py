@@ -18,7 +18,7 @@ from bankconnect_async.errors import (
     InvalidRequestError,
 )
 from bankconnect_async.models._fields import (
-    is_given,
+    is_present,
     load,
     note,
     structure,
@@ -136,7 +136,7 @@ class _Payload:
     problems: list[str] = attrs.Factory(list)
 
     def has(self, *keys: str) -> bool:
-        return any(is_given(self.keys.get(key)) for key in keys)
+        return any(is_present(self.keys.get(key)) for key in keys)
 
     def read(self, cls: type[_T], **given: Any) -> _T:
         return structure(

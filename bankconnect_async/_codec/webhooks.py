@@ -15,7 +15,7 @@ import orjson
 
 from bankconnect_async.errors import DecodeError, InvalidRequestError
 from bankconnect_async.models._fields import (
-    is_given,
+    is_present,
     load,
     structure,
     wire_keys,
@@ -73,7 +73,7 @@ def _decode(raw: object) -> Webhook | DecodeError:
         _class(document), document, "$", problems, raw=document
     )
     if not any(
-        is_given(document.get(key)) for key in (_EVENT_NAME, _PROGRESS)
+        is_present(document.get(key)) for key in (_EVENT_NAME, _PROGRESS)
     ):
         problems.append(f"neither {_EVENT_NAME} nor {_PROGRESS} @ $")
     return DecodeError(problems=problems) if problems else webhook
@@ -81,7 +81,7 @@ def _decode(raw: object) -> Webhook | DecodeError:
 
 def _class(document: Mapping[str, Any]) -> type[Webhook]:
     match document.get(_EVENT_NAME):
-        case name if not is_given(name):
+        case name if not is_present(name):
             return ExtractionWebhook
         case str(name):
             return _FAMILY.get(name, UnknownWebhook)

@@ -128,7 +128,7 @@ def _without_mark(raw: str | bytes | bytearray | memoryview) -> str | bytes:
     return bytes(raw).removeprefix(codecs.BOM_UTF8)
 
 
-def is_given(value: object) -> bool:
+def is_present(value: object) -> bool:
     """
     Tell a value from the vendor's ways to say "none".
     """
@@ -168,7 +168,7 @@ def _value(
     wire: _Wire, document: Mapping[str, Any], path: str, problems: list[str]
 ) -> Any:
     for key in wire.keys:
-        if is_given(value := document.get(key)):
+        if is_present(value := document.get(key)):
             return wire.read(value, f"{path}.{key}", problems)
     if wire.required:
         note(problems, f"required field missing @ {path}.{wire.keys[0]}")

@@ -211,7 +211,7 @@ def row(cls: type[Transaction]) -> reading.Reader:
         if document is None:
             return None
         flat = document
-        if reading.is_given(below := document.get("metadata")):
+        if reading.is_present(below := document.get("metadata")):
             more = reading.mapping(below, f"{path}.metadata", problems)
             flat = {**(more or {}), **document}
         return reading.structure(cls, flat, path, problems, raw=document)

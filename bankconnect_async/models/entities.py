@@ -170,7 +170,7 @@ def _top(value: object, path: str, problems: list[str]) -> Any:
     return {
         month: tuple(_amounts(entries, f"{path}.{month}", problems))
         for month, entries in by_month.items()
-        if reading.is_given(entries)
+        if reading.is_present(entries)
     }
 
 
@@ -183,7 +183,7 @@ def _amounts(
         yield TopAmount(
             transaction_note=note,
             amount=reading.number(amount, f"{path}.*", problems)
-            if reading.is_given(amount)
+            if reading.is_present(amount)
             else None,
         )
 
@@ -242,7 +242,7 @@ def _by_account(value: object, path: str, problems: list[str]) -> Any:
                 figures = analysis.get("monthly_analysis")
             found[account_id] = (
                 reading.mapping(figures, f"{path}.account_id", problems)
-                if reading.is_given(figures)
+                if reading.is_present(figures)
                 else {}
             )
     return found

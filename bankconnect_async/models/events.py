@@ -15,7 +15,7 @@ import attrs
 
 from ._fields import (
     identifier,
-    is_given,
+    is_present,
     message,
     raw,
     text,
@@ -117,7 +117,7 @@ class EventName(_Meaning):
 
 
 def _given(value: str | None) -> str | None:
-    return value if is_given(value) else None
+    return value if is_present(value) else None
 
 
 def _known(vocabulary: type[E]) -> Callable[[str | None], E | str | None]:

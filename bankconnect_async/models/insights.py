@@ -370,7 +370,7 @@ def _account_insights(value: object, path: str, problems: list[str]) -> Any:
     if document is None:
         return None
     data: Mapping[str, Any] = {}
-    if reading.is_given(below := document.get("data")):
+    if reading.is_present(below := document.get("data")):
         data = reading.mapping(below, f"{path}.data", problems) or {}
     flat = {**data, "account_id": document.get("account_id")}
     return reading.structure(
