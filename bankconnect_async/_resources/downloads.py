@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Final, TypeVarTuple
+from typing import Any, Final, TypeVarTuple, cast
 from urllib.parse import urljoin
 
 import aiohttp
@@ -228,8 +228,7 @@ class _Fetch:
         await retry(attempt, state)
 
     async def _once(self, over_at: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         cancelling = task.cancelling()
         failure: BaseException | None
         limit = asyncio.timeout_at(over_at)

@@ -76,7 +76,7 @@ class EntityHandle:
     `progress` of an answer, or `wait` first.
 
     Attributes:
-        entity_id: Of the entity.
+        entity_id: The id of the entity.
     """
 
     _api: ApiClient = attrs.field(repr=False)
@@ -155,7 +155,7 @@ class EntityHandle:
         Fetch the transactions, 64 MiB at most.
 
         Args:
-            account_id: Of this account only.
+            account_id: The account; by default all of them.
             from_date: Not before this day. The vendor knows no filter by
                 day: all are fetched, and those without a date left out.
             to_date: Not after this day.
@@ -209,7 +209,7 @@ class EntityHandle:
         Fetch what comes in and goes out again and again.
 
         Args:
-            account_id: Of this account only.
+            account_id: The account; by default all of them.
         """
         found = await self._get_of(
             "recurring_transactions",
@@ -329,20 +329,20 @@ class EntityHandle:
         It holds nothing between two steps, so leaving it early is fine.
 
         Args:
-            analysis: Which one; each has a progress of its own.
-            timeout: Seconds for all of it; `None` for no limit.
-            interval: Seconds between two looks, a fifth more or less. A
-                webhook of the entity makes it look at once, see
+            analysis: The analysis; each has a progress of its own.
+            timeout: The seconds for all polls; `None` for no limit.
+            interval: The seconds between two polls, give or take a fifth. A
+                webhook of the entity makes it poll at once, see
                 `AsyncBankConnect.notify`.
 
-        A look that fails in a way that can pass, such as a 503 or a lost
+        A poll that fails transiently, such as with a 503 or a lost
         connection, is followed by another one.
 
         Raises:
             WaitTimeoutError: From the iteration, if it takes longer; caused
-                by the last look's error, if that look failed.
+                by the error of the last poll, if that poll failed.
             AuthenticationError: From the iteration, as all errors that
-                another look would meet again.
+                another poll would meet again.
         """
         return Poller(
             PollSchedule.start(self._api, timeout, interval),
@@ -367,18 +367,18 @@ class EntityHandle:
         An entity without statements has nothing to wait for.
 
         Args:
-            analysis: Which one; each has a progress of its own.
-            timeout: Seconds; `None` for no limit.
+            analysis: The analysis; each has a progress of its own.
+            timeout: The timeout in seconds; `None` for no limit.
             interval: As for `watch`.
 
         Raises:
             ProcessingFailedError: If a statement failed; which and why is in
                 its `failures`. The data of the others can be fetched.
-            WaitTimeoutError: If it takes longer; caused by the last look's
-                error, if that look failed.
-            NotFoundError: As all errors that another look would meet again.
-                Those that can pass, such as a 503 or a lost connection, do
-                not end it.
+            WaitTimeoutError: If it takes longer; caused by the error of the
+                last poll, if that poll failed.
+            NotFoundError: As all errors that another poll would meet again.
+                Transient ones, such as a 503 or a lost connection, do not end
+                it.
         """
         progress: tuple[models.StatementProgress, ...] = ()
         steps = self.watch(analysis, timeout=timeout, interval=interval)
@@ -437,7 +437,7 @@ class EntityHandle:
 @attrs.define
 class _ProgressQuery:
     """
-    One look at the progress of an analysis.
+    Fetches the progress of an analysis.
 
     Transactions are many, and `identity/` tells of them too, since 2022.
     """
@@ -557,7 +557,7 @@ class Entities:
     """
     All entities of the organisation, page after page, for ``async for``.
 
-    Not a generator: who leaves early leaves nothing behind.
+    It is not a generator, so an early exit leaks nothing.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class SessionHandle:
     `ResponseError`.
 
     Attributes:
-        session_id: Of the session.
+        session_id: The id of the session.
     """
 
     _api: ApiClient = attrs.field(repr=False)
@@ -123,7 +123,7 @@ class SessionHandle:
             deadline: Seconds for all attempts, instead of the policy's. The
                 client's read limit counts from the last byte that could be
                 sent.
-            retry: Instead of the client's own.
+            retry: The retry policy; by default the client's.
 
         Raises:
             InvalidRequestError: If there is not exactly one source, or it
@@ -327,19 +327,19 @@ class SessionHandle:
         It holds nothing between two steps, so leaving it early is fine.
 
         Args:
-            timeout: Seconds for all of it; `None` for no limit.
-            interval: Seconds between two looks, a fifth more or less. The
-                webhook of the session makes it look at once, see
+            timeout: The seconds for all polls; `None` for no limit.
+            interval: The seconds between two polls, give or take a fifth. The
+                webhook of the session makes it poll at once, see
                 `AsyncBankConnect.notify`.
 
-        A look that fails in a way that can pass, such as a 503 or a lost
+        A poll that fails transiently, such as with a 503 or a lost
         connection, is followed by another one.
 
         Raises:
             WaitTimeoutError: From the iteration, if it takes longer; caused
-                by the last look's error, if that look failed.
+                by the error of the last poll, if that poll failed.
             AuthenticationError: From the iteration, as all errors that
-                another look would meet again.
+                another poll would meet again.
         """
         return self._watch_progress(
             PollSchedule.start(self._api, timeout, interval)
@@ -357,18 +357,18 @@ class SessionHandle:
         It does not ask for processing: see `initiate_processing`.
 
         Args:
-            timeout: Seconds; `None` for no limit.
+            timeout: The timeout in seconds; `None` for no limit.
             interval: As for `watch`.
 
         Raises:
             ProcessingFailedError: If a statement or account failed; which
                 and why is in its `failures`. What did not fail can be
                 fetched if its `answer` says `insights_available`.
-            WaitTimeoutError: If it takes longer; caused by the last look's
-                error, if that look failed.
-            NotFoundError: As all errors that another look would meet again.
-                Those that can pass, such as a 503 or a lost connection, do
-                not end it.
+            WaitTimeoutError: If it takes longer; caused by the error of the
+                last poll, if that poll failed.
+            NotFoundError: As all errors that another poll would meet again.
+                Transient ones, such as a 503 or a lost connection, do not end
+                it.
         """
         schedule = PollSchedule.start(self._api, timeout, interval)
         async for _ in self._watch_progress(schedule):

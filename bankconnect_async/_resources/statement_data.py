@@ -1,8 +1,5 @@
 """
-The part of a client that is about statement data, one method per endpoint.
-
-What does the work is imported where it is used: a service that only creates
-sessions does without.
+The methods of a client for statement data, one for each endpoint.
 """
 
 import datetime
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
 class StatementData:
     """
-    What `AsyncBankConnect` has beside creating sessions.
+    The methods of `AsyncBankConnect` beside those that create sessions.
     """
 
     _api: ApiClient
@@ -107,7 +104,7 @@ class StatementData:
             link_id: Your id of the customer.
             is_single_account: Refuse statements of a second account.
             meta_data: To be kept with it; a mapping becomes JSON.
-            retry: Instead of the client's own.
+            retry: The retry policy; by default the client's.
 
         Raises:
             InvalidRequestError: If something cannot be sent.
@@ -160,7 +157,7 @@ class StatementData:
             deadline: Seconds for all attempts, instead of the policy's. The
                 client's read limit counts from the last byte that could be
                 sent.
-            retry: Instead of the client's own.
+            retry: The retry policy; by default the client's.
 
         Raises:
             InvalidRequestError: If there is not exactly one source, or it
@@ -226,7 +223,7 @@ class StatementData:
             consent_id: From `recurring_consents` of an earlier session.
             from_date: First day wanted.
             to_date: Last day wanted.
-            retry: Instead of the client's own.
+            retry: The retry policy; by default the client's.
 
         Returns:
             The new session, to be waited for.
@@ -294,11 +291,11 @@ class StatementData:
 
     def notify(self, webhook: "Webhook", /) -> None:
         """
-        Tell those who wait that a webhook came.
+        Notify pollers that a webhook arrived.
 
-        It is not trusted: whoever waits for its session or entity looks at
-        once instead of within two seconds. Call it on the client's event
-        loop; `bankconnect_async.web` does so itself.
+        It is not trusted: pollers of its session or entity poll at once
+        instead of at the next interval. Call it on the client's event loop;
+        `bankconnect_async.web` does so itself.
         """
         for name in ("session_id", "entity_id"):
             id_ = getattr(webhook, name, None)

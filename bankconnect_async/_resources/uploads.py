@@ -21,6 +21,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     TypeVarTuple,
+    cast,
 )
 
 import aiohttp
@@ -108,8 +109,7 @@ class Source(ABC):
             OSError: If it cannot be read; see `fault`.
         """
         await self.settle()
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         over = asyncio.get_running_loop().create_future()
         self._sending = task, over
         self.fault = None
