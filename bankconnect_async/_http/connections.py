@@ -10,6 +10,7 @@ import functools
 import logging
 import re
 import select
+import sys
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -234,7 +235,7 @@ def _make_poll(
     sock = transport.get_extra_info("socket")
     if sock is None:
         return lambda _: []
-    if not hasattr(select, "poll"):  # there is none on Windows
+    if sys.platform == "win32":  # which has no poll
         return lambda _: select.select([sock], [], [], 0)[0]
     poll = select.poll()
     poll.register(sock, events)

@@ -109,7 +109,7 @@ def test_cannot_count(file, monkeypatch):
     """
     Where files cannot be read aside, their lines are not counted.
     """
-    monkeypatch.delattr(os, "preadv")
+    monkeypatch.delattr(os, "pread")
     assert file.count_lines() is None
 
 

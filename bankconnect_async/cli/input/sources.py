@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import attrs
 
+from bankconnect_async.journal.file_system import read_at
+
 from .rows import InputFileError
 
 
@@ -79,9 +81,11 @@ class _Apart(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read what comes next."""
-        count = os.preadv(self._fd, [buffer], self._at)
-        self._at += count
-        return count
+        view = memoryview(buffer).cast("B")
+        data = read_at(self._fd, len(view), self._at)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 class _Unpacked(io.RawIOBase):
@@ -158,7 +162,7 @@ class Input:
 
         `None` where that is not possible.
         """
-        if self.pipe is not None or not hasattr(os, "preadv"):
+        if self.pipe is not None or not hasattr(os, "pread"):
             return None
         return _unpack(_Apart(self._fd, self.start))
 
