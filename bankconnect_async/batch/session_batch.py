@@ -144,7 +144,8 @@ class SessionBatch:
         self._results = ResultBuffer(ordered=options.ordered)
         self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
-        self._tasks: set[asyncio.Task[None]] = set()
+        # In the order in which they began.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._working = 0
         self._is_leaving = False
         self._sending: set[int] = set()
@@ -244,8 +245,8 @@ class SessionBatch:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def _start_worker(self) -> None:
         self._working += 1
