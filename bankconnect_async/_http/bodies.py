@@ -77,8 +77,6 @@ class BytesBody(aiohttp.Payload):
     """
 
     begun = unsent = checks_connection = False
-    filename = encoding = None
-    autoclose = True
     _on_begun: Callable[[], None] | None = None
 
     # The base's own initializer prepares for files and names, which costs
@@ -102,6 +100,21 @@ class BytesBody(aiohttp.Payload):
     def content_type(self) -> str:
         """The value of the Content-Type header."""
         return self._own_headers[hdrs.CONTENT_TYPE]
+
+    @property
+    def filename(self) -> None:
+        """No name: the body is not a file."""
+        return
+
+    @property
+    def encoding(self) -> None:
+        """No encoding: the body is bytes."""
+        return
+
+    @property
+    def autoclose(self) -> bool:
+        """Whether there is nothing to close."""
+        return True
 
     def reset(self, on_begun: Callable[[], None]) -> None:
         """Prepare for another attempt, which calls *on_begun*."""

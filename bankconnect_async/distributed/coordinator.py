@@ -222,18 +222,26 @@ class DistributedBatch:
     """
 
     journal: Journal
-    _source: Source = attrs.field(validator=lambda _, __, it: check_source(it))
-    _cluster: str
-    _settings: Mapping[str, Any]
-    _journal_dir: _Path | None = None
-    _concurrency: int = 64
-    _rate: float | None = None
-    _shard_size: int = 500
-    _deadline: float = 120.0
-    _on_progress: Callable[[BatchStats], None] | None = None
-    _security: "Security | None" = None
-    _on_ready: Callable[[str | None | Unset], None] | None = None
-    _on_warning: Callable[[str], None] = _log.warning
+    _source: Source = attrs.field(
+        alias="source", validator=lambda _, __, it: check_source(it)
+    )
+    _cluster: str = attrs.field(alias="cluster")
+    _settings: Mapping[str, Any] = attrs.field(alias="settings")
+    _journal_dir: _Path | None = attrs.field(alias="journal_dir", default=None)
+    _concurrency: int = attrs.field(alias="concurrency", default=64)
+    _rate: float | None = attrs.field(alias="rate", default=None)
+    _shard_size: int = attrs.field(alias="shard_size", default=500)
+    _deadline: float = attrs.field(alias="deadline", default=120.0)
+    _on_progress: Callable[[BatchStats], None] | None = attrs.field(
+        alias="on_progress", default=None
+    )
+    _security: "Security | None" = attrs.field(alias="security", default=None)
+    _on_ready: Callable[[str | None | Unset], None] | None = attrs.field(
+        alias="on_ready", default=None
+    )
+    _on_warning: Callable[[str], None] = attrs.field(
+        alias="on_warning", default=_log.warning
+    )
 
     def __attrs_post_init__(self) -> None:
         check_number("concurrency", self._concurrency, int)

@@ -82,10 +82,10 @@ class AppendFile:
     backup: str | None = None
     unsynced: list[bytes] = attrs.field(factory=list, init=False)
     unwritten: int = attrs.field(default=0, init=False)
-    _path: Path
+    _path: Path = attrs.field(alias="path")
     # The end of the last whole line; a pipe and a device have none.
-    _end: int | None = None
-    _is_new: bool = False
+    _end: int | None = attrs.field(alias="end", default=None)
+    _is_new: bool = attrs.field(alias="is_new", default=False)
     _count: int = attrs.field(default=0, init=False)
     # The last line and its end: set together, as a thread compares them.
     _last: tuple[int, bytes] = attrs.field(default=(0, b""), init=False)
@@ -103,7 +103,7 @@ class AppendFile:
     _error: OSError | None = attrs.field(default=None, init=False)
     _fsync: GroupFsync | None = attrs.field(default=None, init=False)
     # The owner of the descriptor of a pipe, a terminal or a device.
-    _pipe: PipeWriter | None = None
+    _pipe: PipeWriter | None = attrs.field(alias="pipe", default=None)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @classmethod

@@ -17,7 +17,7 @@ from .http import HEADERS, WebResponse, retry_header
 
 
 _ICON_POLICY: Final = "img-src data:"
-_render = functools.partial(_templates.render, __package__)
+_render = functools.partial(_templates.render, str(__package__))
 
 
 @attrs.frozen(kw_only=True)

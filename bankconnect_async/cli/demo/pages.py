@@ -35,7 +35,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Whose journeys they are.
 CUSTOMER: Final = "customer-42"
 
-_render = functools.partial(render, __package__)
+_render = functools.partial(render, str(__package__))
 _VICTIM: Final = "somebody-else"
 _DIALECTS: Final[Mapping[str, str]] = {
     "seed": "as first documented, in 2020",

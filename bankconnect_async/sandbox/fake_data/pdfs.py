@@ -11,7 +11,7 @@ import io
 import re
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -37,6 +37,10 @@ try:
     import pypdf
 except ImportError:  # pragma: no cover - there is a test that hides it
     pypdf = None  # type: ignore[assignment]
+
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 
 _MAGIC: Final = b"%PDF-"
@@ -147,7 +151,7 @@ def read_pdf(content: bytes, password: str | None) -> StatementDocument:
     if pypdf is None:
         return _scan_pdf(content, password)
     try:
-        return _parse_pdf(content, password)
+        return _parse_pdf(pypdf.PdfReader(io.BytesIO(content)), password)
     except WrongPasswordError:
         raise
     # Uploads may be anything, and pypdf raises more than its own errors.
@@ -155,8 +159,7 @@ def read_pdf(content: bytes, password: str | None) -> StatementDocument:
         raise UnreadableError from exc
 
 
-def _parse_pdf(content: bytes, password: str | None) -> StatementDocument:
-    reader = pypdf.PdfReader(io.BytesIO(content))
+def _parse_pdf(reader: "PdfReader", password: str | None) -> StatementDocument:
     if reader.is_encrypted and not reader.decrypt(password or ""):
         raise WrongPasswordError
     pages = reader.pages[:_PAGES_TO_READ]

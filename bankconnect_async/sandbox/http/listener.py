@@ -85,11 +85,11 @@ class ConnectionListener:
             host, _, *scope = address
             self._bind(family, (host, port, *scope))
             port = self._sockets[-1].getsockname()[1]
-        host = self._sockets[0].getsockname()[0]
+        bound: str = self._sockets[0].getsockname()[0]
         self.origin = str(
             URL.build(
                 scheme="http" if self.ssl is None else "https",
-                host=WILDCARDS.get(host, host),
+                host=WILDCARDS.get(bound, bound),
                 port=port,
             )
         )

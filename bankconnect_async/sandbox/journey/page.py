@@ -28,7 +28,7 @@ from bankconnect_async.sandbox.banks import (
 from .journey import ClosedReason, Journey, Mode, failure_mode
 
 
-_render = functools.partial(render, __package__)
+_render = functools.partial(render, str(__package__))
 #: The page's name for each mode, which is that of the vendor's `info` events.
 _VIEWS: Final[Mapping[Mode, str]] = {"pdf": "manual", "online": "net_banking"}
 
