@@ -462,15 +462,17 @@ class AsyncBankConnect(StatementData):
                         case Failed(error=error): ...
 
         It takes from *source* only what it works on, so memory stays
-        constant however long that is. A refusal of the key or of payment
-        stops it: what is left comes out as `Failed` with
-        `BatchStoppedError`, unsent.
+        constant however long that is. A refused key or a missing payment
+        stops it, and so does the same permanent failure of every probe
+        (404, a redirect, an HTML page, a certificate): the items that are
+        left are `Failed` with `BatchStoppedError`, and were not sent.
 
-        It sends at will until the server objects. A 429, or a 503 with
-        Retry-After, makes all of it wait; after a 429, or too many 503s and
-        timeouts, it goes on at the rate that the server bore, and tries
-        more later. While others get through, a refusal of that kind costs
-        an item neither an attempt nor time.
+        It sends without a limit until the first 429, which pauses the whole
+        batch; after it, or too many 503s and timeouts, it continues at the
+        rate that the server accepted, and probes for more later. A 503 with
+        Retry-After delays its own item only. While others get through, such
+        a refusal costs an item neither an attempt nor time. While nearly
+        everything fails, single probes are sent until one succeeds.
 
         Args:
             source: Requests or bare link ids, sync or async.

@@ -227,7 +227,7 @@ class Listener:
         unclear_text: What stands beside the frame after a message of the
             first dialect that may be a failure, such as a wrong password, or
             an exit: the customer can go on in the frame.
-        again_text: On the button that opens the page anew.
+        again_text: On the button that opens the page again.
         leave_text: On the button that closes the frame after such a message.
 
     Raises:

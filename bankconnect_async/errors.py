@@ -41,7 +41,7 @@ Every error this package raises, with the facts a caller acts on.
     ├── DecodeError               bytes that break the contract
     │   ├── InvalidResponseError     created, but the answer is unusable
     │   └── ForeignMessageError       a browser message of someone else
-    ├── DownloadError             a file that cannot be had whole
+    ├── DownloadError             a file that cannot be downloaded whole
     ├── ProcessingFailedError     statements or accounts that failed
     ├── WaitTimeoutError          processing was not over in time
     └── InvalidCallbackError      a return URL that is not ours, or too old
@@ -263,7 +263,7 @@ class TransportError(BankConnectError):
 
 class ConnectError(TransportError):
     """
-    No connection could be had: nothing was sent.
+    No connection could be made: nothing was sent.
     """
 
 
@@ -548,7 +548,7 @@ class DownloadError(BankConnectError):
 @attrs.frozen(kw_only=True)
 class Failure:
     """
-    What failed in processing, and why.
+    A statement or account whose processing failed, with the reason.
 
     Attributes:
         statement_id: Which statement; `None` if it is about an account.
@@ -568,7 +568,7 @@ class ProcessingFailedError(BankConnectError):
     """
     Processing is over, and not all of it went well.
 
-    What went well can be fetched all the same.
+    The data of the other statements can be fetched.
 
     Attributes:
         failures: Each with its reason.

@@ -73,7 +73,7 @@ class Channel(enum.StrEnum):
             mapping of `entityId` and `sessionId`.
         FLUTTER: The one map of all outcomes.
         IOS: The closure's payload.
-        ANDROID: The parcel of the activity's result.
+        ANDROID: The parcel in the activity's result.
         ANDROID_VIEW_SUCCESS, ANDROID_VIEW_FINISHED, ANDROID_VIEW_EXIT,
             ANDROID_VIEW_ERROR, ANDROID_VIEW_UPLOAD,
             ANDROID_VIEW_ENTITY_DESTROYED: Callbacks of 2019 to 2021.

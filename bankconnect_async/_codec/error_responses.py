@@ -1,7 +1,5 @@
 """
-Refusals: what an answer without a 2xx status says.
-
-It is imported when the first one comes.
+Decodes responses without a 2xx status into errors.
 """
 
 import codecs
@@ -105,7 +103,7 @@ _URL_TAIL = re.compile(
 @attrs.frozen(kw_only=True)
 class ErrorBody:
     """
-    What an error answer says, whichever of its documented shapes it had.
+    The content of an error response, in any of its documented shapes.
 
     Attributes:
         shape: The contract's number for it, `S1` to `S6`; `S7` for a bare

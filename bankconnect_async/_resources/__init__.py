@@ -1,8 +1,8 @@
 """
 The vendor's endpoints, one module for each resource.
 
-What creating a session does without is imported when it is first used
-(PEP 562).
+Modules that creating a session does not need are imported when they are
+first used (PEP 562).
 """
 
 from typing import TYPE_CHECKING

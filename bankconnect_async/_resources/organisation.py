@@ -1,5 +1,5 @@
 """
-What belongs to the organisation rather than to one entity or session.
+The organisation's operations, beyond one entity or session.
 
 Each function does what the method of `AsyncBankConnect` of its name says.
 """

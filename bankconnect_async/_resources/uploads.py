@@ -60,7 +60,7 @@ StatementFile: TypeAlias = (
     str | os.PathLike[str] | bytes | IO[bytes] | AsyncFile
 )
 
-# Bytes that go out at once; the clock starts anew with each piece.
+# The bytes of one write; the read timeout starts again with each.
 _PIECE: Final = 64 * 1024
 # Bytes that are read at once, in a thread: each trip there takes time.
 _READ: Final = 8 * _PIECE
@@ -463,7 +463,7 @@ class _Part(aiohttp.Payload):
         self._source = source
 
     def decode(self, *_: object, **__: object) -> str:
-        """Refuse: it is not to be had as a whole."""
+        """Raise `TypeError`: the file is never in memory as a whole."""
         raise TypeError
 
     async def write(self, writer: AbstractStreamWriter) -> None:

@@ -1,5 +1,5 @@
 """
-How fast a batch sends: at will until the server objects, then as it bears.
+Adaptive rate limiting: unlimited until the first 429, then a found limit.
 
 Limiters differ, but all let a burst through at once, and beyond it so many
 requests a second. After a refusal a batch pauses as told, and goes on at the
@@ -65,7 +65,7 @@ _BLIND_CUT: Final = 0.1
 @attrs.define(kw_only=True)
 class _Limit:
     """
-    What the server bears, or where the search for it began.
+    The limit of the server, or the rate at which the search for it began.
     """
 
     rate: float
@@ -108,7 +108,7 @@ class _Reading:
 
 class _LimitEstimate:
     """
-    What is known of the server's limiter.
+    The estimate of the server's limiter.
 
     In any time it lets its rate times that time through, and once what was
     saved up before. What was served until a refusal is all of that.

@@ -70,7 +70,7 @@ _FRESH: Final = "--fresh"
 
 class Exit(enum.IntEnum):
     """
-    What ``bankconnect`` exits with.
+    The exit codes of ``bankconnect``.
     """
 
     OK = 0

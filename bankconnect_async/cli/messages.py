@@ -1,5 +1,5 @@
 """
-What is said to whoever types commands.
+The messages of the command line.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
 """
-What was fetched, as JSON and as a table.
+Fetched documents as JSON and as tables.
 """
 
 import csv
@@ -58,7 +58,7 @@ _SCALARS: Final = str | int | Decimal | datetime.date | None
 @attrs.frozen(kw_only=True)
 class Table:
     """
-    What was fetched.
+    A fetched document, and its rows.
 
     Attributes:
         document: As the vendor sent it.

@@ -1,5 +1,5 @@
 """
-What the vendor's API answers, as frozen values.
+Requests, responses, events and webhooks, as frozen values.
 
 The classes say what the contract's `rest-api.md` documents. Money is
 `decimal.Decimal`, exactly as printed; what is not known here is in the `raw`

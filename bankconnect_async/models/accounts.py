@@ -1,5 +1,5 @@
 """
-What many answers have in common: accounts, fraud, transactions, progress.
+Parts that many responses share: accounts, fraud, transactions, progress.
 """
 
 import datetime
@@ -254,7 +254,7 @@ class RecurringSet:
 @attrs.frozen(kw_only=True)
 class RecurringSets:
     """
-    What comes in and what goes out again and again.
+    Recurring credits and debits.
     """
 
     credit_transactions: tuple[RecurringSet, ...] = wired(

@@ -1,5 +1,5 @@
 """
-What the entity flow answers (contract, `rest-api.md` sections 4, 7 and 8).
+Responses of the entity flow (contract, `rest-api.md` sections 4, 7 and 8).
 """
 
 import datetime
@@ -72,7 +72,7 @@ class EntityPage:
 @attrs.frozen(kw_only=True)
 class EntityAnswer:
     """
-    What all answers about an entity have.
+    The fields that all responses about an entity have.
 
     Attributes:
         entity_id: Of the entity.
@@ -132,7 +132,7 @@ class SalaryTransactions(Accounts):
 @attrs.frozen(kw_only=True)
 class RecurringTransactions(Accounts):
     """
-    What comes in and goes out again and again (`recurring_transactions/`).
+    Recurring credits and debits (`recurring_transactions/`).
     """
 
     transactions: RecurringSets = wired(

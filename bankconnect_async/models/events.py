@@ -1,5 +1,5 @@
 """
-What comes back through the browser: events and redirects.
+Events and redirects, which come back through the browser.
 
 As in `sessions`, a name on the wire is written once: as the name of an
 attribute, or where the vendor spells it otherwise, as a constant here.

@@ -1,5 +1,5 @@
 """
-What the session flow answers (contract, `rest-api.md` sections 3, 9, 10).
+Responses of the session flow (contract, `rest-api.md` sections 3, 9, 10).
 """
 
 import datetime
@@ -94,7 +94,7 @@ class UploadStatus(UploadState):
 @attrs.frozen(kw_only=True)
 class ProcessingRequest:
     """
-    What is said to `initiate_processing/`.
+    The response of `initiate_processing/`.
     """
 
     session_id: str | None = wired(reading.label, repr=reading.hidden)
@@ -151,7 +151,7 @@ class SessionProgress:
 @attrs.frozen(kw_only=True)
 class SessionStatus:
     """
-    What processing came to (`session_status/`).
+    The outcome of processing (`session_status/`).
 
     Attributes:
         session_id: Of the session.
@@ -268,7 +268,7 @@ class TopTransactions:
 @attrs.frozen(kw_only=True)
 class StatementStats:
     """
-    What is known about one statement.
+    The details of one statement.
 
     Attributes:
         statement_id, session_id, account_id: Ids.
@@ -307,7 +307,8 @@ class AccountInsights:
     """
     Everything about one account.
 
-    What only later versions of the API have is empty in earlier ones.
+    Fields that only later versions of the API send are empty in earlier
+    ones.
 
     Attributes:
         account_id: The vendor's id.
@@ -479,7 +480,7 @@ class RecurringConsents:
 @attrs.frozen(kw_only=True)
 class NewSession:
     """
-    What is said to `fetch_recurring_aa_data/`.
+    The response of `fetch_recurring_aa_data/`.
     """
 
     session_id: str = wired(reading.label, required=True, repr=reading.hidden)

@@ -1,5 +1,5 @@
 """
-What uploads are answered (contract, `rest-api.md` sections 5 and 6).
+Responses to uploads (contract, `rest-api.md` sections 5 and 6).
 """
 
 import datetime

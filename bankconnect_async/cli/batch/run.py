@@ -77,7 +77,7 @@ class Batch:
 
     @property
     def output(self) -> str:
-        """What to call the output."""
+        """The name of the output in messages."""
         return "stdout" if self.journal.path == "-" else self.journal.path
 
     async def run(

@@ -90,7 +90,7 @@ class _Apart(io.RawIOBase):
 
 class _Unpacked(io.RawIOBase):
     """
-    What a stream holds, unpacked if gzip has packed it.
+    The content of a stream, unpacked if it is gzip.
 
     That is found out when the first byte is asked for: a pipe may not have
     it yet. Damage is an `OSError` like any other.
