@@ -18,6 +18,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = "CI" in os.environ
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGE = "bankconnect_async"
 DECLARED = nox.project.python_versions(PROJECT)
 # Safe path keeps the checkout off sys.path, so that the installed wheel is
 # what is tested; development mode shows what was left open.
@@ -128,8 +129,9 @@ def typing(session: nox.Session) -> None:
     session.run("mypy")
     # What only other systems run.
     for platform in "win32", "darwin":
-        session.run("mypy", "--platform", platform, "bankconnect_async")
+        session.run("mypy", "--platform", platform, PACKAGE)
     session.run("pyright")
+    session.run("pyright", "--verifytypes", PACKAGE, "--ignoreexternal")
 
 
 @nox.session

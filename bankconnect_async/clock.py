@@ -32,7 +32,7 @@ class SystemClock:
     """
 
     #: The clock that event loops use by default.
-    monotonic = staticmethod(time.monotonic)
+    monotonic: "staticmethod[[], float]" = staticmethod(time.monotonic)
 
     def time(self) -> float:
         """Return the wall clock."""

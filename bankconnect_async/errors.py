@@ -207,7 +207,7 @@ class ClientClosedError(BankConnectError):
     The client was used after it was closed, or from another event loop.
     """
 
-    delivery = Delivery.NOT_SENT
+    delivery: Delivery | None = Delivery.NOT_SENT
 
 
 class BatchStoppedError(BankConnectError):
@@ -219,7 +219,7 @@ class BatchStoppedError(BankConnectError):
     outcome of its own.
     """
 
-    delivery = Delivery.NOT_SENT
+    delivery: Delivery | None = Delivery.NOT_SENT
 
 
 class JournalError(BankConnectError):
@@ -358,15 +358,15 @@ class ResponseError(BankConnectError):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.fields = dict(fields)
+        self.fields: dict[str, tuple[str, ...]] = dict(fields)
         self.retry_after = retry_after
         self.entity_status = entity_status
         self.session_id = session_id
         self.statement_id = statement_id
         self.entity_id = entity_id
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.body = body
-        self.delivery = delivery
+        self.delivery: Delivery | None = delivery
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {**self.__dict__, "headers": {}, "body": b""}
@@ -501,7 +501,7 @@ class DecodeError(BankConnectError, ValueError):
     def __init__(
         self, message: str = "", *, problems: Iterable[str] = ()
     ) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         if self.problems and not message:
             message = "; ".join(self.problems)
         super().__init__(message)
@@ -526,7 +526,7 @@ class InvalidResponseError(DecodeError):
     ) -> None:
         super().__init__(message, problems=problems)
         self.status = status
-        self.delivery = Delivery.CREATED_UNREADABLE
+        self.delivery: Delivery | None = Delivery.CREATED_UNREADABLE
 
 
 class ForeignMessageError(DecodeError):
@@ -542,7 +542,7 @@ class DownloadError(BankConnectError):
     Nothing of it was left behind.
     """
 
-    delivery = Delivery.REJECTED
+    delivery: Delivery | None = Delivery.REJECTED
 
 
 @attrs.frozen(kw_only=True)
@@ -584,7 +584,7 @@ class ProcessingFailedError(BankConnectError):
         failures: Iterable[Failure] = (),
         response: Any = None,
     ) -> None:
-        self.failures = tuple(failures)
+        self.failures: tuple[Failure, ...] = tuple(failures)
         self.response = response
         super().__init__(message)
 

@@ -126,7 +126,7 @@ class RetryBudget:
     timeout_cost: Final = 10.0
 
     def __init__(self) -> None:
-        self.tokens = self.capacity
+        self.tokens: float = self.capacity
 
     def cost(self, error: BankConnectError) -> float:
         """Return the tokens that a retry after *error* costs."""

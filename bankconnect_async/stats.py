@@ -156,7 +156,7 @@ class Meter:
         self._count = self._before = 0
         # When the present slice ends.
         self._end = width
-        self.last = 0.0
+        self.last: float = 0.0
 
     @property
     def total(self) -> int:

@@ -22,8 +22,8 @@ class FifoSemaphore:
     __slots__ = ("_waiters", "in_use", "size")
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.in_use = 0
+        self.size: int = size
+        self.in_use: int = 0
         # A dict, because thousands of waiters may be cancelled at once.
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 

@@ -326,9 +326,9 @@ class AdaptiveRate:
     def __init__(self, now: float, *, max_pause: float) -> None:
         self._max_pause = max_pause
         self._gauge = _LimitEstimate()
-        self.served: Final = self._gauge.served
+        self.served: Meter = self._gauge.served
         self._health = _Health()
-        self.is_calm = True
+        self.is_calm: bool = True
         self._limit: _Limit | None = None
         self._cut: _Cut | None = None
         # What was sent until then belongs to troubles that were dealt with.

@@ -37,8 +37,8 @@ class CircuitBreaker:
     """
 
     def __init__(self) -> None:
-        self.is_closed = True
-        self.failures = 0
+        self.is_closed: bool = True
+        self.failures: int = 0
         self._opened_at = self._recovered_at = 0.0
         self._probe_at = 0.0
         self._interval = 0.0

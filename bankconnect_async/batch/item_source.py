@@ -31,7 +31,7 @@ class ItemSource(abc.ABC):
     def __init__(self, room: FifoSemaphore) -> None:
         self._room = room
         self._is_closed = False
-        self.count = 0
+        self.count: int = 0
         self.outstanding: dict[int, Item] = {}
         self.error: Exception | None = None
 

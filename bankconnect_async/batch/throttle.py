@@ -65,8 +65,10 @@ class SendQueue:
         self, clock: Clock, *, limiter: Limiter | None, max_pause: float
     ) -> None:
         self.clock = clock
-        self.pace = AdaptiveRate(clock.monotonic(), max_pause=max_pause)
-        self.breaker = CircuitBreaker()
+        self.pace: AdaptiveRate = AdaptiveRate(
+            clock.monotonic(), max_pause=max_pause
+        )
+        self.breaker: CircuitBreaker = CircuitBreaker()
         self.retries = 0
         self.abort_cause: BankConnectError | None = None
         self._limiter = limiter
@@ -200,13 +202,13 @@ class WorkerSlots:
     def __init__(
         self, size: int, room: FifoSemaphore, on_lend: Callable[[], None]
     ) -> None:
-        self.lent = 0
+        self.lent: int = 0
         self._room = room
         self._most = _WAITING_PER_SLOT * size
         self._semaphore = FifoSemaphore(size)
         self._on_lend = on_lend
-        self.try_acquire = self._semaphore.try_acquire
-        self.release = self._semaphore.release
+        self.try_acquire: Callable[[], bool] = self._semaphore.try_acquire
+        self.release: Callable[[], None] = self._semaphore.release
 
     def lend(self) -> bool:
         """Free the slot of an item that waits, unless too many do."""
@@ -253,7 +255,7 @@ class BatchThrottle:
         self._is_due = False
         self._sent_at = 0.0
         self._is_excused = False
-        self.throttled_for = 0.0
+        self.throttled_for: float = 0.0
 
     def try_acquire(self) -> bool:
         """Return whether an item may be sent now, without waiting."""

@@ -454,8 +454,8 @@ def _batch_code(summary: BatchSummary) -> Exit:
     return Exit.OK
 
 
-for command in (demo, fetch, upload, wait):
-    app.add_command(command)
+for _command in demo, fetch, upload, wait:
+    app.add_command(_command)
 
 
 @app.command()

@@ -57,7 +57,7 @@ class ClusterMonitor:
         on_error: Callable[[Exception], None],
         on_warning: Callable[[str], None],
     ) -> None:
-        self.directive = Directive()
+        self.directive: Directive = Directive()
         self.is_dispatching = True
         self._workers = workers
         self._shares = None if rate is None else RateShares(rate)

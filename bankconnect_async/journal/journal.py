@@ -146,13 +146,17 @@ class Journal:
         # Whether the file was read, and no batch has used that yet.
         self._is_ready = False
         self.backup: str | None = None
-        self.is_stdout = self.is_resumable = self.is_locked = False
+        self.is_stdout: bool = False
+        self.is_resumable: bool = False
+        self.is_locked: bool = False
         self._digested: SessionRequest | None = None
         self._digest = ""
         self._reset()
 
     def _reset(self) -> None:
-        self.created = self.failed = self.skipped = 0
+        self.created: int = 0
+        self.failed: int = 0
+        self.skipped: int = 0
         self.unrecorded_outcomes: list[Outcome] = []
         self._unrecorded_lines: list[int] = []
         # The outcomes that a pipe may not have taken yet.

@@ -20,10 +20,9 @@ from .service import CallbackService, OnEvent, OnFailure
 
 if TYPE_CHECKING:
     from .aiohttp_routes import mount
-
-
-# Only `mount` needs `aiohttp.web`.
-__getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": ("mount",)})
+else:
+    # Only `mount` needs `aiohttp.web`.
+    __getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": ("mount",)})
 
 
 __all__ = [

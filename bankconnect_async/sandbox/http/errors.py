@@ -65,7 +65,7 @@ class ApiError(Exception):
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         self.body = body
         self.headers = headers
 

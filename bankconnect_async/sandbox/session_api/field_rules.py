@@ -131,7 +131,7 @@ def as_url(*, max_length: int | None = None) -> TextRule:
     return rule
 
 
-as_bank_name = as_text(max_length=50)
+as_bank_name: Final = as_text(max_length=50)
 
 
 def as_date(value: object) -> datetime.date:
