@@ -369,7 +369,13 @@ class Sandbox:
         """
         self._journeys.expire(self._journey(session_id))
 
-    def finish(self, owner_id: str, *, error_code: str | None = None) -> None:
+    def finish(
+        self,
+        owner_id: str,
+        *,
+        error_code: str | None = None,
+        statement_error_code: str | None = None,
+    ) -> None:
         """
         End processing now, well or badly.
 
@@ -378,16 +384,20 @@ class Sandbox:
 
         Args:
             owner_id: The id of a session or an entity.
-            error_code: The code of a failure, such as `UNPARSABLE` or another
-                account code of the session flow. The entity flow reports
-                "Extraction failed", whatever the code.
+            error_code: The code of a failed account of the session flow, such
+                as `UNPARSABLE`, or one that only statements have. The entity
+                flow reports "Extraction failed", whatever the code.
+            statement_error_code: The code of failed statements, which make
+                their account fail, too: as `UNPARSABLE` without *error_code*.
 
         Raises:
             InvalidRequestError: If there is nothing to process.
             RuntimeError: If the sandbox is not running.
         """
         self._running_listener()
-        if not self._journeys.finish(owner_id, error_code):
+        if not self._journeys.finish(
+            owner_id, error_code, statement_error_code
+        ):
             text = "is not being processed"
             raise InvalidRequestError(fields={"owner_id": (text,)})
 

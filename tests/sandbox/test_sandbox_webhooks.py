@@ -84,7 +84,7 @@ class TestEntityFlow:
         ("error_type", "sample", "reason"),
         [
             ("MU003", "failed", "Password Incorrect"),
-            ("MU006", "failed", ""),
+            ("MU006", "failed", "PDF is not parsable"),
             (
                 "NB003",
                 "failed.netbanking_no_statement",

@@ -475,7 +475,7 @@ class TestOutcome:
 
     async def test_other_code(self, create, put, ask):
         """
-        A code without a text of its own has a general one.
+        A code without a text of its own has that of the general failure.
         """
         async with at_work() as sandbox:
             session = await create(sandbox, **ASKED)
@@ -485,7 +485,10 @@ class TestOutcome:
             _, status = await ask(sandbox, session, "session_status")
 
         (account,) = status["accounts"]
-        assert account["error_message"] == "Failed to process the account"
+        assert (
+            account["error_message"]
+            == "Failed to process because of an unparsable statement"
+        )
 
     async def test_incomplete(self, create, put, ask):
         """
@@ -502,7 +505,7 @@ class TestOutcome:
         (account,) = status["accounts"]
         assert upload["upload_status"] == "COMPLETED"
         assert account["error_code"] == "INCOMPLETE_MONTHS_UPLOAD"
-        assert "2026-02, 2026-03" in account["error_message"]
+        assert "Feb 2026, Mar 2026" in account["error_message"]
 
     async def test_pdfs(self, processed, ask, differences, sample_json):
         """

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from bankconnect_async.sandbox.banks import all_banks, find_bank
-from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span
 from bankconnect_async.sandbox.http.endpoints import (
     ENTITY_ERRORS,
@@ -28,6 +27,7 @@ from bankconnect_async.sandbox.http.errors import (
     Problem,
     render_plain,
 )
+from bankconnect_async.sandbox.messages import read_message
 from bankconnect_async.sandbox.records import SandboxEntity
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
@@ -51,7 +51,13 @@ from .entity_responses import (
 )
 from .entity_table import EntityState
 from .statements import UploadedStatement
-from .uploads import BadStatementError, StatementForm, is_url, read_statement
+from .uploads import (
+    BadStatementError,
+    StatementForm,
+    is_url,
+    read_statement,
+    unknown_bank_text,
+)
 
 
 _PAGE_SIZE: Final = 10
@@ -254,16 +260,16 @@ class EntityApi(DataApi):
     def _statement_error(
         self, code: str, form: JsonObject, entity: EntityState
     ) -> ApiError:
-        problem = read_table("data_api/problems.csv")[code]
-        if problem["entity_field"]:
-            return _bad_field(problem["entity_field"], problem["entity_text"])
+        row = read_message("entity_upload", code)
+        if row["field"]:
+            return _bad_field(row["field"], row["text"])
         bank = (form.get("bank_name") or "").lower()
         body: JsonObject = {
             "entity_id": entity.record.entity_id,
-            "message": problem["entity_text"].format(bank=bank),
+            "message": row["text"].format(bank=bank),
         }
         if not self._is_seed:
-            body["status"] = int(problem["entity_number"])
+            body["status"] = int(row["number"])
         return ApiError(HTTPStatus.BAD_REQUEST, body=body)
 
     def _render_upload(
@@ -310,9 +316,7 @@ def _bank_problems(kind: str, form: JsonObject) -> Iterator[Problem]:
     if name is None:
         yield Problem("bank_name", _REQUIRED)
     elif not isinstance(name, str) or find_bank(name) is None:
-        known = ", ".join(bank.identifier.lower() for bank in all_banks())
-        text = f"Please use following bank strings: [{known}]"
-        yield Problem("bank_name", text)
+        yield Problem("bank_name", unknown_bank_text())
 
 
 async def _read_form(request: web.Request, field: str) -> JsonObject:

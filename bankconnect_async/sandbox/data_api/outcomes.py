@@ -4,23 +4,15 @@ The result of processing each account of a session.
 Pure.
 """
 
-from typing import Final
+import json
 
 import attrs
 
+from bankconnect_async.sandbox.fake_data.ledgers import months
 from bankconnect_async.sandbox.journey.journey import Journey
+from bankconnect_async.sandbox.messages import read_message
 
 from .statements import AccountStatements, group_by_account
-
-
-# The contract shows the text of the first code and describes the others.
-_MESSAGES: Final = {
-    "UNPARSABLE": "Failed to process because of an unparsable statement",
-    "MISSING_TRANSACTIONS": "One or more transactions are missing in the "
-    "specified date range",
-    "NULL_ACCOUNT_NUMBER": "The account number could not be found",
-    "BALANCE_MISMATCH": "The running balance does not add up",
-}
 
 
 @attrs.frozen
@@ -61,17 +53,29 @@ def account_outcomes(journey: Journey) -> list[AccountOutcome]:
 
 def _judge(journey: Journey, group: AccountStatements) -> AccountOutcome:
     code = journey.processing and journey.processing.error_code
-    if code:
-        text = _MESSAGES.get(code, "Failed to process the account")
-        return AccountOutcome(group, code, text)
-    if journey.accepts(group):
-        return AccountOutcome(group)
-    missing = ", ".join(group.missing_months(journey.requested_span))
-    return AccountOutcome(
-        group,
-        "INCOMPLETE_MONTHS_UPLOAD",
-        f"Statements are missing for {missing}",
-    )
+    if not code:
+        if journey.accepts(group):
+            return AccountOutcome(group)
+        code = "INCOMPLETE_MONTHS_UPLOAD"
+    text = read_message("account", code)["text"]
+    return AccountOutcome(group, code, text.format(**_gaps(journey, group)))
+
+
+def _gaps(journey: Journey, group: AccountStatements) -> dict[str, str]:
+    requested = journey.requested_span
+    # An account may be made to fail for gaps that it does not have.
+    gaps = group.missing(requested) or [requested]
+    affected = [f"{month:%b %Y}" for month in months(gaps)]
+    covered = {f"{month:%b %Y}" for month in months(group.spans)}
+    dates: dict[str, list[int]] = {month: [] for month in affected}
+    for gap in gaps:
+        for day in gap.days:
+            dates[f"{day:%b %Y}"].append(day.day)
+    whole = [month for month in affected if month not in covered]
+    return {
+        "months": ", ".join(whole or affected),
+        "dates": json.dumps(dates),
+    }
 
 
 def are_insights_available(journey: Journey) -> bool:

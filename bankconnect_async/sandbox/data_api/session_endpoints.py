@@ -13,7 +13,6 @@ import attrs
 from aiohttp import web
 
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
-from bankconnect_async.sandbox.csv_tables import read_table
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.http.endpoints import (
     SESSION_ERRORS,
@@ -31,6 +30,7 @@ from bankconnect_async.sandbox.http.errors import (
     render_coded,
 )
 from bankconnect_async.sandbox.journey.journey import Journey
+from bankconnect_async.sandbox.messages import read_message
 from bankconnect_async.sandbox.session_api.dialects import rules_for
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 
@@ -46,7 +46,13 @@ from .session_responses import (
     upload_status,
 )
 from .statements import UploadedStatement, new_id
-from .uploads import BadStatementError, StatementForm, is_url, read_statement
+from .uploads import (
+    BadStatementError,
+    StatementForm,
+    is_url,
+    read_statement,
+    unknown_bank_text,
+)
 
 
 _CATEGORIES: Final = {"SAVINGS", "CURRENT", "OVERDRAFT"}
@@ -54,24 +60,28 @@ _UPLOAD_TYPES: Final = {"PDF", "BASE64"}
 
 
 def _session_error(code: str) -> ApiError:
-    problem = read_table("data_api/problems.csv")[code]
-    return coded_error(
-        HTTPStatus(int(problem["status"])), code, problem["session_text"]
-    )
+    row = read_message("session_data", code)
+    return coded_error(HTTPStatus(int(row["status"])), code, row["text"])
 
 
 def _upload_error(
-    code: str, form: JsonObject | None = None, statement_id: str = ""
+    code: str,
+    form: JsonObject | None = None,
+    statement_id: str = "",
+    *,
+    case: str | None = None,
 ) -> ApiError:
-    problem = read_table("data_api/problems.csv")[code]
+    row = read_message("session_upload", case or code)
     if form is None:
         form = {}
-    elif problem["has_statement"]:
+    elif row["has_statement"]:
         statement_id = statement_id or new_id()
-    upload_type = form.get("upload_type") or ""
-    message = problem["session_text"].format(upload_type=upload_type)
+    message = row["text"].format(
+        upload_type=form.get("upload_type") or "",
+        bank=str(form.get("bank_name")).lower(),
+    )
     return ApiError(
-        HTTPStatus(int(problem["status"])),
+        HTTPStatus(int(row["status"])),
         body={
             "session_id": str(form.get("session_id") or ""),
             "statement_id": statement_id,
@@ -307,7 +317,7 @@ async def _read_form(request: web.Request) -> JsonObject:
     if "json" not in request.content_type:
         with contextlib.suppress(ApiError):
             return await read_parameters(request)
-    raise _upload_error("INVALID_FILE_OBJECT")
+    raise _upload_error("INVALID_FILE_OBJECT", case="NOT_A_FORM")
 
 
 def _named_bank(form: JsonObject) -> SandboxBank | None:
@@ -316,10 +326,10 @@ def _named_bank(form: JsonObject) -> SandboxBank | None:
         return None
     bank = find_bank(str(name))
     if bank is None:
-        # The error is not documented: S6, as in other uploads (U-11).
-        text = "Please use a bank of the list."
+        # The shape is not documented: S6, as in other uploads (U-11).
         raise ApiError(
-            HTTPStatus.BAD_REQUEST, body={"bank_name": [text], "status": 0}
+            HTTPStatus.BAD_REQUEST,
+            body={"bank_name": [unknown_bank_text()], "status": 0},
         )
     return bank
 

@@ -143,13 +143,16 @@ def _session_status(query: SessionQuery) -> JsonObject:
     return {
         "session_id": query.session_id,
         "insights_available": are_insights_available(query.journey),
-        "accounts": list(
-            map(_account_status, account_outcomes(query.journey))
-        ),
+        "accounts": [
+            _account_status(query, outcome)
+            for outcome in account_outcomes(query.journey)
+        ],
     }
 
 
-def _account_status(outcome: AccountOutcome) -> JsonObject:
+def _account_status(
+    query: SessionQuery, outcome: AccountOutcome
+) -> JsonObject:
     group = outcome.group
     return {
         **fields.account(
@@ -164,7 +167,7 @@ def _account_status(outcome: AccountOutcome) -> JsonObject:
         "last_updated_at": fields.utc_seconds(group.updated_at),
         "statements": [
             {
-                **upload_statement(each),
+                **upload_statement(query.journey, each),
                 "created_at": fields.utc_microseconds(each.received_at),
             }
             for each in group.statements

@@ -21,6 +21,7 @@ from bankconnect_async.sandbox.fake_data.ledgers import (
     months,
     transactions,
 )
+from bankconnect_async.sandbox.messages import find_message
 
 
 #: How a statement came in: upload, net banking or Account Aggregator.
@@ -136,12 +137,15 @@ class Processing:
         started_at: The time at which it started.
         seconds: How long it takes; infinite until `finish` is called.
         error_code: The code of its failure, if it fails.
+        statement_error_code: The code of the failed statements, if these are
+            the reason.
         is_notified: Whether the webhook about its end was sent.
     """
 
     started_at: datetime.datetime
     seconds: float
     error_code: str | None = None
+    statement_error_code: str | None = None
     is_notified: bool = False
 
     def is_over(self, now: datetime.datetime) -> bool:
@@ -151,10 +155,17 @@ class Processing:
             and (now - self.started_at).total_seconds() >= self.seconds
         )
 
-    def finish(self, error_code: str | None) -> None:
-        """End it now, with a failure if there is an *error_code*."""
+    def finish(
+        self, error_code: str | None, statement_error_code: str | None
+    ) -> None:
+        """End it now, with a failure if there is a code."""
+        if not find_message("account", error_code or "") and find_message(
+            "statement", error_code or ""
+        ):
+            error_code, statement_error_code = None, error_code
         self.seconds = 0
-        self.error_code = error_code
+        self.error_code = error_code or (statement_error_code and "UNPARSABLE")
+        self.statement_error_code = statement_error_code
 
     def status(self, now: datetime.datetime) -> str:
         """Return its status, as `progress` shows it."""

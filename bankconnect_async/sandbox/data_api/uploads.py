@@ -20,6 +20,7 @@ import attrs
 from bankconnect_async.sandbox.banks import (
     EXAMPLE_BANK,
     SandboxBank,
+    all_banks,
     find_bank,
 )
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
@@ -90,6 +91,14 @@ def is_url(value: object) -> bool:
     except BadValueError:
         return False
     return True
+
+
+def unknown_bank_text() -> str:
+    """
+    Return the text about a bank that is not in the list.
+    """
+    known = ", ".join(bank.identifier.lower() for bank in all_banks())
+    return f"Please use following bank strings: [{known}]"
 
 
 def read_statement(

@@ -118,6 +118,12 @@ class Span:
     def __contains__(self, day: datetime.date) -> bool:
         return self.start <= day <= self.end
 
+    @property
+    def days(self) -> list[datetime.date]:
+        """The days, in order."""
+        count = (self.end - self.start).days + 1
+        return [self.start + datetime.timedelta(n) for n in range(count)]
+
     def overlaps(self, other: "Span") -> bool:
         """Tell whether some day is in both."""
         return self.start <= other.end and other.start <= self.end

@@ -11,6 +11,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
+from bankconnect_async.sandbox.messages import read_message
+
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -111,18 +113,14 @@ _CODE_TEXTS: Final[Mapping[str, str]] = {
     "INVALID_LENGTH": "Field length exceeds limit",
 }
 
-NO_CREDENTIALS: Final = "Authentication credentials were not provided."
 _DETAILS: Final[Mapping[int, str]] = {
     HTTPStatus.BAD_REQUEST: "{}",
-    HTTPStatus.UNAUTHORIZED: NO_CREDENTIALS,
+    HTTPStatus.UNAUTHORIZED: "Authentication credentials were not provided.",
     HTTPStatus.NOT_FOUND: "Not found.",
     HTTPStatus.METHOD_NOT_ALLOWED: 'Method "{}" not allowed.',
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: 'Unsupported media type "{}" '
     "in request.",
 }
-TRIAL_OVER: Final = (
-    "Your trial period has expired. Please request FinBox to upgrade your plan"
-)
 
 
 def coded_error(status: HTTPStatus, code: str, message: str) -> ApiError:
@@ -164,5 +162,7 @@ def render_plain(error: ApiError, *, numbered: bool = False) -> JsonObject:
     # The contract shows no 402 of ``session/``. Uploads of the same flow
     # answer the same condition with S4.
     if error.status == HTTPStatus.PAYMENT_REQUIRED:
-        return {"message": TRIAL_OVER} | ({"status": 2} if numbered else {})
+        row = read_message("entity_upload", "TRIAL_PERIOD_EXPIRED")
+        number = {"status": int(row["number"])} if numbered else {}
+        return {"message": row["text"], **number}
     return {"detail": _DETAILS[error.status].format(error.detail)}

@@ -33,6 +33,7 @@ from bankconnect_async.sandbox.data_api.statements import (
     group_by_account,
 )
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
+from bankconnect_async.sandbox.messages import read_message
 from bankconnect_async.sandbox.records import Played, SandboxSession
 from bankconnect_async.sandbox.session_api.combined_rules import (
     six_months_before,
@@ -62,21 +63,6 @@ Mode: TypeAlias = Literal["pdf", "online"]
 _DEFAULT_EXPIRY: Final = 60
 _EXIT_REASON: Final = "User closed the journey"
 
-#: The vendor's reason for each failure (contract, section 3). Where that says
-#: "free text" or describes the text, the reason is invented.
-REASONS: Final[Mapping[ErrorType, str]] = {
-    ErrorType.TRIAL_OVER: "Trial Expired for Dev Credentials",
-    ErrorType.PASSWORD_INCORRECT: "Password Incorrect",
-    ErrorType.BANK_MISMATCH: "Not {bank} statement",
-    ErrorType.PDF_UNREADABLE: "",
-    ErrorType.NOT_A_STATEMENT: "Not a valid statement or bank is not "
-    "supported",
-    ErrorType.OUT_OF_DATE_RANGE: "Statement is not within {start} to {end}",
-    ErrorType.NET_BANKING_FAILED: "Net banking failed",
-    ErrorType.LOGIN_FAILED: "Net banking login failed",
-    ErrorType.CAPTCHA_WRONG: "Invalid Captcha",
-    ErrorType.SECURITY_ERROR: "Security error",
-}
 _DEFAULT_FAILURES: Final[Mapping[Mode, ErrorType]] = {
     "pdf": ErrorType.PASSWORD_INCORRECT,
     "online": ErrorType.LOGIN_FAILED,
@@ -283,10 +269,11 @@ class Journey:
         bank = self._attempt(step)
         error_type = step.error_type or _DEFAULT_FAILURES[self.mode_of(step)]
         start, end = map(date_text, self.date_range)
+        row = read_message("event", error_type, self.session.dialect)
         return ErrorEvent(
             link_id=self.session.link_id,
             error_type=error_type,
-            reason=REASONS[error_type].format(bank=bank, start=start, end=end),
+            reason=row["text"].format(bank=bank, start=start, end=end),
         )
 
     def _attempt(self, step: Step) -> str:

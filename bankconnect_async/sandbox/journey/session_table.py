@@ -220,7 +220,12 @@ class SessionTable:
                     now=now,
                 )
 
-    def finish(self, owner_id: str, error_code: str | None) -> bool:
+    def finish(
+        self,
+        owner_id: str,
+        error_code: str | None,
+        statement_error_code: str | None,
+    ) -> bool:
         """
         End the processing of a session or an entity, if there is any.
 
@@ -235,7 +240,7 @@ class SessionTable:
         now = self.now()
         running = [p for p in processes if not p.is_over(now)]
         for processing in running:
-            processing.finish(error_code)
+            processing.finish(error_code, statement_error_code)
         if entity is not None:
             self.notify_statements(entity)
         if journey is not None:

@@ -22,6 +22,7 @@ from bankconnect_async.sandbox.data_api.statements import (
 )
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.journey.journey import Journey
+from bankconnect_async.sandbox.messages import read_message
 
 
 #: The reason of a statement whose processing failed (entity flow).
@@ -89,21 +90,28 @@ def upload_account(journey: Journey, group: AccountStatements) -> JsonObject:
         "last_updated_at": fields.utc_seconds(group.updated_at),
         "months": group.months,
         "missing_data": list(map(fields.iso_range, missing)),
-        "statements": list(map(upload_statement, group.statements)),
+        "statements": [
+            upload_statement(journey, each) for each in group.statements
+        ],
     }
 
 
-def upload_statement(statement: UploadedStatement) -> JsonObject:
+def upload_statement(
+    journey: Journey, statement: UploadedStatement
+) -> JsonObject:
     """
     Return a statement of the session flow.
     """
+    code = journey.processing and journey.processing.statement_error_code
     time = statement.received_at.astimezone(datetime.UTC)
     span = statement.span
     return {
         "statement_id": statement.statement_id,
-        "statement_status": "completed",
-        "error_code": None,
-        "error_message": None,
+        "statement_status": "failed" if code else "completed",
+        "error_code": code or None,
+        "error_message": read_message("statement", code)["text"]
+        if code
+        else None,
         "source": statement.source,
         "created_at": time.isoformat(" ", "microseconds"),
         "upload_file_name": statement.file_name,
