@@ -12,26 +12,21 @@ def main() -> None:
     """
     Run ``bankconnect``.
 
-    Without click and rich it says what to install, and exits with 2. Ctrl-C
-    exits with 130, even while modules are imported.
+    Without click or rich it prints how to install them, and exits with 2.
+    Ctrl-C exits with 130, even during imports.
     """
     try:
-        _run()
-    except KeyboardInterrupt:
-        sys.stderr.write("bankconnect: interrupted\n")
-        sys.exit(130)
+        from .app import app  # noqa: PLC0415 - it imports click and rich
 
-
-def _run() -> None:
-    try:
-        import click  # noqa: F401, PLC0415 - asked for, not used yet
-        import rich  # noqa: F401, PLC0415
-    except ImportError:
+        app(prog_name="bankconnect")
+    except ModuleNotFoundError as exc:
+        if str(exc.name).partition(".")[0] not in {"click", "rich"}:
+            raise
         sys.stderr.write(
             "bankconnect needs click and rich: "
             "pip install 'bankconnect-async[cli]'\n"
         )
         sys.exit(2)
-    from .app import app  # noqa: PLC0415 - it imports both
-
-    app(prog_name="bankconnect")
+    except KeyboardInterrupt:
+        sys.stderr.write("bankconnect: interrupted\n")
+        sys.exit(130)

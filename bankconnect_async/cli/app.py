@@ -82,7 +82,7 @@ class Exit(enum.IntEnum):
 
 class _App(click.Group):
     """
-    Turns what a command raises into one line and an exit code.
+    Turns an error of a command into one line and an exit code.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -91,7 +91,7 @@ class _App(click.Group):
         except OutputClosedError:
             ctx.exit(Exit.FAILED)
         except (InputFileError, OutputError) as exc:
-            # They begin with the name of the file, and so does the next.
+            # These messages begin with the name of the file.
             _fail(str(exc), Exit.USAGE)
         except JournalError as error:
             _fail(self._explain(ctx, error), Exit.USAGE)
@@ -110,7 +110,7 @@ class _App(click.Group):
 
 class _BatchCommand(click.Command):
     """
-    Remembers how it was called, to tell how to go on.
+    Remembers its arguments, to print the command that resumes the batch.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -147,16 +147,17 @@ def _print_result(text: str | bytes) -> None:
 @click.group(
     cls=_App,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 failed, or failed in part; 2 usage or "
-    "configuration; 3 the API key was refused; 130 interrupted.",
+    epilog="Exit codes: 0 success; 1 failure, also of some rows; 2 wrong "
+    "usage or configuration; 3 refused API key; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="bankconnect")
 def app() -> None:
     """
-    Create FinBox Bank Connect sessions.
+    Create FinBox Bank Connect sessions and fetch statement data.
 
-    Secrets come from the environment only: BANKCONNECT_API_KEY and, where
-    needed, BANKCONNECT_SERVER_HASH. To try it without a key, add --sandbox.
+    Secrets come from the environment: BANKCONNECT_API_KEY and, for the
+    commands fetch and wait, BANKCONNECT_SERVER_HASH. The commands session
+    and batch need no key with --sandbox.
     """
 
 
@@ -168,14 +169,14 @@ def app() -> None:
     multiple=True,
     metavar="NAME=VALUE",
     help="A session parameter, such as bank_name=axis or "
-    "from_date=01/01/2026; repeat it for more.",
+    "from_date=01/01/2026; repeat the option for more.",
 )
 @any_link_id_option
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print a JSON object, for a failed request too.",
+    help="Print a JSON object, also if the request fails.",
 )
 @api_options
 def session(
@@ -189,7 +190,7 @@ def session(
     """
     Create one session for LINK_ID and print its URL.
 
-    Whoever has the URL can open the journey: treat it like a password.
+    Anyone who has the URL can open the journey: treat it like a password.
     """
     values = dict(map(_split_param, params)) | {"link_id": link_id}
     try:
@@ -216,7 +217,7 @@ def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
 def _split_param(param: str) -> tuple[str, str]:
     name, equals, value = param.partition("=")
     if not equals:
-        # What was given is not shown: it may be a secret gone astray.
+        # The message does not show the text, which may be a secret.
         raise click.UsageError("--param takes NAME=VALUE")
     return name, value
 
@@ -237,13 +238,13 @@ async def _create(
     "--output",
     required=True,
     metavar="OUT",
-    help="A file of JSON lines, one for each row, to begin or to go on with; "
+    help="A file of JSON lines, one for each row, to create or to resume; "
     "- for stdout.",
 )
 @click.option(
     "--fresh",
     is_flag=True,
-    help="Begin a new OUT; what is there is kept as OUT.old-1 or so.",
+    help="Start over; an existing OUT is backed up, such as to OUT.old-1.",
 )
 @click.option(
     "--concurrency",
@@ -251,33 +252,33 @@ async def _create(
     metavar="N",
     default=64,
     show_default=True,
-    help="Requests in flight at most; with --dask, in each worker process.",
+    help="The most requests in flight; with --dask, in each worker process.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="New requests per second at most.",
+    help="The most new requests per second.",
 )
 @click.option(
     "--dask",
     "cluster",
     metavar="ADDRESS",
-    help="Let the workers of this Dask scheduler do it, such as "
-    "tcp://scheduler:8786; local: a process for each core of this machine.",
+    help="Run on the workers of this Dask scheduler, such as "
+    "tcp://scheduler:8786; local starts a process for each core.",
 )
 @click.option(
     "--journal-dir",
     metavar="DIR",
-    help="With --dask, a directory for OUT alone that all workers share; "
-    "OUT.shards by default.",
+    help="With --dask, a directory that all workers share and only this OUT "
+    "uses; OUT.shards by default.",
 )
 @any_link_id_option
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the summary as JSON, to stdout unless OUT is that.",
+    help="Print the summary as JSON; to stdout, unless OUT is stdout.",
 )
 @api_options
 @click.pass_context
@@ -298,42 +299,41 @@ def batch(  # noqa: PLR0913
     """
     Create a session for each row of INPUT.
 
-    INPUT is a CSV file with a header, a file of JSON lines, either of them
-    packed with gzip, or - for stdin. Its columns are link_id and any other
-    session parameter; extra.NAME sends one that is not documented. Dates are
-    DD/MM/YYYY or YYYY-MM-DD, never month first, and an empty cell is a
-    parameter not given. Link ids that a spreadsheet, a data frame or a
-    typing hand has damaged are refused, row by row.
+    INPUT is a CSV file with a header, or a file of JSON lines, or - for
+    stdin; each may be compressed with gzip. Its columns are link_id and any
+    other session parameter; extra.NAME is an undocumented one. Dates are
+    DD/MM/YYYY or YYYY-MM-DD, never month first. An empty cell leaves its
+    parameter out. A row fails if a spreadsheet, a data frame or a typing
+    error seems to have damaged its link id.
 
-    OUT gets one line for each row as soon as it is done. Ctrl-C finishes the
-    rows in flight; a second one gives them up. The same command goes on from
-    there, whatever ended it: rows whose session is in OUT are skipped, failed
-    ones are tried again. For another API or changed rows, OUT is refused.
+    OUT gets one line for each row as soon as the row is done. Ctrl-C waits
+    for the rows in flight; a second Ctrl-C cancels them. Run the same command
+    again to resume: it skips the rows that have a session in OUT, and tries
+    failed ones again. It refuses an OUT of another API or of changed rows.
 
     With --dask, secrets come from the environment of the workers.
     """
     if cluster is not None and api.sandbox:
         raise click.UsageError(
             "--dask and --sandbox exclude each other: start bankconnect "
-            "sandbox, and give the workers its environment"
+            "sandbox, and set its variables for the workers"
         )
     if cluster is None and journal_dir is not None:
-        raise click.UsageError("--journal-dir is for --dask")
-    # What can go wrong without the input goes first, since a pipe can be
-    # read only once.
+        raise click.UsageError("--journal-dir requires --dask")
+    # The input comes last, because a pipe can be read only once.
     connection = api.connect() if cluster is None else None
     refuse_same_file(source, output)
     lines: dict[int, int] = {}
     journal = Journal(
         output,
-        # The workers of a cluster tell.
+        # The workers of a cluster report theirs.
         api=None if connection is None else api.api_id(connection),
         fresh=fresh,
         line_of=lines.pop,
     )
     with journal, closing(open_input(source)) as opened:
         if cluster is not None and not journal.is_resumable:
-            raise click.UsageError("with --dask, --output has to be a file")
+            raise click.UsageError("with --dask, --output must be a file")
         _print_journal_notes(journal)
         rows = read_rows(
             opened.stream,
@@ -341,8 +341,8 @@ def batch(  # noqa: PLR0913
             allow_any_link_id=allow_any_link_id,
         )
         if rows.may_have_dates:
-            # Before a row is sent, where the input can be read twice.
-            refuse_month_first(opened.read_apart, name=opened.name)
+            # No row is sent yet, if the input can be read twice.
+            refuse_month_first(opened.reopen, name=opened.name)
         summary = BatchSummary(total=_count_rows(opened, rows))
         bar = BatchProgress(summary)
         parts: dict[str, Any] = {
@@ -362,30 +362,22 @@ def batch(  # noqa: PLR0913
                 job = Batch(**parts)
                 asyncio.run(job.run(connection))
             else:
-                assert cluster is not None  # noqa: S101 - see above
-                job = _run_distributed(
-                    parts, cluster, journal_dir, api.settings()
+                # It imports the coordinator, which only --dask needs.
+                from .batch.dask import DaskBatch  # noqa: PLC0415
+
+                dask = DaskBatch(
+                    **parts,
+                    cluster=str(cluster),
+                    journal_dir=journal_dir,
+                    settings=api.settings(),
                 )
+                asyncio.run(dask.run_distributed())
+                job = dask
         job.close()
         _print_summary(job, as_json=as_json)
         _print_resume_hint(job, ctx.meta[_CALLED_WITH])
     if code := _batch_code(job.summary):
         sys.exit(code)
-
-
-def _run_distributed(
-    parts: Mapping[str, Any],
-    cluster: str,
-    journal_dir: str | None,
-    settings: Mapping[str, Any],
-) -> Batch:
-    from .batch.dask import DaskBatch  # noqa: PLC0415 - seldom needed
-
-    job = DaskBatch(
-        **parts, cluster=cluster, journal_dir=journal_dir, settings=settings
-    )
-    asyncio.run(job.run_distributed())
-    return job
 
 
 def _count_rows(source: Input, rows: InputRows) -> int | None:
@@ -402,8 +394,8 @@ def _print_journal_notes(journal: Journal) -> None:
         )
     if journal.is_resumable and not journal.is_locked:
         print_message(
-            f"{journal.path}: cannot be locked there; make sure that no "
-            f"second command writes to it"
+            f"{journal.path}: cannot be locked; make sure that no other "
+            f"command writes to it"
         )
 
 
@@ -468,20 +460,20 @@ for _command in demo, fetch, upload, wait:
 )
 @port_option(8600)
 @allow_host_option()
-@dialect_option("What its v1 speaks; v2 is always there.")
+@dialect_option("The dialect of v1; v2 is always served.")
 @click.option(
     "--api-key",
     metavar="KEY",
     default="sandbox-api-key",
     show_default=True,
-    help="The made-up key that it lets in.",
+    help="The API key that it accepts.",
 )
 @click.option(
     "--server-hash",
     metavar="HASH",
     default="sandbox-server-hash",
     show_default=True,
-    help="The made-up server hash that it lets in.",
+    help="The server hash that it accepts.",
 )
 @click.option(
     "--processing-time",
@@ -489,61 +481,48 @@ for _command in demo, fetch, upload, wait:
     metavar="SECONDS",
     default=0.3,
     show_default=True,
-    help="How long statements are processed.",
+    help="The processing time of statements.",
 )
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="SPEC",
-    help="What goes wrong, such as 503 or reset:after@0.1; see above. Repeat "
-    "it for more.",
+    help="A fault, such as 503 or reset:after@0.1; see above. Repeat "
+    "the option for more.",
 )
 @click.option(
     "--fault-seed",
     type=int,
     metavar="N",
-    help="Let chance do what it did with the same seed before.",
+    help="The seed of random faults, to repeat an earlier run.",
 )
-def sandbox(  # noqa: PLR0913
+def sandbox(
     *,
-    host: str,
-    port: int,
-    allow_hosts: tuple[str, ...],
     dialect: Dialect,
-    api_key: str,
-    server_hash: str,
-    processing_time: float,
     faults: tuple[str, ...],
     fault_seed: int | None,
+    **settings: Any,
 ) -> None:
     """
-    Serve a stand-in for the vendor's API until interrupted.
+    Serve a simulation of the vendor's API until interrupted.
 
-    It prints the environment variables that make clients use it.
+    It prints the environment variables with which clients find it.
 
-    A SPEC is FAULT for every request, FAULT@CHANCE, or FAULT,FAULT,... for
-    the next requests in turn. PREFIX*= before it limits it to link ids that
-    start so, each of which goes through a list by itself.
+    A SPEC is FAULT for every request, FAULT@PROBABILITY, or FAULT,FAULT,...
+    for the next requests in turn. A prefix PREFIX*= limits the SPEC to link
+    ids that start with PREFIX; each of them gets the list by itself.
 
     A FAULT is ok, refuse, slow-accept[:SECONDS], reset, eof,
     stall[:SECONDS], truncate, garbage, html, empty, redirect,
-    hang-up[:SECONDS], or a status such as 503. It may go on with :after
-    (strike after processing), :head or :body (where an answer is cut or
-    stalls), :retry-after=SECONDS and :date.
+    hang-up[:SECONDS], or a status such as 503. It may be followed by :after
+    (the fault comes after processing), :head or :body (the part of the
+    response that is cut or stalls), :retry-after=SECONDS and :date.
     """
-    server = Sandbox(
-        dialect,
-        host=host,
-        port=port,
-        allow_hosts=allow_hosts,
-        api_key=api_key,
-        server_hash=server_hash,
-        processing_time=processing_time,
-    )
+    server = Sandbox(dialect, **settings)
     seed = server.faults.load(faults, seed=fault_seed)
     if seed is not None:
-        click.echo(f"faults by chance: --fault-seed {seed}", err=True)
+        click.echo(f"random faults: --fault-seed {seed}", err=True)
     asyncio.run(_serve(server))
 
 

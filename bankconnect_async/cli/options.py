@@ -23,14 +23,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 @attrs.frozen(kw_only=True)
 class ApiOptions:
     """
-    Which API to talk to, and what every request gets.
+    The options of the API and its client.
 
     Attributes:
-        sandbox: Use an embedded sandbox, and nothing of the environment.
-        dialect: Of that sandbox.
-        base_url, version, redirect_url: Instead of the environment's.
-        inline_frame: No redirect at all.
-        allow_http: Take an address without TLS.
+        sandbox: Whether an embedded sandbox replaces the environment's API.
+        dialect: The dialect of that sandbox.
+        base_url, version, redirect_url: Values that override those of the
+            environment.
+        inline_frame: Whether sessions have no redirect URL.
+        allow_http: Whether an API without TLS is allowed.
     """
 
     sandbox: bool
@@ -43,10 +44,10 @@ class ApiOptions:
 
     def connect(self) -> AbstractAsyncContextManager[AsyncBankConnect]:
         """
-        Make a client, and the sandbox behind it if one was asked for.
+        Make a client, and the embedded sandbox behind it if requested.
 
         Raises:
-            ConfigurationError: If options and environment make none.
+            ConfigurationError: If the settings are missing or wrong.
         """
         if self.sandbox:
             return self._connect_to_sandbox()
@@ -54,9 +55,9 @@ class ApiOptions:
 
     def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
         """
-        Name what `connect` has connected to.
+        Return the name of the API behind *connection*, for journals.
 
-        An embedded sandbox has another port each time, and is the same one.
+        Embedded sandboxes share one name, because their ports differ.
         """
         if isinstance(connection, AsyncBankConnect):
             return connection.api_id
@@ -64,7 +65,7 @@ class ApiOptions:
 
     @asynccontextmanager
     async def _connect_to_sandbox(self) -> AsyncIterator[AsyncBankConnect]:
-        # A newcomer's file of link ids needs no redirect URL.
+        # A first try with a file of link ids needs no redirect URL.
         settings: dict[str, Any] = {"redirect_url": None, **self.settings()}
         async with (
             Sandbox(self.dialect) as sandbox,
@@ -75,7 +76,7 @@ class ApiOptions:
             yield bank
 
     def settings(self) -> dict[str, Any]:
-        """Return what the options say of a client."""
+        """Return the keyword arguments for the client."""
         settings: dict[str, Any] = {
             name: value
             for name in ("base_url", "version", "redirect_url")
@@ -88,21 +89,20 @@ class ApiOptions:
 
 def require_redirect_url(redirect_url: object) -> None:
     """
-    Check that a client has a redirect URL, or was told to do without.
+    Check that the client has a redirect URL, or needs none.
 
     Raises:
-        ConfigurationError: Naming every place where one can be given.
+        ConfigurationError: If the redirect URL is missing.
     """
     if redirect_url is UNSET:
         raise ConfigurationError(
             "no redirect URL: set BANKCONNECT_REDIRECT_URL, or give "
-            "--redirect-url or the parameter redirect_url; --inline-frame "
-            "does without"
+            "--redirect-url, the parameter redirect_url or --inline-frame"
         )
 
 
 def api_options(command: F) -> F:
-    """Give *command* the options that make its ``api``."""
+    """Add the options of the API to *command*, as the argument ``api``."""
 
     @functools.wraps(command)
     def gather(**options: Any) -> Any:
@@ -126,7 +126,7 @@ def _refuse_contradictions(api: ApiOptions) -> None:
 
 
 def port_option(default: int) -> Callable[[F], F]:
-    """Make the option of what listens on a port."""
+    """Make the option ``--port``."""
     return click.option(
         "--port",
         type=click.IntRange(0, 65535),
@@ -138,30 +138,31 @@ def port_option(default: int) -> Callable[[F], F]:
 
 
 def allow_host_option() -> Callable[[F], F]:
-    """Make the option of what answers for names of this machine only."""
+    """Make the option ``--allow-host``."""
     return click.option(
         "--allow-host",
         "allow_hosts",
         multiple=True,
         metavar="NAME",
-        help="Answer requests for this host name, too. Names of this machine "
-        "are always answered for; a web page can make any other lead here. "
-        "Repeat it for more.",
+        help="Accept requests for this host name, too. The names of this "
+        "machine are always accepted; others are refused, because a web page "
+        "could use them to reach this server. Repeat the option for more.",
     )
 
 
 def any_link_id_option(command: F) -> F:
-    """Let the user of *command* insist on link ids that look damaged."""
+    """Add the option ``--allow-any-link-id`` to *command*."""
     option = click.option(
         "--allow-any-link-id",
         is_flag=True,
-        help="Take link ids that look damaged, such as 1.23457E+11 or '00123.",
+        help="Accept link ids that look damaged, such as 1.23457E+11 or "
+        "'00123.",
     )
     return option(command)
 
 
 def dialect_option(text: str) -> Callable[[F], F]:
-    """Make the option of what has a sandbox; *text* is its help."""
+    """Make the option ``--dialect`` with *text* as its help."""
     return click.option(
         "--dialect",
         type=click.Choice(get_args(Dialect)),
@@ -175,13 +176,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--sandbox",
         is_flag=True,
-        help="Run against an embedded sandbox; the environment is ignored.",
+        help="Use an embedded sandbox, and ignore the environment.",
     ),
-    dialect_option("What the embedded sandbox speaks."),
+    dialect_option("The dialect of the embedded sandbox."),
     click.option(
         "--base-url",
         metavar="URL",
-        help="The API, instead of BANKCONNECT_BASE_URL.",
+        help="The URL of the API, instead of BANKCONNECT_BASE_URL.",
     ),
     click.option(
         "--api-version",
@@ -192,16 +193,17 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--allow-http",
         is_flag=True,
-        help="Take an API without TLS, such as a sandbox in a container.",
+        help="Allow an API without TLS, such as a sandbox in a container.",
     ),
     click.option(
         "--redirect-url",
         metavar="URL",
-        help="Where browsers return to, instead of BANKCONNECT_REDIRECT_URL.",
+        help="The URL to which browsers return, instead of "
+        "BANKCONNECT_REDIRECT_URL.",
     ),
     click.option(
         "--inline-frame",
         is_flag=True,
-        help="No redirect URL: journeys run in an <iframe>.",
+        help="Use no redirect URL: journeys run in an <iframe>.",
     ),
 ]

@@ -1,5 +1,5 @@
 """
-Commands about statements: upload, wait, fetch.
+The commands ``upload``, ``wait`` and ``fetch``.
 """
 
 import asyncio
@@ -26,8 +26,7 @@ from .tables import Table, of_entity, of_session, write_csv, write_json
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Opens a PDF; a secret, so it comes from the environment only.
-PASSWORD: Final = "BANKCONNECT_PDF_PASSWORD"  # noqa: S105 - its name
+_PDF_VARIABLE: Final = "BANKCONNECT_PDF_PASSWORD"
 
 ENTITY_KINDS: Final[dict[str, Callable[..., Awaitable[Table]]]] = {
     "accounts": of_entity("accounts", "accounts"),
@@ -62,17 +61,17 @@ KINDS: Final = sorted({*ENTITY_KINDS, *SESSION_KINDS})
 
 
 def _api_options(command: F) -> F:
-    """Give *command* a client, as its ``connect``."""
+    """Add the options of the client, as the argument ``connect``."""
 
     @click.option(
         "--base-url",
         metavar="URL",
-        help="The API, instead of BANKCONNECT_BASE_URL.",
+        help="The URL of the API, instead of BANKCONNECT_BASE_URL.",
     )
     @click.option(
         "--allow-http",
         is_flag=True,
-        help="Take an API without TLS, such as a sandbox in a container.",
+        help="Allow an API without TLS, such as a sandbox in a container.",
     )
     @functools.wraps(command)
     def gather(
@@ -92,7 +91,7 @@ _flow_option = click.option(
     type=click.Choice(["entity", "session"]),
     default="entity",
     show_default=True,
-    help="What ID is the id of.",
+    help="The kind of ID: an entity or a session.",
 )
 
 
@@ -108,7 +107,7 @@ def _run(work: Coroutine[Any, Any, T], *, name: str = "") -> T:
     except BankConnectError as error:
         if isinstance(error, NotFoundError) and name:
             error.args = (one_line(f"{name}: {error.message}"),)
-        # What is said of a session that may exist is not about these.
+        # The advice on ambiguous failures is about sessions only.
         error.delivery = None
         raise
 
@@ -131,7 +130,7 @@ def _day(
     type=click.Choice(KINDS),
     default="transactions",
     show_default=True,
-    help="What to fetch; each flow has its own.",
+    help="The data to fetch; each flow has its own kinds.",
 )
 @_flow_option
 @click.option(
@@ -140,20 +139,20 @@ def _day(
     type=click.Choice(["json", "csv"]),
     default="json",
     show_default=True,
-    help="JSON as the vendor sent it, or a table.",
+    help="The vendor's JSON, or a table as CSV.",
 )
-@click.option("--account-id", metavar="ID", help="Of this account only.")
+@click.option("--account-id", metavar="ID", help="The only account to fetch.")
 @click.option(
     "--from-date",
     metavar="DAY",
     callback=_day,
-    help="Transactions from this day on, DD/MM/YYYY or YYYY-MM-DD.",
+    help="The first day of transactions, DD/MM/YYYY or YYYY-MM-DD.",
 )
 @click.option(
     "--to-date",
     metavar="DAY",
     callback=_day,
-    help="Transactions up to this day.",
+    help="The last day of transactions.",
 )
 @click.option(
     "--output",
@@ -174,11 +173,11 @@ def fetch(  # noqa: PLR0913
     **filters: Any,
 ) -> None:
     """
-    Fetch what the vendor read in the statements of ID.
+    Fetch the data of the statements of ID.
 
-    ID is that of an entity or, with --flow session, of a session. Amounts
-    are written exactly as they were sent. In a table, texts that a
-    spreadsheet would take for a formula begin with an apostrophe.
+    ID is the id of an entity or, with --flow session, of a session. Amounts
+    are printed exactly as the vendor sent them. In a table, a text that a
+    spreadsheet could run as a formula begins with an apostrophe.
     """
     kinds = SESSION_KINDS if flow == "session" else ENTITY_KINDS
     if what not in kinds:
@@ -207,7 +206,7 @@ def fetch(  # noqa: PLR0913
     metavar="SECONDS",
     default=120.0,
     show_default=True,
-    help="How long at most.",
+    help="The longest time to wait.",
 )
 @_api_options
 def wait(
@@ -220,9 +219,10 @@ def wait(
     """
     Wait until the statements of ID are processed.
 
-    Each step is told on stderr. It ends with 1 if a statement or account
-    failed, saying which and why, or if it takes too long. Processing of a
-    session has to be asked for; an entity's begins by itself.
+    Progress goes to stderr. The exit code is 1 if a statement or account
+    failed, or if the time is up; the message names the statement and the
+    reason. An entity is processed automatically, a session only after its
+    processing was initiated through the API.
     """
 
     async def run() -> None:
@@ -250,48 +250,49 @@ def _describe(step: Any) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--link-id", metavar="ID", help="Of the customer.")
-@click.option("--entity-id", metavar="ID", help="Of an entity.")
-@click.option("--session-id", metavar="ID", help="Of a session.")
+@click.option("--link-id", metavar="ID", help="The customer's link id.")
+@click.option("--entity-id", metavar="ID", help="The id of an entity.")
+@click.option("--session-id", metavar="ID", help="The id of a session.")
 @click.option(
-    "--bank-name", metavar="NAME", help="Bank identifier, such as axis."
+    "--bank-name", metavar="NAME", help="The bank's identifier, such as axis."
 )
 @_api_options
-def upload(  # noqa: PLR0913
+def upload(
     *,
     connect: Callable[[], AsyncBankConnect],
     file: str,
-    link_id: str | None,
-    entity_id: str | None,
-    session_id: str | None,
     bank_name: str | None,
+    **ids: str | None,
 ) -> None:
     """
-    Upload the statement FILE and print what the vendor answers.
+    Upload the statement FILE and print the response as JSON.
 
-    The password of a PDF comes from BANKCONNECT_PDF_PASSWORD.
+    Set BANKCONNECT_PDF_PASSWORD to the password of a protected PDF.
     """
-    if sum(id_ is not None for id_ in (link_id, entity_id, session_id)) != 1:
+    given = {name: id_ for name, id_ in ids.items() if id_ is not None}
+    if len(given) != 1:
         raise click.UsageError(
-            "give one of --link-id, --entity-id and --session-id"
+            "give exactly one of --link-id, --entity-id and --session-id"
         )
 
     async def run() -> Table:
         async with connect() as bank:
             send: Callable[..., Awaitable[Any]]
-            if link_id is not None:
-                send = functools.partial(bank.upload, link_id=link_id)
-            elif entity_id is not None:
-                send = bank.entity(entity_id).upload
-            else:
-                send = bank.session(str(session_id)).upload
+            match given:
+                case {"entity_id": id_}:
+                    send = bank.entity(id_).upload
+                case {"session_id": id_}:
+                    send = bank.session(id_).upload
+                case _:
+                    send = functools.partial(
+                        bank.upload, link_id=given["link_id"]
+                    )
+            password = os.environ.get(_PDF_VARIABLE) or None
             answer: Any = await send(
-                file, bank_name=bank_name, pdf_password=_password()
+                file,
+                bank_name=bank_name,
+                pdf_password=password,
             )
             return Table(document=answer.raw or {"repeated": True})
 
     emit(write_json(_run(run())), "-")
-
-
-def _password() -> str | None:
-    return os.environ.get(PASSWORD) or None

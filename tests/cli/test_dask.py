@@ -97,7 +97,7 @@ class TestDask:
             (["--sandbox"], "--dask and --sandbox exclude each other"),
             (
                 [INLINE, "--output", "-"],
-                "with --dask, --output has to be a file",
+                "with --dask, --output must be a file",
             ),
         ],
         ids=["redirect", "sandbox", "stdout"],
@@ -119,7 +119,7 @@ class TestDask:
         ran = batch(csv_of(2), "--journal-dir", "x")
 
         assert ran.result.code == 2
-        assert "--journal-dir is for --dask" in ran.result.err
+        assert "--journal-dir requires --dask" in ran.result.err
 
     def test_lost_workers(self, batch, cluster, service, monkeypatch):
         """

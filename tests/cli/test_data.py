@@ -396,7 +396,7 @@ class TestUpload:
         result = bankconnect("upload", pdf, *args)
 
         assert result.code == 2
-        assert "give one of" in result.err
+        assert "give exactly one of" in result.err
 
     def test_tells_why_it_was_refused(self, said, bankconnect, sample, pdf):
         """

@@ -63,8 +63,8 @@ def test_second_reading(tmp_path, monkeypatch):
         source = open_input("-")
 
         assert source.count_lines() == 2
-        with source.read_apart() as apart:
-            assert apart.read() == b"a\nb\n"
+        with source.reopen() as second:
+            assert second.read() == b"a\nb\n"
         assert source.stream.read() == b"a\nb\n"
 
 
@@ -75,7 +75,7 @@ def test_cannot_read_twice(pipe):
     source, writer = pipe
     os.close(writer)
 
-    assert source.read_apart() is None
+    assert source.reopen() is None
     source.close()
 
 

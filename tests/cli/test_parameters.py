@@ -235,7 +235,7 @@ def test_damaged_link_id(link_id):
     (problem,) = caught.value.fields["link_id"]
     assert LINK_ID_DAMAGE[link_id] in problem
     assert ": " in problem
-    assert problem.endswith("; --allow-any-link-id takes it as it is")
+    assert problem.endswith("; --allow-any-link-id accepts it")
     request = build_request({"link_id": link_id}, allow_any_link_id=True)
     assert request.link_id == link_id
     assert SessionRequest(link_id=link_id, redirect_url=None).link_id == (

@@ -223,7 +223,7 @@ class TestAgain:
         ran = batch(csv_of(2), "--sandbox")
 
         assert ran.result.code == 0
-        assert "make sure that no second command writes" in ran.result.err
+        assert "make sure that no other command writes" in ran.result.err
 
     def test_output_is_the_input(self, bankconnect, tmp_path):
         """

@@ -1,3 +1,3 @@
 """
-``bankconnect batch``.
+The command ``batch``.
 """

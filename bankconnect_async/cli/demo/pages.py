@@ -81,11 +81,11 @@ class Pages:
             web.get("/frame", self._frame, allow_head=False),
             web.post("/frame", self._frame),
             web.get("/live", self._live, allow_head=False),
-            web.post("/cheat", self._cheat),
+            web.post("/forge", self._forge),
         ]
 
     @property
-    def at_one_address(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+    def canonical_host(self) -> Callable[..., Awaitable[web.StreamResponse]]:
         """
         The middleware that sends a browser to the one address that works.
 
@@ -152,11 +152,12 @@ class Pages:
         policy = content_security_policy(session, nonce=nonce)
         return self._page(stage, "In a frame", nonce, policy)
 
-    async def _cheat(self, _: web.Request) -> web.Response:
+    async def _forge(self, _: web.Request) -> web.Response:
         victim = await self.bank.create_session(_VICTIM)
         played = await self.sandbox.play(victim.session_id or "", "success")
         stolen = decode_event(played.messages[0])
-        assert isinstance(stolen, SuccessEvent)  # noqa: S101 - just played
+        if not isinstance(stolen, SuccessEvent):
+            raise TypeError(stolen)
         claim = SuccessEvent(
             entity_id=stolen.entity_id, session_id=stolen.session_id
         )

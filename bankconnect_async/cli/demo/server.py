@@ -1,5 +1,5 @@
 """
-``bankconnect demo``: a sandbox, a tiny service, and a browser to see both.
+The command ``demo``: a small service in front of a sandbox.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ _FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
 @click.command()
 @port_option(8610)
 @allow_host_option()
-@dialect_option("What the sandbox behind it speaks.")
+@dialect_option("The dialect of the sandbox.")
 @click.option(
     "--open",
     "is_opened",
     is_flag=True,
-    help="Open it in the default browser.",
+    help="Open the demo in the default browser.",
 )
 def demo(
     *,
@@ -53,10 +53,10 @@ def demo(
     is_opened: bool,
 ) -> None:
     """
-    Show both workflows in a browser until interrupted.
+    Serve a demo of both workflows until interrupted.
 
-    It needs no account and no network: the bank connection is a sandbox on
-    this machine, and so is the service, made of what this package offers.
+    It needs no account and no network: a sandbox on this machine simulates
+    the bank connection.
     """
     hosts = frozenset(map(host_name, allow_hosts))
     serving = _serving(_listen(port), dialect, hosts)
@@ -138,7 +138,7 @@ async def _serving(
 
 def _make_app(pages: Pages) -> web.Application:
     feed = pages.feed
-    app = web.Application(middlewares=[pages.at_one_address])
+    app = web.Application(middlewares=[pages.canonical_host])
     app.add_routes(pages.routes())
     app.on_shutdown.append(feed.close)
     service = CallbackService(

@@ -1,8 +1,8 @@
 """
-Damage that spreadsheets, data frames and typing hands do to texts.
+Detection of values that spreadsheets, data frames and typing damage.
 
-A damaged link id would make a real session for a customer who does not
-exist. Nothing is repaired here: only whoever has the source can do that.
+A damaged link id would create a session for a customer who does not exist.
+Nothing is repaired here, because only the source has the right value.
 """
 
 import re
@@ -14,20 +14,20 @@ from typing import Final
 
 _LONGEST_QUOTE: Final = 40
 
-# Letters by their category, but nothing is to be seen of them.
+# Unicode calls these letters or symbols, but they are invisible.
 _FILLERS: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00\ufe0e\ufe0f\uffa0"
 )
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 # Scripts such as Devanagari and Persian need these between letters.
 _JOINERS: Final = "\u200c\u200d"
-# Format characters that are drawn: marks above Arabic and Syriac numbers.
+# Visible format characters: marks above Arabic and Syriac numbers.
 _DRAWN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]")
-# What Python takes for printable all the same.
+# `str.isprintable` accepts these.
 _ODD = re.compile(f"[\ufffd{''.join(_FILLERS)}]")
 _LOST: Final = "\ufffd"
 
-# What stands for "nothing" in data frames, databases and languages.
+# The words for a missing value in data frames, databases and languages.
 _NULL_WORDS: Final = frozenset(
     {
         "[object object]",
@@ -57,15 +57,18 @@ _NULL_WORDS: Final = frozenset(
         "-1.#qnan",
     }
 )
-_QUOTES: Final = "\"'`´‘’‚‛“”„‟«»‹›′″＂＇"  # noqa: RUF001
-_EQUALS: Final = "=＝"  # noqa: RUF001
+_QUOTES: Final = (
+    "\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
+    "\u00ab\u00bb\u2039\u203a\u2032\u2033\uff02\uff07"
+)
+_EQUALS: Final = "=\uff1d"
 _MARKS: Final = frozenset(f" {_EQUALS}{_QUOTES}")
 _MONTHS: Final = (
     "Jan|Feb|Mar|Mär|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Sept|Oct|Okt|Nov|Dec|Dez"
 )
 _AS_TEXT: Final = "format the column as text, and export it again"
 
-# Name of each kind: what it looks like, and what to say of it.
+# The pattern and the message for each kind of damage.
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "scientific": (
         # Java and its libraries leave out the plus.
@@ -111,7 +114,7 @@ _DAMAGE = re.compile(
 
 def trim(text: str) -> str:
     """
-    Take blanks and invisible characters off both ends.
+    Remove blanks and invisible characters at both ends.
     """
     trimmed = text.strip()
     if trimmed.isascii() and trimmed.isprintable():
@@ -126,7 +129,7 @@ def trim(text: str) -> str:
 
 def quote(text: str) -> str:
     """
-    Show the beginning of a text in a message.
+    Quote the beginning of a text for a message.
     """
     if len(text) > _LONGEST_QUOTE:
         text = f"{text[: _LONGEST_QUOTE - 1]}…"
@@ -135,7 +138,7 @@ def quote(text: str) -> str:
 
 def is_invisible(char: str) -> bool:
     """
-    Tell whether nothing, or a blank, is to be seen of a character.
+    Tell whether a character is invisible or a blank.
     """
     return (
         unicodedata.category(char) in _INVISIBLE and not _DRAWN.match(char)
@@ -144,7 +147,7 @@ def is_invisible(char: str) -> bool:
 
 def name_of(char: str) -> str:
     """
-    Name a character that cannot be shown.
+    Return the name of an invisible character.
     """
     if char == " ":
         return "a blank"
@@ -154,10 +157,10 @@ def name_of(char: str) -> str:
 
 def find_damage(text: str) -> str | None:
     """
-    Tell what is wrong with a text that names something, and what to do.
+    Return what damaged a text, and how to correct it.
 
     Args:
-        text: A link id, or a name that nobody chose for its looks.
+        text: A link id, or another identifier.
     """
     if not text:
         return None
@@ -167,7 +170,7 @@ def find_damage(text: str) -> str | None:
     marked = text[0] in _MARKS or text[-1] in _MARKS
     if marked and (problem := _find_marks(text)):
         return problem
-    # No look begins with a letter that is not a capital, which most texts do.
+    # A fast path: no pattern begins with a lower-case letter.
     is_letter = text[0].isalpha() and not text[0].isupper()
     if not is_letter and (match := _DAMAGE.fullmatch(text)):
         return _KINDS[str(match.lastgroup)][1]
@@ -189,13 +192,13 @@ def _find_marks(text: str) -> str | None:
         )
     if text[0] in _QUOTES or text[-1] in _QUOTES:
         return "begins or ends with a quote: write it without"
-    # An = at the end is base64.
+    # An = at the end is base64 padding.
     return None
 
 
 def is_formula_error(text: str) -> bool:
     """
-    Tell whether a spreadsheet wrote the error of a formula.
+    Tell whether a text is the error of a spreadsheet formula.
     """
     match = _DAMAGE.fullmatch(text)
     return match is not None and match.lastgroup == "error"

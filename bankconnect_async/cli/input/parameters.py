@@ -1,5 +1,5 @@
 """
-Session parameters as people write them: in cells, in JSON, on a command line.
+Session parameters in cells, in JSON and on the command line.
 """
 
 import difflib
@@ -7,6 +7,7 @@ import functools
 import re
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -32,19 +33,19 @@ T = TypeVar("T")
 EXTRA: Final = "extra."
 SECRETS: Final = frozenset({"api_key", "server_hash"})
 
-# Python would take digits of all scripts and underscores between them too.
-# Spreadsheets and data frames add decimals to whole numbers.
+# `int` accepts digits of all scripts, and underscores. Spreadsheets and data
+# frames add decimals to whole numbers.
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0{1,18})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?")
-# Spreadsheets write truth values in the user's language, data frames as
-# numbers where some are missing.
+# Spreadsheets write booleans in the user's language; data frames write them
+# as numbers where some are missing.
 _TRUE = frozenset({"true", "yes", "1", "1.0", "wahr"})
 _FALSE = frozenset({"false", "no", "0", "0.0", "falsch"})
 _DATES: Final = "from_date", "to_date"
 
 
 def is_parameter(name: str) -> bool:
-    """Tell whether *name* may head a column or be a key."""
+    """Tell whether *name* is valid for a column or a key."""
     return name in PARAMETERS or (
         name.startswith(EXTRA) and len(name) > len(EXTRA)
     )
@@ -54,14 +55,14 @@ def build_request(
     values: Mapping[str, Any], *, allow_any_link_id: bool = False
 ) -> SessionRequest:
     """
-    Make a request of parameters, texts or JSON values.
+    Build a request from parameters, texts or JSON values.
 
-    A *redirect_url* that is missing stays unset: the client's counts.
+    Without a *redirect_url* the client's own applies.
 
     Args:
-        values: Parameter name to value; ``extra.NAME`` for one that this
-            version does not know.
-        allow_any_link_id: Take link ids that look damaged, too.
+        values: The values by parameter name; ``extra.NAME`` is an
+            undocumented parameter.
+        allow_any_link_id: Whether link ids that look damaged are accepted.
 
     Raises:
         InvalidRequestError: With every bad parameter in `fields`.
@@ -80,7 +81,7 @@ def build_request(
             else:
                 given[name] = _parse(name, value)
         except InvalidRequestError as error:
-            problems |= _below(name, error)
+            problems |= _prefix_fields(name, error)
         except ValueError as exc:
             problems[name] = (str(exc),)
     if extra:
@@ -92,11 +93,11 @@ def _parse(name: str, value: Any) -> Any:
     if name in SECRETS:
         raise ValueError("is a secret, which comes from the environment only")
     if name not in PARAMETERS:
-        raise ValueError(f"is unknown; {_advise(name)}")
+        raise ValueError(f"is unknown; {_suggest_name(name)}")
     return _PARSERS.get(name, _as_is)(value)
 
 
-def _advise(name: str) -> str:
+def _suggest_name(name: str) -> str:
     similar = difflib.get_close_matches(name.lower(), PARAMETERS, n=1)
     if similar:
         return f"write {similar[0]}, or {EXTRA}{name} if you mean another"
@@ -108,8 +109,8 @@ def _build(
     given: Mapping[str, Any],
     problems: Mapping[str, tuple[str, ...]],
 ) -> T:
-    # What could not even be read is left out while the rest is judged, so
-    # that all problems come together. A request needs some link id.
+    # The readable values are checked too, so that all problems are reported
+    # together. A request needs some link id.
     readable = given
     if problems:
         readable = {
@@ -127,7 +128,7 @@ def _build(
     return built
 
 
-def _below(
+def _prefix_fields(
     name: str, error: InvalidRequestError
 ) -> dict[str, tuple[str, ...]]:
     return {f"{name}.{field}": text for field, text in error.fields.items()}
@@ -138,35 +139,31 @@ def _as_is(value: Any) -> Any:
 
 
 def _extra(value: Any) -> Any:
-    # Only the vendor knows what else these may be.
+    # Any other value may be valid to the vendor.
     if isinstance(value, str) and is_formula_error(value):
         raise ValueError(find_damage(value))
     return value
 
 
 def _refuse_damaged_link_id(value: Any) -> None:
-    if not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 - as all that is wrong with a value
-            f"must be a text, not {type(value).__name__}: put it in quotes "
-            f"where it is written"
-        )
-    if value.lower() == "link_id":
-        problem: str | None = (
-            "is the name of its own column: remove this repeated header"
-        )
-    else:
-        problem = find_damage(value)
-    if problem is not None and _is_link_id(value):
-        raise ValueError(f"{problem}; --allow-any-link-id takes it as it is")
-
-
-def _is_link_id(value: str) -> bool:
-    try:
+    problem: str | None = None
+    match value:
+        case str() if value.lower() == "link_id":
+            problem = (
+                "is the name of its own column: remove this repeated header"
+            )
+        case str():
+            problem = find_damage(value)
+        case _:
+            raise ValueError(
+                f"must be a text, not {type(value).__name__}: put it in quotes"
+            )
+    if problem is None:
+        return
+    # The request itself reports a text that no option makes a link id.
+    with suppress(InvalidRequestError):
         check_link_id(value)
-    except InvalidRequestError:
-        # It is said when the request is built.
-        return False
-    return True
+        raise ValueError(f"{problem}; --allow-any-link-id accepts it")
 
 
 def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -174,10 +171,10 @@ def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
     Find a date that was written month first beyond doubt.
 
     Args:
-        values: Parameter name to value, as for `build_request`.
+        values: The values by parameter name, as for `build_request`.
 
     Returns:
-        The parameter's name and the date.
+        The parameter's name and the date, if there is one.
     """
     for name in _DATES:
         text = values.get(name)
@@ -204,10 +201,10 @@ def _date(value: Any) -> Any:
 def _name(
     *known: str, read: Callable[[str], str] | None = None
 ) -> Callable[[Any], Any]:
-    """Make a parser of words that some documents list, in any case."""
+    """Make a parser of documented words, in any case."""
     forms = {word.lower(): word for word in known}
 
-    # Most rows of a file have the same words.
+    # Most rows of a file repeat the same words.
     @functools.lru_cache(maxsize=256)
     def parse_text(value: str) -> str:
         text = trim(value)
@@ -224,8 +221,8 @@ def _name(
 
 
 def _bank(text: str) -> str:
-    # Documents write identifiers in capitals or without any, so both are
-    # sent as they are given.
+    # The documents use identifiers in upper and lower case, so both are
+    # sent unchanged.
     if text in {text.lower(), text.upper()}:
         return text
     bank = find_bank(text)
@@ -274,9 +271,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
             value = None
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004
-    return value
+    if isinstance(value, dict):
+        return value
+    raise ValueError("must be a JSON object")
 
 
 def _consents(value: Any) -> dict[str, Consent]:
@@ -286,7 +283,7 @@ def _consents(value: Any) -> dict[str, Consent]:
         try:
             consents[code] = _nested(Consent, _mapping(entry), _date)
         except InvalidRequestError as error:
-            problems |= _below(code, error)
+            problems |= _prefix_fields(code, error)
         except ValueError as exc:
             problems[code] = (str(exc),)
     if problems:

@@ -223,13 +223,13 @@ def read_rows(
 
 
 def refuse_month_first(
-    read_apart: Callable[[], BinaryIO | None], *, name: str
+    reopen: Callable[[], BinaryIO | None], *, name: str
 ) -> None:
     """
     Refuse a whole file before its first row is used.
 
     Args:
-        read_apart: Reads the file from its beginning, each time it is
+        reopen: Reads the file from its beginning, each time it is
             called; `None` if it can be read only once.
         name: What to call the file in errors.
 
@@ -238,12 +238,12 @@ def refuse_month_first(
     """
     # What cannot be read is told when the rows are read.
     with suppress(OSError):
-        stream = read_apart()
+        stream = reopen()
         if stream is None:
             return
         with stream:
             is_suspect = _may_hold_month_first(stream)
-        if is_suspect and (stream := read_apart()) is not None:
+        if is_suspect and (stream := reopen()) is not None:
             with stream:
                 read_rows(stream, name=name).refuse_month_first()
 

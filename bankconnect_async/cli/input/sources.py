@@ -1,5 +1,5 @@
 """
-Where rows come from: a file, a pipe, or stdin.
+Input streams: a file, a pipe, or stdin.
 """
 
 import errno
@@ -11,6 +11,7 @@ import sys
 import zlib
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import attrs
@@ -31,11 +32,11 @@ _GZIP: Final = b"\x1f\x8b"
 
 class Pipe(io.RawIOBase):
     """
-    A pipe or a terminal, which may keep its reader waiting for hours.
+    A pipe or a terminal, on which a read may block for hours.
 
     Attributes:
-        before_read: Called each time before it may come to that.
-        is_owned_by_thread: A thread reads it, and will close it.
+        before_read: The function that is called before each read.
+        is_owned_by_thread: Whether a thread reads and closes it.
     """
 
     def __init__(self, stream: io.RawIOBase) -> None:
@@ -44,16 +45,16 @@ class Pipe(io.RawIOBase):
         self.is_owned_by_thread = False
 
     def readable(self) -> bool:
-        """Say yes, as a buffer around it asks."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
-        """Read what there is; wait while there is nothing."""
+        """Read the available bytes; block while there are none."""
         self.before_read()
         return self._stream.readinto(buffer)
 
     def close(self) -> None:
-        """Close what is behind it, too."""
+        """Close the stream behind it, too."""
         self._stream.close()
         super().close()
 
@@ -62,13 +63,13 @@ def _do_nothing() -> None:
     pass
 
 
-class _Apart(io.RawIOBase):
+class _PositionedReader(io.RawIOBase):
     """
-    Reads a file without moving in it.
+    Reads a file without moving its position.
 
     Args:
-        fd: Of the file.
-        start: Where to begin.
+        fd: The file descriptor.
+        start: The offset of the first byte.
     """
 
     def __init__(self, fd: int, start: int) -> None:
@@ -76,11 +77,11 @@ class _Apart(io.RawIOBase):
         self._at = start
 
     def readable(self) -> bool:
-        """Say yes, as a buffer around it asks."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Read what comes next."""
+        """Read the next bytes."""
         view = memoryview(buffer).cast("B")
         data = read_at(self._fd, len(view), self._at)
         view[: len(data)] = data
@@ -88,12 +89,12 @@ class _Apart(io.RawIOBase):
         return len(data)
 
 
-class _Unpacked(io.RawIOBase):
+class _GzipDetector(io.RawIOBase):
     """
-    The content of a stream, unpacked if it is gzip.
+    Reads a stream, and decompresses it if it is gzip.
 
-    That is found out when the first byte is asked for: a pipe may not have
-    it yet. Damage is an `OSError` like any other.
+    The first read detects gzip, because a pipe may have no byte before.
+    Damaged data raise an `OSError`.
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -101,15 +102,15 @@ class _Unpacked(io.RawIOBase):
         self._reader: BinaryIO | None = None
 
     def readable(self) -> bool:
-        """Say yes, as a buffer around it asks."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Read what there is; wait while there is nothing."""
+        """Read the available bytes; block while there are none."""
         if self._reader is None:
             self._reader = self._choose()
         try:
-            # Not `read`, which would wait until the buffer is full.
+            # `read` would block until the buffer is full.
             return self._reader.readinto1(buffer)  # type: ignore[attr-defined,no-any-return]
         except EOFError:
             raise OSError(errno.EIO, "its gzip data is cut off") from None
@@ -117,7 +118,7 @@ class _Unpacked(io.RawIOBase):
             raise OSError(errno.EIO, "its gzip data is damaged") from None
 
     def close(self) -> None:
-        """Close what is behind it, too."""
+        """Close the stream behind it, too."""
         self._packed.close()
         super().close()
 
@@ -134,11 +135,10 @@ class Input:
     An open input.
 
     Attributes:
-        name: What to call it.
-        stream: Its bytes, unpacked.
-        pipe: What is behind them, unless it is a file on disk.
-        start: Where it stood when it was opened, as stdin may not stand at
-            the beginning.
+        name: The name in messages.
+        stream: The decompressed bytes.
+        pipe: The pipe that is read, unless it is a file on disk.
+        start: The offset of the first byte; that of stdin may not be 0.
     """
 
     name: str
@@ -149,43 +149,43 @@ class Input:
 
     def close(self) -> None:
         """
-        Close it, unless it is lent to a thread.
+        Close the stream, unless a thread reads it.
 
-        That may be waiting for the next byte, and closing would wait, too.
+        The thread may wait for the next byte, and closing would block, too.
         """
         if self.pipe is None or not self.pipe.is_owned_by_thread:
             self.stream.close()
 
-    def read_apart(self) -> BinaryIO | None:
+    def reopen(self) -> BinaryIO | None:
         """
-        Read a file a second time, without moving in it.
+        Open a second reader of a file, with a position of its own.
 
-        `None` where that is not possible.
+        The result is `None` where that is not possible.
         """
         if self.pipe is not None or not hasattr(os, "pread"):
             return None
-        return _unpack(_Apart(self._fd, self.start))
+        return _buffer(_PositionedReader(self._fd, self.start))
 
     def count_lines(self) -> int | None:
-        """Count all lines of a file; `None` where that is not possible."""
-        apart = self.read_apart()
-        if apart is None:
+        """Count the lines of a file; `None` where that is not possible."""
+        reader = self.reopen()
+        if reader is None:
             return None
         count, last = 0, b"\n"
         try:
-            with apart as stream:
+            with reader as stream:
                 while block := stream.read(_BLOCK):
                     count += block.count(b"\n")
                     last = block[-1:]
         except OSError:
-            # Whoever reads the rows will tell.
+            # Reading the rows reports this.
             return None
         return count + (last != b"\n")
 
 
 def open_input(path: str) -> Input:
     """
-    Open a file, or stdin for ``-``; what gzip has packed is unpacked.
+    Open a file, or stdin for ``-``, and decompress gzip.
 
     Raises:
         InputFileError: If it cannot be read.
@@ -197,7 +197,7 @@ def open_input(path: str) -> Input:
         pipe = None if is_file else Pipe(raw)
         return Input(
             name=name,
-            stream=_unpack(pipe or raw),
+            stream=_buffer(pipe or raw),
             pipe=pipe,
             start=raw.tell() if is_file else 0,
             fd=raw.fileno(),
@@ -211,16 +211,16 @@ def open_input(path: str) -> Input:
 
 def refuse_same_file(source: str, output: str) -> None:
     """
-    Refuse to write to the file that is read.
+    Refuse an output that is the input.
 
     Raises:
-        InputFileError: If they are one, whatever their names.
+        InputFileError: If both are the same file.
     """
     try:
-        read = os.stat(0 if source == _STDIN else source)  # noqa: PTH116
-        written = os.stat(output)  # noqa: PTH116
+        read = os.fstat(0) if source == _STDIN else Path(source).stat()
+        written = Path(output).stat()
     except OSError:
-        # Whoever opens them will tell.
+        # Opening the files reports this.
         return
     if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
         raise InputFileError(
@@ -228,13 +228,13 @@ def refuse_same_file(source: str, output: str) -> None:
         )
 
 
-def _unpack(raw: io.RawIOBase) -> BinaryIO:
-    return io.BufferedReader(_Unpacked(raw), _BLOCK)
+def _buffer(raw: io.RawIOBase) -> BinaryIO:
+    return io.BufferedReader(_GzipDetector(raw), _BLOCK)
 
 
 def _open_stdin() -> io.FileIO:
     if sys.stdin is None:
         raise InputFileError("stdin: is closed. Give a file instead")
-    # Not `sys.stdin` itself: the interpreter closes that when it exits, and
-    # must not meet a thread which is still reading it.
+    # The interpreter closes `sys.stdin` at exit, which would block while a
+    # thread still reads it.
     return io.FileIO(0, closefd=False)
