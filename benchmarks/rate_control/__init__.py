@@ -1,0 +1,3 @@
+"""
+Rate control against servers of many kinds, simulated and over sockets.
+"""
