@@ -114,7 +114,7 @@ def _finder() -> type[Finder]:
 
 @pytest_asyncio.fixture(name="browser", loop_scope="session", scope="session")
 async def _browser(debian, run_aloud) -> AsyncIterator[Browser]:
-    """A browser in a new, temporary profile."""
+    """Start a browser with a new, temporary profile."""
     async with async_playwright() as playwright:
         finder = Finder(
             debian=debian,
@@ -158,7 +158,7 @@ class Watch:
             self.seen.append(f"{message.type}: {message.text}")
 
     def unexpected(self) -> list[str]:
-        """List what no pattern fits."""
+        """Return the messages that no pattern matches."""
         return [
             text
             for text in self.seen
@@ -168,7 +168,9 @@ class Watch:
 
 @pytest.fixture(name="watch")
 def _watch() -> Iterator[Watch]:
-    """Watch consoles and policies; at the end, nothing may be wrong."""
+    """
+    Watch consoles and policies, and fail at the end if anything went wrong.
+    """
     watch = Watch()
     yield watch
     assert watch.unexpected() == []
@@ -198,7 +200,7 @@ async def _new_context(browser, watch) -> AsyncIterator[NewContext]:
 
 @pytest_asyncio.fixture(name="page", loop_scope="session")
 async def _page(new_context) -> Page:
-    """A watched page in a profile of its own."""
+    """Open a watched page in a profile of its own."""
     context = await new_context()
     return await context.new_page()
 
@@ -213,16 +215,16 @@ class Told:
     failures: list[tuple[Any, Exception]] = attrs.Factory(list)
 
     async def on_event(self, event: Any) -> None:
-        """Take an event."""
+        """Record an event."""
         self.events.append(event)
 
     async def on_failure(self, what: Any, error: Exception) -> None:
-        """Take a failure."""
+        """Record a failure."""
         self.failures.append((what, error))
 
     @property
     def outcomes(self) -> list[Any]:
-        """Events that are no mere steps."""
+        """Return the events that end or fail a journey."""
         return [
             event for event in self.events if not isinstance(event, InfoEvent)
         ]
@@ -241,12 +243,12 @@ class Service:
 
     @property
     def base(self) -> str:
-        """Where its endpoints are."""
+        """The base URL of its endpoints."""
         return str(self.protocol.base)
 
     @property
     def origin(self) -> str:
-        """Where it is."""
+        """Its origin."""
         return str(self.protocol.base.origin())
 
 
@@ -324,7 +326,7 @@ ServePage = Callable[..., AbstractAsyncContextManager[str]]
 @pytest.fixture(name="serve_page", scope="session")
 def _serve_page() -> ServePage:
     """
-    Serve one page, by default of another site than the service's.
+    Serve one page, by default from another site than the service's.
     """
 
     @asynccontextmanager
@@ -350,26 +352,29 @@ class Journey:
     at: FrameLocator | Page
 
     async def choose_bank(self, name: str) -> None:
-        """Look for a bank, and choose it."""
+        """Search for a bank, and choose it."""
         await self.at.get_by_label("Search by name").fill(name)
         await self.at.get_by_role("button", name=name, exact=True).click()
 
     async def open(
         self, mode: str = "Upload PDF", *, bank: str | None = None
     ) -> None:
-        """Go for one of the two modes, after choosing a bank if asked to."""
+        """
+        Choose one of the two modes, after choosing a bank if there is a
+        choice.
+        """
         if bank is not None:
             await self.choose_bank(bank)
         await self.at.get_by_role("button", name=mode).click()
 
     async def succeed(self) -> None:
-        """Do what was asked for."""
+        """Finish the chosen mode successfully."""
         await self.at.get_by_role("button", name="and finish").click()
 
     async def fail(
         self, error_type: str | None = None, *, leave: bool = False
     ) -> None:
-        """Run into a failure; after it, leave."""
+        """Provoke a failure, and leave after it."""
         if error_type is not None:
             choice = self.at.get_by_role("combobox", name="What goes wrong")
             await choice.select_option(error_type)
@@ -377,25 +382,25 @@ class Journey:
         await self.at.get_by_role("button", name=name, exact=True).click()
 
     async def leave(self) -> None:
-        """Give up."""
+        """Leave the journey."""
         await self.at.get_by_role("button", name="Leave", exact=True).click()
 
 
 @pytest.fixture(name="framed", scope="session")
 def _framed() -> Callable[[Page], Journey]:
-    """The journey in the frame of a page."""
+    """Return the journey in the frame of a page."""
     return lambda page: Journey(page.frame_locator("iframe"))
 
 
 @pytest.fixture(name="alone", scope="session")
 def _alone() -> Callable[[Page], Journey]:
-    """The journey that a page is."""
+    """Return the journey that fills a page."""
     return Journey
 
 
 @pytest.fixture(name="until", scope="session")
 def _until() -> Callable[..., Awaitable[None]]:
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition holds, and fail if it never does."""
 
     async def until(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(TIMEOUT / 1000):

@@ -33,7 +33,7 @@ REFUSED = "the server did not confirm this success"
 
 def entries(page, kind):
     """
-    What the list shows of one kind.
+    Return what the list shows of one kind.
     """
     return page.locator(f'#entries [data-kind="{kind}"]')
 
@@ -80,7 +80,7 @@ async def test_both_workflows(demo, page, framed, alone, dialect, webhook):
 
 async def test_failure_and_exit(demo, page, framed):
     """
-    A failure, an exit and steps are told apart, raw messages included.
+    The list distinguishes failures, exits and steps, and shows raw messages.
     """
     async with demo("session") as url:
         await page.goto(f"{url}frame")
@@ -96,7 +96,7 @@ async def test_failure_and_exit(demo, page, framed):
 
 async def test_cheat(demo, page, watch):
     """
-    A stolen success is refused before one's eyes.
+    The page shows that a stolen success is refused.
     """
     watch.expected.append("status of 403")
     async with demo("session") as url:
@@ -110,7 +110,7 @@ async def test_cheat(demo, page, watch):
 
 async def test_goes_dark_and_narrow(demo, new_context):
     """
-    It follows the colour scheme, and fits on a phone.
+    The page follows the colour scheme, and fits on a phone.
     """
     context = await new_context(
         viewport={"width": 360, "height": 640},
@@ -132,7 +132,7 @@ async def test_goes_dark_and_narrow(demo, new_context):
 
 async def test_says_when_it_is_gone(demo, page, watch):
     """
-    When the demo has ended, the page does not pretend to be live.
+    Once the demo has ended, the page says so.
     """
     watch.expected.append("net::ERR_")
     async with demo("seed") as url:
@@ -143,7 +143,7 @@ async def test_says_when_it_is_gone(demo, page, watch):
 
 async def test_one_address(demo):
     """
-    By any other name of this machine, one is sent to the right one.
+    Any other loopback name redirects to the demo's own address.
     """
     async with demo("seed") as url, aiohttp.ClientSession() as http:
         other = URL(url).with_host("localhost")
@@ -170,8 +170,8 @@ async def test_one_address(demo):
 )
 async def test_strangers(method, path, headers, status, monkeypatch):
     """
-    Pages of others begin nothing, whatever name they make lead here; a name
-    that it was told is sent to the right address.
+    Pages of other sites start nothing, whatever name they resolve to here; an
+    allowed name redirects to the demo's own address.
     """
     made = []
 
@@ -196,7 +196,7 @@ async def test_strangers(method, path, headers, status, monkeypatch):
 
 async def test_taken_port():
     """
-    A port that cannot be had is an error that says what to do.
+    A port in use is an error that says what to do.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -238,7 +238,7 @@ async def _command(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_command(command, page, number):
     """
-    It prints its address, and ends at once and well though it is watched.
+    The command prints its address, and ends promptly while a page is open.
     """
     process, opened = await command("--port", "0", "--dialect", "entity")
     first = (await process.stdout.readline()).decode()
@@ -260,7 +260,7 @@ async def test_command(command, page, number):
 
 async def test_opens_a_browser(command, until):
     """
-    Asked to, it opens the address in the default browser.
+    With `--open` it opens the address in the default browser.
     """
     process, opened = await command("--port", "0", "--open")
     await process.stdout.readline()

@@ -1,5 +1,5 @@
 """
-All of a customer's way, from a session to a table of transactions.
+The whole way of a customer, from a session to a table of transactions.
 """
 
 import csv
@@ -14,7 +14,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def test_from_a_session_to_a_table(serve, page, framed, until, tmp_path):
     """
-    A customer uploads in the page, the service hears it, and fetches.
+    A customer uploads in the page; the service receives the event and fetches
+    the data.
     """
     table = tmp_path / "transactions.csv"
     async with serve("session") as service:

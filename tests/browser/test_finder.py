@@ -1,5 +1,5 @@
 """
-Where the browser of these tests comes from.
+The search for a browser to run these tests in.
 """
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 
 class Machine:
     """
-    A machine that has some commands, and may get more.
+    A machine with some commands, which may get more.
     """
 
     def __init__(self, *commands, broken=()):
@@ -53,7 +53,7 @@ def _find(finder, debian_class, tmp_path):
 )
 def test_on_the_path(find, command):
     """
-    One that is there is taken, and nothing is run.
+    An installed browser is used, and no command runs.
     """
     machine = Machine(command, "apt-get")
 
@@ -63,7 +63,7 @@ def test_on_the_path(find, command):
 
 def test_package(find):
     """
-    Root on Debian gets the package.
+    Root on Debian installs the package.
     """
     machine = Machine("apt-get")
 
@@ -83,7 +83,7 @@ def test_package(find):
 )
 def test_download(find, machine, is_root):
     """
-    Where there is no package, Playwright downloads one.
+    Where there is no package, Playwright downloads a browser.
     """
     assert find(machine, is_root=is_root).endswith("chrome")
     assert machine.ran[-1].endswith("playwright install chromium")
@@ -91,7 +91,7 @@ def test_download(find, machine, is_root):
 
 def test_downloaded_before(find):
     """
-    What Playwright has downloaded once is taken.
+    A browser that Playwright has downloaded is used.
     """
     machine = Machine()
 
@@ -101,7 +101,7 @@ def test_downloaded_before(find):
 
 def test_nothing_helps(find):
     """
-    Without any browser the tests fail, in one line that says what to do.
+    Without any browser the tests fail with one line that says what to do.
     """
     with pytest.raises(pytest.fail.Exception) as failed:
         find(Machine("apt-get", broken=["apt-get", "playwright"]))

@@ -29,7 +29,7 @@ UNCLEAR = "The bank connection is not complete yet."
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_success(serve, page, framed, until, dialect, mode):
     """
-    A success closes the frame, and is confirmed when the service hears it.
+    A success closes the frame, and is confirmed when the service receives it.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
@@ -48,7 +48,7 @@ async def test_success(serve, page, framed, until, dialect, mode):
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_leave(serve, page, framed, until, dialect):
     """
-    Who leaves sees the frame make way for a sentence, which has the focus.
+    After an exit, a focused sentence replaces the frame.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
@@ -70,7 +70,7 @@ async def test_leave(serve, page, framed, until, dialect):
 @pytest.mark.parametrize("dialect", CURRENT)
 async def test_failure_then_exit(serve, page, framed, until, dialect):
     """
-    A failure followed by leaving is two events, in that order.
+    A failure followed by an exit is two events, in that order.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
@@ -90,8 +90,8 @@ async def test_wrong_password_in_the_first_dialect(
     serve, serve_page, page, framed
 ):
     """
-    There a failure looks like an exit: the frame stays, and the customer
-    tries the next password in it.
+    In the first dialect a failure looks like an exit: the frame stays open,
+    and the customer tries the next password in it.
     """
     async with (
         serve_page("<title>Account</title>") as account,
@@ -118,7 +118,7 @@ async def test_wrong_password_in_the_first_dialect(
 
 async def test_trying_again_in_the_first_dialect(serve, page, framed, until):
     """
-    The button opens the page anew, with a new session.
+    The button opens the page again, with a new session.
     """
     async with serve("seed") as service:
         await page.goto(f"{service.base}/connect#here")
@@ -136,7 +136,7 @@ async def test_trying_again_in_the_first_dialect(serve, page, framed, until):
 
 async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
     """
-    The button ends it, and the browser goes on as after any exit.
+    The button ends the journey, and the browser goes on as after any exit.
     """
     async with (
         serve_page("<title>Account</title>") as account,
@@ -154,7 +154,7 @@ async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
 @pytest.mark.parametrize("dialect", CURRENT)
 async def test_coming_back_after_an_exit(serve, page, framed, until, dialect):
     """
-    Who left a frame that is gone can begin again.
+    A customer who left the frame can start again.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
@@ -200,7 +200,7 @@ async def test_every_failure_keeps_the_frame(
 
 async def test_steps(serve, page, framed, until):
     """
-    Steps in between are told, too, and close nothing.
+    Intermediate steps are reported, too, and close nothing.
     """
     async with serve("session", bank_name=None) as service:
         await page.goto(f"{service.base}/connect")
@@ -223,7 +223,7 @@ async def test_steps(serve, page, framed, until):
 
 async def test_goes_on(serve, serve_page, page, framed):
     """
-    With a page to continue to, the browser goes there once it is over.
+    With a `next_url`, the browser goes there at the end.
     """
     async with (
         serve_page("<title>Account</title>") as account,
@@ -239,7 +239,7 @@ async def test_goes_on(serve, serve_page, page, framed):
 
 async def test_keyboard_only(serve, page, framed, until):
     """
-    A whole journey can be made without a mouse.
+    A whole journey works without a mouse.
     """
 
     async def tab_to(name):
@@ -278,7 +278,8 @@ async def test_keyboard_only(serve, page, framed, until):
 
 async def test_phone(serve, new_context, framed, until):
     """
-    On a small phone nothing is wider than the screen, and all is reachable.
+    On a small phone nothing is wider than the screen, and everything is
+    reachable.
     """
     context = await new_context(
         viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True

@@ -24,7 +24,7 @@ FRAMING = "<iframe src='{}' width=500 height=500></iframe>"
 
 async def only_the_genuine(service, page, framed, until):
     """
-    Fail genuinely, and check that this was all the service heard.
+    Fail genuinely, and check that the service received nothing else.
     """
     journey = framed(page)
     await journey.open()
@@ -41,7 +41,7 @@ async def test_page_of_another_site(
     serve, serve_page, page, framed, until, as_text
 ):
     """
-    A page that opened ours cannot tell it anything.
+    The opener of our page cannot send it an event.
     """
     async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
         await page.goto(evil)
@@ -65,7 +65,7 @@ async def test_page_of_another_site(
 
 async def test_window_of_the_same_origin(serve, page, framed, until):
     """
-    The journey's origin in another window is not our frame.
+    A message of the journey's origin from another window is ignored.
     """
     async with serve() as service:
         await page.goto(f"{service.base}/connect")
@@ -88,7 +88,7 @@ async def test_other_site_in_the_frame(
     serve, serve_page, new_context, framed, until
 ):
     """
-    Another site in our frame is not believed, even if no policy kept it out.
+    A message of another site in our frame is ignored, even without a policy.
     """
     context = await new_context(bypass_csp=True)
     page = await context.new_page()
@@ -111,7 +111,7 @@ async def test_other_site_in_the_frame(
 
 async def test_other_types(serve, page, framed, until):
     """
-    What the frame says that is not the vendor's message is ignored.
+    Messages of the frame that are not the vendor's are ignored.
     """
     foreign = [
         {**FORGED, "type": "react-devtools"},
@@ -139,7 +139,7 @@ async def test_other_types(serve, page, framed, until):
 
 async def test_own_page_lies(serve, page, framed, watch, until):
     """
-    A message made up by the customer himself is refused by the server.
+    A success that the customer invents is refused by the server.
     """
     watch.expected.append("status of 403")
     async with serve() as service:
@@ -164,7 +164,8 @@ async def test_own_page_lies(serve, page, framed, watch, until):
 
 async def test_other_site_cannot_post(serve, serve_page, page, watch):
     """
-    Nor can a page of another site post to the endpoint, with a token or not.
+    A page of another site cannot post to the endpoint, with a token or
+    without.
     """
     watch.expected += ["CORS policy", "Failed to load resource"]
     async with serve() as service, serve_page("<h1>Evil</h1>") as evil:
@@ -195,7 +196,7 @@ async def test_other_site_cannot_post(serve, serve_page, page, watch):
 
 def shows_an_error(page):
     """
-    Tell whether the browser put a page of its own into the frame.
+    Return whether the browser shows its own error page in the frame.
     """
     return len(page.frames) > 1 and page.frames[1].url.startswith(
         "chrome-error:"
@@ -204,7 +205,7 @@ def shows_an_error(page):
 
 async def test_hostile_parent(serve, serve_page, page, watch, until):
     """
-    Another site cannot put our page into a frame, nor make it begin.
+    Another site can neither frame our page nor start it.
     """
     watch.expected += ["frame-ancestors", "status of 403"]
     async with (
@@ -224,7 +225,7 @@ async def test_hostile_parent_of_the_return(
     serve, serve_page, page, watch, until
 ):
     """
-    A page that may be fetched by a frame is still not shown in one.
+    The return page may be fetched by a frame and is still not shown in one.
     """
     watch.expected.append("frame-ancestors")
     async with serve() as service:
@@ -242,7 +243,7 @@ async def test_hostile_parent_of_the_return(
 
 async def test_frame_cannot_take_the_page_away(serve, page, framed, watch):
     """
-    What is in the frame cannot send the whole window elsewhere.
+    The content of the frame cannot navigate the whole window.
     """
     watch.expected.append("Unsafe attempt to initiate navigation")
     async with serve() as service:

@@ -17,7 +17,7 @@ DIALECTS = ("seed", "entity", "session")
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_success(serve, page, alone, dialect):
     """
-    There and back again: the page says thanks, and the success is confirmed.
+    After the redirects the page says thanks, and the success is confirmed.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/redirect")
@@ -38,7 +38,7 @@ async def test_success(serve, page, alone, dialect):
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_leave(serve, page, alone, dialect):
     """
-    Who leaves comes back to a page that says so.
+    After an exit the customer returns to a page that says so.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/redirect")
@@ -55,7 +55,7 @@ async def test_leave(serve, page, alone, dialect):
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_failure_then_exit(serve, page, alone, dialect):
     """
-    A failure stays inside the journey; only leaving comes back.
+    A failure stays inside the journey; only an exit returns.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/redirect")
@@ -89,7 +89,7 @@ async def test_failure_then_success(serve, page, alone):
 
 async def test_goes_on(serve, serve_page, page, alone):
     """
-    With a page to continue to, the browser ends there, outcome not in sight.
+    With a `next_url`, the browser ends there, without the outcome in the URL.
     """
     async with (
         serve_page("<title>Account</title>") as account,
@@ -105,7 +105,7 @@ async def test_goes_on(serve, serve_page, page, alone):
 
 async def test_swapped_ids(serve, page, watch):
     """
-    Another customer's entity behind one's own signed URL gets no thanks.
+    Another customer's entity behind one's own signed URL is no success.
     """
     watch.expected.append("status of 403")
     async with serve("entity") as service:

@@ -29,7 +29,7 @@ UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @pytest.fixture(name="received")
 def _received(page):
-    """What the page logs: the event behind each "Event -> "."""
+    """Return the events that the page logs behind "Event -> "."""
     handles = []
 
     def on_console(message):

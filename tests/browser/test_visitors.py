@@ -1,5 +1,5 @@
 """
-Whom another site sends to a page that creates a session.
+Visitors whom another site sends to a page that creates a session.
 """
 
 import pytest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("way", ["connect", "redirect"])
 async def test_a_link_in_webmail(serve, serve_page, page, framed, alone, way):
     """
-    A link of another site leads to a page with one button, which begins.
+    A link on another site leads to a page with one button, which starts.
     """
     async with serve() as service:
         link = f'<a href="{service.base}/{way}">Connect</a>'
@@ -52,7 +52,7 @@ async def test_a_form_of_another_site(serve, serve_page, page, watch):
 
 async def test_a_link_of_our_own(serve, page, framed):
     """
-    A visitor who comes by an address or from our own pages is not asked.
+    A visitor who typed the address or comes from our own pages is not asked.
     """
     async with serve() as service:
         await page.goto(f"{service.base}/connect")

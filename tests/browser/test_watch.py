@@ -1,5 +1,5 @@
 """
-The watch that all browser tests rely on sees what it should.
+The watch that all browser tests rely on detects every kind of trouble.
 """
 
 import pytest
@@ -26,7 +26,7 @@ POLICY = (
 )
 async def test_sees(serve_page, page, watch, until, text, seen):
     """
-    Violations, errors, warnings, exceptions and failed loads are seen.
+    Violations, errors, warnings, exceptions and failed loads are detected.
     """
     async with serve_page(text) as origin:
         await page.goto(origin)

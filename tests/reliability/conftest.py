@@ -1,5 +1,5 @@
 """
-What tests of reliability share: routes to a sandbox, a proxy, seeds.
+Shared fixtures of the reliability tests: routes to a sandbox, a proxy, seeds.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ SEED = "RELIABILITY_SEED"
 @pytest.fixture(name="seed")
 def _seed() -> int:
     """
-    The seed of all chance in a test; printed, so that it can be given again.
+    Return the seed of all randomness in a test; it is printed for
+    reproduction.
     """
     seed = int(os.environ.get(SEED) or secrets.randbits(32))
     print(f"{SEED}={seed}")
@@ -140,7 +141,7 @@ async def pump(
 @attrs.frozen
 class Route:
     """
-    How a client gets to the sandbox.
+    A route from the client to the sandbox.
     """
 
     tls: bool = False
@@ -171,7 +172,7 @@ ROUTES = {
 
 @pytest.fixture(name="contexts", scope="session")
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """TLS of a server, and of a client that trusts it."""
+    """Return the TLS contexts of a server and of a client that trusts it."""
     authority = trustme.CA()
     of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(of_server)

@@ -23,7 +23,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 class Witness(aiohttp.BytesPayload):
     """
-    A body that notes what is asked of it.
+    A body that records the calls on it.
     """
 
     def __init__(self, content=CONTENT):
@@ -45,7 +45,7 @@ class Witness(aiohttp.BytesPayload):
 
 @pytest.fixture(name="http")
 async def _http():
-    """A session as ours: no redirects, no raising."""
+    """Return a session with our settings: no redirects, no raising."""
     async with aiohttp.ClientSession() as session:
         yield session
 
@@ -59,7 +59,7 @@ async def post(http, server, body, **kwargs):
 
 
 def saying(*answers):
-    """Script a server that answers with these in turn, then closes."""
+    """Script a server that sends these responses in turn, then closes."""
 
     async def script(server, reader, writer):
         for answer in answers:
@@ -72,7 +72,7 @@ def saying(*answers):
 
 class TestTheBody:
     """
-    The payload is the witness.
+    The payload records when it is written.
     """
 
     async def test_its_write_is_called_once(self, http, raw_server):
@@ -99,7 +99,7 @@ class TestTheBody:
 
     async def test_its_write_is_not_called_without_a_connection(self, http):
         """
-        Who is not connected has not begun.
+        Without a connection the write has not begun.
         """
         body = Witness()
         with socket.socket() as silent:
@@ -112,7 +112,7 @@ class TestTheBody:
 
     async def test_nor_before_the_handshake(self, http, raw_server):
         """
-        A server that speaks no TLS gets nothing of it.
+        A server that speaks no TLS receives nothing of the body.
         """
 
         async def script(server, reader, writer):
@@ -129,7 +129,7 @@ class TestTheBody:
 
     async def test_nor_before_the_proxy_connects(self, http, raw_server):
         """
-        A proxy that refuses to connect gets nothing of it.
+        A proxy that refuses to connect receives nothing of the body.
         """
         body = Witness()
         refusal = b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n"
@@ -150,7 +150,7 @@ class TestTheBody:
         self, http, raw_server
     ):
         """
-        On a connection that is closing the write raises, before a byte.
+        On a closing connection the write raises before it sends a byte.
         """
         stale = Witness()
         stale.before_write = lambda writer: writer.transport.abort()
@@ -164,7 +164,7 @@ class TestTheBody:
 
     async def test_our_own_tells_both(self, http, raw_server):
         """
-        `BytesBody` notes what the witness saw.
+        `BytesBody` records whether it was begun and whether it was written.
         """
         body = BytesBody(CONTENT, content_type="application/json")
         body.reset(lambda: None)
@@ -177,7 +177,7 @@ class TestTheBody:
 @attrs.define
 class Pipe:
     """
-    A transport that keeps what it is given, piece by piece.
+    A transport that records every write.
     """
 
     pieces: list[bytes] = attrs.Factory(list)
@@ -196,7 +196,7 @@ class Pipe:
 @attrs.define
 class Wire:
     """
-    What a writer needs of a protocol.
+    The parts of a protocol that a writer needs.
     """
 
     transport: Pipe = attrs.Factory(Pipe)
@@ -205,13 +205,13 @@ class Wire:
 
 class TestTheWriter:
     """
-    How bytes get to the connection.
+    How aiohttp writes a request to the connection.
     """
 
     @pytest.mark.parametrize("size", [1, 1000, _ONE_PIECE])
     async def test_small_bodies_go_in_one_piece(self, size):
         """
-        Head and body are one write: either all was handed on or nothing.
+        Head and body are one write: either all of it was passed on or nothing.
         """
         wire = Wire()
         writer = StreamWriter(wire, asyncio.get_running_loop())
@@ -239,13 +239,13 @@ class TestTheWriter:
 
 class TestTheAnswer:
     """
-    What comes back, and what is done about it.
+    How aiohttp reads responses and reports broken ones.
     """
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_redirects_are_not_followed(self, http, raw_server, status):
         """
-        With `allow_redirects=False` a redirect is an answer.
+        With `allow_redirects=False` a redirect is a response.
         """
         async with raw_server(saying(GOOD)) as elsewhere:
             said = (
@@ -270,7 +270,8 @@ class TestTheAnswer:
         self, http, raw_server, said
     ):
         """
-        What is no HTTP raises `ClientResponseError`, after the body began.
+        Bytes that are not HTTP raise `ClientResponseError`, after the body
+        began.
         """
         body = Witness()
         async with raw_server(saying(said)) as server:
@@ -296,7 +297,7 @@ class TestTheAnswer:
         self, http, raw_server
     ):
         """
-        The head is there before the body breaks off.
+        The head is complete before the body breaks off.
         """
         said = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"
         async with raw_server(saying(said)) as server:
@@ -307,7 +308,7 @@ class TestTheAnswer:
 
     async def test_statuses_do_not_raise(self, raw_server):
         """
-        `raise_for_status=False` of a request counts more than a session's.
+        `raise_for_status=False` of a request overrides the session's.
         """
         said = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
         async with (
@@ -320,7 +321,7 @@ class TestTheAnswer:
 
     async def test_middlewares_are_left_out(self, raw_server):
         """
-        `middlewares=()` of a request replaces a session's.
+        `middlewares=()` of a request replaces the session's.
         """
 
         async def wrong(request, handler):
@@ -337,7 +338,7 @@ class TestTheAnswer:
 
 class TestSends:
     """
-    How often a request is sent for one that is made.
+    How often aiohttp sends one request.
     """
 
     async def test_a_post_is_never_repeated(self, http, raw_server):
@@ -353,7 +354,7 @@ class TestSends:
 
     async def test_a_kept_connection_is_used_again(self, http, raw_server):
         """
-        Who read the answer to its end has given the connection back.
+        Reading a response to its end returns the connection to the pool.
         """
         async with raw_server(saying(GOOD, GOOD)) as server:
             for _ in range(2):

@@ -1,5 +1,5 @@
 """
-A server that echoes what it was sent: the key shows nowhere.
+A server echoes the request, and the API key still appears nowhere.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ LETTERS = "cdeh"
 
 
 def pieces(secret: str) -> set[str]:
-    """Write each encoding of *secret* in telling pieces."""
+    """Return recognisable pieces of *secret* in each encoding."""
     echoes = [
         encode(before + secret)[len(encode(before)) :]
         for encode in ENCODINGS.values()
@@ -70,12 +70,12 @@ def pieces(secret: str) -> set[str]:
 
 
 def find(secret: str, shown: str) -> list[str]:
-    """Return the pieces of *secret* that are shown."""
+    """Return the pieces of *secret* that appear."""
     return [piece for piece in pieces(secret) if piece in shown]
 
 
 async def _echo(request: web.Request) -> web.Response:
-    """Refuse, and echo the request in ways that its link id picks."""
+    """Refuse, and echo the request in the ways that its link id selects."""
     body = (await request.read()).decode()
     key = request.headers["x-api-key"]
     way = sum(body.encode()) + len(body)
@@ -120,7 +120,7 @@ def _client(url: str) -> AsyncBankConnect:
 
 
 def _all_of(error: BaseException) -> str:
-    """Write all that an error shows."""
+    """Return everything that an error shows."""
     lines = traceback.TracebackException.from_exception(
         error, capture_locals=True
     ).format()
@@ -137,7 +137,7 @@ def _all_of(error: BaseException) -> str:
 
 
 async def _try_to(call) -> BankConnectError:
-    """Make a call away from all locals that hold a secret."""
+    """Make a call without secrets in the caller's locals."""
     try:
         await call()
     except BankConnectError as error:
@@ -147,8 +147,8 @@ async def _try_to(call) -> BankConnectError:
 
 async def test_an_echoed_key_shows_in_no_error(caplog):
     """
-    Neither message, field, repr, log, pickle nor traceback with locals has a
-    piece of it, wherever the cut falls.
+    No message, field, repr, log, pickle or traceback with locals has a piece
+    of it, wherever the text is cut.
     """
     caplog.set_level(logging.DEBUG)
     shown, kinds = [], set()
@@ -171,7 +171,7 @@ async def test_an_echoed_key_shows_in_no_error(caplog):
 
 async def test_an_echoed_key_gets_into_no_journal(tmp_path):
     """
-    A batch's journal holds the failures, and no piece of the key.
+    A batch's journal records the failures, and no piece of the key.
     """
     path = tmp_path / "out.jsonl"
     ids = [letter * length for letter in LETTERS for length in LENGTHS]
@@ -191,7 +191,7 @@ async def test_an_echoed_key_gets_into_no_journal(tmp_path):
 
 async def test_an_echoed_key_gets_into_no_output(tmp_path):
     """
-    Commands show no piece of it on stdout, stderr or in their files.
+    Commands show no piece of the key on stdout, on stderr or in their files.
     """
     rows, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
     with rows.open("w", newline="") as file:
@@ -233,7 +233,7 @@ async def _run(url: str, *args: object) -> str:
 
 async def test_an_echoed_password_shows_nowhere():
     """
-    The password of a PDF is struck out of the answer to its upload.
+    The password of a PDF is redacted in the response to its upload.
     """
     async with _serving() as url, _client(url) as bank:
         errors = [
@@ -255,7 +255,7 @@ async def test_an_echoed_password_shows_nowhere():
 
 async def test_echoed_credentials_of_a_proxy_show_nowhere():
     """
-    What a proxy was sent is struck out of its refusals, too.
+    Proxy credentials are redacted in the proxy's error responses.
     """
 
     async def refuse(request: web.BaseRequest) -> web.Response:
@@ -285,7 +285,7 @@ async def test_echoed_credentials_of_a_proxy_show_nowhere():
 
 async def test_an_echoed_key_shows_in_no_failure_of_processing():
     """
-    What a good answer says about a failed statement is washed, too.
+    The reason of a failed statement in a 2xx response is redacted, too.
     """
 
     async def answer(request: web.Request) -> web.Response:

@@ -1,5 +1,5 @@
 """
-The fault matrix: what is said of each fault, and how often it is met.
+The fault matrix: the delivery class of each fault, and the number of attempts.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Row:
     breaks: bool = False
 
     def ends(self, delivery: Delivery, mode: str) -> bool:
-        """Tell whether no attempt may follow on one of this class."""
+        """Return whether no attempt may follow one of this class."""
         is_open = delivery in AMBIGUOUS | UNREADABLE
         return self.final or (is_open and mode == "at-most-once")
 
@@ -70,7 +70,7 @@ class Row:
 def before_and_after(
     name: str, make: Callable[..., Fault], says: frozenset, **facts: bool
 ) -> dict[str, Row]:
-    """Make two rows of a fault that can strike on both sides."""
+    """Make two rows of a fault that can occur before and after processing."""
     return {
         f"{name}-before": Row(fault=make(), says=says, **facts),
         f"{name}-after": Row(fault=make(after=True), says=says, **facts),
@@ -78,17 +78,17 @@ def before_and_after(
 
 
 def status(number: int, **kwargs: object) -> Callable[..., Fault]:
-    """Make faults of one status."""
+    """Make rows for one status."""
     return lambda after=False: Fault.status(number, after=after, **kwargs)
 
 
 def cut(within: str) -> Callable[..., Fault]:
-    """Make faults that cut an answer."""
+    """Make rows for responses that are cut."""
     return lambda after=False: Fault.truncate(within=within, after=after)
 
 
 def stall(within: str) -> Callable[..., Fault]:
-    """Make faults that never go on."""
+    """Make rows for responses that stall."""
     return lambda after=False: Fault.stall(within=within, after=after)
 
 
@@ -131,7 +131,7 @@ STALLS = {
 
 
 async def fail(bank) -> BankConnectError:
-    """Create a session, which must not work."""
+    """Create a session, which must fail."""
     with pytest.raises(BankConnectError) as caught:
         await bank.create_session("c")
     return caught.value
@@ -153,7 +153,7 @@ class Case:
         return self.connection == "reused"
 
     def meet(self, meet, timeouts, **settings):
-        """Bring sandbox and client together."""
+        """Run a sandbox and a client of it."""
         return meet(
             self.route,
             clock=FakeClock(),
@@ -176,7 +176,7 @@ class Case:
         return sandbox.connections - self.is_reused
 
     async def check_lasting(self, meet, timeouts) -> None:
-        """Meet the fault until the client gives up."""
+        """Repeat the fault until the client gives up."""
         async with self.meet(meet, timeouts) as (sandbox, bank):
             opened = await self.warm_up(sandbox, bank)
             sandbox.faults.always(self.row.fault)
@@ -187,7 +187,9 @@ class Case:
             self.check_server(sandbox, len(error.attempts), opened)
 
     def check_story(self, error: BankConnectError) -> None:
-        """Each attempt is classed as documented, and the last was due."""
+        """
+        Check the class of each attempt, and that the last one was allowed.
+        """
         said = [attempt.delivery for attempt in error.attempts]
         assert set(said) <= self.row.says
         assert error.delivery in said
@@ -196,7 +198,9 @@ class Case:
         assert ends[-1] or len(said) == ATTEMPTS
 
     def check_server(self, sandbox, sends: int, opened: int) -> None:
-        """The server met as many requests as the error tells of."""
+        """
+        Check that the server received as many requests as the error says.
+        """
         row = self.row
         processed = sends if row.fault.after else 0
         assert sandbox.created("c") == processed
@@ -208,7 +212,7 @@ class Case:
             assert used == (sends if row.breaks else 1)
 
     async def check_passing(self, meet, timeouts) -> None:
-        """Meet the fault once, and a good server after it."""
+        """Apply the fault once, and serve normally after it."""
         async with self.meet(meet, timeouts) as (sandbox, bank):
             await self.warm_up(sandbox, bank)
             sandbox.faults.script(self.row.fault)
@@ -222,7 +226,9 @@ class Case:
     def check_outcome(
         self, outcome: Session | BankConnectError, *, created: int
     ) -> None:
-        """A second attempt was made if it is allowed, and it worked."""
+        """
+        Check that a second attempt was made if it is allowed, and succeeded.
+        """
         after = self.row.fault.after
         if isinstance(outcome, Session):
             assert outcome.attempts == 2
@@ -245,7 +251,8 @@ def over(axis: str, values) -> pytest.MarkDecorator:
 @over("name", ROWS)
 async def test_a_lasting_fault(meet, name, connection, route, mode):
     """
-    It has its class, its number of sends, and is processed as often as told.
+    A lasting fault has its delivery class, its number of sends and its number
+    of processed requests.
     """
     case = Case(row=ROWS[name], connection=connection, route=route, mode=mode)
 
@@ -257,7 +264,8 @@ async def test_a_lasting_fault(meet, name, connection, route, mode):
 @over("name", ROWS)
 async def test_a_passing_fault(meet, name, route, mode):
     """
-    One more attempt gets through, unless it could make a second session.
+    After a passing fault the next attempt succeeds, unless it could create a
+    second session.
     """
     case = Case(row=ROWS[name], connection="reused", route=route, mode=mode)
 
@@ -269,7 +277,7 @@ async def test_a_passing_fault(meet, name, route, mode):
 @over("name", STALLS)
 async def test_a_fault_that_takes_time(meet, name, check, mode):
     """
-    The same holds where a time limit ends the attempt, on every route.
+    The same holds where a timeout ends the attempt, on every route.
     """
     cases = [
         Case(row=STALLS[name], connection=connection, route=route, mode=mode)
@@ -288,7 +296,7 @@ async def test_a_fault_that_takes_time(meet, name, check, mode):
 @over("connection", CONNECTIONS)
 async def test_nobody_listens(meet, connection, route, mode):
     """
-    A port without a listener gets nothing, and that is what is said.
+    A request to a port without a listener counts as not sent.
     """
     # A proxy answers 502 in its place; and a connection that was kept may
     # still be written to before its end is noticed.
@@ -312,7 +320,7 @@ async def test_nobody_listens(meet, connection, route, mode):
 @over("seconds", [0, 0.01])
 async def test_keep_alive_closed_under_the_client(meet, route, mode, seconds):
     """
-    A connection that ends without a word costs no session and makes none.
+    A connection that closes silently costs no session and creates none.
     """
     row = Row(fault=Fault.hang_up(seconds), says=EITHER)
     case = Case(row=row, connection="reused", route=route, mode=mode)
@@ -336,7 +344,7 @@ async def test_keep_alive_closed_under_the_client(meet, route, mode, seconds):
 @over("route", ROUTES)
 async def test_a_stale_connection(meet, monkeypatch, route, mode):
     """
-    A write that fails is repeated in both modes: nothing was handed on.
+    A failed write is retried in both modes, because nothing was passed on.
     """
     write = BytesBody.write_with_length
 
@@ -361,7 +369,7 @@ async def test_a_stale_connection(meet, monkeypatch, route, mode):
 @over("route", ["tcp", "tls"])
 async def test_nobody_proxies(meet, route, mode):
     """
-    A proxy that is away means that nothing was sent.
+    If the proxy is down, nothing was sent.
     """
     row = Row(fault=Fault.refuse(), says=NOT_SENT)
     case = Case(row=row, connection="new", route=route, mode=mode)

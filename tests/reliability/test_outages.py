@@ -33,7 +33,7 @@ OUTAGES = {
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox):
-    """A client of the sandbox."""
+    """Return a client of the sandbox."""
     async with AsyncBankConnect(
         sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
     ) as bank:
@@ -123,7 +123,8 @@ async def test_at_most_once_holds_in_an_outage(sandbox):
 )
 async def test_a_wrong_server_ends_a_batch(bank, sandbox, fault, said):
     """
-    After a few probes nothing more is sent, and the rest says why.
+    After a few probes nothing more is sent, and the other items fail with the
+    reason.
     """
     sandbox.faults.always(fault)
 
@@ -162,7 +163,8 @@ async def test_one_sick_node_delays_only_its_own_items(bank, sandbox):
 
 async def test_waiting_items_are_bounded(bank, sandbox):
     """
-    Once two items for each worker wait, the workers wait with theirs.
+    Once two items per worker wait, the workers keep their slots while they
+    wait.
     """
     sandbox.faults.always(Fault.status(503, retry_after=60), prefix="sick")
     source = [

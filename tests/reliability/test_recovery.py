@@ -1,5 +1,5 @@
 """
-After the storm: what a client holds, and that it goes on.
+After many failures the client holds no resources and works on.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ CALM = {
 @pytest.mark.parametrize("route", ROUTES)
 async def test_random_cancellation(meet, call_all, seed, route):
     """
-    Whenever calls are cancelled, no slot and no connection stays taken.
+    Whenever calls are cancelled, every slot and connection is released.
     """
     chance = random.Random(seed)
     ends: collections.Counter[str] = collections.Counter()
@@ -112,8 +112,8 @@ def taken(bank) -> int:
 @pytest.mark.parametrize("route", ["tcp", "tls", "proxy", "borrowed"])
 async def test_a_restart_in_the_middle(meet, route):
     """
-    The server goes away under 5,000 calls and comes back: each has its
-    outcome, and what it says of the server is so.
+    The server restarts under 5,000 calls: each call has its outcome, and its
+    delivery class agrees with the server.
     """
     calls = 5000 if route == "tcp" else 1000
     outcomes: dict[int, Created | Failed] = {}

@@ -1,5 +1,5 @@
 """
-Secrets on every way through every fault: they show nowhere.
+Secrets take every path through every fault and appear nowhere.
 """
 
 import asyncio
@@ -55,13 +55,13 @@ FAULTS = {
 @attrs.define
 class Watch:
     """
-    Keeps all that anybody could read, and searches it.
+    Collects everything that anybody could read, and searches it.
     """
 
     shown: list[str] = attrs.Factory(list)
 
     def see(self, error: BaseException) -> None:
-        """Show an error in every way there is."""
+        """Render an error in every way there is."""
         group = ExceptionGroup("several", [error])
         for each in (*chain(error), group):
             lines = traceback.TracebackException.from_exception(
@@ -72,7 +72,7 @@ class Watch:
             self.shown.append(pickle.dumps(each).decode("latin-1"))
 
     def read(self, records: list[logging.LogRecord]) -> None:
-        """Look at what was logged, arguments included."""
+        """Search the log records, arguments included."""
         for record in records:
             self.shown += [
                 record.getMessage(),
@@ -82,7 +82,7 @@ class Watch:
             ]
 
     def find(self, secrets: list[str]) -> list[str]:
-        """Return the lines that hold a secret."""
+        """Return the lines that contain a secret."""
         return [
             line
             for text in self.shown
@@ -92,14 +92,14 @@ class Watch:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to what it came from."""
+    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 async def try_to(call) -> BankConnectError | None:
-    """Make a call away from all locals that hold a secret."""
+    """Make a call without secrets in the caller's locals."""
     try:
         await call()
     except BankConnectError as error:
@@ -122,7 +122,7 @@ async def call_everything(bank) -> list[BankConnectError]:
 
 @pytest.fixture(name="canaries")
 async def _canaries(contexts, request):
-    """A sandbox with canaries for secrets, and its client."""
+    """Run a sandbox and a client whose secrets are canaries."""
     of_server, of_client = contexts
     tls = request.param == "tls"
     async with (
@@ -177,7 +177,7 @@ async def test_secrets_show_nowhere(canaries, caplog, name):
 @pytest.mark.parametrize("canaries", ["tcp", "tls"], indirect=True)
 async def test_a_failed_write_shows_no_secret(canaries, caplog, monkeypatch):
     """
-    Where the system refuses the bytes of a request, they are not shown.
+    If the system refuses to send a request, its bytes appear nowhere.
     """
     _, bank = canaries
     caplog.set_level(logging.DEBUG)
@@ -195,7 +195,7 @@ async def test_a_failed_write_shows_no_secret(canaries, caplog, monkeypatch):
 
 
 def broken(name: str):
-    """Let a write of aiohttp fail in the system call."""
+    """Make a write of aiohttp fail in the system call."""
     write = getattr(StreamWriter, name)
 
     def fail(self, chunk):
@@ -210,7 +210,7 @@ def broken(name: str):
 @pytest.mark.parametrize("canaries", ["tcp"], indirect=True)
 async def test_what_succeeds_shows_no_secret(canaries, caplog):
     """
-    A session tells its URL when asked for it, and not by itself.
+    A session shows its URL only when asked for it.
     """
     sandbox, bank = canaries
     caplog.set_level(logging.DEBUG)
@@ -227,7 +227,7 @@ async def test_what_succeeds_shows_no_secret(canaries, caplog):
 @pytest.mark.parametrize("canaries", ["tcp"], indirect=True)
 async def test_the_watch_is_awake(canaries):
     """
-    A secret that does show is found, in locals and in a cause, too.
+    The search finds a secret in locals and in a cause.
     """
     watch = Watch()
 

@@ -1,5 +1,5 @@
 """
-Many calls in bad weather: what is promised of all of them together.
+Many calls over a failing server: guarantees for all of them together.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ OPEN = {Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE}
 
 
 async def pass_outages(sandbox) -> None:
-    """Let the sandbox be away for a moment, over and over."""
+    """Take the sandbox down for a moment, over and over."""
     seen = 0
     while True:
         seen += 500
@@ -73,7 +73,7 @@ async def pass_outages(sandbox) -> None:
 
 
 def check_promise(sandbox, link_id, outcome, mode) -> None:
-    """What is said of one call is what the server saw of it."""
+    """Check that the error of one call agrees with the server's records."""
     created = sandbox.created(link_id)
     if mode == "at-most-once":
         assert created <= 1, link_id
@@ -87,7 +87,7 @@ def check_promise(sandbox, link_id, outcome, mode) -> None:
 
 
 def tally(outcomes) -> collections.Counter:
-    """Count what became of many calls."""
+    """Count the outcomes of many calls."""
     return collections.Counter(
         "created" if isinstance(outcome, Session) else str(outcome.delivery)
         for outcome in outcomes.values()
@@ -97,7 +97,7 @@ def tally(outcomes) -> collections.Counter:
 @attrs.frozen
 class Weather:
     """
-    How many calls go which way, and what is special about them.
+    How many calls use which route, and with which settings.
     """
 
     route: str
@@ -123,7 +123,7 @@ class Weather:
 )
 async def test_not_sent_means_not_processed(meet, call_all, seed, weather):
     """
-    No attempt that was "not sent" or "rejected" has made a session.
+    No attempt that counts as not sent or rejected has created a session.
     """
     calls = weather.calls
     async with meet(
@@ -151,7 +151,8 @@ async def test_not_sent_means_not_processed(meet, call_all, seed, weather):
 @pytest.mark.parametrize("route", ["tcp", "borrowed-strict"])
 async def test_thirty_percent_fail(meet, call_all, seed, route):
     """
-    With three tries of a server that fails at 30 %, 96 of 100 succeed.
+    With three attempts at a server that fails at 30 %, 96 of 100 calls
+    succeed.
     """
     async with meet(route) as (sandbox, bank):
         sandbox.faults.random(ROUGH, seed=seed)
@@ -186,7 +187,7 @@ OUTAGES = {
 )
 async def test_an_outage_is_not_made_worse(meet, call_all, outage):
     """
-    However many calls fail, 100 requests more than calls are made.
+    However many calls fail, at most 100 requests more than calls are sent.
     """
     read = 0.05 if outage.name == "silence" else 15
     timeouts = Timeouts(connect=5, read=read, pool=60)

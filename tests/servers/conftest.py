@@ -1,5 +1,6 @@
 """
-What tests behind real servers share: the servers, the proxies, a client.
+Shared fixtures of tests behind real servers: the servers, proxies and a
+client.
 """
 
 import asyncio
@@ -189,20 +190,20 @@ class Server:
         self.start()
 
     def reload(self) -> None:
-        """Have nginx or squid read its configuration again."""
+        """Make nginx or squid read its configuration again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
 
 @pytest.fixture(name="authority", scope="session")
 def _authority() -> trustme.CA:
-    """The authority of the servers' certificates."""
+    """Return the certificate authority of the servers."""
     return trustme.CA()
 
 
 @pytest.fixture(name="trusting", scope="session")
 def _trusting(authority) -> ssl.SSLContext:
-    """The TLS of a client that trusts it."""
+    """Return the TLS settings of a client that trusts the authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -381,7 +382,7 @@ class Place:
 
 @pytest.fixture(name="go", scope="session")
 def _go(serve, trusting) -> Callable[[Way], AbstractContextManager[Place]]:
-    """Run what a way consists of: ``with go(way) as place``."""
+    """Run the server and the proxy of a route: ``with go(way) as place``."""
 
     @contextmanager
     def go(way: Way) -> Iterator[Place]:

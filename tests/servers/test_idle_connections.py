@@ -20,7 +20,7 @@ AT_ONCE = 24
 
 async def test_none_is_reused(go, connect, create_all, stand_still, way):
     """
-    Not one request is lost, nor is one sent twice, in at-most-once.
+    In at-most-once, no request is lost and none is sent twice.
     """
     with go(way) as place:
         async with connect(**place.settings) as bank:
@@ -61,7 +61,8 @@ async def test_none_of_a_borrowed_session_is_written_to(
     go, connect, create_all, stand_still, quick_way
 ):
     """
-    Over a borrowed session, too, a request that meets one was not sent.
+    Over a borrowed session, a request on a closed connection counts as not
+    sent.
     """
     settings, retry = {}, RetryPolicy(delivery="at-most-once")
     with go(quick_way) as place:
@@ -83,8 +84,8 @@ async def test_none_of_a_borrowed_session_is_written_to(
 
 async def test_a_proxy_may_close_without_a_word(serve, connect, stand_still):
     """
-    A proxy that closes after each response, and does not say so, costs
-    connections and no sessions.
+    A proxy that closes after each response without a header costs connections
+    and no sessions.
     """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(

@@ -122,7 +122,7 @@ asyncio.run(main())
 
 @pytest.fixture(name="tell")
 def _tell(tmp_path, find_program):
-    """Run a program among names of its own, and return what it prints."""
+    """Run a program with its own hosts file, and return its output."""
     unshare = find_program("unshare", package="util-linux")
 
     def tell(program, mode):
@@ -147,7 +147,7 @@ def _tell(tmp_path, find_program):
 
 def test_a_busy_pool_follows(tell):
     """
-    What is in steady use goes to the new address within the longest age.
+    A busy pool moves to the new address within its `max_age`.
     """
     told = tell(FOLLOW, "max_age")
 

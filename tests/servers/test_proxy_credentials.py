@@ -1,5 +1,5 @@
 """
-Real proxies that want a user and a password.
+Real proxies that require a user and a password.
 """
 
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ WRONG = pytest.mark.parametrize(
 
 @pytest.fixture(name="meet")
 def _meet(serve, connect, trusting):
-    """A client, a server, and a proxy that asks who comes."""
+    """Run a server, a proxy that requires credentials, and a client."""
 
     @asynccontextmanager
     async def meet(proxy, *, tls, credentials):
@@ -45,7 +45,7 @@ def _meet(serve, connect, trusting):
 @SCHEMES
 async def test_the_right_ones_pass(meet, proxy, tls):
     """
-    With the user and the password sessions are created.
+    With the right user and password sessions are created.
     """
     right = "lender:correct-horse@"
     async with meet(proxy, tls=tls, credentials=right) as (bank, _, _):
@@ -59,8 +59,8 @@ async def test_the_right_ones_pass(meet, proxy, tls):
 @WRONG
 async def test_others_are_named(meet, proxy, tls, credentials):
     """
-    Others are an error of their own: it names the proxy and what to set,
-    shows no password, and says that nothing reached the server.
+    Wrong credentials are an error of their own: it names the proxy and the
+    setting, shows no password, and says that nothing reached the server.
     """
     async with meet(proxy, tls=tls, credentials=credentials) as (
         bank,
@@ -89,7 +89,7 @@ async def test_others_are_named(meet, proxy, tls, credentials):
 @SCHEMES
 async def test_they_stop_a_batch(meet, proxy, tls):
     """
-    A batch stops at the first one: nobody's password is tried 300 times.
+    A batch stops at the first such error: no password is tried 300 times.
     """
     wrong = "lender:wrong-horse@"
     async with meet(proxy, tls=tls, credentials=wrong) as (bank, _, _):

@@ -1,5 +1,5 @@
 """
-What tests of the endpoints share: a service, and everything it was told.
+Shared fixtures of the endpoint tests: a service, and a recorder of its events.
 """
 
 import asyncio
@@ -59,13 +59,13 @@ class Told:
 
 @pytest.fixture(name="told")
 def _told() -> Told:
-    """What the service is told."""
+    """Return a recorder of the service's callbacks."""
     return Told()
 
 
 @pytest.fixture(name="protocol", scope="session")
 def _handlers() -> Callable[..., CallbackProtocol]:
-    """Make protocol of a service at https://lender.example/bank."""
+    """Make the protocol of a service at https://lender.example/bank."""
 
     def make(base: str = BASE, **settings: Any) -> CallbackProtocol:
         return CallbackProtocol(base, **{"secret": SECRET, **settings})
@@ -75,13 +75,13 @@ def _handlers() -> Callable[..., CallbackProtocol]:
 
 @pytest.fixture(name="ours", scope="session")
 def _ours(protocol) -> CallbackProtocol:
-    """Handlers in their default settings."""
+    """Return a protocol with its default settings."""
     return protocol()
 
 
 @pytest.fixture(name="json_call", scope="session")
 def _json_call() -> Callable[..., WebRequest]:
-    """Make a call as the listener of our own page does."""
+    """Make the request that the listener of our own page sends."""
 
     def make(body: bytes, *, path: str = "", **headers: str) -> WebRequest:
         given = {
@@ -115,12 +115,12 @@ class Service:
 
     @property
     def base(self) -> str:
-        """Where its endpoints are."""
+        """The base URL of its endpoints."""
         return str(self.endpoints.protocol.base)
 
     @property
     def origin(self) -> str:
-        """What a browser calls it."""
+        """The origin as a browser names it."""
         return str(self.endpoints.protocol.base.origin())
 
 
@@ -170,7 +170,7 @@ def _serve(told: Told) -> Serve:
 
 
 async def _get_customer(request: web.Request) -> str:
-    """Know who is asking, as a service would by its own session."""
+    """Identify the customer, as a service would by its own session."""
     if "X-Customer" not in request.headers:
         raise web.HTTPUnauthorized
     return request.headers["X-Customer"]
@@ -178,7 +178,7 @@ async def _get_customer(request: web.Request) -> str:
 
 @pytest.fixture(name="until", scope="session")
 def _until() -> Callable[..., Awaitable[None]]:
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition holds, and fail if it never does."""
 
     async def until(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(20):
@@ -190,7 +190,7 @@ def _until() -> Callable[..., Awaitable[None]]:
 
 @pytest.fixture(name="make")
 def _make(told, protocol):
-    """Make endpoints that tell `told`."""
+    """Make endpoints that report to `told`."""
 
     def make(bank, **settings):
         return CallbackService(
@@ -205,7 +205,7 @@ def _make(told, protocol):
 
 @pytest.fixture(name="webhook_call")
 def _webhook_call(json_call):
-    """Make a call of the vendor's."""
+    """Make a request that the vendor sends."""
 
     def make(endpoints, body=None, **changes):
         body = (
@@ -229,7 +229,7 @@ def _webhook_call(json_call):
 
 @pytest.fixture(name="offline")
 def _offline(make):
-    """Endpoints whose client is never asked."""
+    """Return endpoints whose client sends nothing."""
     return make(AsyncBankConnect("key", redirect_url=None))
 
 
@@ -252,7 +252,7 @@ def _bank_of():
 
 @pytest.fixture(name="posted")
 def _posted(json_call):
-    """Make the call by which a page for *session* posts *message*."""
+    """Make the request by which a page for *session* posts *message*."""
 
     def make(endpoints, session, message):
         token = endpoints.protocol.listener(session).token

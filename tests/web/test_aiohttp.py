@@ -24,7 +24,7 @@ DIALECTS = ("seed", "entity", "session")
 
 def settings_of(text):
     """
-    What a connect page tells its listener.
+    Return the settings that a connect page gives its listener.
     """
     found = re.search('data-bankconnect="([^"]*)"', text)
     return json.loads(html.unescape(found[1]))
@@ -80,7 +80,7 @@ async def test_frame(serve, told, dialect):
 @pytest.mark.parametrize("action", ["success", "exit"])
 async def test_redirect(serve, told, dialect, action):
     """
-    Out by redirect and back again: the outcome arrives, and a page says so.
+    After a redirect there and back, the outcome arrives and a page shows it.
     """
     async with serve(dialect) as service:
         async with service.http.get(
@@ -107,7 +107,7 @@ async def test_redirect(serve, told, dialect, action):
 
 async def test_continues(serve, told):
     """
-    With a page of the service to continue to, the browser is sent there.
+    If the service has a `next_url`, the browser is sent there.
     """
     async with serve(next_url="/account") as service:
         url = service.endpoints.protocol.return_url("customer-42")
@@ -126,7 +126,7 @@ async def test_continues(serve, told):
 )
 async def test_webhooks(serve, told, until, dialect, kind):
     """
-    The vendor is told the URL by the client, and its webhooks arrive.
+    The client registers the webhook URL, and the webhooks arrive.
     """
     async with serve(dialect) as service:
         await service.bank.update_webhook(
@@ -144,7 +144,7 @@ async def test_webhooks(serve, told, until, dialect, kind):
 
 async def test_shutdown_waits_for_webhooks(serve, told, until):
     """
-    A webhook that was answered is handed on before the application ends.
+    An acknowledged webhook is delivered before the application ends.
     """
     gate, entered = asyncio.Event(), []
 
@@ -172,7 +172,7 @@ async def test_shutdown_waits_for_webhooks(serve, told, until):
 
 async def test_strangers(serve):
     """
-    Who is nobody's customer gets what the service says to strangers.
+    A visitor who is no customer gets the service's response for strangers.
     """
     async with serve() as service:
         for page in ("connect", "redirect"):
@@ -184,8 +184,9 @@ async def test_strangers(serve):
 @pytest.mark.parametrize("way", ["connect", "redirect"])
 async def test_a_visitor_from_another_site(serve, way):
     """
-    Whom another site sends is asked first; the page's button is a post of
-    our own, which creates the session. A post of another site does not.
+    A visitor whom another site sends is asked first; the page's button sends a
+    same-origin POST, which creates the session. A POST of another site does
+    not.
     """
     async with serve() as service:
         url, sandbox = f"{service.base}/{way}", service.sandbox
@@ -237,7 +238,7 @@ async def test_a_visitor_from_another_site(serve, way):
 @pytest.mark.parametrize("way", ["connect", "redirect"])
 async def test_a_prefetch(serve, way, headers):
     """
-    What a browser fetches ahead creates nothing, and is not shown later.
+    A prefetch creates nothing, and its page is not shown later.
     """
     async with (
         serve() as service,
@@ -266,7 +267,8 @@ async def test_a_prefetch(serve, way, headers):
 )
 async def test_other_methods(serve, told, method, path):
     """
-    Each endpoint has its methods; the preflight of another site is refused.
+    Each endpoint allows its own methods only; the preflight of another site is
+    refused.
     """
     async with (
         serve() as service,
@@ -306,7 +308,7 @@ async def test_large_bodies(serve, endpoint, limit, chunked):
 
 async def test_compressed_bodies(serve):
     """
-    What would unpack to any size is refused.
+    A compressed body is refused, because it could unpack to any size.
     """
     async with (
         serve() as service,
@@ -322,7 +324,7 @@ async def test_compressed_bodies(serve):
 
 async def test_behind_a_proxy_that_rewrites(serve, told):
     """
-    Behind a proxy that strips the prefix, the public paths stay what counts.
+    Behind a proxy that strips the prefix, URLs keep the public path.
     """
     async with serve(prefix="") as service:
         protocol = service.endpoints.protocol

@@ -1,5 +1,5 @@
 """
-What `parse_event` makes of bytes.
+`parse_event` decodes and verifies what the listener posts.
 """
 
 import datetime
@@ -37,45 +37,46 @@ SUCCESS = {
 
 class Clock:
     """
-    The time, as a test has it.
+    A wall clock that the test sets.
     """
 
     def __init__(self):
         self.time = 1_800_000_000.0
 
     def __call__(self):
-        """Tell it."""
+        """Return the time."""
         return self.time
 
 
 def post(token, event=SUCCESS):
     """
-    The body that the listener posts.
+    Return the body that the listener posts.
     """
     return json.dumps({"event": event, "token": token}).encode()
 
 
 def cookie_of(reply):
     """
-    The name and value of the cookie that *reply* sets.
+    Return the name and value of the cookie that *reply* sets.
     """
     return reply.headers["Set-Cookie"].partition(";")[0]
 
 
 @pytest.fixture(name="token")
 def _token(ours):
-    """A token for the session of customer-42."""
+    """Return a token for the session of customer-42."""
     return ours.listener(SESSION).token
 
 
 class TestReadEvent:
     """
-    `parse_event` believes our token, and nothing else.
+    `parse_event` accepts events with our token only.
     """
 
     def test_link_id_is_the_tokens(self, ours, token, json_call):
         """
-        A message that names another customer is about the token's customer.
+        A message that names another customer is attributed to the token's
+        customer.
         """
         claim = ours.parse_event(json_call(post(token)))
 
@@ -99,7 +100,7 @@ class TestReadEvent:
     )
     def test_kinds(self, ours, token, json_call, said, kind):
         """
-        Every kind of event gets the customer of the token.
+        Every kind of event is attributed to the token's customer.
         """
         status, payload = said
         event = {**SUCCESS, "status": status, "payload": payload}
@@ -128,7 +129,7 @@ class TestReadEvent:
     )
     def test_headers(self, ours, token, json_call, headers, status):
         """
-        Only our own page posts JSON from our own origin.
+        Only JSON that our own page posts from our own origin is accepted.
         """
         read = ours.parse_event(json_call(post(token), **headers))
 
@@ -136,7 +137,7 @@ class TestReadEvent:
 
     def test_needs_an_origin(self, ours, token):
         """
-        What names no origin is no browser's post.
+        A request without an Origin header is refused.
         """
         call = WebRequest(
             headers={"content-type": "application/json"}, body=post(token)
@@ -156,7 +157,7 @@ class TestReadEvent:
         self, protocol, json_call, base, origin
     ):
         """
-        Case, default port and international names make no difference.
+        Case, default ports and internationalised names make no difference.
         """
         ours = protocol(base)
         token = ours.listener(SESSION).token
@@ -185,7 +186,7 @@ class TestReadEvent:
     )
     def test_malformed(self, ours, json_call, body):
         """
-        What is no post of the listener is malformed, whatever it is.
+        Any body that the listener would not post is malformed.
         """
         assert ours.parse_event(json_call(body)).status == 400
 
@@ -200,13 +201,13 @@ class TestReadEvent:
     )
     def test_not_the_vendors(self, ours, token, json_call, event):
         """
-        A post of ours with a message that is not the vendor's is malformed.
+        A post of our listener with a foreign message is malformed.
         """
         assert ours.parse_event(json_call(post(token, event))).status == 400
 
     def test_size(self, ours, token, json_call):
         """
-        A body is read up to 64 KiB.
+        A body may have up to 64 KiB.
         """
         body = post(token)
         fits = body + b" " * (MAX_EVENT - len(body))
@@ -216,7 +217,8 @@ class TestReadEvent:
 
     def test_forged_token(self, ours, protocol, token, json_call):
         """
-        Any change, another secret, base or purpose makes it a forgery.
+        A token that was changed, or made for another secret, base or purpose,
+        is a forgery.
         """
         payload, *rest = token.split(".")
         other = json.dumps(["customer-43", "s-1"]).encode()
@@ -242,7 +244,8 @@ class TestReadEvent:
 
     def test_expiry(self, protocol, json_call):
         """
-        A token is good for as long as a journey may take, and from before.
+        A token expires after the longest journey; one from the past that is
+        still valid is accepted.
         """
         clock = Clock()
         ours = protocol(max_age=datetime.timedelta(hours=1), now=clock)
@@ -259,7 +262,8 @@ class TestReadEvent:
 
     def test_from_the_future(self, protocol, json_call):
         """
-        Clocks of several hosts differ by a minute at most.
+        A token from the future is accepted up to a minute, for clock skew
+        between hosts.
         """
         clock = Clock()
         ours = protocol(now=clock)
@@ -273,7 +277,7 @@ class TestReadEvent:
 
     def test_other_spellings(self, ours, token, json_call):
         """
-        A token is good as it was signed, and in no other spelling of it.
+        A token is valid only in the exact spelling in which it was signed.
         """
         others = [
             *(token[:-1] + last for last in ALPHABET if last != token[-1]),
@@ -292,7 +296,7 @@ class TestReadEvent:
 
     def test_other_spellings_of_the_cookie(self, ours):
         """
-        The same holds for the cookie that knows a customer's session.
+        The same holds for the cookie that identifies a customer's session.
         """
         name, _, value = cookie_of(ours.start_redirect(SESSION)).partition("=")
         path = URL(ours.return_url("customer-42")).raw_path

@@ -1,5 +1,6 @@
 """
-What was read from a request is handed on, whatever becomes of the request.
+An event that was read from a request is delivered, whatever happens to the
+request.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ WAYS = ["message", "redirect"]
 @attrs.define
 class Vendor:
     """
-    A vendor that confirms when it is told to.
+    A vendor that confirms only when the test lets it.
     """
 
     base_url: str
@@ -46,7 +47,7 @@ class Vendor:
 
 @pytest.fixture(name="vendor")
 async def _vendor(raw_server, answer):
-    """A vendor that takes its time."""
+    """Return a vendor that responds slowly."""
     asked, may_answer = asyncio.Event(), asyncio.Event()
 
     async def script(server, reader, writer):
@@ -61,7 +62,7 @@ async def _vendor(raw_server, answer):
 
 @pytest.fixture(name="bank")
 async def _bank(vendor):
-    """A client of that vendor."""
+    """Return a client of that vendor."""
     async with AsyncBankConnect(
         "key", base_url=vendor.base_url, redirect_url=None
     ) as bank:
@@ -70,13 +71,15 @@ async def _bank(vendor):
 
 @pytest.fixture(name="endpoints")
 def _endpoints(make, bank):
-    """Endpoints that ask that vendor."""
+    """Return endpoints that confirm with that vendor."""
     return make(bank)
 
 
 @pytest.fixture(name="claim")
 def _claim(posted):
-    """Make the call that claims a success, as an endpoint's awaitable."""
+    """
+    Return the request that reports a success, as an endpoint's awaitable.
+    """
 
     def take(endpoints, way):
         if way == "message":
@@ -91,7 +94,7 @@ def _claim(posted):
 
 def request_of(protocol, way):
     """
-    The bytes by which a browser claims a success.
+    Return the bytes by which a browser reports a success.
     """
     origin = str(protocol.base.origin())
     if way == "redirect":
@@ -112,8 +115,8 @@ async def test_a_browser_closes_while_the_vendor_is_asked(
     told, bank, vendor, until, way
 ):
     """
-    An application that cancels the protocol of closed connections hands the
-    event on nevertheless.
+    The event is delivered even if the application cancels handlers of closed
+    connections.
     """
     cancelled = asyncio.Event()
 
@@ -158,7 +161,7 @@ async def test_a_browser_closes_while_the_vendor_is_asked(
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_cancelled_request(endpoints, told, vendor, claim, way):
     """
-    In any framework, closing waits for what a cancelled request has begun.
+    In any framework, closing waits for the work of a cancelled request.
     """
     request = asyncio.create_task(claim(endpoints, way))
     await vendor.asked.wait()
@@ -178,7 +181,7 @@ async def test_closing_before_the_vendor_answers(
     endpoints, told, vendor, claim, way
 ):
     """
-    What cannot be confirmed in time goes to the failure hook.
+    An event that cannot be confirmed in time goes to the failure hook.
     """
     request = asyncio.create_task(claim(endpoints, way))
     await vendor.asked.wait()
@@ -194,7 +197,8 @@ async def test_closing_before_the_vendor_answers(
 @pytest.mark.parametrize("way", WAYS)
 async def test_after_closing(endpoints, told, claim, way):
     """
-    An event that comes too late is refused, so that nobody thinks it taken.
+    An event that arrives after closing is refused, so that it does not seem
+    accepted.
     """
     await endpoints.aclose()
     reply = await claim(endpoints, way)
@@ -206,7 +210,7 @@ async def test_after_closing(endpoints, told, claim, way):
 @pytest.mark.parametrize("error", [TypeError("a bug"), asyncio.CancelledError])
 async def test_anything_that_confirming_raises(make, told, claim, error):
     """
-    The failure hook hears of it, whatever its class.
+    The failure hook receives any error, whatever its class.
     """
     endpoints = make(AsyncBankConnect("key", redirect_url=None))
 
@@ -223,17 +227,17 @@ async def test_anything_that_confirming_raises(make, told, claim, error):
 
 class TestHooksThatCancel:
     """
-    A hook that raises `CancelledError` loses nothing without a word.
+    A hook that raises `CancelledError` loses no event silently.
     """
 
     @staticmethod
     async def broken(*_):
-        """Raise what only cancelling should."""
+        """Raise `CancelledError`, as broken code might."""
         raise asyncio.CancelledError
 
     async def test_callback(self, offline, told, webhook_call):
         """
-        What a callback did not take goes to the failure hook.
+        An event that the callback rejects goes to the failure hook.
         """
         offline.on_event = self.broken
         await offline.handle_webhook(webhook_call(offline))
@@ -245,7 +249,7 @@ class TestHooksThatCancel:
 
     async def test_both(self, offline, webhook_call, caplog):
         """
-        If nobody took it, an error says which one is lost.
+        If both hooks fail, an error names the lost event.
         """
         offline.on_event = offline.on_failure = self.broken
         await offline.handle_webhook(webhook_call(offline))
@@ -263,7 +267,7 @@ class TestHooksThatCancel:
 
     async def test_a_hook_that_never_ends(self, make, webhook_call, caplog):
         """
-        Closing ends after twice its grace, and names what is lost.
+        Closing ends after twice its grace period, and names what is lost.
         """
         stop = asyncio.Event()
 
@@ -295,7 +299,7 @@ class TestHooksThatCancel:
         self, offline, webhook_call, caplog, until
     ):
         """
-        A loop that is torn down at once does not lose a webhook in silence.
+        If the loop is torn down at once, the loss of a webhook is reported.
         """
         await offline.handle_webhook(webhook_call(offline))
         for task in offline._tasks:
@@ -308,7 +312,7 @@ class TestHooksThatCancel:
 
 async def test_an_exit_needs_no_confirmation(make, told):
     """
-    An event that is no success is handed on without asking anybody.
+    An event that is no success is delivered without a request to the vendor.
     """
     endpoints = make(AsyncBankConnect("key", redirect_url=None))
     path = URL(endpoints.protocol.return_url("customer-42")).raw_path

@@ -1,5 +1,5 @@
 """
-Keys are remembered for a while, and not without end.
+The store of deduplication keys expires its entries and is bounded.
 """
 
 import datetime
@@ -25,7 +25,7 @@ async def test_knows_what_it_saw():
 
 async def test_forgets_in_time(clock):
     """
-    After a while a key is new again, even if it was asked for meanwhile.
+    A key expires after its lifetime, even if it was looked up meanwhile.
     """
     keys = RecentKeys(max_age=datetime.timedelta(seconds=60), clock=clock)
     await keys.add("a")
@@ -39,7 +39,7 @@ async def test_forgets_in_time(clock):
 
 async def test_forgets_on_request():
     """
-    What was not taken after all is new again.
+    A discarded key is new again.
     """
     keys = RecentKeys()
     await keys.add("a")
@@ -51,7 +51,7 @@ async def test_forgets_on_request():
 
 async def test_is_bounded():
     """
-    The oldest makes way for the newest.
+    The oldest entry is evicted first.
     """
     keys = RecentKeys(limit=2)
     for key in "abc":
@@ -64,7 +64,7 @@ async def test_is_bounded():
 
 def test_limit_makes_sense():
     """
-    Nothing can be recognised in no space at all.
+    A store without room for one key is refused.
     """
     with pytest.raises(ValueError, match="limit"):
         RecentKeys(limit=0)

@@ -1,5 +1,5 @@
 """
-Trouble with the vendor or the callback loses no claim.
+Failures of the vendor or of the callback lose no report.
 """
 
 import pytest
@@ -25,12 +25,12 @@ SUCCESS_QUERY = "success=true&entity_id=e"
 
 class TestProviderTrouble:
     """
-    A vendor that cannot be asked is no reason to lose or believe a claim.
+    If the vendor cannot be reached, a report is neither lost nor believed.
     """
 
     @pytest.fixture(name="asked_by")
     def _asked_by(self, bank_of, make, posted):
-        """Claim a success in both workflows, and return the replies."""
+        """Report a success in both workflows, and return the responses."""
 
         async def ask(settings):
             async with Sandbox("entity") as sandbox:
@@ -62,7 +62,7 @@ class TestProviderTrouble:
     )
     async def test_confirm(self, asked_by, told, settings, expected):
         """
-        Trouble that passes is 503, and what will stay is 502.
+        A temporary failure is a 503, a permanent one a 502.
         """
         status, kind = expected
         reply, page = await asked_by(settings)
@@ -77,7 +77,7 @@ class TestProviderTrouble:
     @pytest.mark.parametrize("way", ["connect", "redirect"])
     async def test_no_session(self, bank_of, make, way, caplog):
         """
-        Without a session there is a page that says so, and a line in the log.
+        If no session can be created, a page and a log line say so.
         """
         async with Sandbox() as sandbox, bank_of(sandbox) as bank:
             await sandbox.aclose()
@@ -90,12 +90,13 @@ class TestProviderTrouble:
 
 class TestBegin:
     """
-    `connect` and `redirect` create a session for who is asking.
+    `connect` and `redirect` create a session for the visiting customer.
     """
 
     async def test_request(self, bank_of, make):
         """
-        A whole request is taken, but for where it returns to.
+        The service may return a whole request; only its `redirect_url` is
+        replaced.
         """
         request = SessionRequest(
             link_id="customer-42",
@@ -118,7 +119,7 @@ class TestBegin:
     @pytest.mark.parametrize("way", ["connect", "redirect"])
     async def test_only_for_visits(self, offline, way):
         """
-        No session is created for what no person opens.
+        No session is created for a request that no person made.
         """
         call = WebRequest(headers={"Sec-Fetch-Dest": "iframe"})
         reply = await getattr(offline, way)(call, "customer-42")
@@ -131,7 +132,7 @@ class TestBegin:
     )
     async def test_impossible(self, offline, way, link_id):
         """
-        A customer who can have no session is an error of the service's.
+        A customer for whom no session can be built is an error of the service.
         """
         with pytest.raises(InvalidRequestError):
             await getattr(offline, way)(VISIT, link_id)
@@ -139,12 +140,12 @@ class TestBegin:
 
 class TestCallbackTrouble:
     """
-    What the callback does not take goes to the failure hook.
+    An event that the callback rejects goes to the failure hook.
     """
 
     async def test_event(self, offline, posted, told):
         """
-        The page hears that its event was not taken.
+        The page is told that its event was not accepted.
         """
         told.breaks = RuntimeError("no database")
         message = {
@@ -175,7 +176,8 @@ class TestCallbackTrouble:
 
     async def test_without_hook(self, make, told, caplog):
         """
-        Without a hook the log says what kind was lost, and not its content.
+        Without a hook the log names the kind of the lost event, and not its
+        content.
         """
         endpoints = make(
             AsyncBankConnect("key", redirect_url=None), on_failure=None
@@ -193,7 +195,7 @@ class TestCallbackTrouble:
 @pytest.mark.parametrize(("limit", "length"), [(5, 6), (6, 9), (100, 9)])
 async def test_read_body(limit, length):
     """
-    No more is read than needed to know that there is too much.
+    Reading stops as soon as the body is over its limit.
     """
 
     async def chunks():

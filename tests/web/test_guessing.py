@@ -1,5 +1,5 @@
 """
-Nobody can use the service to guess ids at the vendor's.
+A customer cannot use the service to guess ids at the vendor.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ GUESSES = 300
 
 @pytest.fixture(name="guess")
 def _guess(posted):
-    """Claim a success with a new made-up id, and return the status."""
+    """Report a success with a new random id, and return the status."""
     numbers = itertools.count()
 
     async def claim(endpoints, session, way):
@@ -42,29 +42,29 @@ def _guess(posted):
 
 @pytest.fixture(name="sandbox")
 async def _sandbox():
-    """A sandbox of the entity flow."""
+    """Run a sandbox of the entity flow."""
     async with Sandbox("entity") as sandbox:
         yield sandbox
 
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox, bank_of):
-    """Its client."""
+    """Return its client."""
     async with bank_of(sandbox) as bank:
         yield bank
 
 
 @pytest.fixture(name="endpoints")
 def _endpoints(make, bank):
-    """Endpoints in their default settings."""
+    """Return endpoints with default settings."""
     return make(bank)
 
 
 @pytest.mark.parametrize("way", ["message", "redirect"])
 async def test_guesses_are_bounded(endpoints, told, sandbox, guess, way):
     """
-    Of 300 guesses of one customer, at once, ten reach the vendor; the rest
-    is refused, and each goes to the failure hook.
+    Of 300 simultaneous guesses of one customer, ten reach the vendor; the
+    others are refused, and each goes to the failure hook.
     """
     session = await endpoints.bank.create_session("thief")
     seen = sandbox.requests
@@ -82,7 +82,7 @@ async def test_guesses_are_bounded(endpoints, told, sandbox, guess, way):
 
 async def test_new_tokens_do_not_help(make, sandbox, bank, guess):
     """
-    The bound is the customer's, whatever session and way the claim is of.
+    The limit is per customer, over all sessions and workflows.
     """
     endpoints = make(bank, max_confirmations=4)
     for _ in range(3):
@@ -102,7 +102,7 @@ async def test_new_tokens_do_not_help(make, sandbox, bank, guess):
 
 async def test_the_bound_is_for_ten_minutes(make, bank, guess):
     """
-    A customer who comes back later is asked about again.
+    After ten minutes the customer's reports are confirmed again.
     """
     clock = FakeClock()
     endpoints = make(bank, max_confirmations=1)

@@ -1,5 +1,5 @@
 """
-What the package imports and exports.
+The web package imports no framework that it does not need.
 """
 
 import ast
@@ -16,7 +16,7 @@ PACKAGE = Path(web.__file__).parent
 
 def test_only_the_adapter_needs_aiohttp():
     """
-    No module but the one behind `mount` imports aiohttp.
+    Only the module of `mount` imports aiohttp.
     """
     users = {
         path.name
@@ -34,7 +34,7 @@ def test_only_the_adapter_needs_aiohttp():
 
 def test_other_frameworks_do_not_load_aiohttp_web():
     """
-    Whoever imports the protocol does not get a second web framework.
+    Importing the protocol does not import aiohttp's server.
     """
     script = (
         "import sys, bankconnect_async.web as w\n"
@@ -51,7 +51,7 @@ def test_other_frameworks_do_not_load_aiohttp_web():
 
 def test_exports():
     """
-    Every name of `__all__` is there, and no other is made up.
+    Every name of `__all__` exists, and no other name resolves.
     """
     assert sorted(web.__all__) == sorted(set(web.__all__))
     assert all(hasattr(web, name) for name in web.__all__)

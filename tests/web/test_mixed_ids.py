@@ -1,5 +1,5 @@
 """
-A confirmed event carries no id that is another customer's.
+A confirmed event carries no id of another customer.
 """
 
 import functools
@@ -33,7 +33,7 @@ WEBHOOK = ("entity_id", "session_id", "link_id", "statement_id")
 @attrs.frozen
 class Customer:
     """
-    A customer whose journey succeeded, and all ids that are theirs.
+    A customer whose journey succeeded, with all their ids.
     """
 
     link_id: str
@@ -43,7 +43,7 @@ class Customer:
 
     @property
     def ids(self):
-        """List them."""
+        """Return all of the customer's ids."""
         payload = self.message["payload"]
         found = {self.link_id, self.session.session_id, *payload.values()}
         return sorted(found)
@@ -51,7 +51,7 @@ class Customer:
 
 @pytest.fixture(name="journey")
 def _journey(ours):
-    """Let a new customer succeed."""
+    """Play a successful journey of a new customer."""
     numbers = itertools.count()
 
     async def succeed(sandbox, bank):
@@ -68,7 +68,7 @@ def _journey(ours):
 
 def mixture(chance, ids, keys):
     """
-    Say any of *ids* under some of *keys*.
+    Put random *ids* under random *keys*.
     """
     chosen = chance.sample(keys, chance.randint(1, len(keys)))
     said = {key: chance.choice(ids) for key in chosen}
@@ -81,7 +81,7 @@ def mixture(chance, ids, keys):
 
 def carried(event, ids):
     """
-    Tell which of *ids* are anywhere in *event*.
+    Return which of *ids* appear anywhere in *event*.
     """
     text = json.dumps(attrs.asdict(event))
     return [id_ for id_ in ids if id_ in text]
@@ -89,7 +89,7 @@ def carried(event, ids):
 
 @pytest.fixture(name="send")
 def _send(posted, webhook_call):
-    """Tell a service of successes in all three ways, with ids at random."""
+    """Report successes with random ids to a service in all three ways."""
 
     async def send(endpoints, customer, mix):
         message = {
@@ -123,8 +123,8 @@ async def test_no_confirmed_event_has_a_strangers_id(
     make, told, journey, send, rounds
 ):
     """
-    Whatever mixture of two customers' ids one of them sends, by message, by
-    redirect or by webhook, an event that is confirmed has that one's only.
+    Whatever mixture of two customers' ids one of them sends, by message,
+    redirect or webhook, a confirmed event has only that customer's ids.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -160,7 +160,7 @@ async def test_no_confirmed_event_has_a_strangers_id(
 
 def client(sandbox):
     """
-    A client of *sandbox*.
+    Return a client of *sandbox*.
     """
     return AsyncBankConnect(
         sandbox.api_key,
@@ -197,7 +197,7 @@ async def test_an_honest_success_is_confirmed(
 
 @pytest.fixture(name="pair")
 async def _pair(journey):
-    """Two customers of one dialect, with the client that knows both."""
+    """Return two customers of one dialect, and a client that knows both."""
 
     async def make(sandbox, bank):
         return await journey(sandbox, bank), await journey(sandbox, bank)
@@ -245,7 +245,7 @@ async def test_own_entity_with_anothers_session(pair):
 
 async def test_a_payload_of_many_levels(pair):
     """
-    Objects within objects, as deep as a browser likes, are left out.
+    Deeply nested objects are left out of a confirmed event.
     """
     raw = {}
     for _ in range(3_000):
@@ -266,7 +266,8 @@ async def test_a_payload_of_many_levels(pair):
 
 async def test_both_own_ids(pair):
     """
-    An own entity counts though the entity flow says nothing of the session.
+    One's own entity counts although the entity flow does not confirm the
+    session.
     """
     async with Sandbox("entity") as sandbox, client(sandbox) as bank:
         customer, _ = await pair(sandbox, bank)
@@ -284,7 +285,7 @@ async def test_both_own_ids(pair):
 
 async def test_a_path_that_shortens_to_ones_own(raw_server, answer):
     """
-    An id is the one that the server says, not one that merely leads there.
+    An id must equal the one in the server's response, not merely lead to it.
     """
     own = b'{"entity_id": "own", "link_id": "thief"}'
 

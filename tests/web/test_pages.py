@@ -1,5 +1,5 @@
 """
-What the protocol write.
+The pages that the protocol renders.
 """
 
 import html
@@ -30,12 +30,13 @@ EXIT = {
 
 class TestPages:
     """
-    What the protocol write.
+    The pages that the protocol renders.
     """
 
     def test_connect(self, ours, json_call):
         """
-        The page has the frame, and a token that its posts are taken with.
+        The connect page has the frame, and a token that its posts are accepted
+        with.
         """
         reply = ours.render_connect_page(SESSION)
         text = reply.body.decode()
@@ -52,7 +53,7 @@ class TestPages:
 
     def test_security_headers(self, ours):
         """
-        No page may be framed, cached, sniffed or named as a referrer.
+        The headers forbid framing, caching, sniffing and the Referer header.
         """
         pages = [
             ours.render_connect_page(SESSION),
@@ -72,7 +73,8 @@ class TestPages:
 
     def test_every_script_and_style_has_the_nonce(self, protocol):
         """
-        Nothing on the page needs more than its policy gives.
+        Every script and style on the page satisfies the content security
+        policy.
         """
         reply = protocol(next_url="/next").render_connect_page(SESSION)
         text = reply.body.decode()
@@ -109,7 +111,7 @@ class TestPages:
     )
     def test_cookie(self, protocol, base, flags):
         """
-        The cookie is for our return page only, and for no script.
+        The cookie is limited to our return page, and hidden from scripts.
         """
         reply = protocol(base).start_redirect(SESSION)
         _, *given = reply.headers["Set-Cookie"].split("; ")
@@ -124,7 +126,7 @@ class TestPages:
 
     def test_texts(self, protocol):
         """
-        What the pages say can be said in another language, and is escaped.
+        The texts of the pages can be translated, and are escaped.
         """
         texts = PageTexts(
             language="de",
@@ -144,7 +146,7 @@ class TestPages:
 
     def test_texts_of_the_frame(self, protocol):
         """
-        The frame makes way for the same texts.
+        The sentence that replaces the frame uses the same texts.
         """
         listener = protocol(texts=PageTexts(success="Danke")).listener(SESSION)
 
@@ -164,7 +166,7 @@ class TestPages:
     )
     def test_visits(self, ours, headers, status):
         """
-        Only who opens a page that creates a session gets it.
+        Only a navigation by a person creates a session.
         """
         refused = ours.check_visit(WebRequest(headers=headers))
 

@@ -1,5 +1,5 @@
 """
-The vendor is answered at once, and nothing that it says is lost.
+A webhook is acknowledged at once, and none is lost.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from bankconnect_async.web import RecentKeys
 
 class TestWebhooks:
     """
-    The vendor is answered at once, and nothing that it says is lost.
+    A webhook is acknowledged at once, and none is lost.
     """
 
     async def test_answer_does_not_wait(
         self, make, webhook_call, told, caplog
     ):
         """
-        The answer is there before the callback is done.
+        The response is sent before the callback has ended.
         """
         gate = asyncio.Event()
 
@@ -44,7 +44,8 @@ class TestWebhooks:
 
     async def test_duplicates(self, offline, webhook_call, told):
         """
-        The same again is answered and not told again; another one is.
+        A repeated webhook is acknowledged and not delivered again; a different
+        one is.
         """
         for _ in range(3):
             reply = await offline.handle_webhook(webhook_call(offline))
@@ -61,7 +62,7 @@ class TestWebhooks:
 
     async def test_failure_goes_to_the_hook(self, offline, webhook_call, told):
         """
-        A webhook that the callback fails on is handed over whole, once.
+        A webhook whose callback fails goes to the failure hook once, complete.
         """
         told.breaks = RuntimeError("no database")
         for _ in range(2):
@@ -76,7 +77,8 @@ class TestWebhooks:
         self, make, webhook_call, told, caplog, until
     ):
         """
-        If nobody could take it, it is no duplicate when it comes again.
+        If both hooks fail, the same webhook is no duplicate when it comes
+        again.
         """
 
         async def broken(what, error):
@@ -100,7 +102,7 @@ class TestWebhooks:
 
     async def test_store_fails(self, make, webhook_call, told):
         """
-        A broken store of keys loses nothing either.
+        A broken deduplication store loses no webhook.
         """
 
         class Broken:
@@ -122,7 +124,7 @@ class TestWebhooks:
 
     async def test_not_understood(self, offline, webhook_call, told):
         """
-        An object of an unknown shape is refused, and kept.
+        An object of an unknown shape is refused, and goes to the failure hook.
         """
         call = webhook_call(offline, b'{"news": [1, 2]}')
         reply = await offline.handle_webhook(call)
@@ -137,7 +139,7 @@ class TestWebhooks:
     @pytest.mark.parametrize("depth", [254, 300, 1000])
     async def test_nested_deeply(self, offline, webhook_call, told, depth):
         """
-        What is answered is handed on, however deep it goes.
+        Every acknowledged webhook is delivered, however deeply it is nested.
         """
         nested = b"[" * depth + b"]" * depth
         body = b'{"progress": "completed", "news": %b}' % nested
@@ -154,7 +156,8 @@ class TestWebhooks:
 
     async def test_too_many(self, make, webhook_call, told):
         """
-        More than can be kept in hand stay with the vendor.
+        Webhooks beyond the limit of pending ones are refused, so that the
+        vendor keeps them.
         """
         gate = asyncio.Event()
 
@@ -182,7 +185,8 @@ class TestWebhooks:
 
     async def test_closing(self, offline, webhook_call, told):
         """
-        While closing, a webhook stays with the vendor; so does it after.
+        During and after closing, webhooks are refused, so that the vendor
+        keeps them.
         """
         await offline.aclose()
         reply = await offline.handle_webhook(webhook_call(offline))
@@ -195,7 +199,8 @@ class TestWebhooks:
         self, make, webhook_call, told, until
     ):
         """
-        What does not end in time is cancelled, and handed to the hook.
+        A callback that does not end in time is cancelled, and its webhook goes
+        to the failure hook.
         """
         entered = []
 
@@ -215,7 +220,7 @@ class TestWebhooks:
 
     async def test_refused(self, offline, webhook_call, told):
         """
-        What is refused is told to nobody.
+        A refused webhook reaches neither hook.
         """
         call = webhook_call(offline, b"[]")
         reply = await offline.handle_webhook(call)
@@ -226,7 +231,7 @@ class TestWebhooks:
 
     async def test_pluggable(self, make, webhook_call, told):
         """
-        Endpoints that share a store share what they have seen.
+        Endpoints that share a store recognise each other's webhooks.
         """
         shared = RecentKeys()
         banks = [AsyncBankConnect("key", redirect_url=None) for _ in range(2)]
@@ -239,7 +244,7 @@ class TestWebhooks:
 
 async def test_wakes_those_who_wait(offline, webhook_call, told):
     """
-    A webhook makes a wait for its entity look at once.
+    A webhook makes a wait for its entity poll at once.
     """
     woken = []
     with offline.bank._api.changes.subscribe("en-1", lambda: woken.append(1)):

@@ -1,5 +1,5 @@
 """
-A claim gets to the callback once the server has confirmed it.
+A reported success reaches the callback once the server has confirmed it.
 """
 
 import pytest
@@ -20,12 +20,12 @@ DIALECTS = ("seed", "entity", "session")
 @pytest.mark.parametrize("dialect", DIALECTS)
 class TestClaims:
     """
-    A success that gets to the callback is one, in every dialect.
+    Only a genuine success reaches the callback as confirmed, in every dialect.
     """
 
     async def test_genuine(self, dialect, bank_of, make, posted, told):
         """
-        A success that the server confirms gets there, confirmed.
+        A success that the server confirms is delivered as confirmed.
         """
         async with Sandbox(dialect) as sandbox, bank_of(sandbox) as bank:
             endpoints = make(bank)
@@ -43,7 +43,7 @@ class TestClaims:
 
     async def test_stolen(self, dialect, bank_of, make, posted, told):
         """
-        Another customer's success, posted from one's own page, is caught.
+        Another customer's success, posted from one's own page, is refused.
         """
         async with Sandbox(dialect) as sandbox, bank_of(sandbox) as bank:
             endpoints = make(bank)
@@ -64,7 +64,8 @@ class TestClaims:
         self, dialect, bank_of, make, told
     ):
         """
-        So is one that is put behind one's own signed return URL.
+        Another customer's success behind one's own signed return URL is
+        refused.
         """
         async with Sandbox(dialect) as sandbox, bank_of(sandbox) as bank:
             endpoints = make(bank)
@@ -90,7 +91,7 @@ class TestClaims:
 
     async def test_made_up(self, dialect, bank_of, make, posted, told):
         """
-        An id that the server never gave out is no success.
+        An id that the server never issued is no success.
         """
         ids = {"entityId": "e-0", "sessionId": "s-0"}
         message = {
@@ -109,7 +110,7 @@ class TestClaims:
 
     async def test_too_early(self, dialect, bank_of, make, posted, told):
         """
-        Naming one's own session before anything was uploaded is no success.
+        One's own session is no success before anything was uploaded.
         """
         async with Sandbox(dialect) as sandbox, bank_of(sandbox) as bank:
             endpoints = make(bank)
@@ -150,7 +151,7 @@ class TestClaims:
 
 async def test_without_cookie_nothing_can_be_said(bank_of, make, told):
     """
-    A session flow's return in a foreign browser is kept, and not believed.
+    A session-flow return in another browser is delivered unconfirmed.
     """
     async with Sandbox("session") as sandbox:
         async with bank_of(sandbox) as bank:

@@ -1,5 +1,5 @@
 """
-What `parse_return` makes of a URL and a cookie.
+`parse_return` decodes and verifies a return URL and its cookie.
 """
 
 import pytest
@@ -21,19 +21,19 @@ SESSION = Session(
 
 def cookie_of(reply):
     """
-    The name and value of the cookie that *reply* sets.
+    Return the name and value of the cookie that *reply* sets.
     """
     return reply.headers["Set-Cookie"].partition(";")[0]
 
 
 class TestReadReturn:
     """
-    `parse_return` believes the signed path, and the signed cookie.
+    `parse_return` trusts the signed path and the signed cookie only.
     """
 
     def test_success(self, ours):
         """
-        A return tells the customer of its URL and the session of the cookie.
+        A return has the customer of its URL and the session of the cookie.
         """
         cookie = cookie_of(ours.start_redirect(SESSION))
         url = build_redirect(
@@ -55,7 +55,7 @@ class TestReadReturn:
     )
     def test_without_our_cookie(self, ours, cookie):
         """
-        Another browser, or a forged cookie: there is no session then.
+        With no cookie or a forged one, the event names no session.
         """
         url = build_redirect(ours.return_url("customer-42"), ExitEvent())
         call = WebRequest(path=url.raw_path_qs, headers={"cookie": cookie})
@@ -66,7 +66,7 @@ class TestReadReturn:
 
     def test_cookie_of_somebody_else(self, ours):
         """
-        The cookie of another customer says nothing about this one.
+        The cookie of another customer is ignored.
         """
         cookie = cookie_of(ours.start_redirect(SESSION))
         url = build_redirect(ours.return_url("customer-43"), ExitEvent())
@@ -92,7 +92,7 @@ class TestReadReturn:
     )
     def test_refused(self, ours, path, status):
         """
-        A path that is not ours is forged; one without an outcome malformed.
+        A foreign path is forged; a path without an outcome is malformed.
         """
         good = URL(ours.return_url("customer-42")).raw_path
         reply = ours.parse_return(WebRequest(path=path.format(good=good)))

@@ -1,5 +1,5 @@
 """
-Settings of the protocol, and what may be seen of them.
+The settings of the protocol, and their repr.
 """
 
 import datetime
@@ -12,7 +12,7 @@ from bankconnect_async.web import CallbackProtocol, WebRequest, WebResponse
 
 class TestSettings:
     """
-    Settings that cannot work are refused, and show no secret.
+    Settings that cannot work are refused, and secrets are hidden.
     """
 
     @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ class TestSettings:
     )
     def test_refused(self, protocol, field, settings):
         """
-        The bad setting is named.
+        The error names the bad setting.
         """
         with pytest.raises(ConfigurationError) as caught:
             protocol(**settings)
@@ -65,7 +65,7 @@ class TestSettings:
 
     def test_repr_shows_no_secret(self, protocol):
         """
-        Neither does the repr of the protocol.
+        The repr of the protocol shows no secret.
         """
         ours = protocol(secret="hunter2" * 5, webhook_secret="hunter2")
 
@@ -76,14 +76,14 @@ class TestSettings:
     )
     def test_good_continue_to(self, protocol, url):
         """
-        A path or an address of the web will do.
+        `next_url` may be a path or a web address.
         """
         assert protocol(next_url=url).next_url == url
 
 
 def test_repr_of_a_call_is_discreet():
     """
-    Neither cookie nor body nor path of a call shows in its repr.
+    The repr of a request shows neither cookie nor body nor path.
     """
     call = WebRequest(
         path="/s3cret", headers={"Cookie": "s3cret"}, body=b"s3cret"

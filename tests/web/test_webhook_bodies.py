@@ -1,5 +1,5 @@
 """
-What `parse_webhook` makes of bytes.
+`parse_webhook` decodes and verifies what the vendor posts.
 """
 
 import json
@@ -24,12 +24,12 @@ EXTRACTED = {
 
 class TestReadWebhook:
     """
-    `parse_webhook` takes what comes to the unguessable URL.
+    `parse_webhook` accepts requests to the unguessable URL.
     """
 
     @pytest.fixture(name="webhook_call")
     def _webhook_call(self, ours, json_call):
-        """Make a call to the webhook URL."""
+        """Make a request to the webhook URL."""
         path = URL(ours.webhook_url).raw_path
 
         def make(body=b'{"progress": "completed"}', **headers):
@@ -41,7 +41,7 @@ class TestReadWebhook:
 
     def test_webhook(self, ours, webhook_call):
         """
-        A body of the vendor's is decoded; no browser's header is asked for.
+        A body of the vendor is decoded without any browser header.
         """
         body = json.dumps(EXTRACTED).encode()
 
@@ -68,7 +68,7 @@ class TestReadWebhook:
     )
     def test_guessed(self, ours, webhook_call, path):
         """
-        Elsewhere there is nothing.
+        Any other URL is a 404.
         """
         name = ours.webhook_url.rpartition("/")[2]
         call = webhook_call(path=path.format(name=name))
@@ -88,7 +88,7 @@ class TestReadWebhook:
 
     def test_rotation(self, protocol, ours, webhook_call):
         """
-        The URL of an older secret is good until that is gone.
+        The URL of an older secret works until that secret is removed.
         """
         rotated = protocol(secret=["z" * 32, SECRET])
 
@@ -114,7 +114,8 @@ class TestReadWebhook:
     )
     def test_secret(self, protocol, webhook_call, required, given, status):
         """
-        A wrong secret is refused; a missing one where it is required.
+        A wrong secret header is refused, and so is a missing one if it is
+        required.
         """
         ours = protocol(
             webhook_secret="tell nobody", require_webhook_secret=required
@@ -126,7 +127,7 @@ class TestReadWebhook:
 
     def test_unasked_secret(self, ours, webhook_call):
         """
-        A header that nobody asked for is no reason to refuse.
+        A secret header is ignored if none is configured.
         """
         read = ours.parse_webhook(webhook_call(X_Secret_Key="whatever"))
 
@@ -145,7 +146,7 @@ class TestReadWebhook:
     )
     def test_malformed(self, ours, webhook_call, body, headers, status):
         """
-        What is no JSON object of a bounded size is refused.
+        Only a JSON object of a bounded size is accepted.
         """
         reply = ours.parse_webhook(webhook_call(body, **headers))
 
@@ -153,7 +154,7 @@ class TestReadWebhook:
 
     def test_not_understood(self, ours, webhook_call):
         """
-        An object of a shape that is new is kept, with what is odd about it.
+        An object of an unknown shape is kept, with the reason.
         """
         read = ours.parse_webhook(webhook_call(b'{"event_name": ["x"]}'))
 
