@@ -1,5 +1,5 @@
 """
-What tests share: samples of the contract, servers, clocks.
+Shared fixtures: samples of the contract, servers, clocks.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ def _sample() -> Callable[[str], bytes]:
 
 @pytest.fixture(name="fixture_names", scope="session")
 def _fixture_names() -> set[str]:
-    """The file names of all samples."""
+    """Return the file names of all samples."""
     return {path.name for path in FIXTURES.iterdir()}
 
 
@@ -80,13 +80,13 @@ def _sample_json() -> Callable[[str], Any]:
 
 @pytest.fixture(name="clock")
 def _clock() -> FakeClock:
-    """A clock that jumps."""
+    """Return a clock that jumps."""
     return FakeClock()
 
 
 @pytest.fixture(name="sandbox")
 async def _sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox in the default dialect."""
+    """Run a sandbox in the default dialect."""
     async with Sandbox() as sandbox:
         yield sandbox
 
@@ -169,7 +169,7 @@ def _no_services() -> Iterator[None]:
 
 @pytest.fixture(name="announce", scope="session")
 def _announce(pytestconfig) -> Callable[[str], None]:
-    """Say something on stderr while pytest captures that."""
+    """Print a line on stderr while pytest captures it."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def announce(text: str) -> None:
@@ -181,7 +181,7 @@ def _announce(pytestconfig) -> Callable[[str], None]:
 
 @pytest.fixture(name="run_aloud", scope="session")
 def _run_aloud(announce) -> Callable[[tuple[str, ...]], bool]:
-    """Run a command that takes long, say so, and tell if it went well."""
+    """Run a long command, announce it, and return whether it succeeded."""
 
     def run(command: tuple[str, ...]) -> bool:
         announce(f"tests: + {' '.join(command)}")
@@ -198,13 +198,13 @@ def _run_aloud(announce) -> Callable[[tuple[str, ...]], bool]:
 
 @pytest.fixture(name="debian_class", scope="session")
 def _debian_class() -> type[Debian]:
-    """The class that finds programs, for a test of its own."""
+    """Return the class that finds programs, for its own tests."""
     return Debian
 
 
 @pytest.fixture(name="debian", scope="session")
 def _debian(run_aloud) -> Debian:
-    """The programs of this machine."""
+    """Return the programs of this machine."""
     # Debian keeps servers where only root looks.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
     return Debian(

@@ -1,5 +1,5 @@
 """
-Answers of the endpoints beside `session/`, against their samples.
+Responses of the endpoints beside `session/`, compared with their samples.
 """
 
 import datetime
@@ -74,7 +74,7 @@ HOOK = "https://merchant.example/hooks/bankconnect"
 
 
 def at(*parts):
-    """Name a moment as the vendor does, without a time zone."""
+    """Parse a time without a time zone, as the vendor writes it."""
     return datetime.datetime(*parts)  # noqa: DTZ001 - as it is
 
 
@@ -484,7 +484,7 @@ def look(value, path):
 @pytest.mark.parametrize("name", ANSWERS)
 def test_reads_every_sample(name, sample):
     """
-    Each documented answer becomes a value that says the same.
+    Each documented response decodes to the documented values.
     """
     cls, facts = ANSWERS[name]
 
@@ -496,7 +496,7 @@ def test_reads_every_sample(name, sample):
 
 def test_no_answer_is_forgotten(fixture_names):
     """
-    Every sample of an answer beside the Session API's stands in a table.
+    The table has every sample of a response beside the Session API's.
     """
     found = {
         name
@@ -509,7 +509,7 @@ def test_no_answer_is_forgotten(fixture_names):
 
 def test_reads_the_health_of_net_banking(sample):
     """
-    That answer is an array, and the only one whose times are in UTC.
+    The response is an array, and the only one with times in UTC.
     """
     axis, hdfc = decode_rows(
         BankHealth, sample("net_banking_health.response.json")
@@ -531,7 +531,7 @@ def test_reads_the_health_of_net_banking(sample):
 
 def test_reads_shapes_without_a_sample():
     """
-    What the contract tells in words only is read as told.
+    Shapes that the contract describes only in words decode accordingly.
     """
     identity = decode(
         SessionIdentities,
@@ -567,7 +567,7 @@ class TestMoney:
     )
     def test_are_exact(self, printed, amount):
         """
-        Every digit is kept, also those that a float would lose.
+        Every digit is kept, even those that a float would lose.
         """
         raw = (
             f'{{"entity_id": "e", "transactions": [{{"amount": {printed}}}]}}'
@@ -580,7 +580,7 @@ class TestMoney:
     @pytest.mark.parametrize("printed", ['"n/a"', '"1,5"', '""', "null"])
     def test_that_cannot_be_read_are_none(self, printed):
         """
-        A text that is no number is kept in `raw`, as one that is no date.
+        An amount that is no number gives `None`, and its text is in `raw`.
         """
         raw = (
             f'{{"entity_id": "e", "transactions": [{{"amount": {printed}}}]}}'
@@ -594,7 +594,7 @@ class TestMoney:
     @pytest.mark.parametrize("count", ["3", "3.0", '"3"', "3e0"])
     def test_counts_are_whole(self, count):
         """
-        A page count is an int, however it is printed.
+        A page count is an int, however it is written.
         """
         raw = f'{{"statement_id": "s", "page_count": {count}}}'
 
@@ -605,7 +605,7 @@ class TestMoney:
     @pytest.mark.parametrize("count", ["3.5", "1e300000000", '"many"'])
     def test_counts_that_are_none(self, count):
         """
-        What is not whole, or would take for ever to write, is none.
+        A fraction, or a number too long to write, gives `None`.
         """
         raw = f'{{"statement_id": "s", "page_count": {count}}}'
 
@@ -613,7 +613,7 @@ class TestMoney:
 
     def test_do_not_depend_on_the_users_context(self):
         """
-        Neither precision nor traps of the running context matter.
+        Neither precision nor traps of the current decimal context matter.
         """
         raw = b'{"entity_id": "e", "transactions": [{"amount": 1234567.891}]}'
         with decimal.localcontext(decimal.Context(prec=2)):
@@ -640,7 +640,7 @@ class TestMoney:
 )
 def test_reads_every_way_to_write_a_day(text, when):
     """
-    Dates come in four notations; what is none of them is `None`.
+    Four notations of a date are read; any other text gives `None`.
     """
     raw = json.dumps({"entity_id": "e", "transactions": [{"date": text}]})
 
@@ -649,7 +649,7 @@ def test_reads_every_way_to_write_a_day(text, when):
 
 def test_keeps_notes_that_come_twice():
     """
-    Equal notes of one month repeat a key, and none of them is lost.
+    Equal notes of one month repeat a key, and all of them are kept.
     """
     raw = (
         b'{"entity_id": "e", "top_5_credit_debit": {"top_5_credit": {"Jan-26":'
@@ -676,7 +676,7 @@ def test_keeps_notes_that_come_twice():
 )
 def test_monthly_figures_may_be_missing(entries, analysis):
     """
-    No level of that nest has to be there.
+    Every level of the monthly figures is optional.
     """
     raw = f'{{"entity_id": "e", "monthly_analysis": {entries}}}'
 
@@ -696,7 +696,7 @@ def test_monthly_figures_may_be_missing(entries, analysis):
 )
 def test_keeps_unknown_states(word, status):
     """
-    A word that a later server says is kept, in the same spelling.
+    A status of a later server is kept in the same spelling.
     """
     raw = json.dumps({"session_id": "s", "upload_status": word}).encode()
 
@@ -760,7 +760,7 @@ def test_keeps_unknown_states(word, status):
 )
 def test_names_what_is_wrong(cls, raw, problem):
     """
-    An answer of another shape is told by path, without its values.
+    The error for another shape names the path, and not the value.
     """
     with pytest.raises(InvalidResponseError) as caught:
         decode(cls, raw, status=203)
@@ -772,7 +772,7 @@ def test_names_what_is_wrong(cls, raw, problem):
 @pytest.mark.parametrize("read", [decode_document, None])
 def test_other_shapes_are_told_too(read):
     """
-    An answer that should be an array, or any object, is checked for that.
+    A response that should be an array, or any object, is checked for it.
     """
     read = read or functools.partial(decode_rows, BankHealth)
     with pytest.raises(InvalidResponseError):
@@ -781,13 +781,13 @@ def test_other_shapes_are_told_too(read):
 
 def test_undocumented_answers_are_handed_on():
     """
-    Where the vendor shows no shape, numbers are exact all the same.
+    A response of an undocumented shape is returned with exact numbers.
     """
     assert decode_document(b'{"a": [1.10]}') == {"a": [Decimal("1.10")]}
 
 
 def leaves(document):
-    """Name the paths of everything in *document* that is no container."""
+    """Return the paths of all scalars in *document*."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield (key,)
@@ -814,7 +814,7 @@ REQUIRED = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_null_never_fails(name, sample):
     """
-    `null` in place of anything that is no id is none, and no error.
+    `null` in place of anything but an id is read as missing.
     """
     cls, _ = ANSWERS[name]
     for path in leaves(json.loads(sample(name))):
@@ -831,7 +831,7 @@ def test_null_never_fails(name, sample):
 @pytest.mark.parametrize("name", ANSWERS)
 def test_what_is_new_is_kept(name, sample):
     """
-    A field that a later version adds is in `raw`, and disturbs nothing.
+    A field of a later version is in `raw`, and changes nothing else.
     """
     cls, _ = ANSWERS[name]
     document = json.loads(sample(name))
@@ -846,7 +846,7 @@ def test_what_is_new_is_kept(name, sample):
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answers_can_be_kept(name, sample):
     """
-    An answer survives pickling, and can be in a set.
+    A response can be pickled, and can be a member of a set.
     """
     cls, _ = ANSWERS[name]
     answer = decode(cls, sample(name), keep_pairs=True)
@@ -900,7 +900,7 @@ def test_reprs_mask_account_numbers(sample):
 )
 def test_reprs_hide_what_opens_a_file(fields):
     """
-    A repr says that there is a password or a link, and not which.
+    A repr shows that there is a password or a link, and hides its value.
     """
     raw = json.dumps({"statements": [fields]}).encode()
 
@@ -912,7 +912,7 @@ def test_reprs_hide_what_opens_a_file(fields):
 
 def test_details_of_holders_are_hidden():
     """
-    Who the holder is shows in no repr of the insights.
+    No repr of the insights identifies the account holder.
     """
     names = ("name", "address", "dob", "email", "pan_number", "phone_number")
     details = dict.fromkeys(names, "canary")
@@ -931,7 +931,7 @@ def test_details_of_holders_are_hidden():
 
 def test_errors_tell_no_secrets():
     """
-    What is wrong with an answer is told without what is in it.
+    A decode error describes the problem without the response's values.
     """
     raw = b'{"entity_id": "e", "accounts": [{"account_number": ["canary"]}]}'
 
@@ -944,7 +944,7 @@ def test_errors_tell_no_secrets():
 @pytest.mark.parametrize("cls", sorted(KINDS, key=str), ids=str)
 def test_answers_are_frozen(cls):
     """
-    An answer does not change.
+    The attributes of a response cannot be set.
     """
     field = attrs.fields(cls)[0].name
     answer = object.__new__(cls)
@@ -969,7 +969,7 @@ def test_every_kind_is_exported():
 
 def test_large_answers_take_no_copy(sample):
     """
-    Thousands of rows cost what they are made of, not a second document.
+    Thousands of rows need no second copy of the document in memory.
     """
     (row,) = json.loads(sample("transactions.response.json"))["transactions"]
     raw = json.dumps({"entity_id": "e", "transactions": [row] * 2000}).encode()
@@ -1025,7 +1025,7 @@ json_values = st.recursive(
 @given(document=json_values, cls=st.sampled_from(sorted(KINDS, key=str)))
 def test_any_json_gives_a_value_or_an_error_of_ours(document, cls):
     """
-    No decoder raises anything else.
+    A decoder raises nothing but our errors for any JSON.
     """
     raw = json.dumps(document).encode()
     try:
@@ -1039,7 +1039,7 @@ def test_any_json_gives_a_value_or_an_error_of_ours(document, cls):
 )
 def test_any_bytes_give_a_value_or_an_error_of_ours(raw, cls):
     """
-    Nor do bytes that are no JSON.
+    A decoder raises nothing but our errors for any bytes.
     """
     for read in (
         functools.partial(decode, cls),
@@ -1054,7 +1054,7 @@ def test_any_bytes_give_a_value_or_an_error_of_ours(raw, cls):
 
 class TestRequests:
     """
-    Bodies that are written here
+    Request bodies
     """
 
     @pytest.mark.parametrize(
@@ -1079,7 +1079,7 @@ class TestRequests:
 
     def test_the_mode_is_never_left_out(self, sample_json):
         """
-        The vendor's short form means mode 0, which is what we write.
+        The vendor's short form means mode 0, and the mode is written.
         """
         short = sample_json(
             "webhook.update.request.entity.netbanking_only.json"
@@ -1102,7 +1102,7 @@ class TestRequests:
     )
     def test_refuses_updates_that_cannot_be_sent(self, url, mode, names):
         """
-        All problems of an update are named at once.
+        The error names all problems of an update.
         """
         with pytest.raises(InvalidRequestError) as caught:
             encode_webhook_update(url, mode)
@@ -1111,7 +1111,7 @@ class TestRequests:
 
     def test_writes_an_entity(self, sample_json):
         """
-        A mapping of meta data is written as a JSON text.
+        Metadata is sent as a JSON text.
         """
         written = encode_entity(
             "cust-7f31-0042", is_single_account=False, meta_data={"tier": 1}
@@ -1134,7 +1134,7 @@ class TestRequests:
         self, link_id, meta_data, name
     ):
         """
-        What is wrong with an entity is named.
+        The error names the problem of an entity.
         """
         with pytest.raises(InvalidRequestError) as caught:
             encode_entity(
@@ -1145,7 +1145,7 @@ class TestRequests:
 
     def test_writes_a_recurring_fetch(self, sample_json):
         """
-        Days are written as the vendor reads them, in spite of the names.
+        Days are written in the vendor's order, despite the parameters' names.
         """
         written = encode_recurring_fetch(
             "54dc7651-89f8-46dc-9f93-26be5a7eff0d",
@@ -1179,7 +1179,7 @@ class TestRequests:
         self, consent_id, first, last, names
     ):
         """
-        All problems of a fetch are named at once.
+        The error names all problems of a fetch.
         """
         with pytest.raises(InvalidRequestError) as caught:
             encode_recurring_fetch(consent_id, from_date=first, to_date=last)

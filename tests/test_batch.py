@@ -1,5 +1,5 @@
 """
-Many sessions: one outcome each, bounded, and nothing left behind.
+A batch gives each item one outcome, is bounded, and leaves nothing behind.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from bankconnect_async.sandbox import Fault, Sandbox
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox):
-    """A client of the sandbox, in the inline-frame workflow."""
+    """Return a client of the sandbox, in the inline-frame workflow."""
     async with AsyncBankConnect(
         sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
     ) as bank:
@@ -44,7 +44,7 @@ async def _bank(sandbox):
 
 class Double:
     """
-    A client whose sessions a test holds back, and that counts them.
+    A client that counts sessions and creates them when the test says so.
     """
 
     def __init__(self):
@@ -80,7 +80,7 @@ class Double:
 
 
 def batch(double, source, **options):
-    """Begin a batch over a double."""
+    """Start a batch over a double."""
     settings = {
         "api": "double",
         "concurrency": 64,
@@ -116,7 +116,7 @@ async def later(items):
 @pytest.mark.parametrize("kind", [list, iter, later, tuple])
 async def test_every_input_has_one_outcome(bank, sandbox, kind):
     """
-    Any iterable is taken, and each item comes out exactly once.
+    Any iterable is accepted, and each item has exactly one outcome.
     """
     found = await collect(bank.create_sessions(kind(ids(500))))
 
@@ -128,7 +128,8 @@ async def test_every_input_has_one_outcome(bank, sandbox, kind):
 
 async def test_each_outcome_has_its_own_request(bank, sandbox):
     """
-    Bare link ids share what they ask for, and no outcome shows that.
+    Outcomes of bare link ids have requests of their own, although the batch
+    shares one.
     """
     sandbox.faults.always(Fault.status(400), prefix="c")
     given = SessionRequest(link_id="c", redirect_url=None, bank_name="axis")
@@ -149,7 +150,7 @@ async def test_each_outcome_has_its_own_request(bank, sandbox):
 
 async def test_an_empty_source_ends_at_once(bank):
     """
-    Nothing in, nothing out.
+    An empty source has no outcomes.
     """
     assert await collect(bank.create_sessions([])) == []
 
@@ -185,7 +186,7 @@ async def test_failures_stand_beside_successes(bank, sandbox):
 
 async def test_a_batch_gives_its_room_back(sandbox):
     """
-    After a batch, the client's pool is as large as the user made it.
+    After a batch, the client's pool has its configured size again.
     """
     sizes = []
     async with AsyncBankConnect(
@@ -208,7 +209,7 @@ async def test_a_url_that_cannot_be_read_fails_its_item_alone(
     raw_server, answer
 ):
     """
-    A server's URL that no parser reads stops none of the other items.
+    A session URL that cannot be parsed stops none of the other items.
     """
     bad = b'{"redirect_url": "https://[...]/x?session_id=a%20b"}'
     good = b'{"redirect_url": "https://journey.example/?session_id=1"}'
@@ -241,7 +242,7 @@ async def test_a_url_that_cannot_be_read_fails_its_item_alone(
 
 async def test_a_request_without_redirect_url_keeps_its_link_id(sandbox):
     """
-    An item that could not be completed still says whose it was.
+    The outcome of an item that could not be completed has its link id.
     """
     request = SessionRequest(link_id="c", redirect_url=UNSET)
     async with AsyncBankConnect(
@@ -254,7 +255,8 @@ async def test_a_request_without_redirect_url_keeps_its_link_id(sandbox):
 
 async def test_concurrency_is_bounded():
     """
-    Never more in flight than asked for, and that many are reached.
+    The number of requests in flight reaches the concurrency and never exceeds
+    it.
     """
     double = Double()
 
@@ -266,7 +268,7 @@ async def test_concurrency_is_bounded():
 
 async def test_concurrency_raises_the_pool(sandbox):
     """
-    A batch may have more in flight than the client had.
+    A batch may have more requests in flight than its client's pool allows.
     """
     async with (
         AsyncBankConnect(
@@ -283,7 +285,7 @@ async def test_concurrency_raises_the_pool(sandbox):
 
 async def test_order_on_request():
     """
-    In ordered mode outcomes come as the inputs did, late ones included.
+    In ordered mode outcomes have the order of the inputs, late ones included.
     """
 
     class Backwards(Double):
@@ -303,7 +305,7 @@ async def test_order_on_request():
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_a_slow_consumer_holds_the_workers_back(ordered):
     """
-    Only so many items are taken as there is room for their outcomes.
+    The batch takes only as many items as it has room for outcomes.
     """
     taken = 0
 
@@ -326,7 +328,7 @@ async def test_a_slow_consumer_holds_the_workers_back(ordered):
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_memory_does_not_grow_with_the_source(ordered):
     """
-    Twenty times the items take no more memory, and no more tasks.
+    Twenty times the items take no more memory and no more tasks.
     """
 
     async def peak(count):
@@ -353,7 +355,7 @@ async def test_memory_does_not_grow_with_the_source(ordered):
 
 async def test_one_stuck_item_holds_up_the_order():
     """
-    The outcomes behind it wait, and nothing more is taken than they are.
+    The outcomes behind a slow item wait, and no further item is taken.
     """
     gate = asyncio.Event()
 
@@ -381,7 +383,8 @@ async def test_one_stuck_item_holds_up_the_order():
 
 async def test_leaving_early_cancels_and_accounts():
     """
-    What was taken and not reported is in `unreported`; no task is left.
+    Items that were taken and not reported are in `unreported`; no task is
+    left.
     """
     before = asyncio.all_tasks()
     double = Double()
@@ -397,7 +400,7 @@ async def test_leaving_early_cancels_and_accounts():
 
 async def test_tells_what_may_have_been_sent():
     """
-    Of unreported items, those that only waited were not sent.
+    Unreported items that only waited count as not sent.
     """
     double = Double()
     double.gate.clear()
@@ -412,7 +415,7 @@ async def test_tells_what_may_have_been_sent():
 
 async def test_an_error_of_the_consumer_stays_what_it_is():
     """
-    What the body raises is not wrapped into a group.
+    An exception of the body is not wrapped into a group.
     """
     with pytest.raises(KeyError):
         async with batch(Double(), ids(100)) as outcomes:
@@ -422,7 +425,7 @@ async def test_an_error_of_the_consumer_stays_what_it_is():
 
 async def test_cancelling_leaves_nothing_behind():
     """
-    A cancelled batch ends cancelled, with all of its tasks.
+    A cancelled batch ends as cancelled, with all of its tasks.
     """
     before = asyncio.all_tasks()
     double = Double()
@@ -441,7 +444,7 @@ async def test_cancelling_leaves_nothing_behind():
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_an_error_of_the_source_comes_last(asynchronous):
     """
-    What was taken before is reported, then the source's own error raised.
+    The items before it are reported, then the source's own error is raised.
     """
 
     def broken():
@@ -466,7 +469,7 @@ async def test_an_error_of_the_source_comes_last(asynchronous):
 
 async def test_a_source_may_hold_a_timeout_open():
     """
-    One task drives an async source, so scopes within it stay whole.
+    One task runs an async source, so that its cancel scopes stay intact.
     """
 
     async def cursor():
@@ -490,7 +493,7 @@ async def test_a_source_may_hold_a_timeout_open():
 
 async def test_an_async_generator_is_closed_on_leaving():
     """
-    What a source holds open is released before the block ends.
+    An async generator is closed before the block ends.
     """
     closed = False
 
@@ -512,7 +515,7 @@ async def test_an_async_generator_is_closed_on_leaving():
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_a_stray_cancel_of_the_source_is_an_error(ordered, asynchronous):
     """
-    A CancelledError that nobody asked for ends the batch loudly.
+    A CancelledError that nobody requested ends the batch with an error.
     """
 
     async def cancelled_later():
@@ -535,7 +538,7 @@ async def test_a_stray_cancel_of_the_source_is_an_error(ordered, asynchronous):
 
 async def test_a_feeder_that_is_cancelled_by_itself_is_an_error():
     """
-    A source that cancels the task that drives it ends the batch loudly.
+    A source that cancels its own task ends the batch with an error.
     """
 
     async def source():
@@ -558,7 +561,7 @@ async def test_a_feeder_that_is_cancelled_by_itself_is_an_error():
 
 async def test_a_consumer_that_gives_up_leaves_the_others_awake():
     """
-    Of two consumers that wait, one is cancelled, and the other goes on.
+    If one of two waiting consumers is cancelled, the other goes on.
     """
     double = Double()
     double.gate.clear()
@@ -576,7 +579,7 @@ async def test_a_consumer_that_gives_up_leaves_the_others_awake():
 
 async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
     """
-    What a batch opened before it could not begin is closed again.
+    A batch that cannot begin closes the journal that it has opened.
     """
 
     class Closed(Double):
@@ -605,7 +608,8 @@ async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
 
 async def test_a_stop_waits_for_no_rate():
     """
-    Once the key was refused, the rest comes out at once at any rate.
+    Once the key was refused, the other outcomes come at once, whatever the
+    rate.
     """
     loop = asyncio.get_running_loop()
 
@@ -624,7 +628,7 @@ async def test_a_stop_waits_for_no_rate():
 
 async def test_batches_share_a_client(sandbox):
     """
-    Two at once get the slots of both.
+    Two batches at once have the slots of both.
     """
     async with AsyncBankConnect(
         sandbox.api_key,
@@ -645,7 +649,7 @@ async def test_batches_share_a_client(sandbox):
 
 async def test_an_error_that_is_none_of_ours_is_an_outcome_and_logged(caplog):
     """
-    Every item has an outcome, whatever a call raises; it is logged once.
+    Any exception of a call becomes an outcome, and is logged once.
     """
 
     class Broken(Double):
@@ -665,7 +669,7 @@ async def test_an_error_that_is_none_of_ours_is_an_outcome_and_logged(caplog):
 
 async def test_a_refused_key_stops_it(sandbox):
     """
-    After 401 nothing more is sent, and every input still has its outcome.
+    After a 401 nothing more is sent, and every input still has its outcome.
     """
     async with AsyncBankConnect(
         "wrong-key", base_url=sandbox.base_url, redirect_url=None
@@ -685,7 +689,7 @@ async def test_a_refused_key_stops_it(sandbox):
 
 async def test_a_rate_is_kept():
     """
-    A limited batch starts no more than the rate allows, without a burst.
+    A batch starts no more requests than its rate allows, without a burst.
     """
     loop = asyncio.get_running_loop()
     starts = []
@@ -704,7 +708,7 @@ async def test_a_rate_is_kept():
 
 async def test_a_rate_below_one():
     """
-    Less than one a second is possible.
+    A rate below one per second is possible.
     """
     found = await collect(batch(Double(), ids(1), rate=0.1))
 
@@ -722,7 +726,7 @@ async def test_iterating_needs_the_block(bank):
 
 async def test_is_entered_once():
     """
-    A batch is used up by one block.
+    A batch can be entered only once.
     """
     outcomes = batch(Double(), ids(1))
     await collect(outcomes)
@@ -762,7 +766,7 @@ async def test_consumers_may_share_it():
 )
 def test_numbers_that_make_no_sense(options):
     """
-    They are refused where the batch is made.
+    Bad numbers are refused when the batch is made.
     """
     with pytest.raises(ConfigurationError) as caught:
         AsyncBankConnect("key").create_sessions(["a"], **options)
@@ -773,7 +777,7 @@ def test_numbers_that_make_no_sense(options):
 @pytest.mark.parametrize("source", ["customer-42", b"customer-42"])
 def test_one_text_is_no_source(source):
     """
-    A bare link id would be taken for a list of letters.
+    A bare link id is refused, because it would be read as a list of letters.
     """
     with pytest.raises(ConfigurationError, match="list of link ids"):
         AsyncBankConnect("key").create_sessions(source)
@@ -801,8 +805,8 @@ async def test_drain_settles_what_was_sent():
 
 async def test_drain_closes_an_async_source():
     """
-    A source that may never go on is not waited for; what was taken ahead
-    stays unreported, unsent.
+    A drain does not wait for a blocked source; items taken ahead stay
+    unreported and unsent.
     """
     double = Double()
     double.gate.clear()
@@ -832,7 +836,7 @@ async def test_drain_closes_an_async_source():
 
 async def test_drain_waits_for_no_rate():
     """
-    Items that wait for their turn go back to where they came from.
+    Items that wait for the rate stay unsent and unreported.
     """
     async with batch(
         Double(), ids(200), concurrency=20, rate=0.001, ordered=True
@@ -847,7 +851,7 @@ async def test_drain_waits_for_no_rate():
 
 async def test_a_drain_leaves_gaps_in_the_order():
     """
-    What comes after an unsent item is reported all the same, in order.
+    The outcomes after an unsent item are reported in order.
     """
     buffer = ResultBuffer(ordered=True)
     late = [
@@ -863,7 +867,7 @@ async def test_a_drain_leaves_gaps_in_the_order():
 
 async def test_numbers_of_a_batch():
     """
-    A snapshot tells at any time what was done.
+    A snapshot shows the progress at any time.
     """
     double = Double()
     double.gate.clear()
@@ -888,7 +892,7 @@ async def test_numbers_of_a_batch():
 
 def test_numbers_before_it_began():
     """
-    A batch that was not entered did nothing.
+    The counts of a batch that was not entered are zero.
     """
     stats = batch(Double(), ["a"]).stats()
 

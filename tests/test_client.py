@@ -67,7 +67,7 @@ def connect(server, **settings):
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox):
-    """A client of the sandbox."""
+    """Return a client of the sandbox."""
     async with connect(sandbox) as bank:
         yield bank
 
@@ -79,7 +79,7 @@ class TestCreateSession:
 
     async def test_takes_a_bare_link_id(self, bank, sandbox):
         """
-        A link id is enough where the client knows the rest.
+        A link id is enough if the client has all other settings.
         """
         session = await bank.create_session("customer-42")
 
@@ -119,7 +119,8 @@ class TestCreateSession:
     @pytest.mark.parametrize("version", ["v1", "v2"])
     async def test_speaks_every_dialect(self, dialect, version):
         """
-        The id is found in the key or in the URL, a token stays in the URL.
+        The id comes from its field or from the URL, and a token stays in the
+        URL.
         """
         async with (
             Sandbox(dialect) as sandbox,
@@ -144,7 +145,7 @@ class TestCreateSession:
         self, sandbox, of_client, of_request, sent
     ):
         """
-        What a request says counts; UNSET means what the client says.
+        A request's `redirect_url` wins; `UNSET` means the client's.
         """
         async with connect(sandbox, redirect_url=of_client) as bank:
             session = await bank.create_session(
@@ -156,7 +157,7 @@ class TestCreateSession:
 
     async def test_some_redirect_url_has_to_be_given(self, sandbox):
         """
-        If neither says anything, nothing is sent and the error says so.
+        Without any `redirect_url`, nothing is sent and the error says so.
         """
         async with connect(sandbox, redirect_url=UNSET) as bank:
             with pytest.raises(InvalidRequestError, match="inline-frame"):
@@ -166,7 +167,7 @@ class TestCreateSession:
 
     async def test_refuses_what_is_no_request(self, bank, sandbox):
         """
-        Another type is a local error that names it.
+        A request of another type is a local error that names the type.
         """
         with pytest.raises(InvalidRequestError, match="not int"):
             await bank.create_session(42)
@@ -174,7 +175,7 @@ class TestCreateSession:
 
     async def test_a_wrong_key(self, sandbox):
         """
-        401 is an authentication error and is not repeated.
+        A 401 is an authentication error and is not retried.
         """
         async with connect(sandbox, api_key="wrong-key") as bank:
             with pytest.raises(AuthenticationError) as caught:
@@ -186,7 +187,7 @@ class TestCreateSession:
 
     async def test_an_unpaid_plan(self, sandbox):
         """
-        402 has an error of its own.
+        A 402 has an error of its own.
         """
         async with connect(sandbox, api_key=UNPAID_API_KEY) as bank:
             with pytest.raises(PaymentRequiredError) as caught:
@@ -196,7 +197,7 @@ class TestCreateSession:
 
     async def test_the_server_s_refusal_has_its_fields(self):
         """
-        A vendor code and the field it is about stand in attributes.
+        The error has the vendor's code and the field that it is about.
         """
         request = SessionRequest(
             link_id="c", redirect_url=None, bank_name="no such bank"
@@ -277,7 +278,7 @@ class TestParameters:
 
 class TestSettings:
     """
-    Settings, and what follows from them
+    Settings, and their effects
     """
 
     @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ class TestSettings:
     )
     def test_tells_its_redirect_url(self, redirect_url):
         """
-        The redirect_url of the client can be read as it was given.
+        The client's `redirect_url` property has the given value.
         """
         bank = AsyncBankConnect("key", redirect_url=redirect_url)
 
@@ -322,7 +323,8 @@ class TestSettings:
 
     async def test_makes_a_handle_of_a_session(self, bank):
         """
-        A session is as good as its id, unless the server gave it none.
+        A session can be passed instead of its id, unless the server sent no
+        id.
         """
         url = "https://journey.example/"
         session = Session(link_id="c", redirect_url=url, session_id="s-1")
@@ -334,14 +336,14 @@ class TestSettings:
 
 class TestRetries:
     """
-    Failures on the way, and what the caller sees of them.
+    Failures of attempts, and their effects on the caller
     """
 
     async def test_goes_on_after_a_fault(
         self, raw_server, answer, created_answer, clock
     ):
         """
-        A 500 is repeated, and the session says how often it was sent.
+        A 500 is retried, and the session has the number of attempts.
         """
 
         async def script(server, reader, writer):
@@ -362,7 +364,7 @@ class TestRetries:
 
     async def test_at_most_once_sends_once(self, raw_server, answer, clock):
         """
-        In that mode an open outcome is raised, not repeated.
+        With at-most-once an ambiguous outcome is raised, not retried.
         """
 
         async def script(server, reader, writer):
@@ -406,7 +408,7 @@ class TestRetries:
         self, raw_server, answer, clock
     ):
         """
-        A yes that cannot be read is repeated, then raised as such.
+        A 2xx response that cannot be decoded is retried, then raised.
         """
 
         async def script(server, reader, writer):
@@ -428,7 +430,7 @@ class TestRetries:
         self, raw_server, answer, created_answer, clock
     ):
         """
-        Retry-After in seconds is waited out.
+        A Retry-After in seconds is waited for.
         """
 
         async def script(server, reader, writer):
@@ -450,7 +452,7 @@ class TestRetries:
 
     async def test_an_outage_ends_at_the_deadline(self, raw_server):
         """
-        One deadline spans all attempts, waits included.
+        One deadline covers all attempts and the waits between them.
         """
 
         async def script(server, reader, writer):
@@ -473,7 +475,7 @@ class TestRetries:
 
     async def test_no_retries_after_a_refused_certificate(self, clock):
         """
-        A server that cannot prove who it is gets no second chance.
+        A server with a bad certificate gets no second attempt.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         server = await asyncio.start_server(
@@ -498,7 +500,7 @@ class TestRetries:
         self, raw_server, answer, created_answer, status
     ):
         """
-        421 and 425 are repeated even at most once, 421 on another connection.
+        421 and 425 are retried even at most once, 421 on another connection.
         """
 
         async def script(server, reader, writer):
@@ -529,7 +531,7 @@ class TestRetries:
         self, raw_server, answer
     ):
         """
-        What no repetition changes is not repeated.
+        A failure that a retry cannot change is not retried.
         """
 
         async def script(server, reader, writer):
@@ -552,7 +554,7 @@ class TestRetries:
         self, raw_server, answer, monkeypatch
     ):
         """
-        The loop goes on while a thread reads a refusal of 1 MiB.
+        A thread reads an error response of 1 MiB while the loop goes on.
         """
         threads = []
 
@@ -596,7 +598,7 @@ class TestRetries:
         self, raw_server, answer, monkeypatch, status, error
     ):
         """
-        An answer came, whatever is raised while it is read.
+        Any exception while a response is read becomes an outcome.
         """
 
         def fail(raw, *args, **kwargs):
@@ -660,7 +662,7 @@ class TestSetup:
     )
     def test_bad_settings_are_named(self, settings, name):
         """
-        A client that cannot work is never made.
+        The error names the bad setting, and no client is made.
         """
         with pytest.raises(ConfigurationError) as caught:
             AsyncBankConnect(**{"api_key": "key", **settings})
@@ -678,7 +680,8 @@ class TestSetup:
     )
     def test_secrets_stay_out_of_tracebacks(self, settings):
         """
-        A client that cannot be made shows no secret, locals included.
+        The traceback of a failed construction shows no secret, locals
+        included.
         """
         given = {"api_key": "canary-key", "server_hash": "canary-hash"}
 
@@ -706,7 +709,7 @@ class TestSetup:
 
     def test_reads_the_environment(self):
         """
-        Every variable counts, arguments win, blanks are nothing.
+        Every variable is read, arguments win, and blank values are ignored.
         """
         environ = {
             "BANKCONNECT_API_KEY": "key",
@@ -736,7 +739,7 @@ class TestSetup:
 
     async def test_a_closed_client_says_so(self, sandbox):
         """
-        After the block nothing is sent any more.
+        After the block the client sends nothing more.
         """
         async with connect(sandbox) as bank:
             pass
@@ -748,7 +751,7 @@ class TestSetup:
 
     async def test_works_without_a_block(self, sandbox):
         """
-        Services that close at shutdown need no `async with`.
+        A service that calls `close` needs no `async with`.
         """
         bank = connect(sandbox)
         await bank.create_session("customer-42")
@@ -759,7 +762,7 @@ class TestSetup:
 
     async def test_a_forgotten_close_is_told(self, sandbox):
         """
-        An open client that is thrown away warns.
+        An unclosed client warns when it is garbage-collected.
         """
         bank = connect(sandbox)
         await bank.create_session("customer-42")
@@ -776,7 +779,7 @@ class TestSetup:
 
     async def test_a_borrowed_session_is_left_open(self, sandbox):
         """
-        The caller's own session serves, and stays the caller's.
+        The caller's session is used and stays open.
         """
         async with aiohttp.ClientSession() as session:
             async with connect(sandbox, client_session=session) as bank:
@@ -787,7 +790,7 @@ class TestSetup:
 
     async def test_closing_can_wait(self, raw_server, created_answer):
         """
-        With drain, calls in flight end well and new ones are refused.
+        With drain, calls in flight succeed and new ones are refused.
         """
         asked, go_on = asyncio.Event(), asyncio.Event()
 
@@ -814,7 +817,7 @@ class TestSetup:
         self, raw_server, created_answer
     ):
         """
-        Both of two closings that wait end with the last call.
+        Two closings that drain both end with the last call.
         """
         asked, go_on = asyncio.Event(), asyncio.Event()
 
@@ -839,7 +842,8 @@ class TestSetup:
 
     async def test_closed_after_a_head_came(self, raw_server, monkeypatch):
         """
-        A client that is closed between head and body knows what was sent.
+        A call whose client is closed between head and body has the right
+        delivery class.
         """
         start = aiohttp.ClientResponse.start
 
@@ -865,7 +869,8 @@ class TestSetup:
 
     async def test_closing_does_not_wait_for_ever(self, raw_server):
         """
-        What is still in flight after the drain is aborted, and told so.
+        Calls that are still in flight after the drain are aborted with an
+        error.
         """
         asked = asyncio.Event()
 
@@ -886,7 +891,7 @@ class TestSetup:
 
     async def test_signs_a_return_url_for_each_customer(self, sandbox):
         """
-        A ReturnURL as redirect URL tells later whose session it was.
+        A ReturnURL as redirect URL identifies the customer on return.
         """
         signing = ReturnURL(RETURN, secret=b"s" * 32)
         async with connect(sandbox, redirect_url=signing) as bank:
@@ -898,7 +903,7 @@ class TestSetup:
 
     def test_a_signing_key_signs_the_redirect_url(self):
         """
-        With BANKCONNECT_SIGNING_KEY the redirect URL bears a state.
+        With BANKCONNECT_SIGNING_KEY the redirect URL carries a signed state.
         """
         environ = {
             "BANKCONNECT_API_KEY": "key",
@@ -941,7 +946,7 @@ class TestSetup:
 
     def test_clients_do_not_travel(self):
         """
-        A client cannot be pickled, and says what to do instead.
+        A client cannot be pickled, and the error says what to do instead.
         """
         with pytest.raises(TypeError, match="from_env"):
             pickle.dumps(AsyncBankConnect("key"))
@@ -956,7 +961,7 @@ class TestStats:
         self, raw_server, answer, created_answer, clock
     ):
         """
-        Attempts by class, tokens, sockets and latency are there.
+        The stats have attempts by class, tokens, sockets and latency.
         """
 
         async def script(server, reader, writer):
@@ -992,7 +997,7 @@ class TestStats:
 
     async def test_shows_what_is_going_on(self, raw_server):
         """
-        Requests in flight and in the queue are told apart.
+        The stats distinguish requests in flight from queued ones.
         """
 
         async def script(server, reader, writer):
@@ -1020,7 +1025,7 @@ class TestStats:
 
     async def test_a_borrowed_session_tells_no_sockets(self, sandbox):
         """
-        Of somebody else's pool the number is not known.
+        The stats do not count the sockets of a borrowed session.
         """
         async with (
             aiohttp.ClientSession() as session,
@@ -1032,7 +1037,7 @@ class TestStats:
         self, raw_server, answer, created_answer, clock
     ):
         """
-        Start and end of each attempt, and what it raised.
+        The hook receives the start, the end and the error of each attempt.
         """
         seen = []
 
@@ -1072,7 +1077,7 @@ class TestStats:
 
     async def test_a_hook_may_look_at_starts_only(self, sandbox):
         """
-        A hook that returns nothing hears nothing more.
+        A hook that returns `None` is not called at the end.
         """
         seen = []
         async with connect(sandbox, on_attempt=seen.append) as bank:
@@ -1085,7 +1090,7 @@ CANARY = "canary-5c1f9d"
 
 
 async def failure_of(bank):
-    """Fail once; away from the test's own locals, which hold the canary."""
+    """Fail once, outside the test's own locals, which hold the canary."""
     with pytest.raises(BankConnectError) as caught:
         await bank.create_session("customer-42")
     return caught.value
@@ -1161,7 +1166,9 @@ class TestConfirm:
 
     @pytest.fixture(name="entity_bank")
     async def _entity_bank(self):
-        """A sandbox of the entity flow and a client that knows the hash."""
+        """
+        Return a sandbox of the entity flow and a client that has the hash.
+        """
         async with (
             Sandbox("entity") as sandbox,
             connect(sandbox, server_hash=sandbox.server_hash) as bank,
@@ -1170,7 +1177,7 @@ class TestConfirm:
 
     @pytest.fixture(name="session_bank")
     async def _session_bank(self):
-        """The same of the session flow."""
+        """Return a sandbox of the session flow and its client."""
         async with (
             Sandbox("session") as sandbox,
             connect(sandbox, server_hash=sandbox.server_hash) as bank,
@@ -1178,14 +1185,14 @@ class TestConfirm:
             yield sandbox, bank
 
     async def succeed(self, sandbox, bank, link_id):
-        """Let a customer succeed; return session and event."""
+        """Play a success of a customer; return session and event."""
         session = await bank.create_session(link_id)
         played = await sandbox.play(session.session_id, "success")
         return session, decode_event(played.messages[-1])
 
     async def test_an_entity_of_the_customer(self, entity_bank):
         """
-        The entity's link id is the event's.
+        The entity's link id equals the event's.
         """
         _, event = await self.succeed(*entity_bank, "customer-42")
 
@@ -1197,7 +1204,7 @@ class TestConfirm:
 
     async def test_an_entity_of_somebody_else(self, entity_bank):
         """
-        Another customer's id behind one's own link id is caught.
+        Another customer's id behind one's own link id is refused.
         """
         sandbox, bank = entity_bank
         _, event = await self.succeed(sandbox, bank, "victim")
@@ -1208,7 +1215,7 @@ class TestConfirm:
 
     async def test_an_entity_that_is_none(self, entity_bank):
         """
-        An id nobody has is no success.
+        An id that does not exist is no success.
         """
         event = SuccessEvent(entity_id="../x?y", link_id="customer-42")
 
@@ -1217,8 +1224,8 @@ class TestConfirm:
     @pytest.mark.parametrize("key", ["session_id", "entity_id"])
     async def test_a_session_of_the_customer(self, session_bank, key):
         """
-        The session was created for the customer, and its uploads are there;
-        the id may stand under the other flow's name.
+        The session was created for the customer and has uploads; the id may be
+        under the other flow's name.
         """
         sandbox, bank = session_bank
         session, event = await self.succeed(sandbox, bank, "customer-42")
@@ -1231,7 +1238,7 @@ class TestConfirm:
 
     async def test_a_session_without_uploads(self, session_bank):
         """
-        A success that is told before the uploads are complete is none.
+        A success that is reported before the uploads are complete is refused.
         """
         _, bank = session_bank
         session = await bank.create_session("customer-42")
@@ -1243,7 +1250,7 @@ class TestConfirm:
 
     async def test_a_session_of_somebody_else(self, session_bank):
         """
-        Another customer's session is caught without asking.
+        Another customer's session is refused without a request.
         """
         sandbox, bank = session_bank
         _, event = await self.succeed(sandbox, bank, "victim")
@@ -1256,7 +1263,8 @@ class TestConfirm:
 
     async def test_a_session_of_another_process(self, session_bank):
         """
-        A client cannot know whose it is, unless it is told.
+        A client confirms a session of another process only if it is given the
+        link id.
         """
         sandbox, bank = session_bank
         session, event = await self.succeed(sandbox, bank, "customer-42")
@@ -1268,7 +1276,7 @@ class TestConfirm:
 
     async def test_a_session_that_is_gone(self, session_bank):
         """
-        A session the server does not know has no uploads.
+        A session that the server does not know has no uploads.
         """
         _, bank = session_bank
         session = Session(
@@ -1284,7 +1292,7 @@ class TestConfirm:
 
     async def test_nothing_can_be_said_without_a_customer(self, entity_bank):
         """
-        Without a link id, and of other events, nothing is asked.
+        Without a link id, and for other events, nothing is sent.
         """
         sandbox, bank = entity_bank
         for event in (SuccessEvent(entity_id="e"), ExitEvent(link_id="c")):
@@ -1293,7 +1301,7 @@ class TestConfirm:
 
     async def test_the_hash_is_asked_for(self, entity_bank):
         """
-        Without the second secret the server cannot be asked.
+        Without the server hash the error names the missing setting.
         """
         sandbox, _ = entity_bank
         async with connect(sandbox) as bank:
@@ -1302,7 +1310,7 @@ class TestConfirm:
 
     async def test_remembers_so_many_sessions(self, session_bank, monkeypatch):
         """
-        The memory of a client is bounded.
+        The client's memory of sessions is bounded.
         """
         monkeypatch.setattr(
             "bankconnect_async._resources.session_owners._REMEMBERED", 2

@@ -1,5 +1,6 @@
 """
-How a request leaves: together with others, or as aiohttp would send it.
+Small requests of one loop iteration are written together; others as aiohttp
+writes them.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ HEADERS = {"x-api-key": KEY, "Accept": "*/*"}
 
 class Noting(BytesBody):
     """
-    A body that notes how often it is written by a task, and how often not.
+    A body that counts how often it is written with and without a task.
     """
 
     def __init__(self, *args, **kwargs):
@@ -48,7 +49,7 @@ def noting(size=16):
 
 @pytest.fixture(name="transport")
 async def _transport(make_transport):
-    """A transport with short limits."""
+    """Return a transport with short limits."""
     transport = make_transport(headers=HEADERS)
     yield transport
     await transport.aclose()
@@ -56,13 +57,13 @@ async def _transport(make_transport):
 
 @pytest.fixture(name="heads")
 def _heads():
-    """What a server saw of the heads of requests."""
+    """Return the request heads that a server received."""
     return []
 
 
 @pytest.fixture(name="script")
 def _script(heads, answer):
-    """A server that takes whole requests, and says little."""
+    """A server that reads whole requests and sends short responses."""
 
     async def script(server, reader, writer):
         while True:
@@ -82,7 +83,7 @@ async def send(transport, server, body, method="POST"):
 @pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, 2**20])
 async def test_arrives_whole(transport, raw_server, script, heads, size):
     """
-    Whatever its size, it arrives, and its connection is kept.
+    A body of any size arrives complete, and its connection is kept.
     """
     async with raw_server(script) as server:
         for _ in range(2):
@@ -118,8 +119,8 @@ async def test_needs_no_task(transport, raw_server, script):
 
 async def test_leave_together(monkeypatch, transport, raw_server, script):
     """
-    Requests of one turn of the loop leave in a row, in their order, when the
-    last of them is ready.
+    Requests of one loop iteration are written in order when the last of them
+    is ready.
     """
     bodies = [noting(size) for size in range(1, 6)]
     seen = []
@@ -145,7 +146,8 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
 
 async def test_one_that_fails_harms_no_other(transport, raw_server, script):
     """
-    A write that fails is told to its own caller, and the others leave.
+    A failed write reaches its own caller only, and the other requests are
+    sent.
     """
     bodies = [noting() for _ in range(3)]
 
@@ -169,7 +171,7 @@ async def test_one_that_fails_harms_no_other(transport, raw_server, script):
 
 async def test_goes_on_after_an_interruption(transport, raw_server, script):
     """
-    What interrupts one write, as a signal does, keeps back no other.
+    An exception in one write, as from a signal, holds back no other.
     """
     bodies = [noting() for _ in range(3)]
     caught = []
@@ -210,7 +212,7 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
 
 async def test_may_not_wait(transport, raw_server, script):
     """
-    Should the writing of a small body ever wait, its caller hears so.
+    If the write of a small body had to wait, its caller gets an error.
     """
 
     class Waiting(BytesBody):
@@ -230,7 +232,7 @@ async def test_closed_before_it_leaves(
     monkeypatch, transport, raw_server, script
 ):
     """
-    What a closed client still had to write was not sent, and is told so.
+    A request that a closed client had not written counts as not sent.
     """
     body, is_put = noting(), asyncio.Event()
     add = WriteCoalescer.add
@@ -261,7 +263,7 @@ async def test_closed_before_it_leaves(
 
 
 def later(function, *args):
-    """Call in a later turn of the loop."""
+    """Call in a later loop iteration."""
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_soon, function, *args)
 
@@ -270,7 +272,8 @@ async def test_what_was_not_asked_for_is_no_answer(
     transport, raw_server, answer
 ):
     """
-    A second answer to one request is not taken for that of the next.
+    An unrequested second response is not read as the response to the next
+    request.
     """
     go_on = asyncio.Event()
 
@@ -303,7 +306,7 @@ async def test_what_was_not_asked_for_is_no_answer(
 @pytest.mark.parametrize("size", [1, SMALL, SMALL + 1])
 async def test_early_answers_count(transport, raw_server, answer, size):
     """
-    Who is refused before all is read hears so.
+    A response before the end of the request reaches the caller.
     """
 
     async def script(server, reader, writer):
@@ -317,7 +320,8 @@ async def test_early_answers_count(transport, raw_server, answer, size):
 
 async def test_puts_are_known_to_aiohttp(transport, raw_server, script):
     """
-    What aiohttp may repeat by itself is written by it, with its body.
+    A request that aiohttp may retry by itself is written by aiohttp, with its
+    body.
     """
     body = noting()
     attempts = 0
@@ -341,7 +345,7 @@ async def test_proxies_get_the_whole_address(
     make_transport, raw_server, script, heads
 ):
     """
-    A proxy is asked in the form of its own (RFC 9112, 3.2.2).
+    A proxy gets the absolute form of the target (RFC 9112, 3.2.2).
     """
     body = noting()
     async with raw_server(script) as proxy:
@@ -381,7 +385,7 @@ def _unknown_release(request, monkeypatch):
 @pytest.mark.usefixtures("unknown_release")
 async def test_unknown_releases(transport, raw_server, script, heads):
     """
-    Under a release that is not known, aiohttp sends as it always does.
+    With an unknown release, aiohttp sends requests itself.
     """
     body = noting()
     async with raw_server(script) as server:

@@ -1,5 +1,5 @@
 """
-How long connections are reused, and what for.
+When pooled connections are reused, and when not.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def body():
 
 @pytest.fixture(name="answering")
 def _answering(answer):
-    """Script a server that answers everything, with these header lines."""
+    """Script a server whose responses have these header lines."""
 
     def make(headers=""):
         async def script(server, reader, writer):
@@ -57,7 +57,7 @@ async def send(transport, server, method="POST"):
 
 
 def idle(transport):
-    """Return the connections that a transport does not use."""
+    """Return the idle connections of a transport."""
     connector = transport._bound.session.connector
     return [
         connection
@@ -86,7 +86,7 @@ def idle(transport):
 )
 def test_keep_alive_headers_are_read(header, seconds):
     """
-    A connection is left alone some time before its server closes it.
+    A connection is dropped before the time that the server announced.
     """
     assert _parse_keep_alive(header) == seconds
 
@@ -96,8 +96,8 @@ async def test_servers_say_how_long_a_connection_is_kept(
     make_transport, raw_server, answering, method
 ):
     """
-    After half of the one second that the server named, another connection
-    is opened, though this one is still there.
+    After half of the one second that the server named, another connection is
+    opened, though the first is still open.
     """
     transport = make_transport(pool=Pool(keepalive=60))
     async with raw_server(answering("Keep-Alive: timeout=1\r\n")) as server:
@@ -117,7 +117,7 @@ async def test_a_long_time_is_no_reason_to_keep_it_longer(
     make_transport, raw_server, answering
 ):
     """
-    The pool's own limit holds whatever a server says.
+    The pool's own limit holds, whatever a server announces.
     """
     transport = make_transport(pool=Pool(keepalive=0.05))
     async with raw_server(answering("Keep-Alive: timeout=9\r\n")) as server:
@@ -132,7 +132,7 @@ async def test_a_long_time_is_no_reason_to_keep_it_longer(
 
 async def test_busy_connections_get_old(make_transport, raw_server, answering):
     """
-    Whoever never stops sending still gets new connections, one by one.
+    A client that never stops sending still gets new connections, one by one.
     """
     transport = make_transport(pool=Pool(max_age=0.1))
     async with raw_server(answering()) as server, asyncio.timeout(10):
@@ -147,8 +147,8 @@ async def test_connections_do_not_get_old_together(
     make_transport, raw_server, answering
 ):
     """
-    Those that were opened at the same time have ages of their own, none of
-    which is above the pool's.
+    Connections that were opened together have different maximum ages, none
+    above the pool's.
     """
     loop = asyncio.get_running_loop()
     transport = make_transport(pool=Pool(max_age=100))
@@ -168,8 +168,8 @@ async def test_a_failed_connect_forgets_the_address(
     make_transport, raw_server, answering
 ):
     """
-    The next one looks the name up again; what was never reached is asked
-    for once.
+    After a failed connect the name is looked up again, and nothing is sent
+    twice.
     """
     transport = make_transport()
     async with raw_server(answering()) as server:
@@ -192,8 +192,8 @@ async def test_unasked_bytes_are_no_answer_to_a_question(
     make_transport, raw_server, answer
 ):
     """
-    What came over an idle connection is not read as the next answer, which
-    would be somebody else's data.
+    Bytes on an idle connection are not read as the next response, which could
+    be another customer's data.
     """
     go_on = asyncio.Event()
 
@@ -224,8 +224,8 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
     monkeypatch, make_transport, raw_server, answer
 ):
     """
-    A request waits while others of its turn are prepared: if its server
-    closes meanwhile, it was not sent.
+    If the server closes while a request waits for the others of its loop
+    iteration, the request counts as not sent.
     """
     ends, add = [], WriteCoalescer.add
 
@@ -261,8 +261,8 @@ async def test_one_that_ends_before_its_turn_is_not_written_to(
 
 async def test_another_aiohttp_is_told(caplog):
     """
-    Under a release that is not known its own pool is used, and a line at
-    INFO says what does not work.
+    With an unknown release aiohttp's own pool is used, and an INFO line says
+    what is off.
     """
     with caplog.at_level(logging.INFO, "bankconnect_async"):
         connector = make_connector(Pool(), version="9.0")
@@ -276,7 +276,8 @@ async def test_another_aiohttp_loses_nothing_either(
     monkeypatch, make_transport, raw_server, answer
 ):
     """
-    There the request itself checks whether the server has closed.
+    With an unknown release the request itself checks whether the server has
+    closed.
     """
     monkeypatch.setattr(
         "bankconnect_async._http.transport.make_connector",

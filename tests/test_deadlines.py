@@ -1,5 +1,5 @@
 """
-One timer limits many tasks, and never eats a cancel of somebody else's.
+One timer limits many tasks, and swallows no foreign cancellation.
 """
 
 import asyncio
@@ -12,14 +12,16 @@ from bankconnect_async._http.deadlines import Deadline, DeadlineScheduler
 
 @pytest.fixture(name="deadlines")
 async def _deadlines():
-    """Alarms of the running loop."""
+    """Return a scheduler of the running loop."""
     deadlines = DeadlineScheduler(asyncio.get_running_loop())
     yield deadlines
     deadlines.close()
 
 
 async def limited(deadlines, seconds, work):
-    """Await *work* for *seconds* at most; say whether the deadline rang."""
+    """
+    Await *work* for at most *seconds*; return whether the deadline expired.
+    """
     deadline = Deadline(deadlines, asyncio.get_running_loop().time() + seconds)
     try:
         await work
@@ -35,7 +37,7 @@ async def limited(deadlines, seconds, work):
 
 async def test_rings_for_the_late_only(deadlines):
     """
-    Of many tasks only those past their limit are cancelled.
+    Of many tasks only those past their deadline are cancelled.
     """
     never = asyncio.Event()
     early = asyncio.Event()
@@ -52,7 +54,7 @@ async def test_rings_for_the_late_only(deadlines):
 
 async def test_a_task_goes_on_after_its_alarm(deadlines):
     """
-    The cancel is taken back: the task is not marked as cancelled.
+    The cancellation is undone: the task is not marked as cancelled.
     """
     assert await limited(deadlines, 0, asyncio.Event().wait())
     task = asyncio.current_task()
@@ -64,7 +66,8 @@ async def test_a_task_goes_on_after_its_alarm(deadlines):
 
 async def test_a_foreign_cancel_goes_first(deadlines):
     """
-    A task cancelled from outside while its deadline rings ends cancelled.
+    A task that is cancelled from outside while its deadline expires ends as
+    cancelled.
     """
     task = asyncio.create_task(limited(deadlines, 60, asyncio.Event().wait()))
     await asyncio.sleep(0)
@@ -79,7 +82,7 @@ async def test_a_foreign_cancel_goes_first(deadlines):
 
 async def test_an_alarm_can_be_moved(deadlines):
     """
-    Moving it earlier makes the timer earlier; later just works.
+    A deadline can be rescheduled to an earlier or a later time.
     """
     loop = asyncio.get_running_loop()
     deadline = Deadline(deadlines, math.inf)
@@ -94,7 +97,7 @@ async def test_an_alarm_can_be_moved(deadlines):
 
 async def test_an_alarm_that_rang_in_vain_is_taken_back(deadlines):
     """
-    If the work ended before the cancel arrived, clearing undoes it.
+    If the work ends before the cancellation arrives, clearing undoes it.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -110,7 +113,7 @@ async def test_an_alarm_that_rang_in_vain_is_taken_back(deadlines):
 
 async def test_one_timer_serves_all(deadlines, monkeypatch):
     """
-    A thousand limits of the same length arm the loop's timer once.
+    A thousand deadlines of the same length arm the loop's timer once.
     """
     loop = asyncio.get_running_loop()
     armed = []
@@ -127,7 +130,7 @@ async def test_one_timer_serves_all(deadlines, monkeypatch):
 
 async def test_thousands_ring_in_several_turns(deadlines):
     """
-    The loop runs on while many tasks are cancelled that are late together.
+    The loop goes on while many tasks expire at once.
     """
     never = asyncio.Event()
     tasks = [

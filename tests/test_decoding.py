@@ -1,5 +1,5 @@
 """
-Any bytes decode to a typed value or to a clear error, in every decoder.
+In every decoder, any bytes decode to a typed value or to a clear error.
 """
 
 import json
@@ -59,7 +59,10 @@ ANSWERS = [
 
 @pytest.fixture(name="seed")
 def _seed() -> int:
-    """The seed of all chance in a test; printed, to be given again."""
+    """
+    Return the seed of all randomness in a test; it is printed for
+    reproduction.
+    """
     seed = int(os.environ.get(SEED) or secrets.randbits(32))
     print(f"{SEED}={seed}")
     return seed
@@ -110,12 +113,12 @@ def decoders(rng: random.Random, raw: bytes):
 
 class TestDecoders:
     """
-    All decoders, given what nobody documented.
+    All decoders with undocumented input.
     """
 
     def test_survive_anything(self, seed, fixture_names, sample_json):
         """
-        What does not decode is an error of ours, on one printable line.
+        Undecodable input is an error of ours, on one printable line.
         """
         rng = random.Random(seed)
         names = sorted(name for name in fixture_names if ".json" in name)
@@ -137,7 +140,7 @@ class TestDecoders:
     @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
     def test_take_every_kind_of_bytes(self, wrap):
         """
-        A buffer is as good as bytes, and a mark before it is no content.
+        A buffer is accepted like bytes, and a byte order mark is ignored.
         """
         raw = b'{"type":"finbox-bankconnect","status":"exit","payload":{}}'
 
@@ -146,13 +149,13 @@ class TestDecoders:
 
     def test_take_a_mark_before_a_text(self):
         """
-        A byte order mark that became a character is no content either.
+        A byte order mark as a character is ignored, too.
         """
         assert decode_webhook('\ufeff{"progress": "x"}').progress == "x"
 
     def test_take_marked_answers(self):
         """
-        JSON with a byte order mark is JSON, in answers and in refusals.
+        JSON with a byte order mark is accepted in 2xx and error responses.
         """
         session = b'{"redirect_url": "https://x.example/?session_id=1"}'
 
@@ -166,7 +169,7 @@ class TestDecoders:
 
     def test_refuse_many_marks(self):
         """
-        A million marks are no JSON, and nobody recurses over them.
+        A million byte order marks are no JSON, and cause no recursion.
         """
         for decode in (
             decode_session,
@@ -179,8 +182,7 @@ class TestDecoders:
 
     def test_take_json_within_json(self):
         """
-        A message that was written as JSON twice, or whose payload was, is
-        what it says.
+        A message or a payload that was encoded as JSON twice is decoded twice.
         """
         payload = {"linkId": "c", "reason": "r", "error_type": "MU003"}
         message = {
@@ -202,7 +204,7 @@ class TestDecoders:
     @pytest.mark.parametrize("payload", ["", "c", "[]", '"c"', "{"])
     def test_refuse_a_payload_that_is_no_object(self, payload):
         """
-        A text that is no object is named by its path.
+        The error names the path of a text that is no object.
         """
         message = {
             "type": "finbox-bankconnect",
@@ -215,7 +217,7 @@ class TestDecoders:
 
     def test_take_ids_that_are_numbers(self):
         """
-        An id that a page wrote as a number is the text of that number.
+        An id that is a number is read as its text.
         """
         event = decode_event(
             {
@@ -236,7 +238,7 @@ class TestDecoders:
     @pytest.mark.parametrize("session_id", ["0.0", "[]", "false", "{}", "0"])
     def test_use_no_session_id_that_is_no_text(self, session_id):
         """
-        A spoilt id is none, and the one in the URL serves as well.
+        A malformed session id is ignored, and the one in the URL is used.
         """
         url = "https://x.example/?session_id=1"
         raw = f'{{"redirect_url": "{url}", "session_id": {session_id}}}'
@@ -248,14 +250,14 @@ class TestDecoders:
 
     def test_refuse_ids_without_end(self):
         """
-        A number that Python would not write is a clear error.
+        A number too long for Python to write is a clear error.
         """
         with pytest.raises(DecodeError, match=r"too large @ \$.link_id"):
             decode_webhook({"progress": "x", "link_id": 10**5000})
 
     def test_read_numbers_of_any_size(self):
         """
-        A count or an amount of thousands of digits is no crash.
+        A count or an amount of thousands of digits is decoded.
         """
         found = responses.decode(
             answers.Transaction, b'{"amount": 1%b}' % (b"0" * 4000)
@@ -268,7 +270,8 @@ def test_every_sample_is_as_good_with_a_mark(
     fixture_names, sample, sample_json
 ):
     """
-    Messages and webhooks of every version read alike with and without it.
+    Messages and webhooks of every version decode alike with and without a byte
+    order mark.
     """
     for name in sorted(fixture_names):
         decode = {

@@ -1,5 +1,5 @@
 """
-The frame, its listener and the policy fit together.
+The frame, its listener and the content security policy work together.
 """
 
 import html.parser
@@ -27,7 +27,7 @@ NASTY = "\"'><script>alert(1)</script><!-- & \u2028"
 
 class Page(html.parser.HTMLParser):
     """
-    The elements of a snippet, as a browser would see them.
+    The elements of a snippet, as a browser parses them.
     """
 
     def __init__(self, text):
@@ -39,7 +39,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         """
-        Note an element.
+        Record an element.
         """
         self.elements.append((tag, dict(attrs)))
         self.open.append(tag)
@@ -52,7 +52,7 @@ class Page(html.parser.HTMLParser):
 
     def only(self, tag):
         """
-        Give the attributes of the one such element.
+        Return the attributes of the only such element.
         """
         (found,) = [attrs for name, attrs in self.elements if name == tag]
         return found
@@ -60,21 +60,21 @@ class Page(html.parser.HTMLParser):
 
 def session(url=JOURNEY):
     """
-    A session at *url*.
+    Return a session at *url*.
     """
     return Session(link_id="c", redirect_url=url)
 
 
 def listener(**kwargs):
     """
-    A listener that is fine but for *kwargs*.
+    Return a valid listener, except for *kwargs*.
     """
     return Listener(**{"post_to": "/bank/events", "token": "csrf"} | kwargs)
 
 
 def snippet(**kwargs):
     """
-    The snippet for a session, as *kwargs* have it.
+    Return the snippet for a session, with *kwargs*.
     """
     arguments = {"listener": listener(), "nonce": NONCE} | kwargs
     return iframe_html(arguments.pop("session", session()), **arguments)
@@ -89,12 +89,12 @@ def directives(policy):
 
 class TestIframeHtml:
     """
-    `iframe_html` writes markup that holds no surprise.
+    `iframe_html` writes safe markup.
     """
 
     def test_frame(self):
         """
-        The frame opens the session's URL as received, and leaks no referrer.
+        The frame opens the session's exact URL, and sends no referrer.
         """
         frame = Page(snippet(title="Your bank")).only("iframe")
 
@@ -106,7 +106,8 @@ class TestIframeHtml:
 
     def test_settings(self):
         """
-        The listener finds its settings, and the pinned origin, around it.
+        The listener reads its settings and the pinned origin from the
+        elements.
         """
         root = Page(snippet()).only("div")
 
@@ -138,7 +139,7 @@ class TestIframeHtml:
 
     def test_listens_first(self):
         """
-        The listener stands before the frame, so that no message is early.
+        The listener precedes the frame, so that it misses no message.
         """
         text = snippet()
 
@@ -164,7 +165,7 @@ class TestIframeHtml:
 
     def test_escapes(self):
         """
-        Whatever the texts hold, they stay texts.
+        Texts are escaped.
         """
         nasty = listener(
             token=NASTY,
@@ -200,8 +201,8 @@ class TestIframeHtml:
 
     def test_accessible(self):
         """
-        What replaces the frame is announced and can take the focus; the
-        buttons come after it, and are hidden until there is a choice.
+        The sentence that replaces the frame is announced and can take the
+        focus; the buttons follow it, and are hidden until there is a choice.
         """
         note, actions = [
             attrs for name, attrs in Page(snippet()).elements if name == "p"
@@ -231,7 +232,7 @@ class TestIframeHtml:
     )
     def test_bad_url(self, url):
         """
-        Only an https URL ever reaches the frame, and none shows in an error.
+        The frame accepts https URLs only, and no error shows the URL.
         """
         bad = session(url)
 
@@ -254,7 +255,7 @@ class TestIframeHtml:
     )
     def test_http(self, url, kwargs):
         """
-        Plain http is for loopback, or where it was allowed.
+        Plain http is accepted on loopback, or where the caller allows it.
         """
         page = Page(snippet(session=session(url), **kwargs))
 
@@ -278,7 +279,7 @@ class TestIframeHtml:
 
 class TestListener:
     """
-    A `Listener` refuses what cannot work.
+    A `Listener` refuses bad settings.
     """
 
     @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ class TestListener:
     )
     def test_refused(self, setting, value):
         """
-        A bad setting is named.
+        The error names the bad setting.
         """
         with pytest.raises(ConfigurationError) as caught:
             listener(**{setting: value})
@@ -310,19 +311,20 @@ class TestListener:
 
     def test_repr(self):
         """
-        The token does not show.
+        The repr hides the token.
         """
         assert "csrf" not in repr(listener())
 
 
 class TestContentSecurityPolicy:
     """
-    The policy allows the snippet and little else.
+    The policy allows what the snippet needs and nothing else.
     """
 
     def test_directives(self):
         """
-        Only the frame's origin, our own, and what has the nonce.
+        The policy allows the frame's origin, our own, and elements with the
+        nonce.
         """
         policy = content_security_policy(session(), nonce=NONCE)
 
@@ -348,7 +350,7 @@ class TestContentSecurityPolicy:
     )
     def test_origin(self, url, origin):
         """
-        Policy and listener pin the origin as a browser writes it.
+        Policy and listener write the origin as a browser does.
         """
         policy = content_security_policy(session(url), nonce=NONCE)
         root = Page(snippet(session=session(url))).only("div")

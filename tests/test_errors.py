@@ -1,5 +1,5 @@
 """
-One error tree, whose every class is drawn, pickles and keeps secrets.
+The error tree: every class is documented, can be pickled and keeps secrets.
 """
 
 import inspect
@@ -29,7 +29,7 @@ CLASSES = [
 @pytest.mark.parametrize("cls", CLASSES)
 def test_has_the_one_root(cls):
     """
-    Catching BankConnectError catches everything of ours.
+    `BankConnectError` catches every error of ours.
     """
     assert issubclass(cls, BankConnectError)
 
@@ -37,7 +37,7 @@ def test_has_the_one_root(cls):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_stands_in_the_tree(cls):
     """
-    The module docstring draws every class.
+    The module docstring shows every class.
     """
     assert f" {cls.__name__} " in f"{errors_module.__doc__}".replace("\n", " ")
 
@@ -45,7 +45,7 @@ def test_stands_in_the_tree(cls):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_survives_pickling(cls):
     """
-    Class, message and facts are there after a trip to another process.
+    Class, message and attributes survive a trip to another process.
     """
     error = cls("what happened")
     error.attempts = (
@@ -70,7 +70,7 @@ def test_survives_pickling(cls):
 
 def test_facts_survive_pickling():
     """
-    Attributes of each branch come along.
+    The attributes of each branch survive pickling.
     """
     fields = {"from_date": ("must be before to_date",)}
     for error, facts in [
@@ -96,7 +96,7 @@ def test_facts_survive_pickling():
 
 def test_bodies_are_neither_printed_nor_pickled():
     """
-    What a server sent stays in the process that received it.
+    A response body stays in the process that received it.
     """
     error = ResponseError("refused", body=b"canary", headers={"x": "canary"})
 
@@ -107,7 +107,7 @@ def test_bodies_are_neither_printed_nor_pickled():
 
 def test_message_is_one_line_with_the_story():
     """
-    str() says what happened, how often it was tried and why no longer.
+    str() gives the failure, the number of attempts and the reason to stop.
     """
     error = BankConnectError("the connection was lost")
     assert str(error) == "the connection was lost"
@@ -132,7 +132,7 @@ def test_message_is_one_line_with_the_story():
 
 def test_problems_make_the_message():
     """
-    Without a message of its own an error lists its problems.
+    Without a message an error lists its problems.
     """
     assert str(DecodeError(problems=["a @ $.x", "b @ $.y"])) == (
         "a @ $.x; b @ $.y"

@@ -169,7 +169,7 @@ def message(status: str, **payload: object) -> dict[str, Any]:
 
 def attempt(raw: Any, channel: Channel | None) -> Event | BankConnectError:
     """
-    What comes out, be it an event or an error of ours.
+    Return the event, or the error of ours.
     """
     try:
         return decode_event(raw, channel=channel)
@@ -179,7 +179,7 @@ def attempt(raw: Any, channel: Channel | None) -> Event | BankConnectError:
 
 def nested(depth: int) -> str:
     """
-    JSON arrays inside one another.
+    Return JSON arrays inside one another.
     """
     return "[" * depth + "]" * depth
 
@@ -229,7 +229,7 @@ channels = st.none() | st.sampled_from(Channel)
 
 class TestDecodeEvent:
     """
-    `decode_event` gives a typed event or an error of ours.
+    `decode_event` returns a typed event or raises an error of ours.
     """
 
     @pytest.mark.parametrize("sample", EXPECTED)
@@ -250,7 +250,7 @@ class TestDecodeEvent:
 
     def test_no_sample_forgotten(self):
         """
-        Every fixture of an event stands in the table.
+        The table has every fixture of an event.
         """
         samples = {
             path.name.removeprefix("event.").removesuffix(".json")
@@ -262,7 +262,7 @@ class TestDecodeEvent:
     @pytest.mark.parametrize("form", [json.loads, str, bytes])
     def test_forms(self, form):
         """
-        A mapping, a text and bytes decode alike and keep what was delivered.
+        A mapping, a text and bytes decode alike, and the original is kept.
         """
         document = message("success", entityId=ENTITY, extra=1)
         text = json.dumps(document)
@@ -324,7 +324,8 @@ class TestDecodeEvent:
     )
     def test_malformed(self, raw, problem):
         """
-        What breaks the contract is a `DecodeError` that names the path.
+        A message that breaks the contract is a `DecodeError` that names the
+        path.
         """
         with pytest.raises(DecodeError) as caught:
             decode_event(raw)
@@ -334,7 +335,7 @@ class TestDecodeEvent:
 
     def test_all_problems(self):
         """
-        Every mismatch of one message is reported at once.
+        One error lists every problem of a message.
         """
         with pytest.raises(DecodeError) as caught:
             decode_event(message("error", linkId=[1], reason=2, error_type=3))
@@ -347,7 +348,7 @@ class TestDecodeEvent:
     )
     def test_foreign(self, raw):
         """
-        A message of another type is told apart, whatever else it holds.
+        A message of another type is recognised, whatever else it holds.
         """
         with pytest.raises(ForeignMessageError):
             decode_event(raw)
@@ -355,7 +356,7 @@ class TestDecodeEvent:
     @pytest.mark.parametrize("link_id", [LINK, None, 7.5])
     def test_unknown_status(self, link_id):
         """
-        A new status passes through, even if its link id is odd.
+        A new status passes through, even with an odd link id.
         """
         event = decode_event(message("paused", linkId=link_id, since="noon"))
 
@@ -366,7 +367,7 @@ class TestDecodeEvent:
 
     def test_new_codes(self):
         """
-        Codes and names of tomorrow stay plain texts.
+        Unknown codes and names stay plain texts.
         """
         error = decode_event(message("error", error_type="MU999"))
         info = decode_event(message("info", event_name="aa_back"))
@@ -398,7 +399,7 @@ class TestDecodeEvent:
     @pytest.mark.parametrize("nothing", ["", " ", None])
     def test_none_in_all_spellings(self, nothing):
         """
-        Blank, null and absent are one and the same.
+        Blank, null and absent values are equal.
         """
         event = decode_event(message("exit", linkId=nothing, message=nothing))
 
@@ -407,7 +408,7 @@ class TestDecodeEvent:
 
     def test_exit_with_message_and_reason(self):
         """
-        An exit that has a message is no failure of 2020.
+        An exit with a message is not read as a failure of 2020.
         """
         event = decode_event(message("exit", message="bye", reason="no"))
 
@@ -426,7 +427,7 @@ class TestDecodeEvent:
     )
     def test_on_result(self, raw, expected):
         """
-        The WebView function for everything takes all three forms.
+        The WebView's common function accepts all three forms.
         """
         event = decode_event(raw, channel=Channel.WEBVIEW_RESULT)
 
@@ -435,7 +436,7 @@ class TestDecodeEvent:
     @pytest.mark.parametrize("channel", [Channel.ANDROID, Channel.FLUTTER])
     def test_blank_ids_are_no_success(self, channel):
         """
-        Blank ids of a mobile result mean that the customer left or failed.
+        Blank ids of a mobile result mean an exit or a failure.
         """
         event = decode_event(
             {"entityId": "", "sessionId": None}, channel=channel
@@ -498,7 +499,7 @@ class TestDecodeEvent:
     )
     def test_a_megabyte(self, raw):
         """
-        A megabyte of junk is refused like a byte of it.
+        A megabyte of junk is refused as quickly as a byte.
         """
         with pytest.raises(DecodeError) as caught:
             decode_event(raw)
@@ -527,7 +528,7 @@ class TestEvents:
     )
     def test_values(self, event):
         """
-        What was delivered is kept, but neither compared nor shown.
+        The original message is kept, but neither compared nor shown.
         """
         other = attrs.evolve(event, raw={"pan": "ABCDE"}, confirmed=True)
 
@@ -568,7 +569,7 @@ class TestEncodeEvent:
     @pytest.mark.parametrize(("sample", "dialect"), ENCODED)
     def test_sample(self, sample, dialect):
         """
-        Each message comes out as documented, to the byte.
+        Each message equals the documented bytes.
         """
         text = (FIXTURES / f"event.{sample}.json").read_text()
         event, _ = EXPECTED[sample]
@@ -589,7 +590,7 @@ class TestEncodeEvent:
 
     def test_nothing_to_say(self):
         """
-        A missing link id is null, and a missing code is left out.
+        A missing link id is null, and a missing code is omitted.
         """
         encoded = encode_event(ErrorEvent(), "entity")
 
@@ -607,7 +608,7 @@ class TestEncodeEvent:
     )
     def test_refused(self, event, dialect):
         """
-        What a dialect cannot say is refused.
+        An event that a dialect cannot express is refused.
         """
         with pytest.raises(InvalidRequestError) as caught:
             encode_event(event, dialect)
@@ -643,7 +644,7 @@ class TestEncodeEvent:
     )
     def test_round_trip(self, event):
         """
-        What the current dialect says is understood as it was meant.
+        A message of the current dialect decodes to the encoded event.
         """
         encoded = json.dumps(encode_event(event, "entity"))
 

@@ -1,5 +1,6 @@
 """
-Code of the user inside the package's own: whatever it raises, nothing is lost.
+Code of the user runs inside the package's own: whatever it raises, nothing is
+lost.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ def hook_that_raises(cls, when):
 
 
 def errors(caplog):
-    """Return what was logged as an error."""
+    """Return the log records of errors."""
     return [each for each in caplog.records if each.levelname == "ERROR"]
 
 
@@ -75,7 +76,7 @@ def created_ids(path):
 
 class TestOnAttempt:
     """
-    Hooks that are told of attempts.
+    Hooks that observe attempts.
     """
 
     @pytest.mark.parametrize("when", ["start", "end"])
@@ -84,7 +85,7 @@ class TestOnAttempt:
         self, sandbox, caplog, cls, when
     ):
         """
-        The session is returned, and the exception logged once.
+        The session is returned, and the exception is logged once.
         """
         hook = hook_that_raises(cls, when)
         async with connect(sandbox, on_attempt=hook) as bank:
@@ -100,7 +101,7 @@ class TestOnAttempt:
     @pytest.mark.parametrize("cls", RAISED)
     async def test_what_it_raises_replaces_no_error(self, sandbox, cls, when):
         """
-        A call that fails, fails with its own error and both its attempts.
+        A failing call fails with its own error and both its attempts.
         """
         sandbox.faults.always(Fault.status(500))
         async with connect(
@@ -118,7 +119,7 @@ class TestOnAttempt:
     @pytest.mark.parametrize("cls", RAISED)
     async def test_a_batch_goes_on(self, sandbox, tmp_path, cls, when):
         """
-        Every session of a batch is an outcome and a record.
+        Every session of a batch has an outcome and a record.
         """
         path = tmp_path / "out.jsonl"
         hook = hook_that_raises(cls, when)
@@ -137,7 +138,7 @@ class TestOnAttempt:
         self, sandbox, caplog
     ):
         """
-        A hook that returns something else than a function changes no result.
+        A hook that returns no function changes no result.
         """
         async with connect(sandbox, on_attempt=lambda _: "no hook") as bank:
             await bank.create_session("customer-42")
@@ -151,7 +152,8 @@ class TestOnAttempt:
         self, tmp_path, cls, when
     ):
         """
-        Each item that the server has seen is in the journal by then.
+        When the process ends, the journal has each item that the server
+        received.
         """
         path = tmp_path / "out.jsonl"
         seen, made = [], set()
@@ -198,7 +200,7 @@ class TestOnAttempt:
 
 class TestSources:
     """
-    Where items come from, and how they are prepared.
+    Sources of items, and their preparation.
     """
 
     @pytest.mark.parametrize("asynchronous", [True, False])
@@ -206,7 +208,7 @@ class TestSources:
         self, sandbox, tmp_path, asynchronous
     ):
         """
-        What came before is recorded, and the error is no cancellation.
+        The items before it are recorded, and the error is no cancellation.
         """
         path = tmp_path / "out.jsonl"
 
@@ -231,7 +233,7 @@ class TestSources:
         self, sandbox
     ):
         """
-        Items that cannot be prepared fail, unsent, and the others go on.
+        Items that cannot be prepared fail unsent, and the others go on.
         """
         async with connect(sandbox) as bank:
             prepare = bank._creator.prepare
@@ -255,7 +257,7 @@ class TestSources:
         self, sandbox, tmp_path
     ):
         """
-        A batch whose tasks were cancelled from outside is not complete.
+        A batch whose tasks were cancelled from outside ends with an error.
         """
         path = tmp_path / "out.jsonl"
         sandbox.faults.always(Fault.stall())
@@ -279,7 +281,7 @@ class TestSources:
 
 class TestRetries:
     """
-    What a policy draws, and what a clock says.
+    Retry policies and clocks of the user.
     """
 
     @pytest.mark.parametrize("cls", [ValueError, asyncio.CancelledError])
@@ -287,7 +289,8 @@ class TestRetries:
         self, sandbox, caplog, cls
     ):
         """
-        A call whose wait cannot be drawn ends with the error that it had.
+        If the policy cannot compute a wait, the call ends with the error of
+        its attempt.
         """
 
         def draw(low, high):
@@ -307,7 +310,7 @@ class TestRetries:
 
     async def test_a_clock_that_cannot_sleep_leaves_the_error(self, sandbox):
         """
-        A retry that cannot be waited for ends with the error before it.
+        If the clock cannot sleep, the call ends with the error of its attempt.
         """
 
         class Broken(FakeClock):
@@ -326,7 +329,7 @@ class TestRetries:
         self, sandbox, monkeypatch
     ):
         """
-        What the batch measures after an answer cannot lose the session.
+        A failure of the batch's measurements cannot lose the session.
         """
 
         def broken(turn):
@@ -343,7 +346,7 @@ class TestRetries:
 
     async def test_a_cancel_while_it_waits_is_a_cancel(self, sandbox):
         """
-        A caller who gives up gets a CancelledError, and no other.
+        A caller who cancels gets a CancelledError, and no other error.
         """
         waiting = asyncio.Event()
 
@@ -368,7 +371,7 @@ class TestLogs:
 
     async def test_a_filter_that_raises_replaces_no_error(self, sandbox):
         """
-        A failed attempt is reported as it failed, whatever logging does.
+        A failed attempt raises its own error, whatever logging does.
         """
 
         def refuse(record):
@@ -391,7 +394,7 @@ class TestLogs:
 
 class TestJournals:
     """
-    What a journal asks, and subclasses of it.
+    Journals of the user, and subclasses of ours.
     """
 
     @pytest.mark.parametrize(
@@ -401,7 +404,7 @@ class TestJournals:
         self, sandbox, tmp_path, answer
     ):
         """
-        Nothing is sent for an input whose line is not known.
+        Nothing is sent for an input whose line is unknown.
         """
         path = tmp_path / "out.jsonl"
 
@@ -430,7 +433,8 @@ class TestJournals:
         self, sandbox, tmp_path, cls
     ):
         """
-        What could not be recorded is reported, and nothing more is sent.
+        An outcome that cannot be recorded is reported, and nothing more is
+        sent.
         """
 
         class Broken(Journal):

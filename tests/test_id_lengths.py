@@ -1,5 +1,5 @@
 """
-No id travels on that is longer than any can be.
+Ids longer than the maximum are refused everywhere.
 """
 
 import json
@@ -65,8 +65,8 @@ CASES = [
 @pytest.mark.parametrize("excess", [0, 1, HUGE])
 def test_ids(decode, key, limit, excess):
     """
-    An id of the greatest length is taken; a longer one is refused, by name
-    and without being repeated.
+    An id of the maximum length is accepted; a longer one is refused by name,
+    without its value.
     """
     if excess == 0:
         assert "x" * limit in repr(decode(limit, key))
@@ -114,7 +114,7 @@ def test_ids_of_other_channels():
 
 def test_an_error_keeps_its_code():
     """
-    A link id of the greatest length stands in every kind of event.
+    A link id of the maximum length is accepted in every kind of event.
     """
     found = event(MAX_LINK_ID, "linkId", status="error")
 
@@ -124,7 +124,7 @@ def test_an_error_keeps_its_code():
 
 def test_what_no_return_can_carry():
     """
-    A redirect is not built with an id that would not be read back.
+    A redirect with an id that would not decode is not built.
     """
     fits = SuccessEvent(entity_id="x" * MAX_ID)
     too_long = SuccessEvent(entity_id="x" * (MAX_ID + 1))
