@@ -1,5 +1,6 @@
 """
-Journals: their records, how batches resume from them, what they survive.
+Journals: their records, resuming from them, and the failures that they
+survive.
 """
 
 import asyncio
@@ -45,13 +46,13 @@ ROOM = 8_000
 
 @pytest.fixture(name="path")
 def _path(tmp_path):
-    """Name a file that is not there yet."""
+    """Return the path of a file that does not exist yet."""
     return tmp_path / "sessions.jsonl"
 
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox):
-    """A client of the sandbox, in the inline-frame workflow."""
+    """Return a client of the sandbox, in the inline-frame workflow."""
     async with AsyncBankConnect(
         sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
     ) as bank:
@@ -60,7 +61,7 @@ async def _bank(sandbox):
 
 @pytest.fixture(name="little_room")
 def _little_room():
-    """Let no file grow beyond some kilobytes, as a full disk does."""
+    """Limit files to some kilobytes, like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, limits[1]))
     yield
@@ -101,22 +102,22 @@ class Syncs:
         self._fsync(fd)
 
     def hold(self):
-        """Let none come to its end."""
+        """Block every fsync at its end."""
         self._free.clear()
 
     def release(self):
-        """Let all come to their end."""
+        """Let all blocked fsyncs end."""
         self._free.set()
 
     def wait_for(self, size):
-        """Wait until so many bytes are synced, or about to be."""
+        """Wait until so many bytes are synced or about to be."""
         with self._news:
             return self._news.wait_for(lambda: size in self.sizes, 20)
 
 
 @pytest.fixture(name="syncs")
 def _syncs(monkeypatch):
-    """Watch syncs of files."""
+    """Record the syncs of files."""
     syncs = Syncs()
     monkeypatch.setattr(os, "fsync", syncs)
     yield syncs
@@ -161,7 +162,7 @@ def created_ids(path):
 
 class TestGoingOn:
     """
-    The same batch again.
+    Resuming the same batch.
     """
 
     @pytest.mark.parametrize("kind", [iter, later])
@@ -170,7 +171,7 @@ class TestGoingOn:
         self, bank, sandbox, path, kind, ordered
     ):
         """
-        Inputs that have a session draw no request and have no outcome.
+        Inputs that have a session send no request and have no outcome.
         """
         await run(bank, ids(200)[::2], Journal(path))
         journal = Journal(path)
@@ -185,7 +186,7 @@ class TestGoingOn:
 
     async def test_tries_failed_ones_again(self, bank, sandbox, path):
         """
-        A failed input is tried again; its old record stays beside the new.
+        A failed input is tried again; its old record stays beside the new one.
         """
         sandbox.faults.script(Fault.status(400), prefix="customer-1")
         journal = Journal(path)
@@ -241,7 +242,7 @@ class TestGoingOn:
 
     async def test_sandbox_of_another_port(self, path):
         """
-        A name can stand for an API whose address is another each time.
+        A name can stand for an API whose address changes.
         """
         write(path, "a")
         for base_url in "http://localhost:1", "http://localhost:2":
@@ -257,8 +258,8 @@ class TestGoingOn:
         self, bank, sandbox, path, kind, known, ordered
     ):
         """
-        Where a link id has a session of another request, nothing more is
-        sent; what was in flight is recorded before that is told.
+        If a link id has a session of another request, nothing more is sent;
+        outcomes in flight are recorded first.
         """
         rows = ids(300)
         write_for(path, bank.api_id, created(rows[known], bank_name="axis"))
@@ -282,7 +283,8 @@ class TestGoingOn:
 
     async def test_signed_url(self, sandbox, path):
         """
-        A redirect URL that is signed each time makes the same request.
+        A redirect URL that is signed at each request counts as the same
+        request.
         """
         for base in "https://x.example/a", "https://x.example/b":
             for now in 1_000_000_000, 1_100_000_000:
@@ -315,7 +317,7 @@ class TestGoingOn:
 
     async def test_keeps_the_loop_running(self, bank, path):
         """
-        Many skipped inputs do not hold up other tasks.
+        Many skipped inputs do not block other tasks.
         """
         write_for(path, bank.api_id, *map(created, ids(1600), range(1600)))
         turns = 0
@@ -367,7 +369,7 @@ class TestRecords:
 
     async def test_failed(self, bank, sandbox, path):
         """
-        A failed record has the facts that a program needs to act on.
+        A failed record has the attributes that a program needs to act on.
         """
         sandbox.faults.script(Fault.status(429, retry_after=200))
         journal = Journal(path, line_of={0: 17, 1: 19}.__getitem__)
@@ -422,7 +424,7 @@ class TestRecords:
 
     async def test_interrupted(self, raw_server, path):
         """
-        What is in flight when a batch is left is recorded as ambiguous, and
+        Requests in flight when a batch is left are recorded as ambiguous, and
         tried again.
         """
 
@@ -457,7 +459,7 @@ class TestDurability:
 
     def test_private_whatever_the_umask(self, path):
         """
-        Nobody else can read the file, even if it was shared before.
+        Only the owner can read the file, even if it was shared before.
         """
         before = os.umask(0)
         try:
@@ -481,8 +483,8 @@ class TestDurability:
     @pytest.mark.parametrize("with_loop", [False, True])
     def test_synced_soon(self, path, syncs, with_loop):
         """
-        What was written is synced a little later, in another thread, whether
-        a loop runs or not; and so is what was written after that.
+        A record is synced soon after it was written, in another thread,
+        whether a loop runs or not.
         """
 
         async def record():
@@ -518,8 +520,8 @@ class TestDurability:
 
     async def test_synced_after_a_batch(self, bank, path, syncs):
         """
-        At the end of a batch all is on the disk, in a journal too that stays
-        open.
+        At the end of a batch everything is synced, even in a journal that
+        stays open.
         """
         with Journal(path, api=API) as journal:
             await run(bank, ["a"], journal)
@@ -529,8 +531,7 @@ class TestDurability:
 
     def test_synced_at_the_end(self, path):
         """
-        Where no thread can be started any more, records are synced all the
-        same.
+        If no thread can be started any more, records are synced all the same.
         """
         program = (
             "import atexit\n"
@@ -606,7 +607,7 @@ class TestDurability:
 
     def test_nothing_to_sync(self, path, monkeypatch):
         """
-        A file system without fsync is no failure.
+        A file system without fsync causes no error.
         """
 
         def fsync(fd):
@@ -621,7 +622,7 @@ class TestDurability:
     async def test_disk_full(self, bank, sandbox, path, little_room, kind):
         """
         A full disk stops the batch: every input that was taken has its
-        outcome, and whole records stay.
+        outcome, and complete records stay.
         """
         journal = Journal(path)
         batch = bank.create_sessions(
@@ -682,8 +683,8 @@ class TestDurability:
 
     def test_nothing_written(self, path):
         """
-        A file without any record is removed, so that nothing is left behind;
-        one that was there before stays.
+        A file without any record is removed at the end, unless it existed
+        before.
         """
         write(path)
         assert not path.exists()
@@ -694,7 +695,7 @@ class TestDurability:
 
     def test_already_removed(self, path):
         """
-        Another program may remove the file first.
+        Closing succeeds if another program has removed the file.
         """
         with Journal(path):
             path.unlink()
@@ -708,8 +709,8 @@ class TestRepair:
 
     def test_torn_anywhere(self, path):
         """
-        A last line that was torn at any byte is dropped; one that lacks its
-        end only is kept.
+        A torn last line is dropped, wherever it was torn; one without its line
+        end is kept.
         """
         write(path, "a", "b")
         whole = path.read_bytes()
@@ -737,7 +738,7 @@ class TestRepair:
 
     def test_cannot_be_healed(self, path, monkeypatch):
         """
-        A file that cannot be truncated is reported.
+        An error reports a file that cannot be truncated.
         """
 
         def fail(fd, length):
@@ -751,7 +752,7 @@ class TestRepair:
 
     def test_lines_of_an_editor(self, path):
         """
-        CRLF and blank lines do no harm.
+        CRLF and blank lines are accepted.
         """
         write(path, "a", "b")
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n\r\n"))
@@ -809,8 +810,7 @@ class TestRepair:
 
     def test_read_of_a_spoilt_file(self, path, tmp_path):
         """
-        A reader names the line that is no record, and a file that is not
-        there.
+        A reader names the bad line, or the missing file.
         """
         write(path, "a")
         line = path.read_bytes()
@@ -891,8 +891,8 @@ class TestPlaces:
 
     def test_fresh_without_need(self, path):
         """
-        Nothing is backed up where there is no file, nor is what the same
-        journal wrote before.
+        Starting over backs up neither a missing file nor the journal's own
+        earlier records.
         """
         path.touch()
         journal = Journal(path, api=API, fresh=True)
@@ -915,7 +915,8 @@ class TestPlaces:
 
     def test_link(self, path, tmp_path):
         """
-        A link is followed, and leads to the new file after starting over.
+        A symbolic link is followed, and leads to the new file after starting
+        over.
         """
         real = tmp_path / "real"
         path.symlink_to(real)
@@ -935,7 +936,7 @@ class TestPlaces:
     @pytest.mark.parametrize("place", ["missing/x", "file/x", "."])
     def test_no_place(self, tmp_path, place):
         """
-        A place where no file can be is an error that begins with its name.
+        The error for an impossible place begins with its name.
         """
         (tmp_path / "file").touch()
         path = f"{tmp_path}/{place}"
@@ -961,7 +962,7 @@ class TestPlaces:
 
     def test_pipe(self):
         """
-        A pipe is written to, and no batch resumes from it.
+        A pipe can be written, but no batch resumes from it.
         """
         reader, writer = os.pipe()
         with Journal(f"/dev/fd/{writer}", api=API) as journal:
@@ -976,7 +977,7 @@ class TestPlaces:
 
     def test_device(self):
         """
-        A device that takes nothing is an error that begins with its name.
+        The error for a full device begins with its name.
         """
         with (
             Journal("/dev/full", api=API) as journal,
@@ -1013,7 +1014,7 @@ class TestByHand:
 
     def test_begin(self, path):
         """
-        `begin` tells whether a session is still to be created.
+        `begin` returns whether a session is still to be created.
         """
         for is_new in True, False:
             with Journal(path, api=API) as journal:
@@ -1038,7 +1039,8 @@ class TestByHand:
 
     def test_not_open(self, path):
         """
-        A journal that is not open says what to do; it may be closed again.
+        The error for a journal that is not open says what to do; closing it
+        again is allowed.
         """
         journal = Journal(path, api=API)
         journal.close()
@@ -1054,7 +1056,7 @@ class TestByHand:
 
     def test_not_closed(self, path):
         """
-        A journal that is not closed is reported when it is collected.
+        An unclosed journal warns when it is garbage-collected.
         """
         journal = Journal(path)
         journal.open()
@@ -1077,7 +1079,7 @@ class TestByHand:
 
     def test_error_of_an_interruption(self, path):
         """
-        An ambiguous failure can be found again, to be reconciled.
+        An ambiguous failure can be found again for reconciliation.
         """
         error = TransportError("gone", delivery=Delivery.AMBIGUOUS)
         request = created("a").request

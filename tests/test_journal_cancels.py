@@ -80,7 +80,7 @@ def _service():
 
 
 def open_files():
-    """List the files that this process has open, by descriptor."""
+    """Return the files that this process has open, by descriptor."""
     found = {}
     for fd in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
@@ -91,7 +91,7 @@ def open_files():
 
 
 def workers():
-    """List the threads that work on a journal."""
+    """Return the threads that work on a journal."""
     names = {each.ident: each.name for each in threading.enumerate()}
     found = [name for name in names.values() if "journal" in name]
     for ident, top in sys._current_frames().items():
@@ -104,7 +104,7 @@ def workers():
 
 class Trial:
     """
-    Batches over a journal, each cancelled somewhat later.
+    Batches over a journal, each cancelled a little later.
     """
 
     def __init__(self, directory, service, bank, *, is_opened):
@@ -116,7 +116,7 @@ class Trial:
         self.cancels = 0
 
     async def run(self, before, arm):
-        """Run a batch, and tell whether it came to its end uncancelled."""
+        """Run a batch, and return whether it ended uncancelled."""
         self.path.unlink(missing_ok=True)
         if before is not None:
             self.path.write_bytes(before)
@@ -187,7 +187,7 @@ def at_step(loop, number):
 
 class Calls:
     """
-    Cancels a task when its threads make a call to the system.
+    Cancels a task when its threads make a system call.
     """
 
     def __init__(self, loop, task, number):
@@ -231,12 +231,12 @@ class Calls:
 
 
 def at_call(loop, number):
-    """Cancel a task when its threads make a call to the system."""
+    """Cancel a task when its threads make a system call."""
     return lambda task: Calls(loop, task, number)
 
 
 async def sweep(trial, loop, before, kind):
-    """Cancel at one place after the other, until there are no more."""
+    """Cancel at one place after the other until there are no more."""
     number = 0
     while True:
         number += 1
@@ -245,7 +245,9 @@ async def sweep(trial, loop, before, kind):
 
 
 def cancel_everywhere(directory, service, rounds):
-    """Cancel batches everywhere, several times; return how many were."""
+    """
+    Cancel batches everywhere, several times; return the number of cancels.
+    """
 
     async def main():
         loop, cancels = asyncio.get_running_loop(), 0
@@ -281,7 +283,7 @@ def test_cancelled_at_every_step(tmp_path, service):
 @pytest.mark.long
 def test_cancelled_two_thousand_times(tmp_path, service):
     """
-    So it is when that is done over and over again.
+    The same holds over two thousand cancels.
     """
     cancels = rounds = 0
     while cancels < 2_000:

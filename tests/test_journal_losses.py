@@ -1,5 +1,5 @@
 """
-Journals that other programs, disks and callers spoil while a batch runs.
+Journals that other programs, disks and callers damage while a batch runs.
 """
 
 import asyncio
@@ -37,7 +37,10 @@ BOM = b"\xef\xbb\xbf"
 
 @pytest.fixture(name="path")
 def _path(tmp_path):
-    """Name a file that is not there yet, in a directory of its own."""
+    """
+    Return the path of a file that does not exist yet, in a directory of its
+    own.
+    """
     directory = tmp_path / "out"
     directory.mkdir()
     return directory / "sessions.jsonl"
@@ -45,7 +48,7 @@ def _path(tmp_path):
 
 @pytest.fixture(name="bank")
 async def _bank(sandbox):
-    """A client of the sandbox, in the inline-frame workflow."""
+    """Return a client of the sandbox, in the inline-frame workflow."""
     async with AsyncBankConnect(
         sandbox.api_key, base_url=sandbox.base_url, redirect_url=None
     ) as bank:
@@ -75,7 +78,7 @@ async def run(bank, source, journal, **options):
 
 
 async def run_until_broken(bank, journal, spoil, *, after=20):
-    """Run an endless batch that *spoil* spoils; return what it made."""
+    """Run an endless batch until *spoil* damages it; return its outcomes."""
     made = []
 
     async def endless():
@@ -100,14 +103,14 @@ async def run_until_broken(bank, journal, spoil, *, after=20):
 
 class TestMovedAway:
     """
-    Files that are not where they were.
+    Files that were moved, replaced or deleted.
     """
 
     @pytest.mark.parametrize("is_opened", [False, True])
     async def test_deleted(self, bank, sandbox, path, is_opened):
         """
-        A deleted journal stops the batch, and is saved under another name
-        with the record of every session.
+        A deleted journal stops the batch, and is saved under another name with
+        the record of every session.
         """
         journal = Journal(path, api=API)
         with pytest.raises(JournalError, match="was deleted") as caught:
@@ -133,7 +136,7 @@ class TestMovedAway:
 
     async def test_replaced(self, bank, sandbox, path):
         """
-        A journal that another file took the place of is saved beside that.
+        A journal that was replaced by another file is saved beside that file.
         """
 
         def replace():
@@ -152,8 +155,8 @@ class TestMovedAway:
     @pytest.mark.parametrize("name", ["moved", ".nfs0001"])
     async def test_renamed(self, bank, sandbox, path, name):
         """
-        A renamed journal stops the batch, and its new name is told, unless
-        it is one under which it will not stay.
+        A renamed journal stops the batch, and the error has its new name,
+        unless that name will not last.
         """
         moved = path.with_name(name)
         with pytest.raises(JournalError, match="while it was open") as caught:
@@ -175,7 +178,8 @@ class TestMovedAway:
         self, bank, sandbox, path, tmp_path, monkeypatch
     ):
         """
-        If its directory is deleted, too, it is saved among temporary files.
+        If its directory is deleted, too, the journal is saved among temporary
+        files.
         """
         elsewhere = tmp_path / "tmp"
         elsewhere.mkdir()
@@ -190,7 +194,7 @@ class TestMovedAway:
 
     async def test_nowhere(self, bank, sandbox, path, tmp_path, monkeypatch):
         """
-        Records that cannot be saved are counted.
+        The error counts records that cannot be saved.
         """
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
         with pytest.raises(JournalError, match="are lost") as caught:
@@ -207,8 +211,8 @@ class TestMovedAway:
     @pytest.mark.parametrize("content", [b"", b"short", b"x" * 1_000_000])
     async def test_overwritten(self, bank, sandbox, path, content):
         """
-        A journal whose content another program replaced stops the batch, and
-        the records that are lost are counted.
+        If another program overwrites a journal, the batch stops and the error
+        counts the lost records.
         """
         with pytest.raises(JournalError, match="was changed by an") as caught:
             await run_until_broken(
@@ -227,7 +231,8 @@ class TestMovedAway:
 
     async def test_nothing_to_do(self, bank, path):
         """
-        A journal that goes while a batch passes everything over is told, too.
+        A journal that disappears is reported even if the batch skips all of
+        its inputs.
         """
         await run(bank, ids(3), Journal(path))
 
@@ -243,7 +248,7 @@ class TestMovedAway:
         self, bank, path, tmp_path, monkeypatch
     ):
         """
-        A relative path is that of the beginning, wherever the process goes.
+        A relative path refers to the working directory at the start.
         """
         monkeypatch.chdir(path.parent)
 
@@ -258,7 +263,7 @@ class TestMovedAway:
 
 class FullDisk:
     """
-    A disk that becomes full, for as long as nothing is given back.
+    A disk that becomes full, until room is released.
     """
 
     def __init__(self, monkeypatch, path):
@@ -288,13 +293,13 @@ class FullDisk:
 
 class TestDisk:
     """
-    Disks that take nothing.
+    Disks that refuse writes.
     """
 
     @pytest.mark.parametrize("is_opened", [False, True])
     async def test_still_full(self, bank, sandbox, path, is_opened):
         """
-        On a disk that is still full nothing is sent.
+        Nothing is sent while the disk is still full.
         """
         await run(bank, ids(10), Journal(path, api=API))
         before, count = path.read_bytes(), sandbox.requests
@@ -320,8 +325,8 @@ class TestDisk:
 
     async def test_becomes_full(self, bank, sandbox, path, monkeypatch):
         """
-        When the disk becomes full, what is in flight is recorded with room
-        that was kept for it, and nothing more is sent.
+        When the disk becomes full, reserved room holds the records of requests
+        in flight, and nothing more is sent.
         """
         disk = FullDisk(monkeypatch, path)
 
@@ -349,8 +354,8 @@ class TestDisk:
 
     async def test_unrecorded(self, bank, sandbox, path, monkeypatch):
         """
-        Sessions that could not be recorded have their outcomes, and are
-        counted and named by their lines.
+        Sessions that could not be recorded have their outcomes; the error
+        counts them and names their lines.
         """
         write = os.write
 
@@ -385,7 +390,7 @@ class TestDisk:
 
     async def test_left_early(self, bank, path, monkeypatch):
         """
-        Leaving a batch early reports what could not be recorded.
+        Leaving a batch early reports the outcomes that could not be recorded.
         """
         await run(bank, ["a"], Journal(path))
         write = os.write
@@ -404,8 +409,8 @@ class TestDisk:
 
     async def test_sync_fails(self, bank, path, monkeypatch):
         """
-        Records that may not be on the disk are named, in a journal too that
-        stays open.
+        The error names records that may not be on the disk, even if the
+        journal stays open.
         """
         fsync = os.fsync
 
@@ -436,8 +441,8 @@ class TestDisk:
 
     async def test_closed_by_somebody(self, bank, sandbox, path):
         """
-        A journal that is closed under a batch stops it, and what could not
-        be recorded is named.
+        Closing a journal under a batch stops it, and the error names the
+        unrecorded outcomes.
         """
         with pytest.raises(JournalError, match="was closed while") as caught:
             journal = Journal(path)
@@ -466,13 +471,13 @@ class TestDisk:
 
 class TestLines:
     """
-    Lines that look torn and are not.
+    Lines that look torn and are complete.
     """
 
     @pytest.mark.parametrize("at", [0, 1, 2])
     def test_long(self, path, at):
         """
-        A record of more than 16 MiB is one, wherever it stands.
+        A record of more than 16 MiB is read, wherever it is in the file.
         """
         lines = [RECORD % name for name in (b"a", b"b", b"c")]
         lines[at] = RECORD % (b"x" * (16 * 2**20 + 5))
@@ -487,7 +492,7 @@ class TestLines:
     @pytest.mark.parametrize("filler", [b"x", b"\0"])
     def test_long_and_no_record(self, path, filler):
         """
-        A long line that is no record is refused, and nothing is cut.
+        A long line that is no record is refused, and nothing is truncated.
         """
         whole = RECORD % b"a"
         path.write_bytes(whole + filler * (17 * 2**20) + b"\n" + whole)
@@ -499,7 +504,7 @@ class TestLines:
 
     def test_byte_order_marks(self, path):
         """
-        An editor's byte order mark changes nothing, on whichever line.
+        A byte order mark on any line is ignored.
         """
         lines = [BOM + RECORD % name for name in (b"a", b"b", b"c")]
         content = b"".join(lines) + BOM + b"\n"
@@ -519,12 +524,12 @@ class TestLines:
 
 class TestOpening:
     """
-    Files that do not let themselves be opened.
+    Files that cannot be opened.
     """
 
     def test_moved_again_and_again(self, path, monkeypatch):
         """
-        A file that is moved whenever it is opened is given up.
+        Opening a file that is moved each time ends with an error.
         """
         real, moves = fcntl.flock, []
 
@@ -539,7 +544,7 @@ class TestOpening:
 
     async def test_pipe_without_a_reader(self, bank, sandbox, path):
         """
-        Waiting for a pipe's reader holds up neither the loop nor a cancel.
+        Waiting for a pipe's reader blocks neither the loop nor a cancellation.
         """
         os.mkfifo(path)
         journal = Journal(path)
@@ -559,7 +564,7 @@ class TestOpening:
 
     async def test_two_batches(self, bank, sandbox, path):
         """
-        One batch at a time uses a journal.
+        Only one batch at a time can use a journal.
         """
         with Journal(path) as journal:
             async with bank.create_sessions(["a"], journal=journal):

@@ -1,5 +1,5 @@
 """
-Journals on systems that lack what POSIX has, as Windows does.
+Journals on systems without POSIX calls, as on Windows.
 """
 
 import subprocess
@@ -149,7 +149,8 @@ except bankconnect_async.JournalError as error:
 
 def test_reads_alike(tmp_path):
     """
-    Reading after a seek gives what `os.pread` gives, and appends stay whole.
+    Reading after a seek gives what `os.pread` gives, and appends stay
+    complete.
     """
     path = tmp_path / "file"
     with path.open("a+b", buffering=0) as file:

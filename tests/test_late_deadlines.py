@@ -1,5 +1,5 @@
 """
-Deadlines that fire late, because the event loop stood still.
+Deadlines that fire late because the event loop stood still.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Patience(socketserver.ThreadingTCPServer):
 
     @property
     def base_url(self):
-        """What a client takes as its base URL."""
+        """The base URL for a client."""
         return f"http://127.0.0.1:{self.server_address[1]}/bank-connect"
 
     async def has_read(self, count):
@@ -59,7 +59,7 @@ class Patience(socketserver.ThreadingTCPServer):
                 await asyncio.sleep(0)
 
     def answer(self, count):
-        """Answer *count* requests while nothing of the loop runs."""
+        """Send *count* responses while nothing of the loop runs."""
         self.may_answer.set()
         for _ in range(count):
             self.answered.acquire()
@@ -67,7 +67,7 @@ class Patience(socketserver.ThreadingTCPServer):
 
 class Patiently(socketserver.StreamRequestHandler):
     """
-    One connection of it.
+    Handles one connection of the server.
     """
 
     disable_nagle_algorithm = True
@@ -92,7 +92,7 @@ class Patiently(socketserver.StreamRequestHandler):
 
 @pytest.fixture(name="server")
 def _server():
-    """A server whose answers wait."""
+    """A server whose responses wait."""
     with Patience() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -104,7 +104,7 @@ def _server():
 
 @pytest.fixture(name="stall")
 async def _stall(monkeypatch):
-    """Let the loop find that it stood still, which would take too long."""
+    """Make the loop see that it stood still, without the real delay."""
     loop, stood_still = asyncio.get_running_loop(), 0
     monkeypatch.setattr(loop, "time", lambda: time.monotonic() + stood_still)
 
@@ -127,7 +127,7 @@ def connect(server, **settings):
 
 
 async def create(bank, count):
-    """Create sessions; return what became of each."""
+    """Create sessions; return their results."""
     return await asyncio.gather(
         *(bank.create_session(f"customer-{n}") for n in range(count)),
         return_exceptions=True,
@@ -135,13 +135,13 @@ async def create(bank, count):
 
 
 def failures(found):
-    """Return what went wrong."""
+    """Return the errors."""
     return [each for each in found if isinstance(each, BaseException)]
 
 
 async def test_an_answer_that_came_in_time_is_read_first(server, stall):
     """
-    Answers that lie in the sockets after a stall are no timeouts.
+    Responses that are in the sockets after a stall are no timeouts.
     """
     async with connect(server) as bank:
         calls = asyncio.create_task(create(bank, 64))
@@ -156,7 +156,7 @@ async def test_an_answer_that_came_in_time_is_read_first(server, stall):
 
 async def test_a_slot_that_became_free_in_time_is_taken(server, stall):
     """
-    A call in the client's queue takes the slot of an answer in the socket.
+    A queued call takes the slot of a response that is in a socket.
     """
     async with connect(server, pool=Pool(limit=1)) as bank:
         calls = asyncio.create_task(create(bank, 2))
@@ -172,7 +172,7 @@ async def test_a_connection_that_was_made_in_time_is_used(
     server, stall, monkeypatch
 ):
     """
-    A connection that the system made during a stall did not take too long.
+    A connection that was established during a stall is used.
     """
     loop = asyncio.get_running_loop()
     sock_connect = loop.sock_connect
@@ -193,7 +193,7 @@ async def test_a_connection_that_was_made_in_time_is_used(
 
 async def test_silence_is_a_timeout_all_the_same(server, stall):
     """
-    Where nothing has come, a late deadline says that nothing came.
+    If nothing arrived during the stall, the late deadline is a timeout.
     """
     async with connect(server) as bank:
         calls = asyncio.create_task(create(bank, 3))

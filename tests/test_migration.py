@@ -1,5 +1,5 @@
 """
-What the page for newcomers from the vendor's package promises is there.
+The migration page names only errors and methods that exist.
 """
 
 import re
@@ -39,7 +39,7 @@ def test_errors_exist(name):
 )
 def test_calls_exist(owner, name):
     """
-    Every method of the page is there.
+    Every method of the page exists.
     """
     cls = {"bank": AsyncBankConnect, "entity": EntityHandle}[owner]
 
@@ -48,6 +48,6 @@ def test_calls_exist(owner, name):
 
 def test_the_page_is_read():
     """
-    The tables are found, so that the tests above test something.
+    The tables of the page are found, so that the tests above have input.
     """
     assert len(OURS.splitlines()) > 25

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 class Session:
     """
-    Notes what a session of nox would run.
+    Records what a session of nox would run.
     """
 
     def __init__(self, python, posargs):
@@ -29,11 +29,11 @@ class Session:
         """Install nothing."""
 
     def run(self, *command, **_):
-        """Note a command."""
+        """Record a command."""
         self.ran.append(command)
 
     def notify(self, name):
-        """Note which session is to follow."""
+        """Record the session that follows."""
         self.notified.append(name)
 
 
@@ -63,7 +63,8 @@ def _noxfile(monkeypatch):
 
 def test_the_whole_suite_is_held_to_its_coverage(noxfile):
     """
-    Without arguments the first Python measures, and the report follows.
+    Without arguments the first Python measures coverage, and the report
+    follows.
     """
     session = Session("3.11", [])
     noxfile["tests"](session)
@@ -74,7 +75,7 @@ def test_the_whole_suite_is_held_to_its_coverage(noxfile):
 
 def test_a_part_of_the_suite_is_not(noxfile):
     """
-    One file cannot cover the package, and does not fail for that.
+    A run of one file is not held to the coverage limit.
     """
     session = Session("3.11", ["tests/test_wire.py"])
     noxfile["tests"](session)
@@ -85,7 +86,7 @@ def test_a_part_of_the_suite_is_not(noxfile):
 
 def test_journals_that_were_put_aside_are_not_committed(tmp_path):
     """
-    They hold session URLs, as the journals do.
+    Backed-up journals are ignored by git, because they hold session URLs.
     """
     patterns = (ROOT / ".gitignore").read_text().splitlines()
 

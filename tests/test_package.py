@@ -1,5 +1,5 @@
 """
-Promises about the package as a whole.
+Guarantees about the package as a whole.
 """
 
 import ast
@@ -38,7 +38,7 @@ def parse(path):
 
 
 def imports(path):
-    """List the top-level names of all modules that *path* imports."""
+    """Return the top-level names of all modules that *path* imports."""
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -48,7 +48,8 @@ def imports(path):
 
 def test_only_transport_speaks_aiohttp():
     """
-    Beside it, aiohttp is imported for types and by servers.
+    Apart from the transport, aiohttp is imported for types and by servers
+    only.
     """
     users = {
         path.relative_to(PACKAGE).parts[0]
@@ -69,7 +70,7 @@ def test_only_transport_speaks_aiohttp():
 
 def test_who_creates_sessions_imports_nothing_else():
     """
-    Handles, answers and uploads are imported where they are first used.
+    Creating a session imports neither handles nor other responses nor uploads.
     """
     done = subprocess.run(
         [
@@ -147,7 +148,7 @@ def test_one_version():
 
 def test_public_names_are_documented():
     """
-    Every public class and function of every public module says what for.
+    Every public class and function of every public module has a docstring.
     """
     missing = []
     for module in pkgutil.walk_packages([str(PACKAGE)]):

@@ -1,5 +1,5 @@
 """
-Pipes and terminals whose readers pause: the event loop goes on.
+The event loop goes on while the reader of a pipe or terminal pauses.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ async def later(items):
 
 
 async def until(condition):
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition holds, and fail if it never does."""
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
@@ -123,7 +123,7 @@ async def test_a_cancelled_batch_says_what_its_reader_has_not_taken(
     sandbox, paused
 ):
     """
-    Records that nobody reads are counted, and their lines are named.
+    The error counts the records that nobody read, and names their lines.
     """
     journal = Journal(f"/dev/fd/{paused.writer}")
 
@@ -155,7 +155,7 @@ async def test_a_cancelled_batch_says_what_its_reader_has_not_taken(
 
 async def test_a_reader_that_goes_away_ends_the_batch(sandbox, paused):
     """
-    Every outcome is in the pipe, or counted as unrecorded.
+    Every outcome is in the pipe or counted as unrecorded.
     """
     journal = Journal(f"/dev/fd/{paused.writer}")
     seen = []
@@ -186,7 +186,8 @@ def _close_reader(paused):
 
 def test_closing_gives_up_a_reader_who_takes_nothing(paused, monkeypatch):
     """
-    Lines that were not written are returned; the thread closes the pipe.
+    Closing returns the lines that were not written; the thread closes the
+    pipe.
     """
     monkeypatch.setattr(
         "bankconnect_async.journal.pipe_writer._PATIENCE", 0.01
@@ -210,7 +211,7 @@ def test_closing_gives_up_a_reader_who_takes_nothing(paused, monkeypatch):
 
 def test_closing_waits_for_a_reader_who_is_slow(paused):
     """
-    As long as there is progress, nothing is given up.
+    Closing waits as long as the reader makes progress.
     """
     writer = PipeWriter(paused.writer)
     lines = [b"%04000d\n" % number for number in range(50)]
@@ -270,7 +271,7 @@ async def test_no_thread(monkeypatch):
 
 async def test_closed_while_somebody_waits(paused):
     """
-    A waiter for a stalled reader is woken at the end.
+    Closing wakes a waiter for a stalled reader.
     """
     pipe = PipeWriter(os.dup(paused.writer))
     pipe.write(b"a\n")
@@ -285,7 +286,7 @@ async def test_closed_while_somebody_waits(paused):
 
 async def test_a_pipe_that_does_not_block(paused):
     """
-    A pipe that somebody made non-blocking is as good as any other.
+    A non-blocking pipe works like any other.
     """
     os.set_blocking(paused.writer, False)
     pipe = PipeWriter(os.dup(paused.writer))

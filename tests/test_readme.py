@@ -1,5 +1,5 @@
 """
-Every block of the README runs as it is printed.
+Every block of the README runs as printed.
 """
 
 import os
@@ -97,7 +97,7 @@ asyncio.run(serve())
 
 def test_there_are_blocks():
     """
-    The tests above have something to run.
+    The README has blocks, so that the tests above have input.
     """
     assert len(PYTHON) >= 4
     assert len(CONSOLE) >= 4

@@ -1,5 +1,5 @@
 """
-Secrets that servers echo, in every encoding and at every place.
+Secrets that servers echo are redacted in every encoding and at every place.
 """
 
 import base64
@@ -78,7 +78,7 @@ ECHOES = {
 
 
 def remains(echo: str, shown: str) -> str | None:
-    """Return a telling piece of *echo* that is still shown, if there is."""
+    """Return a recognisable piece of *echo* that is still shown, or None."""
     return next(
         (
             piece
@@ -91,7 +91,7 @@ def remains(echo: str, shown: str) -> str | None:
 
 
 def shown_by(error) -> str:
-    """Return all that an error shows, pickled and unpickled too."""
+    """Return everything that an error shows, also after pickling."""
     again = pickle.loads(pickle.dumps(error))
     texts = [
         each if isinstance(each, str) else json.dumps(each)
@@ -105,7 +105,7 @@ def shown_by(error) -> str:
 
 class TestRefusal:
     """
-    Errors about answers that echo a secret.
+    Errors of responses that echo a secret.
     """
 
     @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
@@ -121,7 +121,7 @@ class TestRefusal:
     )
     def test_keeps_nothing_of_the_key(self, echo, around):
         """
-        Whatever the encoding, neither message, headers nor body show it.
+        In no encoding does a message, header or body show the key.
         """
         raw = around.replace("{}", echo).encode("latin-1")
 
@@ -137,7 +137,7 @@ class TestRefusal:
     @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
     def test_strikes_out_before_it_cuts(self, echo):
         """
-        No cut, wherever it falls, leaves a part of the key behind.
+        Wherever the text is cut, no part of the key is left.
         """
         rest = f"{echo} and more"
         for length in (*range(90 - len(echo) % 7, 125), *range(470, 505, 3)):
@@ -158,7 +158,7 @@ class TestRefusal:
 
     def test_strikes_out_what_a_server_cut(self):
         """
-        Half a key is as good as none, where it is the server that cut it.
+        Half a key is redacted, too, if the server cut it.
         """
         for length in range(len(KEY) // 2, len(KEY)):
             for part in (KEY[:length], KEY[-length:]):
@@ -173,7 +173,7 @@ class TestRefusal:
     )
     def test_a_secret_that_reads_as_escapes(self, secret):
         """
-        What is left of a secret once it is unescaped may be next to nothing.
+        A secret that is nearly empty once it is unescaped is redacted.
         """
         raw = json.dumps({"message": f"a  bAB {secret}"}).encode()
         error = error_from_response(400, raw, secrets=[secret])
@@ -183,7 +183,7 @@ class TestRefusal:
 
     def test_a_letter_that_grows_in_lower_case(self):
         """
-        One capital of Turkish leaves no secret behind it.
+        A Turkish capital, which grows in lower case, hides no secret.
         """
         text = "\u0130 ApiKey-ABCDEF123456 \u0130"
 
@@ -193,7 +193,7 @@ class TestRefusal:
 
     def test_many_echoes_behind_escapes(self):
         """
-        Each of many echoes is found where it stands, escapes before it.
+        Each of many echoes after escapes is found.
         """
         text = f"%41%42{KEY}" * 500
 
@@ -201,7 +201,7 @@ class TestRefusal:
 
     def test_many_urls_without_a_tail(self):
         """
-        A text that is full of the beginnings of URLs is kept as it is.
+        A text full of URL beginnings is kept.
         """
         text = "x://" * 9
         error = error_from_response(400, json.dumps({"detail": text}).encode())
@@ -210,7 +210,7 @@ class TestRefusal:
 
     def test_strikes_out_names(self):
         """
-        A key that is the name of a field is not in the fields.
+        A key that is the name of a field is redacted.
         """
         raw = json.dumps({KEY: ["unknown parameter"], "ok": ["fine"]})
 
@@ -223,7 +223,7 @@ class TestRefusal:
 
     def test_knows_an_error_whose_words_are_a_secret(self):
         """
-        A password that is a word of the vendor's hides nothing but itself.
+        A password that is a word of the vendor's message hides only itself.
         """
         raw = b'{"error": {"code": "PASSWORD_INCORRECT", "message": "a pdf"}}'
 
@@ -235,7 +235,7 @@ class TestRefusal:
 
     def test_leaves_everything_else_alone(self):
         """
-        A text without a secret stays as it is, whatever its escapes.
+        A text without a secret is unchanged, whatever its escapes.
         """
         rng = random.Random(20)
         pieces = ["%41", "&lt;", "\\u0041", "=3D", "canary", "\r\n", "+", "ж"]
@@ -253,7 +253,7 @@ class TestRefusal:
     )
     def test_washes_and_bounds_names(self, name):
         """
-        The name of a foreign field is one short printable line.
+        The name of a foreign field becomes one short printable line.
         """
         raw = json.dumps({name: ["wrong"], "blank": " "}).encode()
 
@@ -277,7 +277,7 @@ class TestRefusal:
 
     def test_takes_no_id_that_is_none(self):
         """
-        An id with control characters, or of any length, is left out.
+        An id with control characters or excessive length is left out.
         """
         raw = json.dumps(
             {

@@ -72,21 +72,21 @@ own_urls = st.sampled_from(
 @attrs.define
 class Clock:
     """
-    Seconds that pass when told to.
+    A clock that the test sets.
     """
 
     seconds: float = 1_800_000_000.0
 
     def __call__(self) -> float:
         """
-        Tell the time.
+        Return the time.
         """
         return self.seconds
 
 
 def attempt(url):
     """
-    The problems of *url*, or its parameters.
+    Return the problems of *url*, or its parameters.
     """
     try:
         return decode_redirect(url).raw
@@ -96,14 +96,14 @@ def attempt(url):
 
 def make(**kwargs):
     """
-    A `ReturnURL` that is fine but for *kwargs*.
+    Return a valid `ReturnURL`, except for *kwargs*.
     """
     return ReturnURL(**{"base": BASE, "secret": SECRET} | kwargs)
 
 
 class TestDecodeRedirect:
     """
-    `decode_redirect` reads an outcome, or refuses with a `DecodeError`.
+    `decode_redirect` returns an event or raises a `DecodeError`.
     """
 
     @pytest.mark.parametrize("sample", EXPECTED)
@@ -119,7 +119,7 @@ class TestDecodeRedirect:
 
     def test_no_sample_forgotten(self):
         """
-        Every fixture of a redirect stands in the table.
+        The table has every fixture of a redirect.
         """
         samples = {
             path.name.removeprefix("redirect.").removesuffix(".txt")
@@ -174,7 +174,7 @@ class TestDecodeRedirect:
     )
     def test_quirks(self, query, expected):
         """
-        Whatever a server or proxy does to the query, the outcome is found.
+        The outcome is found, however a server or proxy rewrites the query.
         """
         assert decode_redirect(BASE + query) == expected
         assert decode_redirect(URL(BASE + query, encoded=True)) == expected
@@ -222,7 +222,7 @@ class TestDecodeRedirect:
     @pytest.mark.parametrize("junk", ["?", "&", "=", "%", "%ff", "a=b&"])
     def test_a_megabyte(self, junk):
         """
-        A megabyte of junk is refused like a byte of it.
+        A megabyte of junk is refused as quickly as a byte.
         """
         with pytest.raises(DecodeError):
             decode_redirect("?" + junk * (2**20 // len(junk)))
@@ -236,7 +236,7 @@ class TestBuildRedirect:
     @pytest.mark.parametrize("sample", sorted(EXPECTED))
     def test_sample(self, sample):
         """
-        The query comes out as documented, to the byte.
+        The query equals the documented bytes.
         """
         text = (FIXTURES / f"redirect.{sample}.txt").read_text().strip()
 
@@ -253,13 +253,14 @@ class TestBuildRedirect:
     )
     def test_round_trip(self, url, event):
         """
-        Any event a redirect can carry comes back, whatever our URL has.
+        Any event that a redirect can carry decodes to the same event, whatever
+        the base URL.
         """
         assert decode_redirect(build_redirect(url, event)) == event
 
     def test_fragment(self):
         """
-        The parameters stand before a fragment, where a server sees them.
+        The parameters precede a fragment, so that the server receives them.
         """
         url = build_redirect(f"{BASE}?a=%2F#b", ExitEvent())
 
@@ -280,7 +281,7 @@ class TestBuildRedirect:
     )
     def test_refused(self, event):
         """
-        What would not come back is refused.
+        An event that would not decode again is refused.
         """
         with pytest.raises(InvalidRequestError) as caught:
             build_redirect(BASE, event)
@@ -290,14 +291,14 @@ class TestBuildRedirect:
 
 class TestReturnURL:
     """
-    A `ReturnURL` proves for which link id a session was made.
+    A `ReturnURL` proves for which link id a session was created.
     """
 
     @settings(print_blob=True, deadline=None)
     @given(link_id=st.text(min_size=1, max_size=20).filter(str.strip))
     def test_round_trip(self, link_id):
         """
-        The link id that was signed comes back with the outcome.
+        The signed link id is decoded together with the outcome.
         """
         returns = make()
         came_back = build_redirect(
@@ -322,7 +323,7 @@ class TestReturnURL:
 
     def test_second_question_mark(self):
         """
-        Parameters appended literally are understood.
+        Parameters that were appended with a second question mark are read.
         """
         url = make().build("c")
 
@@ -360,7 +361,7 @@ class TestReturnURL:
     )
     def test_foreign(self, change):
         """
-        A URL of another scheme, host, port or path is refused.
+        A URL with another scheme, host, port or path is refused.
         """
         url = f"{make().build('c')}?success=false"
 
@@ -371,7 +372,7 @@ class TestReturnURL:
 
     def test_default_port(self):
         """
-        Port and case that a browser leaves out make no difference.
+        Default ports and case make no difference.
         """
         url = f"{make().build('c')}?success=false"
 
@@ -383,7 +384,7 @@ class TestReturnURL:
 
     def test_every_character_counts(self):
         """
-        A state with any one character changed, cut or added is refused.
+        A state with any one character changed, removed or added is refused.
         """
         state = make().build("customer-42").name
         forged = {
@@ -400,7 +401,7 @@ class TestReturnURL:
     @pytest.mark.parametrize("last", string.ascii_letters + string.digits)
     def test_last_character(self, last):
         """
-        Even the bits that base64 has to spare are part of the signature.
+        The spare bits of base64 are part of the signature.
         """
         state = make(now=Clock()).build("customer-42").name
         outcome = f"/return/{state[:-1]}{last}?success=false"
@@ -413,7 +414,7 @@ class TestReturnURL:
 
     def test_swapped(self):
         """
-        The link id of one state and the signature of another do not match.
+        A link id with the signature of another state is refused.
         """
         mine, theirs = make().build("me").name, make().build("them").name
         swapped = ".".join([*theirs.split(".")[:1], *mine.split(".")[1:]])
@@ -423,7 +424,7 @@ class TestReturnURL:
 
     def test_bound_to_its_page(self):
         """
-        A state made for one page is refused on another of the same secret.
+        A state for one page is refused on another page with the same secret.
         """
         state = make(base="https://lender.example/loans").build("c").name
 
@@ -432,7 +433,8 @@ class TestReturnURL:
 
     def test_expiry(self):
         """
-        A state is good to the second of its age, and says if it expired.
+        A state is valid to the exact second, and the error says that it
+        expired.
         """
         clock = Clock()
         returns = make(max_age=datetime.timedelta(hours=1), now=clock)
@@ -447,7 +449,8 @@ class TestReturnURL:
 
     def test_clock_behind(self):
         """
-        A host whose clock is behind takes what another has just signed.
+        A host whose clock is behind accepts a state that another has just
+        signed.
         """
         clock = Clock()
         returns = make(now=clock)
@@ -460,7 +463,7 @@ class TestReturnURL:
     @pytest.mark.parametrize("ahead", [61, 3600, 100 * 365 * 86400])
     def test_from_the_future(self, ahead):
         """
-        A state that no clock can have signed yet is refused.
+        A state from too far in the future is refused.
         """
         clock = Clock()
         returns = make(now=clock)
@@ -491,15 +494,15 @@ class TestReturnURL:
 
     def test_no_outcome(self):
         """
-        A good state without an outcome is a `DecodeError`, no forgery.
+        A valid state without an outcome is a `DecodeError`, no forgery.
         """
         with pytest.raises(DecodeError):
             make().decode(make().build("c"))
 
     def test_length(self):
         """
-        The longest link id that fits gives 200 characters at most; one
-        more is refused with what to shorten.
+        The longest link id gives at most 200 characters; a longer one is
+        refused with advice.
         """
         fitting = 0
         for length in range(1, 120):
@@ -548,7 +551,7 @@ class TestReturnURL:
     )
     def test_bad_settings(self, setting, value):
         """
-        What cannot work is refused when it is set, by name.
+        The error names a setting that cannot work.
         """
         with pytest.raises(ConfigurationError) as caught:
             make(**{setting: value})
@@ -582,7 +585,7 @@ class TestReturnURL:
     @given(path=st.text() | st.text("/.:?#[]@%return-\\"))
     def test_any_text(self, path):
         """
-        Any text is an error of ours.
+        Any text gives an event or an error of ours.
         """
         for prefix in ("", "/return/", "//", "https://", f"{BASE}/"):
             with pytest.raises(BankConnectError):
@@ -590,7 +593,7 @@ class TestReturnURL:
 
     def test_lazy(self):
         """
-        Whoever signs nothing does not pay for importing itsdangerous.
+        Without signing, itsdangerous is not imported.
         """
         code = (
             "import sys, bankconnect_async._codec.redirects;"

@@ -1,5 +1,5 @@
 """
-What refusals say, against every sample of an error.
+Errors of error responses, compared with every sample.
 """
 
 import json
@@ -214,7 +214,7 @@ class TestDecodeErrorBody:
     @pytest.mark.parametrize("name", ERRORS)
     def test_reads_the_samples(self, name, sample):
         """
-        Every documented error body gives shape, code, fields and message.
+        Every documented error body gives its shape, code, fields and message.
         """
         shape, code, status, fields, words = ERRORS[name]
 
@@ -226,7 +226,7 @@ class TestDecodeErrorBody:
 
     def test_no_error_sample_is_forgotten(self):
         """
-        The table above names every error sample there is.
+        The table above has every sample of an error.
         """
         fixtures = Path(__file__).parent / "fixtures"
 
@@ -234,7 +234,7 @@ class TestDecodeErrorBody:
 
     def test_reads_the_ids_beside_an_error(self, sample):
         """
-        Ids are kept, and blank ones are none.
+        Ids are kept, and blank ones are ignored.
         """
         body = decode_error_body(
             sample("error.upload.session.password_incorrect.json")
@@ -344,7 +344,7 @@ class TestRefusal:
         self, status, body, retry_after, cls, delivery
     ):
         """
-        The class of the error says what the caller can do.
+        The class of the error tells the caller what to do.
         """
         error = error_from_response(
             status, json.dumps(body).encode(), retry_after=retry_after
@@ -356,7 +356,7 @@ class TestRefusal:
 
     def test_carries_every_fact(self, sample):
         """
-        What the body says stands in attributes.
+        The facts of the body are attributes of the error.
         """
         raw = sample("error.upload.entity.password_incorrect.json")
 
@@ -370,7 +370,7 @@ class TestRefusal:
 
     def test_names_the_code(self, sample):
         """
-        The vendor's code stands in the line a person reads.
+        The message has the vendor's code.
         """
         error = error_from_response(
             400, sample("error.v2.invalid_bank_name.json")
@@ -416,7 +416,7 @@ class TestRefusal:
     )
     def test_says_where_to_look(self, status, body, path, is_told):
         """
-        A base URL without the vendor's path is the likely cause of a 404.
+        The message of a 404 suggests a base URL without the vendor's path.
         """
         url = URL("https://portal.finbox.in").with_path(path)
         told = "look at the base URL: the vendor's all end in /bank-connect"
@@ -427,7 +427,7 @@ class TestRefusal:
 
     def test_says_that_redirects_are_not_followed(self):
         """
-        A redirect is a refusal with a reason of its own.
+        The error for a redirect says that redirects are not followed.
         """
         assert str(error_from_response(307, b"")) == (
             "the server answered 307: a redirect, which is never followed"

@@ -1,5 +1,5 @@
 """
-What is repeated, when, and at whose expense; time and chance are held.
+What is retried, when, and at what cost; time and chance are controlled.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ UNSENT = ConnectionLostError(delivery=Delivery.NOT_SENT)
 
 @pytest.fixture(autouse=True)
 def _as_new():
-    """Undo what other tests made of the errors that all share."""
+    """Undo the changes of other tests to shared errors."""
     for error in (NOT_SENT, AMBIGUOUS, UNSENT):
         error.attempts = ()
     NOT_SENT.args, AMBIGUOUS.args = ("refused",), ("lost",)
@@ -59,7 +59,7 @@ LONGEST = RetryPolicy(rng=upper_end)
 
 
 def failing(*errors, then="done"):
-    """Return work that raises each of *errors*, then return *then*."""
+    """Return work that raises each of *errors*, then returns *then*."""
     left = list(errors)
 
     async def work():
@@ -73,7 +73,7 @@ def failing(*errors, then="done"):
 async def run(
     clock, first, *errors, policy=LONGEST, budget=None, throttle=None
 ):
-    """Repeat work that first raised *first*, then *errors*, on *clock*."""
+    """Retry work that first raised *first*, then *errors*, on *clock*."""
     state = RetryState(
         error=first,
         policy=policy,
@@ -100,7 +100,7 @@ async def run(
 )
 def test_why_there_is_no_further_attempt(changed, reason):
     """
-    Attempts, time and tokens end the retries, in that order.
+    Attempts, time and tokens end the retries, in this order.
     """
     usual = {"attempts_left": 1, "wait": 1, "time_left": 9, "tokens_left": 5}
 
@@ -117,7 +117,7 @@ async def test_goes_on_after_the_first_failure(clock):
 
 async def test_waits_double_up_to_their_end():
     """
-    Upper ends are 0.25, 0.5, 1, 2, 4, 5, 5 … seconds.
+    The upper ends are 0.25, 0.5, 1, 2, 4, 5, 5 … seconds.
     """
     assert [LONGEST.backoff(attempt) for attempt in range(1, 9)] == [
         0.25, 0.5, 1, 2, 4, 5, 5, 5,
@@ -142,7 +142,7 @@ async def test_jitter_is_full():
 
 async def test_the_last_error_is_raised_with_its_timeline(clock):
     """
-    When attempts run out the caller gets the last real error and the story.
+    When attempts run out, the caller gets the last error and the timeline.
     """
     last = RequestTimeoutError(
         "late", delivery=Delivery.AMBIGUOUS, phase=Phase.SENT
@@ -190,7 +190,7 @@ async def test_the_last_error_is_raised_with_its_timeline(clock):
 )
 def test_what_is_worth_repeating(error, at_least_once, at_most_once):
     """
-    The table of delivery classes, in both modes.
+    The table of retryable delivery classes, in both modes.
     """
     assert is_retryable(error, "at-least-once") is at_least_once
     assert is_retryable(error, "at-most-once") is at_most_once
@@ -229,7 +229,7 @@ async def test_delivery_is_that_of_the_whole_call(
     clock, first, last, delivery
 ):
     """
-    What one attempt may have done, a later one does not undo.
+    A later attempt cannot improve the delivery class of an earlier one.
     """
     first, last = copy.copy(first), copy.copy(last)
     with pytest.raises(type(last)) as caught:
@@ -262,7 +262,7 @@ async def test_delivery_is_that_of_the_whole_call(
 )
 async def test_the_text_says_what_the_class_says(clock, errors, text):
     """
-    A last attempt that was not sent does not deny what an earlier one did.
+    The message of an unsent last attempt mentions an ambiguous earlier one.
     """
     policy = RetryPolicy(attempts=len(errors), rng=upper_end)
     with pytest.raises(BankConnectError) as caught:
@@ -274,7 +274,7 @@ async def test_the_text_says_what_the_class_says(clock, errors, text):
 
 async def test_a_final_refusal_ends_at_once(clock):
     """
-    A refusal after a retry ends the call and needs no reason.
+    A rejection after a retry ends the call and needs no reason.
     """
     with pytest.raises(BadRequestError) as caught:
         await run(clock, NOT_SENT, BadRequestError("no", status=400))
@@ -285,7 +285,7 @@ async def test_a_final_refusal_ends_at_once(clock):
 
 async def test_one_attempt_switches_retries_off(clock):
     """
-    With attempts=1 nothing is ever repeated.
+    With attempts=1 nothing is ever retried.
     """
     with pytest.raises(ConnectError):
         await run(clock, NOT_SENT, policy=RetryPolicy(attempts=1))
@@ -295,7 +295,7 @@ async def test_one_attempt_switches_retries_off(clock):
 
 async def test_retry_after_wins(clock):
     """
-    A Retry-After longer than our own wait is waited out to the second.
+    A Retry-After longer than the drawn wait is waited for to the second.
     """
     busy = RateLimitError("busy", status=429, retry_after=7.0)
 
@@ -305,7 +305,7 @@ async def test_retry_after_wins(clock):
 
 async def test_retry_after_beyond_the_deadline_fails_at_once(clock):
     """
-    A wait that cannot fit is not begun; the caller gets retry_after.
+    A wait beyond the deadline is not begun; the error has `retry_after`.
     """
     busy = RateLimitError("busy", status=429, retry_after=86400.0)
     with pytest.raises(RateLimitError) as caught:
@@ -356,7 +356,7 @@ async def test_a_timeout_costs_double(clock):
 
 async def test_success_after_retries_refunds_the_last(clock):
     """
-    A success gives its last price back, and the budget never overflows.
+    A success refunds the last cost, and the budget never overflows.
     """
     budget = RetryBudget()
 
@@ -380,7 +380,7 @@ async def test_cancellation_is_never_retried(clock):
 
 async def test_bugs_are_never_retried(clock):
     """
-    What is not an error of ours goes straight to the caller.
+    Foreign exceptions are raised unchanged.
     """
     with pytest.raises(ZeroDivisionError):
         await run(clock, NOT_SENT, ZeroDivisionError())
@@ -433,7 +433,7 @@ def test_retry_after_is_read(text, seconds):
 )
 def test_policies_refuse_nonsense(name, value):
     """
-    A policy that cannot work is refused where it is written.
+    A policy that cannot work is refused when it is made.
     """
     with pytest.raises(ConfigurationError) as caught:
         RetryPolicy(**{name: value})
@@ -443,7 +443,7 @@ def test_policies_refuse_nonsense(name, value):
 
 def test_policies_are_values():
     """
-    Policies compare by what they say and travel to other processes.
+    Policies compare by value and can be pickled.
     """
     assert RetryPolicy() == RetryPolicy(rng=upper_end)
     assert pickle.loads(pickle.dumps(RetryPolicy())) == RetryPolicy()
@@ -475,7 +475,8 @@ BUSY = RateLimitError("busy", status=429, retry_after=2.0)
 
 async def test_excused_failures_cost_nothing(clock):
     """
-    Neither an attempt nor tokens, and the wait is the one asked for.
+    An excused failure costs neither an attempt nor tokens, and the wait is the
+    requested one.
     """
     budget, throttle = RetryBudget(), FakeThrottle(excused=RateLimitError)
     errors = [BUSY, NOT_SENT, BUSY, NOT_SENT, BUSY]
@@ -491,7 +492,7 @@ async def test_excused_failures_cost_nothing(clock):
 
 async def test_excuses_have_an_end(clock):
     """
-    A server that serves others may refuse one of them for ever.
+    The number of excuses for one item is bounded.
     """
     throttle = FakeThrottle(excused=RateLimitError)
     with pytest.raises(RateLimitError, match="no attempts left") as caught:
@@ -525,7 +526,8 @@ async def test_time_held_back_does_not_count(clock):
 
 async def test_a_throttle_may_abort(clock):
     """
-    Then the call ends with its last error, and what it paid is given back.
+    If the throttle aborts, the call ends with its last error, and its cost is
+    refunded.
     """
     budget, throttle = RetryBudget(), FakeThrottle(ends_after=1)
     with pytest.raises(ConnectionLostError) as caught:
@@ -541,7 +543,7 @@ async def test_a_throttle_may_abort(clock):
 
 async def test_a_throttle_may_wait_too_long(clock):
     """
-    What could not end in time is not begun.
+    A retry that could not end in time is not begun.
     """
 
     class Slow(FakeThrottle):

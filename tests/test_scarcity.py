@@ -116,7 +116,7 @@ async def run(setup, base_url):
 
 async def test_out_of_descriptors(sandbox):
     """
-    Where no connection can be opened, each call says that nothing was sent.
+    If no connection can be opened, each call says that nothing was sent.
     """
     calls, items = await run(NO_DESCRIPTORS, sandbox.base_url)
 
@@ -129,8 +129,8 @@ async def test_out_of_descriptors(sandbox):
 
 async def test_out_of_threads(sandbox):
     """
-    Where no name can be looked up, each call says that nothing was sent, and
-    a batch waits until one can be.
+    If no name can be looked up, each call says that nothing was sent, and a
+    batch waits until one can be.
     """
     base_url = sandbox.base_url.replace("127.0.0.1", "localhost")
 

@@ -1,5 +1,5 @@
 """
-Requests are checked when they are built, and all problems come together.
+A request is checked when it is built, and one error lists all problems.
 """
 
 import pickle
@@ -34,7 +34,7 @@ def nested(depth):
 
 
 def request(**parameters):
-    """Build a request that is good but for *parameters*."""
+    """Build a valid request, except for *parameters*."""
     return SessionRequest(
         **{"link_id": "customer-42", "redirect_url": RETURN, **parameters}
     )
@@ -87,7 +87,7 @@ def request(**parameters):
 )
 def test_accepts_what_some_dialect_accepts(name, value):
     """
-    A value that any documented dialect takes is never refused locally.
+    A value that any documented dialect accepts is never refused locally.
     """
     assert getattr(request(**{name: value}), name) == value
 
@@ -172,7 +172,7 @@ def test_accepts_what_some_dialect_accepts(name, value):
 )
 def test_refuses_what_no_dialect_accepts(name, value):
     """
-    A bad value is named with its parameter, and the value is not repeated.
+    The error names the parameter and does not repeat the value.
     """
     with pytest.raises(InvalidRequestError) as caught:
         request(**{name: value})
@@ -183,7 +183,7 @@ def test_refuses_what_no_dialect_accepts(name, value):
 
 def test_reports_all_problems_at_once():
     """
-    One error holds every problem of one request.
+    One error has all problems of one request.
     """
     with pytest.raises(InvalidRequestError) as caught:
         SessionRequest(
@@ -207,7 +207,7 @@ def test_reports_all_problems_at_once():
 @pytest.mark.parametrize("cls", [Consent, request], ids=["consent", "request"])
 def test_from_date_is_before_to_date(cls):
     """
-    Equal dates are refused: the contract's order is strict.
+    Equal dates are refused, because the contract's order is strict.
     """
     day = date(2026, 1, 31)
 
@@ -221,7 +221,7 @@ def test_from_date_is_before_to_date(cls):
 
 def test_order_is_not_judged_on_bad_dates():
     """
-    A date that is no date is one problem, not two.
+    An invalid date is one problem, not two.
     """
     with pytest.raises(InvalidRequestError) as caught:
         request(from_date="x", to_date=date(2026, 1, 1))
@@ -231,7 +231,7 @@ def test_order_is_not_judged_on_bad_dates():
 
 def test_metadata_takes_lists_of_texts():
     """
-    A bare text is not taken for a list of letters.
+    A bare text is not read as a list of letters.
     """
     assert Metadata(names=["A", "B"]).names == ("A", "B")
     for bad in ("AB", 7, [7], ["\udcff"]):
@@ -242,7 +242,7 @@ def test_metadata_takes_lists_of_texts():
 
 def test_url_objects_become_texts():
     """
-    URLs may be given as yarl.URL, and are held as they will be sent.
+    URLs may be yarl.URL objects, and are kept as they will be sent.
     """
     built = request(
         redirect_url=URL(RETURN), logo_url=URL("https://lender.example/l.png")
@@ -254,7 +254,7 @@ def test_url_objects_become_texts():
 
 def test_required_parameters_cannot_be_forgotten():
     """
-    Leaving the redirect URL out has to be said, with None or UNSET.
+    A missing redirect URL must be explicit: None or UNSET.
     """
     with pytest.raises(TypeError, match="redirect_url"):
         SessionRequest(link_id="customer-42")
@@ -278,7 +278,7 @@ def test_requests_are_values():
 
 def test_repr_hides_what_is_personal():
     """
-    A number, a name and unknown parameters stay out of logs.
+    The repr hides a number, a name and unknown parameters.
     """
     text = repr(
         request(
@@ -295,7 +295,7 @@ def test_repr_hides_what_is_personal():
 
 def test_session_repr_cannot_open_the_journey():
     """
-    Neither the URL nor the whole id of a session is shown.
+    The repr of a session shows neither its URL nor its whole id.
     """
     session = Session(
         link_id="customer-42",
@@ -313,7 +313,7 @@ def test_session_repr_cannot_open_the_journey():
 
 def test_a_session_url_is_a_text_or_a_url():
     """
-    Either makes the same session, and is given back as it came.
+    A text and a URL make the same session, and come back unchanged.
     """
     url = "https://x.example/?token=%2F%c3%A9"
     parsed = URL(url, encoded=True)
@@ -336,7 +336,7 @@ class TestWithLinkId:
 
     def test_is_what_building_it_gives(self):
         """
-        All but the link_id stays, and the first request too.
+        All but the link_id is kept, and the first request is unchanged.
         """
         first = SessionRequest(
             link_id="a",
@@ -358,7 +358,7 @@ class TestWithLinkId:
     )
     def test_checks_the_link_id(self, link_id):
         """
-        What is no link_id is refused, as where a request is built.
+        An invalid link_id is refused, as where a request is built.
         """
         first = SessionRequest(link_id="a", redirect_url=None)
 

@@ -53,7 +53,7 @@ async def test_leaving_the_queue_costs_the_same_for_each():
 
 async def test_slots_are_given_in_order():
     """
-    Who waits longest is next, whoever has left the queue.
+    The longest waiter is next, whoever has left the queue.
     """
     semaphore, order = FifoSemaphore(1), []
     assert semaphore.try_acquire()
@@ -77,7 +77,7 @@ async def test_slots_are_given_in_order():
 
 async def test_a_narrowed_gate_hands_no_slot_on():
     """
-    Slots beyond the new size run out, and the others go round.
+    Slots beyond a reduced size are not passed on, and the others are.
     """
     semaphore = FifoSemaphore(2)
     semaphore.grow(5)

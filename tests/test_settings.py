@@ -1,5 +1,5 @@
 """
-What a client is set up with is checked at once and named when it is bad.
+The settings of a client are checked at once, and errors name the bad one.
 """
 
 import ssl
@@ -28,7 +28,7 @@ from bankconnect_async.config import (
 
 def test_defaults_are_the_documented_addresses():
     """
-    The seed's host is the default, today's has a name.
+    The seed document's host is the default, and today's host has a name.
     """
     service = Service.parse(DEFAULT_BASE_URL, version="v1", allow_http=False)
 
@@ -53,7 +53,7 @@ def test_defaults_are_the_documented_addresses():
 )
 def test_takes_https_and_loopback(base_url):
     """
-    Plain http is fine where nobody can listen in.
+    Plain http is accepted on loopback.
     """
     service = Service.parse(base_url, version="v2", allow_http=False)
 
@@ -83,7 +83,7 @@ def test_takes_https_and_loopback(base_url):
 )
 def test_refuses_other_addresses(base_url, words):
     """
-    A bad base URL is told with what to do, and without its password.
+    The error for a bad base URL says what to do and hides its password.
     """
     with pytest.raises(ConfigurationError, match=words) as caught:
         Service.parse(base_url, version="v1", allow_http=False)
@@ -94,7 +94,7 @@ def test_refuses_other_addresses(base_url, words):
 
 def test_plain_http_can_be_allowed():
     """
-    A sandbox in another container is reached on purpose only.
+    A sandbox in another container needs an explicit permission.
     """
     service = Service.parse(
         "http://sandbox:8600/bank-connect", version="v1", allow_http=True
@@ -119,7 +119,7 @@ def test_refuses_other_versions(version):
 )
 def test_secrets_must_fit_into_a_header(value):
     """
-    A key that would break the header is refused without showing it.
+    A key that would break the header is refused without being shown.
     """
     with pytest.raises(ConfigurationError) as caught:
         secret("api_key", value)
@@ -130,7 +130,7 @@ def test_secrets_must_fit_into_a_header(value):
 
 def test_secrets_hide_in_reprs():
     """
-    A secret is a text for those who use it and stars for those who look.
+    A secret compares as its text, and its repr is stars.
     """
     hidden = secret("api_key", "canary-key")
 
@@ -156,7 +156,7 @@ def test_secrets_hide_in_reprs():
 )
 def test_a_proxy_s_credentials_are_split_off(proxy, address, credentials):
     """
-    The address that appears in errors holds no password.
+    The proxy address in errors has no password.
     """
     url, found = parse_proxy(proxy)
 
@@ -180,7 +180,7 @@ def test_refuses_other_proxies(proxy):
 
 def test_blank_variables_count_as_missing():
     """
-    An empty environment variable is one that was not set.
+    A blank environment variable counts as unset.
     """
     assert read_environment(
         {"A": "1", "B": "  ", "C": " 3 "}, {"a": "A", "b": "B", "c": "C"}
@@ -189,7 +189,7 @@ def test_blank_variables_count_as_missing():
 
 def test_secrets_of_the_environment_are_hidden_at_once():
     """
-    What is read from a secret's variable shows in no repr.
+    A secret from the environment shows in no repr.
     """
     found = read_environment({"A": "canary"}, {"api_key": "A"})
 
@@ -211,7 +211,7 @@ def test_secrets_of_the_environment_are_hidden_at_once():
 )
 def test_limits_are_above_zero(cls, name, value):
     """
-    A limit that would never or always be hit is refused.
+    A limit of zero or less is refused.
     """
     with pytest.raises(ConfigurationError) as caught:
         cls(**{name: value})
@@ -221,12 +221,12 @@ def test_limits_are_above_zero(cls, name, value):
 
 class TestTLS:
     """
-    TLS
+    The TLS settings.
     """
 
     def test_a_private_ca_is_added_to_the_system_s(self, tmp_path):
         """
-        The system's certificates stay trusted, TLS 1.2 is the minimum.
+        The system's certificates stay trusted, and TLS 1.2 is the minimum.
         """
         ca_file = tmp_path / "ca.pem"
         trustme.CA().cert_pem.write_to_path(str(ca_file))
@@ -241,7 +241,8 @@ class TestTLS:
 
     def test_names_the_file_that_cannot_be_used(self, tmp_path):
         """
-        A missing or broken file is told by the setting's name and its path.
+        The error for a missing or broken file has the setting's name and the
+        path.
         """
         broken = tmp_path / "broken.pem"
         broken.write_text("no certificate")
@@ -258,6 +259,6 @@ class TestTLS:
 
     def test_the_key_s_password_is_hidden(self):
         """
-        The password shows in no repr.
+        The repr hides the password.
         """
         assert "canary" not in repr(TLS(key_password="canary"))

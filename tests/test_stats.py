@@ -12,7 +12,7 @@ from bankconnect_async.stats import Latency
 
 def test_nothing_counted_is_all_zero():
     """
-    An empty histogram has a summary too.
+    An empty histogram has a summary of zeros.
     """
     assert Latency(**Histogram().summary()) == Latency()
 

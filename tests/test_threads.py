@@ -1,5 +1,5 @@
 """
-Work in threads, and callers that are cancelled meanwhile.
+Work in threads whose callers are cancelled meanwhile.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from bankconnect_async._threads import finish_in_thread, run_in_thread
 
 class Held:
     """
-    Work that begins and ends when a test says so.
+    Work that begins and ends when the test says so.
     """
 
     def __init__(self):
@@ -49,7 +49,8 @@ async def begin(task, held):
 
 async def test_results_and_errors_come_back():
     """
-    What the work returns or raises is the caller's, and so is its context.
+    The caller gets the result or the exception, and the work has the caller's
+    context.
     """
     name = contextvars.ContextVar("name")
     name.set("ours")
@@ -64,7 +65,7 @@ async def test_results_and_errors_come_back():
 @pytest.mark.parametrize("result", [None, ValueError("lost")])
 async def test_a_cancelled_caller_waits(held, how, result):
     """
-    However often it is cancelled, it ends after its thread.
+    A cancelled caller ends after its thread, however often it is cancelled.
     """
     task = asyncio.create_task(how(held.run, result))
     await begin(task, held)
@@ -81,7 +82,7 @@ async def test_a_cancelled_caller_waits(held, how, result):
 
 
 async def occupy(held):
-    """Have no thread left for others."""
+    """Occupy all threads."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     busy = asyncio.create_task(run_in_thread(held.run))
@@ -91,7 +92,7 @@ async def occupy(held):
 
 async def test_work_that_did_not_begin_never_does(held):
     """
-    Cancelled while all threads are busy, it need not wait for them.
+    A caller that is cancelled while all threads are busy need not wait.
     """
     busy, done = await occupy(held), []
     task = asyncio.create_task(run_in_thread(done.append, 1))
@@ -109,7 +110,7 @@ async def test_work_that_did_not_begin_never_does(held):
 
 async def test_cleaning_up_is_done_all_the_same(held):
     """
-    What cleans up waits for a thread, and is then done.
+    Cleanup waits for a thread and then runs.
     """
     busy, done = await occupy(held), []
     task = asyncio.create_task(finish_in_thread(done.append, 1))
@@ -127,7 +128,7 @@ async def test_cleaning_up_is_done_all_the_same(held):
 
 async def test_cleaning_up_needs_no_thread():
     """
-    Where no thread can be had any more, it is done at once.
+    If no thread can be started any more, cleanup runs at once.
     """
     loop, done = asyncio.get_running_loop(), []
     await run_in_thread(done.append, 1)
@@ -141,7 +142,7 @@ async def test_cleaning_up_needs_no_thread():
 @pytest.mark.parametrize("how", [run_in_thread, finish_in_thread])
 async def test_no_thread_can_be_started(how, monkeypatch):
     """
-    Where the system has no thread left, work is done once, in the loop.
+    If the system has no thread left, the work runs once, in the loop.
     """
 
     def start(thread):
@@ -161,7 +162,7 @@ async def test_no_thread_can_be_started(how, monkeypatch):
 
 async def test_a_cancelled_caller_tells_its_thread(held):
     """
-    Work can be told that nobody waits for what it does.
+    The work can learn that its caller was cancelled.
     """
     task = asyncio.create_task(
         run_in_thread(held.run, on_cancel=held.go_on.set)

@@ -1,5 +1,5 @@
 """
-One attempt over real sockets: what the server did, and what we say of it.
+One attempt over real sockets: the server's behaviour and its delivery class.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ def body(content=b"{}"):
 
 @pytest.fixture(name="transport")
 async def _transport(make_transport):
-    """A transport with short limits."""
+    """Return a transport with short limits."""
     transport = make_transport()
     yield transport
     await transport.aclose()
@@ -63,7 +63,9 @@ async def post(transport, server, content=b"{}", *, seconds=5.0):
 
 
 def saying(*answers):
-    """Script a server that answers each request with the next of *answers*."""
+    """
+    Script a server that responds to each request with the next of *answers*.
+    """
     left = list(answers)
 
     async def script(server, reader, writer):
@@ -130,7 +132,7 @@ asyncio.run(main())
 
 async def test_returns_any_complete_answer(transport, raw_server, answer):
     """
-    Status, headers and body come back whatever the status is.
+    Status, headers and body come back for every status.
     """
     script = saying(
         answer(b'{"a": 1}', headers="Retry-After: 7\r\n"),
@@ -149,7 +151,7 @@ async def test_returns_any_complete_answer(transport, raw_server, answer):
 
 async def test_sends_our_headers_and_the_body(transport, raw_server, answer):
     """
-    The key is in the header, the body arrives as it is, nothing is added.
+    The key is in the header, the body arrives unchanged, and nothing is added.
     """
     heads = []
 
@@ -168,7 +170,7 @@ async def test_sends_our_headers_and_the_body(transport, raw_server, answer):
 
 async def test_never_follows_a_redirect(transport, raw_server, answer):
     """
-    A 307 elsewhere would post the key there; it is just an answer.
+    A 307 is returned, because following it would send the key elsewhere.
     """
     async with (
         raw_server(saying(answer())) as elsewhere,
@@ -189,7 +191,7 @@ async def test_never_follows_a_redirect(transport, raw_server, answer):
 
 async def test_keeps_no_cookies(transport, raw_server, answer):
     """
-    What a server sets for one customer is not sent with the next.
+    A cookie for one customer is not sent with the next request.
     """
     heads = []
 
@@ -207,7 +209,7 @@ async def test_keeps_no_cookies(transport, raw_server, answer):
 
 class TestDelivery:
     """
-    What is said of a request that got no complete answer.
+    The delivery class of a request without a complete response.
     """
 
     async def fail(self, transport, server, **kwargs) -> TransportError:
@@ -218,7 +220,7 @@ class TestDelivery:
 
     async def test_refused(self, transport, raw_server):
         """
-        Nobody listens: nothing was sent.
+        If nobody listens, nothing was sent.
         """
         async with raw_server(saying()) as server:
             pass
@@ -231,7 +233,7 @@ class TestDelivery:
 
     async def test_no_tls_at_the_other_end(self, transport, raw_server):
         """
-        What OpenSSL says stands there, not what its number means elsewhere.
+        The message is OpenSSL's, not that of an equal errno.
         """
 
         async def script(server, reader, writer):
@@ -253,7 +255,7 @@ class TestDelivery:
 
     async def test_unknown_name(self, transport):
         """
-        A name that cannot be looked up: nothing was sent.
+        If a name cannot be looked up, nothing was sent.
         """
         with pytest.raises(ConnectError, match="looked up") as caught:
             await transport.send(
@@ -266,7 +268,7 @@ class TestDelivery:
         self, make_transport, monkeypatch
     ):
         """
-        A pool is not made any more once the client is closed.
+        A client that is closed meanwhile opens no pool.
         """
         begun, go_on = threading.Event(), threading.Event()
 
@@ -288,7 +290,8 @@ class TestDelivery:
 
     async def test_closed_after_reading(self, transport, raw_server):
         """
-        The server read everything and hung up: it may have processed it.
+        A server that read everything and closed may have processed the
+        request.
         """
 
         async def script(server, reader, writer):
@@ -304,7 +307,8 @@ class TestDelivery:
 
     async def test_reset_after_reading(self, transport, raw_server):
         """
-        The same with a reset.
+        A server that read everything and reset the connection may have
+        processed the request.
         """
 
         async def script(server, reader, writer):
@@ -328,7 +332,7 @@ class TestDelivery:
     )
     async def test_no_complete_head(self, transport, raw_server, said):
         """
-        Half a head, or none of HTTP, leaves the outcome open.
+        Half a head, or garbage, leaves the outcome ambiguous.
         """
         async with raw_server(saying(said)) as server:
             error = await self.fail(transport, server)
@@ -337,7 +341,7 @@ class TestDelivery:
 
     async def test_silence(self, make_transport, raw_server):
         """
-        No answer timeout the read limit: the outcome is open.
+        No response within the read timeout leaves the outcome ambiguous.
         """
 
         async def script(server, reader, writer):
@@ -357,7 +361,7 @@ class TestDelivery:
         self, transport, raw_server, answer
     ):
         """
-        A write that fails on a kept connection has handed nothing on.
+        A failed write on a kept connection counts as not sent.
         """
 
         class Closing(BytesBody):
@@ -383,13 +387,14 @@ class TestDelivery:
 
 class TestAnswers:
     """
-    Answers whose head is complete and whose body is not.
+    Responses with a complete head and an incomplete body.
     """
 
     @pytest.mark.parametrize("status", [200, 201])
     async def test_a_broken_promise(self, transport, raw_server, status):
         """
-        A 2xx that breaks off was a yes: created, and not to be read.
+        A 2xx response that breaks off means that the session was created,
+        without its URL.
         """
         said = f"HTTP/1.1 {status} OK\r\nContent-Length: 99\r\n\r\n{{".encode()
         async with raw_server(saying(said)) as server:
@@ -401,7 +406,8 @@ class TestAnswers:
 
     async def test_a_broken_refusal(self, transport, raw_server):
         """
-        A refusal that breaks off is still one, headers and all.
+        An error response that breaks off is still a rejection, headers
+        included.
         """
         said = (
             b"HTTP/1.1 429 Slow\r\nRetry-After: 3\r\n"
@@ -418,7 +424,7 @@ class TestAnswers:
         self, make_transport, raw_server, status, raises
     ):
         """
-        Time runs out timeout the body: the head decides.
+        If time runs out within the body, the head decides the class.
         """
 
         async def script(server, reader, writer):
@@ -440,7 +446,7 @@ class TestAnswers:
     @pytest.mark.parametrize("chunked", [True, False])
     async def test_too_long(self, transport, raw_server, chunked):
         """
-        No more than 1 MiB of an answer is ever held.
+        At most 1 MiB of a response is held.
         """
         sent = []
 
@@ -468,7 +474,7 @@ class TestAnswers:
 
     async def test_exactly_long_enough(self, transport, raw_server, answer):
         """
-        1 MiB is read, with a length and in chunks.
+        1 MiB is read, with a Content-Length and in chunks.
         """
         content = b"x" * MAX_RESPONSE
         chunked = (
@@ -483,7 +489,7 @@ class TestAnswers:
         self, transport, raw_server, answer
     ):
         """
-        A proxy's compression is undone, timeout the same bound.
+        A proxy's compression is undone within the same limit.
         """
         gzipped = "Content-Encoding: gzip\r\n"
         bomb = gzip.compress(b"x" * (MAX_RESPONSE + 1))
@@ -503,12 +509,14 @@ class TestAnswers:
 
 class TestLargeHeads:
     """
-    Heads of answers that proxies have added to.
+    Response heads that proxies have enlarged.
     """
 
     @pytest.fixture(name="over", params=["own", "borrowed"])
     async def _over(self, request, make_transport):
-        """A transport over a pool of its own, and over a borrowed session."""
+        """
+        Return a transport over its own pool, and one over a borrowed session.
+        """
         borrowed = None
         if request.param == "borrowed":
             borrowed = aiohttp.ClientSession()
@@ -528,7 +536,7 @@ class TestLargeHeads:
     )
     async def test_are_read(self, over, raw_server, answer, headers):
         """
-        A header of 9,000 bytes and 140 headers are an answer like others.
+        A header of 9,000 bytes and 140 headers are accepted.
         """
         script = saying(answer(headers=headers), answer(headers=headers))
         async with raw_server(script) as server:
@@ -546,7 +554,7 @@ class TestLargeHeads:
     )
     async def test_have_a_limit(self, over, raw_server, answer, headers):
         """
-        A larger head is an error of its own, which is not worth repeating.
+        A larger head is an error of its own, which is not retryable.
         """
         async with raw_server(saying(answer(headers=headers))) as server:
             with pytest.raises(HeadTooLargeError) as caught:
@@ -576,7 +584,7 @@ class TestWhateverIsRaised:
         self, transport, raw_server, monkeypatch, error, sent
     ):
         """
-        It becomes a typed error that says whether the body was begun.
+        Any exception becomes a typed error with the right delivery class.
         """
         request = aiohttp.ClientSession.request
 
@@ -606,7 +614,7 @@ class TestQueue:
         self, make_transport, raw_server, answer
     ):
         """
-        Never more requests than the pool's limit, and all get through.
+        The pool's limit is never exceeded, and all requests succeed.
         """
         now, peak = 0, 0
 
@@ -633,7 +641,7 @@ class TestQueue:
 
     async def test_has_a_limit_of_its_own(self, make_transport, raw_server):
         """
-        Who waits too long for a slot was not sent, and frees nothing.
+        A timeout in the queue counts as not sent, and releases no slot.
         """
 
         async def script(server, reader, writer):
@@ -662,7 +670,7 @@ class TestQueue:
         self, make_transport, raw_server
     ):
         """
-        Waiting for a slot is part of the time a call may take.
+        The deadline of a call includes its time in the queue.
         """
 
         async def script(server, reader, writer):
@@ -689,7 +697,7 @@ class TestQueue:
         self, make_transport, raw_server, answer
     ):
         """
-        A cancelled request leaves neither slot nor connection behind.
+        A cancelled request releases its slot and its connection.
         """
         silent = True
 
@@ -714,7 +722,7 @@ class TestQueue:
 
     async def test_can_be_raised(self, make_transport, raw_server):
         """
-        What batches want together is let through, until they end.
+        Batches raise the limit until they end.
         """
         everybody = asyncio.Barrier(14)
 
@@ -747,12 +755,12 @@ class TestQueue:
 
 class TestLifetime:
     """
-    Whose the pool is, and until when.
+    The ownership and the lifetime of the pool.
     """
 
     async def test_closing_is_final_and_idempotent(self, transport):
         """
-        A closed transport says so; closing it twice is fine.
+        A closed transport raises an error; closing it twice is allowed.
         """
         await transport.open()
         await transport.aclose()
@@ -764,7 +772,7 @@ class TestLifetime:
 
     def test_another_loop_is_told(self, make_transport, raw_server, answer):
         """
-        Use from a second event loop names the mistake.
+        The error for use in a second event loop names the mistake.
         """
         transport = make_transport()
 
@@ -786,7 +794,7 @@ class TestLifetime:
         self, make_transport, raw_server
     ):
         """
-        A request in flight while the client closes gets an outcome.
+        A request in flight while the client closes has an outcome.
         """
 
         async def script(server, reader, writer):
@@ -808,7 +816,7 @@ class TestLifetime:
         self, make_transport, raw_server, answer
     ):
         """
-        A borrowed session is used, overridden and left as it was.
+        A borrowed session is used with our settings and left unchanged.
         """
 
         async def wrong(request, handler):
@@ -843,7 +851,7 @@ class TestLifetime:
         self, make_transport, raw_server
     ):
         """
-        A call in flight keeps its time limit after the client was closed.
+        A call in flight keeps its timeout after the client was closed.
         """
 
         async def script(server, reader, writer):
@@ -863,7 +871,7 @@ class TestLifetime:
     @pytest.mark.parametrize("name", ["Content-Length", "host", "Expect"])
     async def test_garbling_headers_are_refused(self, make_transport, name):
         """
-        A borrowed session whose defaults belong to one request is refused.
+        A borrowed session with request-specific default headers is refused.
         """
         async with aiohttp.ClientSession(headers={name: "1"}) as session:
             with pytest.raises(ConfigurationError) as caught:
@@ -875,7 +883,8 @@ class TestLifetime:
         self, make_transport
     ):
         """
-        Waiting inside aiohttp would count as connecting.
+        The semaphore respects the limits of a borrowed connector, because
+        aiohttp's queue would count as connecting.
         """
         connector = aiohttp.TCPConnector(limit=5, limit_per_host=2)
         async with aiohttp.ClientSession(connector=connector) as session:
@@ -889,7 +898,8 @@ class TestLifetime:
         self, transport, monkeypatch
     ):
         """
-        A lookup that aiohttp cancels while closing is no cancel of ours.
+        A lookup that aiohttp cancels while closing is an error, not a
+        cancellation.
         """
 
         async def cancelled(*args, **kwargs):
@@ -907,7 +917,8 @@ class TestLifetime:
 
     def test_a_child_leaves_the_parent_s_pool_alone(self, tmp_path):
         """
-        After a fork the child binds anew and the parent's connections work.
+        After a fork the child opens its own pool, and the parent's connections
+        work.
         """
         script = tmp_path / "fork.py"
         script.write_text(FORK)
@@ -926,7 +937,7 @@ class TestLifetime:
         self, make_transport, monkeypatch
     ):
         """
-        Sharing sockets with the parent is refused.
+        A forked child cannot use a borrowed session.
         """
         async with aiohttp.ClientSession() as session:
             transport = make_transport(borrowed=session)
@@ -938,7 +949,7 @@ class TestLifetime:
         self, make_transport, raw_server
     ):
         """
-        Who closes the session under us reads what happened.
+        The error for a closed borrowed session says what happened.
         """
         async with aiohttp.ClientSession() as session:
             transport = make_transport(borrowed=session)
@@ -951,13 +962,16 @@ class TestLifetime:
 
 @pytest.fixture(name="authority", scope="module")
 def _authority() -> trustme.CA:
-    """An authority that nobody knows."""
+    """Return a certificate authority that nobody trusts."""
     return trustme.CA()
 
 
 @pytest.fixture(name="secure_server")
 async def _secure_server(authority, answer):
-    """An HTTPS server that takes a client certificate, and its callers."""
+    """
+    Run an HTTPS server that requests a client certificate; yields it with its
+    clients.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
@@ -980,7 +994,7 @@ async def _secure_server(authority, answer):
 
 class TestTLS:
     """
-    Certificates, both ways.
+    Server and client certificates.
     """
 
     async def test_an_unknown_authority_is_refused(
@@ -1000,7 +1014,7 @@ class TestTLS:
         self, make_transport, authority, secure_server, tmp_path
     ):
         """
-        Both come from PEM files.
+        A private authority and a client certificate are read from PEM files.
         """
         ca_file, cert_file = tmp_path / "ca.pem", tmp_path / "client.pem"
         authority.cert_pem.write_to_path(str(ca_file))
@@ -1023,7 +1037,7 @@ class TestTLS:
         self, make_transport, authority, secure_server
     ):
         """
-        A ready-made context is used as it is.
+        A given `SSLContext` is used unchanged.
         """
         context = ssl.create_default_context()
         authority.configure_trust(context)
@@ -1038,7 +1052,7 @@ class TestTLS:
 
 async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
     """
-    With a proxy the server's name goes to the proxy, credentials too.
+    A proxy receives the server's name and the proxy credentials.
     """
     heads = []
 
@@ -1063,7 +1077,7 @@ async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
 
 
 def subclasses(cls: type) -> Iterator[type]:
-    """Walk the tree of a class."""
+    """Yield all subclasses of a class."""
     yield cls
     for child in cls.__subclasses__():
         yield from subclasses(child)
@@ -1089,7 +1103,7 @@ def subclasses(cls: type) -> Iterator[type]:
 )
 def test_every_foreign_error_finds_a_row(foreign):
     """
-    Whatever aiohttp raises is translated, sent or not.
+    Every aiohttp error is mapped, whether the request was sent or not.
     """
     exc = foreign.__new__(foreign)
     unsent, sent = body(), body()
@@ -1101,7 +1115,7 @@ def test_every_foreign_error_finds_a_row(foreign):
 
 def test_no_row_is_shadowed():
     """
-    A narrow row never stands behind a wide one.
+    No narrow row of the map follows a wide one.
     """
     for index, (narrow, _, _) in enumerate(ERROR_MAP):
         for wide, _, _ in ERROR_MAP[:index]:

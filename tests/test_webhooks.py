@@ -75,7 +75,7 @@ account_2026 = WebhookAccount(
 
 def enriched(**facts):
     """
-    An enrichment with one account.
+    Return an enrichment with one account.
     """
     return EnrichmentWebhook(
         session_id=SESSION,
@@ -92,7 +92,7 @@ def enriched(**facts):
 
 def person(**facts):
     """
-    An enrichment as of 2025, with the holder of the account.
+    Return an enrichment of 2025, with the holder of the account.
     """
     return enriched(
         name="SAMPLE HOLDER ONE",
@@ -238,14 +238,14 @@ CALLS = {
 
 def read(sample):
     """
-    The bytes of a fixture.
+    Return the bytes of a fixture.
     """
     return (FIXTURES / f"webhook.{sample}.json").read_bytes()
 
 
 def attempt(raw):
     """
-    The problems of *raw*, or the webhook's key and accounts.
+    Return the problems of *raw*, or the webhook's key and accounts.
     """
     try:
         webhook = decode_webhook(raw)
@@ -256,7 +256,7 @@ def attempt(raw):
 
 def enrichment_of(account):
     """
-    A megabyte of enrichment, in which each account is *account*.
+    Return a megabyte of enrichment, in which each account is *account*.
     """
     accounts = ",".join([account] * (2**20 // (len(account) + 1)))
     return (
@@ -266,7 +266,7 @@ def enrichment_of(account):
 
 def expired(**account):
     """
-    The body of an expiry with one account.
+    Return the body of an expiry with one account.
     """
     return json.dumps(
         {
@@ -316,7 +316,7 @@ trees = st.recursive(
 
 class TestDecodeWebhook:
     """
-    `decode_webhook` gives a typed webhook or a `DecodeError`.
+    `decode_webhook` returns a typed webhook or raises a `DecodeError`.
     """
 
     @pytest.mark.parametrize("sample", EXPECTED)
@@ -333,7 +333,7 @@ class TestDecodeWebhook:
 
     def test_no_sample_forgotten(self):
         """
-        Every fixture of a webhook stands in the table.
+        The table has every fixture of a webhook.
         """
         samples = {
             path.name.removeprefix("webhook.").removesuffix(".json")
@@ -344,8 +344,8 @@ class TestDecodeWebhook:
 
     def test_recovered(self):
         """
-        An entry of the recovery answer is the webhook that was missed, with
-        the time at which it was due.
+        An entry of the recovery response is the missed webhook, with the time
+        at which it was due.
         """
         entries = json.loads(read("payloads.response.entity"))["payloads"]
 
@@ -396,7 +396,8 @@ class TestDecodeWebhook:
     )
     def test_malformed(self, raw, problem):
         """
-        What breaks the contract is a `DecodeError` that names the path.
+        A webhook that breaks the contract is a `DecodeError` that names the
+        path.
         """
         with pytest.raises(DecodeError) as caught:
             decode_webhook(raw)
@@ -405,7 +406,7 @@ class TestDecodeWebhook:
 
     def test_unknown(self):
         """
-        An unknown name passes through with all that it brought.
+        An unknown name passes through with all of its fields.
         """
         webhook = decode_webhook(
             b'{"event_name": "AA_NOTIFICATION", "session_id": "s", "x": [1]}'
@@ -443,7 +444,7 @@ class TestDecodeWebhook:
     )
     def test_dates(self, text, expected):
         """
-        Both documented forms are dates, and anything else is kept raw.
+        Both documented forms are dates, and anything else is kept as text.
         """
         webhook = decode_webhook(expired(missing_data=[{"from_date": text}]))
 
@@ -456,7 +457,7 @@ class TestDecodeWebhook:
     )
     def test_no_timestamps(self, text):
         """
-        A timestamp that cannot be read is `None` and kept raw.
+        A timestamp that cannot be parsed is `None`, and its text is in `raw`.
         """
         webhook = decode_webhook(expired(created_at=text))
 
@@ -499,7 +500,7 @@ class TestDecodeWebhook:
     @pytest.mark.parametrize("sample", EXPECTED)
     def test_values(self, sample):
         """
-        A webhook is hashable and survives pickling with all it brought.
+        A webhook is hashable and survives pickling completely.
         """
         webhook = decode_webhook(read(sample))
 
@@ -548,12 +549,12 @@ class TestDecodeWebhook:
 
 class TestDeduplicationKey:
     """
-    `deduplication_key` knows two deliveries of one webhook.
+    `deduplication_key` recognises two deliveries of one webhook.
     """
 
     def test_distinct(self):
         """
-        Webhooks that say different things have different keys.
+        Different webhooks have different keys.
         """
         keys = {
             deduplication_key(decode_webhook(read(sample)))
@@ -565,7 +566,7 @@ class TestDeduplicationKey:
     @pytest.mark.parametrize("sample", EXPECTED)
     def test_repeats(self, sample):
         """
-        Another order of the keys, or other blanks, make no difference.
+        The order of the keys and blanks make no difference.
         """
         body = json.loads(read(sample))
         again = json.dumps(dict(reversed(body.items())), indent=4)
@@ -578,7 +579,7 @@ class TestDeduplicationKey:
     @pytest.mark.parametrize("kind", ["array", "object"])
     def test_nested_deeply(self, kind, depth):
         """
-        However deep a body goes, it has a key, which is its own.
+        A body of any depth has a key of its own.
         """
         before, after = {"array": "[]", "object": ('{"a":', "}")}[kind]
         keys = {
@@ -608,7 +609,7 @@ class TestDeduplicationKey:
     )
     def test_any_value(self, value):
         """
-        A body that something else than this package read has one, too.
+        A body that another package has decoded has a key, too.
         """
         body = {"event_name": "NEWS", "session_id": "s", "news": value}
         again = dict(reversed(body.items()))
@@ -622,7 +623,7 @@ class TestDeduplicationKey:
 
     def test_values_that_look_alike(self):
         """
-        A text, a number and how they are grouped make a difference.
+        Text, number and grouping make a difference.
         """
         values = [
             [2**64],
@@ -646,7 +647,7 @@ class TestDeduplicationKey:
 
     def test_recovered(self):
         """
-        A recovered webhook has the key of the one that was missed.
+        A recovered webhook has the key of the missed one.
         """
         entry = json.loads(read("payloads.response.entity"))["payloads"][0]
 
@@ -656,7 +657,7 @@ class TestDeduplicationKey:
 
     def test_made_by_hand(self):
         """
-        Webhooks built without a body are told apart by their fields.
+        Webhooks built without a body are distinguished by their fields.
         """
         one = deduplication_key(ExpiryWebhook(session_id="1"))
         two = deduplication_key(ExpiryWebhook(session_id="2"))

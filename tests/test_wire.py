@@ -1,5 +1,5 @@
 """
-Bytes to schema and back, against every sample of the session API.
+Session requests and responses, compared with every sample of the session API.
 """
 
 import json
@@ -198,7 +198,7 @@ class TestEncodeSession:
 
     def test_no_request_sample_is_forgotten(self):
         """
-        The tables above name every request sample there is.
+        The tables above have every sample of a request.
         """
         fixtures = Path(__file__).parent / "fixtures"
         names = {path.name for path in fixtures.glob("session.request.*")}
@@ -207,7 +207,7 @@ class TestEncodeSession:
 
     def test_leaves_out_what_is_not_given(self):
         """
-        None and an unset redirect URL never travel, not even as null.
+        None and an unset redirect URL are never sent, not even as null.
         """
         request = SessionRequest(link_id=LINK, redirect_url=UNSET)
 
@@ -218,7 +218,7 @@ class TestEncodeSession:
 
     def test_extra_parameters_stand_beside_the_known(self):
         """
-        Unknown parameters are passed through at the top level.
+        Unknown parameters are sent at the top level.
         """
         request = SessionRequest(
             link_id=LINK,
@@ -234,7 +234,7 @@ class TestEncodeSession:
 
     def test_forms_write_booleans_in_lower_case(self):
         """
-        A form has texts only: true, false and digits.
+        A form writes true, false and digits as texts.
         """
         request = SessionRequest(
             link_id="ग्राहक &1",
@@ -257,7 +257,7 @@ class TestEncodeSession:
 
     def test_forms_refuse_nested_values(self):
         """
-        What only JSON can carry is named, all of it at once (U-01).
+        One error names all values that only JSON can carry (U-01).
         """
         request = SessionRequest(
             link_id=LINK,
@@ -289,7 +289,7 @@ class TestSessionWriter:
         self, encoding, link_id
     ):
         """
-        The usual request and one for that customer make the same body.
+        The shared request and one for that customer make the same body.
         """
         usual = SessionRequest(
             link_id="-", redirect_url=RETURN, accept_anything=True
@@ -329,7 +329,7 @@ class TestDecodeSession:
     )
     def test_reads_the_samples(self, name, session_id, sample, sample_json):
         """
-        Every documented answer gives its URL unchanged and its id.
+        Every documented response gives its URL unchanged and its id.
         """
         answer = decode_session(sample(name))
         session = make_session(answer, link_id=LINK)
@@ -375,7 +375,7 @@ class TestDecodeSession:
         self, document, session_id
     ):
         """
-        The id of the URL serves where the key has none; more keys are fine.
+        The URL's id is used if the key has none; unknown keys are ignored.
         """
         url = "https://x.example/?session_id=in-url"
         raw = json.dumps({"redirect_url": url, **document}).encode()
@@ -399,7 +399,7 @@ class TestDecodeSession:
     )
     def test_names_what_is_missing(self, raw, problem):
         """
-        An unusable answer is told by path, without its values.
+        The error for an unusable response names the path, without values.
         """
         with pytest.raises(InvalidResponseError) as caught:
             decode_session(raw, status=201)
@@ -443,7 +443,7 @@ class TestDecodeSession:
     )
     def test_unsafe_urls_are_not_usable(self, url):
         """
-        Only an absolute https URL, or http of this machine, gets through.
+        Only an absolute https URL, or http on loopback, is accepted.
         """
         raw = json.dumps({"redirect_url": url}).encode()
 
@@ -454,7 +454,7 @@ class TestDecodeSession:
 
     def test_http_is_taken_where_it_was_allowed(self):
         """
-        With allow_http a sandbox on another host can answer.
+        With allow_http, http URLs of other hosts are accepted.
         """
         raw = b'{"redirect_url": "http://sandbox:8600/?session_id=1"}'
 
@@ -466,7 +466,7 @@ class TestDecodeSession:
 @given(st.lists(st.sampled_from(PIECES), max_size=9))
 def test_what_is_taken_for_a_url_can_be_read(parts):
     """
-    A URL in an answer is refused as unreadable, or can be parsed in full.
+    A URL in a response is refused, or can be parsed in full.
     """
     raw = json.dumps({"redirect_url": f"https://{''.join(parts)}"}).encode()
     try:
@@ -484,7 +484,7 @@ def test_what_is_taken_for_a_url_can_be_read(parts):
 )
 def test_a_url_that_cannot_be_read_is_none(text):
     """
-    A foreign URL never raises, because a traceback would show it.
+    An unparsable URL never raises, because a traceback would show it.
     """
     assert read_url(text) is None
 
@@ -505,7 +505,7 @@ def test_a_url_that_cannot_be_read_is_none(text):
 )
 def test_loopback_is_this_machine_only(host, loopback):
     """
-    A name that merely begins like a loopback address is not one.
+    A name that only begins like a loopback address is refused.
     """
     assert is_loopback(host) is loopback
 
@@ -547,7 +547,7 @@ BODIES = st.binary(max_size=300) | JSON.map(
 @given(status=st.integers(200, 599), raw=BODIES)
 def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
     """
-    No body and no status makes anything but a Session or our own error.
+    Any body and status give a Session or an error of ours.
     """
     try:
         if status < 300:
@@ -575,7 +575,8 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
 )
 def test_a_session_id_is_the_one_that_browsers_see(parts):
     """
-    Taken from the text of a URL it is what a parser finds in the query.
+    The session id from the text of a URL equals the one that a URL parser
+    finds.
     """
     url = f"https://journey.example/p{''.join(parts)}"
     answer = SessionAnswer(redirect_url=url)
@@ -593,7 +594,7 @@ def test_a_session_id_is_the_one_that_browsers_see(parts):
 )
 def test_what_is_encoded_can_be_read_back(link_id, bank_name, days):
     """
-    The body is JSON that holds the parameters as they were given.
+    The body is JSON with the given parameters.
     """
     start, end = sorted(days) if days else (None, None)
     try:
