@@ -91,13 +91,13 @@ class Phase(enum.StrEnum):
         QUEUED: It waited for a free slot of the client.
         CONNECTING: It had a slot and no byte of the body was written.
         SENT: The body was begun.
-        ANSWERED: A complete status line and all headers arrived.
+        RESPONDED: A complete status line and all headers arrived.
     """
 
     QUEUED = "queued"
     CONNECTING = "connecting"
     SENT = "sent"
-    ANSWERED = "answered"
+    RESPONDED = "responded"
 
 
 @attrs.frozen(kw_only=True)

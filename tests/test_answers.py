@@ -36,8 +36,8 @@ from bankconnect_async.models import (
     BankCatalogue,
     BankHealth,
     Entity,
-    EntityAnswer,
     EntityPage,
+    EntityResponse,
     EntityUpload,
     ExcelReport,
     ExpenseCategories,
@@ -466,7 +466,7 @@ OTHERS = {
 }
 # Shapes without a sample (contract, `rest-api.md` section 9).
 UNSAMPLED = {SessionIdentities, SessionReports}
-KINDS = {cls for cls, _ in ANSWERS.values()} | UNSAMPLED | {EntityAnswer}
+KINDS = {cls for cls, _ in ANSWERS.values()} | UNSAMPLED | {EntityResponse}
 
 
 def look(value, path):

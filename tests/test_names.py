@@ -21,7 +21,8 @@ CLASSES = """
     Journeys Holding Question Inquiry Poster Feed _Courier Tally Target
     RateLimitedError NotAllowedError ServerFaultError ConnectFailedError
     QueueTimeoutError UnreadableAnswerError AlreadyRequestedError
-    BankUndetectedError RejectedError JournalInUseError
+    BankUndetectedError RejectedError JournalInUseError SessionAnswer
+    EntityAnswer
 """
 FUNCTIONS = """
     translate refusal repeat is_worth_repeating fingerprint take_event
@@ -56,6 +57,7 @@ MEMBERS = {
         "api feed creator admit dismiss open resolve"
     ),
     "config.py Timeouts": "queue",
+    "errors.py Phase": "ANSWERED",
     "sandbox/faults/behaviours.py FaultBehaviour": "spoil",
     "sandbox/fake_data/ledgers.py FakeTransaction": "note",
 }
@@ -77,7 +79,13 @@ def members(class_: ast.ClassDef) -> set[str]:
     """
     Return the names of the methods and attributes of a class.
     """
-    names = set()
+    names = {
+        target.id
+        for node in class_.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(class_):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):

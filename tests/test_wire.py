@@ -34,7 +34,7 @@ from bankconnect_async._codec.session_requests import (
     make_session,
     read_url,
 )
-from bankconnect_async.models.sessions import UNSET, SessionAnswer
+from bankconnect_async.models.sessions import UNSET, SessionResponse
 
 
 KEY = "test-api-key-000000000000"
@@ -558,7 +558,7 @@ def test_any_answer_gives_a_session_or_an_error_of_ours(status, raw):
         assert str(error).isprintable() or "\n" not in str(error)
         assert error.delivery is not None
     else:
-        assert isinstance(result, SessionAnswer)
+        assert isinstance(result, SessionResponse)
 
 
 @given(
@@ -579,7 +579,7 @@ def test_a_session_id_is_the_one_that_browsers_see(parts):
     finds.
     """
     url = f"https://journey.example/p{''.join(parts)}"
-    answer = SessionAnswer(redirect_url=url)
+    answer = SessionResponse(redirect_url=url)
 
     found = make_session(answer, link_id=LINK).session_id
 

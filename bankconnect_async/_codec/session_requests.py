@@ -21,8 +21,8 @@ from bankconnect_async.models.sessions import (
     Consent,
     Metadata,
     Session,
-    SessionAnswer,
     SessionRequest,
+    SessionResponse,
 )
 
 
@@ -190,7 +190,7 @@ def _form_fields(body: Mapping[str, Any]) -> dict[str, str]:
 
 def decode_session(
     raw: bytes, *, status: int = 200, allow_http: bool = False
-) -> SessionAnswer:
+) -> SessionResponse:
     """
     Read a good answer of ``POST session/``.
 
@@ -221,7 +221,7 @@ def decode_session(
 
 
 def make_session(
-    answer: SessionAnswer, *, link_id: str, attempts: int = 1
+    answer: SessionResponse, *, link_id: str, attempts: int = 1
 ) -> Session:
     """
     Make a session of what the server said and what we know.
@@ -254,7 +254,7 @@ def _id_in_query(url: str) -> str | None:
 
 def _read_answer(
     raw: bytes, *, allow_http: bool
-) -> tuple[SessionAnswer | None, str]:
+) -> tuple[SessionResponse | None, str]:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -272,7 +272,7 @@ def _read_answer(
     # session: the id in the URL serves as well.
     found = document.get("session_id")
     session_id = read_id(found) if found else None
-    return SessionAnswer(redirect_url=url, session_id=session_id), ""
+    return SessionResponse(redirect_url=url, session_id=session_id), ""
 
 
 def read_url(text: str) -> URL | None:

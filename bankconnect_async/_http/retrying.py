@@ -249,7 +249,7 @@ def _phase(error: BankConnectError) -> Phase:
     if isinstance(error, TransportError):
         return error.phase or Phase.QUEUED
     if isinstance(error, ResponseError | InvalidResponseError):
-        return Phase.ANSWERED
+        return Phase.RESPONDED
     return Phase.QUEUED
 
 

@@ -395,7 +395,7 @@ class Transport:
                 self._per_request.get("proxy"),
                 status,
                 delivery=Delivery.REJECTED,
-                phase=Phase.ANSWERED,
+                phase=Phase.RESPONDED,
             )
         return None
 

@@ -439,7 +439,7 @@ def _late() -> RequestTimeoutError:
     return RequestTimeoutError(
         "the file was not complete in time",
         delivery=Delivery.AMBIGUOUS,
-        phase=Phase.ANSWERED,
+        phase=Phase.RESPONDED,
     )
 
 
@@ -447,7 +447,7 @@ def _broken_off() -> ConnectionLostError:
     return ConnectionLostError(
         "the file broke off",
         delivery=Delivery.AMBIGUOUS,
-        phase=Phase.ANSWERED,
+        phase=Phase.RESPONDED,
     )
 
 

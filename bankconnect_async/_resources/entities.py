@@ -456,16 +456,18 @@ class _ProgressQuery:
             self._identity_tells = False
         return _settled(await self._ask(self._analysis, retry), _as_it_is)
 
-    async def _ask(self, name: str, retry: RetryPolicy) -> models.EntityAnswer:
+    async def _ask(
+        self, name: str, retry: RetryPolicy
+    ) -> models.EntityResponse:
         return await self._entity._ask(  # noqa: SLF001 - a part of it
             name,
-            functools.partial(responses.decode, models.EntityAnswer),
+            functools.partial(responses.decode, models.EntityResponse),
             retry=retry,
         )
 
 
 def _settled(
-    answer: models.EntityAnswer,
+    answer: models.EntityResponse,
     read: Callable[[models.StatementProgress], models.StatementProgress],
 ) -> tuple[models.StatementProgress, ...] | None:
     if answer.raw.get("progress") is None:

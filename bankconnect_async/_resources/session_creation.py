@@ -23,8 +23,8 @@ from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import (
     UNSET,
     Session,
-    SessionAnswer,
     SessionRequest,
+    SessionResponse,
     Unset,
     check_link_id,
 )
@@ -165,7 +165,7 @@ class SessionCreator(RequestPreparer):
             idempotent=False,
         )
 
-    def _decode(self, answer: Response) -> SessionAnswer:
+    def _decode(self, answer: Response) -> SessionResponse:
         return decode_session(
             answer.body, status=answer.status, allow_http=self._allow_http
         )
@@ -176,7 +176,7 @@ class SessionCreator(RequestPreparer):
         request: SessionRequest,
         retry: RetryPolicy | None = None,
         throttle: "Throttle | None" = None,
-    ) -> Awaitable[tuple[SessionAnswer, int]]:
+    ) -> Awaitable[tuple[SessionResponse, int]]:
         """
         Send a request that `prepare` returned, with retries.
 
@@ -198,7 +198,7 @@ class SessionCreator(RequestPreparer):
         )
 
     def build(
-        self, link_id: str, answer: SessionAnswer, attempts: int
+        self, link_id: str, answer: SessionResponse, attempts: int
     ) -> Session:
         """
         Build a session from a response, and remember its owner.

@@ -70,7 +70,7 @@ class EntityPage:
 
 
 @attrs.frozen(kw_only=True)
-class EntityAnswer:
+class EntityResponse:
     """
     The fields that all responses about an entity have.
 
@@ -89,7 +89,7 @@ class EntityAnswer:
 
 
 @attrs.frozen(kw_only=True)
-class Accounts(EntityAnswer):
+class Accounts(EntityResponse):
     """
     The accounts of an entity, and signs of fraud (`accounts/`).
     """
@@ -141,7 +141,7 @@ class RecurringTransactions(Accounts):
 
 
 @attrs.frozen(kw_only=True)
-class ExpenseCategories(EntityAnswer):
+class ExpenseCategories(EntityResponse):
     """
     Where the money goes (`get_expense_categories/`).
     """
@@ -204,7 +204,7 @@ class TopFive:
 
 
 @attrs.frozen(kw_only=True)
-class TopCreditsDebits(EntityAnswer):
+class TopCreditsDebits(EntityResponse):
     """
     The largest transactions of each month (`top_credits_debits/`).
     """
@@ -215,7 +215,7 @@ class TopCreditsDebits(EntityAnswer):
 
 
 @attrs.frozen(kw_only=True)
-class MonthlyAnalysis(EntityAnswer):
+class MonthlyAnalysis(EntityResponse):
     """
     Figures of each month, over all accounts.
 
@@ -249,7 +249,7 @@ def _by_account(value: object, path: str, problems: list[str]) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class MonthlyAnalyses(EntityAnswer):
+class MonthlyAnalyses(EntityResponse):
     """
     Figures of each month and account (`monthly_analysis_updated/`).
 
@@ -285,7 +285,7 @@ class AccountPredictors:
 
 
 @attrs.frozen(kw_only=True)
-class Predictors(EntityAnswer):
+class Predictors(EntityResponse):
     """
     Variables for a credit decision (`predictors/`).
     """
@@ -312,7 +312,7 @@ class AccountScore:
 
 
 @attrs.frozen(kw_only=True)
-class Scores(EntityAnswer):
+class Scores(EntityResponse):
     """
     A score for each account (`score/`).
     """
@@ -323,7 +323,7 @@ class Scores(EntityAnswer):
 
 
 @attrs.frozen(kw_only=True)
-class Reports(EntityAnswer):
+class Reports(EntityResponse):
     """
     A workbook for each account; none while statements are in work.
     """

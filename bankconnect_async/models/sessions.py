@@ -554,7 +554,7 @@ class Session:
 
 
 @attrs.define(kw_only=True)
-class SessionAnswer:
+class SessionResponse:
     """
     The body of a good answer of `session/` as it stands on the wire.
 

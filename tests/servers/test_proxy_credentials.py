@@ -79,7 +79,7 @@ async def test_others_are_named(meet, proxy, tls, credentials):
     assert (error.delivery, error.phase) == (
         (Delivery.NOT_SENT, Phase.CONNECTING)
         if tls
-        else (Delivery.REJECTED, Phase.ANSWERED)
+        else (Delivery.REJECTED, Phase.RESPONDED)
     )
     assert len(error.attempts) <= 1
     assert reached == ""
