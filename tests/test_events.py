@@ -420,6 +420,7 @@ class TestDecodeEvent:
             ({"status": "manual"}, InfoEvent(event_name="manual")),
             (message("success", entityId="e"), SuccessEvent(entity_id="e")),
             ({"error_type": "NB000"}, ErrorEvent(error_type="NB000")),
+            ({"errorType": "NB000"}, ErrorEvent(error_type="NB000")),
             ({"event_name": "manual"}, InfoEvent(event_name="manual")),
             ({"sessionId": "s"}, SuccessEvent(session_id="s")),
             ({"linkId": LINK}, ExitEvent(link_id=LINK)),

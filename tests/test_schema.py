@@ -80,7 +80,12 @@ def request(**parameters):
         ("aa_recurring_frequency_value", 5),
         ("aa_journey_code", "BCAA001"),
         ("consents", {"CC0001": Consent(consent_expiry=date(2026, 4, 1))}),
+        ("consents", {"CC0001": "01/04/2026"}),
         ("metadata", Metadata(names=["A"], employer_names=[])),
+        ("max_from_date", date(2026, 1, 1)),
+        ("max_to_date", date(2026, 1, 1)),
+        ("program_id", "gold-loan"),
+        ("aa_vendor", "onemoney"),
         ("extra", {"pan": "X", "n": 1, "f": 1.5, "b": None, "l": [{"a": 1}]}),
         ("extra", {"d": nested(16)}),
     ],
@@ -216,6 +221,20 @@ def test_from_date_is_before_to_date(cls):
 
     assert caught.value.fields == {
         "from_date": ("2026-01-31 must be before to_date 2026-01-31",)
+    }
+
+
+def test_max_from_date_is_before_max_to_date():
+    """
+    The second pair of dates has the same order.
+    """
+    day = date(2026, 1, 31)
+
+    with pytest.raises(InvalidRequestError) as caught:
+        request(max_from_date=day, max_to_date=day)
+
+    assert caught.value.fields == {
+        "max_from_date": ("2026-01-31 must be before max_to_date 2026-01-31",)
     }
 
 

@@ -223,12 +223,12 @@ class TestEncodeSession:
         request = SessionRequest(
             link_id=LINK,
             redirect_url=None,
-            extra={"program_id": "P1", "aa_first_flow": True},
+            extra={"pan": "P1", "aa_first_flow": True},
         )
 
         body = json.loads(encode_session(request, KEY))
 
-        assert body["program_id"] == "P1"
+        assert body["pan"] == "P1"
         assert body["aa_first_flow"] is True
         assert "extra" not in body
 

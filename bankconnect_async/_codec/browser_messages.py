@@ -27,6 +27,7 @@ from bankconnect_async.models._fields import (
 from bankconnect_async.models.events import (
     ENTITY_ID,
     ERROR_TYPE,
+    ERROR_TYPES,
     EVENT_NAME,
     LINK_ID,
     MESSAGE,
@@ -206,7 +207,7 @@ def _fb_exit(payload: _Payload) -> Event:
 def _exit(payload: _Payload) -> Event:
     # From 2020-05-23 to 2020-09-11 failures had this status as well. Only
     # they had a reason.
-    if payload.has(ERROR_TYPE) or (
+    if payload.has(*ERROR_TYPES) or (
         payload.has(REASON) and not payload.has(MESSAGE)
     ):
         return payload.read(ErrorEvent)
@@ -275,7 +276,7 @@ _STATUSES: Final[Mapping[str, _Decoder]] = {
 }
 
 _TELLTALES: Final[tuple[tuple[tuple[str, ...], _Decoder], ...]] = (
-    ((ERROR_TYPE,), _error),
+    (ERROR_TYPES, _error),
     ((EVENT_NAME,), _info),
     ((ENTITY_ID, SESSION_ID), _success),
 )

@@ -166,7 +166,9 @@ class CoalescedRequest(aiohttp.ClientRequest):
     def update_auto_headers(
         self, skip_auto_headers: Iterable[str] | None
     ) -> None:
-        """Add none: all of them were given."""
+        """Note those to leave out; all others were given."""
+        if skip_auto_headers:
+            super().update_auto_headers(skip_auto_headers)
 
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         """Set the body, and the headers that describe it."""

@@ -141,7 +141,9 @@ class Transport:
         if borrowed is not None:
             self._per_request |= self._per_session
         # An attempt without a body does not learn when it is connected.
-        self._without_body = {
+        # Such a POST has no Content-Type either.
+        self._without_body: dict[str, Any] = {
+            "skip_auto_headers": ("Content-Type",),
             "timeout": aiohttp.ClientTimeout(
                 total=None,
                 connect=timeouts.connect,

@@ -124,7 +124,7 @@ class StatementData:
         file: "StatementFile | None" = None,
         /,
         *,
-        link_id: str,
+        link_id: str | None,
         url: str | URL | None = None,
         base64: str | bytes | None = None,
         bank_name: str | None = None,
@@ -146,7 +146,8 @@ class StatementData:
             file: The path of a regular file, a file opened for bytes, whose
                 methods may be coroutines, or bytes; or else *url* or
                 *base64*. A cancel waits for a read that is under way.
-            link_id: Your id of the customer.
+            link_id: Your id of the customer; `None` makes an entity without
+                one.
             url: Where the vendor can fetch it.
             base64: The file as base64 text.
             bank_name: Bank identifier; without it, the vendor detects the
@@ -172,7 +173,7 @@ class StatementData:
             url=url,
             base64=base64,
             filename=filename,
-            owner={"link_id": link_id},
+            owner={} if link_id is None else {"link_id": link_id},
             bank_name=bank_name,
             pdf_password=pdf_password,
         )

@@ -460,6 +460,15 @@ for _command in demo, fetch, upload, wait:
 )
 @port_option(8600)
 @allow_host_option()
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="An origin whose pages may create sessions, such as "
+    "https://app.example; pages of this machine always may. Repeat the "
+    "option for more.",
+)
 @dialect_option("The dialect of v1; v2 is always served.")
 @click.option(
     "--api-key",

@@ -32,6 +32,8 @@ LINK_ID: Final = "linkId"
 ENTITY_ID: Final = "entityId"
 SESSION_ID: Final = "sessionId"
 ERROR_TYPE: Final = "error_type"
+#: The keys of an error's code; a Flutter sample has the second one.
+ERROR_TYPES: Final = (ERROR_TYPE, "errorType")
 EVENT_NAME: Final = "event_name"
 REASON: Final = "reason"
 MESSAGE: Final = "message"
@@ -192,7 +194,7 @@ class ErrorEvent(_Event):
     """
 
     error_type: ErrorType | str | None = wired(
-        text, ERROR_TYPE, converter=_known(ErrorType)
+        text, *ERROR_TYPES, converter=_known(ErrorType)
     )
     reason: str | None = wired(text, REASON, MESSAGE, converter=_given)
 

@@ -163,16 +163,19 @@ def _choice(*choices: str) -> _Rule:
     return rule
 
 
-def _mapping_of(type_: type) -> _Rule:
-    def rule(value: object) -> str | None:
-        if not isinstance(value, Mapping) or not all(
-            type(key) is str and _is_unicode(key) and isinstance(entry, type_)
-            for key, entry in value.items()
-        ):
-            return f"must map texts to {type_.__name__} values"
-        return None
+def _consents(value: object) -> str | None:
+    if not isinstance(value, Mapping) or not all(
+        type(key) is str and _is_unicode(key) and _is_consent(entry)
+        for key, entry in value.items()
+    ):
+        return "must map texts to Consent values or to texts"
+    return None
 
-    return rule
+
+def _is_consent(value: object) -> bool:
+    if isinstance(value, str):
+        return _is_unicode(value)
+    return isinstance(value, Consent)
 
 
 def _instance_of(type_: type) -> _Rule:
@@ -260,16 +263,19 @@ def _refuse_problems(value: Any) -> None:
         if ((entry := values[name]) is not None or name == "link_id")
         and (problem := rule(entry)) is not None
     }
-    if getattr(value, "from_date", None) and getattr(value, "to_date", None):
-        _refuse_reversed(value, problems)
+    for prefix in ("", "max_"):
+        _refuse_reversed(value, prefix, problems)
     if problems:
         raise InvalidRequestError(fields=problems)
 
 
-def _refuse_reversed(value: Any, problems: dict[str, tuple[str, ...]]) -> None:
-    start, end = value.from_date, value.to_date
-    if not problems.keys() & {"from_date", "to_date"} and start >= end:
-        problems["from_date"] = (f"{start} must be before to_date {end}",)
+def _refuse_reversed(
+    value: Any, prefix: str, problems: dict[str, tuple[str, ...]]
+) -> None:
+    first, last = f"{prefix}from_date", f"{prefix}to_date"
+    start, end = getattr(value, first, None), getattr(value, last, None)
+    if start and end and not problems.keys() & {first, last} and start >= end:
+        problems[first] = (f"{start} must be before {last} {end}",)
 
 
 def _url_text(
@@ -334,8 +340,8 @@ class Consent:
 
 
 def _consent_dict(
-    value: Mapping[str, Consent] | None,
-) -> Mapping[str, Consent] | None:
+    value: Mapping[str, Consent | str] | None,
+) -> Mapping[str, Consent | str] | None:
     return _dict(value)
 
 
@@ -390,8 +396,12 @@ class SessionParameters(TypedDict, total=False):
     aa_recurring_frequency_unit: str | None
     aa_recurring_frequency_value: int | None
     aa_journey_code: str | None
-    consents: Mapping[str, Consent] | None
+    consents: Mapping[str, Consent | str] | None
     metadata: Metadata | None
+    max_from_date: datetime.date | None
+    max_to_date: datetime.date | None
+    program_id: str | None
+    aa_vendor: str | None
     extra: Mapping[str, Any] | None
 
 
@@ -431,8 +441,13 @@ class SessionRequest:
         aa_recurring_frequency_unit: `year`, `month`, `day` or `hour`.
         aa_recurring_frequency_value: 1 to 5.
         aa_journey_code: Such as `BCAA001` (v2).
-        consents: Consent code to `Consent` (v2).
+        consents: Consent code to `Consent` (v2), or to a text where the
+            API takes a flat map.
         metadata: Names to recognise.
+        max_from_date: A date that only error texts name; sent as it is.
+        max_to_date: As *max_from_date*, and after it.
+        program_id: The lending program, as Android apps send it.
+        aa_vendor: The Account Aggregator, as Android apps send it.
         extra: Parameters this version does not know, passed through.
 
     Raises:
@@ -467,13 +482,17 @@ class SessionRequest:
     aa_recurring_frequency_value: int | None = _optional(_whole(1, 5))
     aa_journey_code: str | None = _optional(_text())
     # Mappings cannot be hashed; equality still looks at them.
-    consents: Mapping[str, Consent] | None = attrs.field(
+    consents: Mapping[str, Consent | str] | None = attrs.field(
         default=None,
         converter=_consent_dict,
-        metadata=_rule(_mapping_of(Consent)),
+        metadata=_rule(_consents),
         hash=False,
     )
     metadata: Metadata | None = _optional(_instance_of(Metadata))
+    max_from_date: datetime.date | None = _optional(_date)
+    max_to_date: datetime.date | None = _optional(_date)
+    program_id: str | None = _optional(_text())
+    aa_vendor: str | None = _optional(_text())
     extra: Mapping[str, Any] | None = attrs.field(
         default=None,
         converter=_dict,

@@ -53,6 +53,10 @@ def _is_bare_url(value: Any) -> bool:
     return _is_url(value) and not any(mark in value for mark in "?#@")
 
 
+def _is_origin(value: Any) -> bool:
+    return _is_bare_url(value) and URL(value).path == "/"
+
+
 def _is_header(value: Any) -> bool:
     return _is_text(value) and value.isascii() and value.isprintable()
 
@@ -87,6 +91,10 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
             and all(isinstance(n, str) and _HOST.fullmatch(n) for n in value)
         ),
         "must be host names, without scheme and port",
+    ),
+    "allow_origins": (
+        lambda value: _is_collection(value) and all(map(_is_origin, value)),
+        "must be origins, such as https://app.example",
     ),
     "webhook_url": (
         lambda value: value is None or _is_url(value),

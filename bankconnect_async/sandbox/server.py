@@ -27,7 +27,7 @@ from .http.errors import ApiError
 from .http.handlers import SandboxHandlers
 from .http.listener import WILDCARDS, ConnectionListener
 from .http.middleware import RequestMiddleware
-from .http.origins import host_name
+from .http.origins import OriginPolicy, host_name
 from .journey.journey import Action, ClosedReason, Journey, Mode, parse_step
 from .journey.session_table import SessionTable
 from .records import Played, SandboxEntity, SandboxSession, SentWebhook
@@ -97,6 +97,8 @@ class Sandbox:
         allow_hosts: The host names that it answers for, besides those of this
             machine, *host* and the public URL's. It refuses a request for
             another name, because a web page can point its own name here.
+        allow_origins: The origins whose pages may create sessions, besides
+            those of this machine; browsers ask for it (CORS).
         webhook_url: The URL of webhooks until ``update_webhook/`` sets
             another, those about manual uploads included.
         webhook_secret: The header `x-secret-key` of each webhook.
@@ -121,6 +123,7 @@ class Sandbox:
     server_hash: str = _setting("sandbox-server-hash", is_hidden=True)
     public_url: str | None = _setting(None)
     allow_hosts: Collection[str] = _setting(())
+    allow_origins: Collection[str] = _setting(())
     webhook_url: str | None = _setting(None, is_hidden=True)
     webhook_secret: str | None = _setting(None, is_hidden=True)
     allow_remote_webhooks: bool = _setting(default=False)
@@ -157,8 +160,13 @@ class Sandbox:
         self._middleware = RequestMiddleware(
             clock=self.clock,
             faults=self.faults,
-            hosts=frozenset(map(host_name, names)),
-            public_host=public.lower(),
+            policy=OriginPolicy(
+                hosts=frozenset(map(host_name, names)),
+                public_host=public.lower(),
+                origins=frozenset(
+                    origin.lower().rstrip("/") for origin in self.allow_origins
+                ),
+            ),
             link_id_of=self._journeys.link_id_of,
         )
         self._handlers = SandboxHandlers(
@@ -193,7 +201,11 @@ class Sandbox:
         if self._listener is not None:
             raise RuntimeError("the sandbox is running")
         app = web.Application(
-            client_max_size=_MAX_BODY, middlewares=[self._middleware.handle]
+            client_max_size=_MAX_BODY,
+            middlewares=[
+                self._middleware.policy.share,
+                self._middleware.handle,
+            ],
         )
         app.add_routes(self._handlers.routes())
         runner = web.AppRunner(

@@ -87,6 +87,7 @@ def test_taken_port(bankconnect):
         (["--api-key", " "], "--api-key: must be"),
         (["--dialect", "klingon"], "--dialect"),
         (["--allow-host", "http://x"], "--allow-host: must be"),
+        (["--allow-origin", "app.example"], "--allow-origin: must be"),
     ],
 )
 def test_bad_settings(bankconnect, args, problem):

@@ -230,23 +230,28 @@ class TestOverview:
             assert "PUT" in body["detail"] if "detail" in body else body
 
     @pytest.mark.parametrize(
-        ("method", "path"),
-        sorted({(method, path) for method, path, *_ in ROWS}),
+        ("method", "path", "dialect"),
+        sorted((method, path, dialect) for method, path, _, dialect in ROWS),
     )
-    async def test_slash(self, http, method, path):
+    async def test_slash(self, http, method, path, dialect):
         """
-        A path without its slash is unknown, except the catalogue's.
+        A path without its slash is redirected, except the catalogue's.
         """
         path = path.replace("<id>", UNKNOWN).rstrip("/")
         async with (
-            Sandbox("entity") as sandbox,
+            Sandbox(dialect) as sandbox,
             http.request(
-                method, f"{sandbox.base_url}/v1/{path}", headers=BOTH
+                method,
+                f"{sandbox.base_url}/v1/{path}",
+                headers=BOTH,
+                allow_redirects=False,
             ) as answer,
         ):
-            found = answer.status != 404
+            location = answer.headers.get("Location")
 
-        assert found is (path == "banks/catalogue")
+        moved = f"/bank-connect/v1/{path}/"
+        assert location == (None if path == "banks/catalogue" else moved)
+        assert (answer.status == 301) is (location is not None)
 
     @pytest.mark.parametrize(
         "path",

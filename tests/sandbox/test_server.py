@@ -113,7 +113,7 @@ async def test_own_key(http):
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/bank-connect/v1/session", 404),
+        ("/bank-connect/v1/sessions", 404),
         ("/bank-connect/v3/session/", 404),
         ("/v1/session/", 404),
         ("/", 404),

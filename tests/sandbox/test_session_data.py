@@ -120,7 +120,7 @@ class TestUploads:
             (sent,) = await sandbox.webhooks_sent()
 
         (account,) = partial["accounts"]
-        assert partial["upload_status"] == "IN PROGRESS"
+        assert partial["upload_status"] == "IN_PROGRESS"
         assert not differences(partial, documented)
         assert account["account_status"] == "PARTIAL"
         assert account["missing_data"] == [

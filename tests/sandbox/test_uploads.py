@@ -202,7 +202,6 @@ class TestEntityUploads:
             ("upload", {"file": "text"}, "file"),
             ("upload_base64", {"file": b"bytes"}, "file"),
             ("upload", {"bank_name": None}, "bank_name"),
-            ("upload", {"link_id": None}, "link_id"),
             ("upload", {"file": None, "file_url": "x"}, "file_url"),
             (
                 "upload",
@@ -221,17 +220,6 @@ class TestEntityUploads:
             )
 
         assert (status, set(body)) == (400, {field, "status"})
-
-    async def test_no_link_id_in_the_seed(self, post, sandbox):
-        """
-        On the seed's day both ids were optional.
-        """
-        status, body = await post(
-            sandbox, "upload", {**good_fields("upload"), "link_id": None}
-        )
-
-        assert status == 200
-        assert sandbox.entities[body["entity_id"]].link_id is None
 
     async def test_content_type(self, http, sample_json):
         """

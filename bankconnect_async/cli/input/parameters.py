@@ -41,7 +41,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 # as numbers where some are missing.
 _TRUE = frozenset({"true", "yes", "1", "1.0", "wahr"})
 _FALSE = frozenset({"false", "no", "0", "0.0", "falsch"})
-_DATES: Final = "from_date", "to_date"
+#: The parameters that are dates.
+DATES: Final = "from_date", "to_date", "max_from_date", "max_to_date"
 
 
 def is_parameter(name: str) -> bool:
@@ -176,7 +177,7 @@ def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
     Returns:
         The parameter's name and the date, if there is one.
     """
-    for name in _DATES:
+    for name in DATES:
         text = values.get(name)
         if isinstance(text, str) and has_no_month(text):
             return name, text
@@ -276,12 +277,16 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     raise ValueError("must be a JSON object")
 
 
-def _consents(value: Any) -> dict[str, Consent]:
-    consents: dict[str, Consent] = {}
+def _consents(value: Any) -> dict[str, Consent | str]:
+    consents: dict[str, Consent | str] = {}
     problems: dict[str, tuple[str, ...]] = {}
     for code, entry in _mapping(value).items():
         try:
-            consents[code] = _nested(Consent, _mapping(entry), _date)
+            consents[code] = (
+                entry
+                if isinstance(entry, str)
+                else _nested(Consent, _mapping(entry), _date)
+            )
         except InvalidRequestError as error:
             problems |= _prefix_fields(code, error)
         except ValueError as exc:
@@ -313,8 +318,7 @@ def _nested(
 
 
 _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "from_date": _date,
-    "to_date": _date,
+    **dict.fromkeys(DATES, _date),
     "bank_name": _name(read=_bank),
     "bank": _name(read=_bank),
     "mode": _name("pdf", "aa", "online"),

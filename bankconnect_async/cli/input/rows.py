@@ -26,6 +26,7 @@ from .damage import is_invisible, name_of, quote, trim
 from .file_types import find_file_type
 from .lines import UTF8_BOM, InputLine, InputLines
 from .parameters import (
+    DATES,
     EXTRA,
     SECRETS,
     build_request,
@@ -113,7 +114,7 @@ class InputRows:
     def may_have_dates(self) -> bool:
         """Whether a row may hold a date."""
         return self.columns is None or not self.columns.isdisjoint(
-            ("from_date", "to_date", "consents")
+            (*DATES, "consents")
         )
 
     def refuse_month_first(self) -> None:

@@ -211,9 +211,6 @@ class EntityApi(DataApi):
             *_file_problems(kind, form),
             *_bank_problems(kind, form),
         ]
-        # Required since 2020, though `entity_id` wins (contract, U-19).
-        if not (self._is_seed or form.get("link_id") or form.get("entity_id")):
-            problems.append(Problem("link_id", _REQUIRED))
         if problems:
             raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
         entity = self._upload_entity(form)

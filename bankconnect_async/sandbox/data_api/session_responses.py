@@ -111,7 +111,7 @@ def _upload_status(query: SessionQuery) -> str:
         return "COMPLETED"
     if query.journey.is_expired(query.now):
         return "EXPIRED"
-    return "IN PROGRESS" if query.journey.statements else "NO UPLOADS"
+    return "IN_PROGRESS" if query.journey.statements else "NO_UPLOAD"
 
 
 def progress(query: SessionQuery) -> JsonObject:

@@ -11,6 +11,7 @@ from typing import get_args
 import attrs
 
 from aiohttp import web
+from yarl import URL
 
 from bankconnect_async.sandbox.data_api.consents import Consents
 from bankconnect_async.sandbox.data_api.entity_endpoints import EntityApi
@@ -85,7 +86,7 @@ class SandboxHandlers:
             origin=self.origin,
         )
         versions: tuple[Version, ...] = get_args(Version)
-        return [
+        routes = [
             *(
                 web.route(
                     "*",
@@ -102,6 +103,12 @@ class SandboxHandlers:
             web.get(f"{FILES}{{path:.+}}", storage.serve),
             web.get("/", self._show_page),
             web.post("/", self._do_step),
+        ]
+        paths = {route.path for route in routes}
+        return routes + [
+            web.route("*", path.removesuffix("/"), _add_slash)
+            for path in paths
+            if path.startswith(PREFIX) and path.removesuffix("/") not in paths
         ]
 
     async def _create_session(
@@ -145,6 +152,20 @@ class SandboxHandlers:
         except ApiError as error:
             return error_response(error, render_coded)
         return json_response(attrs.asdict(self.journeys.play(journey, step)))
+
+
+async def _add_slash(request: web.Request) -> web.Response:
+    """
+    Redirect a client that leaves out the slash, as Django does.
+    """
+    path = URL.build(
+        path=f"{request.rel_url.raw_path}/",
+        query_string=request.rel_url.raw_query_string,
+        encoded=True,
+    )
+    return web.Response(
+        status=HTTPStatus.MOVED_PERMANENTLY, headers={"Location": str(path)}
+    )
 
 
 def _html(page: Page, *, status: int = HTTPStatus.OK) -> web.Response:

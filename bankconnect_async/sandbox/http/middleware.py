@@ -28,7 +28,7 @@ from .endpoints import (
     read_parameters,
 )
 from .errors import ApiError
-from .origins import host_name, is_allowed_host, is_cross_site
+from .origins import OriginPolicy
 from .storage import FILES
 
 
@@ -45,8 +45,7 @@ class RequestMiddleware:
     Attributes:
         clock: The clock.
         faults: The faults.
-        hosts: Allowed host names besides those of this machine.
-        public_host: Host and port of the public URL, if there is one.
+        policy: The policy on hosts and origins.
         link_id_of: Returns the link id of a session or an entity.
         connections: The number of connections.
         requests: The number of requests, good and bad.
@@ -57,8 +56,7 @@ class RequestMiddleware:
 
     clock: Clock
     faults: Faults
-    hosts: frozenset[str]
-    public_host: str
+    policy: OriginPolicy
     link_id_of: Callable[[str], str | None]
     connections: int = attrs.field(init=False, default=0)
     requests: int = attrs.field(init=False, default=0)
@@ -92,7 +90,8 @@ class RequestMiddleware:
         self.requests += 1
         if timer := self._idle_timers.pop(request.protocol, None):
             timer.cancel()
-        if problem := self._origin_problem(request):
+        if problem := self.policy.problem(request):
+            # 401 and 403 would point to the key.
             return json_response(
                 {"message": problem}, status=HTTPStatus.BAD_REQUEST
             )
@@ -132,19 +131,6 @@ class RequestMiddleware:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _origin_problem(self, request: web.Request) -> str | None:
-        # The status is 400: 401 and 403 would point to the key.
-        host = request.headers.get("Host")
-        if not is_allowed_host(host, self.hosts):
-            return (
-                f"this sandbox does not answer for {host_name(host or '')!a}:"
-                " start it with --allow-host, or Sandbox(allow_hosts=...)"
-            )
-        own = {(host or "").lower(), self.public_host}
-        if is_cross_site(request.method, request.headers, own):
-            return "the request comes from a page of another site"
-        return None
-
     async def _process(
         self, handler: Handler, request: web.Request, link_id: str
     ) -> web.StreamResponse:
@@ -154,6 +140,7 @@ class RequestMiddleware:
         # many link ids for a second counter.
         if (
             response.status < HTTPStatus.BAD_REQUEST
+            and response.status != HTTPStatus.MOVED_PERMANENTLY
             and not request.path.endswith("/session/")
         ):
             self.processed[operation, None] += 1

@@ -3,14 +3,95 @@ Checks of the Host and Origin headers, against pages of other sites.
 """
 
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
+import attrs
+
+from aiohttp import web
+
 from bankconnect_async._codec.session_requests import is_loopback
+
+from .endpoints import Handler
 
 
 #: The methods that change nothing.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "content-type, x-api-key",
+    "Access-Control-Max-Age": "600",
+}
+
+
+@attrs.frozen(kw_only=True)
+class OriginPolicy:
+    """
+    Which hosts the sandbox answers for, and which pages may call it.
+
+    Attributes:
+        hosts: Allowed host names besides those of this machine.
+        public_host: Host and port of the public URL, if there is one.
+        origins: Origins whose pages may create sessions, besides those of
+            this machine.
+    """
+
+    hosts: frozenset[str]
+    public_host: str
+    origins: frozenset[str]
+
+    def problem(self, request: web.Request) -> str | None:
+        """Return the reason to refuse a request, if there is one."""
+        host = request.headers.get("Host")
+        if not is_allowed_host(host, self.hosts):
+            return (
+                f"this sandbox does not answer for {host_name(host or '')!a}:"
+                " start it with --allow-host, or Sandbox(allow_hosts=...)"
+            )
+        own = {(host or "").lower(), self.public_host}
+        if is_cross_site(
+            request.method, request.headers, own
+        ) and not self._cors_origin(request):
+            return (
+                "the request comes from a page of another site; to let it"
+                " create sessions, use --allow-origin, or"
+                " Sandbox(allow_origins=...)"
+            )
+        return None
+
+    @web.middleware
+    async def share(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """
+        Let pages create sessions (CORS).
+
+        The vendor's React sample calls the endpoint from the browser.
+        """
+        origin = self._cors_origin(request)
+        if origin is None:
+            return await handler(request)
+        if request.method == "OPTIONS":
+            response: web.StreamResponse = web.Response(
+                status=HTTPStatus.NO_CONTENT, headers=_PREFLIGHT
+            )
+        else:
+            response = await handler(request)
+        # A fault may have written it already.
+        if not response.prepared:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+        return response
+
+    def _cors_origin(self, request: web.Request) -> str | None:
+        origin = request.headers.get("Origin")
+        if origin is None or not request.path.endswith("/session/"):
+            return None
+        netloc = _netloc(origin)
+        is_local = netloc is not None and is_loopback(host_name(netloc))
+        return origin if is_local or origin in self.origins else None
 
 
 def host_name(host: str) -> str:

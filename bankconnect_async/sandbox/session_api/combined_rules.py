@@ -58,6 +58,19 @@ def dates_in_order(default_end: datetime.timedelta) -> Check:
     return check
 
 
+def max_dates_in_order(values: Values, _: datetime.date) -> Problems:
+    """
+    Refuse a `max_from_date` that is not before the `max_to_date`.
+    """
+    start, end = values.get("max_from_date"), values.get("max_to_date")
+    if start and end and start >= end:
+        yield Problem(
+            "max_from_date",
+            "`max_from_date` cannot be greater or equal to `max_to_date`.",
+            "INVALID_DATE_RANGE",
+        )
+
+
 def six_months_before(today: datetime.date) -> datetime.date:
     """
     Return the first day of data where a request names none.

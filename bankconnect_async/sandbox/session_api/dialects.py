@@ -22,6 +22,7 @@ from .combined_rules import (
     complete_recurrence,
     dates_in_order,
     ends_by,
+    max_dates_in_order,
     mode_of_bank,
 )
 from .field_rules import (
@@ -74,9 +75,12 @@ class DialectRules:
         return self.render is render_coded
 
 
-def _aa_rules(*modes: str, tenure: int, frequency: int) -> dict[str, Rule]:
+def _aa_rules(*, tenure: int, frequency: int) -> dict[str, Rule]:
     return {
-        "aa_journey_mode": as_choice(*modes),
+        # No page has all three; clients send each to any flow (U-08).
+        "aa_journey_mode": as_choice(
+            "only_once", "only_recurring", "once_with_recurring"
+        ),
         "aa_recurring_tenure_month_count": as_tenure(tenure),
         "aa_recurring_frequency_unit": as_choice(
             "year", "month", "day", "hour"
@@ -102,10 +106,12 @@ _CURRENT_FIELDS: Final[Mapping[str, Rule]] = {
     "mode": as_choice("pdf", "aa", "online"),
     "mobile_number": as_mobile_number,
     "journey_mode": as_text(max_length=50),
+    "program_id": as_text(),
+    "aa_vendor": as_text(),
 }
 _ENTITY_FIELDS: Final[Mapping[str, Rule]] = {
     **_CURRENT_FIELDS,
-    **_aa_rules("only_once", "only_recurring", tenure=24, frequency=3),
+    **_aa_rules(tenure=24, frequency=3),
 }
 _SESSION_FLOW_FIELDS: Final[Mapping[str, Rule]] = {
     **_CURRENT_FIELDS,
@@ -114,12 +120,12 @@ _SESSION_FLOW_FIELDS: Final[Mapping[str, Rule]] = {
     "accept_anything": as_boolean,
     "is_mobile_field_editable": as_boolean,
     "metadata": as_metadata,
+    "max_from_date": as_date,
+    "max_to_date": as_date,
 }
 _SESSION_FIELDS: Final[Mapping[str, Rule]] = {
     **_SESSION_FLOW_FIELDS,
-    **_aa_rules(
-        "only_recurring", "once_with_recurring", tenure=84, frequency=5
-    ),
+    **_aa_rules(tenure=84, frequency=5),
     "aa_recurring_tenure_month": as_tenure(84),
 }
 _V2_FIELDS: Final[Mapping[str, Rule]] = {
@@ -134,6 +140,7 @@ _V2_FIELDS: Final[Mapping[str, Rule]] = {
 _SESSION_FLOW_CHECKS: Final = (
     both_dates,
     dates_in_order(TODAY),
+    max_dates_in_order,
     ends_by(TODAY, "today"),
     bank_with_mode,
     mode_of_bank,
@@ -149,7 +156,8 @@ _V1: Final[Mapping[Dialect, DialectRules]] = {
     "entity": DialectRules(
         dialect="entity",
         fields=_ENTITY_FIELDS,
-        checks=(dates_in_order(YESTERDAY), ends_by(YESTERDAY, "yesterday")),
+        # Its page says yesterday; clients send today (U-04).
+        checks=(dates_in_order(YESTERDAY), ends_by(TODAY, "today")),
         render=functools.partial(render_plain, numbered=True),
     ),
     "session": DialectRules(

@@ -244,11 +244,11 @@ def as_known_bank(value: object) -> str:
 
 def as_consents(value: object) -> JsonObject:
     """
-    Accept consents by their code.
+    Accept consents by their code, each with its dates or as a text.
     """
-    consents = _dictionary(value)
     return {
-        code: _consent(_dictionary(each)) for code, each in consents.items()
+        code: each if isinstance(each, str) else _consent(_dictionary(each))
+        for code, each in _dictionary(value).items()
     }
 
 
