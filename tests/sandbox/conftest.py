@@ -1,5 +1,6 @@
 """
-What tests of the sandbox share: an HTTP client, sessions, a receiver.
+Shared fixtures of the sandbox's tests: an HTTP client, sessions, a receiver of
+webhooks.
 """
 
 import json
@@ -18,7 +19,7 @@ LINK_ID = "cust-7f31-0042"
 
 @pytest.fixture
 async def http():
-    """A bare HTTP client."""
+    """Return a bare HTTP client."""
     async with aiohttp.ClientSession() as session:
         yield session
 
@@ -69,7 +70,7 @@ class Receiver:
 
 @pytest.fixture(name="receiver")
 async def _receiver():
-    """A service that takes webhooks."""
+    """Run a service that receives webhooks."""
     receiver = Receiver()
     app = web.Application()
     app.router.add_post("/hooks", receiver.receive)
@@ -82,14 +83,14 @@ async def _receiver():
 
 
 def kind(value):
-    """Name the JSON type of a value."""
+    """Return the name of a value's JSON type."""
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, int | float) else type(value).__name__
 
 
 def entries(value, sample, at, free):
-    """Pair what is in a value with what it is to be compared with."""
+    """Pair the entries of a value with those that they are compared with."""
     if isinstance(sample, list):
         return [(f"{at}[]", entry, sample) for entry in value]
     if at in free:
@@ -130,11 +131,11 @@ def find_differences(value, sample, *, at="$", free=frozenset()):
 
 @pytest.fixture(name="differences", scope="session")
 def _differences():
-    """List where a value is not of the shape of a sample."""
+    """Return the differences of a value from the shape of a sample."""
     return find_differences
 
 
 @pytest.fixture(name="faults", scope="session")
 def _faults():
-    """What can go wrong."""
+    """Return every fault that the sandbox knows."""
     return Fault

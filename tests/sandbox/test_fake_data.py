@@ -96,7 +96,7 @@ class TestLedger:
 
     def test_whose(self):
         """
-        Every owner has an own account at each bank.
+        Every owner has a separate account at each bank.
         """
         ids = {
             fake_account(owner, bank, number).account_id
@@ -121,7 +121,7 @@ class TestLedger:
 @pytest.fixture(name="processed")
 async def _processed(http):
     """
-    Ask about a processed entity of an ordinary sandbox.
+    Send a request about a processed entity of an ordinary sandbox.
     """
     clock = FakeClock(epoch=EPOCH)
     async with Sandbox("entity", clock=clock, processing_time=0) as sandbox:
@@ -432,7 +432,7 @@ class TestStorage:
 
     async def test_hour(self, http, processed, link):
         """
-        A link is good for an hour.
+        A link is valid for an hour.
         """
         processed.clock.now += 3599
         async with http.get(link) as answer:
@@ -445,7 +445,7 @@ class TestStorage:
 
     async def test_thirty_days(self, processed):
         """
-        After 30 days there is no file to link to.
+        After 30 days the file is gone and has no link.
         """
         processed.clock.now += 30 * 86400
         (entry,) = (await processed("get_pdfs"))["statements"]
@@ -455,7 +455,7 @@ class TestStorage:
     @pytest.mark.parametrize("change", ["x", "&expires=99999999999"])
     async def test_forged(self, http, link, change):
         """
-        Nobody else makes links.
+        A forged link is refused.
         """
         async with http.get(link + change) as answer:
             assert answer.status == 403 if change == "x" else True
@@ -582,7 +582,7 @@ class TestStorage:
 
 class TestFaults:
     """
-    What goes wrong, at the new endpoints, too.
+    Faults at the newer endpoints.
     """
 
     @pytest.fixture(name="upload")

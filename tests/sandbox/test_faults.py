@@ -1,5 +1,5 @@
 """
-Faults of the sandbox, as a caller meets them on the wire.
+Faults of the sandbox, as a caller sees them on the wire.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Caller:
         await self.writer.drain()
 
     async def read_answer(self):
-        """Read one whole answer: status and body."""
+        """Read one whole response: status and body."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split()[0])
         return int(head[9:12]), await self.reader.readexactly(length)
@@ -82,7 +82,7 @@ async def _call(sandbox):
 
 @pytest.fixture(name="post")
 def _post(sandbox, http):
-    """Post one create, and return the answer."""
+    """Post one create, and return the response."""
 
     async def post(link_id="c"):
         body = {"link_id": link_id, "api_key": sandbox.api_key}
@@ -95,7 +95,8 @@ def _post(sandbox, http):
 
 async def end_of(caller):
     """
-    Read to the end: what came, and whether it ended in good order.
+    Read to the end; return the bytes, and whether the connection ended in good
+    order.
     """
     try:
         return await caller.reader.read(), True
@@ -105,7 +106,7 @@ async def end_of(caller):
 
 class TestOnTheWire:
     """
-    What each fault looks like to the caller.
+    Each fault, as the caller sees it.
     """
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -134,7 +135,7 @@ class TestOnTheWire:
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     async def test_truncated_head(self, sandbox, call, after):
         """
-        Half a head, and the end.
+        Half a head is followed by the end.
         """
         sandbox.faults.script(Fault.truncate(within="head", after=after))
         caller = await call()
@@ -150,7 +151,7 @@ class TestOnTheWire:
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     async def test_truncated_body(self, sandbox, call, after):
         """
-        All but the last bytes that were promised, and the end.
+        All but the last bytes of the announced length are followed by the end.
         """
         sandbox.faults.script(Fault.truncate(after=after))
         caller = await call()
@@ -176,7 +177,7 @@ class TestOnTheWire:
     )
     async def test_answers(self, sandbox, post, fault, status, body):
         """
-        Other answers are complete, and leave the connection as it is.
+        Other responses are complete, and leave the connection open.
         """
         sandbox.faults.script(fault)
 
@@ -216,7 +217,7 @@ class TestOnTheWire:
 
     async def test_stall_goes_on(self, sandbox, post):
         """
-        A stall of some time ends with the good answer.
+        A stall of limited time ends with the good response.
         """
         sandbox.faults.script(Fault.stall(0.01), Fault.stall(0.01, after=True))
 
@@ -227,7 +228,7 @@ class TestOnTheWire:
 
     async def test_stall_within_the_body_goes_on(self, sandbox, call):
         """
-        The rest of the body comes when its time is over.
+        The rest of the body is sent after the stall.
         """
         sandbox.faults.script(Fault.stall(0.01, within="body", after=True))
         caller = await call()
@@ -240,7 +241,7 @@ class TestOnTheWire:
 
     async def test_a_stalled_request_is_processed_late(self, sandbox, call):
         """
-        The server does not know that the caller has given up.
+        A stalled request is processed although the caller has given up.
         """
         sandbox.faults.script(Fault.stall(0.05))
         caller = await call()
@@ -257,7 +258,8 @@ class TestOnTheWire:
     @pytest.mark.parametrize("within", ["head", "body"])
     async def test_stall_for_ever(self, sandbox, call, within):
         """
-        Nothing more comes, nothing is processed, and closing does not wait.
+        An endless stall sends and processes nothing, and does not delay
+        closing.
         """
         sandbox.faults.script(Fault.stall(within=within))
         caller = await call()
@@ -274,7 +276,8 @@ class TestOnTheWire:
 
     async def test_hang_up(self, sandbox, call):
         """
-        The good answer does not say that it is the last.
+        The good response before a hang-up does not announce that the
+        connection closes.
         """
         sandbox.faults.script(Fault.hang_up())
         caller = await call()
@@ -308,7 +311,7 @@ class TestOnTheWire:
 
 class TestAtTheDoor:
     """
-    What happens before a connection is let in.
+    Faults before a connection is accepted.
     """
 
     async def test_refuse(self, sandbox, call):
@@ -323,7 +326,7 @@ class TestAtTheDoor:
 
     async def test_slow_accept(self, sandbox, call):
         """
-        A connection is let in late, and then served.
+        A connection is accepted late, and then served.
         """
         sandbox.faults.script(Fault.slow_accept(0.05))
         loop = asyncio.get_running_loop()
@@ -336,7 +339,7 @@ class TestAtTheDoor:
 
     async def test_over_an_open_connection(self, sandbox, call):
         """
-        Who is in already meets a reset, and a late answer.
+        On an open connection the same faults are a reset and a late response.
         """
         sandbox.faults.script(
             None, Fault.slow_accept(0.01), Fault.refuse(), None
@@ -352,7 +355,7 @@ class TestAtTheDoor:
 
     async def test_outage(self, sandbox, post, call):
         """
-        Nobody listens for a while; then it is back as it was.
+        Nobody listens for a while; then the sandbox is back with its state.
         """
         caller = await call()
         sandbox.faults.script(Fault.stall(60))
@@ -382,7 +385,7 @@ class TestAtTheDoor:
 
     async def test_outage_needs_a_running_one(self):
         """
-        Who never was there cannot go away.
+        A sandbox that does not run cannot have an outage.
         """
         with pytest.raises(RuntimeError, match="not running"):
             async with Sandbox().outage():
@@ -390,7 +393,7 @@ class TestAtTheDoor:
 
     async def test_closing_leaves_nobody_at_the_door(self):
         """
-        Who waits to be let in is sent away by closing.
+        Closing the sandbox closes connections that wait to be accepted.
         """
         async with Sandbox() as sandbox:
             sandbox.faults.script(Fault.slow_accept(60))
@@ -410,7 +413,7 @@ class TestTLS:
 
     @pytest.fixture(name="secure")
     async def _secure(self):
-        """A sandbox of https, and what its callers need."""
+        """Run a sandbox of https; yields it with its callers' settings."""
         authority = trustme.CA()
         of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(of_server)
@@ -421,7 +424,7 @@ class TestTLS:
 
     async def test_serves_https(self, secure, http):
         """
-        Addresses are those of https, the journey's too.
+        All addresses are https, the journey's included.
         """
         sandbox, context = secure
         body = {"link_id": "c", "api_key": sandbox.api_key}
@@ -441,7 +444,7 @@ class TestTLS:
     )
     async def test_endings(self, secure, fault, ending):
         """
-        Reset and end are told apart through TLS.
+        A reset and an end can be distinguished through TLS.
         """
         sandbox, context = secure
         sandbox.faults.script(fault)
@@ -454,7 +457,7 @@ class TestTLS:
 
     async def test_refuses_before_the_handshake(self, secure):
         """
-        A refused connection never gets to TLS.
+        A refused connection does not begin a handshake.
         """
         sandbox, context = secure
         sandbox.faults.script(Fault.refuse())
@@ -464,7 +467,7 @@ class TestTLS:
 
     async def test_survives_other_protocols(self, secure, http):
         """
-        A caller without TLS is the caller's problem.
+        A caller without TLS does not disturb the sandbox.
         """
         sandbox, context = secure
         caller = await Caller.connect(sandbox)
@@ -478,7 +481,7 @@ class TestTLS:
 
     def test_needs_a_context(self):
         """
-        Something else than a context is named.
+        The error names a value that is no `SSLContext`.
         """
         with pytest.raises(ConfigurationError) as caught:
             Sandbox(ssl=True)
@@ -491,18 +494,18 @@ GONE = Fault.eof()
 
 
 def meets(faults, link_id, times):
-    """Return what the next requests of a link id meet."""
+    """Return the faults of the next requests of a link id."""
     return [faults.next_request_fault(link_id) for _ in range(times)]
 
 
 class TestPlans:
     """
-    Which fault comes when.
+    Scripts, lasting faults and random faults.
     """
 
     def test_script(self):
         """
-        A script goes on where it was, and then all is well.
+        A script continues where it stopped; after it all is well.
         """
         faults = Faults()
         faults.script(FAILED, None)
@@ -512,7 +515,7 @@ class TestPlans:
 
     def test_script_of_a_prefix(self):
         """
-        Each link id goes through it by itself.
+        Each link id of a prefix has its own position in the script.
         """
         faults = Faults()
         faults.script(FAILED, GONE, prefix="x-")
@@ -524,7 +527,7 @@ class TestPlans:
 
     def test_always(self):
         """
-        It stands until all is cleared.
+        A lasting fault applies until all faults are cleared.
         """
         faults = Faults()
         faults.always(FAILED)
@@ -535,7 +538,7 @@ class TestPlans:
 
     def test_precedence(self):
         """
-        The script first, then the longest prefix that has something to say.
+        The script comes first, then the longest prefix with a fault.
         """
         faults = Faults()
         faults.always(FAILED)
@@ -548,7 +551,7 @@ class TestPlans:
 
     def test_chance_depends_on_nothing_else(self):
         """
-        The order of arrival does not change what a link id meets.
+        The faults of a link id do not depend on the order of arrival.
         """
         dice = {FAILED: 0.3, GONE: 0.2}
         one, other = Faults(), Faults()
@@ -568,7 +571,7 @@ class TestPlans:
 
     def test_chance_is_kept(self):
         """
-        Of many requests, so many meet each fault.
+        Among many requests each fault has its share.
         """
         faults = Faults()
         faults.random({FAILED: 0.3, GONE: 0.1}, seed=7)
@@ -580,7 +583,7 @@ class TestPlans:
 
     def test_seed_is_made_up(self):
         """
-        Without a seed there is one all the same, and it repeats.
+        Without a seed the sandbox chooses one, which reproduces the run.
         """
         faults, again = Faults(), Faults()
         seed = faults.random({FAILED: 0.5})
@@ -590,7 +593,7 @@ class TestPlans:
 
     def test_the_door_has_its_own_dice(self):
         """
-        What strikes before a link id is known goes by connections.
+        Random faults of connections are independent of link ids.
         """
         faults, again = Faults(), Faults()
         for each in (faults, again):
@@ -604,7 +607,8 @@ class TestPlans:
 
     def test_the_door_takes_its_part_of_a_script(self):
         """
-        A connection takes the head of the script only if it is for it.
+        A connection takes the head of the script only if it is a fault of
+        connections.
         """
         faults = Faults()
         faults.script(FAILED, Fault.refuse())
@@ -616,7 +620,7 @@ class TestPlans:
 
     def test_always_holds_at_the_door_and_behind(self):
         """
-        A lasting refusal spares no open connection.
+        A lasting refusal applies to open connections, too.
         """
         faults = Faults()
         faults.always(Fault.refuse())
@@ -632,7 +636,7 @@ class TestPlans:
     )
     def test_impossible_chances(self, chances):
         """
-        Chances that are none are refused.
+        Impossible probabilities are refused.
         """
         with pytest.raises(ConfigurationError):
             Faults().random(chances)
@@ -650,14 +654,14 @@ class TestPlans:
     )
     def test_impossible_faults(self, make):
         """
-        A fault that cannot be is refused when it is made.
+        An impossible fault is refused when it is made.
         """
         with pytest.raises(ConfigurationError):
             make()
 
     async def test_the_journey_is_spared(self, sandbox, post, http):
         """
-        Faults are those of the API; a customer's page is served.
+        Faults apply to the API only; a customer's page is served.
         """
         journey = (await (await post()).json())["redirect_url"]
         sandbox.faults.always(FAILED)
@@ -670,7 +674,7 @@ class TestPlans:
 
     async def test_a_path_that_is_none(self, sandbox, http):
         """
-        A fault after processing may follow on nothing.
+        An unknown path has no fault after processing.
         """
         sandbox.faults.always(Fault.hang_up())
 
@@ -682,7 +686,7 @@ class TestPlans:
 
 class TestSpecs:
     """
-    Faults in the words of the command line.
+    Faults in the syntax of the command line.
     """
 
     @pytest.mark.parametrize(
@@ -714,7 +718,7 @@ class TestSpecs:
     )
     def test_one(self, spec, fault):
         """
-        Every fault can be said, and stands.
+        Every fault can be written as a spec, and takes effect.
         """
         faults = Faults()
 
@@ -723,7 +727,7 @@ class TestSpecs:
 
     def test_several(self):
         """
-        Scripts, prefixes and chances go together.
+        Scripts, prefixes and probabilities can be combined.
         """
         faults = Faults()
 
@@ -756,14 +760,14 @@ class TestSpecs:
     )
     def test_nonsense(self, spec):
         """
-        What makes no sense is refused.
+        A bad spec is refused.
         """
         with pytest.raises(ConfigurationError):
             Faults().load([spec])
 
     async def test_command_line(self, http):
         """
-        ``bankconnect sandbox --fault`` breaks what it was told to.
+        ``bankconnect sandbox --fault`` applies the given faults.
         """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bankconnect_async.cli", "sandbox"),

@@ -1,5 +1,5 @@
 """
-Journeys of the sandbox: steps, and the events that they are.
+Journeys of the sandbox: the steps, and the events that they cause.
 """
 
 import datetime
@@ -30,7 +30,7 @@ RETURN = "https://merchant.example/bank/return"
 
 def journey_of(dialect="seed", **parameters):
     """
-    Begin a journey.
+    Start a journey.
     """
     return Journey.start(
         SandboxSession(
@@ -54,7 +54,7 @@ def play(journey, action, **details):
 
 def masked(message):
     """
-    Replace the entity id, which is new every time, with the sample's.
+    Replace the entity id, which is random, with the sample's.
     """
     payload = message["payload"]
     if "entityId" in payload:
@@ -90,7 +90,7 @@ MESSAGES = [
 
 class TestMessages:
     """
-    What the page posts.
+    The messages that the page posts.
     """
 
     @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestMessages:
     )
     def test_failure_then_exit(self, sample_json, dialect, sample, error_type):
         """
-        Who leaves after a failure is reported twice.
+        An exit after a failure is reported as two events.
         """
         journey = journey_of(dialect)
         played = [
@@ -139,7 +139,7 @@ class TestMessages:
     )
     def test_seed_has_no_steps(self, action):
         """
-        In the seed nothing but an end is told.
+        The seed reports only the end of a journey.
         """
         played = play(journey_of(redirect_url=RETURN), action)
 
@@ -153,7 +153,7 @@ class TestFailures:
 
     def test_every_code_has_a_reason(self):
         """
-        No documented code is without the vendor's text.
+        Every documented code has the vendor's text.
         """
         assert all(find_message("event", code) for code in ErrorType)
 
@@ -161,7 +161,7 @@ class TestFailures:
     @pytest.mark.parametrize("dialect", ["entity", "session"])
     def test_codes(self, dialect, code):
         """
-        Every code comes out as the failure that it is.
+        Every code appears in its failure.
         """
         (message,) = play(
             journey_of(dialect), "failure", error_type=code
@@ -183,7 +183,7 @@ class TestFailures:
     )
     def test_other_bank(self, parameters, details, reason):
         """
-        A statement of another bank is refused by the name of the chosen one.
+        The failure for another bank's statement names the chosen bank.
         """
         (message,) = play(
             journey_of(**parameters), "failure", error_type="MU004", **details
@@ -193,7 +193,7 @@ class TestFailures:
 
     def test_bank_is_remembered(self):
         """
-        The bank that was chosen is the one that failures name.
+        Failures name the bank that was chosen.
         """
         journey = journey_of()
         play(journey, "bank_selected", bank="SBI")
@@ -217,7 +217,7 @@ class TestFailures:
     )
     def test_range(self, parameters, span):
         """
-        A statement of other dates is refused by naming the range.
+        The failure for a statement of other dates names the range.
         """
         (message,) = play(
             journey_of(**parameters), "failure", error_type="MU021"
@@ -237,7 +237,7 @@ class TestFailures:
     )
     def test_default(self, parameters, details, code):
         """
-        A failure that says no more is the usual one of its mode.
+        A failure without details is the usual one of its mode.
         """
         (message,) = play(
             journey_of("entity", **parameters), "failure", **details
@@ -248,21 +248,21 @@ class TestFailures:
 
 class TestRedirects:
     """
-    Where the page sends the browser.
+    The redirects of the page.
     """
 
     @pytest.mark.parametrize("dialect", DIALECTS)
     @pytest.mark.parametrize("action", ["success", "exit", "failure"])
     def test_nowhere(self, dialect, action):
         """
-        A session of the inline-frame workflow has nowhere to go.
+        A session of the inline-frame workflow has no redirect.
         """
         assert play(journey_of(dialect), action).redirect is None
 
     @pytest.mark.parametrize("dialect", DIALECTS)
     def test_success(self, dialect):
         """
-        A success brings the id of its flow, the one the message has, too.
+        The redirect of a success has the id of its flow, as the message does.
         """
         played = play(journey_of(dialect, redirect_url=RETURN), "success")
 
@@ -279,7 +279,7 @@ class TestRedirects:
     @pytest.mark.parametrize("dialect", DIALECTS)
     def test_exit(self, dialect):
         """
-        Who leaves brings `success=false` and no more.
+        The redirect of an exit has `success=false` only.
         """
         played = play(journey_of(dialect, redirect_url=RETURN), "exit")
 
@@ -288,7 +288,7 @@ class TestRedirects:
     @pytest.mark.parametrize("dialect", DIALECTS)
     def test_failure_stays(self, dialect):
         """
-        A failure does not end the journey, so it goes nowhere.
+        A failure does not end the journey, so it does not redirect.
         """
         journey = journey_of(dialect, redirect_url=RETURN)
 
@@ -297,12 +297,12 @@ class TestRedirects:
 
 class TestLife:
     """
-    How long a journey goes on.
+    The lifetime of a journey.
     """
 
     def test_default_expiry(self):
         """
-        Without `session_expiry` a journey is good for an hour.
+        Without `session_expiry` a journey is valid for an hour.
         """
         journey = journey_of()
 
@@ -323,7 +323,7 @@ class TestLife:
     @pytest.mark.parametrize("moment", [NOW, LATER])
     def test_completed(self, moment):
         """
-        A success ends the journey, and does not expire any more.
+        A success ends the journey, which does not expire any more.
         """
         journey = journey_of()
         play(journey, "success")
@@ -333,7 +333,7 @@ class TestLife:
     @pytest.mark.parametrize("action", ["failure", "exit", "bank_selected"])
     def test_goes_on(self, action):
         """
-        Everything else does not.
+        All other events leave the journey open.
         """
         journey = journey_of()
         play(journey, action, bank="HDFC")
@@ -364,12 +364,12 @@ class TestLife:
 
 class TestReadStep:
     """
-    What the page may post.
+    The steps that the page may post.
     """
 
     def test_whole(self):
         """
-        Everything a step can say is read.
+        Every field of a step is read.
         """
         said = {
             "action": "failure",
@@ -401,7 +401,7 @@ class TestReadStep:
     )
     def test_bad(self, said, field):
         """
-        A value that is none of a step's is refused by its name.
+        The error names a bad field of a step.
         """
         with pytest.raises(ApiError) as caught:
             parse_step(said)

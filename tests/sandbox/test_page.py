@@ -21,7 +21,7 @@ EVIL = "<script>alert('&\"')</script>"
 
 async def fetch(http, url):
     """
-    Get a page, and return its answer and its text.
+    Get a page, and return its response and its text.
     """
     async with http.get(url) as response:
         return response, await response.text()
@@ -52,7 +52,7 @@ class TestPage:
     @pytest.mark.parametrize("version", ["v1", "v2"])
     async def test_opens(self, sandbox, http, create, version):
         """
-        The URL of a session leads to a page that says what it is.
+        The URL of a session leads to a page that says that it is a sandbox.
         """
         session = await create(sandbox, version)
 
@@ -64,7 +64,8 @@ class TestPage:
 
     async def test_headers(self, sandbox, http, create):
         """
-        The page may be framed by anyone and load nothing, and is not kept.
+        The page may be framed by anyone, loads nothing else, and is not
+        cached.
         """
         session = await create(sandbox)
 
@@ -115,7 +116,7 @@ class TestPage:
 
     async def test_is_escaped(self, http, create):
         """
-        What the session was created with cannot become markup.
+        The parameters of a session are escaped.
         """
         async with Sandbox("entity") as sandbox:
             session = await create(sandbox, link_id=EVIL, bank_name=EVIL)
@@ -126,7 +127,7 @@ class TestPage:
 
     async def test_offers_every_bank(self, sandbox, http, create):
         """
-        Every documented bank can be chosen, with the modes that it has.
+        The page offers every documented bank with its modes.
         """
         session = await create(sandbox)
         _, text = await fetch(http, session.redirect_url)
@@ -147,7 +148,7 @@ class TestPage:
 
     async def test_offers_every_failure(self, sandbox, http, create):
         """
-        Every documented failure can be chosen, where it can happen.
+        The page offers every documented failure where it can happen.
         """
         session = await create(sandbox)
         _, text = await fetch(http, session.redirect_url)
@@ -179,7 +180,7 @@ class TestPage:
     )
     async def test_starts_where_asked(self, http, create, parameters, data):
         """
-        A bank or a mode in the session spares the customer the choice.
+        A bank or a mode of the session is chosen already.
         """
         async with Sandbox("entity") as sandbox:
             session = await create(sandbox, **parameters)
@@ -191,7 +192,7 @@ class TestPage:
 
     async def test_knows_its_end(self, http, create):
         """
-        The page is told for how many seconds it is good.
+        The page has the number of seconds until it expires.
         """
         clock = FakeClock()
         async with Sandbox(clock=clock) as sandbox:
@@ -203,7 +204,7 @@ class TestPage:
 
     async def test_head(self, sandbox, http, create):
         """
-        A HEAD is answered like a GET.
+        A HEAD has the response of a GET, without its body.
         """
         session = await create(sandbox)
 
@@ -214,13 +215,13 @@ class TestPage:
 
 class TestNotices:
     """
-    Journeys that do not open.
+    Journeys that cannot be opened.
     """
 
     @pytest.mark.parametrize("query", ["", "?session_id=", "?session_id=1d"])
     async def test_unknown(self, sandbox, http, query):
         """
-        A session that does not exist is said not to.
+        The page of an unknown session says so.
         """
         origin = sandbox.base_url.removesuffix("/bank-connect")
 
@@ -234,7 +235,7 @@ class TestNotices:
     @pytest.mark.parametrize("token", ["", "&token=", "&token=ff"])
     async def test_token(self, sandbox, http, create, token):
         """
-        A session of v2 opens with its token only, to look and to act.
+        A session of v2 needs its token, to look and to act.
         """
         session = await create(sandbox, "v2")
         url = session.redirect_url.partition("&")[0] + token
@@ -248,7 +249,7 @@ class TestNotices:
 
     async def test_expired(self, http, create):
         """
-        After its time a session opens nothing.
+        An expired session opens nothing.
         """
         clock = FakeClock()
         async with Sandbox("session", clock=clock) as sandbox:
@@ -275,7 +276,7 @@ class TestNotices:
 
     async def test_completed(self, sandbox, http, create):
         """
-        A completed session says so, and takes no further step.
+        The page of a completed session says so, and accepts no further step.
         """
         session = await create(sandbox)
         await sandbox.play(session.session_id, "success")
@@ -293,12 +294,12 @@ class TestNotices:
 
 class TestSteps:
     """
-    What the page posts to the sandbox.
+    The steps that the page posts to the sandbox.
     """
 
     async def test_walk(self, http, create, sample_json):
         """
-        A whole walk brings the messages of its dialect, and the redirect.
+        A complete walk has the messages of its dialect, and the redirect.
         """
         async with Sandbox("entity") as sandbox:
             url = (
@@ -329,7 +330,7 @@ class TestSteps:
 
     async def test_v2_reports_as_the_session_flow(self, sandbox, http, create):
         """
-        Whatever v1 speaks, a session of v2 ends with its own id.
+        A session of v2 ends with its own id, whatever the dialect of v1.
         """
         session = await create(sandbox, "v2")
 
@@ -350,7 +351,7 @@ class TestSteps:
     )
     async def test_nonsense(self, sandbox, http, create, sent, status):
         """
-        What the page would not post is refused, and changes nothing.
+        Steps that the page would not post are refused, and change nothing.
         """
         body, content_type = sent
         session = await create(sandbox)

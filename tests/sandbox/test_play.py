@@ -12,7 +12,7 @@ from bankconnect_async.sandbox import Sandbox
 
 async def test_round_trip():
     """
-    A journey played to its end comes back through the client's own parts.
+    The events of a played journey decode with the client's own functions.
     """
     base = ReturnURL("https://lender.example/return", secret="s" * 32)
     async with (
@@ -35,7 +35,7 @@ async def test_round_trip():
 
 async def test_same_as_the_page(http, create):
     """
-    Playing and clicking are the same thing.
+    Playing a step and clicking it have the same effect.
     """
     async with Sandbox("session") as sandbox:
         session = await create(sandbox, redirect_url="https://a.example/")
@@ -74,7 +74,7 @@ async def test_bad_arguments(sandbox, create, arguments, field):
 
 async def test_over(sandbox, create):
     """
-    A journey that is over takes no step, and says why.
+    A finished journey refuses further steps with the reason.
     """
     done, late = [await create(sandbox) for _ in range(2)]
     await sandbox.play(done.session_id, "success")
@@ -103,7 +103,7 @@ async def test_not_running(sandbox, create):
 
 async def test_restart(create, receiver):
     """
-    A sandbox that comes back goes on with its journeys and webhooks.
+    A restarted sandbox continues its journeys and webhooks.
     """
     sandbox = Sandbox(webhook_url=receiver.url)
     async with sandbox:

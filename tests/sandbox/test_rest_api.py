@@ -82,7 +82,7 @@ SESSION = ("session_data/", "upload_session", "banks/", "account_aggregator")
 
 
 def is_of_session(path):
-    """Tell to which flow an endpoint belongs."""
+    """Return whether an endpoint belongs to the session flow."""
     return any(part in path for part in SESSION)
 
 
@@ -280,7 +280,7 @@ class TestOverview:
     )
     async def test_unknown_id(self, call, sample_json, method, path, dialect):
         """
-        An unknown id is not found, in the words of its flow.
+        An unknown id is not found, with the text of its flow.
         """
         async with Sandbox(dialect) as sandbox:
             answer = await call(sandbox, method, path.replace("<id>", UNKNOWN))

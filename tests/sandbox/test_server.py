@@ -38,7 +38,7 @@ RESPONSES = {
 
 def shape(text: str) -> str:
     """
-    Put what differs from call to call in general terms.
+    Replace what differs from call to call with placeholders.
     """
     uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     text = re.sub(r"https?://[^/]+/", "<origin>/", text)
@@ -49,7 +49,7 @@ def shape(text: str) -> str:
 @pytest.mark.parametrize(("dialect", "version"), RESPONSES)
 async def test_answers_as_documented(http, dialect, version):
     """
-    Each dialect's good answer has the keys and the form of its sample.
+    Each dialect's 2xx response has the keys and the form of its sample.
     """
     sample = json.loads((FIXTURES / RESPONSES[dialect, version]).read_bytes())
     async with Sandbox(dialect) as sandbox:
@@ -67,7 +67,7 @@ async def test_answers_as_documented(http, dialect, version):
 
 async def test_answers_are_usable(sandbox, http):
     """
-    Our own decoder reads an answer, and finds the id of the record.
+    Our own decoder reads a response, and finds the id of the record.
     """
     response = await http.post(f"{sandbox.base_url}/v2/session/", json=LINK)
     session = make_session(
@@ -83,7 +83,7 @@ async def test_answers_are_usable(sandbox, http):
 
 async def test_counts(sandbox, http):
     """
-    Processed creates are counted by link id, and requests all together.
+    Processed creates are counted by link id, and requests in total.
     """
     url = f"{sandbox.base_url}/v1/session/"
     for body in (LINK, LINK, {**LINK, "link_id": "cust-2"}, {}):
@@ -98,7 +98,7 @@ async def test_counts(sandbox, http):
 
 async def test_own_key(http):
     """
-    Only the configured key opens the door, in the body or in the header.
+    Only the configured key is accepted, in the body or in the header.
     """
     async with Sandbox(api_key="clé") as sandbox:
         url = f"{sandbox.base_url}/v1/session/"
@@ -121,7 +121,7 @@ async def test_own_key(http):
 )
 async def test_other_paths(sandbox, http, path, status):
     """
-    Paths that are not the vendor's get a page, as Django would answer.
+    An unknown path has an HTML page, as Django would send.
     """
     origin = sandbox.base_url.removesuffix("/bank-connect")
 
@@ -134,7 +134,7 @@ async def test_other_paths(sandbox, http, path, status):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_other_methods(sandbox, http, method):
     """
-    Any method but POST is told which one is allowed.
+    The error for a method other than POST names the allowed one.
     """
     response = await http.request(
         method, f"{sandbox.base_url}/v2/session/", json=LINK
@@ -146,7 +146,7 @@ async def test_other_methods(sandbox, http, method):
 
 async def test_multipart(sandbox, http):
     """
-    The form that aiohttp writes is understood.
+    The multipart form that aiohttp writes is parsed.
     """
     with aiohttp.MultipartWriter("form-data") as form:
         for name, value in LINK.items():
@@ -159,7 +159,7 @@ async def test_multipart(sandbox, http):
 
 async def test_large_body(sandbox, http):
     """
-    A body beyond 1 MiB is refused, whatever it holds.
+    A body beyond 1 MiB is refused, whatever its content.
     """
     response = await http.post(
         f"{sandbox.base_url}/v1/session/",
@@ -171,7 +171,7 @@ async def test_large_body(sandbox, http):
 
 async def test_compressed_body(sandbox, http):
     """
-    A compressed body is taken for what it is: no JSON.
+    A compressed body is no JSON.
     """
     response = await http.post(
         f"{sandbox.base_url}/v1/session/",
@@ -201,7 +201,7 @@ async def test_public_url(http):
 
 async def test_restart(http):
     """
-    A sandbox that comes back knows its sessions, and closing is idempotent.
+    A restarted sandbox has its sessions, and closing is idempotent.
     """
     sandbox = Sandbox()
     for _ in range(2):
@@ -215,7 +215,7 @@ async def test_restart(http):
 
 async def test_not_running():
     """
-    A sandbox that does not run has no address, and says how to get one.
+    The error for the address of a stopped sandbox says how to get one.
     """
     with pytest.raises(RuntimeError, match="async with"):
         _ = Sandbox().base_url
@@ -231,7 +231,7 @@ async def test_second_start(sandbox):
 
 async def test_taken_port():
     """
-    A port that is taken is the caller's news, and leaves nothing open.
+    The error for a port in use reaches the caller, and nothing is left open.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         sandbox = Sandbox(port=taken.getsockname()[1])
@@ -244,7 +244,7 @@ async def test_taken_port():
 
 async def test_wildcard_address():
     """
-    A sandbox that listens everywhere names an address one can go to.
+    A sandbox that listens everywhere has an address that clients can use.
     """
     async with Sandbox(host="0.0.0.0") as sandbox:  # noqa: S104
         assert sandbox.base_url.startswith("http://127.0.0.1:")
@@ -301,7 +301,7 @@ def test_reprs_keep_secrets():
 
 async def test_records(sandbox, http):
     """
-    Records are frozen, the mapping is read-only, the reprs open no journey.
+    Records are frozen, the mapping is read-only, and the reprs show no URL.
     """
     response = await http.post(f"{sandbox.base_url}/v2/session/", json=LINK)
     session_id = (await response.json())["session_id"]
@@ -316,7 +316,7 @@ async def test_records(sandbox, http):
 
 def test_settings_are_fixed():
     """
-    What a sandbox was built with cannot be changed under its feet.
+    The settings of a sandbox cannot be changed after its creation.
     """
     with pytest.raises(attrs.exceptions.FrozenAttributeError):
         Sandbox().api_key = "other"
@@ -349,7 +349,7 @@ def test_settings_are_fixed():
 )
 def test_bad_settings(field, value):
     """
-    A setting that cannot work is named.
+    The error names a bad setting.
     """
     with pytest.raises(ConfigurationError) as caught:
         Sandbox(**{field: value})
@@ -359,7 +359,7 @@ def test_bad_settings(field, value):
 
 def test_bad_settings_together():
     """
-    All bad settings are named at once.
+    One error names all bad settings.
     """
     with pytest.raises(ConfigurationError) as caught:
         Sandbox("v9", port=-1)
@@ -369,7 +369,7 @@ def test_bad_settings_together():
 
 def test_exports():
     """
-    What the package exports is there, under its public name.
+    Every exported name exists and is public.
     """
     assert set(package.__all__) == {
         "UNPAID_API_KEY",

@@ -95,7 +95,7 @@ def send(
     modes: tuple[str, ...] = ALL_MODES,
 ) -> Accepted | Refused:
     """
-    Validate one request; an error's body must be JSON.
+    Validate one request; the body of an error must be JSON.
     """
     request = SandboxRequest(
         method=method,
@@ -117,7 +117,7 @@ def send(
 
 def ask(which: tuple[str, str], **parameters: Any) -> Accepted | Refused:
     """
-    Send parameters as JSON.
+    Validate parameters as JSON.
     """
     body = {"link_id": "cust-1", **parameters}
     return send(json.dumps(body).encode(), which)
@@ -144,7 +144,7 @@ def urlencoded(fields: dict[str, Any]) -> bytes:
 
 def code_of(outcome: Accepted | Refused) -> str:
     """
-    Name the code of a refusal.
+    Return the code of an error.
     """
     assert isinstance(outcome, Refused)
     return outcome.body["error"]["code"]
@@ -152,13 +152,13 @@ def code_of(outcome: Accepted | Refused) -> str:
 
 class TestDocumentedRequests:
     """
-    Requests the contract shows.
+    The requests of the contract.
     """
 
     @pytest.mark.parametrize("name", SAMPLES)
     def test_key_in_body(self, name):
         """
-        Every documented request is taken with its key in the body alone.
+        Every documented request is accepted with its key in the body alone.
         """
         body = {"api_key": KEY, **fixture(f"session.request.{name}.json")}
 
@@ -172,7 +172,7 @@ class TestDocumentedRequests:
     @pytest.mark.parametrize("name", SAMPLES)
     def test_key_in_header(self, name):
         """
-        Every documented request is taken with its key in the header alone.
+        Every documented request is accepted with its key in the header alone.
         """
         body = fixture(f"session.request.{name}.json")
         body.pop("api_key", None)
@@ -193,7 +193,7 @@ class TestDocumentedRequests:
     )
     def test_forms_say_the_same(self, name, content_type, write):
         """
-        A form comes out as the same parameters as JSON does.
+        A form and JSON give the same parameters.
         """
         flat = {
             key: value
@@ -208,7 +208,7 @@ class TestDocumentedRequests:
 
     def test_form_sample(self):
         """
-        The documented form body is taken as it stands.
+        The documented form body is accepted unchanged.
         """
         raw = (FIXTURES / "session.request.seed.form.txt").read_bytes()
 
@@ -227,7 +227,8 @@ class TestDocumentedRequests:
 
     def test_every_parameter_has_a_rule(self):
         """
-        The four dialects together know the schema's parameters, no others.
+        The rules of the four dialects together cover the schema's parameters,
+        and no others.
         """
         rules = [rules_for(*which).fields.keys() for which in SAMPLES.values()]
 
@@ -285,14 +286,14 @@ STATUSES = {
 
 class TestCodedErrors:
     """
-    Refusals of the session flow and of v2.
+    Errors of the session flow and of v2.
     """
 
     @pytest.mark.parametrize("which", CODED)
     @pytest.mark.parametrize("name", ERRORS)
     def test_documented_bodies(self, name, which):
         """
-        Each documented error is drawn to the letter, in v1 and in v2.
+        Each documented error equals its sample, in v1 and in v2.
         """
         parameters, call = ERRORS[name]
         body = json.dumps({"link_id": "cust-1", **parameters}).encode()
@@ -305,7 +306,8 @@ class TestCodedErrors:
     @pytest.mark.parametrize("name", SESSION_ERRORS)
     def test_recurring_bodies(self, name):
         """
-        The errors of recurring journeys belong to v1, to the letter.
+        The errors of recurring journeys exist in v1 only, and equal their
+        samples.
         """
         assert ask(SESSION, **SESSION_ERRORS[name]) == Refused(
             status=400, body=fixture(f"error.v2.{name}.json")
@@ -313,7 +315,7 @@ class TestCodedErrors:
 
     def test_every_documented_body_is_drawn(self):
         """
-        No documented error is left out.
+        Every documented error is tested.
         """
         documented = {
             path.name.removeprefix("error.v2.").removesuffix(".json")
@@ -351,7 +353,7 @@ class TestCodedErrors:
     @pytest.mark.parametrize("which", CODED)
     def test_codes(self, which, parameters, code):
         """
-        Each kind of bad value has the code the table gives it.
+        Each kind of bad value has the code of the contract's table.
         """
         assert code_of(ask(which, **parameters)) == code
 
@@ -381,7 +383,7 @@ class TestCodedErrors:
     )
     def test_codes_of_v2(self, parameters, code):
         """
-        What only v2 has is checked there.
+        Parameters of v2 alone are checked in v2.
         """
         assert code_of(ask(V2, **parameters)) == code
 
@@ -405,13 +407,13 @@ class TestCodedErrors:
     )
     def test_codes_of_recurring_journeys(self, parameters, code):
         """
-        The recurring family of v1 is checked alone and as a whole.
+        The recurring parameters of v1 are checked one by one and together.
         """
         assert code_of(ask(SESSION, **parameters)) == code
 
     def test_first_problem_is_told(self):
         """
-        Of several problems the first in the order of the table is told.
+        Of several problems the first in the order of the table is reported.
         """
         outcome = ask(V2, link_id="", mode="no", session_expiry=1)
 
@@ -426,7 +428,7 @@ class TestCodedErrors:
 
 class TestPlainErrors:
     """
-    Refusals of the seed and of the entity flow.
+    Errors of the seed and of the entity flow.
     """
 
     @pytest.mark.parametrize("which", PLAIN)
@@ -462,7 +464,7 @@ class TestPlainErrors:
     )
     def test_details(self, which, call, status, detail):
         """
-        What is wrong with the request as such stands under `detail`.
+        Errors of the request as a whole are under `detail`.
         """
         outcome = send(b'{"link_id": "cust-1"}', which, **call)
 
@@ -470,7 +472,7 @@ class TestPlainErrors:
 
     def test_fields_of_seed(self):
         """
-        All bad fields are told at once.
+        One error reports all bad fields.
         """
         outcome = ask(
             SEED,
@@ -518,7 +520,7 @@ class TestPlainErrors:
     )
     def test_limits_of_entity(self, parameters):
         """
-        Parameters of the entity flow are held to the limits of its page.
+        Parameters of the entity flow have the limits of its page.
         """
         outcome = ask(ENTITY, **parameters)
 
@@ -530,7 +532,7 @@ class TestPlainErrors:
     )
     def test_unpaid(self, which, number):
         """
-        A plan that is over is told as the same flow's uploads tell it.
+        An expired plan has the same error here as at uploads of the flow.
         """
         assert ask(which, api_key=UNPAID_API_KEY) == Refused(
             status=402,
@@ -544,13 +546,14 @@ class TestPlainErrors:
 
 class TestOrderOfChecks:
     """
-    Which of several faults is told.
+    The error that wins if there are several.
     """
 
     @pytest.mark.parametrize("which", EVERY)
     def test_narrows_down(self, which):
         """
-        Method, media type, syntax, key, payment, values: in this order.
+        The order of checks is method, media type, syntax, key, payment,
+        values.
         """
         faults = [
             ({"method": "GET"}, 405),
@@ -582,7 +585,7 @@ class TestKeys:
     )
     def test_good(self, body_key, header_key):
         """
-        The body's key decides; without one, the header's does.
+        The body's key wins; without one, the header's is used.
         """
         body = json.dumps({"link_id": "cust-1", "api_key": body_key}).encode()
 
@@ -602,7 +605,7 @@ class TestKeys:
     )
     def test_bad(self, body_key, header_key):
         """
-        A wrong key is refused wherever and whatever it is.
+        A wrong key is refused, whatever it is and wherever it stands.
         """
         body = json.dumps({"link_id": "cust-1", "api_key": body_key}).encode()
         outcome = send(body, header_key=header_key)
@@ -612,7 +615,7 @@ class TestKeys:
 
     def test_hidden(self):
         """
-        No repr shows a key or what was asked for.
+        No repr shows a key or parameters.
         """
         call = SandboxRequest(
             method="POST",
@@ -650,7 +653,7 @@ class TestDates:
     @pytest.mark.parametrize("which", EVERY)
     def test_malformed(self, which, text):
         """
-        Only real dates, padded with zeros and parted by slashes, are taken.
+        Only real dates, with zeros and slashes, are accepted.
         """
         outcome = ask(which, from_date=text, to_date="01/02/2026")
 
@@ -696,13 +699,13 @@ class TestDates:
     )
     def test_one_date(self, which, dates, taken):
         """
-        One date is set against the default of the other.
+        A single date is compared with the default of the other.
         """
         assert isinstance(ask(which, **dates), Accepted) is taken
 
     def test_default_start_crosses_the_year(self):
         """
-        Six months before January lie in July of the year before.
+        Six months before January are in July of the year before.
         """
         today = datetime.date(2026, 1, 15)
         bodies = [
@@ -723,7 +726,7 @@ class TestValues:
     @pytest.mark.parametrize("which", EVERY)
     def test_foreign_parameters(self, which):
         """
-        Parameters that a dialect does not know are neither checked nor kept.
+        Parameters that a dialect does not have are neither checked nor kept.
         """
         outcome = ask(which, account_number={"deep": []}, pan=None)
 
@@ -731,7 +734,7 @@ class TestValues:
 
     def test_seed_has_no_mode(self):
         """
-        What later dialects would refuse does not concern the seed's.
+        The seed ignores values that only later dialects refuse.
         """
         outcome = ask(SEED, mode="no", session_expiry=1, bank_name="gringotts")
 
@@ -742,7 +745,7 @@ class TestValues:
     @pytest.mark.parametrize("which", EVERY)
     def test_null_redirect_url(self, which):
         """
-        A null stands for the inline-frame workflow, as absence does.
+        A null means the inline-frame workflow, as a missing one does.
         """
         outcome = ask(which, redirect_url=None)
 
@@ -760,7 +763,7 @@ class TestValues:
     )
     def test_urls(self, url):
         """
-        Absolute web URLs of every form are taken as they are.
+        Absolute web URLs of every form are accepted unchanged.
         """
         assert ask(SEED, redirect_url=url) == Accepted(
             parameters={"link_id": "cust-1", "redirect_url": url}
@@ -772,7 +775,7 @@ class TestValues:
     )
     def test_not_urls(self, url):
         """
-        Anything that is no absolute web URL is refused.
+        Everything but an absolute web URL is refused.
         """
         assert isinstance(ask(SEED, redirect_url=url), Refused)
 
@@ -788,7 +791,7 @@ class TestValues:
 
     def test_number_as_link_id(self):
         """
-        A number is taken for its digits.
+        A number is read as its digits.
         """
         assert ask(SEED, link_id=42) == Accepted(parameters={"link_id": "42"})
 
@@ -796,13 +799,13 @@ class TestValues:
     @pytest.mark.parametrize("name", ["HDFC", "hdfc", "Hdfc", "citi_union"])
     def test_banks(self, which, name):
         """
-        Banks are known in any case, and by the names of the seed's time.
+        Banks are recognised in any case, and by their names of the seed.
         """
         assert isinstance(ask(which, bank_name=name), Accepted)
 
     def test_bank_serves_mode(self):
         """
-        The other name of `bank_name` in v2 counts for `mode` as well.
+        The other name of `bank_name` in v2 determines the allowed modes, too.
         """
         assert isinstance(ask(V2, bank="HDFC", mode="aa"), Accepted)
 
@@ -833,7 +836,7 @@ class TestValues:
     )
     def test_booleans(self, text, value):
         """
-        Booleans may be written in the ways forms write them.
+        Booleans are accepted in every spelling that forms use.
         """
         assert ask(V2, accept_anything=text) == Accepted(
             parameters={"link_id": "cust-1", "accept_anything": value}
@@ -841,7 +844,7 @@ class TestValues:
 
     def test_complete_recurring_journey(self):
         """
-        A recurring journey with unit, value, bank and mode is taken.
+        A recurring journey with unit, value, bank and mode is accepted.
         """
         outcome = ask(
             SESSION,
@@ -856,7 +859,7 @@ class TestValues:
 
     def test_partial_consents(self):
         """
-        Consents may leave dates out; what is there comes out as dates.
+        Consents may omit dates; given ones are read as dates.
         """
         outcome = ask(
             V2, consents={"CC0001": {"to_date": "01/01/2027", "more": 1}}
@@ -872,7 +875,7 @@ class TestValues:
 
 class TestBodies:
     """
-    Bytes before they are parameters.
+    Bodies that cannot be parsed.
     """
 
     @pytest.mark.parametrize("which", EVERY)
@@ -931,7 +934,7 @@ class TestBodies:
     )
     def test_unreadable(self, which, content_type, body):
         """
-        What cannot be read, or holds no link id, is a client's fault.
+        A body that cannot be parsed, or has no link id, is a client error.
         """
         outcome = send(body, which, content_type=content_type)
 
@@ -940,7 +943,7 @@ class TestBodies:
 
     def test_not_an_object(self):
         """
-        JSON that is no object is refused in the framework's words.
+        JSON that is no object is refused with the framework's text.
         """
         assert send(b"[]", SEED) == Refused(
             status=400,
@@ -969,7 +972,7 @@ class TestBodies:
 
     def test_blanks_in_forms(self):
         """
-        A blank in a form stands for null in what is optional.
+        A blank in a form means null for optional parameters.
         """
         outcome = send(
             b"link_id=cust-1&redirect_url=&bank_name=&api_key=",
@@ -985,7 +988,7 @@ class TestBodies:
     )
     def test_any_bytes(self, body, content_type, which):
         """
-        Whatever the bytes are, they are accepted or refused.
+        Any bytes are accepted or refused.
         """
         outcome = send(body, which, content_type=content_type)
 
@@ -1007,7 +1010,7 @@ class TestBodies:
     )
     def test_any_values(self, values, which):
         """
-        Whatever the parameters hold, they are accepted or refused with 400.
+        Any parameters are accepted or refused with 400.
         """
         outcome = ask(which, **values)
 
@@ -1016,7 +1019,7 @@ class TestBodies:
 
 def test_banks_know_their_modes():
     """
-    A mode is offered unless a documented list denies it.
+    A bank offers a mode unless a documented list denies it.
     """
     hdfc, andhra, baroda = map(find_bank, ("HDFC", "andhra", "baroda"))
 

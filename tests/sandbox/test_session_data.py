@@ -50,7 +50,7 @@ PARTS = [
 @pytest.fixture(name="ask")
 def _ask(http):
     """
-    Ask about a session, and return status and JSON.
+    Send a request about a session, and return status and JSON.
     """
 
     async def ask(sandbox, session, name, method="GET"):
@@ -588,7 +588,7 @@ class TestRecurring:
 
     @pytest.fixture(name="consents")
     def _consents(self, post):
-        """Ask for the consents of a session."""
+        """Request the consents of a session."""
 
         async def consents(sandbox, session_id):
             return await post(

@@ -1,5 +1,5 @@
 """
-The sandbox answers programs and its own pages, and nobody else's pages.
+The sandbox serves programs and its own pages, and no pages of other sites.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ REFUSED = (
 
 @pytest.fixture(name="hook")
 def _hook(http):
-    """Set the webhook as who knows the key, and return the status."""
+    """Set the webhook with the right key, and return the status."""
 
     async def send(sandbox, headers, *, form=False):
         url = f"{sandbox.base_url}/v1/session_data/update_webhook/"
@@ -54,7 +54,7 @@ def _hook(http):
 @pytest.mark.parametrize("headers", REFUSED, ids=str)
 async def test_pages_of_others(hook, headers):
     """
-    A page that made its own name lead here, or posts from its own origin,
+    A page whose name resolves to loopback, or that posts from its own origin,
     changes nothing, even with the key.
     """
     async with Sandbox("session") as sandbox:
@@ -95,7 +95,7 @@ async def begin(sandbox):
 )
 async def test_programs_and_own_pages(hook, headers):
     """
-    Names of this machine, and its own origin, are answered.
+    Requests by loopback names, or from the sandbox's own origin, are served.
     """
     async with Sandbox("session") as sandbox:
         assert (await hook(sandbox, headers))[0] == 200
@@ -113,7 +113,7 @@ async def test_programs_and_own_pages(hook, headers):
 )
 async def test_names_that_are_allowed(hook, settings, host, origin):
     """
-    What it was told, and its public URL, are answered, too.
+    Allowed host names and the public URL are served, too.
     """
     headers = {"Host": host, **({"Origin": origin} if origin else {})}
     async with Sandbox("session", **settings) as sandbox:
@@ -122,7 +122,7 @@ async def test_names_that_are_allowed(hook, settings, host, origin):
 
 async def test_says_what_to_do(hook):
     """
-    A client of a sandbox that is called otherwise is told how to allow it.
+    The error for another host name says how to allow it.
     """
     async with Sandbox() as sandbox:
         status, text = await hook(sandbox, {"Host": "sandbox:8600"})
@@ -152,7 +152,7 @@ async def test_journeys_of_others(http, create):
 
 async def test_no_host_at_all():
     """
-    Only programs name no host.
+    A request without a Host header is served, because only programs send one.
     """
     async with Sandbox() as sandbox:
         url = URL(sandbox.base_url)
@@ -170,7 +170,7 @@ async def test_no_host_at_all():
 )
 async def test_warns_of_an_open_door(caplog, host, count):
     """
-    It says so when other machines can reach it.
+    The sandbox warns if other machines can reach it.
     """
     with caplog.at_level(logging.WARNING, "bankconnect_async.sandbox"):
         async with Sandbox(host=host):
@@ -185,7 +185,7 @@ async def test_warns_of_an_open_door(caplog, host, count):
 )
 def test_bad_names(value):
     """
-    What cannot be a host name is refused when the sandbox is made.
+    An invalid host name is refused when the sandbox is made.
     """
     with pytest.raises(ConfigurationError) as caught:
         Sandbox(allow_hosts=value)

@@ -123,7 +123,8 @@ class TestEntityUploads:
 
     async def test_which_entity(self, post, sandbox):
         """
-        An entity's id wins over a link id, which creates an entity at first.
+        An entity's id wins over a link id, which creates an entity the first
+        time.
         """
         fields = good_fields("upload")
         _, first = await post(sandbox, "upload", fields)
@@ -709,7 +710,7 @@ class TestSessionUploads:
 
 async def post_nothing(sandbox, session):
     """
-    Ask for processing.
+    Send an empty POST to start processing.
     """
     async with (
         aiohttp.ClientSession() as http,
@@ -851,7 +852,7 @@ class TestWithoutPypdf:
 
     def test_looked_at(self):
         """
-        The sandbox's own PDFs are read as with the extra.
+        The sandbox reads its own PDFs without the extra, too.
         """
         document = _pdfs.read_pdf(PDF, None)
         edited = _pdfs.read_pdf(statement_pdf(edited=True), None)
