@@ -4,9 +4,10 @@ Count the files and lines that one session goes through.
 Run it with ``python -m benchmarks.code_path``. It prints, for one
 `create_session` and for one item of a batch on a warm client, the number of
 the package's files and of the moves between them, and the lines of code of
-the whole package.
+the whole package. With ``--walk`` it prints every call, too.
 """
 
+import argparse
 import ast
 import asyncio
 import contextlib
@@ -15,6 +16,7 @@ import sys
 import tokenize
 
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -41,16 +43,25 @@ _WARM_UP: Final = 20
 @attrs.define
 class CodePath:
     """
-    The files that some code goes through.
+    The package's files that some code goes through.
 
     Attributes:
-        files: The names of the package's files.
-        moves: The number of moves from one of them to another.
+        calls: The file and the function of each call, in order. A coroutine
+            is called again whenever it resumes.
     """
 
-    files: set[str] = attrs.Factory(set)
-    moves: int = 0
-    _latest: str | None = None
+    calls: list[tuple[str, str]] = attrs.Factory(list)
+
+    @property
+    def files(self) -> set[str]:
+        """The names of the files."""
+        return {file for file, _ in self.calls}
+
+    @property
+    def moves(self) -> int:
+        """The number of moves from one file to another."""
+        files = [file for file, _ in self.calls]
+        return sum(left != right for left, right in pairwise(files))
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -66,10 +77,7 @@ class CodePath:
         if event != "call" or not file.is_relative_to(_PACKAGE):
             return
         name = str(file.relative_to(_PACKAGE))
-        if self._latest not in {None, name}:
-            self.moves += 1
-        self._latest = name
-        self.files.add(name)
+        self.calls.append((name, frame.f_code.co_qualname))
 
 
 async def trace_create() -> CodePath:
@@ -126,6 +134,9 @@ def count_lines(source: str) -> int:
 
 def main() -> None:
     """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.code_path")
+    parser.add_argument("--walk", action="store_true", help="print all calls")
+    options = parser.parse_args()
     cases: dict[str, Callable[[], Coroutine[Any, Any, CodePath]]] = {
         "create_session": trace_create,
         "one batch item": trace_batch_item,
@@ -133,8 +144,11 @@ def main() -> None:
     for name, trace in cases.items():
         path = asyncio.run(trace())
         print(f"{name}: {len(path.files)} files, {path.moves} moves")
-        for file in sorted(path.files):
-            print(f"    {file}")
+        if options.walk:
+            for file, function in path.calls:
+                print(f"    {file:34} {function}")
+        else:
+            print("".join(f"    {file}\n" for file in sorted(path.files)))
     files = _PACKAGE.rglob("*.py")
     print(f"lines of code: {sum(count_lines(f.read_text()) for f in files)}")
 

@@ -21,6 +21,7 @@ import pyperf
 from bankconnect_async import (
     Created,
     ReturnURL,
+    Session,
     SessionRequest,
     decode_event,
     decode_redirect,
@@ -30,7 +31,6 @@ from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._codec.session_requests import (
     decode_session,
     encode_session,
-    make_session,
 )
 from bankconnect_async.journal import Journal
 
@@ -78,9 +78,7 @@ def steps() -> dict[str, Callable[[], object]]:
         ),
         "encode a request, 2 parameters": lambda: encode_session(small, KEY),
         "encode a request, all parameters": lambda: encode_session(large, KEY),
-        "decode: Session": lambda: make_session(
-            decode_session(BODY), link_id="customer-42"
-        ),
+        "decode: Session": lambda: decode_session(BODY),
         "decode: ResponseError": lambda: error_from_response(401, _REFUSAL),
         **_decoding(decode_event, _EVENTS),
         "decode: UnknownEvent": lambda: decode_event(unknown),
@@ -104,7 +102,12 @@ def _journal() -> Journal:
 
 
 def _outcome(request: SessionRequest) -> Created:
-    session = make_session(decode_session(BODY), link_id=request.link_id)
+    answer = decode_session(BODY)
+    session = Session(
+        link_id=request.link_id,
+        redirect_url=answer.redirect_url,
+        session_id=answer.session_id,
+    )
     return Created(
         index=0, item=request.link_id, request=request, session=session
     )

@@ -563,8 +563,7 @@ class TestRetries:
             return error_from_response(*args, **kwargs)
 
         monkeypatch.setattr(
-            "bankconnect_async._codec.error_responses.error_from_response",
-            read,
+            "bankconnect_async._http.deferred.error_from_response", read
         )
         filler = "x" * (1024 * 1024 - 100)
         large = json.dumps({"detail": "no", "filler": filler}).encode()
@@ -611,7 +610,7 @@ class TestRetries:
             fail,
         )
         monkeypatch.setattr(
-            "bankconnect_async._codec.error_responses.error_from_response",
+            "bankconnect_async._http.deferred.error_from_response",
             lambda _, raw, **kwargs: fail(raw, **kwargs),
         )
 
@@ -1313,7 +1312,7 @@ class TestConfirm:
         The client's memory of sessions is bounded.
         """
         monkeypatch.setattr(
-            "bankconnect_async._resources.session_owners._REMEMBERED", 2
+            "bankconnect_async._resources.session_creation._REMEMBERED", 2
         )
         _, bank = session_bank
         sessions = [await bank.create_session(f"c{n}") for n in range(3)]

@@ -19,6 +19,7 @@ from bankconnect_async._http.coalescing import (
     request_class,
 )
 from bankconnect_async._http.connections import make_connector
+from bankconnect_async._http.operation import Operation
 from bankconnect_async.config import Pool
 
 
@@ -73,10 +74,17 @@ def _script(heads, answer):
     return script
 
 
+def operation(url, method="POST"):
+    """Return an operation that only sends."""
+    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+
+
 async def send(transport, server, body, method="POST"):
     """Send *body* once."""
     return await transport.send(
-        method, URL(server.base_url) / "v1" / "session/", body, timeout=5.0
+        operation(URL(server.base_url) / "v1" / "session/", method),
+        body,
+        time_left=5.0,
     )
 
 
@@ -351,7 +359,7 @@ async def test_proxies_get_the_whole_address(
     async with raw_server(script) as proxy:
         transport = make_transport(proxy=URL(proxy.base_url).origin())
         url = URL("http://bankconnect.invalid/v1/session/")
-        await transport.send("POST", url, body, timeout=5.0)
+        await transport.send(operation(url), body, time_left=5.0)
         await transport.aclose()
 
     assert heads[0].startswith(
@@ -377,7 +385,7 @@ async def test_known_releases():
 def _unknown_release(request, monkeypatch):
     """Pretend that a release of aiohttp is installed that is not known."""
     monkeypatch.setattr(
-        "bankconnect_async._http.transport.make_connector",
+        "bankconnect_async._http.client_session.make_connector",
         functools.partial(make_connector, version=request.param),
     )
 

@@ -24,6 +24,7 @@ from bankconnect_async._http.connections import (
     _parse_keep_alive,
     make_connector,
 )
+from bankconnect_async._http.operation import Operation
 
 
 def body():
@@ -46,13 +47,17 @@ def _answering(answer):
     return make
 
 
+def operation(url, method="POST"):
+    """Return an operation that only sends."""
+    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+
+
 async def send(transport, server, method="POST"):
     """Send one request."""
     return await transport.send(
-        method,
-        URL(server.base_url),
+        operation(URL(server.base_url), method),
         body() if method == "POST" else None,
-        timeout=5,
+        time_left=5,
     )
 
 
@@ -174,14 +179,14 @@ async def test_a_failed_connect_forgets_the_address(
     transport = make_transport()
     async with raw_server(answering()) as server:
         url = URL(server.base_url).with_host("localhost")
-        await transport.send("POST", url, body(), timeout=5)
+        await transport.send(operation(url), body(), time_left=5)
         connector = transport._bound.session.connector
         assert connector._cached_hosts
         (kept,) = idle(transport)
         kept.close()
 
     with pytest.raises(ConnectError):
-        await transport.send("POST", url, body(), timeout=5)
+        await transport.send(operation(url), body(), time_left=5)
     known = ("localhost", url.port) in connector._cached_hosts
     await transport.aclose()
 
@@ -280,7 +285,7 @@ async def test_another_aiohttp_loses_nothing_either(
     closed.
     """
     monkeypatch.setattr(
-        "bankconnect_async._http.transport.make_connector",
+        "bankconnect_async._http.client_session.make_connector",
         functools.partial(make_connector, version="9.0"),
     )
     ends = []

@@ -245,7 +245,7 @@ class TestDecoders:
 
         made = decode_session(raw.encode())
 
-        assert made.session_id is None
+        assert made.session_id == "1"
         assert repr(made)
 
     def test_refuse_ids_without_end(self):

@@ -36,9 +36,9 @@ from bankconnect_async import (
     Timeouts,
     TransportError,
 )
-from bankconnect_async._http.attempt import MAX_RESPONSE
 from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async._http.error_mapping import ERROR_MAP, map_error
+from bankconnect_async._http.operation import MAX_RESPONSE, Operation
 from bankconnect_async.retry import is_retryable
 
 
@@ -55,10 +55,15 @@ async def _transport(make_transport):
     await transport.aclose()
 
 
+def operation(url, method="POST"):
+    """Return an operation that only sends."""
+    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+
+
 async def post(transport, server, content=b"{}", *, seconds=5.0):
     """Send *content* to *server* once."""
     return await transport.send(
-        "POST", URL(server.base_url), body(content), timeout=seconds
+        operation(URL(server.base_url)), body(content), time_left=seconds
     )
 
 
@@ -243,10 +248,9 @@ class TestDelivery:
         async with raw_server(script) as server:
             with pytest.raises(ConnectError) as caught:
                 await transport.send(
-                    "POST",
-                    URL(server.base_url).with_scheme("https"),
+                    operation(URL(server.base_url).with_scheme("https")),
                     body(),
-                    timeout=5,
+                    time_left=5,
                 )
 
         assert "TLS handshake failed (" in str(caught.value)
@@ -259,7 +263,9 @@ class TestDelivery:
         """
         with pytest.raises(ConnectError, match="looked up") as caught:
             await transport.send(
-                "POST", URL("http://bankconnect.invalid/"), body(), timeout=5
+                operation(URL("http://bankconnect.invalid/")),
+                body(),
+                time_left=5,
             )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -375,10 +381,9 @@ class TestDelivery:
             await post(transport, server)
             with pytest.raises(ConnectionLostError) as caught:
                 await transport.send(
-                    "POST",
-                    URL(server.base_url),
+                    operation(URL(server.base_url)),
                     Closing(b"{}", content_type="application/json"),
-                    timeout=5,
+                    time_left=5,
                 )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -541,7 +546,9 @@ class TestLargeHeads:
         script = saying(answer(headers=headers), answer(headers=headers))
         async with raw_server(script) as server:
             assert (await post(over, server)).status == 200
-            found = await over.send("GET", URL(server.base_url), timeout=5.0)
+            found = await over.send(
+                operation(URL(server.base_url), "GET"), time_left=5.0
+            )
             assert found.body == b"{}"
 
     @pytest.mark.parametrize(
@@ -778,7 +785,7 @@ class TestLifetime:
 
         async def send():
             await transport.send(
-                "POST", URL("http://127.0.0.1:1/"), body(), timeout=1
+                operation(URL("http://127.0.0.1:1/")), body(), time_left=1
             )
 
         with asyncio.Runner() as first:
@@ -910,7 +917,7 @@ class TestLifetime:
         monkeypatch.setattr(connector, "_resolve_host", cancelled)
         with pytest.raises(ConnectionLostError, match="closed") as caught:
             await transport.send(
-                "POST", URL("http://api.example/"), body(), timeout=5
+                operation(URL("http://api.example/")), body(), time_left=5
             )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -941,7 +948,9 @@ class TestLifetime:
         """
         async with aiohttp.ClientSession() as session:
             transport = make_transport(borrowed=session)
-            monkeypatch.setattr("bankconnect_async._http.transport._pid", -1)
+            monkeypatch.setattr(
+                "bankconnect_async._http.transport._Process.id", -1
+            )
             with pytest.raises(ClientClosedError, match="another process"):
                 await transport.open()
 
@@ -1005,7 +1014,7 @@ class TestTLS:
         """
         url, subjects = secure_server
         with pytest.raises(CertificateError) as caught:
-            await transport.send("POST", url, body(), timeout=5)
+            await transport.send(operation(url), body(), time_left=5)
 
         assert caught.value.delivery is Delivery.NOT_SENT
         assert not subjects
@@ -1027,7 +1036,7 @@ class TestTLS:
         )
         url, subjects = secure_server
 
-        found = await transport.send("POST", url, body(), timeout=5)
+        found = await transport.send(operation(url), body(), time_left=5)
         await transport.aclose()
 
         assert found.status == 200
@@ -1044,7 +1053,7 @@ class TestTLS:
         transport = make_transport(tls=context)
         url, _ = secure_server
 
-        found = await transport.send("POST", url, body(), timeout=5)
+        found = await transport.send(operation(url), body(), time_left=5)
         await transport.aclose()
 
         assert found.status == 200
@@ -1067,7 +1076,7 @@ async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
             proxy_credentials="Basic eDp5",
         )
         found = await transport.send(
-            "POST", URL("http://api.invalid/x"), body(), timeout=5
+            operation(URL("http://api.invalid/x")), body(), time_left=5
         )
         await transport.aclose()
 

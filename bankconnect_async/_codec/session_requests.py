@@ -20,7 +20,6 @@ from bankconnect_async.models.sessions import (
     UNSET,
     Consent,
     Metadata,
-    Session,
     SessionRequest,
     SessionResponse,
 )
@@ -220,27 +219,6 @@ def decode_session(
     )
 
 
-def make_session(
-    answer: SessionResponse, *, link_id: str, attempts: int = 1
-) -> Session:
-    """
-    Make a session of what the server said and what we know.
-
-    Its id is that of the answer, else the one in the URL's query.
-
-    Args:
-        answer: A good one, as `decode_session` returns it.
-        link_id: Whose session was asked for.
-        attempts: How often.
-    """
-    return Session(
-        link_id=link_id,
-        redirect_url=answer.redirect_url,
-        session_id=answer.session_id or _id_in_query(answer.redirect_url),
-        attempts=attempts,
-    )
-
-
 def _id_in_query(url: str) -> str | None:
     # Taking a whole URL apart costs 20 times this, and few need it.
     before, _, rest = url.partition("?session_id=")
@@ -271,7 +249,7 @@ def _read_answer(
     # A server that spoils an id it need not send has still created the
     # session: the id in the URL serves as well.
     found = document.get("session_id")
-    session_id = read_id(found) if found else None
+    session_id = (read_id(found) if found else None) or _id_in_query(url)
     return SessionResponse(redirect_url=url, session_id=session_id), ""
 
 

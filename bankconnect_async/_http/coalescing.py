@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: before a writer has to wait.
 SMALL: Final = 32 * 1024
 
-# `RequestAttempt` limits the time of a request.
+# `Transport.send` limits the time of a request.
 _NO_TIMER: Final = TimerNoop()
 
 
@@ -181,7 +181,7 @@ class CoalescedRequest(aiohttp.ClientRequest):
         ):
             self._small = body
             self.headers[hdrs.CONTENT_LENGTH] = str(body.length)
-            self.headers[hdrs.CONTENT_TYPE] = body.content_type
+            self.headers[hdrs.CONTENT_TYPE] = body.media_type
         else:
             super().update_body_from_data(body, _stacklevel)
 

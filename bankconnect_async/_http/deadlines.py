@@ -19,22 +19,34 @@ _AT_ONCE: Final = 100
 
 class Deadline:
     """
-    A time limit on the work of the current task.
+    A time limit on the work of the current task, and on each part of it.
 
     The limit starts when the object is made and ends with `clear`.
 
     Args:
         scheduler: The scheduler of the running loop.
-        when: The time of the cancel, on the loop's clock.
+        timeout: The seconds for all of the work.
+        limit: The seconds for its first part.
 
     Attributes:
-        when: The time of the cancel.
+        end: The time at which all of the work has to be over, on the loop's
+            clock.
+        when: The time of the cancel, on the loop's clock.
         expired: Whether the deadline cancelled its task.
     """
 
-    __slots__ = ("_cancelling", "_scheduler", "_task", "expired", "when")
+    __slots__ = (
+        "_cancelling",
+        "_scheduler",
+        "_task",
+        "end",
+        "expired",
+        "when",
+    )
 
-    def __init__(self, scheduler: "DeadlineScheduler", when: float) -> None:
+    def __init__(
+        self, scheduler: "DeadlineScheduler", timeout: float, limit: float
+    ) -> None:
         # Finding out which loop runs is a system call.
         task = asyncio.current_task(scheduler.loop)
         if task is None:
@@ -43,11 +55,13 @@ class Deadline:
         self._task = task
         self._cancelling = task.cancelling()
         self.expired = False
+        self.end = scheduler.loop.time() + timeout
         scheduler.pending.add(self)
-        self.reschedule(when)
+        self.limit(limit)
 
-    def reschedule(self, when: float) -> None:
-        """Move the deadline to *when*."""
+    def limit(self, seconds: float) -> None:
+        """Limit the part of the work that begins now."""
+        when = min(self._scheduler.loop.time() + seconds, self.end)
         self.when = when
         if when < self._scheduler.due:
             self._scheduler.schedule(when)

@@ -238,6 +238,33 @@ def map_error(
     return error
 
 
+def cut_off_error(
+    body: RequestBody | None, *, timed_out: bool, is_total: bool
+) -> TransportError:
+    """
+    Return the error for a request that was cut off before its response.
+
+    Args:
+        body: The request's body, which knows whether its write began; `None`
+            for a request without one, which may have been sent.
+        timed_out: Whether time ran out. Otherwise the pool was closed, which
+            cancels a name lookup.
+        is_total: Whether the time for all of the operation ran out, and not
+            just that for connecting.
+    """
+    cls: type[TransportError] = RequestTimeoutError
+    text, delivery, phase = "time ran out", Delivery.AMBIGUOUS, Phase.SENT
+    suffix = "; the request was sent and may have been processed"
+    if body is not None and not body.begun:
+        suffix, delivery = NOTHING_SENT, Delivery.NOT_SENT
+        phase = Phase.CONNECTING
+        if not is_total:
+            cls, text = ConnectError, "connecting took too long"
+    if not timed_out:
+        cls, text = ConnectionLostError, "the pool of connections was closed"
+    return cls(f"{text}{suffix}", delivery=delivery, phase=phase)
+
+
 def _is_head_too_large(exc: BaseException) -> bool:
     each: BaseException | None = exc
     while each is not None:

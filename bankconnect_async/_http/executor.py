@@ -3,18 +3,15 @@ Executes operations: attempts until there is a result, and their counters.
 """
 
 import asyncio
-import importlib
 import logging
 import time
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
-
-from yarl import URL
 
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._threads import run_in_thread
@@ -27,11 +24,11 @@ from bankconnect_async.errors import (
 )
 from bankconnect_async.retry import RetryBudget, RetryPolicy, parse_retry_after
 
-from .attempt import MAX_RESPONSE, OK, Response
 from .bodies import RequestBody
 from .error_mapping import map_error
 from .histogram import Histogram
-from .transport import Transport
+from .operation import OK, Operation
+from .transport import Response, Transport
 
 
 if TYPE_CHECKING:
@@ -47,32 +44,6 @@ _LARGE = 128 * 1024
 # The log has our own numbers and words only: never what a server says, nor
 # what it was sent.
 _log = logging.getLogger("bankconnect_async")
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Operation(Generic[T]):
-    """
-    One API operation: where to send it and how to decode its 2xx response.
-
-    Attributes:
-        name: The name in the log, such as ``POST session``; no ids.
-        url: The address.
-        decode: The function that makes the result of a 2xx response.
-        method: The HTTP method.
-        headers: The headers beside those of every request.
-        idempotent: Whether sending it twice does no harm at all.
-        limit: The largest body of a response that is read, in bytes.
-        secrets: Secrets of this request, to be redacted from its response.
-    """
-
-    name: str
-    url: URL
-    decode: Callable[[Response], T]
-    method: str = "GET"
-    headers: Mapping[str, str] | None = None
-    idempotent: bool = True
-    limit: int = MAX_RESPONSE
-    secrets: Sequence[str] = ()
 
 
 class RequestExecutor:
@@ -102,20 +73,21 @@ class RequestExecutor:
         on_attempt: "AttemptHook | None",
         secrets: Sequence[str],
     ) -> None:
+        from . import deferred  # noqa: PLC0415
+
         self.transport = transport
         self.retry = retry
         self.clock = clock
-        self.budget: RetryBudget = RetryBudget()
+        self.budget = RetryBudget()
         self._on_attempt = on_attempt
         self._hooks = HookRunner()
         self._secrets = secrets
-        self._succeeded = 0
         self._failed: Counter[str] = Counter()
         self._latency = Histogram()
         self._in_flight = 0
         self._closing = False
-        self._idle: asyncio.Event | None = None
-        self._lazy = _Lazy()
+        self._idle = asyncio.Event()
+        self._deferred = deferred
 
     async def execute(
         self,
@@ -152,11 +124,12 @@ class RequestExecutor:
             except BankConnectError as error:
                 first = error
             else:
-                self.budget.refund()
+                if self.budget.tokens < self.budget.capacity:
+                    self.budget.refund()
                 return result, 1
             if operation.idempotent:
                 policy = attrs.evolve(policy, delivery="at-least-once")
-            state = self._lazy.retry_state(
+            state = self._deferred.RetryState(
                 error=first,
                 policy=policy,
                 budget=self.budget,
@@ -165,24 +138,21 @@ class RequestExecutor:
                 throttle=throttle,
                 hooks=self._hooks,
             )
-            return await self._lazy.retry(
+            return await self._deferred.retry(
                 lambda: attempt(
                     operation, body, state.time_left, state.number
                 ),
                 state,
             )
         finally:
-            self._end()
+            self._in_flight -= 1
+            if self._closing and not self._in_flight:
+                self._idle.set()
 
     def _begin(self) -> None:
         if self._closing:
             raise ClientClosedError("the client is closed, or closing")
         self._in_flight += 1
-
-    def _end(self) -> None:
-        self._in_flight -= 1
-        if self._idle is not None and not self._in_flight:
-            self._idle.set()
 
     @contextmanager
     def track(self) -> Iterator[None]:
@@ -191,7 +161,9 @@ class RequestExecutor:
         try:
             yield
         finally:
-            self._end()
+            self._in_flight -= 1
+            if self._closing and not self._in_flight:
+                self._idle.set()
 
     async def _observe(
         self,
@@ -203,7 +175,9 @@ class RequestExecutor:
         on_end = self._on_attempt and self._hooks.run(
             "on_attempt",
             self._on_attempt,
-            self._lazy.start(operation=operation.name, number=number),
+            self._deferred.AttemptStart(
+                operation=operation.name, number=number
+            ),
         )
         started = time.monotonic()
         error: BankConnectError | None = None
@@ -216,7 +190,7 @@ class RequestExecutor:
             raise
         finally:
             if on_end is not None:
-                end = self._lazy.end(
+                end = self._deferred.AttemptEnd(
                     seconds=time.monotonic() - started,
                     error=error,
                     cancelled=cancelled,
@@ -235,12 +209,7 @@ class RequestExecutor:
         response: Response | None = None
         try:
             response = await self.transport.send(
-                operation.method,
-                operation.url,
-                body,
-                headers=operation.headers,
-                timeout=time_left,
-                limit=operation.limit,
+                operation, body, time_left=time_left
             )
             if len(response.body) > _LARGE:
                 result = await run_in_thread(self._decode, operation, response)
@@ -254,7 +223,6 @@ class RequestExecutor:
                 raise
             unexpected = self._map_unexpected(exc, response, body)
         else:
-            self._succeeded += 1
             self._latency.add(time.monotonic() - started)
             return result
         # Outside of `except`: what was raised may hold the response's bytes.
@@ -280,13 +248,13 @@ class RequestExecutor:
 
     def _decode(self, operation: Operation[T], response: Response) -> T:
         if response.status in OK:
-            return operation.decode(response)
+            return operation.decode(response.body, status=response.status)
         by_proxy = self.transport.proxy_refusal(
             response.status, response.headers, operation.url
         )
         if by_proxy is not None:
             raise by_proxy
-        raise self._lazy.error_from_response(
+        raise self._deferred.error_from_response(
             response.status,
             response.body,
             headers=response.headers,
@@ -311,24 +279,25 @@ class RequestExecutor:
                 f"raised {type(exc).__name__}",
                 status=response.status,
             )
-        return self._lazy.error_from_response(response.status, b"")
+        return self._deferred.error_from_response(response.status, b"")
 
     def redact(self, text: str) -> str:
         """Replace the client's secrets in what a server says."""
-        return self._lazy.redactor(tuple(self._secrets)).redact(text)
+        return self._deferred.redactor(tuple(self._secrets)).redact(text)
 
     def stats(self) -> "Stats":
         """Return a snapshot of the counters."""
+        latency = self._deferred.Latency(**self._latency.summary())
         attempts = dict(self._failed)
-        if self._succeeded:
-            attempts["succeeded"] = self._succeeded
-        return self._lazy.stats(
+        if latency.count:
+            attempts["succeeded"] = latency.count
+        return self._deferred.Stats(
             in_flight=self.transport.in_flight,
             waiting=self.transport.waiting,
             tokens=self.budget.tokens,
             attempts=attempts,
             connections_opened=self.transport.connections_opened,
-            latency=self._lazy.latency(**self._latency.summary()),
+            latency=latency,
         )
 
     async def aclose(self, *, drain: float) -> None:
@@ -340,32 +309,7 @@ class RequestExecutor:
         """
         self._closing = True
         if drain > 0 and self._in_flight:
-            if self._idle is None:
-                self._idle = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain):
                     await self._idle.wait()
         await self.transport.aclose()
-
-
-class _Lazy:
-    """
-    Modules that a successful operation does not need.
-
-    They are imported with the first client. Once the process is out of file
-    descriptors, an import fails, and its error would replace the one that
-    says what was sent.
-    """
-
-    def __init__(self) -> None:
-        from bankconnect_async import _redaction, stats  # noqa: PLC0415
-        from bankconnect_async._codec import error_responses  # noqa: PLC0415
-
-        from . import retrying  # noqa: PLC0415
-
-        importlib.import_module("concurrent.futures.thread")
-        self.error_from_response = error_responses.error_from_response
-        self.redactor = _redaction.redactor
-        self.retry, self.retry_state = retrying.retry, retrying.RetryState
-        self.stats, self.latency = stats.Stats, stats.Latency
-        self.start, self.end = stats.AttemptStart, stats.AttemptEnd

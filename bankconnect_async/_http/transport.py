@@ -1,38 +1,53 @@
 """
-The pool of connections, bound to one process and one event loop.
+Sends single requests over a pool that belongs to one event loop.
 """
 
 import asyncio
+import functools
 import math
 import os
 import socket
 import ssl
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
 import attrs
 
+from aiohttp import hdrs
 from yarl import URL
 
 from bankconnect_async._threads import run_in_thread
 from bankconnect_async.config import TLS, Pool, Timeouts
 from bankconnect_async.errors import (
     ClientClosedError,
-    ConfigurationError,
     Delivery,
+    InvalidResponseError,
     Phase,
+    PoolTimeoutError,
     ProxyAuthenticationError,
     TransportError,
 )
 
-from .attempt import MAX_RESPONSE, LoopResources, RequestAttempt, Response
 from .bodies import RequestBody
-from .coalescing import request_class
-from .connections import PollingConnector, PooledResponse, make_connector
-from .error_mapping import map_error, proxy_refusal
+from .client_session import (
+    HEAD_LIMITS,
+    SESSION_OPTIONS,
+    make_client_session,
+    refuse_framing,
+)
+from .connections import PollingConnector, PooledResponse
+from .deadlines import Deadline, DeadlineScheduler
+from .error_mapping import (
+    NOTHING_SENT,
+    cut_off_error,
+    map_error,
+    proxy_refusal,
+)
+from .operation import OK, Operation
+from .response_bodies import decompress, read_body
 from .semaphore import FifoSemaphore
 
 
@@ -41,38 +56,25 @@ from .semaphore import FifoSemaphore
 _INHERITED: Final[list[object]] = []
 # The event loop keeps only weak references to its tasks.
 _CLOSING: Final[set[asyncio.Future[None]]] = set()
-# Default headers of a borrowed session that would break requests.
-_FRAMING: Final = frozenset(
-    {
-        "content-encoding",
-        "content-length",
-        "expect",
-        "host",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 _NEVER_ROUNDED = float("inf")
-_REFUSED, _PROXY_REFUSED = 401, 407
-# Limits of a response's head: bytes of a line, and number of lines. aiohttp's
-# own limits are too small for heads to which proxies add lines.
-_HEADS: Final[Mapping[str, Any]] = {
-    "max_line_size": 64 * 1024,
-    "max_field_size": 64 * 1024,
-    "max_headers": 1024,
-}
-_pid = os.getpid()
-# Larger than the 256 KiB that asyncio reads into.
-_LARGE_BLOCK: Final = 2**20
+_REFUSED, _PROXY_REFUSED, _MISDIRECTED = 401, 407, 421
 
 
-def _note_fork() -> None:
-    global _pid  # noqa: PLW0603 - asking for it is a system call each time
-    _pid = os.getpid()
+class _Process:
+    """
+    The process, whose id would be a system call each time.
+    """
+
+    id = os.getpid()
+
+    @classmethod
+    def note_fork(cls) -> None:
+        """Learn the id in a child."""
+        cls.id = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):  # there is none on Windows
-    os.register_at_fork(after_in_child=_note_fork)
+    os.register_at_fork(after_in_child=_Process.note_fork)
 
 
 class _Binding:
@@ -86,14 +88,75 @@ class _Binding:
         self.lock: Final = asyncio.Lock()
 
 
+class Response:
+    """
+    A response: status, headers, and as much of the body as arrived.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class LoopResources:
+    """
+    The resources of a transport in one process and one event loop.
+
+    Attributes:
+        loop: The event loop.
+        pid: The id of the process.
+        session: The session of aiohttp.
+        semaphore: The semaphore of the pool.
+        deadlines: The scheduler of deadlines.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, semaphore: FifoSemaphore
+    ) -> None:
+        self.loop: Final = asyncio.get_running_loop()
+        self.pid: Final = _Process.id
+        self.session: Final = session
+        self.semaphore: Final = semaphore
+        self.deadlines: Final = DeadlineScheduler(self.loop)
+
+    def note_failure(
+        self, failure: TransportError, url: URL
+    ) -> TransportError:
+        """
+        Forget the address of a host to which no connection could be made.
+
+        Args:
+            failure: The error of one attempt.
+            url: The address that was connected to: the proxy's, if there is
+                one.
+
+        Returns:
+            The *failure*.
+        """
+        connector = self.session.connector
+        if (
+            failure.phase is Phase.CONNECTING
+            and isinstance(connector, aiohttp.TCPConnector)
+            and url.raw_host is not None
+        ):
+            connector.clear_dns_cache(url.raw_host, url.port)
+        return failure
+
+
+@attrs.define(kw_only=True, eq=False, repr=False, slots=False)
 class Transport:
     """
-    Sends requests over one pool of connections.
+    Sends single requests over one pool of connections.
 
     The pool belongs to the process and the event loop of the first request;
     a client that was made before a fork gets a pool of its own in the child.
 
-    Args:
+    Attributes:
         headers: The headers of every request.
         timeouts: The time limits of one attempt.
         pool: The settings of the pool.
@@ -107,58 +170,43 @@ class Transport:
             break requests.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        *,
-        headers: Mapping[str, str],
-        timeouts: Timeouts,
-        pool: Pool,
-        tls: TLS | ssl.SSLContext | None,
-        proxy: URL | None,
-        proxy_credentials: str | None,
-        borrowed: aiohttp.ClientSession | None,
-    ) -> None:
-        self._headers = headers
-        self._timeouts = timeouts
-        self._pool = pool
-        self._tls = tls
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+    pool: Pool
+    tls: TLS | ssl.SSLContext | None
+    proxy: URL | None
+    proxy_credentials: str | None
+    borrowed: aiohttp.ClientSession | None
+
+    def __attrs_post_init__(self) -> None:
         self._anonymous_tls: ssl.SSLContext | None = None
-        self._borrowed = borrowed
-        self._pid = _pid
+        self._pid = _Process.id
         self._bound: LoopResources | None = None
         self._binding: _Binding | None = None
         self._reserved = 0
         self._opened = 0
         self._closed = False
-        self._per_session: dict[str, Any] = {
-            "raise_for_status": False,
-            "auto_decompress": False,
-            "middlewares": (),
-            "timeout": aiohttp.ClientTimeout(total=None),
-            **_HEADS,
-        }
+        # Whether requests have to check their connections themselves.
+        self._checks_connection = self.borrowed is not None
+        self._proxy_headers: dict[str, str] = {}
+        if self.proxy_credentials is not None:
+            self._proxy_headers["Proxy-Authorization"] = self.proxy_credentials
         self._per_request: dict[str, Any] = {"allow_redirects": False}
-        if borrowed is not None:
-            self._per_request |= self._per_session
+        if self.proxy is not None:
+            self._per_request["proxy"] = self.proxy
+        if self.borrowed is not None:
+            self._per_request |= SESSION_OPTIONS
+            refuse_framing(self.borrowed)
         # An attempt without a body does not learn when it is connected.
         # Such a POST has no Content-Type either.
         self._without_body: dict[str, Any] = {
             "skip_auto_headers": ("Content-Type",),
             "timeout": aiohttp.ClientTimeout(
                 total=None,
-                connect=timeouts.connect,
+                connect=self.timeouts.connect,
                 ceil_threshold=_NEVER_ROUNDED,
             ),
         }
-        # Whether requests have to check their connections themselves.
-        self._checks_connection = borrowed is not None
-        self._proxy_headers: dict[str, str] = {}
-        if proxy is not None:
-            self._per_request["proxy"] = proxy
-        if proxy_credentials is not None:
-            self._proxy_headers["Proxy-Authorization"] = proxy_credentials
-        if borrowed is not None:
-            _refuse_framing(borrowed)
 
     @property
     def in_flight(self) -> int:
@@ -173,7 +221,7 @@ class Transport:
     @property
     def connections_opened(self) -> int | None:
         """The sockets opened so far; `None` over a borrowed session."""
-        return self._opened if self._borrowed is None else None
+        return self._opened if self.borrowed is None else None
 
     @property
     def is_open(self) -> bool:
@@ -188,7 +236,7 @@ class Transport:
             ClientClosedError: After `aclose`, or in another loop.
             ConfigurationError: If the TLS files cannot be used.
         """
-        pid, loop = _pid, asyncio.get_running_loop()
+        pid, loop = _Process.id, asyncio.get_running_loop()
         binding = self._binding
         if binding is None or (binding.pid, binding.loop) != (pid, loop):
             binding = self._binding = _Binding(pid, loop)
@@ -203,59 +251,41 @@ class Transport:
     def _usable(self) -> LoopResources | None:
         if self._closed:
             raise ClientClosedError("the client is closed")
-        if self._borrowed is not None and self._pid != _pid:
+        if self.borrowed is not None and self._pid != _Process.id:
             raise ClientClosedError(
                 "the borrowed ClientSession belongs to another process: make "
                 "one in each process"
             )
         bound = self._bound
-        if bound is None or bound.pid != _pid:
+        if bound is None or bound.pid != _Process.id:
             return None
         if bound.loop is not asyncio.get_running_loop():
             raise ClientClosedError(
                 "the client belongs to another event loop: make one client "
                 "for each loop"
             )
-        if self._borrowed is not None and bound.session.closed:
+        if self.borrowed is not None and bound.session.closed:
             raise ClientClosedError("the borrowed ClientSession is closed")
         return bound
 
     async def _bind(self) -> LoopResources:
-        loop = asyncio.get_running_loop()
-        # aiohttp would count queueing as request time and knows no separate
-        # limit for it, so requests queue here and its own pool has no limit.
-        session = self._borrowed
+        session = self.borrowed
         if session is None:
-            session = await self._make_session()
-        return LoopResources(
-            loop=loop,
-            pid=_pid,
-            session=session,
-            semaphore=FifoSemaphore(self._semaphore_size()),
-        )
-
-    async def _make_session(self) -> aiohttp.ClientSession:
-        tls = self._tls
-        if isinstance(tls, TLS):
-            tls = await run_in_thread(tls.build_context)
-            if self._closed:
-                raise ClientClosedError("the client was closed meanwhile")
-        _keep_read_buffers()
-        connector = make_connector(
-            self._pool,
-            limit=0,
-            ssl=True if tls is None else tls,
-            socket_factory=self._open_socket,
-        )
-        self._checks_connection = not isinstance(connector, PollingConnector)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=request_class(asyncio.get_running_loop(), connector),
-            response_class=PooledResponse,
-            headers=self._headers,
-            **self._per_session,
-        )
+            tls = self.tls
+            if isinstance(tls, TLS):
+                tls = await run_in_thread(tls.build_context)
+                if self._closed:
+                    raise ClientClosedError("the client was closed meanwhile")
+            session = make_client_session(
+                self.pool,
+                headers=self.headers,
+                tls=tls,
+                open_socket=self._open_socket,
+            )
+            self._checks_connection = not isinstance(
+                session.connector, PollingConnector
+            )
+        return LoopResources(session, FifoSemaphore(self._semaphore_size()))
 
     def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         # aiohttp does the same itself. A trace would count as well, at a cost
@@ -266,7 +296,7 @@ class Transport:
 
     def _ceiling(self) -> float:
         # A request that waits in aiohttp's own pool would seem to connect.
-        connector = self._borrowed and self._borrowed.connector
+        connector = self.borrowed and self.borrowed.connector
         if not connector:
             return math.inf
         limits = connector.limit, connector.limit_per_host
@@ -291,83 +321,130 @@ class Transport:
             self._bound.semaphore.shrink(self._semaphore_size())
 
     def _semaphore_size(self) -> int:
-        wanted = max(self._pool.limit, self._reserved)
+        wanted = max(self.pool.limit, self._reserved)
         return int(min(wanted, self._ceiling()))
 
-    def send(  # noqa: PLR0913
+    async def send(
         self,
-        method: str,
-        url: URL,
+        operation: Operation[Any],
         body: RequestBody | None = None,
         *,
-        headers: Mapping[str, str] | None = None,
-        timeout: float,
-        limit: int = MAX_RESPONSE,
-    ) -> Awaitable[Response]:
+        time_left: float,
+    ) -> Response:
         """
-        Send one request and return the response, whatever its status.
+        Make one attempt, and return the response, whatever its status.
 
         Args:
-            method: The HTTP method.
-            url: The address.
+            operation: The operation.
             body: The body to send, if any.
-            headers: The headers beside those of every request.
-            timeout: The seconds for everything, with the wait for a slot.
-            limit: The largest body of a response that is read, in bytes.
+            time_left: The seconds for everything, with the wait for a slot.
 
         Raises:
             TransportError: If no complete head of a response came.
-            InvalidResponseError: If the body of a 2xx answer broke off.
+            InvalidResponseError: If the body of a 2xx response broke off.
             ClientClosedError: After `aclose`, or in another loop.
         """
-        # Not a coroutine, because only the attempt waits.
-        bound = self._bound
-        if (
-            bound is None
-            or bound.loop is not asyncio.get_running_loop()
-            or bound.pid != _pid
-            or self._closed
-            or self._borrowed is not None
-        ):
-            bound = self._usable()
-        if bound is None:
-            return self._open_and_send(
-                method,
-                url,
-                body,
-                headers=headers,
-                timeout=timeout,
-                limit=limit,
+        bound = self._usable() or await self.open()
+        options = self._options(operation, body)
+        timeouts = self.timeouts
+        deadline = Deadline(bound.deadlines, time_left, timeouts.connect)
+        start_reading = functools.partial(deadline.limit, timeouts.read)
+        head: aiohttp.ClientResponse | None = None
+        is_read = False
+        if not bound.semaphore.try_acquire():
+            await self._wait_for_slot(bound, deadline)
+        # One coroutine for all of this: another costs half a microsecond.
+        try:
+            if body is None:
+                # Nothing tells when the head of this request is sent.
+                deadline.limit(timeouts.connect + timeouts.read)
+            else:
+                body.begun = body.unsent = False
+                body.on_progress = start_reading
+            head = await bound.session.request(
+                operation.method, operation.url, data=body, **options
             )
-        options = self._per_request
-        if headers or self._checks_connection or self._proxy_headers:
-            options = self._options(url, body, headers)
-        if body is None:
-            options = {**options, **self._without_body}
-        attempt = RequestAttempt(bound, self._timeouts, timeout)
-        return attempt.run(method, url, body, options, limit)
+            if head.content.is_eof():
+                # Usually the body came with the head.
+                content = head.content.read_nowait()
+            else:
+                content = await read_body(head, operation.limit, start_reading)
+            # The connection is back in the pool.
+            is_read = True
+            headers = head.headers
+            if (
+                hdrs.KEEP_ALIVE in headers
+                or hdrs.CONTENT_ENCODING in headers
+                or head.status == _MISDIRECTED
+            ):
+                content = await _finish(head, content, operation.limit)
+            return Response(head.status, headers, content)
+        except asyncio.CancelledError:
+            timed_out = deadline.absorb_cancel()
+            if not timed_out and deadline.was_cancelled():
+                raise
+            problem = "did not arrive in time"
+            failure = cut_off_error(
+                body,
+                timed_out=timed_out,
+                is_total=deadline.when >= deadline.end,
+            )
+        # aiohttp, the system and Python itself may raise anything, and the
+        # caller has to know whether the request was sent.
+        except Exception as exc:  # noqa: BLE001
+            problem = "broke off"
+            failure = map_error(exc, body, self.proxy)
+        finally:
+            bound.semaphore.release()
+            deadline.clear()
+            if head is not None and not is_read:
+                head.close()
+        # Outside of `except`: the exception may hold the response's bytes.
+        if head is not None:
+            return _without_body(head, problem)
+        raise bound.note_failure(failure, self.proxy or operation.url)
 
-    async def _open_and_send(self, *args: Any, **kwargs: Any) -> Response:
-        await self.open()
-        return await self.send(*args, **kwargs)
+    async def _wait_for_slot(
+        self, bound: LoopResources, deadline: Deadline
+    ) -> None:
+        deadline.limit(self.timeouts.pool)
+        try:
+            await bound.semaphore.acquire()
+        except asyncio.CancelledError:
+            timed_out = deadline.absorb_cancel()
+            deadline.clear()
+            if not timed_out:
+                raise
+            raise PoolTimeoutError(
+                f"no slot of the client's pool became free in time"
+                f"{NOTHING_SENT}",
+                delivery=Delivery.NOT_SENT,
+                phase=Phase.QUEUED,
+            ) from None
+        if bound.session.closed:
+            deadline.clear()
+            bound.semaphore.release()
+            raise ClientClosedError("the client was closed meanwhile")
+        deadline.limit(self.timeouts.connect)
 
     def _options(
-        self,
-        url: URL,
-        body: RequestBody | None,
-        headers: Mapping[str, str] | None,
-    ) -> dict[str, Any]:
-        headers = dict(headers or {})
-        if body is not None:
-            body.checks_connection = self._checks_connection
-        if self._borrowed is not None:
-            # The session's default headers may have another type or key.
-            headers = {**self._headers, **headers}
+        self, operation: Operation[Any], body: RequestBody | None
+    ) -> Mapping[str, Any]:
+        options, headers = self._per_request, operation.headers or {}
+        if headers or self._checks_connection or self._proxy_headers:
             if body is not None:
-                headers["Content-Type"] = body.content_type
-        return {**self._per_request, **self._route(url, headers)}
+                body.checks_connection = self._checks_connection
+            if self.borrowed is not None:
+                # The session's default headers may have another type or key.
+                headers = {**self.headers, **headers}
+                if body is not None:
+                    headers["Content-Type"] = body.content_type
+            options = {**options, **self._route(operation.url, headers)}
+        if body is None:
+            options = {**options, **self._without_body}
+        return options
 
-    def _route(self, url: URL, headers: dict[str, str]) -> dict[str, Any]:
+    def _route(self, url: URL, headers: Mapping[str, str]) -> dict[str, Any]:
         if not self._proxy_headers:
             return {"headers": headers}
         # An https server is reached by CONNECT, which has its own headers.
@@ -394,7 +471,7 @@ class Transport:
             and challenge.startswith("basic")
         ):
             return proxy_refusal(
-                self._per_request.get("proxy"),
+                self.proxy,
                 status,
                 delivery=Delivery.REJECTED,
                 phase=Phase.RESPONDED,
@@ -420,7 +497,6 @@ class Transport:
             aiohttp.ClientError: If the response broke off.
         """
         bound = await self.open()
-        proxy = self._per_request.get("proxy")
         headers = {"Accept-Encoding": "identity", **headers}
         options = await self._without_certificate()
         async with aiohttp.ClientSession(
@@ -430,27 +506,27 @@ class Transport:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
                 total=None,
-                connect=self._timeouts.connect,
-                sock_read=self._timeouts.read,
+                connect=self.timeouts.connect,
+                sock_read=self.timeouts.read,
             ),
-            **_HEADS,
+            **HEAD_LIMITS,
         ) as session:
             response: aiohttp.ClientResponse | TransportError
             try:
                 response = await session.get(
                     url,
                     allow_redirects=False,
-                    proxy=proxy,
+                    proxy=self.proxy,
                     **options,
                     **self._route(url, headers),
                 )
             except UnicodeError:
                 raise
             except Exception as exc:  # noqa: BLE001 - aiohttp raises anything
-                response = map_error(exc, None, proxy)
+                response = map_error(exc, None, self.proxy)
             # Outside of `except`: reprs of aiohttp's hold the link.
             if isinstance(response, TransportError):
-                raise bound.note_failure(response, proxy or url)
+                raise bound.note_failure(response, self.proxy or url)
             async with response:
                 refusal = self.proxy_refusal(
                     response.status, response.headers, url
@@ -461,7 +537,7 @@ class Transport:
 
     async def _without_certificate(self) -> dict[str, Any]:
         # A client certificate would identify the client.
-        tls = self._tls
+        tls = self.tls
         if not isinstance(tls, TLS) or tls.cert_file is None:
             return {}
         if self._anonymous_tls is None:
@@ -475,9 +551,9 @@ class Transport:
         """Close the pool; a borrowed session stays open."""
         self._closed = True
         bound, self._bound = self._bound, None
-        if bound is None or bound.pid != _pid:
+        if bound is None or bound.pid != _Process.id:
             return
-        if self._borrowed is None:
+        if self.borrowed is None:
             await bound.session.close()
         self._close_deadlines(bound)
 
@@ -486,7 +562,7 @@ class Transport:
         Close the pool as far as a finalizer can.
         """
         bound, self._bound = self._bound, None
-        if bound is None or bound.pid != _pid or self._borrowed:
+        if bound is None or bound.pid != _Process.id or self.borrowed:
             return
         connector = bound.session.connector
         # Otherwise aiohttp would warn of the session and the connector, too.
@@ -503,25 +579,27 @@ class Transport:
             bound.deadlines.close()
 
 
-def _keep_read_buffers() -> None:
-    # Until a block this large was freed once, glibc maps and unmaps the
-    # buffer of every read (mallopt(3), M_MMAP_THRESHOLD): three system calls
-    # and two page faults, a sixth of what a session costs. Some blocks at a
-    # time: free memory of the heap may serve for the first ones.
-    blocks = [bytes(_LARGE_BLOCK) for _ in range(8)]
-    del blocks
-
-
-def _refuse_framing(session: aiohttp.ClientSession) -> None:
-    names = sorted(
-        name for name in session.headers if name.lower() in _FRAMING
-    )
-    if names:
-        raise ConfigurationError(
-            fields={
-                "client_session": (
-                    f"has default headers that belong to single requests: "
-                    f"{', '.join(names)}",
-                )
-            }
+def _without_body(head: aiohttp.ClientResponse, problem: str) -> Response:
+    # The head is enough for an error; a success needs its body.
+    if head.status in OK:
+        raise InvalidResponseError(
+            f"the server answered {head.status} and the body {problem}",
+            status=head.status,
         )
+    return Response(head.status, head.headers, b"")
+
+
+async def _finish(
+    head: aiohttp.ClientResponse, content: bytes, limit: int
+) -> bytes:
+    protocol = getattr(head, "_protocol", None)
+    if head.status == _MISDIRECTED and protocol is not None:
+        # A retry has to use another connection (RFC 9110, section 15.5.20).
+        # The body is read, so `head.close()` no longer reaches this one.
+        protocol.close()
+    if isinstance(head, PooledResponse) and hdrs.KEEP_ALIVE in head.headers:
+        head.limit_idle()
+    encoding = head.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is None:
+        return content
+    return await decompress(content, encoding, limit)

@@ -2,8 +2,6 @@
 The connection of clients and handles to the vendor's endpoints.
 """
 
-import functools
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -11,9 +9,9 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from bankconnect_async._http.attempt import MAX_RESPONSE, Response
 from bankconnect_async._http.bodies import RequestBody
-from bankconnect_async._http.executor import Operation, RequestExecutor
+from bankconnect_async._http.executor import RequestExecutor
+from bankconnect_async._http.operation import MAX_RESPONSE, Operation
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
@@ -143,7 +141,7 @@ class ApiClient:
             method=method,
             url=url,
             headers=self.hash_header if with_hash else None,
-            decode=functools.partial(_decoded, decode),
+            decode=decode,
             idempotent=idempotent,
             limit=limit,
             secrets=secrets,
@@ -158,10 +156,6 @@ class ApiClient:
             return result
         del url, call, body
         raise failure
-
-
-def _decoded(decode: Callable[..., T], answer: Response) -> T:
-    return decode(answer.body, status=answer.status)
 
 
 def text_problem(value: object) -> str | None:

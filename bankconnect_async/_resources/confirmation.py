@@ -23,7 +23,7 @@ from bankconnect_async.models.sessions import Session
 
 from .base import ApiClient, check_id
 from .entities import EntityHandle
-from .session_owners import SessionOwners
+from .session_creation import SessionOwners
 from .sessions import SessionHandle
 
 

@@ -2,6 +2,9 @@
 Prepare, send and decode the requests that create sessions.
 """
 
+import functools
+
+from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +17,10 @@ from bankconnect_async._codec.session_requests import (
     Encoding,
     SessionWriter,
     decode_session,
-    make_session,
 )
-from bankconnect_async._http.attempt import Response
 from bankconnect_async._http.bodies import BytesBody
-from bankconnect_async._http.executor import Operation, RequestExecutor
+from bankconnect_async._http.executor import RequestExecutor
+from bankconnect_async._http.operation import Operation
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import (
     UNSET,
@@ -30,12 +32,14 @@ from bankconnect_async.models.sessions import (
 )
 from bankconnect_async.retry import RetryPolicy
 
-from .session_owners import SessionOwners
-
 
 if TYPE_CHECKING:
     from bankconnect_async._codec.redirects import ReturnURL
     from bankconnect_async._http.throttling import Throttle
+
+
+# Sessions live for hours, and customers return within them.
+_REMEMBERED: Final = 10_000
 
 
 class RequestPreparer:
@@ -116,6 +120,27 @@ class RequestPreparer:
         )
 
 
+class SessionOwners:
+    """
+    Remembers the `link_id` of recently created sessions (the newest 10,000).
+    """
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, str] = OrderedDict()
+
+    def remember(self, session: Session) -> None:
+        """Remember the owner of *session*, and forget the oldest one."""
+        if session.session_id is None:
+            return
+        self._owners[session.session_id] = session.link_id
+        if len(self._owners) > _REMEMBERED:
+            self._owners.popitem(last=False)
+
+    def owner(self, session_id: str) -> str | None:
+        """Return the `link_id` that a session was created for."""
+        return self._owners.get(session_id)
+
+
 class SessionCreator(RequestPreparer):
     """
     Prepares and sends the requests that create sessions.
@@ -153,7 +178,6 @@ class SessionCreator(RequestPreparer):
         self.owners: Final = SessionOwners()
         self._executor = executor
         self._content_type = CONTENT_TYPES[encoding]
-        self._allow_http = allow_http
         self._writer = SessionWriter(
             api_key, encoding=encoding, usual=self._usual
         )
@@ -161,13 +185,8 @@ class SessionCreator(RequestPreparer):
             name="POST session",
             method="POST",
             url=url,
-            decode=self._decode,
+            decode=functools.partial(decode_session, allow_http=allow_http),
             idempotent=False,
-        )
-
-    def _decode(self, answer: Response) -> SessionResponse:
-        return decode_session(
-            answer.body, status=answer.status, allow_http=self._allow_http
         )
 
     def send(
@@ -203,7 +222,12 @@ class SessionCreator(RequestPreparer):
         """
         Build a session from a response, and remember its owner.
         """
-        session = make_session(answer, link_id=link_id, attempts=attempts)
+        session = Session(
+            link_id=link_id,
+            redirect_url=answer.redirect_url,
+            session_id=answer.session_id,
+            attempts=attempts,
+        )
         self.owners.remember(session)
         return session
 

@@ -515,17 +515,16 @@ class Form(aiohttp.MultipartWriter):
         begun: Whether its write was begun.
         unsent: Whether that write failed before anything was handed on.
         checks_connection: Whether to check the connection first.
+        on_progress: The function to call when the write begins or proceeds.
     """
 
-    checks_connection = False
+    begun = unsent = checks_connection = False
+    on_progress: Callable[[], object] | None = None
 
     def __init__(
         self, fields: Mapping[str, str | None], source: Source | str
     ) -> None:
         super().__init__("form-data")
-        self.begun = False
-        self.unsent = False
-        self._on_moved: Callable[[], None] | None = None
         if isinstance(source, str):
             fields = {"file_url": source, **fields}
         for name, value in fields.items():
@@ -535,11 +534,6 @@ class Form(aiohttp.MultipartWriter):
                 self.append_payload(text)
         if isinstance(source, Source):
             self.append_payload(_file_part(source))
-
-    def reset(self, on_progress: Callable[[], None]) -> None:
-        """Get ready for another attempt; *on_progress* is called in it."""
-        self.begun = self.unsent = False
-        self._on_moved = on_progress
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
@@ -569,8 +563,8 @@ class Form(aiohttp.MultipartWriter):
         self._moved()
 
     def _moved(self) -> None:
-        if self._on_moved is not None:
-            self._on_moved()
+        if self.on_progress is not None:
+            self.on_progress()
 
 
 def _file_part(source: Source) -> _Part:

@@ -579,7 +579,8 @@ class SessionResponse:
 
     Attributes:
         redirect_url: An absolute URL.
-        session_id: Given in the session flow and in v2.
+        session_id: The id in the session flow and in v2, else the one in the
+            query of the URL.
     """
 
     redirect_url: str = attrs.field(repr=False)

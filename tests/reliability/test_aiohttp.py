@@ -167,7 +167,6 @@ class TestTheBody:
         `BytesBody` records whether it was begun and whether it was written.
         """
         body = BytesBody(CONTENT, content_type="application/json")
-        body.reset(lambda: None)
         async with raw_server(saying(GOOD)) as server:
             await post(http, server, body)
 

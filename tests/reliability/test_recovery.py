@@ -96,7 +96,7 @@ async def test_random_cancellation(meet, call_all, seed, route):
 
         sandbox.faults.clear()
         # The tight limit was for the stalls; a busy machine breaks it too.
-        bank._executor.transport._timeouts = Timeouts()
+        bank._executor.transport.timeouts = Timeouts()
         after = await call_all(bank, (f"after{n}" for n in range(100)))
         assert all(isinstance(each, Session) for each in after.values())
 

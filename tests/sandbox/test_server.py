@@ -16,10 +16,11 @@ import aiohttp
 import attrs
 import pytest
 
+from yarl import URL
+
 from bankconnect_async import sandbox as package
 from bankconnect_async._codec.session_requests import (
     decode_session,
-    make_session,
 )
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Sandbox
@@ -70,13 +71,11 @@ async def test_answers_are_usable(sandbox, http):
     Our own decoder reads a response, and finds the id of the record.
     """
     response = await http.post(f"{sandbox.base_url}/v2/session/", json=LINK)
-    session = make_session(
-        decode_session(await response.read()), link_id="cust-1"
-    )
+    session = decode_session(await response.read())
 
     record = sandbox.sessions[session.session_id]
-    assert record.redirect_url == str(session.redirect_url)
-    assert record.token == session.redirect_url.query["token"]
+    assert record.redirect_url == session.redirect_url
+    assert record.token == URL(session.redirect_url).query["token"]
     assert record.link_id == "cust-1"
     assert record.created_at.utcoffset() == datetime.timedelta(hours=5.5)
 

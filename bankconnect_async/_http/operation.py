@@ -1,0 +1,46 @@
+"""
+API operations: where to send them and how to decode their responses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from yarl import URL
+
+
+T = TypeVar("T")
+
+#: The largest body that is read, in bytes, unless an operation allows more.
+MAX_RESPONSE: Final = 1024 * 1024
+
+#: The statuses of success.
+OK: Final = range(200, 300)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Operation(Generic[T]):
+    """
+    One API operation: where to send it and how to decode its 2xx response.
+
+    Attributes:
+        name: The name in the log, such as ``POST session``; no ids.
+        url: The address.
+        decode: The function that makes the result of a 2xx response; it
+            takes the body, and *status* by name.
+        method: The HTTP method.
+        headers: The headers beside those of every request.
+        idempotent: Whether sending it twice does no harm at all.
+        limit: The largest body of a response that is read, in bytes.
+        secrets: Secrets of this request, to be redacted from its response.
+    """
+
+    name: str
+    url: URL
+    decode: Callable[..., T]
+    method: str = "GET"
+    headers: Mapping[str, str] | None = None
+    idempotent: bool = True
+    limit: int = MAX_RESPONSE
+    secrets: Sequence[str] = ()
