@@ -340,10 +340,13 @@ class Sandbox:
             session_id: The id of the session.
             action: `success`, `failure`, `exit`, or one of the steps in
                 between, by the vendor's `event_name`.
-            error_type: The kind of failure, such as `MU003`. By default the
-                password is wrong; with net banking, the login.
-            mode: `pdf` for manual upload or `online` for net banking; by
-                default that of *error_type* or the session, else `pdf`.
+            error_type: The kind of failure, such as `MU003`, or
+                `CONSENT_REJECTED` or `CONSENT_FAILED`, whose events have no
+                code. By default the password is wrong; with net banking, the
+                login; with Account Aggregator, the consent is rejected.
+            mode: `pdf` for manual upload, `online` for net banking or `aa`
+                for Account Aggregator; by default that of *error_type* or
+                the session, else `pdf`.
             bank: The identifier of the chosen bank.
 
         Raises:

@@ -232,7 +232,6 @@ class TestFailures:
             ({}, {"mode": "online"}, "NB003"),
             ({"mode": "online"}, {}, "NB003"),
             ({"mode": "online"}, {"mode": "pdf"}, "MU003"),
-            ({"mode": "aa"}, {}, "MU003"),
         ],
     )
     def test_default(self, parameters, details, code):
@@ -244,6 +243,27 @@ class TestFailures:
         ).messages
 
         assert message["payload"]["error_type"] == code
+
+    @pytest.mark.parametrize(
+        ("parameters", "details", "reason"),
+        [
+            ({"mode": "aa"}, {}, "Consent rejected"),
+            ({}, {"error_type": "CONSENT_FAILED"}, "Consent failed"),
+        ],
+    )
+    def test_consent(self, parameters, details, reason):
+        """
+        A failed consent has a reason and no code: none is documented.
+        """
+        (message,) = play(
+            journey_of("entity", **parameters), "failure", **details
+        ).messages
+
+        assert message["status"] == "error"
+        assert message["payload"] == {
+            "reason": reason,
+            "linkId": "cust-7f31-0042",
+        }
 
 
 class TestRedirects:
@@ -392,7 +412,7 @@ class TestReadStep:
             ({"action": None}, "action"),
             ({"action": "win"}, "action"),
             ({"action": ["success"]}, "action"),
-            ({"action": "exit", "mode": "aa"}, "mode"),
+            ({"action": "exit", "mode": "fax"}, "mode"),
             ({"action": "exit", "bank": "x" * 51}, "bank"),
             ({"action": "exit", "bank": {}}, "bank"),
             ({"action": "failure", "error_type": "MU999"}, "error_type"),

@@ -143,7 +143,7 @@ class TestPage:
             (row["identifier"], row["bank_name"]) for row in rows
         }
         modes = {code: offered for code, offered, _ in buttons}
-        assert modes["HDFC"] == "manual net_banking"
+        assert modes["HDFC"] == "manual net_banking account_aggregator"
         assert modes["ANDHRA"] == "manual"
 
     async def test_offers_every_failure(self, sandbox, http, create):
@@ -153,10 +153,11 @@ class TestPage:
         session = await create(sandbox)
         _, text = await fetch(http, session.redirect_url)
 
-        manual, net_banking = re.findall(
+        manual, net_banking, consent = re.findall(
             r"<select.*?</select>", text, re.DOTALL
         )
         codes = re.compile(r'<option value="(\w+)">')
+        assert codes.findall(consent) == ["CONSENT_REJECTED", "CONSENT_FAILED"]
         assert all(code.startswith("MU") for code in codes.findall(manual))
         assert {*codes.findall(manual), *codes.findall(net_banking)} == {
             *ErrorType
@@ -165,7 +166,14 @@ class TestPage:
     @pytest.mark.parametrize(
         ("parameters", "data"),
         [
-            ({}, {"bank": "", "mode": "", "modes": "manual net_banking"}),
+            (
+                {},
+                {
+                    "bank": "",
+                    "mode": "",
+                    "modes": "manual net_banking account_aggregator",
+                },
+            ),
             (
                 {"bank_name": "hdfc"},
                 {"bank": "HDFC", "bank-name": "HDFC Bank", "mode": ""},
@@ -175,6 +183,10 @@ class TestPage:
                 {"bank": "ANDHRA", "modes": "manual", "mode": "manual"},
             ),
             ({"mode": "online"}, {"mode": "net_banking"}),
+            (
+                {"bank_name": "andhra", "mode": "aa"},
+                {"modes": "manual", "mode": "account_aggregator"},
+            ),
             ({"bank_name": "gringotts"}, {"bank-name": "gringotts"}),
         ],
     )

@@ -56,7 +56,7 @@ async def test_same_as_the_page(http, create):
     [
         ({"action": "win"}, "action"),
         ({"action": "failure", "error_type": "MU999"}, "error_type"),
-        ({"action": "success", "mode": "aa"}, "mode"),
+        ({"action": "success", "mode": "fax"}, "mode"),
         ({"action": "bank_selected", "bank": " "}, "bank"),
     ],
 )

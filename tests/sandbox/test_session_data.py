@@ -627,7 +627,8 @@ class TestRecurring:
         there,
     ):
         """
-        A recurring journey has a consent, also under the misprinted path.
+        An approved, recurring journey has a consent, also under the misprinted
+        path.
         """
         documented = sample_json(
             "aa.get_recurring_consent_details.response.json"
@@ -636,9 +637,12 @@ class TestRecurring:
             session = await create(
                 sandbox, version, bank_name="hdfc", mode="aa", **parameters
             )
+            _, before = await consents(sandbox, session.session_id)
+            await sandbox.play(session.session_id, "success", mode="aa")
             answer = await consents(sandbox, session.session_id)
             slip = await consents(sandbox, f"{session.session_id}/")
 
+        assert before == {"consent_details": []}
         assert answer == slip
         assert not differences(answer[1], documented)
         assert bool(answer[1]["consent_details"]) is there
@@ -652,6 +656,7 @@ class TestRecurring:
             session = await create(
                 sandbox, "v2", bank_name="hdfc", aa_journey_code="BCAA002"
             )
+            await sandbox.play(session.session_id, "success", mode="aa")
             _, shown = await consents(sandbox, session.session_id)
             (consent,) = shown["consent_details"]
             body = {**asked, "consent_id": consent["consent_id"]}

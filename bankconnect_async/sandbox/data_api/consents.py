@@ -18,6 +18,7 @@ from bankconnect_async.sandbox.http.errors import (
     JsonObject,
     coded_error,
 )
+from bankconnect_async.sandbox.journey.journey import Journey
 from bankconnect_async.sandbox.journey.session_table import SessionTable
 from bankconnect_async.sandbox.records import SandboxSession
 
@@ -59,12 +60,16 @@ class Consents:
         init=False, factory=dict
     )
 
-    def listed(self, session: SandboxSession) -> list[JsonObject]:
+    def listed(self, journey: Journey) -> list[JsonObject]:
         """
-        Return the consents of a session: one, if its journey is recurring.
+        Return the consents of a session.
+
+        It has one if its journey is recurring and the customer approved.
         """
+        session = journey.session
         parameters = session.parameters
-        if not any(
+        is_approved = any(each.source == "aa" for each in journey.statements)
+        if not is_approved or not any(
             parameters.get(name) in values
             for name, values in _RECURRING.items()
         ):

@@ -268,8 +268,8 @@ class SessionDataApi(DataApi):
     async def _consents(self, request: web.Request) -> JsonObject:
         # The documented path ends in a slash after the value (U-33).
         session_id = request.query.get("session_id", "").rstrip("/")
-        session = self._consent_journey(session_id).session
-        return {"consent_details": self.consents.listed(session)}
+        journey = self._consent_journey(session_id)
+        return {"consent_details": self.consents.listed(journey)}
 
     def _consent_journey(self, session_id: str) -> Journey:
         journey = self.journeys.get(session_id)

@@ -55,24 +55,46 @@ Action: TypeAlias = Literal[
     "failure",
     "exit",
 ]
-#: The modes that the page has: upload and net banking.
-Mode: TypeAlias = Literal["pdf", "online"]
+#: The modes of the page: upload, net banking and Account Aggregator.
+Mode: TypeAlias = Literal["pdf", "online", "aa"]
 
 # In the contract's sample of `session_upload_status` a session expires one
 # hour after its creation; no page names a default.
 _DEFAULT_EXPIRY: Final = 60
 _EXIT_REASON: Final = "User closed the journey"
 
-_DEFAULT_FAILURES: Final[Mapping[Mode, ErrorType]] = {
+
+class ConsentFailure(enum.StrEnum):
+    """
+    The failures of a consent (Account Aggregator).
+
+    The vendor documents no code for them, so their events have none.
+    """
+
+    REJECTED = "CONSENT_REJECTED"
+    FAILED = "CONSENT_FAILED"
+
+    @property
+    def meaning(self) -> str:
+        """The meaning of the code."""
+        return self.replace("_", " ").lower()
+
+
+Failure: TypeAlias = ErrorType | ConsentFailure
+
+_DEFAULT_FAILURES: Final[Mapping[Mode, Failure]] = {
     "pdf": ErrorType.PASSWORD_INCORRECT,
     "online": ErrorType.LOGIN_FAILED,
+    "aa": ConsentFailure.REJECTED,
 }
 
 
-def failure_mode(error_type: ErrorType) -> Mode:
+def failure_mode(error_type: Failure) -> Mode:
     """
     Return the mode of *error_type*, which its prefix names.
     """
+    if isinstance(error_type, ConsentFailure):
+        return "aa"
     return "pdf" if error_type.startswith("MU") else "online"
 
 
@@ -91,7 +113,7 @@ class Step:
     action: Action
     mode: Mode | None = None
     bank: str | None = None
-    error_type: ErrorType | None = None
+    error_type: Failure | None = None
 
 
 def parse_step(parameters: Mapping[str, Any]) -> Step:
@@ -104,13 +126,16 @@ def parse_step(parameters: Mapping[str, Any]) -> Step:
     return Step(**parse_fields(parameters, _STEP_RULES, required="action"))
 
 
-_as_error_code = as_choice(*ErrorType)
-_ERROR_TYPES: Final = {str(error_type): error_type for error_type in ErrorType}
+#: Every failure by its code.
+FAILURES: Final[Mapping[str, Failure]] = {
+    str(failure): failure for failure in (*ErrorType, *ConsentFailure)
+}
+_as_failure = as_choice(*FAILURES)
 _STEP_RULES: Final[Mapping[str, Rule]] = {
     "action": as_choice(*get_args(Action)),
     "mode": as_choice(*get_args(Mode)),
     "bank": as_bank_name,
-    "error_type": lambda value: _ERROR_TYPES[_as_error_code(value)],
+    "error_type": lambda value: FAILURES[_as_failure(value)],
 }
 
 
@@ -267,12 +292,12 @@ class Journey:
 
     def _fail(self, step: Step) -> Event:
         bank = self._attempt(step)
-        error_type = step.error_type or _DEFAULT_FAILURES[self.mode_of(step)]
+        failure = step.error_type or _DEFAULT_FAILURES[self.mode_of(step)]
         start, end = map(date_text, self.date_range)
-        row = read_message("event", error_type, self.session.dialect)
+        row = read_message("event", failure, self.session.dialect)
         return ErrorEvent(
             link_id=self.session.link_id,
-            error_type=error_type,
+            error_type=failure if isinstance(failure, ErrorType) else None,
             reason=row["text"].format(bank=bank, start=start, end=end),
         )
 

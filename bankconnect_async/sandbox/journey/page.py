@@ -16,8 +16,8 @@ from typing import Final
 
 import attrs
 
+from bankconnect_async._codec.browser_messages import Dialect
 from bankconnect_async._templates import read_template, render
-from bankconnect_async.models.events import ErrorType
 from bankconnect_async.sandbox.banks import (
     SandboxBank,
     all_banks,
@@ -25,12 +25,16 @@ from bankconnect_async.sandbox.banks import (
     find_bank,
 )
 
-from .journey import ClosedReason, Journey, Mode, failure_mode
+from .journey import FAILURES, ClosedReason, Journey, Mode, failure_mode
 
 
 _render = functools.partial(render, str(__package__))
-#: The page's name for each mode, which is that of the vendor's `info` events.
-_VIEWS: Final[Mapping[Mode, str]] = {"pdf": "manual", "online": "net_banking"}
+#: The page's name for each mode, as in the vendor's `info` events.
+_VIEWS: Final[Mapping[Mode, str]] = {
+    "pdf": "manual",
+    "online": "net_banking",
+    "aa": "account_aggregator",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -61,18 +65,30 @@ class Notice:
 
 
 _TEXTS: Final[Mapping[Mode, Mapping[str, str]]] = {
+    "online": {
+        "choice": "Net banking",
+        "hint": "Log in, and they are fetched for you",
+        "title": "Log in to net banking",
+        "lead": "A made-up customer is ready. There is nothing to type.",
+        "subject": "made-up customer",
+        "succeed": "Log in and finish",
+    },
     "pdf": {
+        "choice": "Upload PDF",
+        "hint": "Send the statements you have",
         "title": "Upload your statements",
         "lead": "A made-up statement is ready. "
         "Nothing is read from your device.",
         "subject": "made-up-statement.pdf",
         "succeed": "Upload and finish",
     },
-    "online": {
-        "title": "Log in to net banking",
-        "lead": "A made-up customer is ready. There is nothing to type.",
-        "subject": "made-up customer",
-        "succeed": "Log in and finish",
+    "aa": {
+        "choice": "Account Aggregator",
+        "hint": "Approve a request, and your bank sends them",
+        "title": "Share by Account Aggregator",
+        "lead": "A made-up consent is ready. There is nothing to type.",
+        "subject": "made-up consent",
+        "succeed": "Approve and finish",
     },
 }
 
@@ -121,7 +137,11 @@ def render_journey(journey: Journey, now: datetime.datetime) -> Page:
     bank = find_bank(requested)
     main = _render(
         "journey.html",
-        {"banks": _bank_items(), "attempts": "\n".join(map(_attempt, _VIEWS))},
+        {
+            "banks": _bank_items(),
+            "choices": _choices(journey.session.dialect),
+            "attempts": "\n".join(map(_attempt, _VIEWS)),
+        },
         bank=bank.identifier if bank else requested,
         bank_name=bank.name if bank else requested,
         modes=_modes(bank),
@@ -179,17 +199,28 @@ def _bank_items() -> str:
     )
 
 
-def _modes(bank: SandboxBank | None) -> str:
-    return " ".join(
-        view for mode, view in _VIEWS.items() if not bank or mode in bank.modes
+def _choices(dialect: Dialect) -> str:
+    return "\n".join(
+        _render("choice.html", view=_VIEWS[mode], **texts)
+        for mode, texts in _TEXTS.items()
+        # The seed is older than Account Aggregators.
+        if (mode, dialect) != ("aa", "seed")
     )
+
+
+def _modes(bank: SandboxBank | None) -> str:
+    offered = set(_VIEWS) if bank is None else set(bank.modes)
+    # Of most banks nobody knows; customers are not offered what may fail.
+    if bank is not None and not bank.has_aa:
+        offered.discard("aa")
+    return " ".join(view for mode, view in _VIEWS.items() if mode in offered)
 
 
 @functools.cache
 def _attempt(mode: Mode) -> str:
     options = "\n".join(
         _render("failure.html", code=code, meaning=code.meaning)
-        for code in ErrorType
+        for code in FAILURES.values()
         if failure_mode(code) == mode
     )
     return _render(

@@ -126,12 +126,12 @@ class WebhookDispatcher:
         """
         match event:
             case SuccessEvent() | ErrorEvent() if journey.is_entity_flow:
-                if mode == "pdf" and self.entity_mode == NET_BANKING_ONLY:
+                if mode != "online" and self.entity_mode == NET_BANKING_ONLY:
                     return
                 if journey.statements:
                     statement_id = journey.statements[-1].statement_id
                 else:
-                    # A failed login to net banking uploads nothing.
+                    # A failed login or consent uploads nothing.
                     statement_id = new_id() if mode == "pdf" else ""
                 error = event if isinstance(event, ErrorEvent) else None
                 self._send_extraction(

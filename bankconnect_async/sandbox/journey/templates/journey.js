@@ -47,11 +47,31 @@
     one(`[data-view="${name}"] h1`).focus();
   };
 
+  // What a mobile app puts into the page: Android takes texts, and iOS takes
+  // objects.
+  const functions = {
+    "fb-success": "onSuccess",
+    success: "onSuccess",
+    "fb-exit": "onExit",
+    exit: "onExit",
+    error: "onError",
+    info: "onInfo",
+  };
+
+  const tellApp = (message) => {
+    const android = window.BankConnectAndroid;
+    android?.onResult?.(JSON.stringify(message));
+    android?.[functions[message.status]]?.(JSON.stringify(message.payload));
+    const flutter = window.webkit?.messageHandlers?.BankConnectFlutter;
+    flutter?.postMessage(message);
+  };
+
   const post = (message) => {
     const entry = document.createElement("li");
     entry.textContent = JSON.stringify(message, null, 2);
     one(".log").append(entry);
     one(".total").textContent = one(".log").childElementCount;
+    tellApp(message);
     if (framed) {
       // Anyone may embed the journey, and it is never told who does. So it
       // cannot name a target, no more than the vendor's page can.
