@@ -6,12 +6,12 @@ Pure. The seed's responses have the fewer fields of its day.
 
 import datetime
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
-from bankconnect_async.sandbox.fake_data import analyses
+from bankconnect_async.sandbox.fake_data import analyses, figures
 from bankconnect_async.sandbox.fake_data.analyses import rupees
 from bankconnect_async.sandbox.fake_data.ledgers import (
     FakeAccount,
@@ -185,6 +185,10 @@ def _top(query: EntityQuery) -> JsonObject:
     }
 
 
+def _monthly(rows: Sequence[FakeTransaction]) -> JsonObject:
+    return figures.monthly_analysis(rows, "entity.monthly_analysis")
+
+
 def _monthly_by_account(query: EntityQuery) -> JsonObject:
     return {
         **_progress(query),
@@ -193,9 +197,7 @@ def _monthly_by_account(query: EntityQuery) -> JsonObject:
             "account_id": [
                 {
                     group.account.account_id: {
-                        "monthly_analysis": analyses.monthly_analysis(
-                            group.rows
-                        )
+                        "monthly_analysis": _monthly(group.rows)
                     }
                 }
                 for group in query.accounts
@@ -257,7 +259,9 @@ _COMMON: Final[Mapping[str, Responder]] = {
     "lender_transactions": _transactions(lambda row: row.is_of_lender),
     "monthly_analysis": _after_progress(
         "monthly_analysis",
-        lambda query: analyses.monthly_analysis(query.rows),
+        lambda query: _monthly(
+            analyses.merged([group.rows for group in query.accounts])
+        ),
     ),
     "raw_excel_report": _reports_without_source,
 }
@@ -284,7 +288,9 @@ CURRENT_RESPONSES: Final[Mapping[str, Responder]] = {
     ),
     "predictors": _by_account(
         "predictors",
-        lambda group: analyses.predictors(group.account, group.rows),
+        lambda group: figures.predictors(
+            group.account, group.rows, "entity.predictors"
+        ),
     ),
     # The page shows the score as a text (contract, U-25).
     "score": _by_account(

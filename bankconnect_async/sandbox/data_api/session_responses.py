@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from bankconnect_async.sandbox.fake_data import analyses
+from bankconnect_async.sandbox.fake_data import analyses, figures
 from bankconnect_async.sandbox.fake_data.ledgers import FakeTransaction, Span
 from bankconnect_async.sandbox.http.errors import JsonObject
 from bankconnect_async.sandbox.journey.journey import Journey
@@ -179,8 +179,7 @@ def _account_status(
 
 def _insights(query: SessionQuery) -> JsonObject:
     accounts = query.accounts
-    rows = [row for group in accounts for row in group.rows]
-    rows.sort(key=lambda row: row.day)
+    rows = analyses.merged([group.rows for group in accounts])
     return {
         "session_id": query.session_id,
         "link_id": query.journey.session.link_id,
@@ -188,7 +187,9 @@ def _insights(query: SessionQuery) -> JsonObject:
         "accounts": fields.by_account(
             accounts, "data", lambda group: _account_insights(query, group)
         ),
-        "aggregate_monthly_analysis": analyses.monthly_analysis(rows),
+        "aggregate_monthly_analysis": figures.monthly_analysis(
+            rows, "insights.aggregate_monthly_analysis"
+        ),
         "aggregate_xlsx_report_url": query.url_of("all.xlsx"),
         "aggregate_xml_report_url": query.url_of("all.xml"),
     }
@@ -225,7 +226,7 @@ def _account_insights(
         "expense_categories": fields.expense_categories(rows),
         "self_and_sister_transactions": fields.transactions(own, _FLAT_ROW),
         "bounced_or_penal_transactions": [],
-        "monthly_analysis": _monthly_analysis(rows),
+        "monthly_analysis": _monthly_analysis(group),
         "predictors": _predictors(group),
         "eod_balances": analyses.eod_balances(rows),
         "score": float(analyses.score(account)),
@@ -304,23 +305,17 @@ def _stats(
     }
 
 
-def _monthly_analysis(rows: Sequence[FakeTransaction]) -> JsonObject:
-    months = list(map(analyses.long_month, analyses.by_month(rows)))
-    # In the documented example these are not numbers.
-    return {
-        **analyses.monthly_analysis(rows),
-        "employer_name": dict.fromkeys(months),
-        "start_date": {month: f"01-{month}" for month in months},
-        "loan_emi": {month: {} for month in months},
-    }
+def _monthly_analysis(group: AccountStatements) -> JsonObject:
+    return figures.monthly_analysis(group.rows, "insights.monthly_analysis")
 
 
 def _predictors(group: AccountStatements) -> JsonObject:
-    return {
-        **analyses.predictors(group.account, group.rows, latest=12),
-        "accountnumber": group.account.number,
-        "author_fraud": False,
-    }
+    return figures.predictors(
+        group.account,
+        group.rows,
+        "insights.predictors",
+        author_fraud=bool(fields.fraud([group], "fraud_type")),
+    )
 
 
 def session_pdfs(query: SessionQuery) -> JsonObject:
@@ -424,7 +419,7 @@ _PARTS: Final[Mapping[str, Responder]] = {
         "eod_balances", lambda group: analyses.eod_balances(group.rows)
     ),
     "monthly_analysis_updated": _by_account(
-        "monthly_analysis", lambda group: _monthly_analysis(group.rows)
+        "monthly_analysis", _monthly_analysis
     ),
     "recurring_transactions": lambda query: {
         "transactions": fields.recurring(query.accounts, _RECURRING_ROW)

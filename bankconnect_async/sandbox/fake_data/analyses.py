@@ -10,10 +10,12 @@ import datetime
 import itertools
 import statistics
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
-from .ledgers import FakeAccount, FakeTransaction
+import attrs
+
+from .ledgers import FakeAccount, FakeTransaction, Span
 
 
 Rows: TypeAlias = Sequence[FakeTransaction]
@@ -22,12 +24,6 @@ _SCORES: Final = range(300, 901)
 _TOP: Final = 5
 _MONTHS_TO_RECUR: Final = 2
 _QUARTER: Final = 3
-_CHANNELS: Final = (
-    "upi salary refund net_banking_transfer investment debit_card chq "
-    "cash_withdrawl cash_deposit bill_payment bank_interest bank_charge "
-    "auto_debit_payment_bounce auto_debit_payment self_transfer demand_draft "
-    "auto_credit"
-)
 
 
 def rupees(paise: float) -> float:
@@ -72,79 +68,45 @@ def short_day(day: datetime.date) -> str:
     return f"{day.day:02}-{short_month(day)}"
 
 
-def monthly_analysis(rows: Rows) -> dict[str, dict[str, Any]]:
+def mean(amounts: Sequence[float]) -> float:
     """
-    Return each figure of each month, by the figure's name.
+    Return the mean in rupees, or 0 of nothing.
     """
-    figures: dict[str, dict[str, Any]] = {}
-    for month, group in by_month(rows).items():
-        for name, figure in _figures(group).items():
-            figures.setdefault(name, {})[long_month(month)] = figure
-    return figures
+    return rupees(statistics.fmean(amounts)) if amounts else 0.0
 
 
-def _figures(rows: Rows) -> dict[str, Any]:
-    credits_, debits = _amounts(rows, "credit"), _amounts(rows, "debit")
-    salaries, emis = _salaries(rows), _emis(rows)
-    balances = [row.balance for row in rows]
-    eod = _end_of_day_balances(rows).values()
-    figures = {
-        "opening_balance": rupees(_opening_balance(rows)),
-        "closing_balance": rupees(rows[-1].balance),
-        "avg_bal": rupees(statistics.fmean(balances)),
-        "min_bal": rupees(min(balances)),
-        "max_bal": rupees(max(balances)),
-        "median_balance": rupees(statistics.median(balances)),
-        "mode_balance": rupees(statistics.mode(balances)),
-        "min_eod_balance": rupees(min(eod)),
-        "max_eod_balance": rupees(max(eod)),
-        "amt_credit": rupees(sum(credits_)),
-        "amt_debit": rupees(sum(debits)),
-        "cnt_credit": len(credits_),
-        "cnt_debit": len(debits),
-        "cnt_transactions": len(rows),
-        "avg_credit_transaction_size": _mean(credits_),
-        "avg_debit_transaction_size": _mean(debits),
-        "avg_emi": _mean(emis),
-        "net_cash_inflow": rupees(sum(credits_) - sum(debits)),
-        "total_amount_of_salary": rupees(sum(salaries)),
-        "number_of_salary_transactions": len(salaries),
-    }
-    for channel in ("cash_withdrawl", "bill_payment"):
-        spent = sum(row.amount for row in rows if row.channel == channel)
-        share = round(100 * spent / sum(salaries), 2) if salaries else 0
-        figures[f"perc_salary_spend_{channel}"] = share
-    for channel in _CHANNELS.split():
-        of_channel = [row for row in rows if row.channel == channel]
-        for side in ("credit", "debit"):
-            amounts = _amounts(of_channel, side)
-            figures[f"amt_{channel}_{side}"] = rupees(sum(amounts))
-            figures[f"cnt_{channel}_{side}"] = len(amounts)
-    return figures
-
-
-def _amounts(rows: Rows, side: str) -> list[int]:
-    return [row.amount for row in rows if row.side == side]
-
-
-def _salaries(rows: Rows) -> list[int]:
-    return [row.amount for row in rows if row.is_salary]
-
-
-def _emis(rows: Rows) -> list[int]:
-    return [row.amount for row in rows if row.is_of_lender]
-
-
-def _mean(amounts: Sequence[int]) -> float:
-    return rupees(statistics.fmean(amounts)) if amounts else 0
-
-
-def _opening_balance(rows: Rows) -> int:
+def opening_balance(rows: Rows) -> int:
+    """
+    Return the balance before the first transaction.
+    """
     return rows[0].balance - rows[0].signed_amount
 
 
-def _end_of_day_balances(rows: Rows) -> dict[datetime.date, int]:
-    return {row.day: row.balance for row in rows}
+def daily_balances(rows: Rows) -> list[int]:
+    """
+    Return the balance at the end of every day between the transactions.
+    """
+    closing = {row.day: row.balance for row in rows}
+    balances = []
+    balance = 0
+    for day in Span(start=rows[0].day, end=rows[-1].day).days:
+        balance = closing.get(day, balance)
+        balances.append(balance)
+    return balances
+
+
+def merged(ledgers: Sequence[Rows]) -> list[FakeTransaction]:
+    """
+    Return the transactions of several accounts, with their total balance.
+    """
+    balances = {
+        rows[0].account_id: opening_balance(rows) for rows in ledgers if rows
+    }
+    result = []
+    for row in sorted(itertools.chain(*ledgers), key=lambda row: row.day):
+        balances[row.account_id] = row.balance
+        result.append(attrs.evolve(row, balance=sum(balances.values())))
+    return result
 
 
 def top_five(
@@ -201,7 +163,7 @@ def eod_balances(rows: Rows) -> dict[str, Any]:
     Days before the first transaction and after the last one are `null`.
     """
     months = list(by_month(rows))
-    closing = _end_of_day_balances(rows)
+    closing = {row.day: row.balance for row in rows}
     balances: dict[str, Any] = {
         "Months_order": list(map(short_month, months)),
         "start_date": list(map(short_day, months)),
@@ -215,64 +177,9 @@ def eod_balances(rows: Rows) -> dict[str, Any]:
                 balance = rupees(closing[day])
             days.append(balance if day <= rows[-1].day else None)
     balances["starting_balance"] = (
-        rupees(_opening_balance(rows)) if rows else 0.0
+        rupees(opening_balance(rows)) if rows else 0.0
     )
     return balances
-
-
-_VARIABLES: Final[Mapping[str, Callable[[Rows], float]]] = {
-    "credits": lambda rows: rupees(sum(_amounts(rows, "credit"))),
-    "debits": lambda rows: rupees(sum(_amounts(rows, "debit"))),
-    "expense": lambda rows: rupees(sum(_amounts(rows, "debit"))),
-    "avg_balance": lambda rows: _mean([row.balance for row in rows]),
-    "balance": lambda rows: rupees(rows[-1].balance),
-    "cash_withdrawals": lambda rows: sum(
-        row.channel == "cash_withdrawl" for row in rows
-    ),
-    "salary": lambda rows: rupees(sum(_salaries(rows))),
-    "emi": lambda rows: rupees(sum(_emis(rows))),
-}
-
-
-def predictors(
-    account: FakeAccount,
-    rows: Rows,
-    latest: int = 6,
-) -> dict[str, Any]:
-    """
-    Return the variables of one account.
-
-    Args:
-        account: The account.
-        rows: Its transactions.
-        latest: The number of months that have variables of their own.
-    """
-    months = dict(reversed(by_month(rows).items()))
-    # A month without transactions has variables, too: they are `null`.
-    groups = [*months.values(), *[()] * latest][:latest]
-    names = [*map(short_month, months), *[None] * latest][:latest]
-    variables: dict[str, Any] = {
-        "customer_name": account.name,
-        "bank_name": account.bank,
-        "account_type": "individual",
-        "accountnumber": int(account.number),
-        "ifsc_code": account.ifsc,
-        "start_date": short_day(rows[0].day) if rows else None,
-        "end_date": short_day(rows[-1].day) if rows else None,
-        "month_duration": len(months),
-    }
-    for number, name in enumerate(names):
-        variables[f"month_{number}"] = name
-    for name, figure in _VARIABLES.items():
-        if rows:
-            variables[name] = figure(rows)
-        for number, group in enumerate(groups):
-            variables[f"{name}_{number}"] = figure(group) if group else None
-    credited = sum(_amounts(rows, "credit"))
-    variables["annualised_credit"] = (
-        rupees(credited * 12 / len(months)) if months else None
-    )
-    return variables
 
 
 def score(account: FakeAccount) -> int:
@@ -323,7 +230,7 @@ def _summary(rows: Rows) -> dict[str, Any]:
     most = max(rows, key=lambda row: row.amount, default=None)
     return {
         "sum": total,
-        "avg": _mean(amounts),
+        "avg": mean(amounts),
         "max": most and rupees(most.amount),
         "min": least and rupees(least.amount),
         "count": len(rows),
