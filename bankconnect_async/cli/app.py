@@ -62,6 +62,7 @@ from .options import (
 from .output import OutputClosedError, OutputError, print_message
 from .signals import on_interrupt
 from .statements import fetch, upload, wait
+from .trigger import trigger
 
 
 _CALLED_WITH: Final = "bankconnect_async.called_with"
@@ -446,7 +447,7 @@ def _batch_code(summary: BatchSummary) -> Exit:
     return Exit.OK
 
 
-for _command in demo, fetch, upload, wait:
+for _command in demo, fetch, trigger, upload, wait:
     app.add_command(_command)
 
 
@@ -483,6 +484,11 @@ for _command in demo, fetch, upload, wait:
     default="sandbox-server-hash",
     show_default=True,
     help="The server hash that it accepts.",
+)
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="The URL of webhooks, until update_webhook/ sets another.",
 )
 @click.option(
     "--processing-time",

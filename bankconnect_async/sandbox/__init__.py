@@ -8,7 +8,13 @@ from .fake_data.pdfs import statement_pdf
 from .faults.catalogue import Fault
 from .faults.plans import Faults
 from .http.endpoints import UNPAID_API_KEY
-from .records import Played, SandboxEntity, SandboxSession, SentWebhook
+from .records import (
+    Played,
+    ReceivedRequest,
+    SandboxEntity,
+    SandboxSession,
+    SentWebhook,
+)
 from .server import Sandbox
 
 
@@ -18,6 +24,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Played",
+    "ReceivedRequest",
     "Sandbox",
     "SandboxEntity",
     "SandboxSession",

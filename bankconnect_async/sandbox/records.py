@@ -70,6 +70,28 @@ class Played:
     redirect: str | None
 
 
+@attrs.define(kw_only=True)
+class ReceivedRequest:
+    """
+    A request of the API that the sandbox received.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path.
+        parameters: The parameters of its query and body, without keys,
+            passwords and files.
+        link_id: The link id that it is about; blank if there is none.
+        status: The HTTP status of the response; `None` if it was not
+            processed, because of a fault.
+    """
+
+    method: str
+    path: str
+    parameters: Mapping[str, Any] = attrs.field(repr=False)
+    link_id: str
+    status: int | None = None
+
+
 @attrs.frozen(kw_only=True)
 class SentWebhook:
     """

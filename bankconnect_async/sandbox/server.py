@@ -22,6 +22,7 @@ from bankconnect_async.errors import InvalidRequestError
 
 from .config import ALL_MODES, check_settings
 from .faults.plans import Faults
+from .http.control import ControlApi
 from .http.endpoints import PREFIX, Authenticator
 from .http.errors import ApiError
 from .http.handlers import SandboxHandlers
@@ -30,7 +31,13 @@ from .http.middleware import RequestMiddleware
 from .http.origins import OriginPolicy, host_name
 from .journey.journey import Action, ClosedReason, Journey, Mode, parse_step
 from .journey.session_table import SessionTable
-from .records import Played, SandboxEntity, SandboxSession, SentWebhook
+from .records import (
+    Played,
+    ReceivedRequest,
+    SandboxEntity,
+    SandboxSession,
+    SentWebhook,
+)
 from .webhooks.dispatcher import WebhookDispatcher
 from .webhooks.sender import WebhookSender
 
@@ -38,6 +45,8 @@ from .webhooks.sender import WebhookSender
 _MAX_BODY: Final = 2**20
 # No request takes long: one that still runs never arrived as a whole.
 _SHUTDOWN_TIMEOUT: Final = 1.0
+
+_WEBHOOK_IDS: Final = ("session_id", "entity_id", "link_id")
 
 _log: Final = logging.getLogger("bankconnect_async.sandbox")
 
@@ -83,6 +92,12 @@ class Sandbox:
     one, it fakes a file from the words of the file's name: a bank, and
     `encrypted`, `scanned`, `damaged`, `empty`, `missing`, `unsupported` or
     `unknown`. It keeps the last 64 MiB of uploads in memory.
+
+    Other processes drive it with ``POST /sandbox/play``, ``expire``,
+    ``finish`` and ``resend_webhook``, whose parameters are those of the
+    methods, as JSON; ``GET /sandbox/sessions``, ``requests`` and ``webhooks``
+    list what there is. From other machines, or with a *public_url*, they need
+    the key in the header `x-api-key`.
 
     Attributes:
         dialect: The dialect of `v1`: `seed`, `entity` or `session`. `v2` is
@@ -178,6 +193,21 @@ class Sandbox:
             modes=self.modes,
             journeys=self._journeys,
             origin=self._page_origin,
+            control=ControlApi(
+                api_key=self.api_key,
+                has_public_url=self.public_url is not None,
+                actions=(
+                    self.play,
+                    self.expire,
+                    self.finish,
+                    self.resend_webhook,
+                ),
+                listings={
+                    "sessions": self._list_sessions,
+                    "requests": self._list_requests,
+                    "webhooks": self._list_webhooks,
+                },
+            ),
         )
 
     async def __aenter__(self) -> Self:
@@ -368,7 +398,7 @@ class Sandbox:
                 fields={each.field: (each.text,) for each in error.problems}
             ) from None
         if reason := journey.closed_reason(self._journeys.now()):
-            raise _closed_error(reason)
+            raise _field_error("session_id", reason.value)
         return self._journeys.play(journey, step)
 
     def expire(self, session_id: str) -> None:
@@ -413,8 +443,69 @@ class Sandbox:
         if not self._journeys.finish(
             owner_id, error_code, statement_error_code
         ):
-            text = "is not being processed"
-            raise InvalidRequestError(fields={"owner_id": (text,)})
+            raise _field_error("owner_id", "is not being processed")
+
+    async def resend_webhook(self, owner_id: str) -> SentWebhook:
+        """
+        Send the newest webhook about a session or an entity again.
+
+        It goes to the URL that is set now, even if there was none before.
+
+        Args:
+            owner_id: The id of a session or an entity.
+
+        Returns:
+            The webhook with its result.
+
+        Raises:
+            InvalidRequestError: If there was no webhook about it yet, or
+                there is no URL to send to.
+            RuntimeError: If the sandbox is not running.
+        """
+        self._running_listener()
+        webhooks = self._journeys.webhooks
+        if webhooks.url is None:
+            raise _field_error("webhook_url", "is not set")
+        journey = self._journeys.get(owner_id)
+        # Webhooks of the entity flow name the entity.
+        entity_id = journey.entity_id if journey else None
+        body = webhooks.resend(entity_id or owner_id)
+        if body is None:
+            raise _field_error("owner_id", "has no webhook yet")
+        sent = await self.webhooks_sent()
+        return next(each for each in reversed(sent) if each.body is body)
+
+    @property
+    def request_log(self) -> tuple[ReceivedRequest, ...]:
+        """The newest 1,000 requests of the API, in order."""
+        return tuple(self._middleware.request_log)
+
+    def _list_requests(
+        self, link_id: str | None = None
+    ) -> tuple[ReceivedRequest, ...]:
+        return tuple(
+            each
+            for each in self.request_log
+            if link_id in {None, each.link_id}
+        )
+
+    def _list_sessions(
+        self, link_id: str | None = None
+    ) -> tuple[SandboxSession, ...]:
+        return tuple(
+            each
+            for each in self.sessions.values()
+            if link_id in {None, each.link_id}
+        )
+
+    async def _list_webhooks(
+        self, owner_id: str | None = None
+    ) -> tuple[SentWebhook, ...]:
+        return tuple(
+            each
+            for each in await self.webhooks_sent()
+            if owner_id in {None, *map(each.body.get, _WEBHOOK_IDS)}
+        )
 
     async def webhooks_sent(self) -> tuple[SentWebhook, ...]:
         """
@@ -427,7 +518,7 @@ class Sandbox:
         self._running_listener()
         journey = self._journeys.get(session_id)
         if journey is None:
-            raise _closed_error(ClosedReason.UNKNOWN)
+            raise _field_error("session_id", ClosedReason.UNKNOWN.value)
         return journey
 
     def _running_listener(self) -> ConnectionListener:
@@ -441,5 +532,5 @@ class Sandbox:
         return self.public_url.rstrip("/")
 
 
-def _closed_error(reason: ClosedReason) -> InvalidRequestError:
-    return InvalidRequestError(fields={"session_id": (reason.value,)})
+def _field_error(name: str, problem: str) -> InvalidRequestError:
+    return InvalidRequestError(fields={name: (problem,)})

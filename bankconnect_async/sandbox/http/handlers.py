@@ -35,6 +35,7 @@ from bankconnect_async.sandbox.session_api.validation import (
     validate_request,
 )
 
+from .control import ControlApi
 from .endpoints import (
     PREFIX,
     Authenticator,
@@ -56,12 +57,14 @@ class SandboxHandlers:
         modes: The modes that are enabled.
         journeys: The sessions.
         origin: Returns the origin of the journey's page.
+        control: The control endpoints.
     """
 
     guard: Authenticator
     modes: Collection[str]
     journeys: SessionTable
     origin: Callable[[], str]
+    control: ControlApi
 
     def routes(self) -> list[web.RouteDef]:
         """
@@ -100,6 +103,7 @@ class SandboxHandlers:
             ),
             *entity.routes(),
             *session.routes(),
+            *self.control.routes(),
             web.get(f"{FILES}{{path:.+}}", storage.serve),
             web.get("/", self._show_page),
             web.post("/", self._do_step),

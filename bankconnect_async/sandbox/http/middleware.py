@@ -6,7 +6,7 @@ import asyncio
 import collections
 import functools
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -18,6 +18,7 @@ from bankconnect_async.clock import Clock
 from bankconnect_async.sandbox.faults.behaviours import FaultContext
 from bankconnect_async.sandbox.faults.catalogue import Fault
 from bankconnect_async.sandbox.faults.plans import Faults
+from bankconnect_async.sandbox.records import ReceivedRequest
 
 from .endpoints import (
     PREFIX,
@@ -27,7 +28,7 @@ from .endpoints import (
     not_found_response,
     read_parameters,
 )
-from .errors import ApiError
+from .errors import ApiError, JsonObject
 from .origins import OriginPolicy
 from .storage import FILES
 
@@ -35,6 +36,11 @@ from .storage import FILES
 _UPLOADS: Final = f"{PREFIX}/v1/statement/"
 # A large statement, in base64.
 _MAX_UPLOAD: Final = 24 * 2**20
+_MAX_LOG: Final = 1000
+# Parameters that the log leaves out. A file in Base64 is too large for it.
+_SECRET: Final = frozenset(
+    {"api_key", "file", "file_url", "pdf_password", "signature"}
+)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -50,6 +56,7 @@ class RequestMiddleware:
         connections: The number of connections.
         requests: The number of requests, good and bad.
         received: The number of API requests by link id; "" for none.
+        request_log: The newest API requests, the oldest first.
         processed: The number of good responses by operation and link id, and
             by operation and `None` for all link ids.
     """
@@ -62,6 +69,9 @@ class RequestMiddleware:
     requests: int = attrs.field(init=False, default=0)
     received: collections.Counter[str] = attrs.field(
         init=False, factory=collections.Counter
+    )
+    request_log: collections.deque[ReceivedRequest] = attrs.field(
+        init=False, factory=lambda: collections.deque(maxlen=_MAX_LOG)
     )
     processed: collections.Counter[tuple[str, str | None]] = attrs.field(
         init=False, factory=collections.Counter
@@ -99,9 +109,21 @@ class RequestMiddleware:
             request = request.clone(client_max_size=_MAX_UPLOAD)
         if not request.path.startswith((PREFIX, FILES)):
             return await _respond(handler, request)
-        link_id = await self._link_id(request)
+        parameters = await _parameters(request)
+        link_id = self._link_id(parameters, request.match_info)
         self.received[link_id] += 1
-        process = functools.partial(self._process, handler, request, link_id)
+        received = ReceivedRequest(
+            method=request.method,
+            path=request.path,
+            parameters={
+                name: value
+                for name, value in parameters.items()
+                if name not in _SECRET and not isinstance(value, bytes)
+            },
+            link_id=link_id,
+        )
+        self.request_log.append(received)
+        process = functools.partial(self._process, handler, request, received)
         transport = request.transport
         # A lost connection takes no fault.
         fault = self.faults.next_request_fault(link_id) if transport else None
@@ -132,9 +154,13 @@ class RequestMiddleware:
             await asyncio.wait(tasks)
 
     async def _process(
-        self, handler: Handler, request: web.Request, link_id: str
+        self,
+        handler: Handler,
+        request: web.Request,
+        received: ReceivedRequest,
     ) -> web.StreamResponse:
         response = await _respond(handler, request)
+        received.status = response.status
         operation = request.path.rstrip("/").rpartition("/")[2]
         # The session table counts creates itself: a load experiment has too
         # many link ids for a second counter.
@@ -144,20 +170,16 @@ class RequestMiddleware:
             and not request.path.endswith("/session/")
         ):
             self.processed[operation, None] += 1
-            self.processed[operation, link_id] += 1
+            self.processed[operation, received.link_id] += 1
         return response
 
-    async def _link_id(self, request: web.Request) -> str:
-        try:
-            body = await read_parameters(request)
-        except ApiError:
-            body = {}
-        parameters = {**request.query, **request.match_info, **body}
+    def _link_id(self, parameters: JsonObject, path: Mapping[str, str]) -> str:
+        parameters = {**path, **parameters}
         link_id = parameters.get("link_id")
         for owner_id in (
             parameters.get("session_id"),
             parameters.get("entity_id"),
-            request.match_info.get("path", "").partition("/")[0],
+            path.get("path", "").partition("/")[0],
         ):
             if link_id is None and isinstance(owner_id, str):
                 link_id = self.link_id_of(owner_id)
@@ -186,6 +208,14 @@ class RequestMiddleware:
 
         loop = asyncio.get_running_loop()
         self._idle_timers[protocol] = loop.call_later(seconds, close)
+
+
+async def _parameters(request: web.Request) -> JsonObject:
+    try:
+        body = await read_parameters(request)
+    except ApiError:
+        body = {}
+    return {**request.query, **body}
 
 
 async def _respond(

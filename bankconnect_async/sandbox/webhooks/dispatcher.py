@@ -85,6 +85,10 @@ class WebhookDispatcher:
         attrs.field(init=False, factory=lambda: collections.defaultdict(list))
     )
 
+    _newest: dict[str | None, Mapping[str, Any]] = attrs.field(
+        init=False, factory=dict
+    )
+
     def update_entity(self, parameters: Mapping[str, Any]) -> None:
         """
         Set the URL and the mode, which an update without mode resets.
@@ -105,6 +109,20 @@ class WebhookDispatcher:
         self.url, self.session_names = _parse_update(
             parameters, _as_session_mode
         )
+
+    def resend(self, owner_id: str) -> Mapping[str, Any] | None:
+        """
+        Send the newest webhook about a session or an entity again.
+
+        Returns:
+            The body; `None` if there was no such webhook.
+        """
+        body = self._newest.get(owner_id)
+        if body is not None and self.url is not None:
+            # A copy, so that its result can be told from the first one's.
+            body = {**body}
+            self.sender.put(self.url, body)
+        return body
 
     def payloads(self, link_id: str) -> list[JsonObject]:
         """
@@ -200,5 +218,6 @@ class WebhookDispatcher:
             self._send(body)
 
     def _send(self, body: Mapping[str, Any]) -> None:
+        self._newest[body.get("session_id") or body["entity_id"]] = body
         if self.url is not None:
             self.sender.put(self.url, body)

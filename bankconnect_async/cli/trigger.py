@@ -1,0 +1,189 @@
+"""
+The command ``trigger``, which drives a running sandbox.
+"""
+
+import asyncio
+import os
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import aiohttp
+import attrs
+import click
+import orjson
+
+from yarl import URL
+
+from bankconnect_async._codec.session_requests import url_problem
+from bankconnect_async._printable import printable_json
+from bankconnect_async.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequestError,
+)
+
+from .output import emit
+
+
+_BASE_URL: Final = "BANKCONNECT_BASE_URL"
+_API_KEY: Final = "BANKCONNECT_API_KEY"
+# The default address of ``bankconnect sandbox``.
+_DEFAULT_URL: Final = "http://127.0.0.1:8600/bank-connect"
+# The sandbox waits for webhooks, for 5 seconds each.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
+
+
+@attrs.frozen
+class _Trigger:
+    """
+    An event and the control endpoint that causes it.
+
+    Attributes:
+        endpoint: The last part of the endpoint's path.
+        id_name: The parameter for the id.
+        fixed: Further parameters.
+        options: The options that go with it.
+    """
+
+    endpoint: str
+    id_name: str
+    fixed: Mapping[str, str] = {}
+    options: tuple[str, ...] = ()
+
+
+_EVENTS: Final[Mapping[str, _Trigger]] = {
+    "success": _Trigger(
+        "play", "session_id", {"action": "success"}, ("mode", "bank")
+    ),
+    "exit": _Trigger("play", "session_id", {"action": "exit"}),
+    "error": _Trigger(
+        "play",
+        "session_id",
+        {"action": "failure"},
+        ("error_type", "mode", "bank"),
+    ),
+    "expire": _Trigger("expire", "session_id"),
+    "finish": _Trigger("finish", "owner_id", {}, ("error_code",)),
+    "webhook": _Trigger("resend_webhook", "owner_id"),
+}
+
+
+@click.command()
+@click.argument("event", type=click.Choice(list(_EVENTS)))
+@click.argument("id_", metavar="ID")
+@click.option(
+    "--error-type",
+    metavar="CODE",
+    help="With error: the kind of failure, such as MU003 or "
+    "CONSENT_REJECTED; by default that of a wrong password or login.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["pdf", "online", "aa"]),
+    help="With success or error: the mode in which statements come in; by "
+    "default that of the session.",
+)
+@click.option(
+    "--bank",
+    metavar="BANK",
+    help="With success or error: the identifier of the chosen bank.",
+)
+@click.option(
+    "--error-code",
+    metavar="CODE",
+    help="With finish: the code of a failure, such as UNPARSABLE.",
+)
+@click.option(
+    "--base-url",
+    metavar="URL",
+    help=f"The sandbox, instead of {_BASE_URL}; by default {_DEFAULT_URL}.",
+)
+@click.option(
+    "--allow-http",
+    is_flag=True,
+    help="Allow a sandbox without TLS on another machine or container.",
+)
+def trigger(
+    *,
+    event: str,
+    id_: str,
+    base_url: str | None,
+    allow_http: bool,
+    **options: str | None,
+) -> None:
+    """
+    Let something happen in a running sandbox, and print the result as JSON.
+
+    ID is the id of a session, or its URL; with finish and webhook it may be
+    the id of an entity. In another terminal, run bankconnect sandbox.
+
+    The customer ends the journey with success or exit, or meets an error and
+    stays. expire ends the session. finish ends processing, well or badly.
+    webhook sends the newest webhook about ID again.
+    """
+    told = _EVENTS[event]
+    given = {name: value for name, value in options.items() if value}
+    for name in given.keys() - {*told.options}:
+        option = name.replace("_", "-")
+        raise click.UsageError(f"--{option} does not go with {event}")
+    base = base_url or os.environ.get(_BASE_URL) or _DEFAULT_URL
+    if problem := url_problem(base, allow_http=allow_http):
+        raise ConfigurationError(fields={"base_url": (problem,)})
+    url = URL(base).with_path(f"/sandbox/{told.endpoint}")
+    # Whoever has the URL of a session has its id.
+    query = dict(parse_qsl(id_.partition("?")[2]))
+    arguments = {told.id_name: query.get("session_id", id_), **told.fixed}
+    result = asyncio.run(_post(url, arguments | given))
+    emit(printable_json(result) + b"\n", "-")
+
+
+async def _post(url: URL, arguments: Mapping[str, Any]) -> bytes:
+    key = os.environ.get(_API_KEY)
+    headers = {"x-api-key": key} if key else {}
+    status, body = 0, b""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as http,
+            http.post(
+                url, json=arguments, headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            status, body = response.status, await response.read()
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        raise _no_sandbox(url) from exc
+    match status:
+        case HTTPStatus.OK:
+            return body
+        case HTTPStatus.UNAUTHORIZED:
+            raise AuthenticationError("the sandbox refused the key")
+        case HTTPStatus.BAD_REQUEST:
+            raise _bad_request(url, body)
+        case _:
+            raise _no_sandbox(url)
+
+
+def _bad_request(
+    url: URL, body: bytes
+) -> InvalidRequestError | ConfigurationError:
+    try:
+        problems = dict(orjson.loads(body))
+    except ValueError:
+        return _no_sandbox(url)
+    if "message" in problems:
+        return ConfigurationError(str(problems["message"]))
+    return InvalidRequestError(
+        fields={
+            "ID" if name in {"session_id", "owner_id"} else name: tuple(texts)
+            for name, texts in problems.items()
+        }
+    )
+
+
+def _no_sandbox(url: URL) -> ConfigurationError:
+    return ConfigurationError(
+        f"no sandbox answers at {url.origin()}: start bankconnect sandbox, "
+        f"or give --base-url"
+    )

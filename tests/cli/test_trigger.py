@@ -1,0 +1,194 @@
+"""
+``bankconnect trigger``: another process drives the sandbox.
+"""
+
+import asyncio
+import json
+
+import pytest
+
+from aiohttp import web
+
+from bankconnect_async import AsyncBankConnect, SuccessEvent, decode_event
+from bankconnect_async.sandbox import Sandbox
+
+
+@pytest.fixture(name="session_id")
+def _session_id(bankconnect, service):
+    """The id of a session, which the command line created."""
+    result = bankconnect("session", "customer-42", "--inline-frame")
+    assert result.code == 0
+    (session_id,) = service.sessions
+    return session_id
+
+
+def test_success(bankconnect, service, session_id):
+    """
+    The journey is completed, and the result is what the page posts.
+    """
+    result = bankconnect("trigger", "success", session_id, "--bank", "hdfc")
+
+    played = json.loads(result.out)
+    event = decode_event(played["messages"][0])
+    (entity,) = service.entities.values()
+    assert (result.code, result.err) == (0, "")
+    assert isinstance(event, SuccessEvent)
+    assert event.entity_id == entity.entity_id
+    assert played["redirect"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["exit"], "User closed the journey"),
+        (["error"], "Password Incorrect"),
+        (["error", "--error-type", "NB004"], "Invalid Captcha"),
+        (["error", "--mode", "online"], "Net banking login failed"),
+    ],
+    ids=" ".join,
+)
+def test_other_ends(bankconnect, service, session_id, args, reason):
+    """
+    The customer leaves, or meets an error; the URL of a session is an id.
+    """
+    event, *options = args
+    url = service.sessions[session_id].redirect_url
+    result = bankconnect("trigger", event, url, *options)
+
+    (message,) = json.loads(result.out)["messages"]
+    assert result.code == 0
+    assert message["payload"]["reason"] == reason
+
+
+def test_expire(bankconnect, session_id):
+    """
+    An expired session takes no step, and the error says so.
+    """
+    assert bankconnect("trigger", "expire", session_id).code == 0
+    result = bankconnect("trigger", "success", session_id)
+
+    assert result.code == 2
+    assert result.err == "bankconnect: ID: has expired\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["exit", "1d"], "ID: is not a session of this sandbox"),
+        (["finish", "1d"], "ID: is not being processed"),
+        (["webhook", "1d"], "webhook_url: is not set"),
+        (["exit", "1d", "--bank", "hdfc"], "--bank does not go with exit"),
+        (["error", "1d", "--error-code", "X"], "--error-code does not go"),
+        (["error", "1d", "--base-url", "ftp://x"], "--base-url"),
+        (["error", "1d", "--base-url", "http://x"], "is not an https URL"),
+        (["error", "1d", "--base-url", "http://[::1]:9"], "no sandbox"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("service")
+def test_bad_arguments(bankconnect, args, problem):
+    """
+    A bad argument is a usage error that names it.
+    """
+    result = bankconnect("trigger", *args)
+
+    assert result.code == 2
+    assert problem in result.err
+
+
+async def test_refused_key(start, monkeypatch):
+    """
+    Behind a public URL the sandbox wants its key.
+    """
+    results = []
+    async with Sandbox(public_url="https://box.example") as sandbox:
+        monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
+        for key in ("other", sandbox.api_key):
+            monkeypatch.setenv("BANKCONNECT_API_KEY", key)
+            process = await start("trigger", "exit", "1d")
+            _, err = await process.communicate()
+            results.append((process.returncode, err.decode()))
+
+    assert results == [
+        (
+            3,
+            "bankconnect: the sandbox refused the key; check "
+            "BANKCONNECT_API_KEY\n",
+        ),
+        (2, "bankconnect: ID: is not a session of this sandbox\n"),
+    ]
+
+
+async def test_not_a_sandbox(start, monkeypatch):
+    """
+    An API that is not a sandbox is named as what it is not.
+    """
+    app = web.Application()
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    monkeypatch.setenv("BANKCONNECT_BASE_URL", f"{origin}/bank-connect")
+    process = await start("trigger", "exit", "1d")
+    _, err = await process.communicate()
+    await runner.cleanup()
+
+    assert process.returncode == 2
+    assert f"no sandbox answers at {origin}" in err.decode()
+
+
+async def test_from_another_process(start, monkeypatch):
+    """
+    A session completes, is processed, and its webhooks reach a server.
+    """
+    hooks = asyncio.Queue()
+
+    async def receive(request):
+        await hooks.put(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hooks", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
+    sandbox = await start(
+        *("sandbox", "--port", 0, "--dialect", "session"),
+        *("--webhook-url", url, "--processing-time", 3600),
+    )
+    settings = {}
+    while len(settings) < 3:
+        line = (await sandbox.stdout.readline()).decode()
+        if line.startswith("export "):
+            name, _, value = line.split()[1].partition("=")
+            settings[name] = value
+            monkeypatch.setenv(name, value)
+    async with AsyncBankConnect.from_env(settings, redirect_url=None) as bank:
+        session = bank.session(await bank.create_session("customer-42"))
+
+        async def trigger(event):
+            process = await start("trigger", event, session.session_id)
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            return json.loads(out)
+
+        await trigger("success")
+        completed = await hooks.get()
+        await session.initiate_processing()
+        await trigger("finish")
+        enriched = await hooks.get()
+        again = await trigger("webhook")
+        status = await session.status()
+    resent = await hooks.get()
+    await runner.cleanup()
+
+    assert completed["event_name"] == (
+        "SESSION_REQUIREMENT_COMPLETION_NOTIFICATION"
+    )
+    assert enriched["event_name"] == "ENRICHMENT_NOTIFICATION"
+    assert resent == enriched == again["body"]
+    assert again["status"] == 200
+    assert [account.account_status for account in status.accounts] == [
+        "completed"
+    ]
