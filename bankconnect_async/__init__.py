@@ -97,40 +97,20 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch": ("Created", "Failed", "Outcome", "SessionBatch"),
+            "batch": "Created Failed Outcome SessionBatch",
             "models.events": (
-                "ErrorEvent",
-                "ErrorType",
-                "Event",
-                "EventName",
-                "ExitEvent",
-                "InfoEvent",
-                "SuccessEvent",
-                "UnknownEvent",
+                "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
+                "SuccessEvent UnknownEvent"
             ),
             "models.webhooks": (
-                "EnrichmentWebhook",
-                "ExpiryWebhook",
-                "ExtractionWebhook",
-                "UnknownWebhook",
-                "UploadWebhook",
-                "Webhook",
+                "EnrichmentWebhook ExpiryWebhook ExtractionWebhook "
+                "UnknownWebhook UploadWebhook Webhook"
             ),
-            "embed": ("Listener", "content_security_policy", "iframe_html"),
-            "_codec.browser_messages": ("Channel", "decode_event"),
-            "_codec.redirects": (
-                "ReturnURL",
-                "build_redirect",
-                "decode_redirect",
-            ),
-            "stats": (
-                "AttemptEnd",
-                "AttemptStart",
-                "BatchStats",
-                "Latency",
-                "Stats",
-            ),
-            "_codec.webhooks": ("decode_webhook", "deduplication_key"),
+            "embed": "Listener content_security_policy iframe_html",
+            "_codec.browser_messages": "Channel decode_event",
+            "_codec.redirects": "ReturnURL build_redirect decode_redirect",
+            "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
+            "_codec.webhooks": "decode_webhook deduplication_key",
         },
     )
 

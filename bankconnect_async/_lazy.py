@@ -1,17 +1,17 @@
 """
-Names of a package that are imported when they are first asked for (PEP 562).
+Names of a package that are imported on first use (PEP 562).
 """
 
 import importlib
 import sys
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
 def lazy_names(
     package: str,
-    modules: Mapping[str, Iterable[str]],
+    modules: Mapping[str, str],
     *,
     submodules: Collection[str] = (),
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -20,11 +20,15 @@ def lazy_names(
 
     Args:
         package: The name of the package.
-        modules: The names that each of its modules has, by the module's name
-            below the package.
+        modules: The names in each module, separated by blanks, by the
+            module's name below the package.
         submodules: The modules that are names of the package themselves.
     """
-    homes = {name: module for module in modules for name in modules[module]}
+    homes = {
+        name: module
+        for module, names in modules.items()
+        for name in names.split()
+    }
 
     def get(name: str) -> Any:
         if name in submodules:

@@ -1,22 +1,22 @@
 """
 The inline-frame workflow: the frame, its listener, and the policy for both.
 
-The listener believes a message only if it came from the origin of the
-session, from the frame itself, and is of the vendor's type. What it then
-posts to the service is still a claim.
+The listener accepts a message only if it comes from the session's origin and
+from the frame itself, and has the vendor's type. The message that it posts to
+the service is still a claim.
 """
 
-import html
 import json
 import re
 
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from yarl import URL
 
 from ._codec.session_requests import url_problem
+from ._templates import read_template, render
 from .errors import ConfigurationError, InvalidRequestError
 from .models.events import (
     ERROR_TYPE,
@@ -41,151 +41,6 @@ _SANDBOX = (
     " allow-popups-to-escape-sandbox allow-same-origin allow-scripts"
 )
 
-#: What `iframe_html` styles the frame with.
-STYLE: Final = """\
-.bankconnect {
-  box-sizing: border-box;
-  margin-inline: auto;
-  max-inline-size: 32rem;
-  inline-size: 100%;
-}
-.bankconnect iframe {
-  block-size: 44rem;
-  border: 0;
-  display: block;
-  inline-size: 100%;
-  max-block-size: 100vh;
-  max-block-size: 100dvh;
-}
-.bankconnect [role="status"]:empty { display: none; }
-.bankconnect [role="status"] {
-  font: 1rem/1.5 system-ui, sans-serif;
-  padding: 1rem;
-  text-align: center;
-}
-.bankconnect [data-actions] {
-  display: flex;
-  gap: 1rem;
-  justify-content: center;
-  margin-block: 0 1rem;
-}
-.bankconnect [hidden] { display: none; }
-.bankconnect button { font: 1rem/1.5 system-ui, sans-serif; }
-@media (max-width: 32rem) {
-  .bankconnect iframe { block-size: 100vh; block-size: 100dvh; }
-}
-"""
-
-#: The listener. It reads its settings from the element around it.
-LISTENER_SCRIPT: Final = """\
-(() => {
-  "use strict";
-  const root = document.currentScript.closest("[data-bankconnect]");
-  const settings = JSON.parse(root.dataset.bankconnect);
-  const keys = settings.keys;
-  let posts = Promise.resolve();
-
-  const read = (data) => {
-    try {
-      const message = typeof data === "string" ? JSON.parse(data) : data;
-      return message?.[keys.type] === settings.type ? message : null;
-    } catch {
-      return null;
-    }
-  };
-
-  const closes = (message) => {
-    const status = message[keys.status];
-    const payload = message[keys.payload] ?? {};
-    const failed = status === settings.mayFail && (payload[keys.errorType]
-      || (payload[keys.reason] && !payload[keys.message]));
-    return !failed && status !== settings.unclear
-      && Object.hasOwn(settings.texts, status);
-  };
-
-  const post = async (message) => {
-    try {
-      const answer = await fetch(settings.postTo, {
-        method: "POST",
-        mode: "same-origin",
-        credentials: "same-origin",
-        keepalive: true,
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ event: message, token: settings.token }),
-      });
-      return answer.ok;
-    } catch {
-      return false;
-    }
-  };
-
-  const one = (selector) => root.querySelector(selector);
-  const statusOf = (message) => message[keys.status];
-  let last = null;
-
-  const show = (text, { again, leave }) => {
-    one("[role=status]").textContent = text;
-    one("[data-actions]").hidden = !again;
-    one("[data-leave]").hidden = !leave;
-  };
-
-  const close = (message) => {
-    one("iframe").remove();
-    const again = settings.exits.includes(statusOf(message));
-    show(settings.texts[statusOf(message)], { again, leave: false });
-    one("[role=status]").focus();
-  };
-
-  const announce = (message, closed, delivered) => {
-    root.dispatchEvent(new CustomEvent(settings.eventType, {
-      bubbles: true,
-      detail: { message, closed, delivered },
-    }));
-  };
-
-  window.addEventListener("message", (event) => {
-    const frame = one("iframe");
-    if (!frame || event.origin !== settings.origin
-        || event.source !== frame.contentWindow) {
-      return;
-    }
-    const message = read(event.data);
-    if (!message) {
-      return;
-    }
-    const closed = closes(message);
-    if (closed) {
-      close(message);
-    } else if (statusOf(message) === settings.unclear) {
-      // The customer has left, or may try again in the frame: nobody can
-      // tell, so the frame stays.
-      show(settings.unclearText, { again: true, leave: true });
-    }
-    // One after the other, because a failure comes before the exit. The page
-    // hears of it last, so that it may leave at once.
-    posts = posts.then(async () => {
-      const delivered = await post(message);
-      last = { message, delivered };
-      announce(message, closed, delivered);
-    });
-  });
-
-  // The element's buttons are not there yet.
-  root.addEventListener("click", ({ target }) => {
-    if (target.closest("[data-again]")) {
-      // Not a reload: that would repeat a post.
-      const url = new URL(window.location.href);
-      url.hash = "";
-      window.location.assign(url);
-    } else if (target.closest("[data-leave]")) {
-      const message = { [keys.status]: settings.unclear };
-      close(message);
-      posts = posts.then(() => announce(last.message, true, last.delivered));
-    }
-  });
-})();
-"""
-
 
 def _not_blank(_: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
     if not isinstance(value, str) or not value.strip():
@@ -209,29 +64,31 @@ def _refuse(name: str, problem: str) -> None:
 @attrs.frozen(kw_only=True)
 class Listener:
     """
-    What the page does with the messages of the frame.
+    Settings of the script that listens to the frame's messages.
 
-    Each is posted as JSON, ``{"event": …, "token": …}``, and then announced
-    by a DOM event whose `detail` has `message`, `closed` (the frame was) and
-    `delivered` (the post was answered with a 2xx status).
+    The page posts each message as JSON, ``{"event": …, "token": …}``. Then it
+    dispatches a DOM event whose `detail` has `message`, `closed` (whether the
+    frame was closed) and `delivered` (whether the post got a 2xx response).
 
     Attributes:
-        post_to: Path of the service's event endpoint, on the page's own
+        post_to: The path of the service's event endpoint, on the page's own
             origin.
-        token: Goes with every post. It should say for whom the page was
-            made, because `post_to` must not believe the message in that.
-        event_type: Name of the DOM event; it bubbles.
-        success_text: What replaces the frame after a success, which is not
-            confirmed then.
-        exit_text: What replaces the frame after the customer left.
-        unclear_text: What stands beside the frame after a message of the
-            first dialect that may be a failure, such as a wrong password, or
-            an exit: the customer can go on in the frame.
-        again_text: On the button that opens the page again.
-        leave_text: On the button that closes the frame after such a message.
+        token: The token that goes with every post. It should name the
+            customer of the page, because `post_to` must not believe what the
+            message says about that.
+        event_type: The name of the DOM event, which bubbles.
+        success_text: The text that replaces the frame after a success, which
+            is not confirmed yet.
+        exit_text: The text that replaces the frame after an exit.
+        unclear_text: The text beside the frame after a message of the first
+            dialect that may report a failure, such as a wrong password, or
+            an exit. The customer can continue in the frame.
+        again_text: The label of the button that opens the page again.
+        leave_text: The label of the button that closes the frame after such a
+            message.
 
     Raises:
-        ConfigurationError: With the first bad setting in `fields`.
+        ConfigurationError: If a setting is bad; the first one is in `fields`.
     """
 
     post_to: str = attrs.field(
@@ -240,7 +97,7 @@ class Listener:
     token: str = attrs.field(repr=False, validator=_not_blank)
     event_type: str = attrs.field(
         default="bankconnect",
-        validator=_matches(_EVENT_TYPE, "is no name for a DOM event"),
+        validator=_matches(_EVENT_TYPE, "is not a name for a DOM event"),
     )
     success_text: str = attrs.field(
         default="Thank you. Your statements are being checked.",
@@ -268,62 +125,60 @@ def iframe_html(
     """
     Write the frame that shows the journey, with its listener and style.
 
-    The frame stays open on errors and steps, and makes way for a text on a
-    success or an exit. After an exit the text has a button to try again.
-    The first dialect reports failures as exits: there the frame stays, with
-    buttons to try again and to leave beside it. Serve the page with
+    The frame stays open on errors and steps. A text replaces it on a success
+    or an exit; after an exit there is a button to try again. The first
+    dialect reports failures as exits: there the frame stays, with buttons to
+    try again and to leave beside it. Serve the page with
     `content_security_policy`.
 
     Args:
         session: A session created without `redirect_url`.
-        listener: What to do with the frame's messages.
-        nonce: Unguessable and new for every page: 16 characters or more, of
-            base64.
-        title: What a screen reader calls the frame.
-        allow_http: Take a session of a host without TLS, as the client does
-            under that name.
+        listener: The settings of the listener.
+        nonce: An unguessable text of 16 or more base64 characters, another
+            one for every page.
+        title: The name of the frame for screen readers.
+        allow_http: Whether a session of a host without TLS is accepted, as
+            with the client's option of that name.
 
     Raises:
         InvalidRequestError: If the session's URL must not be opened.
-        ConfigurationError: If *nonce* is none.
+        ConfigurationError: If *nonce* is not usable.
     """
     origin = _origin(session, allow_http=allow_http)
     _check_nonce(nonce)
-    settings = json.dumps(_settings(origin, listener))
-    return f"""\
-<style nonce="{nonce}">
-{STYLE}</style>
-<div class="bankconnect" data-bankconnect="{html.escape(settings)}">
-<script nonce="{nonce}">
-{LISTENER_SCRIPT}</script>
-<p role="status" tabindex="-1"></p>
-<p data-actions hidden>
-<button type="button" data-again>{html.escape(listener.again_text)}</button>
-<button type="button" data-leave>{html.escape(listener.leave_text)}</button>
-</p>
-<iframe src="{html.escape(session.url)}"
- title="{html.escape(title)}" referrerpolicy="no-referrer"
- sandbox="{_SANDBOX}"></iframe>
-</div>
-"""
+    return render(
+        str(__package__),
+        "frame.html",
+        {
+            "style": read_template(__package__, "frame.css"),
+            "script": read_template(__package__, "listener.js"),
+        },
+        nonce=nonce,
+        settings=json.dumps(_settings(origin, listener)),
+        again=listener.again_text,
+        leave=listener.leave_text,
+        src=session.url,
+        title=title,
+        sandbox=_SANDBOX,
+    )
 
 
 def content_security_policy(
     session: Session, *, nonce: str, allow_http: bool = False
 ) -> str:
     """
-    Write the header under which `iframe_html` works, and little else.
+    Write the header that permits what `iframe_html` needs, and no more.
 
-    Nobody may frame the page, and it can talk to its own origin only.
+    Nobody may frame the page, and it can connect to its own origin only.
 
     Args:
-        session: As for `iframe_html`.
-        nonce: The same as there.
-        allow_http: As there.
+        session: The session of `iframe_html`.
+        nonce: The nonce of `iframe_html`.
+        allow_http: Whether a session of a host without TLS is accepted.
 
     Raises:
         InvalidRequestError: If the session's URL must not be opened.
-        ConfigurationError: If *nonce* is none.
+        ConfigurationError: If *nonce* is not usable.
     """
     origin = _origin(session, allow_http=allow_http)
     _check_nonce(nonce)

@@ -9,9 +9,8 @@ import pytest
 
 from yarl import URL
 
+from bankconnect_async._templates import read_template
 from bankconnect_async.embed import (
-    LISTENER_SCRIPT,
-    STYLE,
     Listener,
     content_security_policy,
     iframe_html,
@@ -20,6 +19,8 @@ from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import Session
 
 
+SCRIPT = read_template("bankconnect_async", "listener.js")
+STYLE = read_template("bankconnect_async", "frame.css")
 NONCE = "c2l4dGVlbi1ieXRlcyEh"
 JOURNEY = "https://bankconnectclient.finbox.in/?session_id=127d&token=t%2F1"
 NASTY = "\"'><script>alert(1)</script><!-- & \u2028"
@@ -143,7 +144,7 @@ class TestIframeHtml:
         """
         text = snippet()
 
-        assert text.index(LISTENER_SCRIPT) < text.index("<iframe")
+        assert text.index(SCRIPT) < text.index("<iframe")
 
     @pytest.mark.parametrize("tag", ["script", "style"])
     def test_nonce(self, tag):
@@ -215,8 +216,8 @@ class TestIframeHtml:
         """
         Neither the script nor the style can end its element early.
         """
-        assert "</" not in LISTENER_SCRIPT + STYLE
-        assert "<!--" not in LISTENER_SCRIPT + STYLE
+        assert "</" not in SCRIPT + STYLE
+        assert "<!--" not in SCRIPT + STYLE
 
     @pytest.mark.parametrize(
         "url",

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "confirmation": ("confirm",),
-        "downloads": ("download",),
-        "entities": ("Entities", "EntityHandle", "upload"),
-        "sessions": ("SessionHandle",),
+        "confirmation": "confirm",
+        "downloads": "download",
+        "entities": "Entities EntityHandle upload",
+        "sessions": "SessionHandle",
     },
     submodules=("organisation", "uploads"),
 )

@@ -118,99 +118,35 @@ else:
         __name__,
         {
             "accounts": (
-                "Account",
-                "ExpenseCategory",
-                "Fraud",
-                "FraudFinding",
-                "Identity",
-                "RecurringSet",
-                "RecurringSets",
-                "Report",
-                "SalaryTransaction",
-                "StatementProgress",
-                "StoredPdf",
-                "StoredPdfs",
-                "Transaction",
+                "Account ExpenseCategory Fraud FraudFinding Identity "
+                "RecurringSet RecurringSets Report SalaryTransaction "
+                "StatementProgress StoredPdf StoredPdfs Transaction"
             ),
             "entities": (
-                "AccountPredictors",
-                "AccountScore",
-                "Accounts",
-                "Bank",
-                "BankCatalogue",
-                "BankHealth",
-                "Entity",
-                "EntityResponse",
-                "EntityPage",
-                "ExcelReport",
-                "ExpenseCategories",
-                "Identities",
-                "MonthlyAnalyses",
-                "MonthlyAnalysis",
-                "Predictors",
-                "RecurringTransactions",
-                "Reports",
-                "SalaryTransactions",
-                "Scores",
-                "TopAmount",
-                "TopCreditsDebits",
-                "TopFive",
-                "Transactions",
+                "AccountPredictors AccountScore Accounts Bank BankCatalogue "
+                "BankHealth Entity EntityResponse EntityPage ExcelReport "
+                "ExpenseCategories Identities MonthlyAnalyses MonthlyAnalysis "
+                "Predictors RecurringTransactions Reports SalaryTransactions "
+                "Scores TopAmount TopCreditsDebits TopFive Transactions"
             ),
             "events": (
-                "ErrorEvent",
-                "ErrorType",
-                "Event",
-                "EventName",
-                "ExitEvent",
-                "InfoEvent",
-                "SuccessEvent",
-                "UnknownEvent",
+                "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
+                "SuccessEvent UnknownEvent"
             ),
             "insights": (
-                "AccountDetails",
-                "AccountInsights",
-                "COMPLETED",
-                "Insights",
-                "NewSession",
-                "ProcessingRequest",
-                "RecurringConsent",
-                "RecurringConsents",
-                "SessionAccount",
-                "SessionIdentities",
-                "SessionProgress",
-                "SessionReports",
-                "SessionStatus",
-                "StatementStages",
-                "StatementStats",
-                "TopMonth",
-                "TopTransactions",
-                "UploadState",
-                "UploadStatus",
+                "AccountDetails AccountInsights COMPLETED Insights NewSession "
+                "ProcessingRequest RecurringConsent RecurringConsents "
+                "SessionAccount SessionIdentities SessionProgress "
+                "SessionReports SessionStatus StatementStages StatementStats "
+                "TopMonth TopTransactions UploadState UploadStatus"
             ),
-            "sessions": (
-                "Consent",
-                "Metadata",
-                "Session",
-                "SessionRequest",
-                "UNSET",
-            ),
-            "uploads": (
-                "EntityUpload",
-                "SessionUpload",
-            ),
-            "webhook_endpoints": ("MissedWebhooks",),
+            "sessions": "Consent Metadata Session SessionRequest UNSET",
+            "uploads": "EntityUpload SessionUpload",
+            "webhook_endpoints": "MissedWebhooks",
             "webhooks": (
-                "DateRange",
-                "EnrichmentWebhook",
-                "ExpiryWebhook",
-                "ExtractionWebhook",
-                "UnknownWebhook",
-                "UploadWebhook",
-                "Webhook",
-                "WebhookAccount",
-                "WebhookName",
-                "WebhookStatement",
+                "DateRange EnrichmentWebhook ExpiryWebhook ExtractionWebhook "
+                "UnknownWebhook UploadWebhook Webhook WebhookAccount "
+                "WebhookName WebhookStatement"
             ),
         },
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .aiohttp_routes import mount
 else:
     # Only `mount` needs `aiohttp.web`.
-    __getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": ("mount",)})
+    __getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": "mount"})
 
 
 __all__ = [
