@@ -18,9 +18,9 @@ from bankconnect_async.errors import (
     InvalidRequestError,
 )
 from bankconnect_async.models._fields import (
+    add_problem,
     is_present,
     load,
-    note,
     structure,
     wire_keys,
 )
@@ -193,7 +193,7 @@ def _whole(message: Mapping[str, Any]) -> Event | DecodeError:
 
 def _success(payload: _Payload) -> Event:
     if not payload.has(ENTITY_ID, SESSION_ID):
-        note(
+        add_problem(
             payload.problems,
             f"neither {ENTITY_ID} nor {SESSION_ID} @ {payload.path}",
         )

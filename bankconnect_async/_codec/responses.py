@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
 from bankconnect_async.errors import InvalidResponseError
-from bankconnect_async.models import _fields as reading
-from bankconnect_async.models._fields import Pairs
+from bankconnect_async.models._fields import (
+    Pairs,
+    list_of,
+    mapping,
+    structure,
+)
 
 
 T = TypeVar("T")
@@ -85,7 +89,7 @@ def decode(
         if not isinstance(document, Mapping):
             problems.append("is not a JSON object @ $")
             return None
-        return reading.structure(cls, document, "$", problems, raw=document)
+        return structure(cls, document, "$", problems, raw=document)
 
     return _decode(read, raw, status, keep_pairs=keep_pairs)
 
@@ -99,7 +103,7 @@ def decode_document(raw: bytes, *, status: int = 200) -> Mapping[str, Any]:
     """
 
     def read(document: Any, problems: list[str]) -> Mapping[str, Any] | None:
-        return reading.mapping(document, "$", problems)
+        return mapping(document, "$", problems)
 
     return _decode(read, raw, status)
 
@@ -115,9 +119,7 @@ def decode_rows(
     """
 
     def read(document: Any, problems: list[str]) -> tuple[T, ...] | None:
-        rows: tuple[T, ...] | None = reading.many(reading.one(cls))(
-            document, "$", problems
-        )
+        rows: tuple[T, ...] | None = list_of(cls)(document, "$", problems)
         return rows
 
     return _decode(read, raw, status)

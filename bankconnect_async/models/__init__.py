@@ -97,14 +97,12 @@ if TYPE_CHECKING:
         EntityUpload,
         SessionUpload,
     )
-    from .webhook_endpoints import (
-        MissedWebhooks,
-    )
     from .webhooks import (
         DateRange,
         EnrichmentWebhook,
         ExpiryWebhook,
         ExtractionWebhook,
+        MissedWebhooks,
         UnknownWebhook,
         UploadWebhook,
         Webhook,
@@ -142,11 +140,10 @@ else:
             ),
             "sessions": "Consent Metadata Session SessionRequest UNSET",
             "uploads": "EntityUpload SessionUpload",
-            "webhook_endpoints": "MissedWebhooks",
             "webhooks": (
                 "DateRange EnrichmentWebhook ExpiryWebhook ExtractionWebhook "
-                "UnknownWebhook UploadWebhook Webhook WebhookAccount "
-                "WebhookName WebhookStatement"
+                "MissedWebhooks UnknownWebhook UploadWebhook Webhook "
+                "WebhookAccount WebhookName WebhookStatement"
             ),
         },
     )

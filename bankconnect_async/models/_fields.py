@@ -1,9 +1,10 @@
 """
-JSON objects to schema classes, with every mismatch reported and its path.
+Declarative fields: JSON objects to models, every mismatch with its path.
 
-An attribute's metadata says under which keys it is found and who reads it.
-`null`, a blank text and a missing key all mean "none" to the vendor, and so
-they do here.
+The metadata of an attribute says under which keys the vendor sends it and
+which reader decodes it. A reader takes a value, its path and the list of
+problems; it adds what is wrong to the list and returns `None`. `null`, a blank
+text and a missing key all mean "none".
 """
 
 import codecs
@@ -21,36 +22,51 @@ import orjson
 
 T = TypeVar("T")
 
-#: Takes what stands at a path; notes what is wrong and returns `None`.
+#: Decodes a value at a path; adds problems to a list and returns `None`.
 Reader: TypeAlias = Callable[[Any, str, list[str]], Any]
 
-_MAX_PROBLEMS = 20
-# How often a text may be JSON within JSON.
-_WRAPPINGS = 3
-_DATE = re.compile(
+_MAX_PROBLEMS: Final = 20
+# The most layers of JSON texts within JSON texts.
+_MAX_LAYERS: Final = 3
+_DATE: Final = re.compile(
     r"(?P<d>[0-9]{2})/(?P<m>[0-9]{2})/(?P<y>[0-9]{4})"
     r"|(?P<Y>[0-9]{4})-(?P<M>[0-9]{2})-(?P<D>[0-9]{2})"
 )
-# As statements print days: `14-Jan-26`.
-_SHORT_DAY = re.compile(r"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4}|[0-9]{2})")
-# Not strptime, which would go by the process's locale.
+# A day as statements print it: `14-Jan-26` or `14-Jan-2026`.
+_SHORT_DAY: Final = re.compile(
+    r"([0-9]{1,2})-([A-Za-z]{3})-((?:[0-9]{2})?[0-9]{2})"
+)
+# Not strptime, which follows the locale of the process.
 _MONTHS: Final = (
     *("jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
 )
-_CENTURY = 2000
-_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
-# Digits of the largest whole number that is taken for a count.
-_MAX_DIGITS = 18
-_SHOWN_DIGITS = 4
-# Python refuses to write numbers with thousands of digits.
-_NO_LABEL = 10**100
-# What no UTF-8 stands for.
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_TIMESTAMP = re.compile(
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
+# The most digits of a count.
+_MAX_DIGITS: Final = 18
+_SHOWN_DIGITS: Final = 4
+# Python does not print integers of thousands of digits.
+_MAX_LABEL: Final = 10**100
+# Lone surrogates have no UTF-8 form.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_TIMESTAMP: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}"
     r"(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
 )
+
+
+@attrs.frozen(kw_only=True)
+class Model:
+    """
+    An object that the vendor sent.
+
+    Attributes:
+        raw: The object as received. It may hold data that no log should show.
+    """
+
+    raw: Mapping[str, Any] = attrs.field(
+        factory=dict, repr=False, eq=False, hash=False
+    )
 
 
 @attrs.frozen
@@ -63,44 +79,60 @@ class _Wire:
 _WIRE: Final = "wire"
 
 
-def wired(
-    read: Reader,
+def field(
+    read: Reader | type,
     *keys: str,
     default: Any = None,
     required: bool = False,
     **kwargs: Any,
 ) -> Any:
     """
-    Make an attribute that `structure` fills.
+    Declare an attribute that `structure` fills.
 
     Args:
-        read: Turns what stands on the wire into the value.
-        keys: Where it may stand, the first being the one to write. Without
-            any, the name of the attribute.
-        default: What "none" is here.
-        required: Whether "none" is a problem.
-        kwargs: For `attrs.field`; a `factory` goes before *default*.
+        read: The reader of the value; a model reads an object.
+        keys: The keys under which the vendor sends it, the one to write
+            first; by default the name of the attribute.
+        default: The value if the vendor sends none.
+        required: Whether it is a problem if the vendor sends none.
+        kwargs: Arguments of `attrs.field`; a *factory* replaces *default*.
     """
     if "factory" not in kwargs:
         kwargs["default"] = default
-    return attrs.field(
-        metadata={_WIRE: _Wire(read, keys, required)},
-        **kwargs,
-    )
+    wire = _Wire(_reader(read), keys, required)
+    return attrs.field(metadata={_WIRE: wire}, **kwargs)
+
+
+def list_field(read: Reader | type, *keys: str) -> Any:
+    """
+    Declare an attribute for an array, a tuple; empty if there is none.
+    """
+    return field(list_of(read), *keys, default=())
+
+
+def object_field(*keys: str) -> Any:
+    """
+    Declare an attribute for an object that stays as received.
+    """
+    return field(mapping, *keys, factory=dict, repr=False, hash=False)
+
+
+def _reader(read: Reader | type) -> Reader:
+    return object_of(read) if isinstance(read, type) else read
 
 
 @functools.cache
 def _wires(cls: type) -> Mapping[str, _Wire]:
     return {
-        field.name: attrs.evolve(wire, keys=wire.keys or (field.name,))
-        for field in attrs.fields(cls)
-        if (wire := field.metadata.get(_WIRE)) is not None
+        each.name: attrs.evolve(wire, keys=wire.keys or (each.name,))
+        for each in attrs.fields(cls)
+        if (wire := each.metadata.get(_WIRE)) is not None
     }
 
 
 def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
     """
-    Tell under which keys each attribute of *cls* may stand on the wire.
+    Return the keys of each attribute of *cls* on the wire.
     """
     return {name: wire.keys for name, wire in _wires(cls).items()}
 
@@ -109,10 +141,10 @@ def load(raw: object) -> Mapping[str, Any] | str:
     """
     Return the JSON object in *raw*, or what is wrong with it.
 
-    A JSON text that is itself the content of a JSON text is taken out, as
-    pages that call `JSON.stringify` twice make it.
+    A JSON text within a JSON text is unpacked: some pages call
+    `JSON.stringify` twice.
     """
-    for _ in range(_WRAPPINGS):
+    for _ in range(_MAX_LAYERS):
         if not isinstance(raw, str | bytes | bytearray | memoryview):
             break
         try:
@@ -130,7 +162,7 @@ def _without_mark(raw: str | bytes | bytearray | memoryview) -> str | bytes:
 
 def is_present(value: object) -> bool:
     """
-    Tell a value from the vendor's ways to say "none".
+    Return whether *value* is something else than `None` or blank.
     """
     return value is not None and not (
         isinstance(value, str) and (not value or value.isspace())
@@ -145,14 +177,15 @@ def structure(
     **given: Any,
 ) -> T:
     """
-    Build a *cls* from what *document* says.
+    Build a *cls* from a JSON object.
 
     Args:
-        cls: A class with attributes made by `wired`.
+        cls: A class with attributes that `field` declares.
         document: The JSON object.
-        path: Where it stands in the message.
-        problems: Takes what is wrong; the result is no use if anything is.
-        given: Attributes that do not come from the document.
+        path: The path of the object in the message.
+        problems: The list to which problems are added. If there is any, the
+            result must not be used.
+        given: The attributes that do not come from the document.
     """
     values: dict[str, Any] = {}
     # Typed as it is, because mypy finds classes of attrs unhashable.
@@ -171,13 +204,15 @@ def _value(
         if is_present(value := document.get(key)):
             return wire.read(value, f"{path}.{key}", problems)
     if wire.required:
-        note(problems, f"required field missing @ {path}.{wire.keys[0]}")
+        add_problem(
+            problems, f"required field missing @ {path}.{wire.keys[0]}"
+        )
     return None
 
 
-def note(problems: list[str], problem: str) -> None:
+def add_problem(problems: list[str], problem: str) -> None:
     """
-    Add *problem*, unless there are enough to make the point.
+    Add *problem*, unless there are many already.
     """
     if len(problems) < _MAX_PROBLEMS:
         problems.append(problem)
@@ -190,37 +225,37 @@ def text(value: object, path: str, problems: list[str]) -> str | None:
     if not isinstance(value, str):
         _note_type(problems, "a text", value, path)
         return None
-    # Most texts are ASCII, and that is known without looking at them.
+    # Most texts are ASCII, which CPython knows without a search.
     if not value.isascii() and _SURROGATE.search(value):
-        note(problems, f"is not Unicode @ {path}")
+        add_problem(problems, f"is not Unicode @ {path}")
         return None
     return value
 
 
 def label(value: object, path: str, problems: list[str]) -> str | None:
     """
-    Read a text that some versions write as a number.
+    Read a text that some versions send as a number.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        if abs(value) < _NO_LABEL:
+        if abs(value) < _MAX_LABEL:
             return str(value)
-        note(problems, f"is a number too large @ {path}")
+        add_problem(problems, f"is a number too large @ {path}")
         return None
     return text(value, path, problems)
 
 
-def identifier(longest: int) -> Reader:
+def identifier(max_length: int) -> Reader:
     """
-    Read an id of at most *longest* characters.
+    Read an id of at most *max_length* characters.
     """
 
     def read(value: object, path: str, problems: list[str]) -> str | None:
         found = label(value, path, problems)
-        if found is None or len(found) <= longest:
+        if found is None or len(found) <= max_length:
             return found
-        note(
+        add_problem(
             problems,
-            f"has {len(found)} characters, at most {longest} are taken"
+            f"has {len(found)} characters, at most {max_length} are taken"
             f" @ {path}",
         )
         return None
@@ -228,9 +263,9 @@ def identifier(longest: int) -> Reader:
     return read
 
 
-def word(value: object, path: str, problems: list[str]) -> str | None:
+def lower_text(value: object, path: str, problems: list[str]) -> str | None:
     """
-    Read one of a few words, in lower case.
+    Read a text in lower case.
     """
     found = text(value, path, problems)
     return None if found is None else found.strip().lower()
@@ -240,10 +275,10 @@ def number(
     value: object, path: str, problems: list[str]
 ) -> decimal.Decimal | None:
     """
-    Read a number, exactly; a text that is none gives `None`.
+    Read an exact number; a text that is no number gives `None`.
 
-    A float has lost what was printed, so documents with money are to be
-    loaded without one.
+    A float no longer has the digits that the vendor printed, so documents
+    with money must be loaded without floats.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -260,14 +295,14 @@ def number(
 
 def count(value: object, path: str, problems: list[str]) -> int | None:
     """
-    Read a whole number; another number, or a text, gives `None`.
+    Read a whole number; any other number or text gives `None`.
     """
     if type(value) is int:
         return value
     found = number(value, path, problems)
     if found is None or not found.is_finite():
         return None
-    # int() of a number with a huge exponent would never end.
+    # int() of a number with a huge exponent does not end.
     if found.adjusted() > _MAX_DIGITS or found != found.to_integral_value():
         return None
     return int(found)
@@ -287,7 +322,7 @@ def mapping(
     value: object, path: str, problems: list[str]
 ) -> Mapping[str, Any] | None:
     """
-    Read a JSON object as it is.
+    Read a JSON object, unchanged.
     """
     if isinstance(value, Mapping):
         return value
@@ -295,23 +330,23 @@ def mapping(
     return None
 
 
-def message(
+def object_or_text(
     value: object, path: str, problems: list[str]
 ) -> Mapping[str, Any] | None:
     """
-    Read a JSON object, or the text of one.
+    Read a JSON object, or a text that holds one.
     """
     if isinstance(value, str):
         value = load(value)
         if isinstance(value, str):
-            note(problems, f"must be an object, not a text @ {path}")
+            add_problem(problems, f"must be an object, not a text @ {path}")
             return None
     return mapping(value, path, problems)
 
 
 def day(value: object, path: str, problems: list[str]) -> datetime.date | None:
     """
-    Read a date; a text that is none gives `None`.
+    Read a date; a text that is no date gives `None`.
     """
     match = _DATE.fullmatch(text(value, path, problems) or "")
     if match is None:
@@ -325,11 +360,11 @@ def day(value: object, path: str, problems: list[str]) -> datetime.date | None:
         return None
 
 
-def moment(
+def timestamp(
     value: object, path: str, problems: list[str]
 ) -> datetime.datetime | None:
     """
-    Read a timestamp; a text that is none gives `None`.
+    Read a timestamp; a text that is no timestamp gives `None`.
     """
     stamp = text(value, path, problems) or ""
     if not _TIMESTAMP.fullmatch(stamp):
@@ -340,15 +375,15 @@ def moment(
         return None
 
 
-def instant(
+def timestamp_or_day(
     value: object, path: str, problems: list[str]
 ) -> datetime.datetime | None:
     """
-    Read a timestamp or a day, of which it is the beginning.
+    Read a timestamp, or a day as the timestamp of its midnight.
     """
     stamp = text(value, path, problems) or ""
     if _TIMESTAMP.fullmatch(stamp):
-        return moment(stamp, path, problems)
+        return timestamp(stamp, path, problems)
     short = _SHORT_DAY.fullmatch(stamp)
     date = _short_day(*short.groups()) if short else day(stamp, path, problems)
     if date is None:
@@ -359,7 +394,7 @@ def instant(
 def _short_day(date: str, month: str, year: str) -> datetime.date | None:
     try:
         return datetime.date(
-            int(year) + _CENTURY * (len(year) == 2),  # noqa: PLR2004
+            int(f"20{year}"[-4:]),
             _MONTHS.index(month.lower()) + 1,
             int(date),
         )
@@ -369,25 +404,25 @@ def _short_day(date: str, month: str, year: str) -> datetime.date | None:
 
 def masked(number: str | None) -> str:
     """
-    Write an account number as a repr may show it, its last four digits.
+    Return the repr of an account number, which shows its last four digits.
     """
     if number is None:
         return "None"
-    # What is short would be shown by half.
+    # Four digits of a short number would be half of it.
     shown = number[-_SHOWN_DIGITS:] if len(number) >= 2 * _SHOWN_DIGITS else ""
     return f"'XXXXXX{shown}'"
 
 
 def hidden(value: object) -> str:
     """
-    Say in a repr whether there is something, and not what.
+    Return a repr that shows whether there is a value, but not the value.
     """
     return "'***'" if value else repr(value)
 
 
-def one(cls: type) -> Reader:
+def object_of(cls: type) -> Reader:
     """
-    Read an object as a *cls*, which keeps it as its `raw`.
+    Return a reader of objects that makes each a *cls*.
     """
 
     def read(value: object, path: str, problems: list[str]) -> Any:
@@ -399,54 +434,42 @@ def one(cls: type) -> Reader:
     return read
 
 
-def many(reader: Reader) -> Reader:
+def list_of(read: Reader | type) -> Reader:
     """
-    Read an array, each entry but `null` with *reader*, as a tuple.
-    """
+    Return a reader of arrays that makes each a tuple, without `null`.
 
-    def read(value: object, path: str, problems: list[str]) -> Any:
+    Args:
+        read: The reader of an entry; a model reads an object.
+    """
+    read_entry = _reader(read)
+
+    def read_list(value: object, path: str, problems: list[str]) -> Any:
         if isinstance(value, list | tuple):
             return tuple(
-                reader(entry, f"{path}[{index}]", problems)
+                read_entry(entry, f"{path}[{index}]", problems)
                 for index, entry in enumerate(value)
                 if entry is not None
             )
         _note_type(problems, "an array", value, path)
         return None
 
-    return read
+    return read_list
 
 
 def _note_type(
     problems: list[str], wanted: str, value: object, path: str
 ) -> None:
     kind = type(value).__name__
-    note(problems, f"must be {wanted}, not {kind} @ {path}")
+    add_problem(problems, f"must be {wanted}, not {kind} @ {path}")
 
 
-#: Where lists of entries that repeat a key keep all of them.
+#: The attribute of `Pairs` that keeps repeated keys.
 PAIRS: Final = "pairs"
-
-
-def raw() -> Any:
-    """
-    Make the attribute that keeps an object as received.
-
-    It may hold what no log should show.
-    """
-    return attrs.field(factory=dict, repr=False, eq=False, hash=False)
-
-
-def plain(*keys: str) -> Any:
-    """
-    Make an attribute for an object that is handed on as it is.
-    """
-    return wired(mapping, *keys, factory=dict, repr=False, hash=False)
 
 
 class Pairs(dict[str, Any]):
     """
-    A JSON object that remembers keys that came more than once.
+    A JSON object that keeps repeated keys.
     """
 
     __slots__ = (PAIRS,)

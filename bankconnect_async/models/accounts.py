@@ -4,18 +4,32 @@ Parts that many responses share: accounts, fraud, transactions, progress.
 
 import datetime
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
-from . import _fields as reading
-from ._fields import raw, wired
+from ._fields import (
+    Model,
+    Reader,
+    field,
+    hidden,
+    is_present,
+    label,
+    list_field,
+    lower_text,
+    mapping,
+    masked,
+    number,
+    structure,
+    text,
+    timestamp,
+    timestamp_or_day,
+)
 
 
 @attrs.frozen(kw_only=True)
-class StatementProgress:
+class StatementProgress(Model):
     """
     How far the analysis asked for is with one statement.
 
@@ -26,19 +40,17 @@ class StatementProgress:
         source: `pdf` or `online`.
         transaction_status: The same words about transactions; with
             identities only.
-        raw: As received.
     """
 
-    statement_id: str | None = wired(reading.label)
-    status: str | None = wired(reading.word)
-    message: str | None = wired(reading.text)
-    source: str | None = wired(reading.text)
-    transaction_status: str | None = wired(reading.word)
-    raw: Mapping[str, Any] = raw()
+    statement_id: str | None = field(label)
+    status: str | None = field(lower_text)
+    message: str | None = field(text)
+    source: str | None = field(text)
+    transaction_status: str | None = field(lower_text)
 
 
 @attrs.frozen(kw_only=True)
-class Account:
+class Account(Model):
     """
     An account that statements were found for.
 
@@ -52,24 +64,22 @@ class Account:
         months: With data, as `YYYY-MM`.
         statements: Ids.
         last_updated: When, in UTC.
-        raw: As received.
     """
 
-    account_id: str | None = wired(reading.label)
-    account_number: str | None = wired(reading.label, repr=reading.masked)
-    account_category: str | None = wired(reading.text)
-    bank: str | None = wired(reading.text)
-    ifsc: str | None = wired(reading.text)
-    micr: str | None = wired(reading.label)
-    credit_limit: Decimal | None = wired(reading.number)
-    months: tuple[str, ...] = wired(reading.many(reading.text), default=())
-    statements: tuple[str, ...] = wired(reading.many(reading.text), default=())
-    last_updated: datetime.datetime | None = wired(reading.moment)
-    raw: Mapping[str, Any] = raw()
+    account_id: str | None = field(label)
+    account_number: str | None = field(label, repr=masked)
+    account_category: str | None = field(text)
+    bank: str | None = field(text)
+    ifsc: str | None = field(text)
+    micr: str | None = field(label)
+    credit_limit: Decimal | None = field(number)
+    months: tuple[str, ...] = list_field(text)
+    statements: tuple[str, ...] = list_field(text)
+    last_updated: datetime.datetime | None = field(timestamp)
 
 
 @attrs.frozen(kw_only=True)
-class Identity:
+class Identity(Model):
     """
     Whose an account is, as its statements say.
 
@@ -84,24 +94,22 @@ class Identity:
         bank_name: Bank identifier.
         ifsc, micr: Codes of the branch.
         credit_limit, od_limit: Of an overdraft account.
-        raw: As received.
     """
 
-    name: str | None = wired(reading.text, repr=reading.hidden)
-    address: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.label)
-    account_number: str | None = wired(reading.label, repr=reading.masked)
-    account_category: str | None = wired(reading.text)
-    bank_name: str | None = wired(reading.text)
-    ifsc: str | None = wired(reading.text)
-    micr: str | None = wired(reading.label)
-    credit_limit: Decimal | None = wired(reading.number)
-    od_limit: Decimal | None = wired(reading.number)
-    raw: Mapping[str, Any] = raw()
+    name: str | None = field(text, repr=hidden)
+    address: str | None = field(text, repr=hidden)
+    account_id: str | None = field(label)
+    account_number: str | None = field(label, repr=masked)
+    account_category: str | None = field(text)
+    bank_name: str | None = field(text)
+    ifsc: str | None = field(text)
+    micr: str | None = field(label)
+    credit_limit: Decimal | None = field(number)
+    od_limit: Decimal | None = field(number)
 
 
 @attrs.frozen(kw_only=True)
-class FraudFinding:
+class FraudFinding(Model):
     """
     One sign of fraud.
 
@@ -111,39 +119,31 @@ class FraudFinding:
         statement_id: Of the statement, if it is about one.
         account_id: Of the account.
         transaction_hash: Of the transaction, if it is about one.
-        raw: As received.
     """
 
-    fraud_type: str | None = wired(reading.text)
-    fraud_category: str | None = wired(reading.text)
-    statement_id: str | None = wired(reading.label)
-    account_id: str | None = wired(reading.label)
-    transaction_hash: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    fraud_type: str | None = field(text)
+    fraud_category: str | None = field(text)
+    statement_id: str | None = field(label)
+    account_id: str | None = field(label)
+    transaction_hash: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class Fraud:
+class Fraud(Model):
     """
     Signs of fraud in the statements of an entity.
 
     Attributes:
         fraudulent_statements: Ids.
         findings: One by one.
-        raw: As received.
     """
 
-    fraudulent_statements: tuple[str, ...] = wired(
-        reading.many(reading.text), default=()
-    )
-    findings: tuple[FraudFinding, ...] = wired(
-        reading.many(reading.one(FraudFinding)), "fraud_type", default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    fraudulent_statements: tuple[str, ...] = list_field(text)
+    findings: tuple[FraudFinding, ...] = list_field(FraudFinding, "fraud_type")
 
 
 @attrs.frozen(kw_only=True)
-class Transaction:
+class Transaction(Model):
     """
     One line of a statement, as either flow has it.
 
@@ -165,24 +165,22 @@ class Transaction:
         chq_num: Of a cheque.
         account_id: The vendor's id of the account.
         hash: Unique for each transaction.
-        raw: As received.
     """
 
-    date: datetime.datetime | None = wired(reading.instant)
-    transaction_type: str | None = wired(reading.word)
-    amount: Decimal | None = wired(reading.number)
-    balance: Decimal | None = wired(reading.number)
-    transaction_note: str | None = wired(reading.text, repr=False)
-    clean_transaction_note: str | None = wired(reading.text, repr=False)
-    description: str | None = wired(reading.text, repr=False)
-    category: str | None = wired(reading.text, repr=False)
-    transaction_channel: str | None = wired(reading.text)
-    merchant_category: str | None = wired(reading.text)
-    unclean_merchant: str | None = wired(reading.text, repr=False)
-    chq_num: str | None = wired(reading.label, repr=False)
-    account_id: str | None = wired(reading.label)
-    hash: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    date: datetime.datetime | None = field(timestamp_or_day)
+    transaction_type: str | None = field(lower_text)
+    amount: Decimal | None = field(number)
+    balance: Decimal | None = field(number)
+    transaction_note: str | None = field(text, repr=False)
+    clean_transaction_note: str | None = field(text, repr=False)
+    description: str | None = field(text, repr=False)
+    category: str | None = field(text, repr=False)
+    transaction_channel: str | None = field(text)
+    merchant_category: str | None = field(text)
+    unclean_merchant: str | None = field(text, repr=False)
+    chq_num: str | None = field(label, repr=False)
+    account_id: str | None = field(label)
+    hash: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
@@ -196,25 +194,25 @@ class SalaryTransaction(Transaction):
         employer_name: In the session flow, where known.
     """
 
-    month_year: str | None = wired(reading.text)
-    salary_month: str | None = wired(reading.text)
-    employer_name: str | None = wired(reading.text, repr=reading.hidden)
+    month_year: str | None = field(text)
+    salary_month: str | None = field(text)
+    employer_name: str | None = field(text, repr=hidden)
 
 
-def row(cls: type[Transaction]) -> reading.Reader:
+def row(cls: type[Transaction]) -> Reader:
     """
     Read a transaction; the session flow puts a part of it one level down.
     """
 
     def read(value: object, path: str, problems: list[str]) -> Any:
-        document = reading.mapping(value, path, problems)
+        document = mapping(value, path, problems)
         if document is None:
             return None
         flat = document
-        if reading.is_present(below := document.get("metadata")):
-            more = reading.mapping(below, f"{path}.metadata", problems)
+        if is_present(below := document.get("metadata")):
+            more = mapping(below, f"{path}.metadata", problems)
             flat = {**(more or {}), **document}
-        return reading.structure(cls, flat, path, problems, raw=document)
+        return structure(cls, flat, path, problems, raw=document)
 
     return read
 
@@ -223,11 +221,11 @@ def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:
     """
     Make an attribute for an array of transactions.
     """
-    return wired(reading.many(row(cls)), *keys, default=())
+    return list_field(row(cls), *keys)
 
 
 @attrs.frozen(kw_only=True)
-class RecurringSet:
+class RecurringSet(Model):
     """
     Transactions that come again and again.
 
@@ -238,68 +236,57 @@ class RecurringSet:
         median: Of the amounts.
         clean_transaction_note: What they have in common.
         transactions: One by one.
-        raw: As received.
     """
 
-    account_id: str | None = wired(reading.label)
-    start_date: datetime.datetime | None = wired(reading.instant)
-    end_date: datetime.datetime | None = wired(reading.instant)
-    transaction_channel: str | None = wired(reading.text)
-    median: Decimal | None = wired(reading.number)
-    clean_transaction_note: str | None = wired(reading.text, repr=False)
+    account_id: str | None = field(label)
+    start_date: datetime.datetime | None = field(timestamp_or_day)
+    end_date: datetime.datetime | None = field(timestamp_or_day)
+    transaction_channel: str | None = field(text)
+    median: Decimal | None = field(number)
+    clean_transaction_note: str | None = field(text, repr=False)
     transactions: tuple[Transaction, ...] = rows()
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
-class RecurringSets:
+class RecurringSets(Model):
     """
     Recurring credits and debits.
     """
 
-    credit_transactions: tuple[RecurringSet, ...] = wired(
-        reading.many(reading.one(RecurringSet)), default=()
-    )
-    debit_transactions: tuple[RecurringSet, ...] = wired(
-        reading.many(reading.one(RecurringSet)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    credit_transactions: tuple[RecurringSet, ...] = list_field(RecurringSet)
+    debit_transactions: tuple[RecurringSet, ...] = list_field(RecurringSet)
 
 
 @attrs.frozen(kw_only=True)
-class ExpenseCategory:
+class ExpenseCategory(Model):
     """
     A share of what was spent.
 
     Attributes:
         category: Such as `Bills`.
         percentage: Of all; the shares add up to 100.
-        raw: As received.
     """
 
-    category: str | None = wired(reading.text)
-    percentage: Decimal | None = wired(reading.number)
-    raw: Mapping[str, Any] = raw()
+    category: str | None = field(text)
+    percentage: Decimal | None = field(number)
 
 
 @attrs.frozen(kw_only=True)
-class Report:
+class Report(Model):
     """
     A workbook to `download`.
 
     Attributes:
         link: Pre-signed, valid for an hour; who has it has the file.
         account_id: Of the account it is about.
-        raw: As received.
     """
 
-    link: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.label)
-    raw: Mapping[str, Any] = raw()
+    link: str | None = field(text, repr=hidden)
+    account_id: str | None = field(label)
 
 
 @attrs.frozen(kw_only=True)
-class StoredPdf:
+class StoredPdf(Model):
     """
     A statement as it was uploaded, to `download`.
 
@@ -311,26 +298,21 @@ class StoredPdf:
         account_id: Of the account.
         source: Such as `PDF`, in the session flow.
         message: Such as `Success`, `Is Image`, in the session flow.
-        raw: As received.
     """
 
-    statement_id: str | None = wired(reading.label)
-    bank_name: str | None = wired(reading.text)
-    pdf_password: str | None = wired(reading.text, repr=reading.hidden)
-    pdf_url: str | None = wired(reading.text, repr=reading.hidden)
-    account_id: str | None = wired(reading.label)
-    source: str | None = wired(reading.text)
-    message: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    statement_id: str | None = field(label)
+    bank_name: str | None = field(text)
+    pdf_password: str | None = field(text, repr=hidden)
+    pdf_url: str | None = field(text, repr=hidden)
+    account_id: str | None = field(label)
+    source: str | None = field(text)
+    message: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class StoredPdfs:
+class StoredPdfs(Model):
     """
     All of an entity or a session (`get_pdfs/`).
     """
 
-    statements: tuple[StoredPdf, ...] = wired(
-        reading.many(reading.one(StoredPdf)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    statements: tuple[StoredPdf, ...] = list_field(StoredPdf)

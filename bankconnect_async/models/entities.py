@@ -10,8 +10,24 @@ from typing import Any
 
 import attrs
 
-from . import _fields as reading
-from ._fields import PAIRS, plain, raw, wired
+from ._fields import (
+    PAIRS,
+    Model,
+    count,
+    field,
+    flag,
+    hidden,
+    is_present,
+    label,
+    list_field,
+    list_of,
+    lower_text,
+    mapping,
+    number,
+    object_field,
+    text,
+    timestamp,
+)
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -31,7 +47,7 @@ def _as_it_is(value: Any, _path: str, _problems: list[str]) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Entity:
+class Entity(Model):
     """
     A customer in the entity flow (`GET entity/<entity_id>/`).
 
@@ -39,17 +55,15 @@ class Entity:
         entity_id: The vendor's id.
         link_id: Yours, if one was given.
         meta_data: What was given with it, a text by the documentation.
-        raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.label, required=True)
-    link_id: str | None = wired(reading.label)
-    meta_data: Any = wired(_as_it_is, repr=False, hash=False)
-    raw: Mapping[str, Any] = raw()
+    entity_id: str = field(label, required=True)
+    link_id: str | None = field(label)
+    meta_data: Any = field(_as_it_is, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
-class EntityPage:
+class EntityPage(Model):
     """
     One page of `GET entity/`.
 
@@ -57,20 +71,16 @@ class EntityPage:
         count: Of all pages.
         next, previous: URLs of the pages beside it.
         results: Of this page.
-        raw: The answer as received.
     """
 
-    count: int | None = wired(reading.count)
-    next: str | None = wired(reading.text)
-    previous: str | None = wired(reading.text)
-    results: tuple[Entity, ...] = wired(
-        reading.many(reading.one(Entity)), required=True
-    )
-    raw: Mapping[str, Any] = raw()
+    count: int | None = field(count)
+    next: str | None = field(text)
+    previous: str | None = field(text)
+    results: tuple[Entity, ...] = field(list_of(Entity), required=True)
 
 
 @attrs.frozen(kw_only=True)
-class EntityResponse:
+class EntityResponse(Model):
     """
     The fields that all responses about an entity have.
 
@@ -78,14 +88,10 @@ class EntityResponse:
         entity_id: Of the entity.
         progress: How far each statement is with what was asked for. Look at
             it before the data: that of a statement in work is missing.
-        raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    entity_id: str = wired(reading.label, required=True)
-    progress: tuple[StatementProgress, ...] = wired(
-        reading.many(reading.one(StatementProgress)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    entity_id: str = field(label, required=True)
+    progress: tuple[StatementProgress, ...] = list_field(StatementProgress)
 
 
 @attrs.frozen(kw_only=True)
@@ -94,10 +100,8 @@ class Accounts(EntityResponse):
     The accounts of an entity, and signs of fraud (`accounts/`).
     """
 
-    accounts: tuple[Account, ...] = wired(
-        reading.many(reading.one(Account)), default=()
-    )
-    fraud: Fraud | None = wired(reading.one(Fraud))
+    accounts: tuple[Account, ...] = list_field(Account)
+    fraud: Fraud | None = field(Fraud)
 
 
 @attrs.frozen(kw_only=True)
@@ -106,9 +110,7 @@ class Identities(Accounts):
     Whose the accounts are (`identity/`).
     """
 
-    identities: tuple[Identity, ...] = wired(
-        reading.many(reading.one(Identity)), "identity", default=()
-    )
+    identities: tuple[Identity, ...] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
@@ -135,9 +137,7 @@ class RecurringTransactions(Accounts):
     Recurring credits and debits (`recurring_transactions/`).
     """
 
-    transactions: RecurringSets = wired(
-        reading.one(RecurringSets), factory=RecurringSets
-    )
+    transactions: RecurringSets = field(RecurringSets, factory=RecurringSets)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,9 +146,7 @@ class ExpenseCategories(EntityResponse):
     Where the money goes (`get_expense_categories/`).
     """
 
-    categories: tuple[ExpenseCategory, ...] = wired(
-        reading.many(reading.one(ExpenseCategory)), default=()
-    )
+    categories: tuple[ExpenseCategory, ...] = list_field(ExpenseCategory)
 
 
 @attrs.frozen(kw_only=True)
@@ -166,41 +164,40 @@ class TopAmount:
 
 
 def _top(value: object, path: str, problems: list[str]) -> Any:
-    by_month = reading.mapping(value, path, problems) or {}
+    by_month = mapping(value, path, problems) or {}
     return {
         month: tuple(_amounts(entries, f"{path}.{month}", problems))
         for month, entries in by_month.items()
-        if reading.is_present(entries)
+        if is_present(entries)
     }
 
 
 def _amounts(
     value: object, path: str, problems: list[str]
 ) -> Iterator[TopAmount]:
-    notes = reading.mapping(value, path, problems) or {}
+    notes = mapping(value, path, problems) or {}
     # Equal notes of one month repeat a key.
     for note, amount in getattr(notes, PAIRS, notes.items()):
         yield TopAmount(
             transaction_note=note,
-            amount=reading.number(amount, f"{path}.*", problems)
-            if reading.is_present(amount)
+            amount=number(amount, f"{path}.*", problems)
+            if is_present(amount)
             else None,
         )
 
 
 @attrs.frozen(kw_only=True)
-class TopFive:
+class TopFive(Model):
     """
     The largest of each month, the month written as `Mmm-YY`.
     """
 
-    credit: Mapping[str, tuple[TopAmount, ...]] = wired(
+    credit: Mapping[str, tuple[TopAmount, ...]] = field(
         _top, "top_5_credit", factory=dict, hash=False
     )
-    debit: Mapping[str, tuple[TopAmount, ...]] = wired(
+    debit: Mapping[str, tuple[TopAmount, ...]] = field(
         _top, "top_5_debit", factory=dict, hash=False
     )
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
@@ -209,9 +206,7 @@ class TopCreditsDebits(EntityResponse):
     The largest transactions of each month (`top_credits_debits/`).
     """
 
-    top: TopFive = wired(
-        reading.one(TopFive), "top_5_credit_debit", factory=TopFive
-    )
+    top: TopFive = field(TopFive, "top_5_credit_debit", factory=TopFive)
 
 
 @attrs.frozen(kw_only=True)
@@ -226,13 +221,13 @@ class MonthlyAnalysis(EntityResponse):
         monthly_analysis: As received: name of the figure, then month.
     """
 
-    monthly_analysis: Mapping[str, Any] = plain()
+    monthly_analysis: Mapping[str, Any] = object_field()
 
 
 def _by_account(value: object, path: str, problems: list[str]) -> Any:
     found: dict[str, Any] = {}
-    document = reading.mapping(value, path, problems) or {}
-    entries = reading.many(reading.mapping)(
+    document = mapping(value, path, problems) or {}
+    entries = list_of(mapping)(
         document.get("account_id") or (), f"{path}.account_id", problems
     )
     for entry in entries or ():
@@ -241,8 +236,8 @@ def _by_account(value: object, path: str, problems: list[str]) -> Any:
             if isinstance(analysis, Mapping):
                 figures = analysis.get("monthly_analysis")
             found[account_id] = (
-                reading.mapping(figures, f"{path}.account_id", problems)
-                if reading.is_present(figures)
+                mapping(figures, f"{path}.account_id", problems)
+                if is_present(figures)
                 else {}
             )
     return found
@@ -259,16 +254,14 @@ class MonthlyAnalyses(EntityResponse):
             month, as `Mmm-YYYY`.
     """
 
-    accounts: tuple[Account, ...] = wired(
-        reading.many(reading.one(Account)), default=()
-    )
-    monthly_analysis: Mapping[str, Mapping[str, Any]] = wired(
+    accounts: tuple[Account, ...] = list_field(Account)
+    monthly_analysis: Mapping[str, Mapping[str, Any]] = field(
         _by_account, factory=dict, repr=False, hash=False
     )
 
 
 @attrs.frozen(kw_only=True)
-class AccountPredictors:
+class AccountPredictors(Model):
     """
     Some 200 variables of one account.
 
@@ -276,12 +269,10 @@ class AccountPredictors:
         account_id: The vendor's id.
         predictors: As received. The account number and the holder's name
             are among them.
-        raw: As received.
     """
 
-    account_id: str | None = wired(reading.label)
-    predictors: Mapping[str, Any] = plain()
-    raw: Mapping[str, Any] = raw()
+    account_id: str | None = field(label)
+    predictors: Mapping[str, Any] = object_field()
 
 
 @attrs.frozen(kw_only=True)
@@ -290,25 +281,21 @@ class Predictors(EntityResponse):
     Variables for a credit decision (`predictors/`).
     """
 
-    predictors: tuple[AccountPredictors, ...] = wired(
-        reading.many(reading.one(AccountPredictors)), default=()
-    )
+    predictors: tuple[AccountPredictors, ...] = list_field(AccountPredictors)
 
 
 @attrs.frozen(kw_only=True)
-class AccountScore:
+class AccountScore(Model):
     """
     The score of one account.
 
     Attributes:
         account_id: The vendor's id.
         score: From 300 to 900.
-        raw: As received.
     """
 
-    account_id: str | None = wired(reading.label)
-    score: Decimal | None = wired(reading.number)
-    raw: Mapping[str, Any] = raw()
+    account_id: str | None = field(label)
+    score: Decimal | None = field(number)
 
 
 @attrs.frozen(kw_only=True)
@@ -317,9 +304,7 @@ class Scores(EntityResponse):
     A score for each account (`score/`).
     """
 
-    scores: tuple[AccountScore, ...] = wired(
-        reading.many(reading.one(AccountScore)), "score", default=()
-    )
+    scores: tuple[AccountScore, ...] = list_field(AccountScore, "score")
 
 
 @attrs.frozen(kw_only=True)
@@ -328,13 +313,11 @@ class Reports(EntityResponse):
     A workbook for each account; none while statements are in work.
     """
 
-    reports: tuple[Report, ...] = wired(
-        reading.many(reading.one(Report)), default=()
-    )
+    reports: tuple[Report, ...] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
-class ExcelReport:
+class ExcelReport(Model):
     """
     One workbook, as of May 2020 (`get_excel_report/`).
 
@@ -342,17 +325,15 @@ class ExcelReport:
         entity_id: Of the entity.
         progress: `processing`, `completed` or `failed`.
         report: The link of the workbook.
-        raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.label, required=True)
-    progress: str | None = wired(reading.word)
-    report: str | None = wired(reading.text, repr=reading.hidden)
-    raw: Mapping[str, Any] = raw()
+    entity_id: str = field(label, required=True)
+    progress: str | None = field(lower_text)
+    report: str | None = field(text, repr=hidden)
 
 
 @attrs.frozen(kw_only=True)
-class Bank:
+class Bank(Model):
     """
     A bank, and which ways of getting at its statements there are.
 
@@ -363,42 +344,37 @@ class Bank:
         logo_url: Of a picture.
         is_pdf_upload_available, is_net_banking_available, is_aa_available:
             The ways.
-        raw: As received.
     """
 
-    name: str = wired(reading.text, required=True)
-    full_name: str | None = wired(reading.text)
-    npci_code: str | None = wired(reading.text)
-    logo_url: str | None = wired(reading.text)
-    is_pdf_upload_available: bool | None = wired(reading.flag)
-    is_net_banking_available: bool | None = wired(reading.flag)
-    is_aa_available: bool | None = wired(reading.flag)
-    raw: Mapping[str, Any] = raw()
+    name: str = field(text, required=True)
+    full_name: str | None = field(text)
+    npci_code: str | None = field(text)
+    logo_url: str | None = field(text)
+    is_pdf_upload_available: bool | None = field(flag)
+    is_net_banking_available: bool | None = field(flag)
+    is_aa_available: bool | None = field(flag)
 
 
 @attrs.frozen(kw_only=True)
-class BankCatalogue:
+class BankCatalogue(Model):
     """
     All banks (`banks/catalogue/`).
     """
 
-    banks: tuple[Bank, ...] = wired(
-        reading.many(reading.one(Bank)), required=True
-    )
-    raw: Mapping[str, Any] = raw()
+    banks: tuple[Bank, ...] = field(list_of(Bank), required=True)
 
 
 def _utc(
     value: object, path: str, problems: list[str]
 ) -> datetime.datetime | None:
-    stamp = reading.moment(value, path, problems)
+    stamp = timestamp(value, path, problems)
     if stamp is None or stamp.tzinfo is not None:
         return stamp
     return stamp.replace(tzinfo=datetime.UTC)
 
 
 @attrs.frozen(kw_only=True)
-class BankHealth:
+class BankHealth(Model):
     """
     Whether net banking of a bank works (`net_banking_health/`).
 
@@ -407,11 +383,9 @@ class BankHealth:
         health_up: Whether it does.
         issue_details: What is wrong, if anything.
         updated_at: When that was found out.
-        raw: As received.
     """
 
-    bank: str = wired(reading.text, required=True)
-    health_up: bool | None = wired(reading.flag)
-    issue_details: str | None = wired(reading.text)
-    updated_at: datetime.datetime | None = wired(_utc)
-    raw: Mapping[str, Any] = raw()
+    bank: str = field(text, required=True)
+    health_up: bool | None = field(flag)
+    issue_details: str | None = field(text)
+    updated_at: datetime.datetime | None = field(_utc)

@@ -14,12 +14,12 @@ from typing import Any, Final, Self, TypeAlias, TypeVar
 import attrs
 
 from ._fields import (
+    Model,
+    field,
     identifier,
     is_present,
-    message,
-    raw,
+    object_or_text,
     text,
-    wired,
 )
 
 
@@ -133,12 +133,11 @@ def _known(vocabulary: type[E]) -> Callable[[str | None], E | str | None]:
 
 
 @attrs.frozen(kw_only=True)
-class _Event:
-    link_id: str | None = wired(
+class _Event(Model):
+    link_id: str | None = field(
         _link_id, LINK_ID, "linkID", "link_id", converter=_given
     )
     confirmed: bool | None = attrs.field(default=None, eq=False)
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
@@ -154,11 +153,10 @@ class SuccessEvent(_Event):
         session_id: Id under which the session flow does.
         link_id: Your id of the customer, if the message named one.
         confirmed: What the server said about it; `None` until asked.
-        raw: What was delivered.
     """
 
-    entity_id: str | None = wired(_id, ENTITY_ID, converter=_given)
-    session_id: str | None = wired(_id, SESSION_ID, converter=_given)
+    entity_id: str | None = field(_id, ENTITY_ID, converter=_given)
+    session_id: str | None = field(_id, SESSION_ID, converter=_given)
 
 
 @attrs.frozen(kw_only=True)
@@ -172,10 +170,9 @@ class ExitEvent(_Event):
             `fb-exit`, in a redirect and in results of some client SDKs.
         link_id: Your id of the customer, if the message named one.
         confirmed: What the server said about it; `None` until asked.
-        raw: What was delivered.
     """
 
-    reason: str | None = wired(text, REASON, MESSAGE, converter=_given)
+    reason: str | None = field(text, REASON, MESSAGE, converter=_given)
     is_failure: bool | None = None
 
 
@@ -190,13 +187,12 @@ class ErrorEvent(_Event):
         reason: The vendor's text, if it gave one.
         link_id: Your id of the customer, if the message named one.
         confirmed: What the server said about it; `None` until asked.
-        raw: What was delivered.
     """
 
-    error_type: ErrorType | str | None = wired(
+    error_type: ErrorType | str | None = field(
         text, *ERROR_TYPES, converter=_known(ErrorType)
     )
-    reason: str | None = wired(text, REASON, MESSAGE, converter=_given)
+    reason: str | None = field(text, REASON, MESSAGE, converter=_given)
 
 
 @attrs.frozen(kw_only=True)
@@ -209,13 +205,12 @@ class InfoEvent(_Event):
         message: Such as the name of the chosen bank.
         link_id: Your id of the customer, if the message named one.
         confirmed: What the server said about it; `None` until asked.
-        raw: What was delivered.
     """
 
-    event_name: EventName | str | None = wired(
+    event_name: EventName | str | None = field(
         text, EVENT_NAME, converter=_known(EventName)
     )
-    message: str | None = wired(text, MESSAGE, REASON, converter=_given)
+    message: str | None = field(text, MESSAGE, REASON, converter=_given)
 
 
 @attrs.frozen(kw_only=True)
@@ -227,7 +222,6 @@ class UnknownEvent(_Event):
         status: Its name on the wire.
         link_id: Your id of the customer, if the message named one.
         confirmed: What the server said about it; `None` until asked.
-        raw: What was delivered.
     """
 
     status: str | None = None
@@ -244,9 +238,9 @@ class Envelope:
     A browser message as it travels (section 2).
     """
 
-    type: str | None = wired(text, required=True)
-    status: str | None = wired(text, required=True)
-    payload: Mapping[str, Any] | None = wired(message, required=True)
+    type: str | None = field(text, required=True)
+    status: str | None = field(text, required=True)
+    payload: Mapping[str, Any] | None = field(object_or_text, required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -255,8 +249,8 @@ class FlatMessage:
     A browser message of 2021 without an envelope (section 5).
     """
 
-    status: str | None = wired(text, required=True)
-    data: str | None = wired(text)
+    status: str | None = field(text, required=True)
+    data: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
@@ -265,9 +259,9 @@ class LibraryCallback:
     What the script-tag library of 2019 called back with (section 7).
     """
 
-    status: str | None = wired(text, required=True)
-    request_id: str | None = wired(_id)
-    message: str | None = wired(text)
+    status: str | None = field(text, required=True)
+    request_id: str | None = field(_id)
+    message: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
@@ -276,6 +270,6 @@ class ReturnQuery:
     What the journey appends to the redirect URL, in its order (section 1).
     """
 
-    success: str | None = wired(text)
-    entity_id: str | None = wired(_id)
-    session_id: str | None = wired(_id)
+    success: str | None = field(text)
+    entity_id: str | None = field(_id)
+    session_id: str | None = field(_id)

@@ -10,8 +10,25 @@ from typing import Any, Final
 
 import attrs
 
-from . import _fields as reading
-from ._fields import plain, raw, wired
+from ._fields import (
+    Model,
+    count,
+    field,
+    flag,
+    hidden,
+    is_present,
+    label,
+    list_field,
+    lower_text,
+    mapping,
+    masked,
+    number,
+    object_field,
+    structure,
+    text,
+    timestamp,
+    timestamp_or_day,
+)
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -34,7 +51,7 @@ _SYNONYMS: Final = {"NO_UPLOAD": "NO_UPLOADS"}
 
 
 def _status_word(value: object, path: str, problems: list[str]) -> Any:
-    word = reading.text(value, path, problems)
+    word = text(value, path, problems)
     if word is None:
         return None
     word = word.strip().upper().replace(" ", "_")
@@ -51,12 +68,12 @@ class SessionAccount(WebhookAccount):
         full_bank_name: For people.
     """
 
-    account_type: str | None = wired(reading.text)
-    full_bank_name: str | None = wired(reading.text)
+    account_type: str | None = field(text)
+    full_bank_name: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class UploadState:
+class UploadState(Model):
     """
     In which state the uploads of a session are, and no more.
 
@@ -64,12 +81,10 @@ class UploadState:
         session_id: Of the session.
         upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`
             in one spelling; words not known yet are kept.
-        raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    upload_status: str = wired(_status_word, required=True)
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    upload_status: str = field(_status_word, required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,26 +99,23 @@ class UploadStatus(UploadState):
         accounts: What was uploaded so far.
     """
 
-    session_date_range: DateRange | None = wired(reading.one(DateRange))
-    session_expiry_timestamp: datetime.datetime | None = wired(reading.moment)
-    accounts: tuple[SessionAccount, ...] = wired(
-        reading.many(reading.one(SessionAccount)), default=()
-    )
+    session_date_range: DateRange | None = field(DateRange)
+    session_expiry_timestamp: datetime.datetime | None = field(timestamp)
+    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
-class ProcessingRequest:
+class ProcessingRequest(Model):
     """
     The response of `initiate_processing/`.
     """
 
-    session_id: str | None = wired(reading.label, repr=reading.hidden)
-    message: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    session_id: str | None = field(label, repr=hidden)
+    message: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class StatementStages:
+class StatementStages(Model):
     """
     How far one statement of a session is.
 
@@ -115,21 +127,19 @@ class StatementStages:
             Of each stage.
         message: The vendor's text.
         source: Such as `pdf`.
-        raw: As received.
     """
 
-    statement_id: str | None = wired(reading.label)
-    identity_status: str | None = wired(reading.word)
-    transaction_status: str | None = wired(reading.word)
-    processing_status: str | None = wired(reading.word)
-    fraud_status: str | None = wired(reading.word)
-    message: str | None = wired(reading.text)
-    source: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    statement_id: str | None = field(label)
+    identity_status: str | None = field(lower_text)
+    transaction_status: str | None = field(lower_text)
+    processing_status: str | None = field(lower_text)
+    fraud_status: str | None = field(lower_text)
+    message: str | None = field(text)
+    source: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class SessionProgress:
+class SessionProgress(Model):
     """
     How far the processing of a session is (`progress/`).
 
@@ -137,19 +147,15 @@ class SessionProgress:
         session_id: Of the session.
         session_progress: `processing` or `completed`.
         progress: Of each statement.
-        raw: The answer as received.
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    session_progress: str | None = wired(reading.word)
-    progress: tuple[StatementStages, ...] = wired(
-        reading.many(reading.one(StatementStages)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    session_progress: str | None = field(lower_text)
+    progress: tuple[StatementStages, ...] = list_field(StatementStages)
 
 
 @attrs.frozen(kw_only=True)
-class SessionStatus:
+class SessionStatus(Model):
     """
     The outcome of processing (`session_status/`).
 
@@ -158,19 +164,15 @@ class SessionStatus:
         insights_available: Whether there is something to fetch; `None` in
             versions that do not say.
         accounts: With what is wrong with each, if anything.
-        raw: The answer as received; it holds account numbers.
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    insights_available: bool | None = wired(reading.flag)
-    accounts: tuple[SessionAccount, ...] = wired(
-        reading.many(reading.one(SessionAccount)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    insights_available: bool | None = field(flag)
+    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
-class AccountDetails:
+class AccountDetails(Model):
     """
     An account in the insights, and whose it is.
 
@@ -195,78 +197,66 @@ class AccountDetails:
         account_date_range, transaction_date_range: Days covered.
         country_code, currency_code: Such as `IN`, `INR`.
         metadata_analysis: As received.
-        raw: As received.
     """
 
-    name: str | None = wired(reading.text, repr=reading.hidden)
-    address: str | None = wired(reading.text, repr=reading.hidden)
-    dob: str | None = wired(reading.text, repr=reading.hidden)
-    email: str | None = wired(reading.text, repr=reading.hidden)
-    pan_number: str | None = wired(reading.label, repr=reading.hidden)
-    phone_number: str | None = wired(reading.label, repr=reading.hidden)
-    holder_type: str | None = wired(reading.text)
-    account_number: str | None = wired(reading.label, repr=reading.masked)
-    account_category: str | None = wired(reading.text)
-    account_status: str | None = wired(reading.text)
-    account_opening_date: datetime.datetime | None = wired(reading.instant)
-    bank: str | None = wired(reading.text)
-    ifsc: str | None = wired(reading.text)
-    micr: str | None = wired(reading.label)
-    credit_limit: Decimal | None = wired(reading.number)
-    od_limit: Decimal | None = wired(reading.number)
-    salary_confidence: Decimal | None = wired(reading.number)
-    statements: tuple[str, ...] = wired(reading.many(reading.text), default=())
-    months: tuple[str, ...] = wired(reading.many(reading.text), default=())
-    uploaded_months: tuple[str, ...] = wired(
-        reading.many(reading.text), default=()
-    )
-    missing_data: tuple[DateRange, ...] = wired(
-        reading.many(reading.one(DateRange)), default=()
-    )
-    account_date_range: DateRange | None = wired(reading.one(DateRange))
-    transaction_date_range: DateRange | None = wired(reading.one(DateRange))
-    country_code: str | None = wired(reading.text)
-    currency_code: str | None = wired(reading.text)
-    metadata_analysis: Mapping[str, Any] = plain()
-    raw: Mapping[str, Any] = raw()
+    name: str | None = field(text, repr=hidden)
+    address: str | None = field(text, repr=hidden)
+    dob: str | None = field(text, repr=hidden)
+    email: str | None = field(text, repr=hidden)
+    pan_number: str | None = field(label, repr=hidden)
+    phone_number: str | None = field(label, repr=hidden)
+    holder_type: str | None = field(text)
+    account_number: str | None = field(label, repr=masked)
+    account_category: str | None = field(text)
+    account_status: str | None = field(text)
+    account_opening_date: datetime.datetime | None = field(timestamp_or_day)
+    bank: str | None = field(text)
+    ifsc: str | None = field(text)
+    micr: str | None = field(label)
+    credit_limit: Decimal | None = field(number)
+    od_limit: Decimal | None = field(number)
+    salary_confidence: Decimal | None = field(number)
+    statements: tuple[str, ...] = list_field(text)
+    months: tuple[str, ...] = list_field(text)
+    uploaded_months: tuple[str, ...] = list_field(text)
+    missing_data: tuple[DateRange, ...] = list_field(DateRange)
+    account_date_range: DateRange | None = field(DateRange)
+    transaction_date_range: DateRange | None = field(DateRange)
+    country_code: str | None = field(text)
+    currency_code: str | None = field(text)
+    metadata_analysis: Mapping[str, Any] = object_field()
 
 
 @attrs.frozen(kw_only=True)
-class TopMonth:
+class TopMonth(Model):
     """
     The largest transactions of one month.
 
     Attributes:
         month: As `Mmm-YY`.
         transactions: The largest first.
-        raw: As received.
     """
 
-    month: str | None = wired(reading.text)
+    month: str | None = field(text)
     transactions: tuple[Transaction, ...] = rows("data")
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
-class TopTransactions:
+class TopTransactions(Model):
     """
     The largest credits or debits of each month.
 
     Attributes:
         type: `top_5_credit` or `top_5_debit`.
         months: One by one.
-        raw: As received.
     """
 
-    type: str | None = wired(reading.text)
-    months: tuple[TopMonth, ...] = wired(
-        reading.many(reading.one(TopMonth)), "data", default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    type: str | None = field(text)
+    months: tuple[TopMonth, ...] = list_field(TopMonth, "data")
 
 
 @attrs.frozen(kw_only=True)
-class StatementStats:
+class StatementStats(Model):
     """
     The details of one statement.
 
@@ -279,31 +269,29 @@ class StatementStats:
         first_transaction_timestamp, last_transaction_timestamp: When.
         from_date, to_date: What it covers.
         is_scanned_pdf: Whether it has no text.
-        raw: As received.
     """
 
-    statement_id: str | None = wired(reading.label)
-    session_id: str | None = wired(reading.label, repr=reading.hidden)
-    account_id: str | None = wired(reading.label)
-    bank: str | None = wired(reading.text)
-    source: str | None = wired(reading.text)
-    upload_file_name: str | None = wired(reading.text, repr=False)
-    page_count: int | None = wired(reading.count)
-    transaction_count: int | None = wired(reading.count)
-    first_transaction_timestamp: datetime.datetime | None = wired(
-        reading.instant
+    statement_id: str | None = field(label)
+    session_id: str | None = field(label, repr=hidden)
+    account_id: str | None = field(label)
+    bank: str | None = field(text)
+    source: str | None = field(text)
+    upload_file_name: str | None = field(text, repr=False)
+    page_count: int | None = field(count)
+    transaction_count: int | None = field(count)
+    first_transaction_timestamp: datetime.datetime | None = field(
+        timestamp_or_day
     )
-    last_transaction_timestamp: datetime.datetime | None = wired(
-        reading.instant
+    last_transaction_timestamp: datetime.datetime | None = field(
+        timestamp_or_day
     )
-    from_date: datetime.datetime | None = wired(reading.instant)
-    to_date: datetime.datetime | None = wired(reading.instant)
-    is_scanned_pdf: bool | None = wired(reading.flag)
-    raw: Mapping[str, Any] = raw()
+    from_date: datetime.datetime | None = field(timestamp_or_day)
+    to_date: datetime.datetime | None = field(timestamp_or_day)
+    is_scanned_pdf: bool | None = field(flag)
 
 
 @attrs.frozen(kw_only=True)
-class AccountInsights:
+class AccountInsights(Model):
     """
     Everything about one account.
 
@@ -328,15 +316,12 @@ class AccountInsights:
         eod_balances: As received: balances at the end of each day.
         score: From 300 to 900.
         xlsx_report_url, xml_report_url: Pre-signed links, to `download`.
-        raw: As received.
     """
 
-    account_id: str | None = wired(reading.label)
-    account_details: AccountDetails | None = wired(reading.one(AccountDetails))
-    fraud: tuple[FraudFinding, ...] = wired(
-        reading.many(reading.one(FraudFinding)), default=()
-    )
-    fraud_details: Mapping[str, Any] = plain()
+    account_id: str | None = field(label)
+    account_details: AccountDetails | None = field(AccountDetails)
+    fraud: tuple[FraudFinding, ...] = list_field(FraudFinding)
+    fraud_details: Mapping[str, Any] = object_field()
     transactions: tuple[Transaction, ...] = rows()
     salary_transactions: tuple[SalaryTransaction, ...] = rows(
         cls=SalaryTransaction
@@ -344,43 +329,40 @@ class AccountInsights:
     lender_transactions: tuple[Transaction, ...] = rows()
     self_and_sister_transactions: tuple[Transaction, ...] = rows()
     bounced_or_penal_transactions: tuple[Transaction, ...] = rows()
-    recurring_transactions: RecurringSets = wired(
-        reading.one(RecurringSets), factory=RecurringSets
+    recurring_transactions: RecurringSets = field(
+        RecurringSets, factory=RecurringSets
     )
-    top_credits_debits: tuple[TopTransactions, ...] = wired(
-        reading.many(reading.one(TopTransactions)), default=()
+    top_credits_debits: tuple[TopTransactions, ...] = list_field(
+        TopTransactions
     )
-    statement_stats: tuple[StatementStats, ...] = wired(
-        reading.many(reading.one(StatementStats)), default=()
+    statement_stats: tuple[StatementStats, ...] = list_field(StatementStats)
+    expense_categories: tuple[ExpenseCategory, ...] = list_field(
+        ExpenseCategory
     )
-    expense_categories: tuple[ExpenseCategory, ...] = wired(
-        reading.many(reading.one(ExpenseCategory)), default=()
-    )
-    monthly_analysis: Mapping[str, Any] = plain()
-    predictors: Mapping[str, Any] = plain()
-    eod_balances: Mapping[str, Any] = plain()
-    score: Decimal | None = wired(reading.number)
-    xlsx_report_url: str | None = wired(reading.text, repr=reading.hidden)
-    xml_report_url: str | None = wired(reading.text, repr=reading.hidden)
-    raw: Mapping[str, Any] = raw()
+    monthly_analysis: Mapping[str, Any] = object_field()
+    predictors: Mapping[str, Any] = object_field()
+    eod_balances: Mapping[str, Any] = object_field()
+    score: Decimal | None = field(number)
+    xlsx_report_url: str | None = field(text, repr=hidden)
+    xml_report_url: str | None = field(text, repr=hidden)
 
 
 def _account_insights(value: object, path: str, problems: list[str]) -> Any:
     # Everything but the id stands one level down, under `data`.
-    document = reading.mapping(value, path, problems)
+    document = mapping(value, path, problems)
     if document is None:
         return None
     data: Mapping[str, Any] = {}
-    if reading.is_present(below := document.get("data")):
-        data = reading.mapping(below, f"{path}.data", problems) or {}
+    if is_present(below := document.get("data")):
+        data = mapping(below, f"{path}.data", problems) or {}
     flat = {**data, "account_id": document.get("account_id")}
-    return reading.structure(
+    return structure(
         AccountInsights, flat, f"{path}.data", problems, raw=document
     )
 
 
 @attrs.frozen(kw_only=True)
-class Insights:
+class Insights(Model):
     """
     Everything about a session (`insights/`).
 
@@ -392,56 +374,40 @@ class Insights:
         aggregate_monthly_analysis: Over all accounts, as received.
         aggregate_xlsx_report_url, aggregate_xml_report_url: Pre-signed
             links, to `download`.
-        raw: The answer as received; numbers with a fraction are `Decimal`.
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    link_id: str | None = wired(reading.label)
-    session_date_range: DateRange | None = wired(reading.one(DateRange))
-    accounts: tuple[AccountInsights, ...] = wired(
-        reading.many(_account_insights), default=()
-    )
-    aggregate_monthly_analysis: Mapping[str, Any] = plain()
-    aggregate_xlsx_report_url: str | None = wired(
-        reading.text, repr=reading.hidden
-    )
-    aggregate_xml_report_url: str | None = wired(
-        reading.text, repr=reading.hidden
-    )
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    link_id: str | None = field(label)
+    session_date_range: DateRange | None = field(DateRange)
+    accounts: tuple[AccountInsights, ...] = list_field(_account_insights)
+    aggregate_monthly_analysis: Mapping[str, Any] = object_field()
+    aggregate_xlsx_report_url: str | None = field(text, repr=hidden)
+    aggregate_xml_report_url: str | None = field(text, repr=hidden)
 
 
 @attrs.frozen(kw_only=True)
-class SessionIdentities:
+class SessionIdentities(Model):
     """
     Whose the accounts of a session are (`identity/`, of April 2024).
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    accounts: tuple[Account, ...] = wired(
-        reading.many(reading.one(Account)), default=()
-    )
-    identities: tuple[Identity, ...] = wired(
-        reading.many(reading.one(Identity)), "identity", default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    accounts: tuple[Account, ...] = list_field(Account)
+    identities: tuple[Identity, ...] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
-class SessionReports:
+class SessionReports(Model):
     """
     A workbook for each account (`xlsx_report/`, of April 2024).
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    reports: tuple[Report, ...] = wired(
-        reading.many(reading.one(Report)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)
+    reports: tuple[Report, ...] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
-class RecurringConsent:
+class RecurringConsent(Model):
     """
     A consent under which an account aggregator may be asked again.
 
@@ -451,37 +417,31 @@ class RecurringConsent:
         masked_account_number: As the vendor masks it.
         tenure_month_count: How long it holds.
         frequency_unit, frequency_value: How often it may be used.
-        raw: As received.
     """
 
-    consent_id: str = wired(reading.label, required=True)
-    bank_name: str | None = wired(reading.text)
-    masked_account_number: str | None = wired(
-        reading.label, repr=reading.masked
-    )
-    tenure_month_count: int | None = wired(reading.count)
-    frequency_unit: str | None = wired(reading.text)
-    frequency_value: int | None = wired(reading.count)
-    raw: Mapping[str, Any] = raw()
+    consent_id: str = field(label, required=True)
+    bank_name: str | None = field(text)
+    masked_account_number: str | None = field(label, repr=masked)
+    tenure_month_count: int | None = field(count)
+    frequency_unit: str | None = field(text)
+    frequency_value: int | None = field(count)
 
 
 @attrs.frozen(kw_only=True)
-class RecurringConsents:
+class RecurringConsents(Model):
     """
     All of a session (`get_recurring_consent_details/`).
     """
 
-    consent_details: tuple[RecurringConsent, ...] = wired(
-        reading.many(reading.one(RecurringConsent)), default=()
+    consent_details: tuple[RecurringConsent, ...] = list_field(
+        RecurringConsent
     )
-    raw: Mapping[str, Any] = raw()
 
 
 @attrs.frozen(kw_only=True)
-class NewSession:
+class NewSession(Model):
     """
     The response of `fetch_recurring_aa_data/`.
     """
 
-    session_id: str = wired(reading.label, required=True, repr=reading.hidden)
-    raw: Mapping[str, Any] = raw()
+    session_id: str = field(label, required=True, repr=hidden)

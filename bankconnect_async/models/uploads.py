@@ -10,14 +10,26 @@ from typing import Any
 
 import attrs
 
-from . import _fields as reading
-from ._fields import plain, raw, wired
+from ._fields import (
+    Model,
+    count,
+    field,
+    flag,
+    hidden,
+    label,
+    list_field,
+    masked,
+    number,
+    object_field,
+    text,
+    timestamp_or_day,
+)
 from .accounts import Identity
 from .webhooks import DateRange
 
 
 @attrs.frozen(kw_only=True)
-class EntityUpload:
+class EntityUpload(Model):
     """
     A statement that was taken (entity flow).
 
@@ -29,21 +41,19 @@ class EntityUpload:
         date_range: Days it covers; filled in later where it is open.
         is_fraud: Whether the file itself looks forged.
         fraud_type: In which way.
-        raw: The answer as received.
     """
 
-    entity_id: str = wired(reading.label, required=True)
-    statement_id: str = wired(reading.label, required=True)
-    bank_name: str | None = wired(reading.text)
-    identity: Identity | None = wired(reading.one(Identity))
-    date_range: DateRange | None = wired(reading.one(DateRange))
-    is_fraud: bool | None = wired(reading.flag)
-    fraud_type: str | None = wired(reading.text)
-    raw: Mapping[str, Any] = raw()
+    entity_id: str = field(label, required=True)
+    statement_id: str = field(label, required=True)
+    bank_name: str | None = field(text)
+    identity: Identity | None = field(Identity)
+    date_range: DateRange | None = field(DateRange)
+    is_fraud: bool | None = field(flag)
+    fraud_type: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
-class SessionUpload:
+class SessionUpload(Model):
     """
     A statement that was taken (session flow).
 
@@ -65,31 +75,25 @@ class SessionUpload:
         metadata_analysis: As received.
         repeated: Whether an earlier attempt of the same call had arrived,
             whose answer was lost. Then nothing but ids is known.
-        raw: The answer as received.
     """
 
-    session_id: str | None = wired(reading.label, repr=reading.hidden)
-    statement_id: str | None = wired(reading.label, required=True)
-    account_id: str | None = wired(reading.label)
-    masked_account_number: str | None = wired(
-        reading.label, repr=reading.masked
-    )
-    bank_name: str | None = wired(reading.text)
-    identity: Identity | None = wired(reading.one(Identity))
-    page_count: int | None = wired(reading.count)
-    date_range: DateRange | None = wired(reading.one(DateRange))
-    extracted_date_range: DateRange | None = wired(reading.one(DateRange))
-    opening_date: datetime.datetime | None = wired(reading.instant)
-    opening_bal: Decimal | None = wired(reading.number)
-    closing_bal: Decimal | None = wired(reading.number)
-    is_fraud: bool | None = wired(reading.flag)
-    fraud_type: str | None = wired(reading.text)
-    months: tuple[str, ...] = wired(reading.many(reading.text), default=())
-    missing_months: tuple[str, ...] = wired(
-        reading.many(reading.text), default=()
-    )
-    country_code: str | None = wired(reading.text)
-    currency_code: str | None = wired(reading.text)
-    metadata_analysis: Mapping[str, Any] = plain()
+    session_id: str | None = field(label, repr=hidden)
+    statement_id: str | None = field(label, required=True)
+    account_id: str | None = field(label)
+    masked_account_number: str | None = field(label, repr=masked)
+    bank_name: str | None = field(text)
+    identity: Identity | None = field(Identity)
+    page_count: int | None = field(count)
+    date_range: DateRange | None = field(DateRange)
+    extracted_date_range: DateRange | None = field(DateRange)
+    opening_date: datetime.datetime | None = field(timestamp_or_day)
+    opening_bal: Decimal | None = field(number)
+    closing_bal: Decimal | None = field(number)
+    is_fraud: bool | None = field(flag)
+    fraud_type: str | None = field(text)
+    months: tuple[str, ...] = list_field(text)
+    missing_months: tuple[str, ...] = list_field(text)
+    country_code: str | None = field(text)
+    currency_code: str | None = field(text)
+    metadata_analysis: Mapping[str, Any] = object_field()
     repeated: bool = False
-    raw: Mapping[str, Any] = raw()

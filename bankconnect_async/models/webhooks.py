@@ -5,23 +5,21 @@ Webhooks of both flows, in every documented form (contract, `webhooks.md`).
 import datetime
 import enum
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from ._fields import (
+    Model,
     day,
+    field,
     flag,
     identifier,
     label,
-    many,
+    list_field,
     masked,
-    moment,
-    one,
-    raw,
     text,
-    wired,
+    timestamp,
 )
 from .events import MAX_ID, MAX_LINK_ID
 
@@ -42,18 +40,17 @@ class WebhookName(enum.StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class DateRange:
+class DateRange(Model):
     """
     First and last day of something; `None` where the vendor gave none.
     """
 
-    from_date: datetime.date | None = wired(day)
-    to_date: datetime.date | None = wired(day)
-    raw: Mapping[str, Any] = raw()
+    from_date: datetime.date | None = field(day)
+    to_date: datetime.date | None = field(day)
 
 
 @attrs.frozen(kw_only=True)
-class WebhookStatement:
+class WebhookStatement(Model):
     """
     One statement of an account, as the session flow's webhooks have it.
 
@@ -66,22 +63,20 @@ class WebhookStatement:
         created_at: When it was uploaded, with the time zone.
         upload_file_name: Name of the file.
         statement_date_range: Days it covers.
-        raw: What was delivered.
     """
 
-    statement_id: str | None = wired(_id)
-    statement_status: str | None = wired(text)
-    error_code: str | None = wired(text)
-    error_message: str | None = wired(text)
-    source: str | None = wired(text)
-    created_at: datetime.datetime | None = wired(moment)
-    upload_file_name: str | None = wired(text, repr=False)
-    statement_date_range: DateRange | None = wired(one(DateRange))
-    raw: Mapping[str, Any] = raw()
+    statement_id: str | None = field(_id)
+    statement_status: str | None = field(text)
+    error_code: str | None = field(text)
+    error_message: str | None = field(text)
+    source: str | None = field(text)
+    created_at: datetime.datetime | None = field(timestamp)
+    upload_file_name: str | None = field(text, repr=False)
+    statement_date_range: DateRange | None = field(DateRange)
 
 
 @attrs.frozen(kw_only=True)
-class WebhookAccount:
+class WebhookAccount(Model):
     """
     One account, as the session flow's webhooks have it at different dates.
 
@@ -101,32 +96,26 @@ class WebhookAccount:
         months: Months with data, as `YYYY-MM`.
         missing_data: Gaps.
         statements: What was uploaded.
-        raw: What was delivered.
     """
 
-    account_id: str | None = wired(_id)
-    account_number: str | None = wired(label, repr=masked)
-    account_status: str | None = wired(text)
-    account_category: str | None = wired(text)
-    bank_name: str | None = wired(text)
-    name: str | None = wired(text, repr=False)
-    error_code: str | None = wired(text)
-    error_message: str | None = wired(text)
-    attempt_types: tuple[str, ...] = wired(many(text), default=())
-    created_at: datetime.datetime | None = wired(moment)
-    last_updated_at: datetime.datetime | None = wired(moment)
-    months: tuple[str, ...] = wired(many(text), default=())
-    missing_data: tuple[DateRange, ...] = wired(
-        many(one(DateRange)), default=()
-    )
-    statements: tuple[WebhookStatement, ...] = wired(
-        many(one(WebhookStatement)), default=()
-    )
-    raw: Mapping[str, Any] = raw()
+    account_id: str | None = field(_id)
+    account_number: str | None = field(label, repr=masked)
+    account_status: str | None = field(text)
+    account_category: str | None = field(text)
+    bank_name: str | None = field(text)
+    name: str | None = field(text, repr=False)
+    error_code: str | None = field(text)
+    error_message: str | None = field(text)
+    attempt_types: tuple[str, ...] = list_field(text)
+    created_at: datetime.datetime | None = field(timestamp)
+    last_updated_at: datetime.datetime | None = field(timestamp)
+    months: tuple[str, ...] = list_field(text)
+    missing_data: tuple[DateRange, ...] = list_field(DateRange)
+    statements: tuple[WebhookStatement, ...] = list_field(WebhookStatement)
 
 
 @attrs.frozen(kw_only=True)
-class ExtractionWebhook:
+class ExtractionWebhook(Model):
     """
     Extraction of one statement ended (entity flow).
 
@@ -137,23 +126,20 @@ class ExtractionWebhook:
         progress: `completed` or `failed`.
         reason: The vendor's text about a failure.
         date_time: When the webhook was due, in recovered ones; no time zone.
-        raw: What was delivered.
     """
 
-    entity_id: str | None = wired(_id)
-    statement_id: str | None = wired(_id)
-    link_id: str | None = wired(_link_id)
-    progress: str | None = wired(text)
-    reason: str | None = wired(text)
-    date_time: datetime.datetime | None = wired(moment)
-    raw: Mapping[str, Any] = raw()
+    entity_id: str | None = field(_id)
+    statement_id: str | None = field(_id)
+    link_id: str | None = field(_link_id)
+    progress: str | None = field(text)
+    reason: str | None = field(text)
+    date_time: datetime.datetime | None = field(timestamp)
 
 
 @attrs.frozen(kw_only=True)
-class _SessionWebhook:
-    session_id: str | None = wired(_id)
-    event_name: str | None = wired(text)
-    raw: Mapping[str, Any] = raw()
+class _SessionWebhook(Model):
+    session_id: str | None = field(_id)
+    event_name: str | None = field(text)
 
 
 @attrs.frozen(kw_only=True)
@@ -167,14 +153,11 @@ class UploadWebhook(_SessionWebhook):
         message: Such as `Upload Completed`.
         session_date_range: Days the session asks for.
         accounts: What was uploaded.
-        raw: What was delivered.
     """
 
-    message: str | None = wired(text)
-    session_date_range: DateRange | None = wired(one(DateRange))
-    accounts: tuple[WebhookAccount, ...] = wired(
-        many(one(WebhookAccount)), default=()
-    )
+    message: str | None = field(text)
+    session_date_range: DateRange | None = field(DateRange)
+    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -188,14 +171,11 @@ class ExpiryWebhook(_SessionWebhook):
         message: Such as `Session expired`.
         session_date_range: Days the session asked for.
         accounts: What was uploaded until then.
-        raw: What was delivered.
     """
 
-    message: str | None = wired(text)
-    session_date_range: DateRange | None = wired(one(DateRange))
-    accounts: tuple[WebhookAccount, ...] = wired(
-        many(one(WebhookAccount)), default=()
-    )
+    message: str | None = field(text)
+    session_date_range: DateRange | None = field(DateRange)
+    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -209,13 +189,10 @@ class EnrichmentWebhook(_SessionWebhook):
         insights_available: Whether there is something to fetch; `None` in
             versions that do not say.
         accounts: What was processed.
-        raw: What was delivered.
     """
 
-    insights_available: bool | None = wired(flag)
-    accounts: tuple[WebhookAccount, ...] = wired(
-        many(one(WebhookAccount)), default=()
-    )
+    insights_available: bool | None = field(flag)
+    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -226,8 +203,19 @@ class UnknownWebhook(_SessionWebhook):
     Attributes:
         session_id: Id of the session, if it named one.
         event_name: Its name on the wire.
-        raw: What was delivered.
     """
+
+
+@attrs.frozen(kw_only=True)
+class MissedWebhooks(Model):
+    """
+    The webhooks of a customer, newest first (`webhook_payloads/`).
+
+    Attributes:
+        payloads: The webhooks.
+    """
+
+    payloads: tuple[ExtractionWebhook, ...] = list_field(ExtractionWebhook)
 
 
 Webhook: TypeAlias = (

@@ -12,11 +12,11 @@ from bankconnect_async._codec.browser_messages import decode_event
 from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async.errors import DecodeError
 from bankconnect_async.models._fields import (
+    field,
     load,
     mapping,
     structure,
     text,
-    wired,
 )
 from bankconnect_async.models.events import Event
 from bankconnect_async.models.sessions import Session
@@ -62,8 +62,8 @@ class _EventPost:
     The body that the listener of `iframe_html` posts.
     """
 
-    event: Mapping[str, Any] | None = wired(mapping, required=True)
-    token: str | None = wired(text, required=True)
+    event: Mapping[str, Any] | None = field(mapping, required=True)
+    token: str | None = field(text, required=True)
 
 
 def parse_post(

@@ -106,7 +106,7 @@ def test_webhook(client):
         ("POST", "webhook/x", 404),
     ],
 )
-def test_refusals(client, method, path, status):
+def test_error_responses(client, method, path, status):
     """
     Statuses of refusals are those of the endpoints.
     """

@@ -175,7 +175,7 @@ class TestOnTheWire:
         ],
         ids=["html", "empty", "500", "404", "redirect"],
     )
-    async def test_answers(self, sandbox, post, fault, status, body):
+    async def test_responses(self, sandbox, post, fault, status, body):
         """
         Other responses are complete, and leave the connection open.
         """
