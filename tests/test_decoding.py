@@ -50,7 +50,7 @@ HOSTILE = [
 ]
 ANSWERS = [
     cls
-    for cls in map(answers.__dict__.get, answers.__all__)
+    for cls in (getattr(answers, name) for name in answers.__all__)
     if isinstance(cls, type)
     and attrs.has(cls)
     and "raw" in attrs.fields_dict(cls)
