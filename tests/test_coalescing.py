@@ -12,13 +12,13 @@ from yarl import URL
 
 from bankconnect_async import ConnectionLostError, Delivery
 from bankconnect_async._http.bodies import BytesBody
-from bankconnect_async._http.coalescing import (
+from bankconnect_async._http.coalescing import WriteCoalescer
+from bankconnect_async._http.connections import (
     SMALL,
     CoalescedRequest,
-    WriteCoalescer,
+    make_connector,
     request_class,
 )
-from bankconnect_async._http.connections import make_connector
 from bankconnect_async._http.operation import Operation
 from bankconnect_async.config import Pool
 
@@ -203,9 +203,8 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
             *(send(transport, server, noting()) for _ in bodies)
         )
         bodies[0].before = interrupt
-        session = transport._bound.session
-        coalescer = Catching(asyncio.get_running_loop(), session.connector)
-        transport._bound.session._request_class.coalescer = coalescer
+        connector = transport._bound.session.connector
+        connector.coalescer = Catching(asyncio.get_running_loop(), connector)
         tasks = [
             asyncio.create_task(send(transport, server, body))
             for body in bodies
@@ -255,7 +254,7 @@ async def test_closed_before_it_leaves(
     async with raw_server(script) as server:
         await send(transport, server, noting())
         monkeypatch.setattr(WriteCoalescer, "add", watched)
-        coalescer = transport._bound.session._request_class.coalescer
+        coalescer = transport._bound.session.connector.coalescer
         monkeypatch.setattr(
             coalescer,
             "flush",
@@ -373,7 +372,7 @@ async def test_known_releases():
     With the installed release of aiohttp, small requests are coalesced.
     """
     connector = make_connector(Pool())
-    cls = request_class(asyncio.get_running_loop(), connector)
+    cls = request_class(connector)
     await connector.close()
 
     assert issubclass(cls, CoalescedRequest)

@@ -17,7 +17,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
-from .connections import refuse_closed
+from .sockets import refuse_closed
 
 
 # aiohttp hands over a body of this size in one piece; only a part of a

@@ -2,7 +2,6 @@
 Client sessions of aiohttp, with the settings that requests rely on.
 """
 
-import asyncio
 import socket
 import ssl
 
@@ -14,8 +13,7 @@ import aiohttp
 from bankconnect_async.config import Pool
 from bankconnect_async.errors import ConfigurationError
 
-from .coalescing import request_class
-from .connections import PooledResponse, make_connector
+from .connections import PooledResponse, make_connector, request_class
 
 
 #: Limits of a response's head: bytes of a line, and number of lines. aiohttp's
@@ -78,7 +76,7 @@ def make_client_session(
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=request_class(asyncio.get_running_loop(), connector),
+        request_class=request_class(connector),
         response_class=PooledResponse,
         headers=headers,
         **SESSION_OPTIONS,

@@ -1,5 +1,5 @@
 """
-Connections that are checked before they are reused.
+Connections that are checked before they are reused, and their requests.
 
 A server may close an idle connection at any time, and the event loop learns
 of it at its next turn. A request that is written in between is lost, and
@@ -10,9 +10,8 @@ import functools
 import logging
 import re
 import select
-import sys
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -20,15 +19,24 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from aiohttp import hdrs
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import TimerNoop
+from aiohttp.http import StreamWriter
+from multidict import CIMultiDict
 
 from bankconnect_async.config import Pool
 from bankconnect_async.retry import uniform
 
+from .bodies import BytesBody
+from .coalescing import WriteCoalescer
+from .sockets import HANG_UP, READABLE, make_poll
+
 
 if TYPE_CHECKING:
     import asyncio
+
+    from aiohttp.connector import Connection
+    from aiohttp.typedefs import LooseHeaders
 
 
 # How connections are made and reused is private to a release of aiohttp.
@@ -41,11 +49,12 @@ _LONGEST_LOOKUP: Final = 10
 _TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 # The seconds that a request may take to a server that is about to close.
 _MARGIN: Final = 1.0
-# Windows polls otherwise.
-_READABLE: Final = getattr(select, "POLLIN", 0)
-# A TLS server may write before it is asked (RFC 8446, 4.6), so bytes to read
-# on a new connection do not mean that it has closed. On Linux this does.
-_HANG_UP: Final = getattr(select, "POLLRDHUP", 0)
+
+# The largest body that is coalesced, in bytes. asyncio buffers 64 KiB, head
+# included, before a writer has to wait.
+SMALL: Final = 32 * 1024
+# `Transport.send` limits the time of a request.
+_NO_TIMER: Final = TimerNoop()
 
 _log = logging.getLogger("bankconnect_async")
 
@@ -68,16 +77,16 @@ class PooledConnection(ResponseHandler):
         max_age: float,
     ) -> None:
         super().__init__(loop)
-        self._pool = pool
+        self.pool = pool
         share = uniform(_SHORTEST_LIFE, _LONGEST_LIFE)
         self._retire_at = self._reuse_until = monotonic() + max_age * share
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         """Prepare to poll the socket."""
         super().connection_made(transport)
-        self.fd = self._pool.register(transport)
-        self._poll_hang_up = _make_poll(transport, _HANG_UP)
-        self._poll_readable = _make_poll(transport, _READABLE)
+        self.fd = self.pool.register(transport)
+        self._poll_hang_up = make_poll(transport, HANG_UP)
+        self._poll_readable = make_poll(transport, READABLE)
 
     def is_connected(self) -> bool:
         """
@@ -93,7 +102,7 @@ class PooledConnection(ResponseHandler):
             # An idle connection has nothing to read: it has ended, or has
             # bytes that would be taken for the next response.
             and not (
-                self._pool.has_new_events(self.fd) and self._poll_readable(0)
+                self.pool.has_new_events(self.fd) and self._poll_readable(0)
             )
         )
 
@@ -139,7 +148,7 @@ class PollingConnector(aiohttp.TCPConnector):
         **settings: The other arguments of `aiohttp.TCPConnector`.
 
     Attributes:
-        is_flush_due: Whether requests wait for a flush, which polls again.
+        coalescer: The coalescer of small requests.
     """
 
     def __init__(self, *, max_age: float, **settings: Any) -> None:
@@ -147,7 +156,7 @@ class PollingConnector(aiohttp.TCPConnector):
         self._factory: Any = functools.partial(
             PooledConnection, self, loop=self._loop, max_age=max_age
         )
-        self.is_flush_due = False
+        self.coalescer = WriteCoalescer(self._loop, self)
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._events: dict[int, int] = {}
 
@@ -161,7 +170,7 @@ class PollingConnector(aiohttp.TCPConnector):
             # Closing the socket removes it again. TLS through a proxy makes
             # a second connection over the same socket.
             with suppress(FileExistsError):
-                self._epoll.register(fd, _READABLE | _HANG_UP)
+                self._epoll.register(fd, READABLE | HANG_UP)
         return fd
 
     def poll(self) -> None:
@@ -177,7 +186,7 @@ class PollingConnector(aiohttp.TCPConnector):
         """
         Poll all connections, unless a flush will, and return `has_events`.
         """
-        if not self.is_flush_due:
+        if not self.coalescer.is_flush_due:
             self.poll()
         return self.has_events(fd)
 
@@ -208,40 +217,6 @@ def make_connector(
     return aiohttp.TCPConnector(**settings)
 
 
-def refuse_closed(writer: AbstractStreamWriter) -> None:
-    """
-    Check that the peer has not closed the connection of *writer*.
-
-    This uses only public parts of aiohttp, for connections that no
-    `PollingConnector` made.
-
-    Raises:
-        aiohttp.ClientConnectionResetError: If it has.
-    """
-    transport = writer.transport
-    if (
-        transport is None
-        or transport.is_closing()
-        or _make_poll(transport, _HANG_UP)(0)
-    ):
-        raise aiohttp.ClientConnectionResetError(
-            "the server has closed the connection"
-        )
-
-
-def _make_poll(
-    transport: "asyncio.BaseTransport", events: int
-) -> Callable[[int], list[Any]]:
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return lambda _: []
-    if sys.platform == "win32":  # which has no poll
-        return lambda _: select.select([sock], [], [], 0)[0]
-    poll = select.poll()
-    poll.register(sock, events)
-    return poll.poll
-
-
 @functools.lru_cache(maxsize=64)
 def _parse_keep_alive(text: str) -> float:
     found = _TIMEOUT.search(text)
@@ -249,3 +224,89 @@ def _parse_keep_alive(text: str) -> float:
         return float("inf")
     seconds = float(found[1])
     return max(seconds - _MARGIN, seconds / 2)
+
+
+class CoalescedRequest(aiohttp.ClientRequest):
+    """
+    A request whose headers were complete when they were given.
+
+    It is for sessions without traces, middlewares and read timeouts. A
+    request through a proxy, with another method than POST or with another
+    body is written by aiohttp.
+    """
+
+    _small: BytesBody | None = None
+
+    def update_headers(self, headers: "LooseHeaders | None") -> None:
+        """Copy the headers, after the host's own (RFC 9112)."""
+        # aiohttp adds them one by one, and looks for each of its own.
+        self.headers = CIMultiDict(
+            {hdrs.HOST: self.url.host_port_subcomponent or ""}
+        )
+        self.headers.extend(headers or ())
+
+    def update_auto_headers(
+        self, skip_auto_headers: Iterable[str] | None
+    ) -> None:
+        """Note those to leave out; all others were given."""
+        if skip_auto_headers:
+            super().update_auto_headers(skip_auto_headers)
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        """Set the body, and the headers that describe it."""
+        if (
+            isinstance(body, BytesBody)
+            and body.length <= SMALL
+            # aiohttp may itself send other methods again, with its own body.
+            and self.method == hdrs.METH_POST
+            and self.proxy is None
+        ):
+            self._small = body
+            self.headers[hdrs.CONTENT_LENGTH] = str(body.length)
+            self.headers[hdrs.CONTENT_TYPE] = body.media_type
+        else:
+            super().update_body_from_data(body, _stacklevel)
+
+    async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
+        """Schedule the write, and return the response to read."""
+        body, protocol = self._small, conn.protocol
+        if not isinstance(protocol, PooledConnection) or protocol.should_close:
+            # Something came before the request: it must not be taken for its
+            # response (RFC 9112, 6.3).
+            raise aiohttp.ServerDisconnectedError
+        coalescer = protocol.pool.coalescer
+        if body is None:
+            # It is not written by the flush, which polls again.
+            if coalescer.is_flush_due and protocol.has_hung_up():
+                raise aiohttp.ClientConnectionResetError("closed meanwhile")
+            return await super().send(conn)
+        writer = StreamWriter(protocol, self.loop)
+        await writer.write_headers(
+            f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers
+        )
+        coalescer.add(conn, protocol, writer, body)
+        return self.response_class(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=_NO_TIMER,
+            request_info=self.request_info,
+            traces=[],
+            loop=self.loop,
+            session=self.session,
+            stream_writer=writer,
+        )
+
+
+def request_class(
+    connector: aiohttp.BaseConnector,
+) -> type[aiohttp.ClientRequest]:
+    """
+    Return the class of the requests over a connector.
+
+    aiohttp writes all requests over a connector of its own.
+    """
+    if isinstance(connector, PollingConnector):
+        return CoalescedRequest
+    return aiohttp.ClientRequest

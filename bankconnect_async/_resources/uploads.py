@@ -31,7 +31,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from bankconnect_async._codec.session_requests import url_problem
-from bankconnect_async._http.connections import refuse_closed
+from bankconnect_async._http.sockets import refuse_closed
 from bankconnect_async._threads import finish, finish_in_thread, run_in_thread
 from bankconnect_async.config import hide
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
