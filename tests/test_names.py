@@ -41,7 +41,11 @@ MEMBERS = {
     "_http/operation.py Operation": "repeatable",
     "_http/coalescing.py WriteCoalescer": "put",
     "_http/retrying.py RetryState": "price pay",
-    "batch/throttle.py SendQueue": "join turn_back again held",
+    "batch/adaptive_rate.py AdaptiveRate": (
+        "is_calm is_free in_vain wait leave obey rate note_served "
+        "note_refused note_failed note_lost note_turned_away"
+    ),
+    "batch/throttle.py SendQueue": "join turn_back again held pace",
     "batch/throttle.py BatchThrottle": "join turn_back again held",
     "_resources/session_creation.py SessionOwners": "note",
     "_resources/session_creation.py SessionCreator": "assign ask make",

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parent.parent
 CPU_AT_MOST = {"create_session": 1.10, "create_sessions": 1.10}
 # Who creates a session needs none of these.
 NOT_IMPORTED = {
-    "aiolimiter",
     "click",
     "distributed",
     "itsdangerous",

@@ -201,7 +201,7 @@ async def test_held_back_is_not_late(held):
     """
     An item's own time stands still while others are served.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     throttle, other = throttles(queue, 2)
     assert await throttle.acquire()
     assert await other.acquire()
@@ -225,7 +225,7 @@ async def test_waiting_for_nothing_is_late(held):
     """
     While nobody is served, time runs.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)
     assert await throttle.acquire()
     throttle.on_failure(RateLimitError(status=429, retry_after=5))
@@ -314,7 +314,7 @@ async def test_a_cancel_is_not_a_stop(held):
     """
     Who is cancelled while waiting is cancelled.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)
     await throttle.acquire()
     throttle.on_failure(RateLimitError(status=429, retry_after=5))
@@ -351,7 +351,7 @@ async def test_overload_makes_a_pause(held, error):
     """
     Many timeouts and gateway errors among successes pause the whole batch.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)
     for number in range(200):
         if not queue.is_open:
@@ -363,7 +363,7 @@ async def test_overload_makes_a_pause(held, error):
             throttle.on_success()
 
     assert queue.breaker.is_closed
-    assert queue.pace.pause(held.now) == 0.25
+    assert queue.adaptive_rate.pause(held.now) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ async def test_other_failures_are_no_matter_of_the_rate(held, error):
     """
     Other failures among successes leave the batch as it is.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)
     for number in range(200):
         await throttle.acquire()
@@ -399,14 +399,14 @@ async def test_a_503_that_names_a_time_delays_its_own_item(held):
     """
     The item is excused, and the others do not wait for it.
     """
-    queue = SendQueue(held, limiter=None, max_pause=120)
+    queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)
     await throttle.acquire()
     error = ServerError(status=503, retry_after=3.0)
 
     assert throttle.on_failure(error)
     assert queue.is_open
-    assert queue.pace.pause(held.now) == 0
+    assert queue.adaptive_rate.pause(held.now) == 0
 
 
 async def test_a_fixed_rate_and_a_pause(sandbox):

@@ -8,8 +8,8 @@ from collections.abc import Hashable
 from typing import Final
 
 
-# Failures in a row, with no success between them, that open the circuit.
-_THRESHOLD: Final = 10
+#: Failures in a row, with no success between them, that open the circuit.
+THRESHOLD: Final = 10
 # The first interval between probes. It doubles up to _INTERVAL, and beyond
 # that is a share of the outage, so that a long one draws few probes.
 _FIRST_INTERVAL: Final = 0.25
@@ -34,12 +34,14 @@ class CircuitBreaker:
     Attributes:
         is_closed: Whether requests pass freely.
         failures: The number of failures since the last success.
+        opened_at: The time when it last opened.
     """
 
     def __init__(self) -> None:
         self.is_closed: bool = True
         self.failures: int = 0
-        self._opened_at = self._recovered_at = 0.0
+        self.opened_at: float = 0.0
+        self._recovered_at = 0.0
         self._probe_at = 0.0
         self._interval = 0.0
         self._credit = 0
@@ -70,7 +72,7 @@ class CircuitBreaker:
         if self._credit:
             self._credit -= 1
             return
-        share = (now - self._opened_at) * _SHARE_OF_OUTAGE
+        share = (now - self.opened_at) * _SHARE_OF_OUTAGE
         longest = min(max(_INTERVAL, share), _LONGEST_INTERVAL)
         self._interval = min(2 * self._interval, longest)
         self._probe_at = now + self._interval
@@ -106,12 +108,12 @@ class CircuitBreaker:
             return
         self.failures += 1
         if not self.is_closed:
-            if sent_at > self._opened_at:
+            if sent_at > self.opened_at:
                 self._alike = self._alike + 1 if kind == self._kind else 1
                 self._kind = kind
-        elif self.failures >= _THRESHOLD:
+        elif self.failures >= THRESHOLD:
             self.is_closed = False
-            self._opened_at = now
+            self.opened_at = now
             self._interval = _FIRST_INTERVAL
             self._probe_at = now + _FIRST_INTERVAL
             self._credit = self._alike = 0

@@ -45,8 +45,6 @@ from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 
 if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
-
     from bankconnect_async._resources.session_creation import SessionCreator
 
     from .protocols import Capacity, ResultSink
@@ -125,9 +123,7 @@ class SessionBatch:
         self._journal = options.journal
         self._send_queue = send_queue or SendQueue(
             options.clock,
-            limiter=None
-            if options.rate is None
-            else make_limiter(options.rate),
+            rate=options.rate,
             max_pause=options.retry.deadline,
         )
         self._hooks = HookRunner()
@@ -174,7 +170,7 @@ class SessionBatch:
         """
         Return what the batch did so far, and does now.
         """
-        counts, pace = self._counts, self._send_queue.pace
+        counts, rate = self._counts, self._send_queue.adaptive_rate
         now = self._clock.monotonic()
         started = now if self._started is None else self._started
         recent = max(min(now - started, _RATE_WINDOW), 1.0)
@@ -186,9 +182,9 @@ class SessionBatch:
             in_flight=counts.in_flight,
             retries=self._send_queue.retries,
             seconds=now - started,
-            rate=pace.served.since(now - recent) / recent,
-            limit=pace.rate(now),
-            pause=max(pace.pause(now), self._send_queue.breaker.wait(now)),
+            rate=rate.served.since(now - recent) / recent,
+            limit=rate.limit(now),
+            pause=max(rate.pause(now), self._send_queue.breaker.wait(now)),
         )
 
     def drain(self) -> None:
@@ -523,13 +519,3 @@ def check_number(name: str, value: Any, types: Any) -> None:
         or not 0 < value < float("inf")
     ):
         raise ConfigurationError(fields={name: ("must be a number above 0",)})
-
-
-def make_limiter(rate: float) -> "AsyncLimiter":
-    """Let *rate* requests a second through, without bursts."""
-    from aiolimiter import AsyncLimiter  # noqa: PLC0415 - seldom needed
-
-    # A tenth of a second's worth at a time: a bucket of a whole second would
-    # let a burst of *rate* requests through at once.
-    burst = max(1.0, rate / 10)
-    return AsyncLimiter(burst, burst / rate)

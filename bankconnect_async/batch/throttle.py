@@ -38,7 +38,7 @@ _WAITING_PER_SLOT = 2
 
 class Limiter(Protocol):
     """
-    A rate limit, such as `aiolimiter.AsyncLimiter`.
+    A rate limit that others set, such as a share of a cluster's rate.
     """
 
     async def acquire(self) -> None:
@@ -51,22 +51,28 @@ class SendQueue:
 
     Args:
         clock: The clock.
-        limiter: The limiter of the user's own rate.
         max_pause: The longest pause that a server may ask for, in seconds.
+        rate: The user's own limit, in requests per second.
+        limiter: A further limiter, if any.
 
     Attributes:
-        pace: The rate that the server bears.
+        adaptive_rate: The controller of the send rate.
         breaker: The circuit breaker.
         retries: The number of retries sent.
         abort_cause: The error that aborted the batch, if any.
     """
 
     def __init__(
-        self, clock: Clock, *, limiter: Limiter | None, max_pause: float
+        self,
+        clock: Clock,
+        *,
+        max_pause: float,
+        rate: float | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.clock = clock
-        self.pace: AdaptiveRate = AdaptiveRate(
-            clock.monotonic(), max_pause=max_pause
+        self.adaptive_rate: AdaptiveRate = AdaptiveRate(
+            clock.monotonic(), max_pause=max_pause, ceiling=rate
         )
         self.breaker: CircuitBreaker = CircuitBreaker()
         self.retries = 0
@@ -80,18 +86,17 @@ class SendQueue:
     @property
     def is_open(self) -> bool:
         """Whether requests pass without waiting."""
-        pace = self.pace
         return (
             self._limiter is None
             and self.breaker.is_closed
-            and (pace.is_calm or pace.is_free)
+            and self.adaptive_rate.is_unlimited
         )
 
     @property
     def is_paused(self) -> bool:
         """Whether all requests wait, whatever the rate."""
         return not self.breaker.is_closed or bool(
-            self.pace.pause(self.clock.monotonic())
+            self.adaptive_rate.pause(self.clock.monotonic())
         )
 
     async def sleep(self, seconds: float) -> bool:
@@ -141,20 +146,18 @@ class SendQueue:
                 await self._limiter.acquire()
             while True:
                 now = self.clock.monotonic()
-                if wait := self.pace.wait(now):
-                    await self.clock.sleep(wait)
-                elif wait := self.breaker.wait(now):
-                    await self._sleep_until_probe(wait)
-                else:
+                delay = self.adaptive_rate.delay(now) or self.breaker.wait(now)
+                if not delay:
                     break
+                await self._sleep_until_woken(delay)
             if not (is_first or self.breaker.allows_retry()):
                 return False
-            self.pace.leave(now)
+            self.adaptive_rate.on_send(now)
             self.breaker.on_send(now, is_first=is_first)
         return True
 
-    async def _sleep_until_probe(self, seconds: float) -> None:
-        # The success of an earlier probe cancels the timer.
+    async def _sleep_until_woken(self, seconds: float) -> None:
+        # The response to an earlier probe cancels the timer.
         self._timer = timer = asyncio.ensure_future(self.clock.sleep(seconds))
         try:
             await asyncio.wait([timer])
@@ -290,6 +293,7 @@ class BatchThrottle:
             self._slots.release()
         if self._is_due:
             self._is_due = False
+            self._queue.adaptive_rate.on_lost(self._sent_at)
             self._queue.breaker.on_unsent(self._queue.clock.monotonic())
             self._queue.wake()
 
@@ -301,7 +305,8 @@ class BatchThrottle:
             Whether to send it; `False` once nothing is sent any more.
         """
         queue = self._queue
-        began, served = queue.clock.monotonic(), queue.pace.served.total
+        began = queue.clock.monotonic()
+        served = queue.adaptive_rate.served.total
         if seconds and not await self._sleep(seconds):
             return False
         if not await queue.acquire(is_first=False):
@@ -309,7 +314,7 @@ class BatchThrottle:
         self._is_due = True
         queue.retries += 1
         now = self._sent_at = queue.clock.monotonic()
-        if queue.pace.served.total > served:
+        if queue.adaptive_rate.served.total > served:
             own = 0.0 if self._is_excused else seconds
             self.throttled_for += now - began - own
         return True
@@ -330,11 +335,15 @@ class BatchThrottle:
     def on_success(self) -> None:
         """Learn that the item was served."""
         queue = self._queue
+        rate = queue.adaptive_rate
         self._is_due = False
-        if queue.pace.is_calm:
-            queue.pace.served.add(self._sent_at)
+        if rate.is_unlimited:
+            rate.served.add(self._sent_at)
         else:
-            queue.pace.note_served(queue.clock.monotonic(), self._sent_at)
+            was_probing = rate.is_probing
+            rate.on_success(queue.clock.monotonic(), self._sent_at)
+            if was_probing:
+                queue.wake()
         if queue.breaker.failures or not queue.breaker.is_closed:
             queue.breaker.on_success(queue.clock.monotonic())
             queue.wake()
@@ -349,9 +358,10 @@ class BatchThrottle:
         """
         self._is_due = False
         queue, now = self._queue, self._queue.clock.monotonic()
-        pace, breaker = queue.pace, queue.breaker
+        rate, breaker = queue.adaptive_rate, queue.breaker
+        queue.wake()
         if isinstance(error, RateLimitError):
-            self._is_excused = pace.note_refused(
+            self._is_excused = rate.on_throttle(
                 now, self._sent_at, error.retry_after
             )
             return self._is_excused
@@ -360,10 +370,12 @@ class BatchThrottle:
             self.on_success()
             self._is_excused = False
             return False
-        if _is_overload(error):
-            pace.note_failed(now, self._sent_at)
+        # The circuit breaker paces what is sent in an outage.
+        is_probe = not breaker.is_closed and self._sent_at > breaker.opened_at
+        if _is_overload(error) and not is_probe:
+            rate.on_failure(now, self._sent_at)
         else:
-            pace.note_lost(self._sent_at)
+            rate.on_lost(self._sent_at)
         if isinstance(error, PoolTimeoutError | ProxyAuthenticationError):
             self._is_excused = False
             return False
@@ -394,8 +406,8 @@ def _is_overload(error: BankConnectError) -> bool:
             return False
         case RequestTimeoutError() | ConnectError():
             return True
-        case ServerError(status=status, delivery=delivery):
-            return status in _OVERLOADED and delivery is not Delivery.REJECTED
+        case ServerError(status=status):
+            return status in _OVERLOADED
     return False
 
 

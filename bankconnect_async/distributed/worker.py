@@ -104,7 +104,7 @@ class WorkerRunner:
         self._limiter = (
             LeasedLimiter(SYSTEM_CLOCK.monotonic) if spec.is_paced else None
         )
-        # All shards share the pace and its knowledge of the server.
+        # All shards share the send rate and its knowledge of the server.
         self._queue = SendQueue(
             SYSTEM_CLOCK,
             limiter=self._limiter,
@@ -160,7 +160,7 @@ class WorkerRunner:
         """Return what this process does at present."""
         running = self._running.items()
         stats = {number: batch.stats() for number, (_, batch, _) in running}
-        pace, now = self._queue.pace, SYSTEM_CLOCK.monotonic()
+        rate, now = self._queue.adaptive_rate, SYSTEM_CLOCK.monotonic()
         return Heartbeat(
             api=self.api,
             redirect_url=self._plain_redirect_url(),
@@ -168,10 +168,10 @@ class WorkerRunner:
             failures={number: each.failures for number, each in stats.items()},
             in_flight=sum(each.in_flight for each in stats.values()),
             retries=self._queue.retries,
-            # All shards have one pace, so any of them tells the rate.
+            # All shards share one meter, so any of them tells the rate.
             rate=max((each.rate for each in stats.values()), default=0.0),
-            limit=pace.rate(now),
-            pause=pace.pause(now),
+            limit=rate.limit(now),
+            pause=rate.pause(now),
             secrets=_digest_secrets(self._spec.run),
             clock=now,
             key=public_key(),

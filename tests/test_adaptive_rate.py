@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from bankconnect_async.batch.adaptive_rate import AdaptiveRate
+from bankconnect_async.batch.circuit_breaker import CircuitBreaker
 from bankconnect_async.stats import Meter
 
 
@@ -80,7 +81,8 @@ class Run:
     What a simulated batch did, by second.
     """
 
-    pace: AdaptiveRate
+    rate: AdaptiveRate
+    breaker: CircuitBreaker = attrs.Factory(CircuitBreaker)
     served: collections.Counter = attrs.Factory(collections.Counter)
     refused: collections.Counter = attrs.Factory(collections.Counter)
 
@@ -95,6 +97,24 @@ class Run:
         good = sum(n for t, n in self.served.items() if t >= since)
         return bad / (good + bad)
 
+    def hear(self, now, sent_at, trouble):
+        """Tell the controllers of a response, as the throttle does."""
+        if trouble is None:
+            self.served[int(now)] += 1
+            self.rate.on_success(now, sent_at)
+            self.breaker.on_success(now)
+            return
+        self.refused[int(now)] += 1
+        how, retry_after = trouble
+        if how == "refused":
+            self.rate.on_throttle(now, sent_at, retry_after)
+            return
+        if self.breaker.is_closed or sent_at <= self.breaker.opened_at:
+            self.rate.on_failure(now, sent_at)
+        else:
+            self.rate.on_lost(sent_at)
+        self.breaker.on_failure(now, sent_at)
+
 
 def simulate(  # noqa: PLR0913
     server, *, workers=200, latency=0.02, seconds=20, seed=1, cpu=1e-4
@@ -104,59 +124,42 @@ def simulate(  # noqa: PLR0913
     """
     chance = random.Random(seed)
     run = Run(AdaptiveRate(0.0, max_pause=LONGEST_PAUSE))
-    pace, events, ticket = run.pace, [], itertools.count()
+    rate, events, ticket = run.rate, [], itertools.count()
     line = collections.deque(range(workers))
-    busy_until, pumping = 0.0, False
+    busy_until, pump_at = 0.0, 0.0
 
     def plan(when, what, *details):
         heapq.heappush(events, (when, next(ticket), what, details))
 
     def pump(now):
-        nonlocal busy_until
+        nonlocal busy_until, pump_at
         while line:
-            wait = max(pace.wait(now), busy_until - now)
-            if wait > 0:
-                plan(now + wait, "pump")
-                return True
+            delay = rate.delay(now) or run.breaker.wait(now)
+            if (due := max(now + delay, busy_until)) > now:
+                if not now < pump_at <= due:
+                    pump_at = due
+                    plan(due, "pump")
+                return
             line.popleft()
-            pace.leave(now)
+            rate.on_send(now)
+            run.breaker.on_send(now, is_first=True)
             busy_until = now + cpu
             way = latency / 2 * (1 + chance.random() / 10)
             plan(now + way, "arrive", now, way)
-        return False
 
     plan(0.0, "pump")
-    pumping = True
     while events and events[0][0] < seconds:
         now, _, what, details = heapq.heappop(events)
-        if what == "pump":
-            pumping = pump(now)
-        elif what == "arrive":
+        if what == "arrive":
             sent_at, way = details
-            plan(now + way, "answer", sent_at, server(now))
-        else:
+            plan(now + way, "response", sent_at, server(now))
+            continue
+        if what == "response":
             sent_at, trouble = details
-            hear(run, now, sent_at, trouble)
+            run.hear(now, sent_at, trouble)
             line.append(0)
-            if not pumping:
-                pumping = pump(now)
+        pump(now)
     return run
-
-
-def hear(run, now, sent_at, trouble):
-    """Tell a pace of an answer."""
-    if trouble is None:
-        run.served[int(now)] += 1
-        run.pace.note_served(now, sent_at)
-        return
-    run.refused[int(now)] += 1
-    how, retry_after = trouble
-    if how == "refused":
-        run.pace.note_refused(now, sent_at, retry_after)
-    elif how == "away":
-        run.pace.note_turned_away(now, sent_at, retry_after)
-    else:
-        run.pace.note_failed(now, sent_at)
 
 
 @pytest.mark.parametrize("workers", [20, 64, 200, 1000])
@@ -215,9 +218,9 @@ def test_no_limit_is_no_limit():
     run = simulate(lambda _: None, workers=100)
 
     assert run.share(100 / 0.02, 20) >= 0.9
-    assert run.pace.is_free
-    assert run.pace.rate(20.0) is None
-    assert run.pace.pause(20.0) == 0
+    assert run.rate.is_unlimited
+    assert run.rate.limit(20.0) is None
+    assert run.rate.pause(20.0) == 0
 
 
 def test_a_limit_that_changes():
@@ -262,7 +265,7 @@ def test_a_sick_server_of_many_holds_back_for_its_pauses_only():
     """
     run = simulate(Failing(0.02, how="away"), workers=100)
 
-    assert run.pace.rate(20.0) is None
+    assert run.rate.limit(20.0) is None
     assert min(run.served[n] for n in range(20)) > 20
 
 
@@ -276,16 +279,16 @@ def test_too_many_turned_away_are_refusals():
     assert run.refusals() <= 0.05
 
 
-def pace(*, max_pause=LONGEST_PAUSE):
-    """A pace that begins at 0."""
-    return AdaptiveRate(0.0, max_pause=max_pause)
+def controller(**options):
+    """A controller that begins at 0."""
+    return AdaptiveRate(0.0, max_pause=LONGEST_PAUSE, **options)
 
 
-def settle(one, now):
-    """Let one request after the other leave until it has to wait."""
+def send_all(rate, now):
+    """Send one request after the other until there is a delay."""
     sent = 0
-    while one.wait(now) == 0 and sent < 100:
-        one.leave(now)
+    while rate.delay(now) == 0 and sent < 100:
+        rate.on_send(now)
         sent += 1
     return sent
 
@@ -295,35 +298,36 @@ def test_one_request_finds_out():
     While nothing is served, a single request at a time is sent, later and
     later.
     """
-    one = pace()
-    now, waits = 0.0, []
-    one.note_refused(now, sent_at=now, retry_after=None)
-    for _ in range(7):
-        waits.append(one.wait(now))
-        now += waits[-1]
-        assert settle(one, now) == 1
-        assert not one.note_refused(now, sent_at=now, retry_after=None)
+    rate = controller()
+    now, delays = 0.0, []
+    rate.on_throttle(now, sent_at=now, retry_after=None)
+    for _ in range(8):
+        delays.append(rate.delay(now))
+        now += delays[-1]
+        assert send_all(rate, now) == 1
+        assert not rate.on_throttle(now, sent_at=now, retry_after=None)
 
-    assert waits == [0.25, 0.5, 1, 2, 4, 5, 5]
+    assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
 
 
 def test_the_first_served_lets_the_others_go():
     """
     After it the rate is what it was.
     """
-    one = pace()
-    one.note_served(0.0, sent_at=-0.1)
-    one.note_refused(0.0, sent_at=-0.1, retry_after=1)
-    assert one.pause(0.4) == pytest.approx(0.6)
-    assert one.wait(1.0) == 0
-    one.leave(1.0)
-    one.note_refused(1.1, sent_at=1.0, retry_after=1)
+    rate = controller()
+    for _ in range(30):
+        rate.on_success(0.0, sent_at=-0.1)
+    rate.on_throttle(0.0, sent_at=-0.1, retry_after=1)
+    assert rate.pause(0.4) == pytest.approx(0.6)
+    assert rate.delay(1.0) == 0
+    rate.on_send(1.0)
+    rate.on_throttle(1.1, sent_at=1.0, retry_after=1)
 
-    assert settle(one, 2.1) == 1
-    limit = one.rate(2.1)
-    one.note_served(2.2, sent_at=2.1)
-    assert one.rate(2.2) == limit
-    assert settle(one, 2.2) > 0
+    assert send_all(rate, 2.1) == 1
+    limit = rate.limit(2.1)
+    rate.on_success(2.2, sent_at=2.1)
+    assert rate.limit(2.2) == limit
+    assert send_all(rate, 2.2) > 0
 
 
 def test_a_lone_request_may_be_lost():
@@ -331,64 +335,91 @@ def test_a_lone_request_may_be_lost():
     Another one is sent when it failed, and some seconds after it if nothing
     is heard of it at all.
     """
-    one = pace()
-    one.note_refused(0.0, sent_at=0.0, retry_after=1)
-    one.wait(1.0)
-    one.leave(1.0)
-    one.note_refused(1.1, sent_at=1.0, retry_after=1)
-    assert settle(one, 2.1) == 1
-    one.note_lost(sent_at=2.1)
-    assert settle(one, 2.2) == 1
-    assert one.wait(7.1) > 0
-    assert one.wait(7.2) == 0
+    rate = controller()
+    rate.on_throttle(0.0, sent_at=0.0, retry_after=1)
+    rate.on_send(1.0)
+    rate.on_throttle(1.1, sent_at=1.0, retry_after=1)
+    assert send_all(rate, 2.1) == 1
+    assert rate.is_probing
+    rate.on_lost(sent_at=2.1)
+    assert send_all(rate, 3.2) == 1
+    assert rate.delay(8.1) > 0
+    assert rate.delay(8.2) == 0
 
 
 def test_late_refusals_are_of_the_past():
     """
     What was sent before a pause prolongs it, and makes no other one.
     """
-    one = pace()
-    one.note_served(0.5, sent_at=0.4)
-    one.note_refused(0.5, sent_at=0.4, retry_after=1)
-    assert one.note_refused(0.7, sent_at=0.4, retry_after=1)
-    assert one.pause(0.7) == 1
-    assert one.note_refused(0.8, sent_at=0.4, retry_after=None)
-    assert one.wait(0.8) == pytest.approx(0.9)
-    assert one.wait(1.7) == 0
-    limit = one.rate(1.7)
-    one.note_refused(1.8, sent_at=0.4, retry_after=60)
+    rate = controller()
+    rate.on_success(0.5, sent_at=0.4)
+    rate.on_throttle(0.5, sent_at=0.4, retry_after=1)
+    assert rate.on_throttle(0.7, sent_at=0.4, retry_after=1)
+    assert rate.pause(0.7) == 1
+    assert rate.on_throttle(0.8, sent_at=0.4, retry_after=None)
+    assert rate.delay(0.8) == pytest.approx(0.9)
+    assert rate.delay(1.7) == 0
+    limit = rate.limit(1.7)
+    rate.on_throttle(1.8, sent_at=0.4, retry_after=60)
 
-    assert one.pause(1.8) == 0
-    assert one.rate(1.7) == limit
+    assert rate.pause(1.8) == 0
+    assert rate.limit(1.7) == limit
 
 
 def test_a_pause_has_an_end():
     """
-    Nobody is sent away for longer than an item has.
+    No server makes all wait for longer than an item has.
     """
-    one = pace(max_pause=120)
-    one.note_refused(0.0, sent_at=0.0, retry_after=1e9)
+    rate = controller()
+    rate.on_throttle(0.0, sent_at=0.0, retry_after=1e9)
 
-    assert one.pause(0.0) == 120
+    assert rate.pause(0.0) == LONGEST_PAUSE
 
 
-def test_a_limit_that_was_never_reached_again_is_forgotten():
+def test_a_limit_does_not_grow_while_nothing_is_sent():
     """
-    Many times the limit are none.
+    The clock of the curve stands still in an outage.
     """
-    one = pace()
-    one.note_served(0.0, sent_at=-0.1)
-    for now in (0.0, 2.0):
-        one.note_served(now, sent_at=now)
-        one.note_refused(now, sent_at=now, retry_after=0)
-        one.wait(now)
-    now = 3.0
-    while not one.is_free:
-        assert now < 1000
-        one.leave(now)
-        now += max(one.wait(now), 1.0)
+    rate = controller()
+    for _ in range(30):
+        rate.on_success(0.0, sent_at=0.0)
+    rate.on_throttle(0.0, sent_at=0.0, retry_after=1)
+    rate.on_send(1.0)
+    limit = rate.limit(1.0)
+    rate.on_send(600.0)
 
-    assert one.rate(now) is None
+    assert rate.limit(600.0) == pytest.approx(limit, rel=0.2)
+
+
+def test_a_ceiling_does_not_burst():
+    """
+    The user's own rate is kept from the first request on, also after the
+    batch had nothing to send.
+    """
+    rate = controller(ceiling=100)
+    sent = []
+    for now in [n / 1000 for n in [*range(500), *range(5000, 5500)]]:
+        sent += [now] * send_all(rate, now)
+
+    # Timers that fire late catch up by some hundredths of a second.
+    for first in sent:
+        assert sum(first <= now < first + 0.1 for now in sent) <= 10 + 3
+    assert 98 <= len(sent) <= 106
+    assert rate.limit(5.5) == 100
+
+
+def test_a_ceiling_may_change():
+    """
+    A new ceiling holds from the next request on.
+    """
+    rate = controller(ceiling=1)
+    assert send_all(rate, 0.0) == 1
+    rate.ceiling = 10
+    assert rate.limit(0.0) == 10
+    rate.ceiling = None
+
+    assert rate.is_unlimited
+    assert rate.delay(0.0) == 0
 
 
 class TestMeter:
