@@ -33,6 +33,16 @@ window.heard = [];
 window.webkit = { messageHandlers: { BankConnectFlutter: {
   postMessage: (message) => heard.push(["postMessage", message]) } } };
 """
+FETCH = """
+async ([url, body]) => {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-api-key": body.api_key },
+    body: JSON.stringify(body),
+  });
+  return response.json();
+}
+"""
 CHANNELS = {
     "onSuccess": Channel.WEBVIEW_SUCCESS,
     "onExit": Channel.WEBVIEW_EXIT,
@@ -108,6 +118,29 @@ async def test_webkit(page, alone, dialect):
     events = [decode_event(each) for each in heard_by(heard, "postMessage")]
     assert len(events) == len(heard) == (2 if dialect == "seed" else 4)
     assert isinstance(events[-1], SuccessEvent)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+async def test_session_from_the_browser(page, serve_page, dialect, version):
+    """
+    A page of this machine creates a session, as the React sample does.
+    """
+    async with (
+        Sandbox(dialect) as sandbox,
+        serve_page("<title>App</title>") as origin,
+    ):
+        await page.goto(origin)
+        created = await page.evaluate(
+            FETCH,
+            [
+                f"{sandbox.base_url}/{version}/session/",
+                {"link_id": "customer-42", "api_key": sandbox.api_key},
+            ],
+        )
+        (session,) = sandbox.sessions.values()
+
+    assert created["redirect_url"] == session.redirect_url
 
 
 @pytest.mark.parametrize("parameters", [{}, RECURRING], ids=["once", "again"])
