@@ -210,7 +210,7 @@ def _choices(dialect: Dialect) -> str:
 
 def _modes(bank: SandboxBank | None) -> str:
     offered = set(_VIEWS) if bank is None else set(bank.modes)
-    # Of most banks nobody knows; customers are not offered what may fail.
+    # For most banks it is unknown, and the page offers what surely works.
     if bank is not None and not bank.has_aa:
         offered.discard("aa")
     return " ".join(view for mode, view in _VIEWS.items() if mode in offered)

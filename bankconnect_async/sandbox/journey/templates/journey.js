@@ -1,17 +1,17 @@
 (() => {
   "use strict";
   const root = document.getElementById("journey");
-  const one = (selector) => root.querySelector(selector);
-  const all = (selector) => [...root.querySelectorAll(selector)];
-  const asked = { ...root.dataset };
-  const framed = window.parent !== window;
-  // What a timer can hold; a longer session outlives any page.
-  const longest = 2 ** 31 - 1;
-  const backs = {
+  const find = (selector) => root.querySelector(selector);
+  const findAll = (selector) => [...root.querySelectorAll(selector)];
+  const requested = { ...root.dataset };
+  const isFramed = window.parent !== window;
+  // The longest delay of a timer, in milliseconds.
+  const MAX_DELAY = 2 ** 31 - 1;
+  const BACK_EVENTS = {
     manual: "manual_upload_back",
     net_banking: "net_banking_back",
   };
-  const ends = {
+  const ENDS = {
     success: {
       title: "Statements submitted",
       framed: "You can go on in the page around this one.",
@@ -23,11 +23,11 @@
       alone: "Nothing was submitted. You can close this page.",
     },
   };
-  let bank = asked.bank;
-  let busy = false;
+  let bank = requested.bank;
+  let isBusy = false;
 
-  const tell = (text) => {
-    const alert = one("[role=alert]");
+  const showAlert = (text) => {
+    const alert = find("[role=alert]");
     alert.textContent = text;
     if (text) {
       alert.scrollIntoView({ block: "center" });
@@ -35,21 +35,20 @@
   };
 
   const show = (name) => {
-    for (const view of all("[data-view]")) {
+    for (const view of findAll("[data-view]")) {
       view.hidden = view.dataset.view !== name;
     }
-    one("header [data-steps]").hidden = name === "end";
-    tell("");
+    find("header [data-steps]").hidden = name === "end";
+    showAlert("");
   };
 
   const enter = (name) => {
     show(name);
-    one(`[data-view="${name}"] h1`).focus();
+    find(`[data-view="${name}"] h1`).focus();
   };
 
-  // What a mobile app puts into the page: Android takes texts, and iOS takes
-  // objects.
-  const functions = {
+  // The functions that a mobile app puts into the page, by status.
+  const APP_FUNCTIONS = {
     "fb-success": "onSuccess",
     success: "onSuccess",
     "fb-exit": "onExit",
@@ -58,10 +57,12 @@
     info: "onInfo",
   };
 
-  const tellApp = (message) => {
+  const notifyApp = (message) => {
+    // An Android function takes texts only, and iOS takes objects.
     const android = window.BankConnectAndroid;
     android?.onResult?.(JSON.stringify(message));
-    android?.[functions[message.status]]?.(JSON.stringify(message.payload));
+    const name = APP_FUNCTIONS[message.status];
+    android?.[name]?.(JSON.stringify(message.payload));
     const flutter = window.webkit?.messageHandlers?.BankConnectFlutter;
     flutter?.postMessage(message);
   };
@@ -69,69 +70,69 @@
   const post = (message) => {
     const entry = document.createElement("li");
     entry.textContent = JSON.stringify(message, null, 2);
-    one(".log").append(entry);
-    one(".total").textContent = one(".log").childElementCount;
-    tellApp(message);
-    if (framed) {
-      // Anyone may embed the journey, and it is never told who does. So it
-      // cannot name a target, no more than the vendor's page can.
+    find(".log").append(entry);
+    find(".total").textContent = find(".log").childElementCount;
+    notifyApp(message);
+    if (isFramed) {
+      // Like the vendor's page, it does not know the page that embeds it, so
+      // it cannot name a target origin.
       window.parent.postMessage(message, "*");
     }
   };
 
-  const take = async (step) => {
-    const answer = await fetch(window.location.href, {
+  const doStep = async (step) => {
+    const response = await fetch(window.location.href, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(step),
     });
-    if (!answer.ok) {
-      // There is no going on, and the page itself says why.
+    if (!response.ok) {
+      // The journey is closed, and the page then says why.
       window.location.reload();
       return new Promise(() => {});
     }
-    const played = await answer.json();
+    const played = await response.json();
     played.messages.forEach(post);
     return played;
   };
 
   const end = (action, redirect) => {
-    const { title, ...texts } = ends[action];
-    const leads = !framed && redirect !== null;
-    one("#end-title").textContent = title;
-    one("#end-text").textContent = leads
+    const { title, ...texts } = ENDS[action];
+    const redirects = !isFramed && redirect !== null;
+    find("#end-title").textContent = title;
+    find("#end-text").textContent = redirects
       ? "Taking you back…"
-      : texts[framed ? "framed" : "alone"];
-    one("[data-again]").hidden = leads || action !== "exit";
-    one("#onward").hidden = !leads;
+      : texts[isFramed ? "framed" : "alone"];
+    find("[data-again]").hidden = redirects || action !== "exit";
+    find("#onward").hidden = !redirects;
     enter("end");
-    if (leads) {
-      one("#onward").href = redirect;
+    if (redirects) {
+      find("#onward").href = redirect;
       window.location.assign(redirect);
     }
   };
 
   const choose = (identifier, name, modes) => {
     bank = identifier;
-    for (const place of all(".bank")) {
+    for (const place of findAll(".bank")) {
       place.textContent = name;
     }
-    for (const choice of all("[data-open]")) {
+    for (const choice of findAll("[data-open]")) {
       choice.hidden = !modes.split(" ").includes(choice.dataset.open);
     }
   };
 
   const open = async (name) => {
     if (name === "manual") {
-      await take({ action: "manual" });
+      await doStep({ action: "manual" });
     }
   };
 
-  const clicks = {
+  const clickHandlers = {
     async bank(button) {
       const { bank: identifier, modes } = button.dataset;
-      const next = asked.mode || "modes";
-      await take({ action: "bank_selected", bank: identifier });
+      const next = requested.mode || "modes";
+      await doStep({ action: "bank_selected", bank: identifier });
       choose(identifier, button.textContent, modes);
       await open(next);
       enter(next);
@@ -144,10 +145,10 @@
 
     async back(button) {
       const { back } = button.dataset;
-      if (back in backs) {
-        await take({ action: backs[back] });
+      if (back in BACK_EVENTS) {
+        await doStep({ action: BACK_EVENTS[back] });
       }
-      enter(back in backs && !asked.mode ? "modes" : "banks");
+      enter(back in BACK_EVENTS && !requested.mode ? "modes" : "banks");
     },
 
     async steps(button) {
@@ -155,14 +156,14 @@
       const failure = view?.querySelector("select");
       for (const action of button.dataset.steps.split(" ")) {
         const failed = action === "failure";
-        const played = await take({
+        const played = await doStep({
           action,
           mode: view?.dataset.mode,
           bank: bank || undefined,
           error_type: failed ? failure.value : undefined,
         });
         if (failed) {
-          tell(`${failure.selectedOptions[0].text}. Try again, or leave.`);
+          showAlert(`${failure.selectedOptions[0].text}. Try again, or leave.`);
         } else {
           end(action, played.redirect);
         }
@@ -174,39 +175,39 @@
     },
   };
 
-  // One thing at a time: who clicks twice means it once.
-  const alone = async (work) => {
-    if (busy) {
+  // A second click during a step is ignored.
+  const runExclusively = async (work) => {
+    if (isBusy) {
       return;
     }
-    busy = true;
+    isBusy = true;
     root.setAttribute("aria-busy", "true");
     try {
       await work();
     } catch {
-      tell("The sandbox does not answer. Try again.");
+      showAlert("The sandbox does not answer. Try again.");
     } finally {
-      busy = false;
+      isBusy = false;
       root.removeAttribute("aria-busy");
     }
   };
 
   const filter = () => {
-    const wanted = one("#search").value.trim().toLowerCase();
+    const wanted = find("#search").value.trim().toLowerCase();
     let count = 0;
-    for (const button of all("[data-bank]")) {
+    for (const button of findAll("[data-bank]")) {
       const text = `${button.textContent} ${button.dataset.bank}`;
       const fits = text.toLowerCase().includes(wanted);
       button.parentElement.hidden = !fits;
       count += fits;
     }
-    one("#count").textContent = count === 1 ? "1 bank" : `${count} banks`;
+    find("#count").textContent = count === 1 ? "1 bank" : `${count} banks`;
   };
 
-  const move = (event) => {
+  const moveFocus = (event) => {
     const stops = [
-      one("#search"),
-      ...all("li:not([hidden]) > [data-bank]"),
+      find("#search"),
+      ...findAll("li:not([hidden]) > [data-bank]"),
     ];
     const at = stops.indexOf(document.activeElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
@@ -218,14 +219,14 @@
 
   root.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    const kind = Object.keys(button?.dataset ?? {}).find((name) =>
-      Object.hasOwn(clicks, name));
-    if (kind) {
-      alone(() => clicks[kind](button));
+    const action = Object.keys(button?.dataset ?? {}).find((name) =>
+      Object.hasOwn(clickHandlers, name));
+    if (action) {
+      runExclusively(() => clickHandlers[action](button));
     }
   });
-  one("#search").addEventListener("input", filter);
-  one("[data-view=banks]").addEventListener("keydown", move);
+  find("#search").addEventListener("input", filter);
+  find("[data-view=banks]").addEventListener("keydown", moveFocus);
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) {
       window.location.reload();
@@ -233,12 +234,12 @@
   });
 
   const start = async () => {
-    const first = asked.bank ? asked.mode || "modes" : "banks";
-    if (asked.bank) {
-      choose(asked.bank, asked.bankName, asked.modes);
-      one("[data-back=banks]").hidden = true;
-      for (const back of all("[data-mode] [data-back]")) {
-        back.hidden = Boolean(asked.mode);
+    const first = requested.bank ? requested.mode || "modes" : "banks";
+    if (requested.bank) {
+      choose(requested.bank, requested.bankName, requested.modes);
+      find("[data-back=banks]").hidden = true;
+      for (const back of findAll("[data-mode] [data-back]")) {
+        back.hidden = Boolean(requested.mode);
       }
     }
     filter();
@@ -246,9 +247,9 @@
     await open(first);
   };
 
-  const left = asked.expiresIn * 1000;
-  if (left <= longest) {
-    setTimeout(() => window.location.reload(), left);
+  const remaining = requested.expiresIn * 1000;
+  if (remaining <= MAX_DELAY) {
+    setTimeout(() => window.location.reload(), remaining);
   }
-  alone(start);
+  runExclusively(start);
 })();
