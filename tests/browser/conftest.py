@@ -1,5 +1,5 @@
 """
-What tests in a real browser share: the browser, a service, and a watch.
+Shared fixtures of tests in a real browser: the browser, a service, a watch.
 
 The browser is one for the whole run, and each test has a profile of its own
 in it. That is why these tests share the event loop of the session.
@@ -70,12 +70,12 @@ document.addEventListener("securitypolicyviolation", (event) => {
 @attrs.frozen
 class Finder:
     """
-    How a browser is had, in order of preference.
+    Finds a browser: an installed one, a package, or a download.
 
     Attributes:
-        debian: Programs of this machine, and of packages.
-        run: Runs a command, and tells whether it went well.
-        downloaded: Where Playwright keeps its own browser.
+        debian: The programs of this machine and of packages.
+        run: Runs a command, and returns whether it succeeded.
+        downloaded: Returns the path of Playwright's own browser.
     """
 
     debian: Any
@@ -108,7 +108,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(name="finder", scope="session")
 def _finder() -> type[Finder]:
-    """The class that finds a browser, for a test of its own."""
+    """Return the class that finds a browser, for a test of its own."""
     return Finder
 
 
@@ -138,7 +138,7 @@ async def _browser(debian, run_aloud) -> AsyncIterator[Browser]:
 @attrs.define(slots=False)
 class Watch:
     """
-    What went wrong in the browser.
+    Records what goes wrong in the browser.
 
     Attributes:
         expected: Patterns of console messages that the test provokes.
@@ -206,9 +206,9 @@ async def _page(new_context) -> Page:
 
 
 @attrs.define
-class Told:
+class Received:
     """
-    What the service was told.
+    Records what the service receives.
     """
 
     events: list[Any] = attrs.Factory(list)
@@ -239,7 +239,7 @@ class Service:
     sandbox: Sandbox
     bank: AsyncBankConnect
     protocol: CallbackProtocol
-    told: Told
+    received: Received
 
     @property
     def base(self) -> str:
@@ -278,7 +278,7 @@ def _serve() -> Serve:
     """
     Run a service: ``async with serve(dialect) as service``.
 
-    Its journeys skip the choice of a bank, unless told otherwise.
+    Its journeys skip the choice of a bank unless *bank_name* is `None`.
     """
 
     @asynccontextmanager
@@ -293,7 +293,7 @@ def _serve() -> Serve:
                 link_id="customer-42", redirect_url=None, bank_name=bank_name
             )
 
-        app, told = web.Application(), Told()
+        app, received = web.Application(), Received()
         listener, origin = _listen("127.0.0.1")
         protocol = CallbackProtocol(
             f"{origin}/bank", secret="s" * 32, **settings
@@ -310,12 +310,12 @@ def _serve() -> Serve:
             endpoints = CallbackService(
                 bank,
                 protocol,
-                on_event=told.on_event,
-                on_failure=told.on_failure,
+                on_event=received.on_event,
+                on_failure=received.on_failure,
             )
             mount(app, endpoints, get_customer=get_customer)
             async with _running(app, listener):
-                yield Service(sandbox, bank, protocol, told)
+                yield Service(sandbox, bank, protocol, received)
 
     return serve
 

@@ -22,8 +22,8 @@ async def test_from_a_session_to_a_table(serve, page, framed, until, tmp_path):
         await page.goto(f"{service.base}/connect")
         await framed(page).open("Upload PDF")
         await framed(page).succeed()
-        await until(lambda: service.told.outcomes)
-        (event,) = service.told.outcomes
+        await until(lambda: service.received.outcomes)
+        (event,) = service.received.outcomes
         assert isinstance(event, SuccessEvent)
         assert event.confirmed is True
 

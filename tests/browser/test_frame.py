@@ -36,12 +36,12 @@ async def test_success(serve, page, framed, until, dialect, mode):
         await framed(page).open(mode)
         await framed(page).succeed()
         await expect(page.get_by_role("status")).to_have_text(THANKS)
-        await until(lambda: service.told.outcomes)
+        await until(lambda: service.received.outcomes)
 
-    (event,) = service.told.outcomes
+    (event,) = service.received.outcomes
     assert isinstance(event, SuccessEvent)
     assert (event.link_id, event.confirmed) == ("customer-42", True)
-    assert service.told.failures == []
+    assert service.received.failures == []
     assert await page.locator("iframe").count() == 0
 
 
@@ -59,9 +59,9 @@ async def test_leave(serve, page, framed, until, dialect):
         note = page.get_by_role("status")
         await expect(note).to_have_text(LEFT)
         await expect(note).to_be_focused()
-        await until(lambda: service.told.outcomes)
+        await until(lambda: service.received.outcomes)
 
-    (event,) = service.told.outcomes
+    (event,) = service.received.outcomes
     assert isinstance(event, ExitEvent)
     assert event.link_id == "customer-42"
     assert event.is_failure is (None if dialect == "seed" else False)
@@ -77,9 +77,9 @@ async def test_failure_then_exit(serve, page, framed, until, dialect):
         await framed(page).open()
         await framed(page).fail("MU004", leave=True)
         await expect(page.get_by_role("status")).to_have_text(LEFT)
-        await until(lambda: len(service.told.outcomes) == 2)
+        await until(lambda: len(service.received.outcomes) == 2)
 
-    failure, exit_ = service.told.outcomes
+    failure, exit_ = service.received.outcomes
     assert isinstance(failure, ErrorEvent)
     assert failure.error_type is ErrorType.BANK_MISMATCH
     assert failure.reason == "Not axis statement"
@@ -108,7 +108,7 @@ async def test_wrong_password_in_the_first_dialect(
         await framed(page).succeed()
         await page.wait_for_url(f"{account}/")
 
-    failure, success = service.told.events
+    failure, success = service.received.events
     assert isinstance(failure, ExitEvent)
     assert failure.is_failure is None
     assert failure.reason == "Password Incorrect"
@@ -124,7 +124,7 @@ async def test_trying_again_in_the_first_dialect(serve, page, framed, until):
         await page.goto(f"{service.base}/connect#here")
         await framed(page).open()
         await framed(page).fail("MU003", leave=True)
-        await until(lambda: len(service.told.events) == 2)
+        await until(lambda: len(service.received.events) == 2)
         await page.get_by_role("button", name="Try again").click()
         await until(lambda: service.sandbox.created() == 2)
         await expect(page.get_by_role("status")).to_have_count(0)
@@ -147,7 +147,7 @@ async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
         await page.get_by_role("button", name="Leave").click()
         await page.wait_for_url(f"{account}/")
 
-    (event,) = service.told.events
+    (event,) = service.received.events
     assert isinstance(event, ExitEvent)
 
 
@@ -186,14 +186,14 @@ async def test_every_failure_keeps_the_frame(
             await journey.fail(code.value)
             await expect(journey.at.get_by_role("alert")).to_contain_text(code)
             await until(
-                lambda count=count: len(service.told.outcomes) == count
+                lambda count=count: len(service.received.outcomes) == count
             )
             await expect(page.locator("iframe")).to_be_visible()
         await journey.succeed()
         await expect(page.get_by_role("status")).to_have_text(THANKS)
-        await until(lambda: len(service.told.outcomes) == len(codes) + 1)
+        await until(lambda: len(service.received.outcomes) == len(codes) + 1)
 
-    *failures, success = service.told.outcomes
+    *failures, success = service.received.outcomes
     assert [event.error_type for event in failures] == codes
     assert isinstance(success, SuccessEvent)
 
@@ -210,15 +210,15 @@ async def test_steps(serve, page, framed, until):
         finish = journey.at.get_by_role("button", name="and finish")
         await expect(finish).to_be_visible()
         await journey.at.get_by_role("button", name="Back").click()
-        await until(lambda: len(service.told.events) == 3)
+        await until(lambda: len(service.received.events) == 3)
         await expect(page.locator("iframe")).to_be_visible()
 
-    assert [event.event_name for event in service.told.events] == [
+    assert [event.event_name for event in service.received.events] == [
         EventName.BANK_SELECTED,
         EventName.MANUAL,
         EventName.MANUAL_UPLOAD_BACK,
     ]
-    assert all(isinstance(one, InfoEvent) for one in service.told.events)
+    assert all(isinstance(one, InfoEvent) for one in service.received.events)
 
 
 async def test_goes_on(serve, serve_page, page, framed):
@@ -234,7 +234,7 @@ async def test_goes_on(serve, serve_page, page, framed):
         await page.wait_for_url(f"{account}/?from=bank")
         assert await page.title() == "Account"
 
-    assert len(service.told.outcomes) == 1
+    assert len(service.received.outcomes) == 1
 
 
 async def test_keyboard_only(serve, page, framed, until):
@@ -271,9 +271,9 @@ async def test_keyboard_only(serve, page, framed, until):
         await tab_to("Upload and finish")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("status")).to_be_focused()
-        await until(lambda: service.told.outcomes)
+        await until(lambda: service.received.outcomes)
 
-    assert isinstance(service.told.outcomes[-1], SuccessEvent)
+    assert isinstance(service.received.outcomes[-1], SuccessEvent)
 
 
 async def test_phone(serve, new_context, framed, until):
@@ -309,6 +309,6 @@ async def test_phone(serve, new_context, framed, until):
         await journey.at.get_by_role("button", name="and finish").tap()
         await expect(page.get_by_role("status")).to_have_text(THANKS)
         assert not await page.evaluate(too_wide)
-        await until(lambda: service.told.outcomes)
+        await until(lambda: service.received.outcomes)
 
-    assert isinstance(service.told.outcomes[-1], SuccessEvent)
+    assert isinstance(service.received.outcomes[-1], SuccessEvent)

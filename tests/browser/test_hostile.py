@@ -29,10 +29,10 @@ async def only_the_genuine(service, page, framed, until):
     journey = framed(page)
     await journey.open()
     await journey.fail("MU003")
-    await until(lambda: service.told.outcomes)
-    (event,) = service.told.outcomes
+    await until(lambda: service.received.outcomes)
+    (event,) = service.received.outcomes
     assert event.error_type is ErrorType.PASSWORD_INCORRECT
-    assert service.told.failures == []
+    assert service.received.failures == []
     await expect(page.locator("iframe")).to_be_visible()
 
 
@@ -154,11 +154,11 @@ async def test_own_page_lies(serve, page, framed, watch, until):
                 "message => window.parent.postMessage(message, '*')", FORGED
             )
         answer = await answering.value
-        await until(lambda: service.told.failures)
+        await until(lambda: service.received.failures)
 
     assert answer.status == 403
-    assert service.told.events == []
-    ((event, _),) = service.told.failures
+    assert service.received.events == []
+    ((event, _),) = service.received.failures
     assert (event.link_id, event.entity_id) == ("customer-42", "forged")
 
 
@@ -191,7 +191,7 @@ async def test_other_site_cannot_post(serve, serve_page, page, watch):
         ]
 
     assert outcomes == ["refused", "opaque"]
-    assert service.told.events == service.told.failures == []
+    assert service.received.events == service.received.failures == []
 
 
 def shows_an_error(page):
@@ -238,7 +238,7 @@ async def test_hostile_parent_of_the_return(
 
     policy = answer.headers["content-security-policy"]
     assert "frame-ancestors 'none'" in policy
-    assert service.told.events == [ExitEvent(link_id="customer-42")]
+    assert service.received.events == [ExitEvent(link_id="customer-42")]
 
 
 async def test_frame_cannot_take_the_page_away(serve, page, framed, watch):

@@ -27,7 +27,7 @@ async def test_success(serve, page, alone, dialect):
         await expect(page.get_by_text("Thank you.")).to_be_visible()
         (cookie,) = await page.context.cookies()
 
-    (event,) = service.told.events
+    (event,) = service.received.events
     assert isinstance(event, SuccessEvent)
     assert (event.link_id, event.confirmed) == ("customer-42", True)
     assert cookie["httpOnly"]
@@ -48,7 +48,7 @@ async def test_leave(serve, page, alone, dialect):
         await alone(page).open()
         assert service.sandbox.created() == 2
 
-    (event,) = service.told.events
+    (event,) = service.received.events
     assert event == ExitEvent(link_id="customer-42")
 
 
@@ -63,11 +63,11 @@ async def test_failure_then_exit(serve, page, alone, dialect):
         await journey.open("Net banking")
         await journey.fail("NB004")
         await expect(page.get_by_role("alert")).to_contain_text("NB004")
-        assert service.told.events == []
+        assert service.received.events == []
         await journey.fail("NB005", leave=True)
         await expect(page.get_by_text("You have left")).to_be_visible()
 
-    assert service.told.events == [ExitEvent(link_id="customer-42")]
+    assert service.received.events == [ExitEvent(link_id="customer-42")]
 
 
 async def test_failure_then_success(serve, page, alone):
@@ -83,7 +83,7 @@ async def test_failure_then_success(serve, page, alone):
         await journey.succeed()
         await expect(page.get_by_text("Thank you.")).to_be_visible()
 
-    (event,) = service.told.events
+    (event,) = service.received.events
     assert event.confirmed is True
 
 
@@ -100,7 +100,7 @@ async def test_goes_on(serve, serve_page, page, alone):
         await page.wait_for_url(f"{account}/")
         assert await page.evaluate("document.referrer") == ""
 
-    assert len(service.told.events) == 1
+    assert len(service.received.events) == 1
 
 
 async def test_swapped_ids(serve, page, watch):
@@ -116,6 +116,6 @@ async def test_swapped_ids(serve, page, watch):
         await page.goto(f"{url}?success=true&entity_id={entity_id}")
         await expect(page.get_by_text("could not confirm")).to_be_visible()
 
-    assert service.told.events == []
-    ((event, _),) = service.told.failures
+    assert service.received.events == []
+    ((event, _),) = service.received.failures
     assert (event.link_id, event.confirmed) == ("customer-42", False)

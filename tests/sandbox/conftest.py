@@ -49,10 +49,10 @@ class Receiver:
     An endpoint for webhooks.
 
     Attributes:
-        url: Where to post to.
-        bodies: What came, in order.
-        headers: With which headers.
-        status: What to answer.
+        url: The URL to post to.
+        bodies: The received bodies, in order.
+        headers: The headers of each.
+        status: The status of the responses.
     """
 
     url: str = ""
@@ -103,9 +103,9 @@ def find_differences(value, sample, *, at="$", free=frozenset()):
     """
     List where a value is not of the shape of a sample: keys and types.
 
-    A list's entries must each have the shape of one of the sample's. What is
-    `null` in one of the two may be anything in the other. Under the paths
-    *free* nobody counts keys, but the values must be of one shape.
+    A list's entries must each have the shape of one of the sample's. A `null`
+    in one of the two matches anything in the other. Under the paths *free*
+    the keys do not matter, but the values must be of one shape.
     """
     if value is None or sample is None:
         return []

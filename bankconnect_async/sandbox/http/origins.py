@@ -19,9 +19,11 @@ from .endpoints import Handler
 #: The methods that change nothing.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+# The headers that a Django server usually allows, and that of the key.
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
-    "Access-Control-Allow-Headers": "content-type, x-api-key",
+    "Access-Control-Allow-Headers": "accept, authorization, content-type, "
+    "user-agent, x-api-key, x-csrftoken, x-requested-with",
     "Access-Control-Max-Age": "600",
 }
 
