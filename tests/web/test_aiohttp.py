@@ -76,6 +76,28 @@ async def test_frame(serve, told, dialect):
     assert success.confirmed is True
 
 
+@pytest.mark.parametrize("key", ["error_type", "errorType"])
+async def test_both_keys_of_the_error_type(serve, told, key):
+    """
+    The code of an error arrives under either key: the vendor's sample and its
+    page differ.
+    """
+    message = {
+        "type": "finbox-bankconnect",
+        "status": "error",
+        "payload": {"linkId": "customer-42", "reason": "", key: "MU006"},
+    }
+    async with serve("entity") as service:
+        _, settings = await open_frame(service)
+        status = await post_event(service, settings, message)
+
+    (event,) = told.events
+    assert status == 204
+    assert event == ErrorEvent(
+        link_id="customer-42", error_type="MU006", reason=""
+    )
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("action", ["success", "exit"])
 async def test_redirect(serve, told, dialect, action):
