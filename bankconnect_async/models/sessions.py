@@ -48,6 +48,7 @@ _URL = re.compile(
     r"(?:[/?#][^\s\x00-\x1f\x7f]*)?",
     re.IGNORECASE,
 )
+_PERIODS = ("from_date", "to_date"), ("max_from_date", "max_to_date")
 _SECRETS = frozenset({"apikey", "xapikey", "serverhash"})
 _NEST = 16
 # Categories of blanks and of characters without a shape of their own.
@@ -259,23 +260,23 @@ def _refuse_problems(value: Any) -> None:
     values = value.__dict__
     problems: dict[str, tuple[str, ...]] = {
         name: (problem,)
-        for name, rule in rules.items()
-        if ((entry := values[name]) is not None or name == "link_id")
-        and (problem := rule(entry)) is not None
+        for name, entry in values.items()
+        if entry is not None and (problem := rules[name](entry)) is not None
     }
-    for prefix in ("", "max_"):
-        _refuse_reversed(value, prefix, problems)
+    # No other parameter is required.
+    if values.get("link_id", "") is None:
+        problems["link_id"] = (str(_LINK_ID(None)),)
+    for first, last in _PERIODS:
+        start, end = values.get(first), values.get(last)
+        if (
+            start
+            and end
+            and not problems.keys() & {first, last}
+            and start >= end
+        ):
+            problems[first] = (f"{start} must be before {last} {end}",)
     if problems:
         raise InvalidRequestError(fields=problems)
-
-
-def _refuse_reversed(
-    value: Any, prefix: str, problems: dict[str, tuple[str, ...]]
-) -> None:
-    first, last = f"{prefix}from_date", f"{prefix}to_date"
-    start, end = getattr(value, first, None), getattr(value, last, None)
-    if start and end and not problems.keys() & {first, last} and start >= end:
-        problems[first] = (f"{start} must be before {last} {end}",)
 
 
 def _url_text(
