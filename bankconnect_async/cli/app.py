@@ -491,6 +491,11 @@ for _command in demo, fetch, trigger, upload, wait:
     help="The URL of webhooks, until update_webhook/ sets another.",
 )
 @click.option(
+    "--allow-remote-webhooks",
+    is_flag=True,
+    help="Send webhooks to other machines and containers, too.",
+)
+@click.option(
     "--processing-time",
     type=click.FloatRange(min=0),
     metavar="SECONDS",

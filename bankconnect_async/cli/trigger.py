@@ -115,14 +115,14 @@ def trigger(
     **options: str | None,
 ) -> None:
     """
-    Let something happen in a running sandbox, and print the result as JSON.
+    Trigger an event in a running sandbox, and print the result as JSON.
 
-    ID is the id of a session, or its URL; with finish and webhook it may be
-    the id of an entity. In another terminal, run bankconnect sandbox.
+    Start the sandbox with bankconnect sandbox. ID is the id or the URL of a
+    session; for finish and webhook it may be the id of an entity.
 
-    The customer ends the journey with success or exit, or meets an error and
-    stays. expire ends the session. finish ends processing, well or badly.
-    webhook sends the newest webhook about ID again.
+    success and exit end the journey, as the customer does; after an error it
+    stays open. expire ends the session. finish ends processing, with or
+    without an --error-code. webhook sends the newest webhook about ID again.
     """
     told = _EVENTS[event]
     given = {name: value for name, value in options.items() if value}

@@ -117,6 +117,32 @@ async def test_processing_time(start):
         assert (await session.progress()).session_progress == "processing"
 
 
+@pytest.mark.parametrize("options", [(), ("--allow-remote-webhooks",)])
+async def test_remote_webhooks(start, options):
+    """
+    Webhooks go to other machines only on demand.
+    """
+    process = await start(
+        *("sandbox", "--port", 0, "--webhook-url", "http://web.invalid/"),
+        *options,
+    )
+    settings = await read_settings(process)
+    origin = settings["BANKCONNECT_BASE_URL"].removesuffix("/bank-connect")
+    async with (
+        AsyncBankConnect.from_env(settings, redirect_url=None) as bank,
+        aiohttp.ClientSession(origin) as http,
+    ):
+        session = await bank.create_session("a")
+        step = {"session_id": session.session_id, "action": "success"}
+        async with http.post("/sandbox/play", json=step) as response:
+            assert response.status == 200
+        async with http.get("/sandbox/webhooks") as response:
+            (webhook,) = await response.json()
+
+    is_refused = webhook["problem"] == "leads to another machine"
+    assert is_refused is not bool(options)
+
+
 async def test_an_open_door(start):
     """
     It warns when other machines can reach it, and answers for their name.
