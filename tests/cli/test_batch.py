@@ -536,6 +536,8 @@ class TestProcess:
         process.stdin.write(HEADER + b"a\n")
         assert await process.stdout.readline()
         process._transport.get_pipe_transport(1).close()
+        # A later step of the loop closes the pipe itself.
+        assert await process.stdout.read() == b""
         process.stdin.write(csv_of(50).removeprefix(HEADER))
         process.stdin.close()
         err = (await process.stderr.read()).decode()
