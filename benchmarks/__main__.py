@@ -15,6 +15,7 @@ from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
 from .imports import measure_imports
 from .measure import Result
+from .rate_control import command as rate_control
 from .report import (
     ROOT,
     Report,
@@ -102,9 +103,8 @@ def publish(report: Report, output: Path) -> None:
     )
 
 
-def main() -> None:
-    """Read the command line, measure, and tell."""
-    options = _parse()
+def compare_costs(options: argparse.Namespace) -> None:
+    """Measure what sessions cost, draw it, and print it."""
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     results = output / "results.json"
@@ -122,8 +122,16 @@ def main() -> None:
     say(f"results.json and pictures are in {output}")
 
 
+def main() -> None:
+    """Read the command line, and run the benchmarks that it names."""
+    options = _parse()
+    options.run(options)
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.set_defaults(run=compare_costs)
+    rate_control.add_parser(parser.add_subparsers(title="other benchmarks"))
     add = parser.add_argument
     add("--quick", action="store_true", help="few rounds, plain TCP only")
     add("--full", action="store_true", help="everything, and 10^6 sessions")

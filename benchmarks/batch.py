@@ -1,9 +1,8 @@
 """
 What `create_sessions` promises of many sessions, measured.
 
-    python benchmarks/batch.py memory     a million rows beside ten thousand
-    python benchmarks/batch.py latency    beside naive workers, at 50 ms
-    python benchmarks/batch.py throttle   at a server with a rate limit
+    python -m benchmarks.batch memory     a million rows beside ten thousand
+    python -m benchmarks.batch latency    beside naive workers, at 50 ms
 
 The server is another process.
 """
@@ -19,56 +18,16 @@ import sys
 import time
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import aiohttp
-import attrs
 
 from bankconnect_async import AsyncBankConnect, Created
 
+from .report import ROOT
+from .serving import serve_ours
+
 
 RETURN_URL = "https://lender.example/return"
-
-
-@attrs.define
-class Server:
-    """
-    The other process.
-
-    Attributes:
-        base_url: Where it is.
-        report: What it said at the end.
-    """
-
-    base_url: str
-    report: dict[str, Any] = attrs.Factory(dict)
-
-
-@contextmanager
-def serve(**settings: float) -> Iterator[Server]:
-    """Run a server with these settings of `limited.py`."""
-    arguments = [
-        f"--{name.replace('_', '-')}={value}"
-        for name, value in settings.items()
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.limited", *arguments],
-        cwd=Path(__file__).parent.parent,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        server = Server(f"http://127.0.0.1:{port}/bank-connect")
-        try:
-            yield server
-        finally:
-            process.stdin.close()
-            server.report = json.loads(process.stdout.readline())
 
 
 def connect(base_url: str) -> AsyncBankConnect:
@@ -114,7 +73,7 @@ async def measure_rows(base_url: str, rows: int) -> dict[str, float]:
 def compare_memory(sizes: list[int], repeats: int) -> None:
     """Print memory and rate of each size, each in processes of its own."""
     print(f"{'rows':>9}{'peak MB':>10}{'rows/s':>9}{'CPU us/row':>12}")
-    with serve() as server:
+    with serve_ours() as server:
         for rows in sizes:
             # A small run is over in a moment: it is repeated, and its median
             # compared.
@@ -123,11 +82,13 @@ def compare_memory(sizes: list[int], repeats: int) -> None:
                     subprocess.run(
                         [
                             sys.executable,
-                            __file__,
+                            "-m",
+                            "benchmarks.batch",
                             "memory",
                             f"--rows={rows}",
                             f"--server={server.base_url}",
                         ],
+                        cwd=ROOT,
                         stdout=subprocess.PIPE,
                         check=True,
                     ).stdout
@@ -198,68 +159,17 @@ async def compare_latency(
     print(f"median ratio {ratio:.3f}")
 
 
-# throttle
-
-
-async def run_throttled(
-    base_url: str, seconds: float, concurrency: int
-) -> dict[str, int]:
-    """Create sessions for so long, and settle what was begun."""
-    found = {"created": 0, "failed": 0}
-
-    def endless() -> Iterator[str]:
-        ends = time.monotonic() + seconds
-        number = 0
-        while time.monotonic() < ends:
-            yield f"customer-{number}"
-            number += 1
-
-    async with (
-        connect(base_url) as bank,
-        bank.create_sessions(endless(), concurrency=concurrency) as outcomes,
-    ):
-        async for outcome in outcomes:
-            good = isinstance(outcome, Created)
-            found["created" if good else "failed"] += 1
-    return found | {"taken": outcomes.stats().taken}
-
-
-def compare_throttled(
-    *, rate: float, latency: float, concurrency: int, seconds: int
-) -> None:
-    """Print how much of the limit was reached, and how much was refused."""
-    with serve(
-        latency=latency, rate=rate, burst=rate / 10, retry_after=1
-    ) as server:
-        found = asyncio.run(
-            run_throttled(server.base_url, seconds, concurrency)
-        )
-    served = server.report["served"][:seconds]
-    refused = server.report["refused"][3:]
-    later = sum(refused) + sum(server.report["served"][3:])
-    print(
-        f"{concurrency} workers, {latency * 1000:g} ms: "
-        f"{sum(served) / seconds / rate:.1%} of {rate:g}/s over {seconds} s, "
-        f"{sum(refused) / later:.2%} refused after 3 s; "
-        f"{found['taken']} taken, {found['created']} created, "
-        f"{found['failed']} failed"
-    )
-    print("  served each second:", *server.report["served"])
-
-
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["memory", "latency", "throttle"])
+    parser.add_argument("what", choices=["memory", "latency"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--server", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=200)
-    parser.add_argument("--latency", type=float)
-    parser.add_argument("--rate", type=float, default=300)
-    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--latency", type=float, default=0.05)
     options = parser.parse_args()
     match options.what:
         case "memory" if options.server is not None:
@@ -269,8 +179,8 @@ def main() -> None:
             compare_memory(
                 [10_000, options.rows or 1_000_000], options.repeats
             )
-        case "latency":
-            with serve(latency=options.latency or 0.05) as server:
+        case _:
+            with serve_ours(options.latency) as server:
                 asyncio.run(
                     compare_latency(
                         server.base_url,
@@ -279,13 +189,6 @@ def main() -> None:
                         options.repeats,
                     )
                 )
-        case _:
-            compare_throttled(
-                rate=options.rate,
-                latency=options.latency or 0.02,
-                concurrency=options.concurrency,
-                seconds=options.seconds,
-            )
 
 
 if __name__ == "__main__":

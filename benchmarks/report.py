@@ -290,15 +290,16 @@ def replace_block(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
 
 
-def _pyplot() -> ModuleType:
+def pyplot() -> ModuleType:
+    """Return matplotlib's pyplot, which draws the same file each time."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    # The same numbers give the same file.
     mpl.rcParams |= {
         "svg.hashsalt": "bench",
         "svg.fonttype": "none",
         "font.size": 10,
+        "font.sans-serif": ["DejaVu Sans", "sans-serif"],
     }
     import matplotlib.pyplot as plt
 
@@ -308,7 +309,7 @@ def _pyplot() -> ModuleType:
 
 def draw(report: Report, path: Path) -> None:
     """Draw the contenders without TLS, by their ratios to the naive one."""
-    plt = _pyplot()
+    plt = pyplot()
     results = sorted(report.tables["plain"], key=lambda each: -each.ratio)
     figure, axes = plt.subplots(figsize=(8, 0.34 * len(results) + 1.1))
     axes.barh(
@@ -327,12 +328,12 @@ def draw(report: Report, path: Path) -> None:
         "CPU time of a session, as a multiple of naive aiohttp's (log scale)"
     )
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_curves(report: Report, path: Path) -> None:
     """Draw what a session costs under all that was varied."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, panels = plt.subplots(
         1, len(report.curves), figsize=(3.2 * len(report.curves), 2.6)
     )
@@ -355,18 +356,19 @@ def draw_curves(report: Report, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("CPU µs per session")
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path)
 
 
 def _color(name: str) -> str:
     return "#0b7285" if name.startswith("create_") else "#adb5bd"
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure to a file."""
     figure.savefig(
         path, bbox_inches="tight", metadata={"Date": None}, facecolor="white"
     )
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
 def say(text: str) -> None:

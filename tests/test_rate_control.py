@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import attrs
 import pytest
 
 
@@ -23,10 +24,13 @@ def load(name):
         return importlib.import_module(f"benchmarks.rate_control.{name}")
 
 
+comparison = load("comparison")
+ours = load("ours")
 published = load("published")
 scenarios = load("scenarios")
 servers = load("servers")
 simulator = load("simulator")
+sockets = load("sockets")
 
 
 def simulate(server, controller=None, *, seconds=5, seed=1, **settings):
@@ -238,3 +242,108 @@ def test_scenarios_are_well_formed():
     ]
     for title, other in itertools.pairwise(starred):
         assert title != other
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "utilisation", "refused"),
+    [
+        ("constant", 20, 85, 5),
+        ("constant-no-hint", 20, 90, 5),
+        ("wave-120", 60, 75, 2),
+        ("wave-120-no-hint", 60, 85, 2),
+        ("sick-node-5", 2, 80, 0),
+        ("sick-node-20", 2, 50, 0),
+    ],
+)
+def test_a_batch_uses_what_the_server_accepts(
+    name, seconds, utilisation, refused
+):
+    """
+    A batch uses most of a limit that stays or varies, with few refusals.
+    """
+    target = scenarios.Target(0, seconds, utilisation, refused)
+    scenario = attrs.evolve(scenarios.SCENARIOS[name], targets=(target,))
+
+    run = scenario.simulate(ours.CreateSessions(), seed=1)
+
+    (reached,) = scenario.scores(run)
+    assert target.is_met(reached), reached
+
+
+def test_an_outage_draws_few_requests():
+    """
+    While everything fails, a batch sends probes; then it is back at once.
+    """
+    failure = servers.Response(503)
+    server = servers.Outage(servers.Unlimited(), 1, 11, failure)
+
+    run = simulate(server, ours.CreateSessions(), workers=20, seconds=16)
+
+    assert len(run.failed) <= 20 + 50
+    assert min(time for time in run.served if time > 11) < 11 + 6
+
+
+def test_results_are_the_worst_of_all_seeds():
+    """
+    A figure of the table is the worst one that any seed had.
+    """
+    curve = comparison.Curve(step=1, served=[], refused=[], failed=[])
+    results = [
+        comparison.Result(
+            scores=[simulator.Score(utilisation, refused)],
+            failed=failed,
+            curve=curve,
+        )
+        for utilisation, refused, failed in [(90, 1, 7), (80, 3, 5)]
+    ]
+
+    worst = comparison.Result.worst_of(results)
+
+    assert worst.scores == [simulator.Score(80, 3)]
+    assert worst.failed == 7
+
+
+def test_the_table_marks_what_misses_its_target():
+    """
+    A score below its target is bold, and one that meets it is not.
+    """
+    result = comparison.run_once("no-burst", "no control", seed=1)
+
+    lines = comparison.render(
+        {"no-burst": dict.fromkeys(comparison.CONTROLS, result)}
+    ).splitlines()
+
+    assert lines[2].startswith("| 100/s, burst 1, Retry-After 1 ")
+    assert "| 80 / 5 |" in lines[2]
+    assert lines[2].count("**") == 2 * len(comparison.CONTROLS)
+
+
+def test_a_curve_counts_requests_per_second():
+    """
+    Each point of a curve is the rate of its step.
+    """
+    run = simulator.Run(served=[0.05, 0.06, 1.95], refused=[1.0])
+
+    curve = comparison.Curve.of(run, seconds=2)
+
+    assert curve.step == 0.1
+    assert curve.served == pytest.approx([20] + [0] * 18 + [10])
+    assert sum(curve.refused) * curve.step == pytest.approx(1)
+    assert not any(curve.failed)
+
+
+def test_a_batch_runs_over_sockets(monkeypatch):
+    """
+    A real batch gets a session for each item from a real server.
+    """
+    # The server is a program of the checkout.
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    scenario = attrs.evolve(
+        scenarios.SOCKET_SCENARIOS["sick-node-20"],
+        targets=(scenarios.Target(0, 1),),
+    )
+
+    run = sockets.run_scenario(scenario)
+
+    assert run.served
+    assert not run.refused

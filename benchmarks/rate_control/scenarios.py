@@ -30,7 +30,12 @@ from .servers import (
 from .simulator import Controller, Run, Score, Simulation, score
 
 
-def _generator(seed: int) -> Random:
+#: Percent: no limit on refusals.
+EVERYTHING: Final = 100.0
+
+
+def generator(seed: int) -> Random:
+    """Return a generator of jitter, which repeats itself for a *seed*."""
     return Random(seed)  # noqa: S311 - chance, not secrets
 
 
@@ -49,7 +54,7 @@ class Target:
     start: float
     end: float
     utilisation: float = 0.0
-    refused: float = 100.0
+    refused: float = EVERYTHING
 
     def is_met(self, reached: Score) -> bool:
         """Return whether a score is good enough."""
@@ -89,13 +94,13 @@ class Scenario:
 
     def limit(self) -> Rate:
         """Return the highest rate that the batch can reach, by time."""
-        server = self.server(_generator(0))
+        server = self.server(generator(0))
         reach = self.workers / self.latency
         return lambda now: min(server.limit(now), reach)
 
     def simulate(self, controller: Controller, seed: int) -> Run:
         """Simulate the whole scenario."""
-        rng = _generator(seed)
+        rng = generator(seed)
         simulation = Simulation(
             server=self.server(rng),
             controller=controller,
@@ -158,30 +163,33 @@ def _sick_node(share: float) -> _Builder:
 
 
 def _windows(hint: _Hint) -> Iterator[Scenario]:
-    targets = (Target(0, 300, 90, 2),)
     yield Scenario(
         name=f"fixed-window{hint.suffix}",
         title=f"fixed window of 300 in each second, {hint.title}",
         server=lambda _rng: FixedWindow(300, retry_after=hint.retry_after),
-        targets=targets,
+        targets=(Target(0, 300, 90, 2),),
     )
     yield Scenario(
         name=f"sliding-window{hint.suffix}",
         title=f"sliding window of 300 in any second, {hint.title}",
         server=lambda _rng: SlidingWindow(300, retry_after=hint.retry_after),
-        targets=targets,
+        targets=(Target(0, 300),),
+    )
+
+
+def _wave(period: float, hint: _Hint, seconds: float) -> Scenario:
+    return Scenario(
+        name=f"wave-{period:g}{hint.suffix}",
+        title=f"300 ± 150/s, period {period:g} s, {hint.title}",
+        server=_bucket(wave(300, 150, period), 30, hint),
+        targets=(Target(0, seconds, 85, 2),),
+        is_starred=True,
     )
 
 
 def _buckets(hint: _Hint) -> Iterator[Scenario]:
-    for period in (120, 300):
-        yield Scenario(
-            name=f"wave-{period}{hint.suffix}",
-            title=f"300 ± 150/s, period {period} s, {hint.title}",
-            server=_bucket(wave(300, 150, period), 30, hint),
-            targets=(Target(0, 300, 85, 2),),
-            is_starred=True,
-        )
+    yield _wave(120, hint, seconds=300)
+    yield _wave(300, hint, seconds=300)
     yield Scenario(
         name=f"fast{hint.suffix}",
         title=f"3,000/s, burst 300, {hint.title}",
@@ -238,9 +246,12 @@ def _failures() -> Iterator[Scenario]:
             server=_outage(failure),
             targets=(Target(80, 120, 85),),
         )
+
+
+def _sick_nodes() -> Iterator[Scenario]:
     for share, least in ((0.0, 95), (0.005, 80), (0.02, 50)):
         yield Scenario(
-            name=f"sick-node-{share * 1000:.0f}",
+            name=f"sick-node-{share * 1000:g}",
             title=f"one node answers {share:.1%} with 503, Retry-After 1",
             server=_sick_node(share),
             targets=(Target(0, 10, least),),
@@ -289,5 +300,20 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             targets=(Target(0, 60),),
         ),
         *_failures(),
+        *_sick_nodes(),
+    )
+}
+
+#: The starred scenarios, as they run over sockets in less time.
+SOCKET_SCENARIOS: Final[dict[str, Scenario]] = {
+    scenario.name: scenario
+    for scenario in (
+        attrs.evolve(
+            SCENARIOS["constant"],
+            targets=(Target(0, 20, 85, 5), Target(0, 60, 92, 3)),
+        ),
+        _wave(60, _SECOND, seconds=60),
+        _wave(60, _NONE, seconds=60),
+        *_sick_nodes(),
     )
 }

@@ -70,11 +70,21 @@ class Run:
     refused: list[float] = attrs.Factory(list)
     failed: list[float] = attrs.Factory(list)
 
+    def record(self, now: float, response: Response) -> None:
+        """Record what a server answered."""
+        if response.is_success:
+            self.served.append(now)
+        elif response.is_throttled:
+            self.refused.append(now)
+        else:
+            self.failed.append(now)
+
 
 @attrs.define
 class _Item:
     failures: int = 0
     sent_at: float = 0.0
+    has_worker: bool = True
 
 
 @attrs.define
@@ -117,7 +127,6 @@ class Simulation:
         while self._events and self._events[0][0] <= until:
             self._now, _, callback, arguments = heapq.heappop(self._events)
             callback(*arguments)
-            self._send_all()
         return self.run
 
     def _after(
@@ -149,6 +158,7 @@ class Simulation:
     def _on_timer(self) -> None:
         if self._now >= self._sends_at:
             self._sends_at = math.inf
+            self._send_all()
 
     def _send(self) -> None:
         item = self._retries.popleft() if self._retries else _Item()
@@ -160,12 +170,7 @@ class Simulation:
 
     def _arrive(self, item: _Item) -> None:
         response = self.server.respond(self._now)
-        if response.is_success:
-            self.run.served.append(self._now)
-        elif response.is_throttled:
-            self.run.refused.append(self._now)
-        else:
-            self.run.failed.append(self._now)
+        self.run.record(self._now, response)
         self._after(
             response.seconds + self._travel(), self._receive, item, response
         )
@@ -176,31 +181,34 @@ class Simulation:
         )
         if response.is_success:
             self._idle += 1
-            return
-        seconds = 0.0
-        if not is_excused:
-            ceiling = min(_BACKOFF * 2**item.failures, _BACKOFF_MAX)
-            seconds = self.rng.uniform(0, ceiling)
-        item.failures += 1
-        seconds = max(seconds, response.retry_after or 0.0)
-        if (
-            self._waiting < _WAITING_PER_WORKER * self.workers
-            and not self.controller.is_paused(self._now)
-        ):
-            # The worker takes another item meanwhile.
+        else:
+            backoff = 0.0 if is_excused else self._backoff(item)
+            item.failures += 1
+            self._wait(item, max(backoff, response.retry_after or 0.0))
+        self._send_all()
+
+    def _backoff(self, item: _Item) -> float:
+        ceiling = min(_BACKOFF * 2**item.failures, _BACKOFF_MAX)
+        return self.rng.uniform(0, ceiling)
+
+    def _wait(self, item: _Item, seconds: float) -> None:
+        # Unless all wait, the worker takes another item meanwhile.
+        item.has_worker = (
+            self._waiting >= _WAITING_PER_WORKER * self.workers
+            or self.controller.is_paused(self._now)
+        )
+        if not item.has_worker:
             self._waiting += 1
             self._idle += 1
-            self._after(seconds, self._retry, item)
-        else:
-            self._after(seconds, self._retry_with_worker, item)
+        self._after(seconds, self._retry, item)
 
     def _retry(self, item: _Item) -> None:
-        self._waiting -= 1
+        if item.has_worker:
+            self._idle += 1
+        else:
+            self._waiting -= 1
         self._retries.append(item)
-
-    def _retry_with_worker(self, item: _Item) -> None:
-        self._idle += 1
-        self._retries.append(item)
+        self._send_all()
 
 
 @attrs.frozen
