@@ -1,19 +1,15 @@
 """
-The commands, and what each class of failure exits with.
+The commands and their exit codes.
 """
 
 import asyncio
-import contextlib
 import enum
-import errno
 import functools
-import os
 import shlex
-import sys
 
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 import orjson
@@ -37,35 +33,30 @@ from bankconnect_async.models.sessions import UNSET, Session
 from bankconnect_async.sandbox import Dialect, Sandbox
 
 from .batch.progress import BatchProgress
-from .batch.run import Batch
+from .batch.run import BatchRun
 from .batch.summary import BatchSummary
 from .demo.server import demo
 from .input.parameters import build_request
 from .input.reader_thread import RowReader
-from .input.rows import (
-    InputFileError,
-    InputRows,
-    read_rows,
-    refuse_month_first,
-)
+from .input.rows import InputRows, read_rows, refuse_month_first
 from .input.sources import Input, open_input, refuse_same_file
-from .messages import explain
+from .messages import CommandError, explain, print_message
 from .options import (
     ApiOptions,
     allow_host_option,
     any_link_id_option,
-    api_options,
     dialect_option,
     port_option,
     require_redirect_url,
+    session_options,
 )
-from .output import OutputClosedError, OutputError, print_message
-from .signals import on_interrupt
+from .output import write_output
+from .signals import serve_until_interrupted
 from .statements import fetch, upload, wait
 from .trigger import trigger
 
 
-_CALLED_WITH: Final = "bankconnect_async.called_with"
+_ARGS: Final = "bankconnect_async.args"
 _FRESH: Final = "--fresh"
 
 
@@ -89,24 +80,19 @@ class _App(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except OutputClosedError:
-            ctx.exit(Exit.FAILED)
-        except (InputFileError, OutputError) as exc:
-            # These messages begin with the name of the file.
-            _fail(str(exc), Exit.USAGE)
-        except JournalError as error:
-            _fail(self._explain(ctx, error), Exit.USAGE)
         except BankConnectError as error:
-            text = self._explain(ctx, error)
-            _fail(f"bankconnect: {text}", _exit_code(error))
+            name = ctx.invoked_subcommand or ""
+            text = explain(error, self.commands.get(name, self))
+            if not isinstance(error, JournalError):
+                # The message of a journal begins with the file's name.
+                text = f"bankconnect: {text}"
+            raise CommandError(text, _exit_code(error)) from error
         except OSError as exc:
-            _fail(f"bankconnect: {exc}", Exit.FAILED)
+            raise CommandError(f"bankconnect: {exc}", Exit.FAILED) from exc
         except KeyboardInterrupt:
-            _fail("bankconnect: interrupted", Exit.INTERRUPTED)
-
-    def _explain(self, ctx: click.Context, error: BankConnectError) -> str:
-        name = ctx.invoked_subcommand or ""
-        return explain(error, self.commands.get(name, self))
+            raise CommandError(
+                "bankconnect: interrupted", Exit.INTERRUPTED
+            ) from None
 
 
 class _BatchCommand(click.Command):
@@ -115,13 +101,13 @@ class _BatchCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_CALLED_WITH] = list(args)
+        ctx.meta[_ARGS] = list(args)
         return super().parse_args(ctx, args)
 
 
 def _exit_code(error: BankConnectError) -> Exit:
     match error:
-        case ConfigurationError() | InvalidRequestError():
+        case ConfigurationError() | InvalidRequestError() | JournalError():
             return Exit.USAGE
         case AuthenticationError():
             return Exit.NOT_AUTHENTICATED
@@ -129,25 +115,12 @@ def _exit_code(error: BankConnectError) -> Exit:
             return Exit.FAILED
 
 
-def _fail(message: str, code: Exit) -> NoReturn:
-    print_message(message)
-    sys.exit(code)
-
-
-def _print_result(text: str | bytes) -> None:
-    try:
-        click.echo(text)
-    except OSError as exc:
-        # What stdout did not take would be tried again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if exc.errno == errno.EPIPE:
-            sys.exit(Exit.FAILED)
-        _fail(f"stdout: cannot be written: {exc.strerror}", Exit.FAILED)
-
-
 @click.group(
     cls=_App,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+    },
     epilog="Exit codes: 0 success; 1 failure, also of some rows; 2 wrong "
     "usage or configuration; 3 refused API key; 130 interrupted.",
 )
@@ -179,7 +152,7 @@ def app() -> None:
     is_flag=True,
     help="Print a JSON object, also if the request fails.",
 )
-@api_options
+@session_options
 def session(
     *,
     api: ApiOptions,
@@ -207,12 +180,12 @@ def session(
     if as_json:
         _print_record(link_id, describe_session(created))
     else:
-        _print_result(printable_url(created.url))
+        write_output(f"{printable_url(created.url)}\n".encode())
 
 
 def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
     facts = {"link_id": printable(link_id), **facts}
-    _print_result(printable_json(orjson.dumps(facts)))
+    write_output(printable_json(orjson.dumps(facts)) + b"\n")
 
 
 def _split_param(param: str) -> tuple[str, str]:
@@ -252,7 +225,6 @@ async def _create(
     type=click.IntRange(1, 10_000),
     metavar="N",
     default=64,
-    show_default=True,
     help="The most requests in flight; with --dask, in each worker process.",
 )
 @click.option(
@@ -281,7 +253,7 @@ async def _create(
     is_flag=True,
     help="Print the summary as JSON; to stdout, unless OUT is stdout.",
 )
-@api_options
+@session_options
 @click.pass_context
 def batch(  # noqa: PLR0913
     ctx: click.Context,
@@ -345,40 +317,37 @@ def batch(  # noqa: PLR0913
             # No row is sent yet, if the input can be read twice.
             refuse_month_first(opened.reopen, name=opened.name)
         summary = BatchSummary(total=_count_rows(opened, rows))
-        bar = BatchProgress(summary)
-        parts: dict[str, Any] = {
-            "columns": rows.columns,
-            "rows": RowReader(rows, opened),
-            "journal": journal,
-            "lines": lines,
-            "concurrency": concurrency,
-            "rate": rate,
-            "summary": summary,
-            "bar": bar,
-            "explain": functools.partial(explain, command=ctx.command),
-        }
-        job: Batch
-        with closing(bar):
+        progress = BatchProgress(summary)
+        run = BatchRun(
+            rows=RowReader(rows, opened),
+            columns=rows.columns,
+            lines=lines,
+            journal=journal,
+            rate=rate,
+            summary=summary,
+            progress=progress,
+            explain=functools.partial(explain, command=ctx.command),
+        )
+        with closing(progress):
             if connection is not None:
-                job = Batch(**parts)
-                asyncio.run(job.run(connection))
+                work = run.run_locally(connection, concurrency=concurrency)
             else:
                 # It imports the coordinator, which only --dask needs.
-                from .batch.dask import DaskBatch  # noqa: PLC0415
+                from .batch.dask import run_on_cluster  # noqa: PLC0415
 
-                dask = DaskBatch(
-                    **parts,
-                    cluster=str(cluster),
+                work = run_on_cluster(
+                    run,
+                    cluster=cluster,
                     journal_dir=journal_dir,
+                    concurrency=concurrency,
+                    rate=rate,
                     settings=api.settings(),
                 )
-                asyncio.run(dask.run_distributed())
-                job = dask
-        job.close()
-        _print_summary(job, as_json=as_json)
-        _print_resume_hint(job, ctx.meta[_CALLED_WITH])
-    if code := _batch_code(job.summary):
-        sys.exit(code)
+            asyncio.run(work)
+        run.close()
+        _print_summary(run, as_json=as_json)
+        _print_resume_hint(run, ctx.meta[_ARGS])
+    ctx.exit(_batch_code(summary))
 
 
 def _count_rows(source: Input, rows: InputRows) -> int | None:
@@ -400,28 +369,28 @@ def _print_journal_notes(journal: Journal) -> None:
         )
 
 
-def _print_summary(job: Batch, *, as_json: bool) -> None:
-    summary = job.summary
+def _print_summary(run: BatchRun, *, as_json: bool) -> None:
+    summary = run.summary
     if not as_json:
         if not summary.is_refused:
             print_message(summary.as_text())
-    elif job.journal.is_stdout:
+    elif run.journal.is_stdout:
         click.echo(orjson.dumps(summary.as_dict()), err=True)
     else:
-        _print_result(orjson.dumps(summary.as_dict()))
+        write_output(orjson.dumps(summary.as_dict()) + b"\n")
     if summary.stopped is not None:
         print_message(summary.stopped)
 
 
-def _print_resume_hint(job: Batch, args: list[str]) -> None:
-    summary, journal = job.summary, job.journal
+def _print_resume_hint(run: BatchRun, args: list[str]) -> None:
+    summary, journal = run.summary, run.journal
     if journal.is_damaged:
         # What stopped it says where the records are.
         if journal.unrecorded:
             click.echo(journal.describe_unrecorded(), err=True)
         return
     if summary.is_incomplete and not summary.is_refused:
-        text = f"{job.output}: holds the {job.recorded} rows that were done"
+        text = f"{run.output}: holds the {run.recorded} rows that were done"
         if journal.unrecorded:
             text += (
                 f"; {journal.unrecorded} more were sent and could not be "
@@ -431,8 +400,8 @@ def _print_resume_hint(job: Batch, args: list[str]) -> None:
     is_over = summary.stopped is None and not summary.is_incomplete
     if is_over or summary.mismatched or not journal.is_resumable:
         return
-    words = ["bankconnect", "batch", *(arg for arg in args if arg != _FRESH)]
-    print_message(f"to resume: {shlex.join(words)}")
+    again = [arg for arg in args if arg != _FRESH]
+    print_message(f"to resume: {shlex.join(['bankconnect', 'batch', *again])}")
 
 
 def _batch_code(summary: BatchSummary) -> Exit:
@@ -456,11 +425,10 @@ for _command in demo, fetch, trigger, upload, wait:
     "--host",
     default="127.0.0.1",
     metavar="HOST",
-    show_default=True,
     help="The address to listen on.",
 )
 @port_option(8600)
-@allow_host_option()
+@allow_host_option
 @click.option(
     "--allow-origin",
     "allow_origins",
@@ -475,14 +443,12 @@ for _command in demo, fetch, trigger, upload, wait:
     "--api-key",
     metavar="KEY",
     default="sandbox-api-key",
-    show_default=True,
     help="The API key that it accepts.",
 )
 @click.option(
     "--server-hash",
     metavar="HASH",
     default="sandbox-server-hash",
-    show_default=True,
     help="The server hash that it accepts.",
 )
 @click.option(
@@ -500,7 +466,6 @@ for _command in demo, fetch, trigger, upload, wait:
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     default=0.3,
-    show_default=True,
     help="The processing time of statements.",
 )
 @click.option(
@@ -543,25 +508,22 @@ def sandbox(
     seed = server.faults.load(faults, seed=fault_seed)
     if seed is not None:
         click.echo(f"random faults: --fault-seed {seed}", err=True)
-    asyncio.run(_serve(server))
-
-
-async def _serve(server: Sandbox) -> None:
-    stopped = asyncio.Event()
     try:
-        await server.start()
+        asyncio.run(serve_until_interrupted(server, _print_environment))
     except OSError as exc:
         raise ConfigurationError(
             f"cannot listen on {server.host}, port {server.port} "
             f"({exc.strerror}): choose another --host or --port"
         ) from exc
-    async with contextlib.aclosing(server):
-        with on_interrupt(stopped.set):
-            _print_result(
-                "# A sandbox of the Bank Connect API; not the vendor's.\n"
-                f"export BANKCONNECT_BASE_URL={server.base_url}\n"
-                f"export BANKCONNECT_API_KEY={shlex.quote(server.api_key)}\n"
-                f"export BANKCONNECT_SERVER_HASH="
-                f"{shlex.quote(server.server_hash)}"
-            )
-            await stopped.wait()
+
+
+async def _print_environment(server: Sandbox) -> None:
+    write_output(
+        (
+            f"# A sandbox of the Bank Connect API; not the vendor's.\n"
+            f"export BANKCONNECT_BASE_URL={server.base_url}\n"
+            f"export BANKCONNECT_API_KEY={shlex.quote(server.api_key)}\n"
+            f"export BANKCONNECT_SERVER_HASH="
+            f"{shlex.quote(server.server_hash)}\n"
+        ).encode()
+    )

@@ -3,10 +3,11 @@ The messages of the command line.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
+from bankconnect_async._printable import one_line
 from bankconnect_async.errors import (
     AuthenticationError,
     BankConnectError,
@@ -18,17 +19,18 @@ from bankconnect_async.errors import (
 
 
 _UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
-# Settings that the environment can have, under the names of the library.
+# The environment variables of settings, by the names in the library.
 _VARIABLES: Final = {
     "api_key": "BANKCONNECT_API_KEY",
     "server_hash": "BANKCONNECT_SERVER_HASH",
     "base_url": "BANKCONNECT_BASE_URL",
     "version": "BANKCONNECT_API_VERSION",
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
+    "base": "BANKCONNECT_REDIRECT_URL",
     "secret": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
 }
-# Commands whose requests carry the server hash, too.
+# The commands whose requests carry the server hash, too.
 _WITH_HASH: Final = frozenset({"fetch", "wait"})
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",
@@ -37,35 +39,56 @@ _PHRASES: Final = {
 }
 
 
+def print_message(text: str) -> None:
+    """
+    Print one line to stderr, without control characters.
+    """
+    click.echo(one_line(text), err=True)
+
+
+class CommandError(click.ClickException):
+    """
+    An error that ends the command; its message is one line.
+
+    Args:
+        message: The whole message.
+        exit_code: The exit code.
+    """
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc] # one for each
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message to stderr."""
+        click.echo(one_line(self.message), file, err=True)
+
+
 def explain(error: BankConnectError, command: click.Command) -> str:
     """
-    Say what happened and what follows from it, in words of *command*.
+    Return what happened and what to do, in words of *command*.
     """
-    if isinstance(error, ConfigurationError | JournalError):
-        return _in_words_of(command, error)
-    if isinstance(error, AuthenticationError):
-        return f"{error}; check {_secrets_of(command)}"
-    if isinstance(error, PasswordIncorrectError):
-        return f"{error}; give the PDF's in BANKCONNECT_PDF_PASSWORD"
-    if error.delivery in _UNCERTAIN:
-        return f"{error}; a session may exist all the same"
-    return str(error)
+    match error:
+        case ConfigurationError() | JournalError():
+            return _in_words_of(command, error)
+        case AuthenticationError() if command.name in _WITH_HASH:
+            advice = "check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH"
+        case AuthenticationError():
+            advice = "check BANKCONNECT_API_KEY"
+        case PasswordIncorrectError():
+            advice = "give the PDF's in BANKCONNECT_PDF_PASSWORD"
+        case BankConnectError() if error.delivery in _UNCERTAIN:
+            advice = "a session may exist all the same"
+        case _:
+            return str(error)
+    return f"{error}; {advice}"
 
 
-def _secrets_of(command: click.Command) -> str:
-    # Sessions and uploads do without the second one.
-    if command.name in _WITH_HASH:
-        return "BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH"
-    return "BANKCONNECT_API_KEY"
-
-
-def _in_words_of(
-    command: click.Command, error: ConfigurationError | JournalError
-) -> str:
+def _in_words_of(command: click.Command, error: BankConnectError) -> str:
     text = str(error)
     fields: Mapping[str, tuple[str, ...]] = getattr(error, "fields", {})
     if fields:
-        options = {option.name: option for option in command.params}
+        options = {str(each.name): each.opts[0] for each in command.params}
         text = "; ".join(
             _describe(_setting(name, options), problem)
             for name, problems in fields.items()
@@ -77,18 +100,15 @@ def _in_words_of(
 
 
 def _describe(setting: str, problem: str) -> str:
-    # Where a variable is what is missing, its name is not said twice.
+    # The name of a missing variable is printed once.
     _, separator, advice = problem.partition(f"set {setting} ")
     if separator:
         return f"{setting} is not set: set it {advice}"
     return f"{setting}: {problem}"
 
 
-def _setting(name: str, options: Mapping[Any, click.Parameter]) -> str:
-    # Only commands that talk to an API read the environment.
-    name = "redirect_url" if name == "base" else name
+def _setting(name: str, options: Mapping[str, str]) -> str:
+    # Only commands with a client read the environment.
     variable = _VARIABLES.get(name) if "base_url" in options else None
-    if name not in options:
-        return variable or name
-    option = options[name].opts[0]
-    return f"{option} or {variable}" if variable else option
+    option = options.get("redirect_url" if name == "base" else name)
+    return " or ".join(filter(None, (option, variable))) or name

@@ -1,12 +1,12 @@
 """
-Options that commands share, and the client that they make.
+Options that several commands share, and the client that they configure.
 """
 
 import functools
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import attrs
 import click
@@ -19,6 +19,8 @@ from bankconnect_async.sandbox import Dialect, Sandbox
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_Option: TypeAlias = Callable[[Any], Any]
+
 
 @attrs.frozen(kw_only=True)
 class ApiOptions:
@@ -26,28 +28,38 @@ class ApiOptions:
     The options of the API and its client.
 
     Attributes:
-        sandbox: Whether an embedded sandbox replaces the environment's API.
-        dialect: The dialect of that sandbox.
         base_url, version, redirect_url: Values that override those of the
             environment.
-        inline_frame: Whether sessions have no redirect URL.
         allow_http: Whether an API without TLS is allowed.
+        inline_frame: Whether sessions have no redirect URL.
+        sandbox: Whether an embedded sandbox replaces the environment's API.
+        dialect: The dialect of that sandbox.
     """
 
-    sandbox: bool
-    dialect: Dialect
     base_url: str | None
-    version: str | None
-    redirect_url: str | None
-    inline_frame: bool
     allow_http: bool
+    version: str | None = None
+    redirect_url: str | None = None
+    inline_frame: bool = False
+    sandbox: bool = False
+    dialect: Dialect = "seed"
+
+    def __attrs_post_init__(self) -> None:
+        if self.redirect_url is not None and self.inline_frame:
+            raise click.UsageError(
+                "--redirect-url and --inline-frame exclude each other"
+            )
+        if self.base_url is not None and self.sandbox:
+            raise click.UsageError(
+                "--base-url and --sandbox exclude each other"
+            )
 
     def connect(self) -> AbstractAsyncContextManager[AsyncBankConnect]:
         """
         Make a client, and the embedded sandbox behind it if requested.
 
         Raises:
-            ConfigurationError: If the settings are missing or wrong.
+            ConfigurationError: If a setting is missing or wrong.
         """
         if self.sandbox:
             return self._connect_to_sandbox()
@@ -101,30 +113,6 @@ def require_redirect_url(redirect_url: object) -> None:
         )
 
 
-def api_options(command: F) -> F:
-    """Add the options of the API to *command*, as the argument ``api``."""
-
-    @functools.wraps(command)
-    def gather(**options: Any) -> Any:
-        names = [field.name for field in attrs.fields(ApiOptions)]
-        api = ApiOptions(**{name: options.pop(name) for name in names})
-        _refuse_contradictions(api)
-        return command(api=api, **options)
-
-    for option in reversed(_OPTIONS):
-        gather = option(gather)
-    return gather  # type: ignore[return-value]
-
-
-def _refuse_contradictions(api: ApiOptions) -> None:
-    if api.redirect_url is not None and api.inline_frame:
-        raise click.UsageError(
-            "--redirect-url and --inline-frame exclude each other"
-        )
-    if api.base_url is not None and api.sandbox:
-        raise click.UsageError("--base-url and --sandbox exclude each other")
-
-
 def port_option(default: int) -> Callable[[F], F]:
     """Make the option ``--port``."""
     return click.option(
@@ -132,33 +120,8 @@ def port_option(default: int) -> Callable[[F], F]:
         type=click.IntRange(0, 65535),
         metavar="PORT",
         default=default,
-        show_default=True,
         help="The port to listen on; 0 for any free one.",
     )
-
-
-def allow_host_option() -> Callable[[F], F]:
-    """Make the option ``--allow-host``."""
-    return click.option(
-        "--allow-host",
-        "allow_hosts",
-        multiple=True,
-        metavar="NAME",
-        help="Accept requests for this host name, too. The names of this "
-        "machine are always accepted; others are refused, because a web page "
-        "could use them to reach this server. Repeat the option for more.",
-    )
-
-
-def any_link_id_option(command: F) -> F:
-    """Add the option ``--allow-any-link-id`` to *command*."""
-    option = click.option(
-        "--allow-any-link-id",
-        is_flag=True,
-        help="Accept link ids that look damaged, such as 1.23457E+11 or "
-        "'00123.",
-    )
-    return option(command)
 
 
 def dialect_option(text: str) -> Callable[[F], F]:
@@ -167,33 +130,49 @@ def dialect_option(text: str) -> Callable[[F], F]:
         "--dialect",
         type=click.Choice(get_args(Dialect)),
         default="seed",
-        show_default=True,
         help=text,
     )
 
 
-_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option(
-        "--sandbox",
-        is_flag=True,
-        help="Use an embedded sandbox, and ignore the environment.",
-    ),
-    dialect_option("The dialect of the embedded sandbox."),
+allow_host_option = click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Accept requests for this host name, too. The names of this machine "
+    "are always accepted; others are refused, because a web page could use "
+    "them to reach this server. Repeat the option for more.",
+)
+any_link_id_option = click.option(
+    "--allow-any-link-id",
+    is_flag=True,
+    help="Accept link ids that look damaged, such as 1.23457E+11 or '00123.",
+)
+_CONNECTION_OPTIONS: list[_Option] = [
     click.option(
         "--base-url",
         metavar="URL",
         help="The URL of the API, instead of BANKCONNECT_BASE_URL.",
     ),
     click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Allow an API without TLS, such as a sandbox in a container.",
+    ),
+]
+_SESSION_OPTIONS: list[_Option] = [
+    click.option(
+        "--sandbox",
+        is_flag=True,
+        help="Use an embedded sandbox, and ignore the environment.",
+    ),
+    dialect_option("The dialect of the embedded sandbox."),
+    *_CONNECTION_OPTIONS,
+    click.option(
         "--api-version",
         "version",
         metavar="VERSION",
         help="v1 or v2, instead of BANKCONNECT_API_VERSION.",
-    ),
-    click.option(
-        "--allow-http",
-        is_flag=True,
-        help="Allow an API without TLS, such as a sandbox in a container.",
     ),
     click.option(
         "--redirect-url",
@@ -207,3 +186,24 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help="Use no redirect URL: journeys run in an <iframe>.",
     ),
 ]
+
+
+def _adding(options: list[_Option]) -> Callable[[F], F]:
+    """Make a decorator that adds *options*, as the argument ``api``."""
+
+    def add(command: F) -> F:
+        @functools.wraps(command)
+        def gather(**values: Any) -> Any:
+            names = attrs.fields_dict(ApiOptions).keys() & values.keys()
+            api = ApiOptions(**{name: values.pop(name) for name in names})
+            return command(api=api, **values)
+
+        for option in reversed(options):
+            gather = option(gather)
+        return gather  # type: ignore[return-value]
+
+    return add
+
+
+connection_options = _adding(_CONNECTION_OPTIONS)
+session_options = _adding(_SESSION_OPTIONS)

@@ -1,14 +1,20 @@
 """
-Ctrl-C, and the signals that end a process or close its terminal.
+Handling of Ctrl-C and of the signals that end a process.
 """
 
 import asyncio
 import signal
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    contextmanager,
+    suppress,
+)
+from typing import Final, TypeVar
 
+
+T = TypeVar("T")
 
 _NAMES: Final = "SIGINT", "SIGTERM", "SIGHUP"
 
@@ -18,9 +24,8 @@ def on_interrupt(handle: Callable[[], None]) -> Iterator[None]:
     """
     Call *handle* on the running loop for each SIGINT, SIGTERM and SIGHUP.
 
-    A SIGHUP that is ignored, as `nohup` does, stays ignored.
-
-    Where loops know no signals (Windows), Ctrl-C raises as it always does.
+    An ignored SIGHUP stays ignored, as `nohup` requires. Event loops on
+    Windows have no signal handlers: Ctrl-C raises `KeyboardInterrupt` there.
     """
     loop = asyncio.get_running_loop()
     numbers = [
@@ -41,3 +46,21 @@ def on_interrupt(handle: Callable[[], None]) -> Iterator[None]:
         with suppress(NotImplementedError):
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+async def serve_until_interrupted(
+    server: AbstractAsyncContextManager[T],
+    announce: Callable[[T], Awaitable[None]],
+) -> None:
+    """
+    Run a server until a signal arrives.
+
+    Args:
+        server: The server, which is started and stopped.
+        announce: Prints the address of the started server.
+    """
+    stopped = asyncio.Event()
+    async with server as started:
+        with on_interrupt(stopped.set):
+            await announce(started)
+            await stopped.wait()

@@ -19,78 +19,28 @@ from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, NotFoundError
 
 from .input.dates import parse_date
-from .output import emit, print_message
-from .tables import Table, of_entity, of_session, write_csv, write_json
+from .messages import print_message
+from .options import ApiOptions, connection_options
+from .output import write_output
+from .tables import (
+    ENTITY_KINDS,
+    SESSION_KINDS,
+    Table,
+    fetch_table,
+    write_csv,
+    write_json,
+)
 
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 _PDF_VARIABLE: Final = "BANKCONNECT_PDF_PASSWORD"
 
-ENTITY_KINDS: Final[dict[str, Callable[..., Awaitable[Table]]]] = {
-    "accounts": of_entity("accounts", "accounts"),
-    "expense-categories": of_entity("expense_categories", "categories"),
-    "fraud": of_entity("accounts", "fraud.findings"),
-    "identity": of_entity("identity", "identities"),
-    "lender-transactions": of_entity("lender_transactions", "transactions"),
-    "monthly-analysis": of_entity("monthly_analysis_updated", None),
-    "pdfs": of_entity("pdfs", ""),
-    "predictors": of_entity("predictors", None),
-    "recurring-transactions": of_entity("recurring_transactions", None),
-    "reports": of_entity("xlsx_report", "reports"),
-    "salary": of_entity("salary", "transactions"),
-    "score": of_entity("score", "scores"),
-    "top-credits-debits": of_entity("top_credits_debits", None),
-    "transactions": of_entity("transactions", "transactions"),
-}
-SESSION_KINDS: Final[dict[str, Callable[..., Awaitable[Table]]]] = {
-    "accounts": of_session("status", "accounts"),
-    "expense-categories": of_session("insights", "expense_categories"),
-    "fraud": of_session("insights", "fraud"),
-    "identity": of_session("insights", "account_details"),
-    "insights": of_session("insights", None),
-    "lender-transactions": of_session("insights", "lender_transactions"),
-    "pdfs": of_session("pdfs", ""),
-    "progress": of_session("progress", "progress"),
-    "salary": of_session("insights", "salary_transactions"),
-    "transactions": of_session("insights", "transactions"),
-    "upload-status": of_session("upload_status", "accounts"),
-}
-KINDS: Final = sorted({*ENTITY_KINDS, *SESSION_KINDS})
-
-
-def _api_options(command: F) -> F:
-    """Add the options of the client, as the argument ``connect``."""
-
-    @click.option(
-        "--base-url",
-        metavar="URL",
-        help="The URL of the API, instead of BANKCONNECT_BASE_URL.",
-    )
-    @click.option(
-        "--allow-http",
-        is_flag=True,
-        help="Allow an API without TLS, such as a sandbox in a container.",
-    )
-    @functools.wraps(command)
-    def gather(
-        *, base_url: str | None, allow_http: bool, **options: Any
-    ) -> Any:
-        settings: dict[str, Any] = {"allow_http": allow_http}
-        if base_url is not None:
-            settings["base_url"] = base_url
-        connect = functools.partial(AsyncBankConnect.from_env, **settings)
-        return command(connect=connect, **options)
-
-    return gather  # type: ignore[return-value]
-
-
+_id_argument = click.argument("id_", metavar="ID")
 _flow_option = click.option(
     "--flow",
     type=click.Choice(["entity", "session"]),
     default="entity",
-    show_default=True,
     help="The kind of ID: an entity or a session.",
 )
 
@@ -112,24 +62,21 @@ def _run(work: Coroutine[Any, Any, T], *, name: str = "") -> T:
         raise
 
 
-def _day(
+def _parse_day(
     _: click.Context, __: click.Parameter, text: str | None
 ) -> datetime.date | None:
-    if text is None:
-        return None
     try:
-        return parse_date(text)
+        return None if text is None else parse_date(text)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from None
 
 
 @click.command()
-@click.argument("id_", metavar="ID")
+@_id_argument
 @click.option(
     "--what",
-    type=click.Choice(KINDS),
+    type=click.Choice(sorted({*ENTITY_KINDS, *SESSION_KINDS})),
     default="transactions",
-    show_default=True,
     help="The data to fetch; each flow has its own kinds.",
 )
 @_flow_option
@@ -138,33 +85,31 @@ def _day(
     "format_",
     type=click.Choice(["json", "csv"]),
     default="json",
-    show_default=True,
     help="The vendor's JSON, or a table as CSV.",
 )
 @click.option("--account-id", metavar="ID", help="The only account to fetch.")
 @click.option(
     "--from-date",
     metavar="DAY",
-    callback=_day,
+    callback=_parse_day,
     help="The first day of transactions, DD/MM/YYYY or YYYY-MM-DD.",
 )
 @click.option(
     "--to-date",
     metavar="DAY",
-    callback=_day,
+    callback=_parse_day,
     help="The last day of transactions.",
 )
 @click.option(
     "--output",
     metavar="OUT",
     default="-",
-    show_default=True,
     help="A new file, or - for stdout.",
 )
-@_api_options
+@connection_options
 def fetch(  # noqa: PLR0913
     *,
-    connect: Callable[[], AsyncBankConnect],
+    api: ApiOptions,
     id_: str,
     what: str,
     flow: str,
@@ -187,35 +132,30 @@ def fetch(  # noqa: PLR0913
     given = {name: value for name, value in filters.items() if value}
 
     async def run() -> Table:
-        async with connect() as bank:
-            return await kinds[what](_handle(bank, flow, id_), given)
+        async with api.connect() as bank:
+            return await fetch_table(
+                _handle(bank, flow, id_), *kinds[what], given
+            )
 
     table = _run(run(), name=f"{flow} {id_}")
     if format_ == "csv" and table.rows is None:
         raise click.UsageError(f"{what} is no table: use --format json")
     write = write_csv if format_ == "csv" else write_json
-    emit(write(table), output)
+    write_output(write(table), output)
 
 
 @click.command()
-@click.argument("id_", metavar="ID")
+@_id_argument
 @_flow_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     default=120.0,
-    show_default=True,
     help="The longest time to wait.",
 )
-@_api_options
-def wait(
-    *,
-    connect: Callable[[], AsyncBankConnect],
-    id_: str,
-    flow: str,
-    timeout: float,
-) -> None:
+@connection_options
+def wait(*, api: ApiOptions, id_: str, flow: str, timeout: float) -> None:
     """
     Wait until the statements of ID are processed.
 
@@ -226,14 +166,14 @@ def wait(
     """
 
     async def run() -> None:
-        async with connect() as bank:
+        async with api.connect() as bank:
             handle = _handle(bank, flow, id_)
             async for step in handle.watch(timeout=timeout):
                 print_message(_describe(step))
             await handle.wait(timeout=timeout)
 
     _run(run(), name=f"{flow} {id_}")
-    emit(b"completed\n", "-")
+    write_output(b"completed\n")
 
 
 def _describe(step: Any) -> str:
@@ -256,13 +196,9 @@ def _describe(step: Any) -> str:
 @click.option(
     "--bank-name", metavar="NAME", help="The bank's identifier, such as axis."
 )
-@_api_options
+@connection_options
 def upload(
-    *,
-    connect: Callable[[], AsyncBankConnect],
-    file: str,
-    bank_name: str | None,
-    **ids: str | None,
+    *, api: ApiOptions, file: str, bank_name: str | None, **ids: str | None
 ) -> None:
     """
     Upload the statement FILE and print the response as JSON.
@@ -274,25 +210,20 @@ def upload(
         raise click.UsageError(
             "give exactly one of --link-id, --entity-id and --session-id"
         )
+    ((name, id_),) = given.items()
 
     async def run() -> Table:
-        async with connect() as bank:
+        async with api.connect() as bank:
             send: Callable[..., Awaitable[Any]]
-            match given:
-                case {"entity_id": id_}:
-                    send = bank.entity(id_).upload
-                case {"session_id": id_}:
-                    send = bank.session(id_).upload
-                case _:
-                    send = functools.partial(
-                        bank.upload, link_id=given["link_id"]
-                    )
-            password = os.environ.get(_PDF_VARIABLE) or None
-            answer: Any = await send(
+            if name == "link_id":
+                send = functools.partial(bank.upload, link_id=id_)
+            else:
+                send = _handle(bank, name.removesuffix("_id"), id_).upload
+            response = await send(
                 file,
                 bank_name=bank_name,
-                pdf_password=password,
+                pdf_password=os.environ.get(_PDF_VARIABLE) or None,
             )
-            return Table(document=answer.raw or {"repeated": True})
+            return Table(document=response.raw or {"repeated": True})
 
-    emit(write_json(_run(run())), "-")
+    write_output(write_json(_run(run())))

@@ -1,5 +1,5 @@
 """
-What is said on stderr while an event loop runs, which must not wait for it.
+A stderr that does not block an event loop.
 """
 
 import io
@@ -14,16 +14,16 @@ import click
 from bankconnect_async.journal.pipe_writer import PipeWriter
 
 
-# A terminal that is stopped with Ctrl-S gets no more pictures than that.
-_MOST_PICTURES: Final = 20
+# The largest number of frames that wait for a stopped terminal (Ctrl-S).
+_MAX_FRAMES: Final = 20
 
 
 class Stderr(io.TextIOBase):
     """
-    Writes to stderr, however slowly that is read.
+    Writes to stderr in a thread.
 
-    A stopped terminal, or a pipe that nobody reads, keeps what is said in
-    memory. What cannot be written at all is given up without an error.
+    Text for a stopped terminal, or for a pipe that nobody reads, stays in
+    memory. Text that cannot be written is dropped without an error.
     """
 
     def __init__(self) -> None:
@@ -40,30 +40,30 @@ class Stderr(io.TextIOBase):
         return self._is_terminal
 
     def writable(self) -> bool:
-        """Say yes, as printers ask."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Draw something that may be left out."""
-        if self._pipe is not None and self._pipe.pending < _MOST_PICTURES:
+        """Write a frame of the bar, unless too many frames wait."""
+        if self._pipe is not None and self._pipe.pending < _MAX_FRAMES:
             self._put(text)
         return len(text)
 
-    def say(self, text: str) -> None:
-        """Print a line."""
+    def print(self, text: str) -> None:
+        """Write a line."""
         self._put(f"{text}\n")
 
     def _put(self, text: str) -> None:
         if self._pipe is None:
             click.echo(text, err=True, nl=False)
             return
-        # As `click.echo` does, where an encoding lacks a character.
+        # The encoding may lack a character.
         raw = text.encode(self._encoding, "backslashreplace")
         with suppress(OSError):
             self._pipe.put(raw)
 
     def close(self) -> None:
-        """Wait until all is written; no event loop may run by then."""
+        """Wait until everything is written, outside of an event loop."""
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             pipe.wait()

@@ -1,5 +1,5 @@
 """
-Fetched documents as JSON and as tables.
+Fetched data as JSON and as tables.
 """
 
 import csv
@@ -10,13 +10,7 @@ import itertools
 import json
 import re
 
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import reduce
 from typing import Any, Final
@@ -31,9 +25,9 @@ from bankconnect_async._resources.sessions import SessionHandle
 from bankconnect_async.models import Insights, Transaction
 
 
-# What makes spreadsheets take a text for a formula (OWASP, CSV injection): at
-# the beginning, blanks aside, or behind what separates cells elsewhere. All
-# widths and heights of a sign count, as they do in Japanese spreadsheets.
+# The signs that begin a formula (OWASP, CSV injection): at the start of a
+# text, after blanks, or after a separator of cells. Japanese spreadsheets
+# accept all widths and heights of a sign.
 _SIGNS: Final = (
     "=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
@@ -42,7 +36,7 @@ _SIGNS: Final = (
     "\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT EQUALS SIGN}"
     "\N{SUBSCRIPT PLUS SIGN}\N{SUBSCRIPT MINUS}\N{SUBSCRIPT EQUALS SIGN}"
 )
-# Letters of Indian scripts are joined, or kept apart, with these.
+# Indian scripts join and separate letters with these.
 _JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _LINE_ENDS: Final = "\t\r\n"
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -50,7 +44,7 @@ _FORMULA: Final = re.compile(
     rf"[\s{_REPLACEMENT}{_JOINERS}]*[{_SIGNS}]|[{_LINE_ENDS}]"
 )
 _LATER_FORMULA: Final = re.compile(rf"([;\t]\s*)(?=[{_SIGNS}])")
-# Of an amount that is written without an exponent.
+# The most digits of an amount that is written without an exponent.
 _MOST_DIGITS: Final = 40
 _SCALARS: Final = str | int | Decimal | datetime.date | None
 
@@ -58,119 +52,128 @@ _SCALARS: Final = str | int | Decimal | datetime.date | None
 @attrs.frozen(kw_only=True)
 class Table:
     """
-    A fetched document, and its rows.
+    A fetched document and its rows.
 
     Attributes:
-        document: As the vendor sent it.
-        rows: The values in it, if they make a table.
+        document: The document as the vendor sent it.
+        rows: The rows of the table; `None` if there is none.
     """
 
     document: Any = attrs.field(repr=False)
     rows: Sequence[Any] | None = attrs.field(default=None, repr=False)
 
 
-def of_entity(
-    method: str, rows: str | None
-) -> Callable[[EntityHandle, Mapping[str, Any]], Awaitable[Table]]:
-    """
-    Make what fetches one kind of an entity's data.
-
-    Args:
-        method: Of the handle; it does the filtering.
-        rows: Where the rows are in its answer; blank if it is the rows.
-    """
-
-    async def fetch(handle: EntityHandle, filters: Mapping[str, Any]) -> Table:
-        call = getattr(handle, method)
-        if unknown := filters.keys() - inspect.signature(call).parameters:
-            raise click.UsageError(
-                f"{method} cannot be filtered by {', '.join(sorted(unknown))}"
-            )
-        answer = await call(**filters)
-        if rows is None:
-            return Table(document=answer.raw)
-        found = _follow(answer, rows)
-        return Table(document=[each.raw for each in found], rows=found)
-
-    return fetch
-
-
-def of_session(
-    method: str, rows: str | None
-) -> Callable[[SessionHandle, Mapping[str, Any]], Awaitable[Table]]:
-    """
-    Make what fetches one kind of a session's data.
-
-    Args:
-        method: Of the handle.
-        rows: Where the rows are in its answer, or in each account of the
-            insights; blank if it is the rows.
-    """
-
-    async def fetch(
-        handle: SessionHandle, filters: Mapping[str, Any]
-    ) -> Table:
-        if filters and (method != "insights" or rows is None):
-            raise click.UsageError(f"{method} cannot be filtered")
-        answer = await getattr(handle, method)()
-        if rows is None:
-            return Table(document=answer.raw)
-        if not isinstance(answer, Insights):
-            found = _follow(answer, rows)
-            return Table(document=[each.raw for each in found], rows=found)
-        keep = _filter(filters)
-        found = [
-            (account.account_id, row)
-            for account in answer.accounts
-            for row in _rows(account, rows)
-            if keep(account.account_id, row)
-        ]
-        return Table(
-            document=[{"account_id": id_, **row.raw} for id_, row in found],
-            rows=[_with_account(id_, row) for id_, row in found],
-        )
-
-    return fetch
+# The kinds of data: the method that fetches it, and the path of the rows in
+# its response (for a session's insights, in each of its accounts). An empty
+# path means that the response is the rows, `None` that it has no rows.
+ENTITY_KINDS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "accounts": ("accounts", "accounts"),
+    "expense-categories": ("expense_categories", "categories"),
+    "fraud": ("accounts", "fraud.findings"),
+    "identity": ("identity", "identities"),
+    "lender-transactions": ("lender_transactions", "transactions"),
+    "monthly-analysis": ("monthly_analysis_updated", None),
+    "pdfs": ("pdfs", ""),
+    "predictors": ("predictors", None),
+    "recurring-transactions": ("recurring_transactions", None),
+    "reports": ("xlsx_report", "reports"),
+    "salary": ("salary", "transactions"),
+    "score": ("score", "scores"),
+    "top-credits-debits": ("top_credits_debits", None),
+    "transactions": ("transactions", "transactions"),
+}
+SESSION_KINDS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "accounts": ("status", "accounts"),
+    "expense-categories": ("insights", "expense_categories"),
+    "fraud": ("insights", "fraud"),
+    "identity": ("insights", "account_details"),
+    "insights": ("insights", None),
+    "lender-transactions": ("insights", "lender_transactions"),
+    "pdfs": ("pdfs", ""),
+    "progress": ("progress", "progress"),
+    "salary": ("insights", "salary_transactions"),
+    "transactions": ("insights", "transactions"),
+    "upload-status": ("upload_status", "accounts"),
+}
 
 
-def _follow(answer: Any, path: str) -> Sequence[Any]:
-    names = [name for name in path.split(".") if name]
-    return reduce(getattr, names, answer) if answer is not None else ()
-
-
-def _rows(account: Any, name: str) -> Sequence[Any]:
-    found = getattr(account, name)
-    return found if isinstance(found, tuple) else [found] if found else []
-
-
-def _filter(
+async def fetch_table(
+    handle: EntityHandle | SessionHandle,
+    method: str,
+    path: str | None,
     filters: Mapping[str, Any],
-) -> Callable[[str | None, Any], bool]:
-    first = filters.get("from_date", datetime.date.min)
-    last = filters.get("to_date", datetime.date.max)
+) -> Table:
+    """
+    Fetch one kind of data of an entity or a session.
 
-    def keep(account_id: str | None, row: Any) -> bool:
-        if filters.get("account_id", account_id) != account_id:
-            return False
-        if not {"from_date", "to_date"} & filters.keys():
-            return True
-        date = getattr(row, "date", None)
-        return date is not None and first <= date.date() <= last
+    Args:
+        handle: The entity or session.
+        method: The method of the handle.
+        path: The path of the rows in its response.
+        filters: The values of --account-id, --from-date and --to-date.
 
-    return keep
+    Raises:
+        click.UsageError: If the data cannot be filtered that way.
+    """
+    call = getattr(handle, method)
+    by_hand = method == "insights" and path is not None
+    known = filters if by_hand else inspect.signature(call).parameters
+    if unknown := filters.keys() - known:
+        raise click.UsageError(
+            f"{method} cannot be filtered by {', '.join(sorted(unknown))}"
+        )
+    response = await call(**({} if by_hand else filters))
+    if path is None:
+        return Table(document=response.raw)
+    if isinstance(response, Insights):
+        return _table_of_insights(response, path, filters)
+    names = [name for name in path.split(".") if name]
+    rows = () if response is None else reduce(getattr, names, response)
+    return Table(document=[row.raw for row in rows], rows=rows)
 
 
-def _with_account(account_id: str | None, row: Any) -> Any:
-    if isinstance(row, Transaction):
-        return attrs.evolve(row, account_id=account_id)
-    return row
+def _table_of_insights(
+    insights: Insights, name: str, filters: Mapping[str, Any]
+) -> Table:
+    found = [
+        (account.account_id, row)
+        for account in insights.accounts
+        if filters.get("account_id", account.account_id) == account.account_id
+        for row in _rows(getattr(account, name))
+        if _is_between(row, filters)
+    ]
+    return Table(
+        document=[{"account_id": id_, **row.raw} for id_, row in found],
+        rows=[
+            attrs.evolve(row, account_id=id_)
+            if isinstance(row, Transaction)
+            else row
+            for id_, row in found
+        ],
+    )
+
+
+def _rows(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else [value] if value else []
+
+
+def _is_between(row: Any, filters: Mapping[str, Any]) -> bool:
+    first, last = filters.get("from_date"), filters.get("to_date")
+    if not (first or last):
+        return True
+    date = getattr(row, "date", None)
+    return date is not None and (
+        (first or datetime.date.min)
+        <= date.date()
+        <= (last or datetime.date.max)
+    )
 
 
 def write_json(table: Table) -> bytes:
     """
-    Write it as JSON, every number as it was sent.
+    Return a table as JSON, with every number as the vendor sent it.
 
-    What is not printable is escaped, which says the same.
+    Characters that are not printable are escaped.
     """
     try:
         raw = orjson.dumps(
@@ -178,8 +181,8 @@ def write_json(table: Table) -> bytes:
             default=_exact,
             option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
         )
-    # Nested deeply, a number above 64 bits, or half of a surrogate pair.
     except TypeError:
+        # Deep nesting, a number above 64 bits, or half of a surrogate pair.
         raw = b"".join(_pieces(table.document))
     return printable_json(raw)
 
@@ -191,7 +194,7 @@ def _exact(value: Any) -> orjson.Fragment:
 
 
 def _pieces(document: Any) -> Iterator[bytes]:
-    # Not recursive, because the sender decides how deep it goes.
+    # Recursion would fail on a deeply nested document.
     open_: list[tuple[Iterator[Any], bytes]] = []
     entries, end = iter([(b"", document)]), b"\n"
     while True:
@@ -232,7 +235,7 @@ def _scalar(value: Any) -> bytes:
 
 def write_csv(table: Table) -> bytes:
     """
-    Write it as a table: a header, and a line for each row.
+    Return a table as CSV with a header.
     """
     rows = table.rows or ()
     names = [
@@ -250,7 +253,7 @@ def write_csv(table: Table) -> bytes:
     return text.getvalue().encode(errors="replace")
 
 
-def _washed(text: str) -> str:
+def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
@@ -266,7 +269,7 @@ def _cell(value: Any) -> Any:
         case None:
             return ""
         case str():
-            text = _LATER_FORMULA.sub(r"\1'", _washed(value))
+            text = _LATER_FORMULA.sub(r"\1'", _printable(value))
             return f"'{text}" if _FORMULA.match(text) else text
         case datetime.datetime():
             return value.isoformat(sep=" ")

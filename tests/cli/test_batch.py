@@ -712,7 +712,7 @@ class TestProcess:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(60):
-                said = await process.stderr.readuntil(b"to give them up")
+                said = await process.stderr.readuntil(b"to cancel them")
             release.set()
             out, err = await process.communicate()
 
@@ -737,7 +737,7 @@ class TestProcess:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(60):
-                await process.stderr.readuntil(b"to give them up")
+                await process.stderr.readuntil(b"to cancel them")
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()
 
@@ -816,7 +816,7 @@ class TestProcess:
 
         assert await process.wait() == 130
         assert "creating sessions" in said + rest
-        assert "press Ctrl-C again to give them up\r\n" in said + rest
+        assert "press Ctrl-C again to cancel them\r\n" in said + rest
         assert "created 2, failed 0" in rest
 
     async def test_progress_bar_of_a_pipe(self, start, tmp_path):

@@ -248,7 +248,7 @@ class TestLocal:
         await until(lambda: service.created() > 100, seconds=60)
         os.killpg(process.pid, signal.SIGINT)
         async with asyncio.timeout(60):
-            await process.stderr.readuntil(b"to give them up")
+            await process.stderr.readuntil(b"to cancel them")
         os.killpg(process.pid, signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 

@@ -32,10 +32,10 @@ def _show_beside(monkeypatch):
             release()
 
         async def main():
-            with bar.watching(lambda: None):
+            with bar.live(lambda: None):
                 for number in range(5):
-                    bar.say(f"said {number}")
-                    bar._print_line()
+                    bar.print(f"said {number}")
+                    bar._draw()
                     await asyncio.sleep(0)
             done.set()
 

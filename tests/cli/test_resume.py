@@ -422,7 +422,7 @@ class TestProgress:
         """
         Without a terminal there is a line now and then.
         """
-        monkeypatch.setattr(_progress, "_LINE_EVERY", 0.02)
+        monkeypatch.setattr(_progress, "_LINE_INTERVAL", 0.02)
         ran = batch(csv_of(200) + b"a,b\n", "--sandbox", "--rate", "400")
 
         first, *_, last = ran.result.err.splitlines()[:-1]

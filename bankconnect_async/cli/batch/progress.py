@@ -1,5 +1,5 @@
 """
-Progress: a bar on a terminal, a line every ten seconds elsewhere.
+The progress of a batch: a bar on a terminal, a line every ten seconds else.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from bankconnect_async.cli.stderr import Stderr
 from .summary import BatchSummary
 
 
-_REFRESH: Final = 0.1
-_LINE_EVERY: Final = 10.0
+_BAR_INTERVAL: Final = 0.1
+_LINE_INTERVAL: Final = 10.0
 _WIDEST_BAR: Final = 20
 
 
@@ -27,15 +27,14 @@ class BatchProgress:
     Shows a summary on stderr while it grows.
 
     Args:
-        summary: What to show.
+        summary: The summary.
     """
 
     def __init__(self, summary: BatchSummary) -> None:
-        # Once, since rich puts itself in front of stderr. Colours that are
-        # forced into a log make it no terminal.
+        # rich replaces `sys.stderr` while it shows a bar.
         self._stderr = Stderr()
         self._is_terminal = self._stderr.isatty()
-        self._tally = summary
+        self._summary = summary
         self._console = Console(file=cast("IO[str]", self._stderr))
         self._bar = Progress(
             TextColumn("creating sessions"),
@@ -47,29 +46,27 @@ class BatchProgress:
         self._task = self._bar.add_task("", total=None, text="")
 
     @contextmanager
-    def watching(self, look: Callable[[], None]) -> Iterator[None]:
+    def live(self, update: Callable[[], None]) -> Iterator[None]:
         """
-        Show the summary now and then; *look* is called before each time.
+        Show the summary at intervals; it needs a running event loop.
 
-        It needs a running event loop.
+        Args:
+            update: Updates the summary.
         """
-        show = self._draw if self._is_terminal else self._print_line
-        every = _REFRESH if self._is_terminal else _LINE_EVERY
         # Older versions of rich end a bar that is not shown with a blank line.
         if self._is_terminal:
             self._bar.start()
-        watch = asyncio.create_task(self._watch(look, show, every))
+        refresh = asyncio.create_task(self._refresh(update))
         try:
             yield
         finally:
-            watch.cancel()
-            look()
-            self._tally.tick()
+            refresh.cancel()
+            update()
             if self._is_terminal:
                 self._draw()
                 self._bar.stop()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
         text = one_line(text)
         if self._is_terminal:
@@ -77,31 +74,27 @@ class BatchProgress:
                 text, markup=False, highlight=False, soft_wrap=True
             )
         else:
-            self._stderr.say(text)
+            self._stderr.print(text)
 
     def close(self) -> None:
-        """Wait until all of it is shown; no event loop may run by then."""
+        """Wait until everything is written, outside of an event loop."""
         self._stderr.close()
 
-    async def _watch(
-        self,
-        look: Callable[[], None],
-        show: Callable[[], None],
-        every: float,
-    ) -> None:
+    async def _refresh(self, update: Callable[[], None]) -> None:
         while True:
-            await asyncio.sleep(every)
-            look()
-            self._tally.tick()
-            show()
+            await asyncio.sleep(
+                _BAR_INTERVAL if self._is_terminal else _LINE_INTERVAL
+            )
+            update()
+            self._draw()
 
     def _draw(self) -> None:
+        if not self._is_terminal:
+            self._stderr.print(self._summary.as_line())
+            return
         self._bar.update(
             self._task,
-            total=self._tally.total,
-            completed=self._tally.passed,
-            text=self._tally.as_progress(),
+            total=self._summary.total,
+            completed=self._summary.processed,
+            text=self._summary.as_progress(),
         )
-
-    def _print_line(self) -> None:
-        self._stderr.say(self._tally.as_line())

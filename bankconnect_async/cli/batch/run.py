@@ -1,16 +1,17 @@
 """
-``bankconnect batch``: rows in, one JSON line out for each.
+``bankconnect batch``: reads rows and writes one JSON line for each.
 """
 
 import asyncio
 
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from bankconnect_async.batch.outcomes import Created, Failed
+from bankconnect_async.batch.outcomes import Failed
 from bankconnect_async.batch.session_batch import SessionBatch
 from bankconnect_async.cli.input.reader_thread import RowReader
 from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
@@ -19,6 +20,7 @@ from bankconnect_async.cli.signals import on_interrupt
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     BankConnectError,
+    BatchStoppedError,
     JournalError,
     JournalMismatchError,
     TransportError,
@@ -37,32 +39,33 @@ if TYPE_CHECKING:
 
 
 @attrs.define(kw_only=True)
-class Batch:
+class BatchRun:
     """
-    One run over one input.
+    One run of a batch over one input.
 
     Attributes:
-        columns: What every row can have; `None` if each has its own.
         rows: The rows.
-        journal: Takes a record for each, and knows those of earlier runs.
-        lines: Takes the line of each row, for the journal to take out.
-        concurrency: Requests in flight at most.
-        rate: Requests per second at most.
-        summary: What became of the rows so far.
-        bar: Shows the summary.
-        explain: Says what happened, in words of the command line.
+        columns: The columns of all rows; `None` if each row has its own.
+        lines: The line of each row in flight, by its index; the journal
+            removes it.
+        journal: The journal of all rows, including earlier runs.
+        rate: The user's limit of requests per second, if there is one.
+        summary: The counts of this run.
+        progress: The display of the summary.
+        explain: Returns the message for an error, in words of the command
+            line.
     """
 
-    columns: frozenset[str] | None
     rows: RowReader[InputRow | BadRow]
-    journal: Journal
+    columns: frozenset[str] | None
     lines: dict[int, int]
-    concurrency: int
+    journal: Journal
     rate: float | None
     summary: BatchSummary
-    bar: BatchProgress
+    progress: BatchProgress
     explain: Callable[[BankConnectError], str]
-    _count: int = attrs.field(default=0, init=False)
+    # The rows that make no request, by the name of their error.
+    _invalid: Counter[str] = attrs.field(factory=Counter, init=False)
     _created_before: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +73,7 @@ class Batch:
 
     @property
     def recorded(self) -> int:
-        """How many rows have a record of this run."""
+        """The number of rows with a record of this run."""
         return (
             self.journal.created - self._created_before + self.journal.failed
         )
@@ -80,41 +83,144 @@ class Batch:
         """The name of the output in messages."""
         return "stdout" if self.journal.path == "-" else self.journal.path
 
-    async def run(
-        self, connection: AbstractAsyncContextManager[AsyncBankConnect]
+    async def run_locally(
+        self,
+        connection: AbstractAsyncContextManager[AsyncBankConnect],
+        *,
+        concurrency: int,
     ) -> None:
         """
-        Create a session for every row, and write what came of it.
-
-        What ends it before the end of the input stands in the summary.
+        Create a session for every row in this process.
 
         Raises:
-            ConfigurationError: If it cannot begin; nothing was sent.
+            ConfigurationError: If the redirect URL is missing.
         """
         async with connection as bank:
-            if self.columns is not None and "redirect_url" not in self.columns:
-                require_redirect_url(bank.redirect_url)
-            outcomes = bank.create_sessions(
-                self._requests(),
-                concurrency=self.concurrency,
+            self.check_redirect_url(bank.redirect_url)
+            batch = bank.create_sessions(
+                self.requests(),
+                concurrency=concurrency,
                 rate=self.rate,
                 journal=self.journal,
             )
-            self.summary.start()
-            with self.bar.watching(lambda: self._look(outcomes)):
-                await self._run_until_stopped(outcomes)
-            if outcomes.abort_cause is not None:
-                self._set_stop_reason(outcomes.abort_cause)
+            await self.process(batch, _exhaust(batch))
+
+    def check_redirect_url(self, redirect_url: object) -> None:
+        """
+        Check that each request has a redirect URL, as far as it is known.
+
+        Args:
+            redirect_url: The redirect URL of the client.
+
+        Raises:
+            ConfigurationError: If it is missing.
+        """
+        if self.columns is not None and "redirect_url" not in self.columns:
+            require_redirect_url(redirect_url)
+
+    async def requests(self) -> AsyncIterator[SessionRequest]:
+        """Yield the requests of the rows, and record the invalid rows."""
+        index = 0
+        async for row in self.rows:
+            if isinstance(row, BadRow):
+                self._record_invalid(row)
+                await self.journal.drain()
+                # Many invalid rows must not hold up the rows in flight.
+                await asyncio.sleep(0)
+            else:
+                self.lines[index] = row.line
+                index += 1
+                yield row.request
+
+    def _record_invalid(self, row: BadRow) -> None:
+        failed = Failed(
+            index=-1,
+            item=row.link_id,  # type: ignore[arg-type] # it may have none
+            request=None,
+            error=row.error,
+        )
+        self.journal.record(failed, line=row.line)
+        self._invalid[type(row.error).__name__] += 1
+
+    async def process(self, batch: "AnyBatch", work: Awaitable[Any]) -> None:
+        """
+        Wait for the batch, show its progress, and stop it on Ctrl-C.
+
+        An error that ends the batch early goes to the summary.
+
+        Args:
+            batch: The batch.
+            work: Ends when the batch is complete.
+        """
+
+        def update() -> None:
+            self.summary.update(batch.stats(), self._invalid, self.rate)
+
+        with self.progress.live(update):
+            try:
+                await self._finish_or_cancel(batch, work)
+            except (InputFileError, JournalError, BatchStoppedError) as exc:
+                self._abort(exc)
+        self._count_cancelled()
+        if batch.abort_cause is not None:
+            self.summary.stopped = (
+                f"bankconnect: stopped, nothing more was sent: "
+                f"{self.explain(batch.abort_cause)}"
+            )
+
+    async def _finish_or_cancel(
+        self, batch: "AnyBatch", work: Awaitable[Any]
+    ) -> None:
+        task = asyncio.ensure_future(work)
+
+        def interrupt() -> None:
+            if self.summary.interrupted:
+                task.cancel()
+            else:
+                self._drain(batch)
+
+        with on_interrupt(interrupt):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not self.summary.interrupted:
+                    raise
+
+    def _drain(self, batch: "AnyBatch") -> None:
+        self.summary.interrupted = True
+        self.rows.close()
+        batch.drain()
+        count = batch.stats().in_flight
+        if waiting := self.journal.pending:
+            until = (
+                f"the reader of {self.output} has taken the {waiting} rows "
+                f"that are done"
+            )
+        elif count:
+            until = f"the {count} rows in flight are done"
+        else:
+            # The workers of a cluster report with a delay.
+            until = "the rows in flight are done"
+        self.progress.print(
+            f"stopping when {until}; press Ctrl-C again to cancel them"
+        )
+
+    def _count_cancelled(self) -> None:
+        # A cancelled batch records its rows in flight, but does not count
+        # them.
+        cancelled = self.journal.failed - self.summary.failed
+        if self.summary.interrupted and cancelled > 0:
+            self.summary.failures[TransportError.__name__] += cancelled
 
     def close(self) -> None:
-        """Bring all records to the disk; a failure stands in the summary."""
+        """Write all records to the disk; an error goes to the summary."""
         try:
             self.journal.close()
         except JournalError as error:
-            self._break(error)
+            self._abort(error)
 
-    def _break(self, error: Exception) -> None:
-        self.summary.broken = True
+    def _abort(self, error: Exception) -> None:
+        self.summary.aborted = True
         self.summary.mismatched = isinstance(error, JournalMismatchError)
         self.summary.stopped = (
             self.explain(error)
@@ -122,99 +228,9 @@ class Batch:
             else str(error)
         )
 
-    def _look(self, outcomes: "AnyBatch") -> None:
-        now = outcomes.stats()
-        self.summary.skipped = now.skipped
-        self.summary.recent_rate = now.rate
-        self.summary.limit = self.rate if now.limit is None else now.limit
-        self.summary.pause = now.pause
 
-    async def _run_until_stopped(self, outcomes: "AnyBatch") -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
-
-        def interrupt() -> None:
-            if self.summary.interrupted:
-                task.cancel()
-            else:
-                self._stop_gently(outcomes)
-
-        try:
-            with on_interrupt(interrupt):
-                await self._create(outcomes)
-        except asyncio.CancelledError:
-            if not self.summary.interrupted:
-                raise
-            task.uncancel()
-            self._count_given_up()
-        except (InputFileError, JournalError) as exc:
-            self._break(exc)
-
-    def _stop_gently(self, outcomes: "AnyBatch") -> None:
-        self.summary.interrupted = True
-        self.rows.close()
-        outcomes.drain()
-        if waiting := self.journal.pending:
-            self.bar.say(
-                f"stopping when the reader of {self.output} has taken the "
-                f"{waiting} rows that are done; press Ctrl-C again to give "
-                f"them up"
-            )
-        elif rows := self._in_flight(outcomes):
-            self.bar.say(
-                f"stopping when the {rows} in flight are done; "
-                f"press Ctrl-C again to give them up"
-            )
-
-    def _in_flight(self, outcomes: "AnyBatch") -> str:
-        count = outcomes.stats().in_flight
-        return f"{count} rows" if count else ""
-
-    def _count_given_up(self) -> None:
-        # The batch has recorded them, and reports nothing any more.
-        summary, journal = self.summary, self.journal
-        summary.created = journal.created - self._created_before
-        lost = journal.failed - summary.failed
-        if lost > 0:
-            summary.failures[TransportError.__name__] += lost
-
-    async def _create(self, outcomes: Any) -> None:
-        async with outcomes:
-            async for outcome in outcomes:
-                if isinstance(outcome, Created):
-                    self.summary.created += 1
-                else:
-                    self._count_failure(outcome.error)
-
-    async def _requests(self) -> AsyncIterator[SessionRequest]:
-        async for row in self.rows:
-            if isinstance(row, BadRow):
-                self._refuse(row)
-                await self.journal.drain()
-                # Many bad rows must not hold up what is in flight.
-                await asyncio.sleep(0)
-                continue
-            self.lines[self._count] = row.line
-            self._count += 1
-            yield row.request
-
-    def _refuse(self, row: BadRow) -> None:
-        self.journal.record(
-            Failed(
-                index=-1,
-                item=row.link_id,  # type: ignore[arg-type] # if it has one
-                request=None,
-                error=row.error,
-            ),
-            line=row.line,
-        )
-        self._count_failure(row.error)
-
-    def _count_failure(self, error: BankConnectError) -> None:
-        self.summary.fail(error)
-
-    def _set_stop_reason(self, error: BankConnectError) -> None:
-        self.summary.stopped = (
-            f"bankconnect: stopped, nothing more was sent: "
-            f"{self.explain(error)}"
-        )
+async def _exhaust(batch: SessionBatch) -> None:
+    async with batch:
+        async for _ in batch:
+            # The journal has the outcome.
+            pass

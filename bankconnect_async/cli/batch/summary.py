@@ -1,15 +1,14 @@
 """
-What became of the rows of a batch, in numbers.
+The counts of a batch, and their texts.
 """
-
-import time
 
 from collections import Counter
 from typing import Any, Final
 
 import attrs
 
-from bankconnect_async.errors import AuthenticationError, BankConnectError
+from bankconnect_async.errors import AuthenticationError
+from bankconnect_async.stats import BatchStats
 
 
 _MINUTE: Final = 60
@@ -19,21 +18,22 @@ _HOUR: Final = 3600
 @attrs.define
 class BatchSummary:
     """
-    The numbers so far, and at the end the summary.
+    The counts so far, and at the end the summary.
 
     Attributes:
-        total: Rows of the input, as far as they could be counted.
-        created: Rows with a session.
-        failures: Rows without one, by the name of the error.
-        skipped: Rows that had their session before.
-        seconds: Since the beginning, as of the last `tick`.
-        recent_rate: Rows per second of late; `None` if that was not measured.
-        limit: Requests per second at most at present, if there is a limit.
-        pause: Seconds for which the server asked to be left alone.
-        interrupted: Somebody stopped it.
-        broken: Something else ended it before the end of the input.
-        mismatched: The output turned out to be of other requests.
-        stopped: Why it ended, or sent no more, before the end of the input.
+        total: The number of rows of the input, if it is known.
+        created: The number of rows with a new session.
+        failures: The number of failed rows, by the name of the error.
+        skipped: The number of rows with a session of an earlier run.
+        seconds: The time since the start.
+        recent_rate: The rows per second over the last seconds.
+        limit: The present limit of requests per second, if there is one.
+        pause: The seconds for which the batch sends nothing.
+        interrupted: Whether a signal stopped the batch.
+        aborted: Whether an error ended the batch early.
+        mismatched: Whether the output belongs to other requests.
+        stopped: The reason why the batch ended or sent no more, if it did so
+            before the end of the input.
     """
 
     total: int | None = None
@@ -41,64 +41,66 @@ class BatchSummary:
     failures: Counter[str] = attrs.Factory(Counter)
     skipped: int = 0
     seconds: float = 0
-    recent_rate: float | None = None
+    recent_rate: float = 0
     limit: float | None = None
     pause: float = 0
     interrupted: bool = False
-    broken: bool = False
+    aborted: bool = False
     mismatched: bool = False
     stopped: str | None = None
-    _started: float = attrs.field(factory=time.monotonic, init=False)
 
     @property
     def failed(self) -> int:
-        """Rows without a session."""
+        """The number of failed rows."""
         return self.failures.total()
 
     @property
-    def done(self) -> int:
-        """Rows in all, but for those that were skipped."""
-        return self.created + self.failed
-
-    @property
-    def passed(self) -> int:
-        """Rows in all."""
-        return self.done + self.skipped
+    def processed(self) -> int:
+        """The number of rows that are done or skipped."""
+        return self.created + self.failed + self.skipped
 
     @property
     def rate(self) -> float:
-        """Rows per second."""
-        return self.done / self.seconds if self.seconds else 0
+        """The rows per second since the start, without skipped rows."""
+        done = self.created + self.failed
+        return done / self.seconds if self.seconds else 0
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether there may be rows that nothing is known of."""
-        return self.interrupted or self.broken
+        """Whether rows of the input may have no record."""
+        return self.interrupted or self.aborted
 
     @property
     def is_refused(self) -> bool:
-        """Whether the output was refused before anything was done."""
-        return self.mismatched and not self.passed
+        """Whether the output was refused before the first row."""
+        return self.mismatched and not self.processed
 
     @property
     def not_authenticated(self) -> bool:
-        """Whether the key was refused."""
+        """Whether the server refused the API key."""
         return self.failures[AuthenticationError.__name__] > 0
 
-    def fail(self, error: BankConnectError) -> None:
-        """Count a row without a session."""
-        self.failures[type(error).__name__] += 1
+    def update(
+        self, stats: BatchStats, invalid: Counter[str], rate: float | None
+    ) -> None:
+        """
+        Take over the counts of a batch.
 
-    def start(self) -> None:
-        """Begin to measure."""
-        self._started = time.monotonic()
-
-    def tick(self) -> None:
-        """Look at the clock."""
-        self.seconds = time.monotonic() - self._started
+        Args:
+            stats: The statistics of the batch.
+            invalid: The rows that make no request, by the name of the error.
+            rate: The user's limit of requests per second, if there is one.
+        """
+        self.created = stats.created
+        self.failures = invalid + Counter(stats.failures)
+        self.skipped = stats.skipped
+        self.seconds = stats.seconds
+        self.recent_rate = stats.rate
+        self.limit = rate if stats.limit is None else stats.limit
+        self.pause = stats.pause
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary for machines."""
+        """Return the summary as an object for JSON."""
         return {
             "created": self.created,
             "failed": self.failed,
@@ -111,7 +113,7 @@ class BatchSummary:
         }
 
     def as_text(self) -> str:
-        """Return the summary for people, on one line."""
+        """Return the summary as one line of text."""
         return (
             f"created {self.created}, failed {self.failed}{self._classes()}"
             + (f", skipped {self.skipped} created before" * bool(self.skipped))
@@ -120,26 +122,25 @@ class BatchSummary:
         )
 
     def as_progress(self) -> str:
-        """Return what is going on, beside how many rows passed."""
-        rate = self.rate if self.recent_rate is None else self.recent_rate
+        """Return the text beside the bar."""
         parts = [
             f"{self.failed} failed{self._classes()}",
-            f"{rate:.0f} rows/s",
+            f"{self.recent_rate:.0f} rows/s",
         ]
         if self.limit is not None:
             parts.append(f"limit {self.limit:.0f}/s")
         if self.pause:
             parts.append(f"pausing {self.pause:.0f} s")
-        if self.total is not None and rate:
-            left = max(0, self.total - self.passed) / rate
+        if self.total is not None and self.recent_rate:
+            left = max(0, self.total - self.processed) / self.recent_rate
             parts.append(f"{_duration(left)} left")
         return ", ".join(parts)
 
     def as_line(self) -> str:
-        """Return what is going on, for a log."""
+        """Return the progress as a line of a log."""
         total = "" if self.total is None else f" of {self.total}"
         return (
-            f"{_duration(self.seconds)}: {self.passed}{total} rows, "
+            f"{_duration(self.seconds)}: {self.processed}{total} rows, "
             f"{self.as_progress()}"
         )
 

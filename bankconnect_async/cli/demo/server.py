@@ -8,7 +8,7 @@ import socket
 import webbrowser
 
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import click
@@ -20,7 +20,7 @@ from bankconnect_async.cli.options import (
     dialect_option,
     port_option,
 )
-from bankconnect_async.cli.signals import on_interrupt
+from bankconnect_async.cli.signals import serve_until_interrupted
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Dialect, Sandbox
@@ -37,7 +37,7 @@ _FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
 
 @click.command()
 @port_option(8610)
-@allow_host_option()
+@allow_host_option
 @dialect_option("The dialect of the sandbox.")
 @click.option(
     "--open",
@@ -60,23 +60,17 @@ def demo(
     """
     hosts = frozenset(map(host_name, allow_hosts))
     serving = _serving(_listen(port), dialect, hosts)
-    asyncio.run(_show(serving, is_opened=is_opened))
 
+    async def announce(url: str) -> None:
+        click.echo(
+            "A demo on a sandbox, not FinBox; nothing leaves this machine.\n"
+            f"Open {url} in a browser. Ctrl-C stops it."
+        )
+        if is_opened:
+            # It may block until the browser has started.
+            await asyncio.to_thread(webbrowser.open, url)
 
-async def _show(
-    serving: AbstractAsyncContextManager[str], *, is_opened: bool
-) -> None:
-    stopped = asyncio.Event()
-    async with serving as url:
-        with on_interrupt(stopped.set):
-            click.echo(
-                "A demo on a sandbox, not FinBox; nothing leaves this"
-                f" machine.\nOpen {url} in a browser. Ctrl-C stops it."
-            )
-            if is_opened:
-                # It may wait for the browser to start.
-                await asyncio.to_thread(webbrowser.open, url)
-            await stopped.wait()
+    asyncio.run(serve_until_interrupted(serving, announce))
 
 
 def _listen(port: int) -> socket.socket:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import attrs
 import orjson
 
+from bankconnect_async.cli.messages import CommandError
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import PARAMETERS, SessionRequest
 
@@ -53,7 +54,7 @@ _DEEPEST: Final = 32
 _HUGE: Final = 2**63
 
 
-class InputFileError(Exception):
+class InputFileError(CommandError):
     """
     The input as a whole cannot be used; the message begins with its name.
     """
