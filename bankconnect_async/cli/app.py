@@ -37,8 +37,8 @@ from .batch.run import BatchRun
 from .batch.summary import BatchSummary
 from .demo.server import demo
 from .input.parameters import build_request
-from .input.reader_thread import RowReader
-from .input.rows import InputRows, read_rows, refuse_month_first
+from .input.row_reader import RowReader
+from .input.rows import InputRows, read_rows
 from .input.sources import Input, open_input, refuse_same_file
 from .messages import CommandError, explain, print_message
 from .options import (
@@ -313,9 +313,7 @@ def batch(  # noqa: PLR0913
             name=opened.name,
             allow_any_link_id=allow_any_link_id,
         )
-        if rows.may_have_dates:
-            # No row is sent yet, if the input can be read twice.
-            refuse_month_first(opened.reopen, name=opened.name)
+        rows.refuse_month_first(opened.reopen)
         summary = BatchSummary(total=_count_rows(opened, rows))
         progress = BatchProgress(summary)
         run = BatchRun(

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from bankconnect_async.cli.input import sources as _input
-from bankconnect_async.cli.input.reader_thread import RowReader
+from bankconnect_async.cli.input.row_reader import RowReader
 from bankconnect_async.cli.input.rows import InputFileError, UntrustedRowsError
 from bankconnect_async.cli.input.sources import open_input
 

@@ -24,7 +24,6 @@ from bankconnect_async.cli.input.rows import (
     InputRow,
     UntrustedRowsError,
     read_rows,
-    refuse_month_first,
 )
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import UNSET, Consent, Metadata
@@ -47,6 +46,14 @@ def read_one(data):
     """
     (row,) = read(data)
     return row
+
+
+def refuse_month_first(data):
+    """
+    Check the dates of some bytes that can be read twice.
+    """
+    rows = read_rows(io.BytesIO(data), name="links.csv")
+    rows.refuse_month_first(lambda: io.BytesIO(data))
 
 
 def ids(rows):
@@ -720,7 +727,7 @@ class TestDates:
         data = self.FILE % date
 
         with pytest.raises(UntrustedRowsError) as caught:
-            refuse_month_first(lambda: io.BytesIO(data), name="links.csv")
+            refuse_month_first(data)
 
         message = str(caught.value)
         assert message.startswith("links.csv: line 4: from_date is ")
@@ -736,7 +743,7 @@ class TestDates:
         """
         data = self.FILE % date
 
-        refuse_month_first(lambda: io.BytesIO(data), name="x")
+        refuse_month_first(data)
         assert [row.line for row in read(data)] == [2, 3, 4, 5]
 
     def test_elsewhere(self):
@@ -748,7 +755,7 @@ class TestDates:
             b"01/31/2026,01/02/2026,01/31/2026\n"
             b"01/31/2026,01/31/2026\n"
         )
-        refuse_month_first(lambda: io.BytesIO(data), name="x")
+        refuse_month_first(data)
 
         assert ids(read(data)) == {2: "01/31/2026", 3: None}
 
@@ -781,7 +788,7 @@ class TestDates:
         data = b'{"link_id": "a"}\n' + line
 
         with pytest.raises(UntrustedRowsError, match=r"line 2: .*to_date is"):
-            refuse_month_first(lambda: io.BytesIO(data), name="x")
+            refuse_month_first(data)
 
     def test_at_the_edge_of_a_block(self, monkeypatch):
         """
@@ -791,7 +798,7 @@ class TestDates:
         for size in range(1, len(data)):
             monkeypatch.setattr(_rows, "_BLOCK", size)
             with pytest.raises(UntrustedRowsError):
-                refuse_month_first(lambda: io.BytesIO(data), name="x")
+                refuse_month_first(data)
 
     def test_unreadable(self):
         """
@@ -803,7 +810,8 @@ class TestDates:
                 raise OSError(5, "Input/output error")
 
         stream = Broken(self.FILE)
-        refuse_month_first(lambda: stream, name="x")
+        rows = read_rows(io.BytesIO(self.FILE), name="x")
+        rows.refuse_month_first(lambda: stream)
         assert stream.closed
 
 

@@ -13,7 +13,7 @@ import attrs
 
 from bankconnect_async.batch.outcomes import Failed
 from bankconnect_async.batch.session_batch import SessionBatch
-from bankconnect_async.cli.input.reader_thread import RowReader
+from bankconnect_async.cli.input.row_reader import RowReader
 from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
 from bankconnect_async.cli.options import require_redirect_url
 from bankconnect_async.cli.signals import on_interrupt

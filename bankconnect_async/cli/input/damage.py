@@ -28,34 +28,10 @@ _ODD = re.compile(f"[\ufffd{''.join(_FILLERS)}]")
 _LOST: Final = "\ufffd"
 
 # The words for a missing value in data frames, databases and languages.
-_NULL_WORDS: Final = frozenset(
-    {
-        "[object object]",
-        "<na>",
-        "<nil>",
-        "<null>",
-        "(null)",
-        "[null]",
-        "-inf",
-        "-nan",
-        "inf",
-        "infinity",
-        "-infinity",
-        "n.a.",
-        "n/a",
-        "na",
-        "nan",
-        "nat",
-        "nil",
-        "none",
-        "null",
-        "undefined",
-        "\\n",
-        "1.#ind",
-        "-1.#ind",
-        "1.#qnan",
-        "-1.#qnan",
-    }
+_NULL = re.compile(
+    r"[<(\[]?(?:na|nil|null)[>)\]]?|\[object object\]|none|undefined|nat"
+    r"|-?(?:inf|infinity|nan)|n\.a\.|n/a|\\n|-?1\.#(?:ind|qnan)",
+    re.IGNORECASE,
 )
 _QUOTES: Final = (
     "\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
@@ -174,7 +150,7 @@ def find_damage(text: str) -> str | None:
     is_letter = text[0].isalpha() and not text[0].isupper()
     if not is_letter and (match := _DAMAGE.fullmatch(text)):
         return _KINDS[str(match.lastgroup)][1]
-    if text.lower() in _NULL_WORDS:
+    if _NULL.fullmatch(text):
         return (
             f"is {quote(text)}, which stands for no value: write the value, "
             f"or leave it out"

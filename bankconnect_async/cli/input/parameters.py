@@ -6,9 +6,9 @@ import difflib
 import functools
 import re
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import orjson
@@ -30,6 +30,8 @@ from .dates import has_no_month, parse_date
 
 T = TypeVar("T")
 
+_Problems: TypeAlias = dict[str, tuple[str, ...]]
+
 EXTRA: Final = "extra."
 SECRETS: Final = frozenset({"api_key", "server_hash"})
 
@@ -39,8 +41,10 @@ _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0{1,18})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 # Spreadsheets write booleans in the user's language; data frames write them
 # as numbers where some are missing.
-_TRUE = frozenset({"true", "yes", "1", "1.0", "wahr"})
-_FALSE = frozenset({"false", "no", "0", "0.0", "falsch"})
+_FLAGS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("true", "yes", "1", "1.0", "wahr"), True),
+    **dict.fromkeys(("false", "no", "0", "0.0", "falsch"), False),
+}
 #: The parameters that are dates.
 DATES: Final = "from_date", "to_date", "max_from_date", "max_to_date"
 
@@ -50,6 +54,12 @@ def is_parameter(name: str) -> bool:
     return name in PARAMETERS or (
         name.startswith(EXTRA) and len(name) > len(EXTRA)
     )
+
+
+def similar_parameter(name: str) -> str | None:
+    """Return the documented parameter that is most similar to *name*."""
+    words = "_".join(name.lower().split())
+    return next(iter(difflib.get_close_matches(words, PARAMETERS, n=1)), None)
 
 
 def build_request(
@@ -68,85 +78,74 @@ def build_request(
     Raises:
         InvalidRequestError: With every bad parameter in `fields`.
     """
-    given: dict[str, Any] = {"link_id": "", "redirect_url": UNSET}
-    problems: dict[str, tuple[str, ...]] = {}
+
+    def parse(name: str, value: Any) -> Any:
+        if name == "link_id":
+            return value if allow_any_link_id else _undamaged_link_id(value)
+        if name.startswith(EXTRA):
+            return _extra(value)
+        if name in SECRETS:
+            raise ValueError(
+                "is a secret, which comes from the environment only"
+            )
+        if name not in PARAMETERS:
+            raise ValueError(f"is unknown; {_suggest(name)}")
+        return _PARSERS.get(name, _as_is)(value)
+
+    parsed, problems = _parse_all(values, parse)
+    given = {"redirect_url": UNSET, "link_id": values.get("link_id", "")}
     extra: dict[str, Any] = {}
-    for name, value in values.items():
-        try:
-            if name == "link_id":
-                given[name] = value
-                if not allow_any_link_id:
-                    _refuse_damaged_link_id(value)
-            elif name.startswith(EXTRA):
-                extra[name.removeprefix(EXTRA)] = _extra(value)
-            else:
-                given[name] = _parse(name, value)
-        except InvalidRequestError as error:
-            problems |= _prefix_fields(name, error)
-        except ValueError as exc:
-            problems[name] = (str(exc),)
+    for name, value in parsed.items():
+        if name.startswith(EXTRA):
+            extra[name.removeprefix(EXTRA)] = value
+        else:
+            given[name] = value
     if extra:
         given["extra"] = extra
     return _build(SessionRequest, given, problems)
 
 
-def _parse(name: str, value: Any) -> Any:
-    if name in SECRETS:
-        raise ValueError("is a secret, which comes from the environment only")
-    if name not in PARAMETERS:
-        raise ValueError(f"is unknown; {_suggest_name(name)}")
-    return _PARSERS.get(name, _as_is)(value)
-
-
-def _suggest_name(name: str) -> str:
-    similar = difflib.get_close_matches(name.lower(), PARAMETERS, n=1)
-    if similar:
-        return f"write {similar[0]}, or {EXTRA}{name} if you mean another"
+def _suggest(name: str) -> str:
+    similar = similar_parameter(name)
+    if similar is not None:
+        return f"write {similar}, or {EXTRA}{name} if you mean another"
     return f"send it as {EXTRA}{name}"
 
 
+def _parse_all(
+    values: Mapping[str, Any], parse: Callable[[str, Any], Any]
+) -> tuple[dict[str, Any], _Problems]:
+    """Parse all values, and return the parsed ones and all problems."""
+    parsed: dict[str, Any] = {}
+    problems: _Problems = {}
+    for name, value in values.items():
+        try:
+            parsed[name] = parse(name, value)
+        except InvalidRequestError as error:
+            for field, texts in error.fields.items():
+                problems[f"{name}.{field}"] = texts
+        except ValueError as exc:
+            problems[name] = (str(exc),)
+    return parsed, problems
+
+
 def _build(
-    cls: Callable[..., T],
-    given: Mapping[str, Any],
-    problems: Mapping[str, tuple[str, ...]],
+    cls: Callable[..., T], parsed: Mapping[str, Any], problems: _Problems
 ) -> T:
-    # The readable values are checked too, so that all problems are reported
-    # together. A request needs some link id.
-    readable = given
-    if problems:
-        readable = {
-            name: value
-            for name, value in given.items()
-            if name not in problems or name == "link_id"
-        }
+    # The parsed values are validated too, so that one error reports all
+    # problems.
     try:
-        built = cls(**readable)
+        built = cls(**parsed)
     except InvalidRequestError as error:
-        problems = {**error.fields, **problems}
-        raise InvalidRequestError(fields=problems) from None
+        raise InvalidRequestError(
+            fields={**error.fields, **problems}
+        ) from None
     if problems:
         raise InvalidRequestError(fields=problems)
     return built
 
 
-def _prefix_fields(
-    name: str, error: InvalidRequestError
-) -> dict[str, tuple[str, ...]]:
-    return {f"{name}.{field}": text for field, text in error.fields.items()}
-
-
-def _as_is(value: Any) -> Any:
-    return value
-
-
-def _extra(value: Any) -> Any:
-    # Any other value may be valid to the vendor.
-    if isinstance(value, str) and is_formula_error(value):
-        raise ValueError(find_damage(value))
-    return value
-
-
-def _refuse_damaged_link_id(value: Any) -> None:
+def _undamaged_link_id(value: Any) -> Any:
     problem: str | None = None
     match value:
         case str() if value.lower() == "link_id":
@@ -159,12 +158,19 @@ def _refuse_damaged_link_id(value: Any) -> None:
             raise ValueError(
                 f"must be a text, not {type(value).__name__}: put it in quotes"
             )
-    if problem is None:
-        return
-    # The request itself reports a text that no option makes a link id.
-    with suppress(InvalidRequestError):
-        check_link_id(value)
-        raise ValueError(f"{problem}; --allow-any-link-id accepts it")
+    if problem is not None:
+        # The request itself reports a text that no option makes a link id.
+        with suppress(InvalidRequestError):
+            check_link_id(value)
+            raise ValueError(f"{problem}; --allow-any-link-id accepts it")
+    return value
+
+
+def _extra(value: Any) -> Any:
+    # Any other value may be valid to the vendor.
+    if isinstance(value, str) and is_formula_error(value):
+        raise ValueError(find_damage(value))
+    return value
 
 
 def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -177,15 +183,18 @@ def find_month_first(values: Mapping[str, Any]) -> tuple[str, str] | None:
     Returns:
         The parameter's name and the date, if there is one.
     """
-    for name in DATES:
-        text = values.get(name)
+    for name, text in _find_dates(values):
         if isinstance(text, str) and has_no_month(text):
             return name, text
+    return None
+
+
+def _find_dates(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in DATES:
+        yield name, values.get(name)
     for code, consent in _mapping_or_empty(values.get("consents")).items():
         for name, text in _mapping_or_empty(consent).items():
-            if isinstance(text, str) and has_no_month(text):
-                return f"consents.{code}.{name}", text
-    return None
+            yield f"consents.{code}.{name}", text
 
 
 def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
@@ -195,30 +204,38 @@ def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
         return {}
 
 
-def _date(value: Any) -> Any:
-    return parse_date(value) if isinstance(value, str) else value
+def _as_is(value: Any) -> Any:
+    return value
 
 
-def _name(
-    *known: str, read: Callable[[str], str] | None = None
-) -> Callable[[Any], Any]:
+def _if_text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Make a parser that leaves JSON values other than texts as they are."""
+
+    @functools.wraps(parse)
+    def parse_value(value: Any) -> Any:
+        return parse(value) if isinstance(value, str) else value
+
+    return parse_value
+
+
+def _word(*known: str) -> Callable[[Any], Any]:
     """Make a parser of documented words, in any case."""
     forms = {word.lower(): word for word in known}
+    return _name(lambda text: forms.get(text.lower(), text))
 
-    # Most rows of a file repeat the same words.
+
+def _name(parse: Callable[[str], str]) -> Callable[[Any], Any]:
+    """Make a parser of names, which may be damaged."""
+
+    # Most rows of a file repeat the same names.
     @functools.lru_cache(maxsize=256)
     def parse_text(value: str) -> str:
         text = trim(value)
         if problem := find_damage(text):
             raise ValueError(problem)
-        if read is not None:
-            return read(text)
-        return forms.get(text.lower(), text)
+        return parse(text)
 
-    def parse(value: Any) -> Any:
-        return parse_text(value) if isinstance(value, str) else value
-
-    return parse
+    return _if_text(parse_text)
 
 
 def _bank(text: str) -> str:
@@ -233,102 +250,81 @@ def _bank(text: str) -> str:
 def _whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if not isinstance(value, str):
-        return value
-    match = _WHOLE.fullmatch(trim(value))
-    if match is None:
-        raise ValueError(
-            f"{quote(value)} is not a whole number: write digits alone"
-        )
-    return int(match[1])
+    return _whole_text(value)
 
 
-def _number(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = trim(value)
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(
-            f"{quote(value)} is not a number: write digits and at most one "
-            f"decimal point"
-        )
-    return float(text)
+@_if_text
+def _whole_text(value: str) -> int:
+    if match := _WHOLE.fullmatch(trim(value)):
+        return int(match[1])
+    raise ValueError(
+        f"{quote(value)} is not a whole number: write only digits"
+    )
 
 
-def _flag(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = trim(value).lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f"{quote(value)} is neither true nor false")
+@_if_text
+def _number(value: str) -> float:
+    if match := _NUMBER.fullmatch(trim(value)):
+        return float(match[0])
+    raise ValueError(
+        f"{quote(value)} is not a number: write digits and at most one "
+        f"decimal point"
+    )
+
+
+@_if_text
+def _flag(value: str) -> bool:
+    try:
+        return _FLAGS[trim(value).lower()]
+    except KeyError:
+        raise ValueError(f"{quote(value)} is neither true nor false") from None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
-        try:
+        with suppress(orjson.JSONDecodeError):
             value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            value = None
     if isinstance(value, dict):
         return value
     raise ValueError("must be a JSON object")
 
 
 def _consents(value: Any) -> dict[str, Consent | str]:
-    consents: dict[str, Consent | str] = {}
-    problems: dict[str, tuple[str, ...]] = {}
-    for code, entry in _mapping(value).items():
-        try:
-            consents[code] = (
-                entry
-                if isinstance(entry, str)
-                else _nested(Consent, _mapping(entry), _date)
-            )
-        except InvalidRequestError as error:
-            problems |= _prefix_fields(code, error)
-        except ValueError as exc:
-            problems[code] = (str(exc),)
-    if problems:
-        raise InvalidRequestError(fields=problems)
-    return consents
+    def parse(_: str, consent: Any) -> Consent | str:
+        if isinstance(consent, str):
+            return consent
+        return _object(Consent, consent, _if_text(parse_date))
+
+    return _build(dict, *_parse_all(_mapping(value), parse))
 
 
 def _metadata(value: Any) -> Metadata:
-    return _nested(Metadata, _mapping(value), _as_is)
+    return _object(Metadata, value, _as_is)
 
 
-def _nested(
-    cls: type[T], values: Mapping[str, Any], parse: Callable[[Any], Any]
-) -> T:
+def _object(cls: type[T], value: Any, parse: Callable[[Any], Any]) -> T:
     known = attrs.fields_dict(cls)  # type: ignore[arg-type]
-    problems: dict[str, tuple[str, ...]] = {}
-    given = {}
-    for name, value in values.items():
+
+    def parse_field(name: str, field: Any) -> Any:
         if name not in known:
-            problems[name] = ("is unknown",)
-            continue
-        try:
-            given[name] = parse(value)
-        except ValueError as exc:
-            problems[name] = (str(exc),)
-    return _build(cls, given, problems)
+            raise ValueError("is unknown")
+        return parse(field)
+
+    return _build(cls, *_parse_all(_mapping(value), parse_field))
 
 
 _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    **dict.fromkeys(DATES, _date),
-    "bank_name": _name(read=_bank),
-    "bank": _name(read=_bank),
-    "mode": _name("pdf", "aa", "online"),
-    "mobile_number": _name(),
-    "journey_mode": _name("multi_pdf", "multi_banking", "aa_multi_banking"),
-    "aa_journey_mode": _name(
+    **dict.fromkeys(DATES, _if_text(parse_date)),
+    "bank_name": _name(_bank),
+    "bank": _name(_bank),
+    "mode": _word("pdf", "aa", "online"),
+    "mobile_number": _word(),
+    "journey_mode": _word("multi_pdf", "multi_banking", "aa_multi_banking"),
+    "aa_journey_mode": _word(
         "only_once", "only_recurring", "once_with_recurring"
     ),
-    "aa_recurring_frequency_unit": _name("year", "month", "day", "hour"),
-    "aa_journey_code": _name("BCAA001", "BCAA002", "BCAA003", "BCAA004"),
+    "aa_recurring_frequency_unit": _word("year", "month", "day", "hour"),
+    "aa_journey_code": _word("BCAA001", "BCAA002", "BCAA003", "BCAA004"),
     "session_expiry": _whole,
     "accept_anything": _flag,
     "is_mobile_field_editable": _flag,

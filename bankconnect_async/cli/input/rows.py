@@ -1,18 +1,17 @@
 """
-Input files: CSV with a header, or JSON objects line by line.
+Rows of input files: CSV with a header, or JSON objects line by line.
 
-A file that is neither is one error. A bad row is an item of its own, so that
-the rows around it still go through.
+A file that is neither raises one error. A bad row is an item of its own, so
+that the rows around it are not lost.
 """
 
 import csv
-import difflib
 import json
 import re
 import string
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -33,25 +32,31 @@ from .parameters import (
     build_request,
     find_month_first,
     is_parameter,
+    similar_parameter,
 )
 
 
+#: The message for a file that cannot be opened.
+UNREADABLE: Final = (
+    "cannot be read: {}. Give a CSV file, a JSON lines file, or - for stdin"
+)
 _DELIMITERS: Final = ",", ";", "\t"
-# What Excel takes as the delimiter, where a file begins so.
+# The line with which Excel files declare their delimiter.
 _SEP = re.compile(r'"?sep=([^\w\s"\']|\t)"?[,;\t]*', re.IGNORECASE)
-# A key of a JSON object, or something in a text that looks like one.
+# A key of a JSON object, or a part of a text that looks like one.
 _KEY = re.compile(r'"\s*:')
-# Columns, beside extra ones, whose cells may go over several lines.
+# The columns, beside extra ones, whose cells may have several lines.
 _MULTILINE: Final = "consents", "metadata"
-# The beginning of such a date; PHP escapes slashes in JSON.
+_DATE_COLUMNS: Final = frozenset({*DATES, "consents"})
+# The start of a date written month first; PHP escapes slashes in JSON.
 _MONTH_FIRST = re.compile(rb"[0-9]\\?[-/.](?:1[3-9]|[2-9][0-9])\\?[-/.][0-9]")
 _LONGEST_DATE: Final = 16
 _BLOCK: Final = 2**18
 _BOM: Final = UTF8_BOM.decode()
-# Deeper than documented parameters go, shallower than encoders give up.
-_DEEPEST: Final = 32
-# From here on integers come out of the JSON reader as rounded floats.
-_HUGE: Final = 2**63
+# Documented parameters have fewer levels, and encoders allow more.
+_MAX_DEPTH: Final = 32
+# orjson reads larger integers as rounded floats.
+_TOO_LARGE: Final = 2**63
 
 
 class InputFileError(CommandError):
@@ -62,7 +67,7 @@ class InputFileError(CommandError):
 
 class UntrustedRowsError(InputFileError):
     """
-    A row shows that the rows before it, too, were not read as they were meant.
+    A row shows that the rows before it may have been read wrongly, too.
     """
 
 
@@ -72,8 +77,8 @@ class InputRow:
     A row that makes a request.
 
     Attributes:
-        line: Line number on which it begins, from 1.
-        request: What it asks for.
+        line: The number of its first line, from 1.
+        request: The request.
     """
 
     line: int
@@ -86,9 +91,9 @@ class BadRow:
     A row that makes no request.
 
     Attributes:
-        line: Line number on which it begins, from 1.
-        link_id: As far as it could be read.
-        error: What is wrong with it.
+        line: The number of its first line, from 1.
+        link_id: The link id, if it is readable.
+        error: The problems of the row.
     """
 
     line: int
@@ -99,11 +104,11 @@ class BadRow:
 @attrs.frozen(kw_only=True)
 class InputRows:
     """
-    The rows of one file, to be read once.
+    The rows of one file; they can be iterated over once.
 
     Attributes:
-        columns: What a CSV file has; `None` for JSON lines, where each row
-            has its own.
+        columns: The columns of a CSV file; `None` for JSON lines, where each
+            row has its own.
     """
 
     columns: frozenset[str] | None
@@ -111,25 +116,30 @@ class InputRows:
     _records: Iterator["_Record"] = attrs.field(alias="records", repr=False)
     _allow_any_link_id: bool = attrs.field(alias="allow_any_link_id")
 
-    @property
-    def may_have_dates(self) -> bool:
-        """Whether a row may hold a date."""
-        return self.columns is None or not self.columns.isdisjoint(
-            (*DATES, "consents")
-        )
-
-    def refuse_month_first(self) -> None:
+    def refuse_month_first(
+        self, reopen: Callable[[], BinaryIO | None]
+    ) -> None:
         """
-        Read all rows, only to find out whether their dates can be trusted.
+        Check the dates of the whole file before its first row is used.
 
-        A row that cannot be read is left to whoever takes the rows.
+        Rows that cannot be read are reported when they are iterated over.
+
+        Args:
+            reopen: Opens the file once more, at its beginning; `None` if it
+                can be read only once.
 
         Raises:
             UntrustedRowsError: If a date was written month first.
         """
-        with suppress(_UnusableError):
-            for record in self._records:
-                self._refuse_month_first(record, "Nothing was sent")
+        if not (self.columns is None or self.columns & _DATE_COLUMNS):
+            return
+        with suppress(OSError, _FileError):
+            if not _may_have_month_first(reopen()):
+                return
+            if (stream := reopen()) is not None:
+                with stream:
+                    for record in _read_head(InputLines(stream))[1]:
+                        self._check_dates(record, "Nothing was sent")
 
     def __iter__(self) -> Iterator[InputRow | BadRow]:
         """
@@ -139,26 +149,25 @@ class InputRows:
             UntrustedRowsError: If a date was written month first.
             InputFileError: If the file cannot be read to its end.
         """
-        try:
+        with _named_errors(
+            self._name,
+            "cannot be read to its end: {}. Copy it to this machine, and try "
+            "again",
+        ):
             for record in self._records:
-                row = _judge(record, allow_any_link_id=self._allow_any_link_id)
+                row = _build_row(
+                    record, allow_any_link_id=self._allow_any_link_id
+                )
                 if isinstance(row, BadRow):
-                    self._refuse_month_first(
+                    self._check_dates(
                         record,
-                        "Nothing more is sent; days and months of the rows "
-                        "before it may have been taken for each other",
+                        "Nothing more is sent; the rows before it may have "
+                        "swapped days and months",
                     )
                 yield row
-        except _UnusableError as exc:
-            raise InputFileError(f"{self._name}: {exc}") from None
-        except OSError as exc:
-            raise InputFileError(
-                f"{self._name}: cannot be read to its end: {exc.strerror}. "
-                f"Copy it to this machine, and try again"
-            ) from exc
 
-    def _refuse_month_first(self, record: "_Record", result: str) -> None:
-        # Cells of a row with too many or too few are not in their columns.
+    def _check_dates(self, record: "_Record", consequence: str) -> None:
+        # A row with a wrong number of cells may have values of other columns.
         found = None if record.problem else find_month_first(record.values)
         if found is not None:
             column, text = found
@@ -167,14 +176,14 @@ class InputRows:
                 f"{quote(text)}, whose second number is no month. Dates that "
                 f"are written month first cannot be told from others, so the "
                 f"whole column is refused: write it as DD/MM/YYYY or "
-                f"YYYY-MM-DD. {result}"
+                f"YYYY-MM-DD. {consequence}"
             )
 
 
 @attrs.frozen(kw_only=True)
 class _Record:
     """
-    The values of a row, before anybody looked at them.
+    The values of a row before they are parsed.
     """
 
     line: int
@@ -182,9 +191,9 @@ class _Record:
     problem: str | None = None
 
 
-class _UnusableError(Exception):
+class _FileError(Exception):
     """
-    The file is no input; the message goes on after its name.
+    The file cannot be used; the message continues after its name.
     """
 
 
@@ -195,80 +204,65 @@ def read_rows(
     stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
 ) -> InputRows:
     """
-    Begin to read a file, and judge its head.
+    Open a file of rows, and check its header.
 
     Args:
-        stream: CSV or JSON lines, told apart by content.
-        name: What to call the file in errors.
-        allow_any_link_id: Take link ids that look damaged, too.
+        stream: CSV or JSON lines; the content decides.
+        name: The name of the file in errors.
+        allow_any_link_id: Whether link ids that look damaged are accepted.
 
     Raises:
-        InputFileError: If it is neither, has no rows, or has columns that it
-            must not have.
+        InputFileError: If it is neither, has no rows, or has invalid
+            columns.
     """
-    try:
+    with _named_errors(name, UNREADABLE):
         columns, records = _read_head(InputLines(stream))
-        records = _refuse_no_records(records)
-    except _UnusableError as exc:
-        raise InputFileError(f"{name}: {exc}") from None
-    except OSError as exc:
-        raise InputFileError(
-            f"{name}: cannot be read: {exc.strerror}. Give a CSV file, a "
-            f"JSON lines file, or - for stdin"
-        ) from exc
+        first = next(records, None)
+        if first is None:
+            raise _FileError(
+                "has a header and no rows: add a row for each customer"
+            )
     return InputRows(
         columns=columns,
         name=name,
-        records=records,
+        records=chain([first], records),
         allow_any_link_id=allow_any_link_id,
     )
 
 
-def refuse_month_first(
-    reopen: Callable[[], BinaryIO | None], *, name: str
-) -> None:
-    """
-    Refuse a whole file before its first row is used.
-
-    Args:
-        reopen: Reads the file from its beginning, each time it is
-            called; `None` if it can be read only once.
-        name: What to call the file in errors.
-
-    Raises:
-        UntrustedRowsError: If a date was written month first.
-    """
-    # What cannot be read is told when the rows are read.
-    with suppress(OSError):
-        stream = reopen()
-        if stream is None:
-            return
-        with stream:
-            is_suspect = _may_hold_month_first(stream)
-        if is_suspect and (stream := reopen()) is not None:
-            with stream:
-                read_rows(stream, name=name).refuse_month_first()
+@contextmanager
+def _named_errors(name: str, unreadable: str) -> Iterator[None]:
+    try:
+        yield
+    except _FileError as exc:
+        raise InputFileError(f"{name}: {exc}") from None
+    except OSError as exc:
+        raise InputFileError(
+            f"{name}: {unreadable.format(exc.strerror)}"
+        ) from exc
 
 
-def _may_hold_month_first(stream: BinaryIO) -> bool:
-    # Much faster than to read the rows, and nearly always enough.
+def _may_have_month_first(stream: BinaryIO | None) -> bool:
+    # Much faster than reading the rows, and nearly always sufficient.
+    if stream is None:
+        return False
     end = b""
-    while block := stream.read(_BLOCK):
-        block = end + block
-        if _MONTH_FIRST.search(block):
-            return True
-        end = block[-_LONGEST_DATE:]
+    with stream:
+        while block := stream.read(_BLOCK):
+            block = end + block
+            if _MONTH_FIRST.search(block):
+                return True
+            end = block[-_LONGEST_DATE:]
     return False
 
 
 def _read_head(lines: InputLines) -> _Head:
     first = _next_filled(lines)
     if first is None:
-        raise _UnusableError(
+        raise _FileError(
             "is empty: write a CSV header and rows, or JSON lines"
         )
-    _refuse_other_formats(first.raw.strip())
-    _refuse_invisible_start(first)
+    _refuse_other_formats(first)
     if first.text.lstrip().startswith("{"):
         lines.put_back([first])
         return None, _json_records(lines)
@@ -277,7 +271,7 @@ def _read_head(lines: InputLines) -> _Head:
         delimiters = (match[1],)
         first = _next_filled(lines) or first
     if first.problem is not None:
-        raise _UnusableError(f"cannot be used, its first line {first.problem}")
+        raise _FileError(f"cannot be used, its first line {first.problem}")
     header = _parse_header(first.text, delimiters)
     return frozenset(header.columns), _csv_records(lines, header)
 
@@ -286,61 +280,50 @@ def _next_filled(lines: InputLines) -> InputLine | None:
     return next((line for line in lines if line.raw.strip()), None)
 
 
-def _refuse_no_records(records: Iterator[_Record]) -> Iterator[_Record]:
-    first = next(records, None)
-    if first is None:
-        raise _UnusableError(
-            "has a header and no rows: add a row for each customer"
-        )
-    return chain([first], records)
-
-
-def _refuse_other_formats(head: bytes) -> None:
+def _refuse_other_formats(first: InputLine) -> None:
+    head = first.raw.strip()
     if (found := find_file_type(head)) is not None:
-        raise _UnusableError(found)
+        raise _FileError(found)
     if head.startswith(b"["):
-        raise _UnusableError(
+        raise _FileError(
             "is a JSON array: write one JSON object on each line instead"
         )
     if head == b"{":
-        raise _UnusableError(
+        raise _FileError(
             "has a JSON object that goes over several lines: write each on "
             "one line"
         )
     if b"\r" in head:
-        raise _UnusableError(
+        raise _FileError(
             "has lines that end in CR alone: save it with LF or CRLF"
         )
-
-
-def _refuse_invisible_start(first: InputLine) -> None:
-    text = first.text.lstrip(string.whitespace)
-    if first.problem is None and is_invisible(text[0]):
-        raise _UnusableError(
-            f"begins with the invisible character {name_of(text[0])} on line "
+    start = first.text.lstrip(string.whitespace)[:1]
+    if first.problem is None and is_invisible(start):
+        raise _FileError(
+            f"begins with the invisible character {name_of(start)} on line "
             f"{first.number}: remove it, or save the file again in UTF-8"
         )
 
 
-def _judge(record: _Record, *, allow_any_link_id: bool) -> InputRow | BadRow:
-    try:
-        if record.problem is not None:
-            raise _row_error("row", record.problem)
-        request = build_request(
-            record.values, allow_any_link_id=allow_any_link_id
-        )
-    except InvalidRequestError as error:
-        link_id = record.values.get("link_id")
-        return BadRow(
-            line=record.line,
-            link_id=link_id if isinstance(link_id, str) else None,
-            error=error,
-        )
-    return InputRow(line=record.line, request=request)
-
-
-def _row_error(name: str, problem: str) -> InvalidRequestError:
-    return InvalidRequestError(fields={name: (problem,)})
+def _build_row(
+    record: _Record, *, allow_any_link_id: bool
+) -> InputRow | BadRow:
+    if record.problem is None:
+        try:
+            request = build_request(
+                record.values, allow_any_link_id=allow_any_link_id
+            )
+            return InputRow(line=record.line, request=request)
+        except InvalidRequestError as exc:
+            error = exc
+    else:
+        error = InvalidRequestError(fields={"row": (record.problem,)})
+    link_id = record.values.get("link_id")
+    return BadRow(
+        line=record.line,
+        link_id=link_id if isinstance(link_id, str) else None,
+        error=error,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -349,9 +332,9 @@ class _Header:
     The header of a CSV file.
 
     Attributes:
-        delimiter: What parts cells.
+        delimiter: The delimiter of cells.
         columns: The names, without empty ones at the end.
-        width: How many columns there are, those at the end included.
+        width: The number of columns, with empty ones at the end.
     """
 
     delimiter: str
@@ -366,75 +349,77 @@ def _parse_header(line: str, delimiters: Iterable[str]) -> _Header:
             cells = next(csv.reader([line], delimiter=delimiter, strict=True))
         except csv.Error:
             continue
-        columns = [cell.strip() for cell in cells]
+        columns = _trim_end([cell.strip() for cell in cells])
         if "link_id" in columns:
-            while not columns[-1]:
-                columns.pop()
-            _refuse_columns(columns)
+            _check_columns(columns)
             return _Header(
                 delimiter=delimiter, columns=columns, width=len(cells)
             )
         similar = similar or next(filter(_is_like_link_id, columns), None)
     if similar is not None:
-        raise _UnusableError(
+        raise _FileError(
             f"has a column {similar!r} and no link_id: call it link_id"
         )
-    # The line is not shown: without a header it is a customer's data.
-    raise _UnusableError(
+    # The message does not show the line, which may be a customer's data.
+    raise _FileError(
         "is neither CSV with a link_id column in its first line nor JSON "
         "lines: name the column of your customer ids link_id"
     )
+
+
+def _trim_end(names: list[str]) -> list[str]:
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def _is_like_link_id(name: str) -> bool:
     return "".join(filter(str.isalnum, name.lower())) == "linkid"
 
 
-def _refuse_columns(columns: Sequence[str]) -> None:
+def _check_columns(columns: Sequence[str]) -> None:
     if secrets := SECRETS.intersection(columns):
-        raise _UnusableError(
+        raise _FileError(
             f"has a column {', '.join(sorted(secrets))}: remove it. Secrets "
             f"come from the environment (BANKCONNECT_API_KEY), never from a "
             f"file"
         )
     if "" in columns:
-        raise _UnusableError(
+        raise _FileError(
             f"has no name for column {columns.index('') + 1}: name it or "
             f"remove it (pandas leaves its row numbers out with index=False)"
         )
     if unknown := [name for name in columns if not is_parameter(name)]:
-        raise _UnusableError(
+        raise _FileError(
             f"has unknown columns: {', '.join(map(_suggest, unknown))}. "
             f"Remove them, or call one {EXTRA}NAME to send it to the vendor "
             f"as NAME. Known: {', '.join(sorted(PARAMETERS))}"
         )
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise _UnusableError(
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise _FileError(
             f"has the column {', '.join(twice)} twice: remove one"
         )
 
 
 def _suggest(name: str) -> str:
-    words = "_".join(name.lower().split())
-    similar = difflib.get_close_matches(words, PARAMETERS, n=1)
-    return repr(name) + (f" (did you mean {similar[0]}?)" if similar else "")
+    similar = similar_parameter(name)
+    return f"{name!r} (did you mean {similar}?)" if similar else repr(name)
 
 
 def _csv_records(lines: InputLines, header: _Header) -> Iterator[_Record]:
-    taken: list[InputLine] = []
+    read: list[InputLine] = []
 
-    def texts() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield line.text
+    def make_reader() -> Iterator[list[str]]:
+        def texts() -> Iterator[str]:
+            for line in lines:
+                read.append(line)
+                yield line.text
 
-    def read() -> Iterator[list[str]]:
         return csv.reader(texts(), delimiter=header.delimiter, strict=True)
 
-    reader = read()
+    reader = make_reader()
     while True:
-        taken.clear()
+        read.clear()
         try:
             cells = next(reader)
         except StopIteration:
@@ -442,92 +427,68 @@ def _csv_records(lines: InputLines, header: _Header) -> Iterator[_Record]:
         except csv.Error as exc:
             # An unbalanced quote swallows the rows below it. They are read
             # again, so that it costs one row only.
-            lines.put_back(taken[1:])
-            reader = read()
+            lines.put_back(read[1:])
+            reader = make_reader()
             yield _Record(
-                line=taken[0].number,
-                problem=taken[0].problem
+                line=read[0].number,
+                problem=read[0].problem
                 or f"cannot be read as CSV ({exc}): check its quotes",
             )
             continue
-        first = taken[0]
-        problem = first.problem if len(taken) == 1 else _first_problem(taken)
-        if problem is None and not any(cells):
-            continue
-        if "link_id" in first.text:
-            problem = _judge_repeated_header(first, cells, header) or problem
-        record = _csv_record(first.number, cells, header, problem)
-        if len(taken) == 1:
-            yield record
-        else:
-            yield from _judge_span(record, taken)
+        yield from _records_of_cells(cells, read, header)
 
 
-def _judge_span(
-    record: _Record, lines: Sequence[InputLine]
+def _records_of_cells(
+    cells: Sequence[str], lines: Sequence[InputLine], header: _Header
 ) -> Iterator[_Record]:
-    """Judge a row over several lines, which may be rows between two quotes."""
-    name = next(
-        (
-            name
-            for name, cell in record.values.items()
-            if "\n" in cell
-            and not name.startswith(EXTRA)
-            and name not in _MULTILINE
-        ),
-        None,
-    )
-    if record.problem is None and name is None:
-        yield record
+    problem = next((line.problem for line in lines if line.problem), None)
+    if problem is None and not any(cells):
         return
-    yield attrs.evolve(
-        record,
-        problem=record.problem
-        or f"has a line break in its {name}: check its quotes",
+    first = lines[0]
+    values = {
+        name: cell
+        for name, cell in zip(header.columns, cells, strict=False)
+        if cell
+    }
+    problem = (
+        _find_header(first, cells, header)
+        or problem
+        or _find_wrong_count(cells, header)
+        or (_find_line_break(values) if len(lines) > 1 else None)
     )
+    yield _Record(line=first.number, values=values, problem=problem)
+    if problem is None:
+        return
+    # Two stray quotes may have joined these lines to one row.
     for line in lines[1:]:
         if line.text.strip():
             yield _Record(
                 line=line.number,
                 problem=f"lies between quotes that begin on line "
-                f"{record.line}: check these",
+                f"{first.number}: check these",
             )
 
 
-def _judge_repeated_header(
+def _find_header(
     line: InputLine, cells: Sequence[str], header: _Header
 ) -> str | None:
-    names = [trim(cell) for cell in cells]
-    while names and not names[-1]:
-        names.pop()
+    if "link_id" not in line.text:
+        return None
+    names = _trim_end([trim(cell) for cell in cells])
     if names == header.columns:
         return "is the header once more: remove it"
     if "link_id" in names and all(map(is_parameter, names)):
-        raise _UnusableError(
+        raise _FileError(
             f"has another header on line {line.number}: make a file of its "
             f"own of the rows below it. Nothing more is sent"
         )
     return None
 
 
-def _first_problem(lines: Iterable[InputLine]) -> str | None:
-    return next((line.problem for line in lines if line.problem), None)
-
-
-def _csv_record(
-    line: int, cells: Sequence[str], header: _Header, problem: str | None
-) -> _Record:
-    columns = header.columns
-    if problem is None and len(cells) != len(columns):
-        problem = _judge_count(cells, header)
-    values = {
-        name: cell for name, cell in zip(columns, cells, strict=False) if cell
-    }
-    return _Record(line=line, values=values, problem=problem)
-
-
-def _judge_count(cells: Sequence[str], header: _Header) -> str | None:
+def _find_wrong_count(cells: Sequence[str], header: _Header) -> str | None:
     count, named = len(cells), len(header.columns)
+    if count == named:
+        return None
     cells_are = f"has {count} cell{'s' * (count != 1)}, the header has"
     if count > header.width:
         return (
@@ -546,6 +507,14 @@ def _judge_count(cells: Sequence[str], header: _Header) -> str | None:
     return None
 
 
+def _find_line_break(values: Mapping[str, str]) -> str | None:
+    for name, cell in values.items():
+        may_have_one = name in _MULTILINE or name.startswith(EXTRA)
+        if "\n" in cell and not may_have_one:
+            return f"has a line break in its {name}: check its quotes"
+    return None
+
+
 def _json_records(lines: InputLines) -> Iterator[_Record]:
     for line in lines:
         if line.problem is not None:
@@ -555,17 +524,15 @@ def _json_records(lines: InputLines) -> Iterator[_Record]:
 
 
 def _json_record(line: InputLine) -> _Record:
-    text = line.text
-    if text[0] == _BOM:
-        # A file with a BOM that was put behind another one.
-        text = text[1:]
+    # A file with a BOM may have been appended to another one.
+    text = line.text.removeprefix(_BOM)
     try:
         values = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         return _Record(line=line.number, problem=f"is not JSON: {exc.msg}")
     if not isinstance(values, dict):
         return _Record(line=line.number, problem="is not a JSON object")
-    problem = _excess(values) or _find_repeated_key(text, values)
+    problem = _find_loss(text, values)
     extra = values.pop("extra", None)
     if isinstance(extra, dict):
         named = {f"{EXTRA}{name}": value for name, value in extra.items()}
@@ -574,7 +541,7 @@ def _json_record(line: InputLine) -> _Record:
         values |= named
     elif extra is not None:
         problem = "has an extra that is not a JSON object"
-    # Null is "not given", but where it has a meaning of its own.
+    # Null leaves a parameter out, unless it is a value of its own.
     given = {
         name: value
         for name, value in values.items()
@@ -585,46 +552,37 @@ def _json_record(line: InputLine) -> _Record:
     return _Record(line=line.number, values=given, problem=problem)
 
 
-def _find_repeated_key(text: str, values: object) -> str | None:
+def _find_loss(text: str, document: object) -> str | None:
     """
-    Find a key that an object has twice: JSON readers drop one silently.
+    Find a value of a JSON text that would not be sent as it is written.
     """
-    # Reading again is slow, and seldom needed.
-    if len(_KEY.findall(text)) == _count_keys(values):
-        return None
+    keys = 0
+    rest = [(document, 1)]
+    while rest:
+        value, depth = rest.pop()
+        if depth > _MAX_DEPTH:
+            return f"is nested deeper than {_MAX_DEPTH} levels"
+        if isinstance(value, float) and abs(value) >= _TOO_LARGE:
+            return "holds a number beyond 64 bits: write it as a text"
+        if isinstance(value, dict):
+            keys += len(value)
+            rest.extend((entry, depth + 1) for entry in value.values())
+        elif isinstance(value, list):
+            rest.extend((entry, depth + 1) for entry in value)
+    # JSON readers drop a repeated key silently.
+    return None if keys == len(_KEY.findall(text)) else _find_repeated(text)
+
+
+def _find_repeated(text: str) -> str | None:
     repeated: list[str] = []
 
-    def note(pairs: list[tuple[str, Any]]) -> None:
+    def collect(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
         repeated.extend(name for name in names if names.count(name) > 1)
 
-    json.loads(text, object_pairs_hook=note)
+    json.loads(text, object_pairs_hook=collect)
     return _given_twice(repeated[0]) if repeated else None
-
-
-def _count_keys(value: object) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
-    if isinstance(value, list):
-        return sum(map(_count_keys, value))
-    return 0
 
 
 def _given_twice(name: str) -> str:
     return f"has {quote(name)} twice: remove one"
-
-
-def _excess(values: object) -> str | None:
-    """Tell what in *values* would not arrive as it was written."""
-    rest = [(values, 1)]
-    while rest:
-        value, depth = rest.pop()
-        if depth > _DEEPEST:
-            return f"is nested deeper than {_DEEPEST} levels"
-        if isinstance(value, float) and abs(value) >= _HUGE:
-            return "holds a number beyond 64 bits: write it as a text"
-        if isinstance(value, dict):
-            rest.extend((entry, depth + 1) for entry in value.values())
-        elif isinstance(value, list):
-            rest.extend((entry, depth + 1) for entry in value)
-    return None

@@ -18,7 +18,7 @@ import attrs
 
 from bankconnect_async.journal.file_system import read_at
 
-from .rows import InputFileError
+from .rows import UNREADABLE, InputFileError
 
 
 if TYPE_CHECKING:
@@ -30,27 +30,34 @@ _BLOCK: Final = 2**16
 _GZIP: Final = b"\x1f\x8b"
 
 
-class Pipe(io.RawIOBase):
+class _Reader(io.RawIOBase):
     """
-    A pipe or a terminal, on which a read may block for hours.
-
-    Attributes:
-        before_read: The function that is called before each read.
-        is_owned_by_thread: Whether a thread reads and closes it.
+    A raw stream for reading.
     """
-
-    def __init__(self, stream: io.RawIOBase) -> None:
-        self._stream = stream
-        self.before_read: Callable[[], None] = _do_nothing
-        self.is_owned_by_thread = False
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
+
+class Pipe(_Reader):
+    """
+    A pipe or a terminal, whose reader may wait for hours.
+
+    Attributes:
+        before_read: A callback before each read that may block.
+        is_owned_by_thread: Whether a thread reads the pipe, and closes it.
+    """
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self._stream = stream
+        self.before_read: Callable[[], None] | None = None
+        self.is_owned_by_thread = False
+
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         """Read the available bytes; block while there are none."""
-        self.before_read()
+        if self.before_read is not None:
+            self.before_read()
         return self._stream.readinto(buffer)
 
     def close(self) -> None:
@@ -59,11 +66,7 @@ class Pipe(io.RawIOBase):
         super().close()
 
 
-def _do_nothing() -> None:
-    pass
-
-
-class _PositionedReader(io.RawIOBase):
+class _PositionedReader(_Reader):
     """
     Reads a file without moving its position.
 
@@ -76,10 +79,6 @@ class _PositionedReader(io.RawIOBase):
         self._fd = fd
         self._at = start
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read the next bytes."""
         view = memoryview(buffer).cast("B")
@@ -89,7 +88,7 @@ class _PositionedReader(io.RawIOBase):
         return len(data)
 
 
-class _GzipDetector(io.RawIOBase):
+class _GzipDetector(_Reader):
     """
     Reads a stream, and decompresses it if it is gzip.
 
@@ -98,20 +97,20 @@ class _GzipDetector(io.RawIOBase):
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
-        self._packed: BinaryIO = io.BufferedReader(raw, _BLOCK)
-        self._reader: BinaryIO | None = None
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+        self._packed = io.BufferedReader(raw, _BLOCK)
+        self._reader: (
+            gzip.GzipFile | io.BufferedReader[io.RawIOBase] | None
+        ) = None
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read the available bytes; block while there are none."""
         if self._reader is None:
-            self._reader = self._choose()
+            self._reader = self._packed
+            if self._packed.peek(len(_GZIP)).startswith(_GZIP):
+                self._reader = gzip.GzipFile(fileobj=self._packed)
         try:
-            # `read` would block until the buffer is full.
-            return self._reader.readinto1(buffer)  # type: ignore[attr-defined,no-any-return]
+            # `readinto` would block until the buffer is full.
+            return self._reader.readinto1(buffer)
         except EOFError:
             raise OSError(errno.EIO, "its gzip data is cut off") from None
         except (zlib.error, gzip.BadGzipFile):
@@ -121,12 +120,6 @@ class _GzipDetector(io.RawIOBase):
         """Close the stream behind it, too."""
         self._packed.close()
         super().close()
-
-    def _choose(self) -> BinaryIO:
-        head = self._packed.peek(len(_GZIP))  # type: ignore[attr-defined]
-        if not head.startswith(_GZIP):
-            return self._packed
-        return gzip.GzipFile(fileobj=self._packed)  # type: ignore[return-value]
 
 
 @attrs.frozen(kw_only=True)
@@ -149,9 +142,9 @@ class Input:
 
     def close(self) -> None:
         """
-        Close the stream, unless a thread reads it.
+        Close the stream, unless a thread owns it.
 
-        The thread may wait for the next byte, and closing would block, too.
+        The thread may be blocked in a read, for which `close` would wait.
         """
         if self.pipe is None or not self.pipe.is_owned_by_thread:
             self.stream.close()
@@ -164,7 +157,7 @@ class Input:
         """
         if self.pipe is not None or not hasattr(os, "pread"):
             return None
-        return _buffer(_PositionedReader(self._fd, self.start))
+        return _decompressed(_PositionedReader(self._fd, self.start))
 
     def count_lines(self) -> int | None:
         """Count the lines of a file; `None` where that is not possible."""
@@ -173,12 +166,12 @@ class Input:
             return None
         count, last = 0, b"\n"
         try:
-            with reader as stream:
-                while block := stream.read(_BLOCK):
+            with reader:
+                while block := reader.read(_BLOCK):
                     count += block.count(b"\n")
                     last = block[-1:]
         except OSError:
-            # Reading the rows reports this.
+            # Reading the rows reports the error.
             return None
         return count + (last != b"\n")
 
@@ -197,30 +190,29 @@ def open_input(path: str) -> Input:
         pipe = None if is_file else Pipe(raw)
         return Input(
             name=name,
-            stream=_buffer(pipe or raw),
+            stream=_decompressed(pipe or raw),
             pipe=pipe,
             start=raw.tell() if is_file else 0,
             fd=raw.fileno(),
         )
     except OSError as exc:
         raise InputFileError(
-            f"{name}: cannot be read: {exc.strerror}. Give a CSV file, a "
-            f"JSON lines file, or - for stdin"
+            f"{name}: {UNREADABLE.format(exc.strerror)}"
         ) from exc
 
 
 def refuse_same_file(source: str, output: str) -> None:
     """
-    Refuse an output that is the input.
+    Refuse to write to the file that is read.
 
     Raises:
-        InputFileError: If both are the same file.
+        InputFileError: If both names lead to the same file.
     """
     try:
         read = os.fstat(0) if source == _STDIN else Path(source).stat()
         written = Path(output).stat()
     except OSError:
-        # Opening the files reports this.
+        # Opening the files reports the error.
         return
     if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
         raise InputFileError(
@@ -228,13 +220,13 @@ def refuse_same_file(source: str, output: str) -> None:
         )
 
 
-def _buffer(raw: io.RawIOBase) -> BinaryIO:
+def _decompressed(raw: io.RawIOBase) -> BinaryIO:
     return io.BufferedReader(_GzipDetector(raw), _BLOCK)
 
 
 def _open_stdin() -> io.FileIO:
     if sys.stdin is None:
         raise InputFileError("stdin: is closed. Give a file instead")
-    # The interpreter closes `sys.stdin` at exit, which would block while a
-    # thread still reads it.
+    # The interpreter closes `sys.stdin` when it exits, while a thread may
+    # still read it.
     return io.FileIO(0, closefd=False)
