@@ -33,7 +33,7 @@ REFUSED = "the server did not confirm this success"
 
 def entries(page, kind):
     """
-    Return what the list shows of one kind.
+    What the list shows of one kind.
     """
     return page.locator(f'#entries [data-kind="{kind}"]')
 
@@ -73,14 +73,15 @@ async def test_both_workflows(demo, page, framed, alone, dialect, webhook):
         await expect(page.get_by_text("Welcome back.")).to_be_visible()
         await expect(entries(page, "success")).to_have_count(2)
         await expect(entries(page, "webhook")).to_have_count(2)
-        ways = await page.locator("#entries .way").all_text_contents()
+        sources = page.locator("#entries .source")
+        words = await sources.all_text_contents()
 
-    assert (ways.count("redirect"), ways.count("webhook")) == (1, 2)
+    assert (words.count("redirect"), words.count("webhook")) == (1, 2)
 
 
 async def test_failure_and_exit(demo, page, framed):
     """
-    The list distinguishes failures, exits and steps, and shows raw messages.
+    A failure, an exit and steps are told apart, raw messages included.
     """
     async with demo("session") as url:
         await page.goto(f"{url}frame")
@@ -94,9 +95,9 @@ async def test_failure_and_exit(demo, page, framed):
         await expect(error.locator("pre")).to_contain_text('"MU004"')
 
 
-async def test_cheat(demo, page, watch):
+async def test_forged_success(demo, page, watch):
     """
-    The page shows that a stolen success is refused.
+    The page shows that the service refuses a stolen success.
     """
     watch.expected.append("status of 403")
     async with demo("session") as url:
@@ -110,7 +111,7 @@ async def test_cheat(demo, page, watch):
 
 async def test_goes_dark_and_narrow(demo, new_context):
     """
-    The page follows the colour scheme, and fits on a phone.
+    It follows the colour scheme, and fits on a phone.
     """
     context = await new_context(
         viewport={"width": 360, "height": 640},
@@ -132,7 +133,7 @@ async def test_goes_dark_and_narrow(demo, new_context):
 
 async def test_says_when_it_is_gone(demo, page, watch):
     """
-    Once the demo has ended, the page says so.
+    When the demo has ended, the page does not pretend to be live.
     """
     watch.expected.append("net::ERR_")
     async with demo("seed") as url:
@@ -143,7 +144,7 @@ async def test_says_when_it_is_gone(demo, page, watch):
 
 async def test_one_address(demo):
     """
-    Any other loopback name redirects to the demo's own address.
+    By any other name of this machine, one is sent to the right one.
     """
     async with demo("seed") as url, aiohttp.ClientSession() as http:
         other = URL(url).with_host("localhost")
@@ -170,8 +171,8 @@ async def test_one_address(demo):
 )
 async def test_strangers(method, path, headers, status, monkeypatch):
     """
-    Pages of other sites start nothing, whatever name they resolve to here; an
-    allowed name redirects to the demo's own address.
+    Pages of others begin nothing, whatever name they make lead here; a name
+    that it was told is sent to the right address.
     """
     made = []
 
@@ -196,7 +197,7 @@ async def test_strangers(method, path, headers, status, monkeypatch):
 
 async def test_taken_port():
     """
-    A port in use is an error that says what to do.
+    A port that cannot be had is an error that says what to do.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -238,7 +239,7 @@ async def _command(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_command(command, page, number):
     """
-    The command prints its address, and ends promptly while a page is open.
+    It prints its address, and ends at once and well though it is watched.
     """
     process, opened = await command("--port", "0", "--dialect", "entity")
     first = (await process.stdout.readline()).decode()
@@ -260,7 +261,7 @@ async def test_command(command, page, number):
 
 async def test_opens_a_browser(command, until):
     """
-    With `--open` it opens the address in the default browser.
+    Asked to, it opens the address in the default browser.
     """
     process, opened = await command("--port", "0", "--open")
     await process.stdout.readline()

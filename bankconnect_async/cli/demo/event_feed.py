@@ -1,5 +1,5 @@
 """
-What the demo's service has heard, for whoever is watching.
+The events that the demo's service receives, as a feed for its page.
 """
 
 import asyncio
@@ -22,72 +22,76 @@ from bankconnect_async.models.events import (
 from bankconnect_async.models.webhooks import Webhook
 
 
-_KEPT: Final = 200
+_MAX_ENTRIES: Final = 200
 _KINDS: Final[Mapping[type, str]] = {
     SuccessEvent: "success",
     ExitEvent: "exit",
     ErrorEvent: "error",
     InfoEvent: "info",
 }
-_ASIDE: Final = frozenset({"raw", "confirmed"})
+# The fields that the page shows elsewhere.
+_SHOWN: Final = frozenset({"raw", "confirmed"})
 
 
 @attrs.frozen(kw_only=True)
 class Entry:
     """
-    One thing that was heard.
+    One event of the feed.
 
     Attributes:
-        number: From 1 on.
-        at: When.
-        kind: How the page shows it.
-        way: How it came.
-        title: Name of its class.
-        note: What is to be said about it.
-        facts: Its plain fields.
-        raw: What was delivered.
+        number: The number of the entry, from 1.
+        at: The time of arrival.
+        kind: The style on the page.
+        source: The way that the event came.
+        title: The name of the event's class.
+        note: A remark.
+        fields: The fields of the event that are texts or flags.
+        raw: The event as it was delivered.
     """
 
     number: int
     at: datetime.datetime
     kind: str
-    way: str
+    source: str
     title: str
     note: str
-    facts: Mapping[str, str]
+    fields: Mapping[str, str]
     raw: Mapping[str, Any]
 
 
-@attrs.define(eq=False)
 class EventFeed:
     """
-    Keeps the latest entries, and wakes whoever follows.
+    Keeps the latest entries, and sends new ones to its followers.
     """
 
-    _entries: deque[Entry] = attrs.field(
-        init=False, factory=lambda: deque(maxlen=_KEPT)
-    )
-    _count: int = attrs.field(init=False, default=0)
-    _is_closed: bool = attrs.field(init=False, default=False)
-    _changed: asyncio.Condition = attrs.field(
-        init=False, factory=asyncio.Condition
-    )
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
+        self._count = 0
+        self._is_closed = False
+        self._changed = asyncio.Condition()
 
-    async def take(self, event: Event | Webhook) -> None:
+    async def add(self, event: Event | Webhook) -> None:
         """
-        Note what the callback of a service gets.
+        Add an event, as the callback `on_event` of a service.
         """
-        await self._note(event, _KINDS.get(type(event)), _praise(event))
+        is_confirmed = isinstance(event, SuccessEvent) and event.confirmed
+        await self._add(
+            event,
+            kind=_KINDS.get(type(event), "webhook"),
+            note="confirmed with the server" if is_confirmed else "",
+        )
 
-    async def refuse(self, event: Event | Webhook, error: Exception) -> None:
+    async def add_failure(
+        self, event: Event | Webhook, error: Exception
+    ) -> None:
         """
-        Note what the failure hook of a service gets.
+        Add a refused event, as the callback `on_failure` of a service.
         """
-        await self._note(event, "refused", str(error))
+        await self._add(event, kind="refused", note=str(error))
 
     async def close(self, _: object = None) -> None:
         """
-        Let everybody who follows come to an end.
+        End the iteration of all followers.
         """
         async with self._changed:
             self._is_closed = True
@@ -95,7 +99,7 @@ class EventFeed:
 
     async def follow(self, after: int) -> AsyncIterator[Entry]:
         """
-        Yield each entry after that number, the ones to come included.
+        Yield the entries after number *after*, and each new one.
         """
         while True:
             async with self._changed:
@@ -104,14 +108,14 @@ class EventFeed:
                 if self._is_closed:
                     return
                 entries = [
-                    entry for entry in self._entries if entry.number > after
+                    each for each in self._entries if each.number > after
                 ]
             after = self._count
             for entry in entries:
                 yield entry
 
-    async def _note(
-        self, event: Event | Webhook, kind: str | None, note: str
+    async def _add(
+        self, event: Event | Webhook, *, kind: str, note: str
     ) -> None:
         async with self._changed:
             self._count += 1
@@ -119,35 +123,28 @@ class EventFeed:
                 Entry(
                     number=self._count,
                     at=datetime.datetime.now(datetime.UTC),
-                    kind=kind or "webhook",
-                    way=_way(event),
+                    kind=kind,
+                    source=_source(event),
                     title=type(event).__name__,
                     note=note,
-                    facts=_facts(event),
+                    fields=_fields(event),
                     raw=event.raw,
                 )
             )
             self._changed.notify_all()
 
 
-def _praise(event: Event | Webhook) -> str:
-    if isinstance(event, SuccessEvent) and event.confirmed:
-        return "confirmed with the server"
-    return ""
-
-
-def _way(event: Event | Webhook) -> str:
+def _source(event: Event | Webhook) -> str:
     if isinstance(event, get_args(Webhook)):
         return "webhook"
     is_return = attrs.fields(ReturnQuery).success.name in event.raw
     return "redirect" if is_return else "browser message"
 
 
-def _facts(event: Event | Webhook) -> dict[str, str]:
-    values = {
-        name: value
+def _fields(event: Event | Webhook) -> dict[str, str]:
+    return {
+        name: str(value)
         for name in attrs.fields_dict(type(event))
-        if name not in _ASIDE
+        if name not in _SHOWN
         and isinstance(value := getattr(event, name), str | bool)
     }
-    return {name: str(value) for name, value in values.items()}

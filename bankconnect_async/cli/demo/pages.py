@@ -1,18 +1,19 @@
 """
-The demo's own pages: the choice, the frame, and what is heard meanwhile.
+The pages of the demo: the choice of a workflow, the frame and the feed.
 """
 
 import contextlib
 import functools
 import secrets
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Final
 
 import attrs
 import orjson
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bankconnect_async._codec.browser_messages import decode_event
 from bankconnect_async._codec.redirects import build_redirect
@@ -30,9 +31,7 @@ from bankconnect_async.web import CallbackProtocol, WebRequest
 from .event_feed import EventFeed
 
 
-_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-#: Whose journeys they are.
+#: The customer of all journeys.
 CUSTOMER: Final = "customer-42"
 
 _render = functools.partial(render, str(__package__))
@@ -47,6 +46,11 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_CHOICE_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action "
+    "'self'; frame-ancestors 'none'; script-src 'nonce-{0}'; style-src "
+    "'nonce-{0}'"
+)
 # The icon is part of the document.
 _ICON_POLICY: Final = "img-src data:"
 
@@ -54,15 +58,15 @@ _ICON_POLICY: Final = "img-src data:"
 @attrs.frozen(kw_only=True)
 class Pages:
     """
-    What the demo shows, beside the endpoints that every service has.
+    The pages of the demo, beside the endpoints of every service.
 
     Attributes:
-        url: Where it is.
-        hosts: Names that are answered for, besides those of this machine.
-        sandbox: What stands in for the vendor.
-        bank: Its client.
-        protocol: Of the endpoints.
-        feed: What the service hears.
+        url: The URL of the demo.
+        hosts: Host names that are accepted besides those of this machine.
+        sandbox: The sandbox.
+        bank: The client of the sandbox.
+        protocol: The protocol of the service's endpoints.
+        feed: The events that the service receives.
     """
 
     url: str
@@ -74,77 +78,63 @@ class Pages:
 
     def routes(self) -> list[web.RouteDef]:
         """
-        List the pages.
+        Return the routes of the pages.
         """
         return [
-            web.get("/", self._home, allow_head=False),
+            web.get("/", self._choice, allow_head=False),
             web.get("/frame", self._frame, allow_head=False),
             web.post("/frame", self._frame),
             web.get("/live", self._live, allow_head=False),
             web.post("/forge", self._forge),
         ]
 
-    @property
-    def canonical_host(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def guard(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
         """
-        The middleware that sends a browser to the one address that works.
+        Refuse foreign requests, and redirect other names to the demo's URL.
 
-        Cookies and origins of ``localhost`` are others. A page that made its
-        own name lead here gets nothing, and nor does a form of another site.
+        The cookies and the origin of ``localhost`` differ from those of the
+        URL. A web page must not reach the demo under its own host name, or
+        post a form to it.
         """
         address = self.url.rstrip("/")
+        if not is_allowed_host(request.headers.get("Host"), self.hosts):
+            raise web.HTTPBadRequest(
+                text="This demo does not accept that host name: start it with "
+                "--allow-host."
+            )
+        own = {address.partition("//")[2]}
+        if is_cross_site(request.method, request.headers, own):
+            raise web.HTTPForbidden(
+                text="The request comes from a page of another site."
+            )
+        if f"http://{request.host}" != address:
+            raise web.HTTPTemporaryRedirect(address + request.raw_path)
+        return await handler(request)
 
-        @web.middleware
-        async def guard(
-            request: web.Request, handler: _Handler
-        ) -> web.StreamResponse:
-            if not is_allowed_host(request.headers.get("Host"), self.hosts):
-                raise web.HTTPBadRequest(
-                    text="This demo does not answer for that host name: start"
-                    " it with --allow-host."
-                )
-            own = {address.partition("//")[2]}
-            if is_cross_site(request.method, request.headers, own):
-                raise web.HTTPForbidden(
-                    text="The request comes from a page of another site."
-                )
-            if f"http://{request.host}" != address:
-                raise web.HTTPTemporaryRedirect(address + request.raw_path)
-            return await handler(request)
-
-        return guard
-
-    async def _home(self, request: web.Request) -> web.Response:
-        nonce = _new_nonce()
+    async def _choice(self, request: web.Request) -> web.Response:
+        nonce = secrets.token_urlsafe(16)
         stage = _render(
             "choice.html",
-            welcome="Welcome back. What happened is in the list."
+            welcome="Welcome back. The list shows what happened."
             if "back" in request.query
             else "",
         )
-        policy = "; ".join(
-            (
-                "default-src 'none'",
-                "base-uri 'none'",
-                "connect-src 'self'",
-                "form-action 'self'",
-                "frame-ancestors 'none'",
-                f"script-src 'nonce-{nonce}'",
-                f"style-src 'nonce-{nonce}'",
-            )
-        )
+        policy = _CHOICE_POLICY.format(nonce)
         return self._page(stage, "Two ways to connect a bank", nonce, policy)
 
     async def _frame(self, request: web.Request) -> web.Response:
-        call = WebRequest(method=request.method, headers=request.headers)
-        if refused := self.protocol.check_visit(call):
+        visit = WebRequest(method=request.method, headers=request.headers)
+        if refused := self.protocol.check_visit(visit):
             return web.Response(
                 status=refused.status,
                 headers=refused.headers,
                 body=refused.body,
             )
         session = await self.bank.create_session(CUSTOMER)
-        nonce = _new_nonce()
+        nonce = secrets.token_urlsafe(16)
         snippet = iframe_html(
             session, listener=self.protocol.listener(session), nonce=nonce
         )
@@ -158,10 +148,10 @@ class Pages:
         stolen = decode_event(played.messages[0])
         if not isinstance(stolen, SuccessEvent):
             raise TypeError(stolen)
-        claim = SuccessEvent(
+        forged = SuccessEvent(
             entity_id=stolen.entity_id, session_id=stolen.session_id
         )
-        url = build_redirect(self.protocol.return_url(CUSTOMER), claim)
+        url = build_redirect(self.protocol.return_url(CUSTOMER), forged)
         raise web.HTTPSeeOther(url)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
@@ -169,7 +159,7 @@ class Pages:
         response = web.StreamResponse(
             headers={**_HEADERS, "Content-Type": "text/event-stream"}
         )
-        # Who closed the page is not told any more.
+        # The browser closes the connection when it leaves the page.
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)
             await response.write(b"retry: 1000\n\n")
@@ -206,7 +196,3 @@ class Pages:
                 "Content-Security-Policy": f"{policy}; {_ICON_POLICY}",
             },
         )
-
-
-def _new_nonce() -> str:
-    return secrets.token_urlsafe(16)

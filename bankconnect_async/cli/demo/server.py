@@ -9,7 +9,7 @@ import webbrowser
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
 import click
 
@@ -32,7 +32,6 @@ from .pages import CUSTOMER, Pages
 
 
 _HOST: Final = "127.0.0.1"
-_FLOWS: Final = {"seed": "entity", "entity": "entity", "session": "session"}
 
 
 @click.command()
@@ -97,6 +96,8 @@ async def _serving(
         webhook_secret=webhook_secret,
         next_url="/?back",
     )
+    flow: Literal["session", "entity"]
+    flow = "session" if dialect == "session" else "entity"
     with listener:
         async with (
             Sandbox(dialect, webhook_secret=webhook_secret) as sandbox,
@@ -107,21 +108,18 @@ async def _serving(
                 redirect_url=None,
             ) as bank,
         ):
-            await bank.update_webhook(
-                protocol.webhook_url,
-                flow=_FLOWS[dialect],  # type: ignore[arg-type]
+            await bank.update_webhook(protocol.webhook_url, flow=flow)
+            pages = Pages(
+                url=url,
+                hosts=hosts,
+                sandbox=sandbox,
+                bank=bank,
+                protocol=protocol,
+                feed=EventFeed(),
             )
-            app = _make_app(
-                Pages(
-                    url=url,
-                    hosts=hosts,
-                    sandbox=sandbox,
-                    bank=bank,
-                    protocol=protocol,
-                    feed=EventFeed(),
-                )
+            runner = web.AppRunner(
+                _make_app(pages), access_log=None, shutdown_timeout=2
             )
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
@@ -132,16 +130,19 @@ async def _serving(
 
 def _make_app(pages: Pages) -> web.Application:
     feed = pages.feed
-    app = web.Application(middlewares=[pages.canonical_host])
+    app = web.Application(middlewares=[pages.guard])
     app.add_routes(pages.routes())
     app.on_shutdown.append(feed.close)
     service = CallbackService(
-        pages.bank, pages.protocol, on_event=feed.take, on_failure=feed.refuse
+        pages.bank,
+        pages.protocol,
+        on_event=feed.add,
+        on_failure=feed.add_failure,
     )
     mount(app, service, get_customer=_get_customer)
     return app
 
 
 async def _get_customer(_: web.Request) -> str:
-    # A real service looks at its own login here.
+    # A real service returns the customer who is logged in.
     return CUSTOMER

@@ -1,9 +1,9 @@
 (() => {
   "use strict";
-  const one = (id) => document.getElementById(id);
+  const byId = (id) => document.getElementById(id);
   const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
-  const facts = (list, values) => {
+  const listFields = (list, values) => {
     for (const [name, value] of Object.entries(values)) {
       const pair = document.createElement("div");
       const term = document.createElement("dt");
@@ -16,29 +16,29 @@
   };
 
   const show = (entry) => {
-    const item = one("entry").content.cloneNode(true).firstElementChild;
+    const item = byId("entry").content.cloneNode(true).firstElementChild;
     const part = (selector) => item.querySelector(selector);
     const at = new Date(entry.at);
     item.dataset.kind = entry.kind;
     part(".title").textContent = entry.title;
-    part(".way").textContent = entry.way;
+    part(".source").textContent = entry.source;
     part(".note").textContent = entry.note;
     part("time").textContent = time.format(at);
     part("time").dateTime = at.toISOString();
     part("pre").textContent = JSON.stringify(entry.raw, null, 2);
-    facts(part(".facts"), entry.facts);
-    one("entries").prepend(item);
-    one("empty").hidden = true;
+    listFields(part(".fields"), entry.fields);
+    byId("entries").prepend(item);
+    byId("empty").hidden = true;
   };
 
-  const say = (text, isLive) => {
-    one("live").textContent = text;
-    one("live").classList.toggle("on", isLive);
+  const showStatus = (text, isLive) => {
+    byId("live").textContent = text;
+    byId("live").classList.toggle("on", isLive);
   };
 
   const source = new EventSource("/live");
-  source.addEventListener("open", () => say("live", true));
-  source.addEventListener("error", () => say("not connected", false));
+  source.addEventListener("open", () => showStatus("live", true));
+  source.addEventListener("error", () => showStatus("not connected", false));
   source.addEventListener("message", (message) =>
     show(JSON.parse(message.data)));
 })();
