@@ -33,7 +33,7 @@ REFUSED = "the server did not confirm this success"
 
 def entries(page, kind):
     """
-    What the list shows of one kind.
+    Return the entries of one kind.
     """
     return page.locator(f'#entries [data-kind="{kind}"]')
 
@@ -54,7 +54,7 @@ def _demo_fixture():
 )
 async def test_both_workflows(demo, page, framed, alone, dialect, webhook):
     """
-    Both workflows show their success, confirmed, and its webhook.
+    Both workflows show a confirmed success and its webhook.
     """
     async with demo(dialect) as url:
         await page.goto(url)
@@ -81,7 +81,7 @@ async def test_both_workflows(demo, page, framed, alone, dialect, webhook):
 
 async def test_failure_and_exit(demo, page, framed):
     """
-    A failure, an exit and steps are told apart, raw messages included.
+    A failure, an exit and steps have entries with their raw messages.
     """
     async with demo("session") as url:
         await page.goto(f"{url}frame")
@@ -111,7 +111,7 @@ async def test_forged_success(demo, page, watch):
 
 async def test_goes_dark_and_narrow(demo, new_context):
     """
-    It follows the colour scheme, and fits on a phone.
+    The page follows the colour scheme, and fits on a phone.
     """
     context = await new_context(
         viewport={"width": 360, "height": 640},
@@ -133,7 +133,7 @@ async def test_goes_dark_and_narrow(demo, new_context):
 
 async def test_says_when_it_is_gone(demo, page, watch):
     """
-    When the demo has ended, the page does not pretend to be live.
+    The page shows that the demo has ended.
     """
     watch.expected.append("net::ERR_")
     async with demo("seed") as url:
@@ -144,7 +144,7 @@ async def test_says_when_it_is_gone(demo, page, watch):
 
 async def test_one_address(demo):
     """
-    By any other name of this machine, one is sent to the right one.
+    Other names of this machine redirect to the demo's URL.
     """
     async with demo("seed") as url, aiohttp.ClientSession() as http:
         other = URL(url).with_host("localhost")
@@ -171,8 +171,8 @@ async def test_one_address(demo):
 )
 async def test_strangers(method, path, headers, status, monkeypatch):
     """
-    Pages of others begin nothing, whatever name they make lead here; a name
-    that it was told is sent to the right address.
+    Pages of other sites begin nothing under any host name; an allowed name
+    redirects to the demo's URL.
     """
     made = []
 
@@ -197,7 +197,7 @@ async def test_strangers(method, path, headers, status, monkeypatch):
 
 async def test_taken_port():
     """
-    A port that cannot be had is an error that says what to do.
+    A port that is in use is an error with advice.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -239,7 +239,8 @@ async def _command(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_command(command, page, number):
     """
-    It prints its address, and ends at once and well though it is watched.
+    The command prints its URL, and exits with 0 on a signal while a page is
+    open.
     """
     process, opened = await command("--port", "0", "--dialect", "entity")
     first = (await process.stdout.readline()).decode()
@@ -261,7 +262,7 @@ async def test_command(command, page, number):
 
 async def test_opens_a_browser(command, until):
     """
-    Asked to, it opens the address in the default browser.
+    With --open the URL opens in the default browser.
     """
     process, opened = await command("--port", "0", "--open")
     await process.stdout.readline()

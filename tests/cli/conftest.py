@@ -1,8 +1,8 @@
 """
-What tests of the command line share: the command itself, twice.
+Fixtures that run the command line.
 
-In this process it is fast, and its coverage counts. As a process of its own
-it has a terminal, signals and file descriptors.
+In this process a command is fast and measured by coverage. As a process of its
+own it has a terminal, signals and file descriptors.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bankconnect_async.sandbox import Sandbox
 @attrs.frozen
 class Result:
     """
-    What came of a command.
+    The result of a command.
     """
 
     code: int
@@ -42,7 +42,7 @@ def _parse(text: str) -> list[Any]:
 
 @pytest.fixture(name="parse", scope="session")
 def _parse_fixture() -> Callable[[str], list[Any]]:
-    """Read JSON lines."""
+    """Parse JSON lines."""
     return _parse
 
 
@@ -68,14 +68,14 @@ def _bankconnect(capfd) -> Callable[..., Result]:
 @attrs.frozen
 class Batch:
     """
-    A batch that ran in this process, and what it wrote.
+    A batch that ran in this process, and its records.
     """
 
     result: Result
     records: list[Any]
 
     def by_line(self) -> dict[int, Any]:
-        """Return each record under the line number that it tells."""
+        """Return the records by their line numbers."""
         return {record["line"]: record for record in self.records}
 
 
@@ -96,7 +96,7 @@ def _batch(bankconnect, tmp_path) -> Callable[..., Batch]:
 @pytest.fixture(name="service")
 def _service(monkeypatch) -> Iterator[Sandbox]:
     """
-    Serve the API beside this thread, and point the environment to it.
+    Serve the API in a thread, and point the environment to it.
     """
     with _serving(Sandbox()) as sandbox:
         monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
@@ -121,7 +121,7 @@ def _serving(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture(name="command", scope="session")
 def _command() -> list[str]:
-    """The words that start ``bankconnect`` without installing it."""
+    """Return the words that start ``bankconnect`` without an installation."""
     return [sys.executable, "-m", "bankconnect_async.cli"]
 
 
@@ -129,7 +129,7 @@ def _command() -> list[str]:
 async def _start(
     command, monkeypatch
 ) -> AsyncIterator[Callable[..., Awaitable[asyncio.subprocess.Process]]]:
-    """Start a command as a process of its own; all streams are pipes."""
+    """Start a command as a process of its own, with pipes as its streams."""
     package = Path(bankconnect_async.__file__).parent
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     monkeypatch.setenv("PYTHONWARNINGS", "error")
@@ -156,7 +156,7 @@ async def _start(
 
 @pytest.fixture(name="until", scope="session")
 def _until() -> Callable[..., Awaitable[None]]:
-    """Wait until something is so, and fail if it never is."""
+    """Wait until a condition holds, and fail if it never does."""
 
     async def until(
         condition: Callable[[], bool], *, seconds: float = 20

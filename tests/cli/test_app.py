@@ -18,7 +18,7 @@ COMMANDS = sorted(_app.app.commands)
 
 def test_version(bankconnect):
     """
-    The version is the package's.
+    The version is that of the package.
     """
     result = bankconnect("--version")
 
@@ -28,7 +28,7 @@ def test_version(bankconnect):
 
 def test_help(bankconnect):
     """
-    The help tells the commands, the variables of secrets and the exit codes.
+    The help names the commands, the variables of secrets and the exit codes.
     """
     result = bankconnect("--help")
 
@@ -54,7 +54,7 @@ def test_help_of_commands(bankconnect, command):
 @pytest.mark.parametrize("args", [["nope"], ["batch", "x"], ["--nope"]])
 def test_usage(bankconnect, args):
     """
-    What is no command or option exits with 2.
+    An unknown command or option exits with 2.
     """
     result = bankconnect(*args)
 
@@ -66,7 +66,8 @@ def test_usage(bankconnect, args):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_secrets_are_no_options_of_clients(command):
     """
-    A key of the vendor is never taken from a command line, which others see.
+    No client command takes a secret from the command line, which other users
+    of the machine can see.
     """
     names = {param.name for param in _app.app.commands[command].params}
 
@@ -94,7 +95,7 @@ async def test_without_the_extra(missing):
 
 def test_as_a_module(monkeypatch, capsys):
     """
-    It can be run as a module, under its own name.
+    The package runs as a module, under the name of the script.
     """
     monkeypatch.setattr(sys, "argv", ["x", "--version"])
     with pytest.raises(SystemExit) as stop:
@@ -114,7 +115,7 @@ def test_as_a_module(monkeypatch, capsys):
 @pytest.mark.usefixtures("start")
 async def test_closed_streams(command, closed, problem):
     """
-    A process without stdin or stdout is told what to do.
+    A process without stdin or stdout prints what to do.
     """
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", f'exec "$@" {closed}', "sh", *command),

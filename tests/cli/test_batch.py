@@ -1,5 +1,5 @@
 """
-``bankconnect batch``, from a file to a file.
+``bankconnect batch`` from an input to an output.
 """
 
 import array
@@ -25,7 +25,7 @@ URL = "https://lender.example/return"
 
 def csv_of(count):
     """
-    Write a file of link ids.
+    Return a CSV file of link ids.
     """
     return HEADER + b"".join(
         b"customer-%04d\n" % number for number in range(count)
@@ -34,7 +34,7 @@ def csv_of(count):
 
 def errors(batch):
     """
-    Return the type of error of each failed row, under its line number.
+    Return the types of errors of the failed rows, by line number.
     """
     return {
         line: record["error"]["type"]
@@ -68,7 +68,7 @@ class TestMainJob:
 
     def test_record(self, batch):
         """
-        A created row tells its session in full.
+        The record of a created row holds its whole session.
         """
         (record,) = batch(HEADER + b"a\n", "--sandbox").records
 
@@ -88,7 +88,7 @@ class TestMainJob:
 
     def test_json_summary(self, batch, parse):
         """
-        With --json the summary is one object on stdout, and stderr is quiet.
+        With --json the summary is one object on stdout, and stderr is empty.
         """
         ran = batch(HEADER + b"a\na,b\nb\na\n", "--sandbox", "--json")
 
@@ -109,7 +109,7 @@ class TestMainJob:
     @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
     def test_dialects(self, batch, dialect):
         """
-        Every dialect of the sandbox does the job.
+        A batch works in every dialect of the sandbox.
         """
         ran = batch(csv_of(3), "--sandbox", "--dialect", dialect)
 
@@ -128,7 +128,7 @@ class TestMainJob:
 
     def test_pipe(self, bankconnect, tmp_path, parse):
         """
-        A pipe is read as a file is.
+        A batch reads a pipe like a file.
         """
         reader, writer = os.pipe()
         os.write(writer, csv_of(100) + b"\n")
@@ -145,12 +145,12 @@ class TestMainJob:
 
 class TestMixedRows:
     """
-    Rows of which some fail here, some there, and some not at all.
+    Rows that succeed, rows that the server refuses, and invalid rows.
     """
 
     def test_one_line_each(self, batch, service):
         """
-        Every row has exactly one record, with its line and its reason.
+        Every row has exactly one record, with its line and its error.
         """
         data = (
             b"link_id;bank_name;from_date;to_date;redirect_url\r\n"
@@ -195,7 +195,7 @@ class TestMixedRows:
 
     def test_error_record(self, batch, service):
         """
-        A failed row tells what a program needs to act on it.
+        The record of a failed row holds what a program needs to act on it.
         """
         ran = batch(
             HEADER[:-1] + b",bank_name\na,no-such-bank\n",
@@ -220,7 +220,7 @@ class TestMixedRows:
 
     def test_json_lines(self, batch, service):
         """
-        JSON lines carry what cells cannot: null, numbers, nested values.
+        JSON lines hold null, numbers and nested values.
         """
         lines = [
             {
@@ -248,7 +248,7 @@ class TestMixedRows:
 
     def test_only_bad_rows(self, batch, service):
         """
-        A file of bad rows draws no request at all.
+        A file of invalid rows causes no request.
         """
         ran = batch(HEADER + b"a,b\n" * 300, "--inline-frame")
 
@@ -259,13 +259,13 @@ class TestMixedRows:
 
 class TestRefusedKey:
     """
-    Answers after which there is no point in going on.
+    Responses that stop a batch.
     """
 
     @pytest.mark.parametrize("rows", [1, 300])
     def test_not_authenticated(self, batch, service, monkeypatch, rows):
         """
-        A refused key exits with 3, and every row is accounted for.
+        A refused key exits with 3, and every row has an outcome.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y-of-another")
         ran = batch(csv_of(rows), "--inline-frame", "--concurrency", "4")
@@ -281,7 +281,7 @@ class TestRefusedKey:
 
     def test_not_paid(self, batch, service, monkeypatch):
         """
-        A plan that is over stops the batch too, and says so.
+        A plan that is used up stops the batch, too, with a message.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "sandbox-unpaid-key")
         ran = batch(csv_of(50), "--inline-frame", "--concurrency", "1")
@@ -295,12 +295,12 @@ class TestRefusedKey:
 
 class TestConfiguration:
     """
-    What is refused before anything is sent.
+    Configurations that are refused before anything is sent.
     """
 
     def test_no_key(self, batch):
         """
-        Without a key the variable is named, and no output is left behind.
+        Without a key the error names the variable, and no output is created.
         """
         ran = batch(csv_of(1), "--inline-frame")
 
@@ -310,7 +310,7 @@ class TestConfiguration:
 
     def test_no_redirect_url(self, batch, service, tmp_path):
         """
-        Without any redirect URL there is one error that names all ways out.
+        Without a redirect URL one error names all ways to give one.
         """
         ran = batch(csv_of(3))
 
@@ -329,7 +329,7 @@ class TestConfiguration:
         self, batch, service, monkeypatch
     ):
         """
-        The environment's redirect URL is every row's.
+        The environment's redirect URL applies to every row.
         """
         monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", URL)
         assert batch(csv_of(1)).result.code == 0
@@ -339,7 +339,7 @@ class TestConfiguration:
 
     def test_redirect_url_of_rows(self, batch, service):
         """
-        A column can give it; a row whose cell is empty then fails alone.
+        A column can hold redirect URLs; a row with an empty cell fails alone.
         """
         ran = batch(b"link_id,redirect_url\na," + URL.encode() + b"\nb,\n")
 
@@ -368,7 +368,7 @@ class TestConfiguration:
     )
     def test_bad_options(self, batch, tmp_path, args, problem):
         """
-        A bad option exits with 2 and leaves no output behind.
+        A bad option exits with 2 and creates no output.
         """
         ran = batch(csv_of(1), "--sandbox", *args)
 
@@ -378,7 +378,7 @@ class TestConfiguration:
 
     def test_plain_http(self, batch, monkeypatch):
         """
-        A key is not sent in clear, unless that is asked for.
+        The key is sent without TLS only if an option allows it.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y")
         address = "--base-url", "http://sandbox.invalid", "--inline-frame"
@@ -415,8 +415,8 @@ class TestFiles:
     )
     def test_bad_input(self, batch, service, tmp_path, data, problem):
         """
-        Nothing is sent, one line tells the file and the reason, and no
-        output is left behind.
+        A bad input sends nothing, prints one line with its name and the
+        reason, and creates no output.
         """
         ran = batch(data, "--inline-frame")
 
@@ -430,7 +430,7 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["missing.csv", "."])
     def test_no_input(self, bankconnect, tmp_path, name):
         """
-        A missing file and a directory are no input.
+        A missing file and a directory are refused.
         """
         path = tmp_path / name
         result = bankconnect(
@@ -458,8 +458,8 @@ class TestFiles:
 
     def test_existing_output_spares_the_input(self, bankconnect, tmp_path):
         """
-        The input is not touched if the output is refused: a pipe can be read
-        once only.
+        A refused output leaves the input unread, because a pipe can be read
+        only once.
         """
         output = tmp_path / "out.jsonl"
         output.write_text("precious")
@@ -476,7 +476,7 @@ class TestFiles:
 
     def test_disk_full(self, bankconnect, tmp_path):
         """
-        A full disk ends the batch with what is known about its rows.
+        A full disk ends the batch with a report on its rows.
         """
         source = tmp_path / "links.csv"
         source.write_bytes(csv_of(500))
@@ -497,12 +497,12 @@ class TestFiles:
 
 class TestProcess:
     """
-    What only a process of its own can show.
+    Behaviour that needs a process of its own.
     """
 
     async def test_streams(self, start, parse):
         """
-        Rows come from stdin and go to stdout, and all else to stderr.
+        Rows come from stdin and go to stdout; messages go to stderr.
         """
         process = await start(
             "batch", "-", "--sandbox", "--output", "-", "--json"
@@ -516,7 +516,7 @@ class TestProcess:
 
     async def test_rows_are_not_waited_for(self, start):
         """
-        A row on stdin is done while the next is still being written.
+        A row on stdin is done while the next one is still being written.
         """
         process = await start("batch", "-", "--sandbox", "--output", "-")
         for number in range(3):
@@ -530,7 +530,8 @@ class TestProcess:
 
     async def test_reader_goes_away(self, start):
         """
-        A closed stdout ends it, and says which rows were sent for nothing.
+        A closed stdout ends the batch, which reports the rows that were sent
+        without a record.
         """
         process = await start("batch", "-", "--sandbox", "--output", "-")
         process.stdin.write(HEADER + b"a\n")
@@ -552,7 +553,8 @@ class TestProcess:
         self, start, raw_server, created_answer, monkeypatch
     ):
         """
-        Rows that nobody took are given up by a second Ctrl-C, and named.
+        A second Ctrl-C cancels rows whose records nobody reads, and names
+        them.
         """
 
         async def answer(server, reader, writer):
@@ -585,7 +587,7 @@ class TestProcess:
         self, start, tmp_path, until, number
     ):
         """
-        Amid sixty million blank lines in a gzip, signals are heard.
+        Sixty million blank lines in a gzip file do not delay signals.
         """
         source, output = tmp_path / "links.csv.gz", tmp_path / "out.jsonl"
         with gzip.open(source, "wb", compresslevel=1) as file:
@@ -604,7 +606,7 @@ class TestProcess:
 
     def test_a_device_without_end(self, bankconnect, tmp_path):
         """
-        An endless first line is refused as soon as it is seen to be none.
+        An endless first line is refused at once.
         """
         result = bankconnect(
             *("batch", "/dev/zero", "--sandbox"),
@@ -633,8 +635,8 @@ class TestProcess:
     )
     async def test_interrupted(self, start, tmp_path, parse, until, number):
         """
-        Ctrl-C in the middle keeps what was begun, and says what is where; so
-        does the signal with which containers are stopped.
+        Ctrl-C or SIGTERM keeps the rows that were sent, and reports where they
+        are.
         """
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
         source.write_bytes(csv_of(5_000))
@@ -663,7 +665,7 @@ class TestProcess:
 
     async def test_interrupted_while_waiting_for_rows(self, start):
         """
-        Ctrl-C works although nobody knows when stdin will say more.
+        Ctrl-C works while stdin is silent.
         """
         process = await start("batch", "-", "--sandbox", "--output", "-")
         process.stdin.write(HEADER + b"a\n")
@@ -677,7 +679,7 @@ class TestProcess:
         self, start, tmp_path, until
     ):
         """
-        Ctrl-C before there is any row leaves no output behind.
+        Ctrl-C before the first row leaves no output.
         """
         output = tmp_path / "out.jsonl"
         fifo = tmp_path / "fifo"
@@ -698,7 +700,7 @@ class TestProcess:
         self, start, raw_server, created_answer, monkeypatch, parse
     ):
         """
-        After Ctrl-C what is in flight is waited for, and recorded.
+        After Ctrl-C the batch waits for the rows in flight, and records them.
         """
         release = asyncio.Event()
 
@@ -725,8 +727,8 @@ class TestProcess:
 
     async def test_gives_up(self, start, raw_server, monkeypatch, parse):
         """
-        A second Ctrl-C ends it at once, and says for each row in flight that
-        a session may exist.
+        A second Ctrl-C ends the batch at once, and records for each row in
+        flight that a session may exist.
         """
 
         async def never_answer(server, reader, writer):
@@ -793,7 +795,7 @@ class TestProcess:
         self, start, raw_server, created_answer, monkeypatch
     ):
         """
-        Ctrl-C is answered beside a bar, too.
+        A terminal shows the message of Ctrl-C beside the bar.
         """
         release = asyncio.Event()
 
@@ -821,7 +823,7 @@ class TestProcess:
 
     async def test_progress_bar_of_a_pipe(self, start, tmp_path):
         """
-        A bar does without the total where that is not known.
+        The bar of a pipe has no total.
         """
         terminal, end = os.openpty()
         process = await start(
@@ -848,7 +850,7 @@ def _unread(pipe):
 
 def _read_until(terminal, word):
     """
-    Read what a terminal shows until *word* comes.
+    Read the output of a terminal up to *word*.
     """
     shown = b""
     while word not in shown:
@@ -858,7 +860,7 @@ def _read_until(terminal, word):
 
 def _read_terminal(terminal):
     """
-    Read what a terminal shows until the last process has left it.
+    Read the output of a terminal until its last process ends.
     """
     shown = b""
     try:

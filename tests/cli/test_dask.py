@@ -24,7 +24,7 @@ INLINE = "--inline-frame"
 
 
 def csv_of(count):
-    """Write a file of link ids."""
+    """Return a CSV file of link ids."""
     return HEADER + b"".join(
         b"customer-%05d\n" % number for number in range(count)
     )
@@ -32,7 +32,7 @@ def csv_of(count):
 
 @pytest.fixture(name="cluster")
 def _cluster(service):
-    """One worker in a thread of this process, with the service's key."""
+    """Run one worker in a thread of this process, with the service's key."""
     with distributed.LocalCluster(
         n_workers=1,
         threads_per_worker=2,
@@ -50,7 +50,7 @@ class TestDask:
 
     def test_again(self, batch, cluster, service, parse):
         """
-        Bad rows and failures are reported as without a cluster.
+        Invalid rows and failures are reported as without a cluster.
         """
         data = HEADER + b"a\nb,x\nc\na\n"
         first = batch(data, INLINE, "--dask", cluster, "--rate", 1000)
@@ -67,7 +67,7 @@ class TestDask:
 
     def test_refused_key(self, batch, cluster, monkeypatch):
         """
-        A key that is refused on the workers is reported here.
+        A key that workers are refused with is reported by the command.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "another")
         ran = batch(csv_of(100), INLINE, "--dask", cluster)
@@ -143,8 +143,8 @@ class TestLocal:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
     async def test_interrupt(self, start, service, tmp_path, until, number):
         """
-        Ctrl-C and a closed terminal reach all processes of a terminal, end
-        the command, and nothing is lost.
+        Ctrl-C or a closed terminal ends all processes of the command, and no
+        row is lost.
         """
         process, output = await self._begin(start, tmp_path)
         await until(lambda: service.created() > 50, seconds=60)
@@ -163,8 +163,8 @@ class TestLocal:
         self, start, service, tmp_path, until
     ):
         """
-        Ctrl-C while worker processes start ends the command in one line for
-        what was done, without a traceback.
+        Ctrl-C while worker processes start prints one line about the rows,
+        without a traceback.
         """
         process, _ = await self._begin(start, tmp_path)
         children = Path(f"/proc/{process.pid}/task")
@@ -189,7 +189,7 @@ class TestLocal:
 
     async def test_interrupt_while_importing(self, start, tmp_path, until):
         """
-        Ctrl-C while modules are imported prints one line.
+        Ctrl-C during imports prints one line.
         """
         begun = tmp_path / "begun"
         (tmp_path / "click.py").write_text(
@@ -240,7 +240,7 @@ class TestLocal:
 
     async def test_interrupt_twice(self, start, service, tmp_path, until):
         """
-        A second Ctrl-C gives up what is in flight, and nothing is lost.
+        A second Ctrl-C cancels the rows in flight, and no row is lost.
         """
         service.faults.script(*[None] * 60)
         service.faults.always(Fault.stall(after=True))
@@ -271,8 +271,8 @@ class TestLocal:
 
     async def test_kill(self, start, service, tmp_path, until):
         """
-        Killed with all its workers and run again, the command has created
-        every session, and recorded each once.
+        If the command and its workers are killed, running it again creates
+        every session and records each once.
         """
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
         source.write_bytes(csv_of(1500))

@@ -1,5 +1,5 @@
 """
-bankconnect fetch, wait and upload, against a server of canned answers.
+``bankconnect fetch``, ``wait`` and ``upload`` against prepared responses.
 """
 
 import csv
@@ -19,7 +19,7 @@ E = "f5057fee-4c3e-4459-82dd-21250b729601"
 
 @pytest.fixture(name="said")
 def _said(monkeypatch):
-    """What to answer at each path, and what was asked there."""
+    """Return the responses by path, and the requests under "asked"."""
     said, asked = {}, []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def _said(monkeypatch):
 
 
 def transactions(*rows):
-    """Make an answer with transactions, numbers as given."""
+    """Return a response with transactions, with numbers as given."""
     texts = ",".join(rows)
     return [(200, f'{{"entity_id":"e","transactions":[{texts}]}}'.encode())]
 
@@ -69,7 +69,7 @@ ROW = (
 
 class TestFetch:
     """
-    bankconnect fetch
+    ``bankconnect fetch``.
     """
 
     def test_writes_json_as_it_was_sent(self, said, bankconnect):
@@ -106,7 +106,7 @@ class TestFetch:
 
     def test_overwrites_nothing(self, said, bankconnect, tmp_path):
         """
-        A file that is there stays as it is.
+        An existing file stays unchanged.
         """
         said[f"entity/{E}/transactions/"] = transactions()
         (tmp_path / "out").write_text("old")
@@ -121,7 +121,7 @@ class TestFetch:
 
     def test_filters(self, said, bankconnect):
         """
-        Account and days are handed on.
+        The request holds the account and the days.
         """
         said[f"entity/{E}/transactions/"] = transactions(
             ROW, ROW.replace("01-08", "02-08")
@@ -150,7 +150,7 @@ class TestFetch:
         self, said, bankconnect, sample, what, format_
     ):
         """
-        Most of what a session has is in its insights.
+        Most data of a session are in its insights.
         """
         for path, name in (
             ("insights", "session_data.insights.response"),
@@ -181,7 +181,7 @@ class TestFetch:
 
     def test_filters_insights(self, said, bankconnect, sample):
         """
-        There the filters work as well.
+        The filters apply to the insights of a session, too.
         """
         said[f"session_data/{S}/insights/"] = [
             (200, sample("session_data.insights.response.json"))
@@ -202,7 +202,7 @@ class TestFetch:
         self, said, bankconnect, sample, what
     ):
         """
-        They come as they are, or with a word about it.
+        Analyses are printed as JSON, and refused as a table.
         """
         for path, name in (
             ("predictors", "predictors"),
@@ -248,7 +248,7 @@ class TestFetch:
         self, said, bankconnect, args, said_of_it
     ):
         """
-        What cannot be had is told before anything is asked for.
+        Unknown data and filters are refused before any request.
         """
         result = bankconnect("fetch", E, *args)
 
@@ -258,7 +258,7 @@ class TestFetch:
 
     def test_tells_what_went_wrong(self, said, bankconnect):
         """
-        An unknown id is told in one line, which speaks of no session.
+        An unknown id is reported in one line, without advice on sessions.
         """
         result = bankconnect("fetch", E)
 
@@ -273,7 +273,7 @@ class TestFetch:
 
     def test_writes_huge_numbers_shortly(self, said, bankconnect):
         """
-        An exponent is not written out.
+        A number with a large exponent keeps its exponent.
         """
         row = '{"amount":1e99999,"balance":1e3}'
         said[f"entity/{E}/transactions/"] = transactions(row)
@@ -286,12 +286,12 @@ class TestFetch:
 
 class TestWait:
     """
-    bankconnect wait
+    ``bankconnect wait``.
     """
 
     def test_waits(self, said, bankconnect, sample):
         """
-        Steps are told on stderr, the end on stdout.
+        Progress goes to stderr and the end to stdout.
         """
         said[f"session_data/{S}/progress/"] = [
             (200, sample("session_data.progress.response.completed.json"))
@@ -310,7 +310,7 @@ class TestWait:
 
     def test_tells_what_failed(self, said, bankconnect):
         """
-        Which statement and why is told, and the command fails.
+        The command fails, and names the failed statement and the reason.
         """
         progress = [
             {
@@ -331,7 +331,7 @@ class TestWait:
 
     def test_gives_up(self, said, bankconnect):
         """
-        A wait that takes too long fails.
+        The command fails when its time is up.
         """
         body = json.dumps({"entity_id": E, "progress": None}).encode()
         said[f"entity/{E}/transactions/"] = [(200, body)]
@@ -345,19 +345,19 @@ class TestWait:
 
 class TestUpload:
     """
-    bankconnect upload
+    ``bankconnect upload``.
     """
 
     @pytest.fixture(name="pdf")
     def _pdf(self, tmp_path):
-        """A file to upload."""
+        """Return a file to upload."""
         path = tmp_path / "x.pdf"
         path.write_bytes(b"%PDF-1.4")
         return path
 
     @pytest.fixture(name="taken")
     def _taken(self, said, sample):
-        """Take uploads of both flows."""
+        """Accept uploads of both flows, and return the requests."""
         for path, flow in (
             ("upload", "entity"),
             ("upload_session", "session"),
@@ -371,7 +371,7 @@ class TestUpload:
     )
     def test_uploads(self, taken, bankconnect, pdf, monkeypatch, option):
         """
-        The answer is printed; the password comes from the environment.
+        The response is printed; the password comes from the environment.
         """
         monkeypatch.setenv("BANKCONNECT_PDF_PASSWORD", "pdf-secret")
 
@@ -391,7 +391,7 @@ class TestUpload:
     )
     def test_has_one_owner(self, said, bankconnect, pdf, args):
         """
-        Whose it is has to be clear.
+        An upload needs exactly one owner.
         """
         result = bankconnect("upload", pdf, *args)
 
@@ -400,7 +400,7 @@ class TestUpload:
 
     def test_tells_why_it_was_refused(self, said, bankconnect, sample, pdf):
         """
-        A refused statement is told in one line.
+        A refused statement is reported in one line.
         """
         body = sample("error.upload.session.password_incorrect.json")
         said["statement/upload_session/"] = [(400, body)]

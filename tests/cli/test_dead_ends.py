@@ -1,5 +1,5 @@
 """
-What somebody new to it gets wrong: the message says what to do next.
+Mistakes of new users: each message names the next step.
 """
 
 import pytest
@@ -9,7 +9,7 @@ from bankconnect_async.sandbox import statement_pdf
 
 def test_a_missing_key_is_named_once(bankconnect):
     """
-    The variable that is missing is named, and what belongs into it.
+    The message names the missing variable and its meaning.
     """
     result = bankconnect("session", "a", "--inline-frame")
 
@@ -22,7 +22,7 @@ def test_a_missing_key_is_named_once(bankconnect):
 
 def test_an_unknown_host_is_named(bankconnect, monkeypatch):
     """
-    A name that cannot be looked up is in the message.
+    The message names a host that has no address.
     """
     monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
     monkeypatch.setenv(
@@ -38,7 +38,7 @@ def test_a_port_without_a_server_is_named(
     bankconnect, monkeypatch, unused_tcp_port
 ):
     """
-    So is an address where nobody listens.
+    The message names an address without a server.
     """
     monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
     address = f"127.0.0.1:{unused_tcp_port}"
@@ -55,7 +55,7 @@ def test_a_wrong_server_hash_may_be_to_blame(
     bankconnect, service, monkeypatch, command
 ):
     """
-    Where both secrets are sent, a refusal names both.
+    The message names both secrets if both were sent.
     """
     monkeypatch.setenv("BANKCONNECT_SERVER_HASH", "wrong")
     result = bankconnect(command, "f5057fee-4c3e-4459-82dd-21250b729601")
@@ -70,7 +70,8 @@ def test_a_session_is_refused_for_the_key_alone(
     bankconnect, service, monkeypatch
 ):
     """
-    A session request has no server hash, so that cannot be wrong.
+    The message names the key alone, because session requests hold no server
+    hash.
     """
     monkeypatch.setenv("BANKCONNECT_API_KEY", "wrong")
     result = bankconnect("session", "a", "--inline-frame")
@@ -89,7 +90,7 @@ def test_a_session_is_refused_for_the_key_alone(
 )
 def test_a_mistyped_parameter_is_corrected(bankconnect, param, advice):
     """
-    The nearest documented name is suggested before a foreign one.
+    The message suggests the most similar documented name.
     """
     result = bankconnect("session", "a", "--sandbox", "--param", param)
 
@@ -102,7 +103,7 @@ def test_a_locked_pdf_names_the_variable(
     bankconnect, service, monkeypatch, tmp_path, password
 ):
     """
-    A wrong or missing password says where the right one belongs.
+    The message names the variable for the password of a PDF.
     """
     monkeypatch.setenv("BANKCONNECT_SERVER_HASH", service.server_hash)
     if password is not None:
@@ -122,7 +123,7 @@ def test_a_base_url_with_a_version_is_refused(
     bankconnect, monkeypatch, version
 ):
     """
-    The version is added to the base URL, and must not stand there twice.
+    A base URL that ends in a version is refused.
     """
     monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
     result = bankconnect(
@@ -140,7 +141,7 @@ def test_a_base_url_with_a_version_is_refused(
 )
 def test_a_refused_output_comes_without_a_summary(batch, changed):
     """
-    Where nothing was begun, only what is wrong is told.
+    A refused output prints one message and no summary.
     """
     batch(b"link_id\na\n", "--sandbox")
     ran = batch(b"link_id\na\n", "--sandbox", *changed)

@@ -1,5 +1,5 @@
 """
-Files and pipes to read from, and how they reader a batch.
+Files and pipes as the input of a batch.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from bankconnect_async.cli.input.sources import open_input
 @pytest.fixture(name="file")
 def _file(tmp_path):
     """
-    Open a file of three lines, the last without an end.
+    Open a file of three lines, the last one without an end.
     """
     path = tmp_path / "links.csv"
     path.write_bytes(b"a\nb\nc")
@@ -32,7 +32,7 @@ def _file(tmp_path):
 @pytest.fixture(name="pipe")
 def _pipe():
     """
-    Open a pipe, and the file descriptor that fills it.
+    Open a pipe, and return its write end, too.
     """
     reader, writer = os.pipe()
     source = open_input(f"/dev/fd/{reader}")
@@ -42,7 +42,7 @@ def _pipe():
 
 def test_counts_lines(file):
     """
-    The lines of a file are counted without moving in it.
+    Counting the lines of a file does not move its position.
     """
     assert file.count_lines() == 3
     assert file.stream.readline() == b"a\n"
@@ -52,7 +52,7 @@ def test_counts_lines(file):
 
 def test_second_reading(tmp_path, monkeypatch):
     """
-    A file is read a second time from where stdin stood when it was opened.
+    The second reader of stdin starts where stdin stood at first.
     """
     path = tmp_path / "links.csv"
     path.write_bytes(b"title\na\nb\n")
@@ -70,7 +70,7 @@ def test_second_reading(tmp_path, monkeypatch):
 
 def test_cannot_read_twice(pipe):
     """
-    A pipe is read once only.
+    A pipe cannot be reopened.
     """
     source, writer = pipe
     os.close(writer)
@@ -81,7 +81,8 @@ def test_cannot_read_twice(pipe):
 
 async def test_distrust_of_a_pipe(pipe):
     """
-    Rows that wait in memory are not handed out once they are not trusted.
+    Rows in memory are dropped when a later row shows that they cannot be
+    trusted.
     """
     source, writer = pipe
     os.close(writer)
@@ -107,7 +108,7 @@ async def test_distrust_of_a_pipe(pipe):
 
 def test_cannot_count(file, monkeypatch):
     """
-    Where files cannot be read aside, their lines are not counted.
+    Lines are not counted on systems without positioned reads.
     """
     monkeypatch.delattr(os, "pread")
     assert file.count_lines() is None
@@ -115,14 +116,14 @@ def test_cannot_count(file, monkeypatch):
 
 class TestGzip:
     """
-    Files that gzip has packed.
+    Files that are compressed with gzip.
     """
 
     LINES = b"".join(b"%d\n" % number for number in range(20_000))
 
     @pytest.fixture(name="open_packed")
     def _open_packed(self, tmp_path):
-        """Open some bytes in a file; the name says nothing about them."""
+        """Open bytes as a file whose name says nothing about them."""
         opened = []
 
         def open_bytes(data):
@@ -137,7 +138,7 @@ class TestGzip:
 
     def test_unpacked(self, open_packed):
         """
-        It is read and counted as what it holds, in one part or in several.
+        A file of one or two gzip members is decompressed and counted.
         """
         half = len(self.LINES) // 2
         source = open_packed(
@@ -158,7 +159,7 @@ class TestGzip:
     )
     def test_damaged(self, open_packed, spoil, problem):
         """
-        A damaged one is an error that says so, when rows are read.
+        A damaged gzip file is an error when its rows are read.
         """
         source = open_packed(spoil(gzip.compress(self.LINES)))
 
@@ -168,7 +169,7 @@ class TestGzip:
 
     def test_pipe(self, pipe):
         """
-        A pipe may be packed, too.
+        A pipe may be compressed, too.
         """
         source, writer = pipe
         os.write(writer, gzip.compress(b"a\nb\n"))
@@ -181,7 +182,7 @@ class TestGzip:
 
 def test_no_permission(tmp_path, unprivileged):
     """
-    A file that may not be read is an error that begins with its name.
+    A file without read permission is an error that begins with its name.
     """
     path = tmp_path / "links.csv"
     path.write_bytes(b"link_id\na\n")
@@ -195,7 +196,7 @@ def test_no_permission(tmp_path, unprivileged):
 
 def test_pipe_is_not_counted(pipe):
     """
-    Nobody knows how much a pipe still has.
+    The lines of a pipe are not counted.
     """
     source, writer = pipe
     os.write(writer, b"a\n")
@@ -213,7 +214,7 @@ def test_pipe_is_not_counted(pipe):
 )
 def test_unreadable(path, reason):
     """
-    What cannot be opened is an error that begins with the name.
+    An input that cannot be opened is an error that begins with its name.
     """
     with pytest.raises(InputFileError) as caught:
         open_input(path)
@@ -224,7 +225,7 @@ def test_unreadable(path, reason):
 
 async def test_file_feeds(file):
     """
-    Rows of a file come in order, until it is told to stop.
+    Rows of a file come in order, until the reader is closed.
     """
     reader = RowReader(file.stream, file)
     rows = aiter(reader)
@@ -236,7 +237,8 @@ async def test_file_feeds(file):
 
 async def test_pipe_feeds_at_once(pipe):
     """
-    A row of a pipe comes as soon as it is there, and the end after the last.
+    A row of a pipe comes as soon as it is written, and the end after the last
+    row.
     """
     source, writer = pipe
     rows = aiter(RowReader(source.stream, source))
@@ -250,7 +252,7 @@ async def test_pipe_feeds_at_once(pipe):
 
 async def test_many_rows_of_a_pipe(pipe):
     """
-    All rows of a pipe come in order, however many there are.
+    Twenty thousand rows of a pipe come in order.
     """
     source, writer = pipe
     sent = [b"%d\n" % number for number in range(20_000)]
@@ -269,7 +271,7 @@ async def test_many_rows_of_a_pipe(pipe):
 
 async def test_silent_pipe_is_left(pipe):
     """
-    A reader that waits for a pipe stops at once when it is told to.
+    A reader that waits for a pipe ends as soon as it is closed.
     """
     source, writer = pipe
     reader = RowReader(source.stream, source)
@@ -286,7 +288,7 @@ async def test_silent_pipe_is_left(pipe):
 
 async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
     """
-    Rows that wait in memory when it is stopped are not handed out.
+    A closed reader yields no rows that wait in memory.
     """
     source, writer = pipe
     reader = RowReader(source.stream, source)
@@ -301,7 +303,7 @@ async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
 
 async def test_failure_of_a_pipe(pipe):
     """
-    What reading raises comes out after the rows before it.
+    An error of reading is raised after the rows before it.
     """
     source, writer = pipe
     os.close(writer)

@@ -1,5 +1,5 @@
 """
-Lines of a file, good and bad.
+Good and bad lines of a file.
 """
 
 import io
@@ -19,7 +19,7 @@ def read(data):
 
 def test_numbers_and_ends():
     """
-    Lines are numbered from 1 and keep their ends; a BOM is no part of them.
+    Lines have numbers from 1 and their line ends; a BOM is dropped.
     """
     lines = read(b"\xef\xbb\xbfa\r\n\nb")
 
@@ -50,7 +50,7 @@ def test_numbers_and_ends():
 )
 def test_bad_line(raw, problem, text):
     """
-    A bad line says what is wrong, and is decoded as far as it can be.
+    A bad line has a problem and its text as far as it can be decoded.
     """
     bad, good = read(raw + b"good\n")
 
@@ -61,7 +61,7 @@ def test_bad_line(raw, problem, text):
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["at the end", "before"])
 def test_long_line(monkeypatch, end):
     """
-    A line beyond the limit is skipped, and the next has its number.
+    A line beyond the limit is skipped, and the next line has its number.
     """
     monkeypatch.setattr(_lines, "_LONGEST", 10)
 
@@ -77,7 +77,7 @@ def test_long_line(monkeypatch, end):
 
 def test_put_back():
     """
-    Lines that were put back come again, in their order, before the others.
+    Lines that are put back come first, in their order.
     """
     lines = InputLines(io.BytesIO(b"a\nb\nc\n"))
     first, second = next(lines), next(lines)

@@ -1,5 +1,5 @@
 """
-Parameters as people write them.
+Parameters as people and programs write them.
 """
 
 import datetime
@@ -37,7 +37,7 @@ from bankconnect_async.models.sessions import (
 )
 def test_date(text):
     """
-    All forms of a date mean the same day, blanks around it or not.
+    All forms of a date mean the same day, with or without blanks.
     """
     assert parse_date(text) == datetime.date(2026, 2, 1)
 
@@ -72,7 +72,7 @@ def test_date(text):
 )
 def test_no_date(text):
     """
-    Anything else is refused, with two forms to use and not all of the text.
+    Other texts are refused with two valid forms and a short quote.
     """
     with pytest.raises(ValueError, match="DD/MM/YYYY or YYYY-MM-DD") as caught:
         parse_date(text)
@@ -121,7 +121,7 @@ def test_no_date(text):
 )
 def test_text(name, text, value):
     """
-    A text becomes what its parameter is.
+    A text becomes a value of its parameter's type.
     """
     request = build_request({"link_id": "a", name: text})
 
@@ -154,7 +154,7 @@ def test_text(name, text, value):
 )
 def test_bad_text(name, text, problem):
     """
-    A text that cannot be what its parameter is, is refused with the reason.
+    A text of the wrong form is refused with a reason.
     """
     with pytest.raises(InvalidRequestError) as caught:
         build_request({"link_id": "a", name: text})
@@ -227,7 +227,7 @@ LINK_ID_DAMAGE = {
 @pytest.mark.parametrize("link_id", LINK_ID_DAMAGE)
 def test_damaged_link_id(link_id):
     """
-    A damaged link id is refused with what to do, unless it is insisted on.
+    A damaged link id is refused with advice, unless the option allows it.
     """
     with pytest.raises(InvalidRequestError) as caught:
         build_request({"link_id": link_id})
@@ -257,7 +257,7 @@ def test_damaged_link_id(link_id):
 )
 def test_link_id_that_nobody_takes(link_id, problem):
     """
-    Blank ids and control characters are refused, insisted on or not.
+    Blank ids and control characters are refused with any option.
     """
     with pytest.raises(InvalidRequestError) as caught:
         build_request({"link_id": link_id})
@@ -300,7 +300,7 @@ def test_link_id_that_nobody_takes(link_id, problem):
 )
 def test_sound_link_id(link_id):
     """
-    A link id that was meant so is taken as it is.
+    An unusual link id without damage is accepted unchanged.
     """
     assert build_request({"link_id": link_id}).link_id == link_id
 
@@ -308,7 +308,7 @@ def test_sound_link_id(link_id):
 @pytest.mark.parametrize("link_id", [7, 1.5, True])
 def test_link_id_that_is_no_text(link_id):
     """
-    A number that stands for a link id is refused with what to do.
+    A number as a link id is refused with advice.
     """
     with pytest.raises(InvalidRequestError, match="put it in quotes"):
         build_request({"link_id": link_id})
@@ -316,7 +316,7 @@ def test_link_id_that_is_no_text(link_id):
 
 def test_damage_with_other_problems():
     """
-    A damaged link id and a bad date are told in one go.
+    One error reports a damaged link id and other problems.
     """
     with pytest.raises(InvalidRequestError) as caught:
         build_request({"link_id": "NaN", "from_date": "soon", "mode": "x"})
@@ -326,7 +326,7 @@ def test_damage_with_other_problems():
 
 def test_redirect_url_left_to_the_client():
     """
-    Without a redirect URL the request leaves it to the client.
+    Without a redirect URL the client's own applies.
     """
     assert build_request({"link_id": "a"}).redirect_url is UNSET
 
@@ -334,7 +334,7 @@ def test_redirect_url_left_to_the_client():
 @pytest.mark.parametrize("name", ["api_key", "server_hash", "extra.API_KEY"])
 def test_secret(name):
     """
-    A secret is refused, and its value is not repeated.
+    A secret is refused, and its value is not shown.
     """
     with pytest.raises(InvalidRequestError) as caught:
         build_request({"link_id": "a", name: "k3y"})
@@ -345,7 +345,7 @@ def test_secret(name):
 @pytest.mark.parametrize("name", [*sorted(PARAMETERS), "extra.x"])
 def test_may_head_a_column(name):
     """
-    Every documented parameter may head a column, and any extra.
+    Documented parameters and extra ones are valid columns.
     """
     assert is_parameter(name)
 
@@ -353,6 +353,6 @@ def test_may_head_a_column(name):
 @pytest.mark.parametrize("name", ["extra", "extra.", "api_key", "Link_Id", ""])
 def test_may_not_head_a_column(name):
     """
-    Nothing else may.
+    Other names are not valid.
     """
     assert not is_parameter(name)

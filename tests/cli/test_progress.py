@@ -1,5 +1,5 @@
 """
-What is shown on stderr, and that nobody waits for it.
+Messages on stderr never block the event loop.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from bankconnect_async.cli.batch.summary import BatchSummary
 @pytest.fixture(name="show_beside")
 def _show_beside(monkeypatch):
     """
-    Say and show things on a stderr that takes nothing.
+    Print on a stderr that takes nothing, until it is released.
 
-    It returns whether the loop was still running when it could be released:
-    one that waits in a write is released after a while, for the test to end.
+    The function returns whether the event loop ended before the release. A
+    loop that is blocked in a write is released after some seconds, so that the
+    test ends.
     """
 
     def run(end, release):
@@ -54,7 +55,7 @@ def _show_beside(monkeypatch):
 
 def test_a_stopped_terminal_stops_no_loop(show_beside):
     """
-    After Ctrl-S what is said waits, and the event loop does not.
+    A terminal that is stopped with Ctrl-S does not block the event loop.
     """
     terminal, end = os.openpty()
     shown = []
@@ -71,7 +72,7 @@ def test_a_stopped_terminal_stops_no_loop(show_beside):
 
 def test_a_full_pipe_stops_no_loop(show_beside):
     """
-    A log that is not read holds up nothing, and gets it all in the end.
+    A full pipe does not block the event loop, and gets all lines later.
     """
     reader, end = os.pipe()
     os.write(end, b"#" * _room(reader))
@@ -89,7 +90,7 @@ def test_a_full_pipe_stops_no_loop(show_beside):
 
 def test_a_stderr_that_is_gone_stops_nothing(show_beside):
     """
-    Without anybody who reads it, progress is given up without an error.
+    A closed stderr drops messages without an error.
     """
     reader, end = os.pipe()
     os.close(reader)

@@ -1,5 +1,5 @@
 """
-``bankconnect batch``, once more with the same output.
+``bankconnect batch`` with the output of an earlier run.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ INLINE = "--inline-frame"
 
 
 def csv_of(count):
-    """Write a file of link ids."""
+    """Return a CSV file of link ids."""
     return HEADER + b"".join(
         b"customer-%04d\n" % number for number in range(count)
     )
 
 
 def created(ran):
-    """List the link ids of all created records."""
+    """Return the link ids of all created records."""
     return [each["link_id"] for each in ran.records if "error" not in each]
 
 
@@ -43,7 +43,7 @@ class TestAgain:
 
     def test_nothing_left(self, batch, service):
         """
-        Rows that have a session are skipped, and said to be.
+        Rows with a session are skipped, and counted.
         """
         batch(csv_of(300), INLINE)
         ran = batch(csv_of(300), INLINE)
@@ -56,7 +56,7 @@ class TestAgain:
 
     def test_sandbox(self, batch, parse):
         """
-        An embedded sandbox is the same one each time.
+        All embedded sandboxes are the same API.
         """
         batch(csv_of(3), "--sandbox")
         ran = batch(csv_of(5), "--sandbox", "--json")
@@ -67,7 +67,7 @@ class TestAgain:
 
     def test_failed_ones(self, batch, service):
         """
-        Failed rows are tried again, bad ones refused again.
+        Failed rows are sent again, and invalid ones are refused again.
         """
         service.faults.script(Fault.status(400), prefix="b")
         data = HEADER + b"a\nb\na,x\nc\na\n"
@@ -92,7 +92,7 @@ class TestAgain:
 
     def test_rows_added(self, batch, service):
         """
-        Rows may be added, wherever, and the order may change.
+        Rows may be added anywhere, and their order may change.
         """
         batch(csv_of(3), INLINE)
         lines = csv_of(6).splitlines(keepends=True)
@@ -131,7 +131,7 @@ class TestAgain:
 
     def test_output_of_a_sandbox(self, batch, service):
         """
-        What a sandbox made is none of a real run's.
+        A real run refuses the output of a sandbox.
         """
         batch(csv_of(2), "--sandbox")
         ran = batch(csv_of(2), INLINE)
@@ -144,7 +144,7 @@ class TestAgain:
 
     def test_changed_row(self, batch, service):
         """
-        A row that was changed since stops the batch where it stands.
+        A changed row stops the batch at that row.
         """
         header = b"link_id,bank_name\n"
         batch(header + b"a,axis\n", INLINE)
@@ -157,7 +157,8 @@ class TestAgain:
 
     def test_signed_return_url(self, batch, service, monkeypatch):
         """
-        A signed redirect URL is another each time, and the same request.
+        A signed redirect URL changes on each run, and counts as the same
+        request.
         """
         monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", URL)
         monkeypatch.setenv("BANKCONNECT_SIGNING_KEY", "s" * 32)
@@ -168,7 +169,7 @@ class TestAgain:
 
     def test_short_signing_key(self, batch, service, monkeypatch):
         """
-        A signing key that is too short is named as the variable it is in.
+        The message names the variable of a signing key that is too short.
         """
         monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", URL)
         monkeypatch.setenv("BANKCONNECT_SIGNING_KEY", "short")
@@ -181,7 +182,7 @@ class TestAgain:
 
     def test_fresh(self, batch, service, tmp_path):
         """
-        Starting over keeps what was there, and says where.
+        Starting over keeps the old file, and prints its name.
         """
         batch(csv_of(2), INLINE)
         before = (tmp_path / "out.jsonl").read_bytes()
@@ -198,7 +199,7 @@ class TestAgain:
 
     def test_second_writer(self, batch, service, tmp_path):
         """
-        While one command writes, another is refused.
+        A second command on the same output is refused.
         """
         path = tmp_path / "out.jsonl"
         with Journal(path):
@@ -213,7 +214,7 @@ class TestAgain:
 
     def test_no_locks(self, batch, monkeypatch):
         """
-        Where there are no locks, that is said.
+        The command warns if the output cannot be locked.
         """
 
         def flock(fd, operation):
@@ -227,7 +228,7 @@ class TestAgain:
 
     def test_output_is_the_input(self, bankconnect, tmp_path):
         """
-        A file is not written to while it is read, whatever its name.
+        An output that is the input is refused under any name.
         """
         path = tmp_path / "out.jsonl"
         path.write_text('{"link_id": "a"}\n')
@@ -242,7 +243,7 @@ class TestAgain:
 
     def test_refused_key(self, batch, service, monkeypatch, tmp_path):
         """
-        After a refused key it says how to go on, and that works.
+        After a refused key the printed command resumes the batch.
         """
         monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y-of-another")
         refused = batch(csv_of(20), INLINE, "--fresh")
@@ -260,7 +261,7 @@ class TestAgain:
 
     def test_sync_that_fails(self, batch, monkeypatch):
         """
-        A disk that loses what was written fails the command.
+        An fsync that fails makes the command fail.
         """
 
         def fsync(fd):
@@ -275,13 +276,13 @@ class TestAgain:
 
 class TestInputs:
     """
-    Inputs of all kinds, from one end to the other.
+    Inputs of many kinds, through the whole command.
     """
 
     @pytest.mark.parametrize("kind", ["csv", "jsonl"])
     def test_gzip(self, batch, service, kind):
         """
-        A packed file goes like the file itself.
+        A compressed file gives the same records as the file itself.
         """
         data = csv_of(50)
         if kind == "jsonl":
@@ -295,7 +296,8 @@ class TestInputs:
 
     def test_damaged_gzip(self, batch, service, tmp_path):
         """
-        A file that is cut off keeps what was done, and says how to go on.
+        A truncated gzip file keeps the rows before its end, and prints how to
+        resume.
         """
         # As they are, so that what is cut off are rows.
         data = gzip.compress(csv_of(1000), 0)
@@ -311,7 +313,7 @@ class TestInputs:
 
     def test_spreadsheet(self, batch, service):
         """
-        What spreadsheets do to a file harms the rows in question only.
+        Damage by a spreadsheet costs only the damaged rows.
         """
         data = (
             b'\xef\xbb\xbf"link_id";bank_name\r\n'
@@ -330,7 +332,7 @@ class TestInputs:
 
     def test_damaged_link_ids(self, batch, service):
         """
-        Damaged link ids make no session, and a line that says why each.
+        Damaged link ids get no session, and a record with the reason.
         """
         data = HEADER + b"a\n b\n'00123\n1.23457E+11\n#N/A\nNaN\nlink_id\nc\n"
         ran = batch(data, INLINE)
@@ -357,7 +359,7 @@ class TestInputs:
 
     def test_month_first(self, batch, service):
         """
-        A file with a date that is month first is refused before it is sent.
+        A file with a month-first date is refused before anything is sent.
         """
         rows = b"".join(b"c%03d,01/02/2026\n" % each for each in range(200))
         ran = batch(b"link_id,from_date\n" + rows + b"d,01/31/2026\n", INLINE)
@@ -371,7 +373,7 @@ class TestInputs:
 
     def test_tabs(self, batch, service):
         """
-        Tabs part cells, too.
+        Tabs may separate cells.
         """
         ran = batch(b"link_id\tbank_name\n00\taxis\n", INLINE)
 
@@ -379,7 +381,7 @@ class TestInputs:
 
     def test_monstrous_line(self, batch, service):
         """
-        A line of ten megabytes, or with a NUL byte, fails by itself.
+        A line of ten megabytes, or with a NUL byte, fails alone.
         """
         ran = batch(
             HEADER + b"a\n" + b"x" * 10_000_000 + b"\nb\0c\nd\n", INLINE
@@ -399,7 +401,7 @@ class TestInputs:
 
     async def test_stdin(self, start, tmp_path, parse):
         """
-        What comes from stdin is gone on with as well.
+        A batch from stdin can be resumed, too.
         """
         output = tmp_path / "out.jsonl"
         for count, skipped in (30, 0), (50, 30):
@@ -415,12 +417,12 @@ class TestInputs:
 
 class TestProgress:
     """
-    What is said meanwhile.
+    Progress during a batch.
     """
 
     def test_lines(self, batch, monkeypatch):
         """
-        Without a terminal there is a line now and then.
+        Without a terminal a line shows the progress at intervals.
         """
         monkeypatch.setattr(_progress, "_LINE_INTERVAL", 0.02)
         ran = batch(csv_of(200) + b"a,b\n", "--sandbox", "--rate", "400")
@@ -436,7 +438,7 @@ class TestProgress:
         self, start, raw_server, monkeypatch
     ):
         """
-        A terminal shows what failed, by class.
+        A terminal shows the failures by class.
         """
 
         async def refuse(server, reader, writer):
@@ -462,7 +464,7 @@ class TestProgress:
 
 class TestKilled:
     """
-    Processes that are given no time to say anything.
+    Processes that end without a chance to clean up.
     """
 
     ROWS, KILLS, CONCURRENCY = 5_000, 20, 25
@@ -470,8 +472,8 @@ class TestKilled:
     @pytest.mark.long
     async def test_kill(self, start, tmp_path, monkeypatch, until):
         """
-        However often it is killed, the same command ends with one session
-        for each row, and no more requests than were in flight are repeated.
+        After any number of kills the same command ends with one session for
+        each row, and repeats only requests that were in flight.
         """
         seed = random.randrange(2**32)
         print(f"seed {seed}")
@@ -516,8 +518,8 @@ class TestKilled:
 
     async def test_output_deleted(self, start, tmp_path, until):
         """
-        An output that is deleted meanwhile ends the command with an error
-        that says where its rows are.
+        Deleting the output during a batch ends it with an error that names the
+        lost rows.
         """
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
         source.write_bytes(csv_of(3000))

@@ -1,5 +1,5 @@
 """
-CSV and JSON lines of all kinds, and files that are neither.
+CSV, JSON lines, and files that are neither.
 """
 
 import csv
@@ -58,7 +58,7 @@ def refuse_month_first(data):
 
 def ids(rows):
     """
-    Return the link id of each row, under its line number.
+    Return the link ids of the rows by line number.
     """
     return {
         row.line: row.request.link_id if isinstance(row, InputRow) else None
@@ -68,7 +68,7 @@ def ids(rows):
 
 def fields(data):
     """
-    Read the only row, a bad one, and tell what is wrong with what.
+    Return the problems of the only row by field.
     """
     row = read_one(data)
     assert isinstance(row, BadRow)
@@ -105,7 +105,7 @@ class TestCsv:
     )
     def test_habits(self, data):
         """
-        What spreadsheets write is read, and leading zeros survive.
+        The formats of spreadsheets are read, and leading zeros are kept.
         """
         row = read_one(data)
 
@@ -127,7 +127,7 @@ class TestCsv:
 
     def test_empty_cells(self):
         """
-        An empty cell is a parameter not given.
+        An empty cell leaves its parameter out.
         """
         row = read_one("link_id,redirect_url,bank_name,session_expiry\na,,,\n")
 
@@ -146,7 +146,7 @@ class TestCsv:
     )
     def test_wrong_number_of_cells(self, cells, problem):
         """
-        A short row is refused as a long one is, whatever the cells hold.
+        A row with too few or too many cells is refused.
         """
         rows = read(f"link_id,bank_name,mode\na,,\n{cells}\nc,,\n")
 
@@ -155,7 +155,7 @@ class TestCsv:
 
     def test_empty_columns_at_the_end(self):
         """
-        Columns without a name at the end are taken as long as they are empty.
+        Columns without a name at the end are accepted while they are empty.
         """
         rows = read("link_id,bank_name,,\na,axis,,\nb,sbi\nc,,x,\nd,,,,\ne\n")
 
@@ -176,7 +176,7 @@ class TestCsv:
     )
     def test_delimiter_told(self, first, delimiter):
         """
-        The line with which Excel is told the delimiter is taken, and counted.
+        A first line with the delimiter for Excel is followed, and counted.
         """
         row = read_one(f"{first}\nlink_id{delimiter}mode\n007{delimiter}pdf\n")
 
@@ -186,7 +186,7 @@ class TestCsv:
 
     def test_header_repeated(self):
         """
-        The header of a second file with the same columns costs one row only.
+        The header of a second file with the same columns costs one row.
         """
         rows = read(
             "link_id,bank_name\na,axis\n\ufefflink_id,bank_name\nb,sbi\n"
@@ -197,7 +197,7 @@ class TestCsv:
 
     def test_another_header(self):
         """
-        The header of a second file with other columns ends the reading.
+        The header of a second file with other columns ends the input.
         """
         rows = read_rows(
             io.BytesIO(b"link_id,bank\na,sbi\nbank,link_id\nsbi,b\n"),
@@ -211,7 +211,7 @@ class TestCsv:
 
     def test_rows_between_two_quotes(self):
         """
-        Rows that two stray quotes have joined are each refused by line.
+        Each row between two stray quotes is refused under its line number.
         """
         rows = read('link_id,mode\na,pdf\n"b,pdf\nc,pdf\nd,pdf"\ne,pdf\n')
 
@@ -221,7 +221,7 @@ class TestCsv:
 
     def test_line_break_in_a_link_id(self):
         """
-        A link id over two lines is refused, and so is its second line.
+        A link id with a line break is refused, and so is its second line.
         """
         rows = read('link_id,mode\n"a\nb",pdf\nc,pdf\n')
 
@@ -230,7 +230,7 @@ class TestCsv:
 
     def test_end_of_file_mark(self):
         """
-        The byte 0x1A at the end is refused, in a row or on its own line.
+        The byte 0x1A at the end is refused, in a row or on a line of its own.
         """
         rows = read(b"link_id,mode\na,pdf\nb,pdf\x1a")
         assert ids(rows) == {2: "a", 3: None}
@@ -242,7 +242,7 @@ class TestCsv:
 
     def test_any_link_id(self):
         """
-        Link ids that look damaged are taken from who insists on them.
+        Link ids that look damaged are accepted if the option allows it.
         """
         data = b"link_id,mode\n '00123,pdf\nNaN,pdf\na\tb,pdf\n"
         rows = list(
@@ -253,8 +253,7 @@ class TestCsv:
 
     def test_bad_rows_among_good(self):
         """
-        Each bad row is one item with its line and reason, and no other is
-        touched.
+        Each bad row has its line and reason, and does not affect others.
         """
         rows = read(
             b"link_id,from_date,redirect_url\n"
@@ -319,7 +318,7 @@ class TestCsv:
 
     def test_quote_open_to_the_end(self):
         """
-        The rows below a quote that is never closed are read all the same.
+        The rows below a quote that is never closed are read.
         """
         below = "".join(f"customer-{number}\n" for number in range(9_999))
         rows = read('link_id\n"oops\n' + below)
@@ -332,7 +331,8 @@ class TestCsv:
 
     def test_long_line(self):
         """
-        A line of 10 MB is a bad row, is never held, and costs no other row.
+        A line of 10 MB is a bad row, stays out of memory, and costs no other
+        row.
         """
         data = b"link_id\na\n" + b"x" * 10_000_000 + b"\nb\n"
         tracemalloc.start()
@@ -348,7 +348,7 @@ class TestCsv:
 
     def test_extra(self):
         """
-        A column extra.NAME is passed on as NAME, as a text.
+        A column extra.NAME gives the parameter NAME as a text.
         """
         row = read_one("link_id,extra.branch\na,007\n")
 
@@ -371,7 +371,7 @@ class TestCsv:
     )
     def test_written_by_a_spreadsheet(self, link_ids, delimiter, end, quoting):
         """
-        A link id that a CSV writer wrote is read as it was, or refused.
+        A link id from a CSV writer is read exactly, or refused.
         """
         file = io.StringIO()
         writer = csv.writer(
@@ -407,7 +407,7 @@ class TestJsonLines:
 
     def test_values(self):
         """
-        Values of every type arrive typed, dates in both writings.
+        Values of every type are typed, and dates may have both forms.
         """
         row = read_one(
             orjson.dumps(
@@ -449,13 +449,13 @@ class TestJsonLines:
 
     def test_redirect_url_left_out(self):
         """
-        A redirect URL that is not there is the client's to give.
+        Without a redirect URL the client's own applies.
         """
         assert read_one('{"link_id": "a"}').request.redirect_url is UNSET
 
     def test_line_numbers(self):
         """
-        Blank lines are counted and are no rows; a BOM does no harm.
+        Blank lines are counted and are no rows; a BOM is dropped.
         """
         rows = read(b'\xef\xbb\xbf\r\n{"link_id": "a"}\r\n\n{"link_id": "b"}')
 
@@ -516,7 +516,7 @@ class TestJsonLines:
     )
     def test_bad_line(self, line, reason):
         """
-        A bad line is one bad row that says why, and no other is touched.
+        A bad line is one bad row with a reason, and does not affect others.
         """
         good, bad, after = read(
             f'{{"link_id": "a"}}\n{line}\n{{"link_id": "c"}}'
@@ -530,7 +530,7 @@ class TestJsonLines:
 
     def test_text_that_looks_like_a_key(self):
         """
-        Only keys count as keys, and not what a text holds.
+        A text that looks like a key is no repeated key.
         """
         row = read_one(
             r'{"link_id": "a", "extra.x": "\"mode\": 1, \"mode\": 2"}'
@@ -540,7 +540,7 @@ class TestJsonLines:
 
     def test_second_mark(self):
         """
-        A byte order mark before a later line, as of a second file, is taken.
+        A byte order mark before a later line is dropped.
         """
         rows = read('\ufeff{"link_id": "a"}\n\ufeff{"link_id": "b"}\n')
 
@@ -548,7 +548,7 @@ class TestJsonLines:
 
     def test_written_by_a_data_frame(self):
         """
-        Whole numbers that pandas wrote with decimals are taken.
+        Whole numbers with decimals, as pandas writes them, are accepted.
         """
         row = read_one('{"link_id": "a", "session_expiry": 30.0}')
 
@@ -556,7 +556,7 @@ class TestJsonLines:
 
     def test_undecodable(self):
         """
-        Bytes that are no UTF-8 make a bad row.
+        Bytes that are not UTF-8 make a bad row.
         """
         good, bad = read(b'{"link_id": "a"}\n{"link_id": "\xff"}\n')
 
@@ -565,7 +565,7 @@ class TestJsonLines:
 
     def test_all_problems_at_once(self):
         """
-        Everything that is wrong with a row is said in one go.
+        One error reports all problems of a row.
         """
         line = {
             "link_id": "",
@@ -666,7 +666,7 @@ class TestUnusable:
     )
     def test_refused(self, data, problem):
         """
-        It is one error that begins with the name and says what is wrong.
+        One error begins with the name and gives the reason.
         """
         with pytest.raises(InputFileError) as caught:
             read(data)
@@ -678,7 +678,7 @@ class TestUnusable:
 
     def test_before_the_first_row(self):
         """
-        The head is judged when the file is opened, not when rows are taken.
+        The header is checked before the first row is read.
         """
         with pytest.raises(InputFileError):
             read_rows(io.BytesIO(b"link_id,pan\n"), name="x")
@@ -686,7 +686,7 @@ class TestUnusable:
     @pytest.mark.parametrize("good", [b"", b"link_id\na\nb\n"])
     def test_unreadable(self, good):
         """
-        A disk that fails, at once or later, is an error with a name.
+        An error of the disk becomes an error with the name of the input.
         """
 
         class Broken(io.BytesIO):
@@ -702,7 +702,7 @@ class TestUnusable:
 
 class TestDates:
     """
-    Columns of dates, of which one is enough to distrust all.
+    Columns in which one date shows that none can be trusted.
     """
 
     FILE = b"link_id,from_date\na,01/02/2026\nb,02/03/2026\nc,%s\nd,\n"
@@ -722,7 +722,7 @@ class TestDates:
     )
     def test_month_first(self, date):
         """
-        A column with a second number above 12 is refused, rows above too.
+        A column with a second number above 12 is refused as a whole.
         """
         data = self.FILE % date
 
@@ -739,7 +739,7 @@ class TestDates:
     )
     def test_not_month_first(self, date):
         """
-        A date that is only wrong, or none, is left to its row.
+        A date with another problem is an error of its row.
         """
         data = self.FILE % date
 
@@ -748,7 +748,7 @@ class TestDates:
 
     def test_elsewhere(self):
         """
-        A text that looks so counts in no other column, nor in a broken row.
+        Other columns and broken rows may hold such a text.
         """
         data = (
             b"link_id,from_date,extra.note\n"
@@ -761,7 +761,7 @@ class TestDates:
 
     def test_stream(self):
         """
-        From a stream, the first such row ends the reading.
+        In a stream the first such row ends the input.
         """
         got = []
         with pytest.raises(
@@ -783,7 +783,7 @@ class TestDates:
     )
     def test_json(self, line):
         """
-        In JSON lines, all dates under one name are a column.
+        In JSON lines the dates of one name are a column.
         """
         data = b'{"link_id": "a"}\n' + line
 
@@ -792,7 +792,7 @@ class TestDates:
 
     def test_at_the_edge_of_a_block(self, monkeypatch):
         """
-        A date that lies in two blocks of the file is found.
+        A date across two blocks of the file is found.
         """
         data = self.FILE % b"01/31/2026"
         for size in range(1, len(data)):
@@ -802,7 +802,7 @@ class TestDates:
 
     def test_unreadable(self):
         """
-        A disk that fails meanwhile is told when the rows are read.
+        An error of the disk is left to the reading of the rows.
         """
 
         class Broken(io.BytesIO):
@@ -869,7 +869,8 @@ EXPORTS = {
 @pytest.mark.parametrize("name", EXPORTS)
 def test_exports(name):
     """
-    A program's export gives its sound rows, and a reason for each other one.
+    An export of a program gives its sound rows, and a reason for each other
+    row.
     """
     data, expected = EXPORTS[name]
     rows = read(data)
@@ -907,7 +908,7 @@ def test_exports(name):
 )
 def test_nothing_changes_silently(data):
     """
-    Each line of any bytes is taken exactly, or refused under its number.
+    Each line of any bytes gives exactly its text, or an error with its number.
     """
     lines = dict(enumerate((b"link_id\n" + data).split(b"\n"), 1))
     try:
@@ -961,7 +962,7 @@ def test_any_bytes(data):
 
 def test_constant_memory():
     """
-    A file of any length takes the same memory.
+    The memory does not grow with the file.
     """
 
     def lines(count):

@@ -15,7 +15,7 @@ from bankconnect_async.sandbox import statement_pdf
 
 async def read_settings(process):
     """
-    Read what a shell would take over.
+    Read the variables that the command prints for a shell.
     """
     comment = await process.stdout.readline()
     assert comment.startswith(b"# ")
@@ -30,7 +30,8 @@ async def read_settings(process):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serves_until_stopped(start, number):
     """
-    It prints what a client of it needs, and ends well when it is told to.
+    The command prints the settings of its clients, and exits with 0 on a
+    signal.
     """
     process = await start("sandbox", "--port", "0")
     settings = await read_settings(process)
@@ -46,7 +47,7 @@ async def test_serves_until_stopped(start, number):
 
 async def test_own_settings(start):
     """
-    Key, hash, dialect and port are taken as given; a shell can read them.
+    Key, hash, dialect and port can be set, and a shell can read them.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -68,7 +69,7 @@ async def test_own_settings(start):
 
 def test_taken_port(bankconnect):
     """
-    A port that cannot be had is an error that says what to do.
+    A port that is in use is an error with advice.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -92,7 +93,7 @@ def test_taken_port(bankconnect):
 )
 def test_bad_settings(bankconnect, args, problem):
     """
-    A setting that cannot work is named.
+    The message names a setting that cannot work.
     """
     result = bankconnect("sandbox", *args)
 
@@ -102,7 +103,7 @@ def test_bad_settings(bankconnect, args, problem):
 
 async def test_processing_time(start):
     """
-    Statements are processed for as long as was said.
+    Statements are processed for the given time.
     """
     process = await start(
         *("sandbox", "--port", 0, "--dialect", "session"),
@@ -145,7 +146,8 @@ async def test_remote_webhooks(start, options):
 
 async def test_an_open_door(start):
     """
-    It warns when other machines can reach it, and answers for their name.
+    The command warns when other machines can reach it, and accepts their host
+    name.
     """
     process = await start(
         *("sandbox", "--port", "0", "--host", "0.0.0.0"),  # noqa: S104

@@ -16,7 +16,7 @@ RETURN = "https://lender.example/return"
 
 def test_prints_the_url(bankconnect, service):
     """
-    The URL, and nothing else, goes to stdout.
+    Only the URL goes to stdout.
     """
     result = bankconnect("session", "a", "--redirect-url", RETURN)
 
@@ -29,7 +29,7 @@ def test_prints_the_url(bankconnect, service):
 
 def test_json(bankconnect, parse):
     """
-    With --json it is an object with the same keys as a row of a batch.
+    With --json the result has the same keys as a row of a batch.
     """
     result = bankconnect("session", "a", "--sandbox", "--json")
 
@@ -45,7 +45,7 @@ def test_json(bankconnect, parse):
 
 def test_parameters(bankconnect, service):
     """
-    Parameters are given as a file has them; the last of a name counts.
+    Parameters have the forms of a file; the last one of a name applies.
     """
     given = {
         "from_date": "2026-01-01",
@@ -69,7 +69,7 @@ def test_parameters(bankconnect, service):
 
 def test_redirect_url_as_a_parameter(bankconnect, service):
     """
-    A redirect URL among the parameters does as well.
+    The redirect URL may be one of the parameters.
     """
     result = bankconnect("session", "a", "--param", f"redirect_url={RETURN}")
 
@@ -92,7 +92,7 @@ def test_redirect_url_as_a_parameter(bankconnect, service):
 )
 def test_usage(bankconnect, args, problem):
     """
-    What makes no request exits with 2, and says why.
+    An input that makes no request exits with 2 and a reason.
     """
     result = bankconnect("session", *args)
 
@@ -104,7 +104,7 @@ def test_usage(bankconnect, args, problem):
 
 def test_no_redirect_url(bankconnect, service):
     """
-    Without a redirect URL all places where it can be given are named.
+    Without a redirect URL the message names all ways to give one.
     """
     result = bankconnect("session", "a", "--json")
 
@@ -129,7 +129,7 @@ def test_refused_key(bankconnect, service, monkeypatch):
 
 def test_refused_request(bankconnect, service, parse):
     """
-    With --json a refusal is an object on stdout as well, and exits with 1.
+    With --json a refused request is an object on stdout, and exits with 1.
     """
     result = bankconnect(
         *("session", "a", "--inline-frame", "--api-version", "v2", "--json"),
@@ -145,7 +145,7 @@ def test_refused_request(bankconnect, service, parse):
 
 async def test_undecodable(start, parse):
     """
-    Bytes that are no UTF-8 are an error, in JSON too.
+    Bytes that are not UTF-8 are an error, in JSON too.
     """
     process = await start(
         "session", os.fsdecode(b"\xff"), "--sandbox", "--json"
@@ -173,7 +173,7 @@ async def test_stdout_full(start):
 
 async def test_stdout_closed(start):
     """
-    A reader that has gone makes it fail quietly.
+    A closed stdout fails without a message.
     """
     reader, writer = os.pipe()
     os.close(reader)
@@ -211,7 +211,7 @@ async def test_interrupted(start, raw_server, monkeypatch):
 
 async def test_lost(start, raw_server, monkeypatch):
     """
-    A connection that breaks says that a session may exist.
+    The message of a broken connection says that a session may exist.
     """
 
     async def hang_up(server, reader, writer):

@@ -1,5 +1,5 @@
 """
-What became of a batch, in words.
+The texts of a batch's summary.
 """
 
 import pytest
@@ -13,7 +13,7 @@ from bankconnect_async.cli.batch.summary import BatchSummary
 )
 def test_time_left(rate, left):
     """
-    What is left is told in a unit that fits, where it can be known.
+    The time left has a fitting unit, if it is known.
     """
     summary = BatchSummary(
         total=1_300, created=200, skipped=100, recent_rate=rate
@@ -26,7 +26,7 @@ def test_time_left(rate, left):
 
 def test_line():
     """
-    A line has everything that holds the batch up.
+    A line shows everything that slows the batch down.
     """
     summary = BatchSummary(
         created=2, skipped=1, seconds=70, recent_rate=3, limit=5, pause=2

@@ -1,5 +1,5 @@
 """
-What foreign texts may do to a terminal and to a spreadsheet: nothing.
+Foreign texts cannot act on a terminal or a spreadsheet.
 """
 
 import csv
@@ -29,7 +29,7 @@ HOSTILE = (
 
 
 def is_harmless(text: str) -> bool:
-    """Tell whether a terminal shows *text* and does nothing else."""
+    """Tell whether a terminal only shows *text*."""
     return text.replace("\n", "").isprintable()
 
 
@@ -50,7 +50,7 @@ def cells(*texts: str) -> list[str]:
 
 class TestTables:
     """
-    write_csv, write_json
+    `write_csv` and `write_json`.
     """
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestTables:
 
     def test_makes_no_formula_where_cells_are_parted_otherwise(self):
         """
-        Behind a semicolon or a tab there may be a cell of its own.
+        A formula after a semicolon or a tab gets an apostrophe, too.
         """
         assert cells("a;=cmd", "a\t\uff1dcmd", "a;b") == [
             "a;'=cmd",
@@ -98,20 +98,21 @@ class TestTables:
     @pytest.mark.parametrize("text", ["a=b", "1-2", "a @ b", "", "UPI/9", "é"])
     def test_leaves_plain_texts_alone(self, text):
         """
-        What no spreadsheet takes for a formula stays as it was sent.
+        Texts that are no formulas stay unchanged.
         """
         assert cells("x", text) == ["x", text]
 
     def test_keeps_letters_that_are_joined(self):
         """
-        Joiners of Indian scripts are letters, and other marks are not.
+        Joiners of Indian scripts are kept, and other invisible characters are
+        not.
         """
         assert cells("क\u094d\u200dष", HOSTILE)[0] == "क\u094d\u200dष"
         assert is_harmless(cells("x", HOSTILE)[1])
 
     def test_writes_json_that_a_terminal_takes(self):
         """
-        Escapes say the same, and a terminal shows them.
+        JSON escapes what a terminal would run, with the same meaning.
         """
         document = {"name": HOSTILE, "smile": "\U000e0041😀", "a": "ж"}
 
@@ -125,7 +126,7 @@ class TestTables:
     def test_writes_json_of_any_kind(self):
         """
         A number above 64 bits, half a surrogate pair and 900 levels are
-        written as they were sent.
+        written unchanged.
         """
         deep: object = []
         for _ in range(900):
@@ -146,7 +147,7 @@ class TestTables:
 
     def test_writes_both_ways_alike(self):
         """
-        Indentation does not depend on what is in the document.
+        Both JSON writers indent alike.
         """
         document = {"a": [1, {"b": "x"}, []], "c": {}, "d": Decimal("1.50")}
 
@@ -160,12 +161,12 @@ class TestTables:
 
 class TestRecords:
     """
-    Lines of a journal
+    Lines of a journal.
     """
 
     def test_hold_nothing_that_acts(self):
         """
-        A record shown by `cat` does nothing, and says what it said.
+        A record on a terminal is harmless, and keeps its content.
         """
         url = f"https://x.example/{HOSTILE.replace(' ', '')}"
         session = Session(
@@ -194,12 +195,12 @@ class TestRecords:
 
 class TestCommands:
     """
-    Output of commands
+    Output of commands.
     """
 
     def test_show_files_and_reasons_on_a_harmless_line(self, tmp_path):
         """
-        The name of a file cannot act on the terminal that reports it.
+        The name of a file cannot act on the terminal that shows its error.
         """
         path = tmp_path / "a\x1b[31m\x9b2J\u202e.csv"
         path.write_text("no_link_id\nx\n")
@@ -221,8 +222,7 @@ class TestCommands:
 
     def test_show_urls_that_a_terminal_takes(self, bankconnect, monkeypatch):
         """
-        A URL is printed percent-encoded where it is not printable, and in
-        JSON exactly as it came.
+        A URL is percent-encoded where it is not printable, and exact in JSON.
         """
         session = Session(
             link_id="c",
