@@ -148,9 +148,9 @@ async def test_one_address(demo):
     """
     async with demo("seed") as url, aiohttp.ClientSession() as http:
         other = URL(url).with_host("localhost")
-        async with http.get(other, allow_redirects=False) as answer:
-            assert answer.status == 307
-            assert answer.headers["Location"] == url
+        async with http.get(other, allow_redirects=False) as response:
+            assert response.status == 307
+            assert response.headers["Location"] == url
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ async def test_strangers(method, path, headers, status, monkeypatch):
         aiohttp.ClientSession() as http,
         http.request(
             method, url + path, headers=headers, allow_redirects=False
-        ) as answer,
+        ) as response,
     ):
-        assert answer.status == status
+        assert response.status == status
 
     assert made == []
 

@@ -56,7 +56,7 @@ class TestMainJob:
 
         assert ran.result.code == 0
         assert ran.result.out == ""
-        # A slow machine tells of its progress before.
+        # A slow machine prints its progress before.
         *progress, summary = ran.result.err.splitlines()
         assert summary.startswith("created 1000, failed 0, ")
         assert all(" of 1000 rows" in line for line in progress)
@@ -485,7 +485,7 @@ class TestFiles:
         )
 
         assert result.code == 1
-        # As many as were in flight when the first could not be written.
+        # The rows that were in flight when the first write failed.
         count = int(result.err.removeprefix("created ").split(",")[0])
         assert 1 <= count <= 64
         assert f"created {count}, failed 0" in result.err
@@ -511,7 +511,7 @@ class TestProcess:
 
         assert process.returncode == 0
         assert len(parse(out.decode())) == 100
-        # A slow machine tells of its progress before.
+        # A slow machine prints its progress before.
         assert orjson.loads(err.splitlines()[-1])["created"] == 100
 
     async def test_rows_are_not_waited_for(self, start):
@@ -545,7 +545,7 @@ class TestProcess:
 
         assert await process.wait() == 1
         assert "stdout: cannot be written: its reader has closed it: " in err
-        # How many were under way by then is chance.
+        # The number of rows in flight depends on the timing.
         assert re.search(r" outcomes \(line 3[,)]", err)
         assert "stdout: holds the 1 rows that were done; " in err
 
@@ -557,14 +557,14 @@ class TestProcess:
         them.
         """
 
-        async def answer(server, reader, writer):
+        async def respond(server, reader, writer):
             await server.read_request(reader)
             writer.write(created_answer)
             await writer.drain()
 
         reader, writer = os.pipe()
         os.write(writer, bytes(fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)))
-        async with raw_server(answer) as server:
+        async with raw_server(respond) as server:
             process = await self._begin_two(
                 start, server, monkeypatch, stdout=writer
             )
@@ -685,7 +685,7 @@ class TestProcess:
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         process = await start("batch", fifo, "--sandbox", "--output", output)
-        # Opening it for writing waits until the other side is open.
+        # Opening it for writing blocks until the other end is open.
         writer = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
         os.write(writer, HEADER)
         await until(lambda: not _unread(writer))
@@ -704,13 +704,13 @@ class TestProcess:
         """
         release = asyncio.Event()
 
-        async def answer_late(server, reader, writer):
+        async def respond_late(server, reader, writer):
             await server.read_request(reader)
             await release.wait()
             writer.write(created_answer)
             await writer.drain()
 
-        async with raw_server(answer_late) as server:
+        async with raw_server(respond_late) as server:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(60):
@@ -731,11 +731,11 @@ class TestProcess:
         flight that a session may exist.
         """
 
-        async def never_answer(server, reader, writer):
+        async def never_respond(server, reader, writer):
             await server.read_request(reader)
             await asyncio.Event().wait()
 
-        async with raw_server(never_answer) as server:
+        async with raw_server(never_respond) as server:
             process = await self._begin_two(start, server, monkeypatch)
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(60):
@@ -799,14 +799,14 @@ class TestProcess:
         """
         release = asyncio.Event()
 
-        async def answer_late(server, reader, writer):
+        async def respond_late(server, reader, writer):
             await server.read_request(reader)
             await release.wait()
             writer.write(created_answer)
             await writer.drain()
 
         terminal, end = os.openpty()
-        async with raw_server(answer_late) as server:
+        async with raw_server(respond_late) as server:
             process = await self._begin_two(
                 start, server, monkeypatch, stderr=end
             )
@@ -867,7 +867,7 @@ def _read_terminal(terminal):
         while block := os.read(terminal, 65536):
             shown += block
     except OSError:
-        # Linux says so once nobody has the other end any more.
+        # Linux raises this when the other end is closed.
         pass
     finally:
         os.close(terminal)

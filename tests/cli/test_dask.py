@@ -179,7 +179,7 @@ class TestLocal:
 
         assert process.returncode == 130
         assert b"Traceback" not in err
-        # In Python's development mode, asyncio tells what took long.
+        # In Python's development mode, asyncio reports slow steps.
         lines = [
             line
             for line in err.splitlines()

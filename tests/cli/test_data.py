@@ -17,10 +17,10 @@ S = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
 E = "f5057fee-4c3e-4459-82dd-21250b729601"
 
 
-@pytest.fixture(name="said")
-def _said(monkeypatch):
-    """Return the responses by path, and the requests under "asked"."""
-    said, asked = {}, []
+@pytest.fixture(name="responses")
+def _responses(monkeypatch):
+    """Return the responses by path, and the requests under "requests"."""
+    responses, requests = {}, []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -28,15 +28,15 @@ def _said(monkeypatch):
         def do_GET(self):
             length = int(self.headers.get("Content-Length", 0))
             path = self.path.removeprefix("/bank-connect/v1/")
-            asked.append((path, self.rfile.read(length)))
-            answers = said.get(path.partition("?")[0], [(404, b"{}")])
-            status, body = answers.pop(0) if answers[1:] else answers[0]
+            requests.append((path, self.rfile.read(length)))
+            queued = responses.get(path.partition("?")[0], [(404, b"{}")])
+            status, body = queued.pop(0) if queued[1:] else queued[0]
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET  # noqa: N815 - as the base class spells it
+        do_POST = do_GET  # noqa: N815 - the name in the base class
 
         def log_message(self, *_):
             pass
@@ -48,8 +48,8 @@ def _said(monkeypatch):
         base_url = f"http://127.0.0.1:{server.server_port}/bank-connect"
         monkeypatch.setenv("BANKCONNECT_BASE_URL", base_url)
         monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
-        said["asked"] = asked
-        yield said
+        responses["requests"] = requests
+        yield responses
         server.shutdown()
         thread.join()
 
@@ -72,11 +72,11 @@ class TestFetch:
     ``bankconnect fetch``.
     """
 
-    def test_writes_json_as_it_was_sent(self, said, bankconnect):
+    def test_writes_json_as_it_was_sent(self, responses, bankconnect):
         """
         No digit of an amount is lost.
         """
-        said[f"entity/{E}/transactions/"] = transactions(ROW)
+        responses[f"entity/{E}/transactions/"] = transactions(ROW)
 
         result = bankconnect("fetch", E)
 
@@ -84,11 +84,11 @@ class TestFetch:
         assert '"amount": 1234.10' in result.out
         assert json.loads(result.out) == [json.loads(ROW)]
 
-    def test_writes_a_table(self, said, bankconnect, tmp_path):
+    def test_writes_a_table(self, responses, bankconnect, tmp_path):
         """
         A table has a header, exact amounts and no formulas.
         """
-        said[f"entity/{E}/transactions/"] = transactions(ROW, ROW)
+        responses[f"entity/{E}/transactions/"] = transactions(ROW, ROW)
         path = tmp_path / "out.csv"
 
         result = bankconnect("fetch", E, "--format", "csv", "--output", path)
@@ -104,11 +104,11 @@ class TestFetch:
         assert first["category"] == ""
         assert "raw" not in first
 
-    def test_overwrites_nothing(self, said, bankconnect, tmp_path):
+    def test_overwrites_nothing(self, responses, bankconnect, tmp_path):
         """
         An existing file stays unchanged.
         """
-        said[f"entity/{E}/transactions/"] = transactions()
+        responses[f"entity/{E}/transactions/"] = transactions()
         (tmp_path / "out").write_text("old")
 
         result = bankconnect("fetch", E, "--output", tmp_path / "out")
@@ -119,11 +119,11 @@ class TestFetch:
         nowhere = bankconnect("fetch", E, "--output", tmp_path / "a" / "b")
         assert "No such file" in nowhere.err
 
-    def test_filters(self, said, bankconnect):
+    def test_filters(self, responses, bankconnect):
         """
         The request holds the account and the days.
         """
-        said[f"entity/{E}/transactions/"] = transactions(
+        responses[f"entity/{E}/transactions/"] = transactions(
             ROW, ROW.replace("01-08", "02-08")
         )
 
@@ -134,7 +134,7 @@ class TestFetch:
 
         (row,) = json.loads(result.out)
         assert row["date"].startswith("2026-02-08")
-        assert said["asked"][0][0].endswith("?account_id=a")
+        assert responses["requests"][0][0].endswith("?account_id=a")
 
     COUNTS: ClassVar = {
         "accounts": 1,
@@ -147,7 +147,7 @@ class TestFetch:
     @pytest.mark.parametrize("format_", ["json", "csv"])
     @pytest.mark.parametrize("what", COUNTS)
     def test_fetches_from_a_session(
-        self, said, bankconnect, sample, what, format_
+        self, responses, bankconnect, sample, what, format_
     ):
         """
         Most data of a session are in its insights.
@@ -161,7 +161,7 @@ class TestFetch:
             ("get_pdfs", "get_pdfs.response.session"),
         ):
             body = sample(f"{name}.json")
-            said[f"session_data/{S}/{path}/"] = [(200, body)]
+            responses[f"session_data/{S}/{path}/"] = [(200, body)]
 
         result = bankconnect(
             *("fetch", S, "--flow", "session"),
@@ -179,11 +179,11 @@ class TestFetch:
             assert rows[0]["account_id"]
             assert rows[0]["amount"] in {24000.0, "24000.0"}
 
-    def test_filters_insights(self, said, bankconnect, sample):
+    def test_filters_insights(self, responses, bankconnect, sample):
         """
         The filters apply to the insights of a session, too.
         """
-        said[f"session_data/{S}/insights/"] = [
+        responses[f"session_data/{S}/insights/"] = [
             (200, sample("session_data.insights.response.json"))
         ]
         for filters, count in (
@@ -199,7 +199,7 @@ class TestFetch:
 
     @pytest.mark.parametrize("what", ["predictors", "monthly-analysis"])
     def test_large_analyses_are_no_tables(
-        self, said, bankconnect, sample, what
+        self, responses, bankconnect, sample, what
     ):
         """
         Analyses are printed as JSON, and refused as a table.
@@ -209,7 +209,7 @@ class TestFetch:
             ("monthly_analysis_updated", "monthly_analysis_updated"),
         ):
             body = sample(f"{name}.response.json")
-            said[f"entity/{E}/{path}/"] = [(200, body)]
+            responses[f"entity/{E}/{path}/"] = [(200, body)]
 
         good = bankconnect("fetch", E, "--what", what)
         bad = bankconnect("fetch", E, "--what", what, "--format", "csv")
@@ -219,7 +219,7 @@ class TestFetch:
         assert "is no table" in bad.err
 
     @pytest.mark.parametrize(
-        ("args", "said_of_it"),
+        ("args", "message"),
         [
             (("--what", "insights"), "the entity flow has no insights"),
             (
@@ -245,7 +245,7 @@ class TestFetch:
         ],
     )
     def test_refuses_what_there_is_not(
-        self, said, bankconnect, args, said_of_it
+        self, responses, bankconnect, args, message
     ):
         """
         Unknown data and filters are refused before any request.
@@ -253,10 +253,10 @@ class TestFetch:
         result = bankconnect("fetch", E, *args)
 
         assert result.code == 2
-        assert said_of_it in result.err
-        assert said["asked"] == []
+        assert message in result.err
+        assert responses["requests"] == []
 
-    def test_tells_what_went_wrong(self, said, bankconnect):
+    def test_tells_what_went_wrong(self, responses, bankconnect):
         """
         An unknown id is reported in one line, without advice on sessions.
         """
@@ -268,15 +268,15 @@ class TestFetch:
         assert f"entity {E}: " in result.err
         result = bankconnect("wait", S, "--flow", "session")
         assert f"session {S}: " in result.err
-        said[f"entity/{E}/transactions/"] = [(200, b"<html>")]
+        responses[f"entity/{E}/transactions/"] = [(200, b"<html>")]
         assert "session may exist" not in bankconnect("fetch", E).err
 
-    def test_writes_huge_numbers_shortly(self, said, bankconnect):
+    def test_writes_huge_numbers_shortly(self, responses, bankconnect):
         """
         A number with a large exponent keeps its exponent.
         """
         row = '{"amount":1e99999,"balance":1e3}'
-        said[f"entity/{E}/transactions/"] = transactions(row)
+        responses[f"entity/{E}/transactions/"] = transactions(row)
 
         result = bankconnect("fetch", E, "--format", "csv")
 
@@ -289,14 +289,14 @@ class TestWait:
     ``bankconnect wait``.
     """
 
-    def test_waits(self, said, bankconnect, sample):
+    def test_waits(self, responses, bankconnect, sample):
         """
         Progress goes to stderr and the end to stdout.
         """
-        said[f"session_data/{S}/progress/"] = [
+        responses[f"session_data/{S}/progress/"] = [
             (200, sample("session_data.progress.response.completed.json"))
         ]
-        said[f"session_data/{S}/session_status/"] = [
+        responses[f"session_data/{S}/session_status/"] = [
             (
                 200,
                 sample("session_data.session_status.response.completed.json"),
@@ -308,7 +308,7 @@ class TestWait:
         assert (result.code, result.out) == (0, "completed\n")
         assert result.err == "statements: 2 completed\n"
 
-    def test_tells_what_failed(self, said, bankconnect):
+    def test_tells_what_failed(self, responses, bankconnect):
         """
         The command fails, and names the failed statement and the reason.
         """
@@ -321,7 +321,7 @@ class TestWait:
             }
         ]
         body = json.dumps({"entity_id": E, "progress": progress}).encode()
-        said[f"entity/{E}/identity/"] = [(200, body)]
+        responses[f"entity/{E}/identity/"] = [(200, body)]
 
         result = bankconnect("wait", E)
 
@@ -329,13 +329,13 @@ class TestWait:
         assert "statements: 1 failed" in result.err
         assert "statement st failed: no luck" in result.err
 
-    def test_gives_up(self, said, bankconnect):
+    def test_gives_up(self, responses, bankconnect):
         """
         The command fails when its time is up.
         """
         body = json.dumps({"entity_id": E, "progress": None}).encode()
-        said[f"entity/{E}/transactions/"] = [(200, body)]
-        said[f"entity/{E}/identity/"] = [(200, body)]
+        responses[f"entity/{E}/transactions/"] = [(200, body)]
+        responses[f"entity/{E}/identity/"] = [(200, body)]
 
         result = bankconnect("wait", E, "--timeout", "0.05")
 
@@ -355,21 +355,21 @@ class TestUpload:
         path.write_bytes(b"%PDF-1.4")
         return path
 
-    @pytest.fixture(name="taken")
-    def _taken(self, said, sample):
+    @pytest.fixture(name="uploads")
+    def _uploads(self, responses, sample):
         """Accept uploads of both flows, and return the requests."""
         for path, flow in (
             ("upload", "entity"),
             ("upload_session", "session"),
         ):
             body = sample(f"upload.{flow}.response.json")
-            said[f"statement/{path}/"] = [(200, body)]
-        return said["asked"]
+            responses[f"statement/{path}/"] = [(200, body)]
+        return responses["requests"]
 
     @pytest.mark.parametrize(
         "option", ["--link-id", "--entity-id", "--session-id"]
     )
-    def test_uploads(self, taken, bankconnect, pdf, monkeypatch, option):
+    def test_uploads(self, uploads, bankconnect, pdf, monkeypatch, option):
         """
         The response is printed; the password comes from the environment.
         """
@@ -381,7 +381,7 @@ class TestUpload:
 
         assert result.code == 0
         assert json.loads(result.out)["statement_id"]
-        ((_, body),) = taken
+        ((_, body),) = uploads
         assert b"pdf-secret" in body
         assert b"some-id" in body
         assert b"%PDF-1.4" in body
@@ -389,7 +389,7 @@ class TestUpload:
     @pytest.mark.parametrize(
         "args", [(), ("--link-id", "a", "--session-id", "b")]
     )
-    def test_has_one_owner(self, said, bankconnect, pdf, args):
+    def test_has_one_owner(self, responses, bankconnect, pdf, args):
         """
         An upload needs exactly one owner.
         """
@@ -398,12 +398,14 @@ class TestUpload:
         assert result.code == 2
         assert "give exactly one of" in result.err
 
-    def test_tells_why_it_was_refused(self, said, bankconnect, sample, pdf):
+    def test_tells_why_it_was_refused(
+        self, responses, bankconnect, sample, pdf
+    ):
         """
         A refused statement is reported in one line.
         """
         body = sample("error.upload.session.password_incorrect.json")
-        said["statement/upload_session/"] = [(400, body)]
+        responses["statement/upload_session/"] = [(400, body)]
 
         result = bankconnect("upload", pdf, "--session-id", S)
 

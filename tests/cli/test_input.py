@@ -315,6 +315,6 @@ async def test_failure_of_a_pipe(pipe):
     got = []
     with pytest.raises(InputFileError, match="to its end"):
         async for row in RowReader(rows(), source):
-            got.append(row)  # noqa: PERF401 - what comes before it counts
+            got.append(row)  # noqa: PERF401 - rows before the error
 
     assert got == [1]

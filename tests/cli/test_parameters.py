@@ -179,7 +179,7 @@ LINK_ID_DAMAGE = {
     "क\u200d": "U+200D (zero width joiner)",
     "'00123": "begins or ends with a quote",
     '="00123"': "begins with =",
-    "＝1": "begins with =",  # noqa: RUF001 - it is a damage
+    "＝1": "begins with =",  # noqa: RUF001 - the damage
     '"00123"': "begins or ends with a quote",
     "“00123”": "begins or ends with a quote",
     "00123’": "begins or ends with a quote",  # noqa: RUF001 - as above
@@ -293,7 +293,7 @@ def test_link_id_that_nobody_takes(link_id, problem):
         "O'Neil",
         "ग्राहक-४२",
         "क्\u200dष",
-        "می\u200cخواهم",  # noqa: RUF001 - these are its letters
+        "می\u200cخواهم",  # noqa: RUF001 - its letters
         "客户 42",
         "x" * 500,
     ],

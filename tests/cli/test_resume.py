@@ -299,7 +299,7 @@ class TestInputs:
         A truncated gzip file keeps the rows before its end, and prints how to
         resume.
         """
-        # As they are, so that what is cut off are rows.
+        # Without compression, so that the cut removes rows.
         data = gzip.compress(csv_of(1000), 0)
         ran = batch(data[:-8_000], INLINE)
 
@@ -477,8 +477,7 @@ class TestKilled:
         """
         seed = random.randrange(2**32)
         print(f"seed {seed}")
-        # Twenty-one processes: what they import and what the sandbox does is
-        # looked at closely elsewhere.
+        # The warnings of imports and of the sandbox have tests of their own.
         monkeypatch.delenv("PYTHONDEVMODE", raising=False)
         asyncio.get_running_loop().set_debug(False)
         source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"

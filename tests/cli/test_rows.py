@@ -271,7 +271,7 @@ class TestCsv:
         assert ids(rows) == {
             2: "a",
             **dict.fromkeys((3, 4, 5, 6, 7, 9)),
-            # Whoever has all link ids of a batch knows that it is a second.
+            # Only the batch finds repeated link ids.
             8: "a",
             10: "g",
         }
@@ -815,7 +815,7 @@ class TestDates:
         assert stream.closed
 
 
-# What spreadsheets and data frames write, byte for byte.
+# Exports of spreadsheets and data frames.
 EXPORTS = {
     "Excel, English, CSV UTF-8": (
         b"\xef\xbb\xbflink_id,session_expiry\r\n00123,30\r\n"

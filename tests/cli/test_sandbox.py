@@ -160,8 +160,8 @@ async def test_an_open_door(start):
             async with http.get(
                 f"{settings['BANKCONNECT_BASE_URL']}/v1/entity/",
                 headers={"Host": host},
-            ) as answer:
-                statuses.append(answer.status)
+            ) as response:
+                statuses.append(response.status)
     process.send_signal(signal.SIGINT)
     await process.wait()
     warning = (await process.stderr.read()).decode()

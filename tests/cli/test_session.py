@@ -191,13 +191,13 @@ async def test_interrupted(start, raw_server, monkeypatch):
     """
     asked = asyncio.Event()
 
-    async def never_answer(server, reader, writer):
+    async def never_respond(server, reader, writer):
         await server.read_request(reader)
         asked.set()
-        # Until the client has gone.
+        # Wait until the client closes the connection.
         await reader.read()
 
-    async with raw_server(never_answer) as server:
+    async with raw_server(never_respond) as server:
         monkeypatch.setenv("BANKCONNECT_BASE_URL", server.base_url)
         monkeypatch.setenv("BANKCONNECT_API_KEY", "k3y")
         process = await start("session", "a", "--inline-frame")

@@ -22,7 +22,7 @@ from bankconnect_async.cli.tables import Table, write_csv, write_json
 from bankconnect_async.journal.records import encode_record
 
 
-#: Colours, titles, direction and nothing to see, in a text and in a name.
+#: Colours, titles, a direction and invisible characters.
 HOSTILE = (
     "a\x1b[31mb\x9b2Jc\u202ed\u2066e\u200bf\u061cg\u200eh\ufeffi\x7fj\u2028k"
 )
