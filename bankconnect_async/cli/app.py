@@ -38,7 +38,7 @@ from .batch.summary import BatchSummary
 from .demo.server import demo
 from .input.parameters import build_request
 from .input.row_reader import RowReader
-from .input.rows import InputRows, read_rows
+from .input.rows import InputRows
 from .input.sources import Input, open_input, refuse_same_file
 from .messages import CommandError, explain, print_message
 from .options import (
@@ -308,7 +308,7 @@ def batch(  # noqa: PLR0913
         if cluster is not None and not journal.is_resumable:
             raise click.UsageError("with --dask, --output must be a file")
         _print_journal_notes(journal)
-        rows = read_rows(
+        rows = InputRows(
             opened.stream,
             name=opened.name,
             allow_any_link_id=allow_any_link_id,

@@ -22,8 +22,8 @@ from bankconnect_async.cli.input.rows import (
     BadRow,
     InputFileError,
     InputRow,
+    InputRows,
     UntrustedRowsError,
-    read_rows,
 )
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import UNSET, Consent, Metadata
@@ -37,7 +37,7 @@ def read(data):
     Read all rows of some bytes or of a text.
     """
     data = data.encode() if isinstance(data, str) else data
-    return list(read_rows(io.BytesIO(data), name="links.csv"))
+    return list(InputRows(io.BytesIO(data), name="links.csv"))
 
 
 def read_one(data):
@@ -52,7 +52,7 @@ def refuse_month_first(data):
     """
     Check the dates of some bytes that can be read twice.
     """
-    rows = read_rows(io.BytesIO(data), name="links.csv")
+    rows = InputRows(io.BytesIO(data), name="links.csv")
     rows.refuse_month_first(lambda: io.BytesIO(data))
 
 
@@ -199,7 +199,7 @@ class TestCsv:
         """
         The header of a second file with other columns ends the input.
         """
-        rows = read_rows(
+        rows = InputRows(
             io.BytesIO(b"link_id,bank\na,sbi\nbank,link_id\nsbi,b\n"),
             name="links.csv",
         )
@@ -246,7 +246,7 @@ class TestCsv:
         """
         data = b"link_id,mode\n '00123,pdf\nNaN,pdf\na\tb,pdf\n"
         rows = list(
-            read_rows(io.BytesIO(data), name="x", allow_any_link_id=True)
+            InputRows(io.BytesIO(data), name="x", allow_any_link_id=True)
         )
 
         assert ids(rows) == {2: " '00123", 3: "NaN", 4: None}
@@ -681,7 +681,7 @@ class TestUnusable:
         The header is checked before the first row is read.
         """
         with pytest.raises(InputFileError):
-            read_rows(io.BytesIO(b"link_id,pan\n"), name="x")
+            InputRows(io.BytesIO(b"link_id,pan\n"), name="x")
 
     @pytest.mark.parametrize("good", [b"", b"link_id\na\nb\n"])
     def test_unreadable(self, good):
@@ -697,7 +697,7 @@ class TestUnusable:
                 raise OSError(5, "Input/output error")
 
         with pytest.raises(InputFileError, match=r"^x: cannot be read.*Input"):
-            list(read_rows(Broken(good), name="x"))
+            list(InputRows(Broken(good), name="x"))
 
 
 class TestDates:
@@ -768,7 +768,7 @@ class TestDates:
             UntrustedRowsError, match=r"line 4: from_date.*Nothing more is"
         ):
             got.extend(
-                read_rows(io.BytesIO(self.FILE % b"01/31/2026"), name="x")
+                InputRows(io.BytesIO(self.FILE % b"01/31/2026"), name="x")
             )
 
         assert ids(got) == {2: "a", 3: "b"}
@@ -810,7 +810,7 @@ class TestDates:
                 raise OSError(5, "Input/output error")
 
         stream = Broken(self.FILE)
-        rows = read_rows(io.BytesIO(self.FILE), name="x")
+        rows = InputRows(io.BytesIO(self.FILE), name="x")
         rows.refuse_month_first(lambda: stream)
         assert stream.closed
 
@@ -986,7 +986,7 @@ def test_constant_memory():
         stream = io.BufferedReader(Endless(count))
         tracemalloc.start()
         try:
-            assert sum(1 for _ in read_rows(stream, name="x")) == count
+            assert sum(1 for _ in InputRows(stream, name="x")) == count
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -190,17 +190,18 @@ class BatchRun:
         self.summary.interrupted = True
         self.rows.close()
         batch.drain()
-        count = batch.stats().in_flight
         if waiting := self.journal.pending:
             until = (
                 f"the reader of {self.output} has taken the {waiting} rows "
                 f"that are done"
             )
-        elif count:
+        elif not isinstance(batch, SessionBatch):
+            # The number that workers report is a second old.
+            until = "the rows in flight are done"
+        elif count := batch.stats().in_flight:
             until = f"the {count} rows in flight are done"
         else:
-            # The workers of a cluster report with a delay.
-            until = "the rows in flight are done"
+            return
         self.progress.print(
             f"stopping when {until}; press Ctrl-C again to cancel them"
         )

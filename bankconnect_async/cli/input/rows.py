@@ -101,20 +101,37 @@ class BadRow:
     error: InvalidRequestError
 
 
-@attrs.frozen(kw_only=True)
 class InputRows:
     """
     The rows of one file; they can be iterated over once.
 
+    Args:
+        stream: CSV or JSON lines; the content decides.
+        name: The name of the file in errors.
+        allow_any_link_id: Whether link ids that look damaged are accepted.
+
     Attributes:
         columns: The columns of a CSV file; `None` for JSON lines, where each
             row has its own.
+
+    Raises:
+        InputFileError: If it is neither, has no rows, or has invalid
+            columns.
     """
 
-    columns: frozenset[str] | None
-    _name: str = attrs.field(alias="name")
-    _records: Iterator["_Record"] = attrs.field(alias="records", repr=False)
-    _allow_any_link_id: bool = attrs.field(alias="allow_any_link_id")
+    def __init__(
+        self, stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
+    ) -> None:
+        self._name = name
+        self._allow_any_link_id = allow_any_link_id
+        with _named_errors(name, UNREADABLE):
+            self.columns, records = _read_head(InputLines(stream))
+            first = next(records, None)
+            if first is None:
+                raise _FileError(
+                    "has a header and no rows: add a row for each customer"
+                )
+        self._records = chain([first], records)
 
     def refuse_month_first(
         self, reopen: Callable[[], BinaryIO | None]
@@ -198,36 +215,6 @@ class _FileError(Exception):
 
 
 _Head: TypeAlias = tuple[frozenset[str] | None, Iterator[_Record]]
-
-
-def read_rows(
-    stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
-) -> InputRows:
-    """
-    Open a file of rows, and check its header.
-
-    Args:
-        stream: CSV or JSON lines; the content decides.
-        name: The name of the file in errors.
-        allow_any_link_id: Whether link ids that look damaged are accepted.
-
-    Raises:
-        InputFileError: If it is neither, has no rows, or has invalid
-            columns.
-    """
-    with _named_errors(name, UNREADABLE):
-        columns, records = _read_head(InputLines(stream))
-        first = next(records, None)
-        if first is None:
-            raise _FileError(
-                "has a header and no rows: add a row for each customer"
-            )
-    return InputRows(
-        columns=columns,
-        name=name,
-        records=chain([first], records),
-        allow_any_link_id=allow_any_link_id,
-    )
 
 
 @contextmanager
