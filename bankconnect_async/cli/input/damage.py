@@ -18,6 +18,7 @@ _LONGEST_QUOTE: Final = 40
 _FILLERS: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00\ufe0e\ufe0f\uffa0"
 )
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 # Scripts such as Devanagari and Persian need these between letters.
 _JOINERS: Final = "\u200c\u200d"
@@ -27,18 +28,10 @@ _DRAWN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]")
 _ODD = re.compile(f"[\ufffd{''.join(_FILLERS)}]")
 _LOST: Final = "\ufffd"
 
-# The words for a missing value in data frames, databases and languages.
-_NULL = re.compile(
-    r"[<(\[]?(?:na|nil|null)[>)\]]?|\[object object\]|none|undefined|nat"
-    r"|-?(?:inf|infinity|nan)|n\.a\.|n/a|\\n|-?1\.#(?:ind|qnan)",
-    re.IGNORECASE,
-)
 _QUOTES: Final = (
     "\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
     "\u00ab\u00bb\u2039\u203a\u2032\u2033\uff02\uff07"
 )
-_EQUALS: Final = "=\uff1d"
-_MARKS: Final = frozenset(f" {_EQUALS}{_QUOTES}")
 _MONTHS: Final = (
     "Jan|Feb|Mar|Mär|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Sept|Oct|Okt|Nov|Dec|Dez"
 )
@@ -46,6 +39,16 @@ _AS_TEXT: Final = "format the column as text, and export it again"
 
 # The pattern and the message for each kind of damage.
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "blank": (" .*|.* ", "begins or ends with a blank: remove that"),
+    "formula": (
+        # An = at the end is base64 padding.
+        "[=\uff1d].*",
+        'begins with =, as a formula or ="00123" does: export the value alone',
+    ),
+    "quoted": (
+        f"[{_QUOTES}].*|.*[{_QUOTES}]",
+        "begins or ends with a quote: write it without",
+    ),
     "scientific": (
         # Java and its libraries leave out the plus.
         r"[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?|[eE][+-])[0-9]{1,3}",
@@ -80,6 +83,12 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
         r"[\W_]+",
         "has no letter and no digit, as when characters were lost: write the "
         "value that was meant",
+    ),
+    "null": (
+        # Data frames, databases and languages write these words.
+        r"(?i:[<(\[]?(?:na|nil|null)[>)\]]?|\[object object\]|none|undefined"
+        r"|nat|-?(?:inf|infinity|nan)|n\.a\.|n/a|\\n|-?1\.#(?:ind|qnan))",
+        "is {}, which stands for no value: write the value, or leave it out",
     ),
 }
 _DAMAGE = re.compile(
@@ -143,32 +152,8 @@ def find_damage(text: str) -> str | None:
     is_plain = text.isprintable() and (text.isascii() or not _ODD.search(text))
     if not is_plain and (problem := _find_invisible(text)):
         return problem
-    marked = text[0] in _MARKS or text[-1] in _MARKS
-    if marked and (problem := _find_marks(text)):
-        return problem
-    # A fast path: no pattern begins with a lower-case letter.
-    is_letter = text[0].isalpha() and not text[0].isupper()
-    if not is_letter and (match := _DAMAGE.fullmatch(text)):
-        return _KINDS[str(match.lastgroup)][1]
-    if _NULL.fullmatch(text):
-        return (
-            f"is {quote(text)}, which stands for no value: write the value, "
-            f"or leave it out"
-        )
-    return None
-
-
-def _find_marks(text: str) -> str | None:
-    if text[0] == " " or text[-1] == " ":
-        return _at_an_end(" ")
-    if text[0] in _EQUALS:
-        return (
-            'begins with =, as a formula or ="00123" does: export the value '
-            "alone"
-        )
-    if text[0] in _QUOTES or text[-1] in _QUOTES:
-        return "begins or ends with a quote: write it without"
-    # An = at the end is base64 padding.
+    if match := _DAMAGE.fullmatch(text):
+        return _KINDS[str(match.lastgroup)][1].format(quote(text))
     return None
 
 
@@ -180,17 +165,12 @@ def is_formula_error(text: str) -> bool:
     return match is not None and match.lastgroup == "error"
 
 
-def _at_an_end(char: str) -> str:
-    return f"begins or ends with {name_of(char)}: remove that"
-
-
 def _find_invisible(text: str) -> str | None:
-    for char in text:
-        if unicodedata.category(char) == "Cc":
-            return f"holds the control character {name_of(char)}: remove it"
+    if match := _CONTROL.search(text):
+        return f"holds the control character {name_of(match[0])}: remove it"
     for char in (text[0], text[-1]):
         if is_invisible(char):
-            return _at_an_end(char)
+            return f"begins or ends with {name_of(char)}: remove that"
     if _LOST in text:
         return (
             "holds U+FFFD, where characters were lost: export it again in "
