@@ -762,7 +762,7 @@ class TestProcess:
         )
         process.stdin.write(csv_of(2))
         process.stdin.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(server.requests) < 2:
                 await asyncio.sleep(0.005)
         return process
