@@ -25,7 +25,7 @@ from bankconnect_async.errors import (
     InvalidRequestError,
 )
 
-from .output import emit
+from .output import write_output
 
 
 _BASE_URL: Final = "BANKCONNECT_BASE_URL"
@@ -124,20 +124,20 @@ def trigger(
     stays open. expire ends the session. finish ends processing, with or
     without an --error-code. webhook sends the newest webhook about ID again.
     """
-    told = _EVENTS[event]
+    spec = _EVENTS[event]
     given = {name: value for name, value in options.items() if value}
-    for name in given.keys() - {*told.options}:
+    for name in given.keys() - {*spec.options}:
         option = name.replace("_", "-")
         raise click.UsageError(f"--{option} does not go with {event}")
     base = base_url or os.environ.get(_BASE_URL) or _DEFAULT_URL
     if problem := url_problem(base, allow_http=allow_http):
         raise ConfigurationError(fields={"base_url": (problem,)})
-    url = URL(base).with_path(f"/sandbox/{told.endpoint}")
+    url = URL(base).with_path(f"/sandbox/{spec.endpoint}")
     # Whoever has the URL of a session has its id.
     query = dict(parse_qsl(id_.partition("?")[2]))
-    arguments = {told.id_name: query.get("session_id", id_), **told.fixed}
+    arguments = {spec.id_name: query.get("session_id", id_), **spec.fixed}
     result = asyncio.run(_post(url, arguments | given))
-    emit(printable_json(result) + b"\n", "-")
+    write_output(printable_json(result) + b"\n")
 
 
 async def _post(url: URL, arguments: Mapping[str, Any]) -> bytes:
