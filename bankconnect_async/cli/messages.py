@@ -78,7 +78,7 @@ def explain(error: BankConnectError, command: click.Command) -> str:
         case PasswordIncorrectError():
             advice = "give the PDF's in BANKCONNECT_PDF_PASSWORD"
         case BankConnectError() if error.delivery in _UNCERTAIN:
-            advice = "a session may exist all the same"
+            advice = "a session may exist"
         case _:
             return str(error)
     return f"{error}; {advice}"

@@ -47,7 +47,7 @@ def _write_to_stdout(content: bytes) -> None:
         # Python would try to write the rest when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if exc.errno == errno.EPIPE:
-            # The reader has gone, such as `head`.
+            # The reader has closed it, as `head` does.
             raise click.exceptions.Exit(1) from None
         raise CommandError(
             f"stdout: cannot be written: {exc.strerror}", exit_code=1

@@ -193,7 +193,7 @@ class TestCsv:
         )
 
         assert ids(rows) == {2: "a", 3: None, 4: "b"}
-        assert "is the header once more: remove it" in str(rows[1].error)
+        assert "repeats the header: remove it" in str(rows[1].error)
 
     def test_another_header(self):
         """

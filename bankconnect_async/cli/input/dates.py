@@ -26,7 +26,7 @@ _PATTERNS: Final = (
     ),
 )
 _MIDNIGHT = re.compile(r"[ T]00:00:00\Z")
-# The second number of a date, however its others are written.
+# The second number of a date in any form.
 _SECOND = re.compile(
     r"(?:[0-9]{1,4})[-/.]([0-9]{1,2})[-/.](?:[0-9]{1,4})(?:[ T].*)?", re.DOTALL
 )

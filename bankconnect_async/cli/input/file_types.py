@@ -1,5 +1,5 @@
 """
-Files of other kinds, told by how they begin.
+Detection of other file types by their first bytes.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _BEGINNINGS: Final[Mapping[bytes, str]] = {
     b"\xff\xfe\0\0": f"is UTF-32: {_SAVE_AS_CSV}",
     b"\xff\xfe": f"is UTF-16: {_SAVE_AS_CSV}",
     b"\xfe\xff": f"is UTF-16: {_SAVE_AS_CSV}",
-    # Of UTF-8 that was taken for another encoding and saved as UTF-8 again.
+    # UTF-8 that was read in another encoding, and saved as UTF-8 again.
     "\u00ef\u00bb\u00bf".encode(): (
         f"begins with a damaged byte order mark (ï»¿): {_SAVE_AS_CSV}"
     ),
@@ -45,14 +45,14 @@ _ZIP: Final = b"PK\x03\x04", b"PK\x05\x06"
 
 def find_file_type(head: bytes) -> str | None:
     """
-    Tell of what other kind a file is, and what to do with it.
+    Return the type of a file that is neither CSV nor JSON lines.
 
     Args:
-        head: Its first line that is not blank, without blanks around it.
+        head: The first line that is not blank, without blanks around it.
 
     Returns:
-        A text that goes on after the file's name; `None` if it may be CSV
-        or JSON lines.
+        The type and advice, as a text after the file's name; `None` if the
+        file may be CSV or JSON lines.
     """
     for beginning, text in _BEGINNINGS.items():
         if head.startswith(beginning):

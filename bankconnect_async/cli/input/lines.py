@@ -1,5 +1,5 @@
 """
-Lines of a file: numbered, of bounded length, and able to come again.
+Numbered lines of a file, of bounded length.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ _LONGEST: Final = 2**20
 @attrs.frozen(kw_only=True)
 class InputLine:
     """
-    One line, its end included.
+    One line with its line end.
 
     Attributes:
-        number: From 1.
-        raw: As it stands in the file; the beginning, if it is too long.
-        text: Decoded as far as it can be.
-        problem: Why it cannot be used, if so.
+        number: The number of the line, from 1.
+        raw: The bytes; only the first ones of a line that is too long.
+        text: The text, as far as the bytes can be decoded.
+        problem: The reason why the line cannot be used, if there is one.
     """
 
     number: int
@@ -35,21 +35,23 @@ class InputLine:
 
 class InputLines:
     """
-    Iterates over a binary file, and never holds a line of any length.
+    Iterates over the lines of a binary file.
+
+    Only the beginning of a line that is too long is kept in memory.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._number = 0
-        self._again: deque[InputLine] = deque()
+        self._pending: deque[InputLine] = deque()
         self._is_in_long_line = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> InputLine:
-        if self._again:
-            return self._again.popleft()
+        if self._pending:
+            return self._pending.popleft()
         if self._is_in_long_line:
             self._skip_rest()
         raw = self._stream.readline(_LONGEST)
@@ -59,8 +61,7 @@ class InputLines:
         if self._number == 1:
             raw = raw.removeprefix(UTF8_BOM)
         if len(raw) == _LONGEST and not raw.endswith(b"\n"):
-            # The rest is skipped when somebody wants the next line: it may
-            # have no end.
+            # The next call skips the rest, which may have no end.
             self._is_in_long_line = True
             return InputLine(
                 number=self._number,
@@ -72,8 +73,8 @@ class InputLines:
         return _decode(self._number, raw)
 
     def put_back(self, lines: Sequence[InputLine]) -> None:
-        """Hand out *lines* once more, before all others."""
-        self._again.extendleft(reversed(lines))
+        """Yield *lines* again, before all others."""
+        self._pending.extendleft(reversed(lines))
 
     def _skip_rest(self) -> None:
         self._is_in_long_line = False

@@ -142,8 +142,8 @@ class InputRows:
         Rows that cannot be read are reported when they are iterated over.
 
         Args:
-            reopen: Opens the file once more, at its beginning; `None` if it
-                can be read only once.
+            reopen: Opens the file again, at its beginning; returns `None` if
+                the file can be read only once.
 
         Raises:
             UntrustedRowsError: If a date was written month first.
@@ -191,7 +191,7 @@ class InputRows:
             raise UntrustedRowsError(
                 f"{self._name}: line {record.line}: {column} is "
                 f"{quote(text)}, whose second number is no month. Dates that "
-                f"are written month first cannot be told from others, so the "
+                f"are written month first look like others, so the "
                 f"whole column is refused: write it as DD/MM/YYYY or "
                 f"YYYY-MM-DD. {consequence}"
             )
@@ -463,7 +463,7 @@ def _find_header(
         return None
     names = _trim_end([trim(cell) for cell in cells])
     if names == header.columns:
-        return "is the header once more: remove it"
+        return "repeats the header: remove it"
     if "link_id" in names and all(map(is_parameter, names)):
         raise _FileError(
             f"has another header on line {line.number}: make a file of its "
