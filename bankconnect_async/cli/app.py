@@ -121,7 +121,7 @@ def _exit_code(error: BankConnectError) -> Exit:
         "help_option_names": ["-h", "--help"],
         "show_default": True,
     },
-    epilog="Exit codes: 0 success; 1 failure, also of some rows; 2 wrong "
+    epilog="Exit codes: 0 success; 1 failure, even of a single row; 2 wrong "
     "usage or configuration; 3 refused API key; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="bankconnect")
@@ -150,7 +150,7 @@ def app() -> None:
     "--json",
     "as_json",
     is_flag=True,
-    help="Print a JSON object, also if the request fails.",
+    help="Print a JSON object, even if the request fails.",
 )
 @session_options
 def session(
@@ -225,13 +225,14 @@ async def _create(
     type=click.IntRange(1, 10_000),
     metavar="N",
     default=64,
-    help="The most requests in flight; with --dask, in each worker process.",
+    help="The maximum of requests in flight; with --dask, for each worker "
+    "process.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="The most new requests per second.",
+    help="The maximum of new requests per second.",
 )
 @click.option(
     "--dask",
@@ -490,7 +491,7 @@ def sandbox(
     """
     Serve a simulation of the vendor's API until interrupted.
 
-    It prints the environment variables with which clients find it.
+    It prints the environment variables that point clients to it.
 
     A SPEC is FAULT for every request, FAULT@PROBABILITY, or FAULT,FAULT,...
     for the next requests in turn. A prefix PREFIX*= limits the SPEC to link

@@ -152,7 +152,7 @@ def fetch(  # noqa: PLR0913
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     default=120.0,
-    help="The longest time to wait.",
+    help="The maximum time to wait.",
 )
 @connection_options
 def wait(*, api: ApiOptions, id_: str, flow: str, timeout: float) -> None:
@@ -203,7 +203,8 @@ def upload(
     """
     Upload the statement FILE and print the response as JSON.
 
-    Set BANKCONNECT_PDF_PASSWORD to the password of a protected PDF.
+    Give exactly one of --link-id, --entity-id and --session-id. Set
+    BANKCONNECT_PDF_PASSWORD to the password of a protected PDF.
     """
     given = {name: id_ for name, id_ in ids.items() if id_ is not None}
     if len(given) != 1:

@@ -133,7 +133,7 @@ def trigger(
     if problem := url_problem(base, allow_http=allow_http):
         raise ConfigurationError(fields={"base_url": (problem,)})
     url = URL(base).with_path(f"/sandbox/{spec.endpoint}")
-    # Whoever has the URL of a session has its id.
+    # The URL of a session contains its id.
     query = dict(parse_qsl(id_.partition("?")[2]))
     arguments = {spec.id_name: query.get("session_id", id_), **spec.fixed}
     result = asyncio.run(_post(url, arguments | given))
@@ -184,6 +184,6 @@ def _bad_request(
 
 def _no_sandbox(url: URL) -> ConfigurationError:
     return ConfigurationError(
-        f"no sandbox answers at {url.origin()}: start bankconnect sandbox, "
+        f"no sandbox responds at {url.origin()}: start bankconnect sandbox, "
         f"or give --base-url"
     )

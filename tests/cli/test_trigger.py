@@ -134,7 +134,7 @@ async def test_not_a_sandbox(start, monkeypatch):
     await runner.cleanup()
 
     assert process.returncode == 2
-    assert f"no sandbox answers at {origin}" in err.decode()
+    assert f"no sandbox responds at {origin}" in err.decode()
 
 
 async def test_from_another_process(start, monkeypatch):
