@@ -142,7 +142,7 @@ async def test_says_when_it_is_gone(demo, page, watch):
     await expect(page.get_by_text("not connected")).to_be_visible()
 
 
-async def test_one_address(demo):
+async def test_other_names_redirect(demo):
     """
     Other names of this machine redirect to the demo's URL.
     """
@@ -169,7 +169,9 @@ async def test_one_address(demo):
         ("GET", "frame", {"Sec-Fetch-Site": "cross-site"}, 200),
     ],
 )
-async def test_strangers(method, path, headers, status, monkeypatch):
+async def test_requests_of_other_sites(
+    method, path, headers, status, monkeypatch
+):
     """
     Pages of other sites begin nothing under any host name; an allowed name
     redirects to the demo's URL.
@@ -195,7 +197,7 @@ async def test_strangers(method, path, headers, status, monkeypatch):
     assert made == []
 
 
-async def test_taken_port():
+async def test_port_in_use():
     """
     A port that is in use is an error with advice.
     """

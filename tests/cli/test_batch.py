@@ -725,7 +725,7 @@ class TestProcess:
         assert b"created 2, failed 0" in err
         assert b"stdout: holds the 2 rows that were done\n" in err
 
-    async def test_gives_up(self, start, raw_server, monkeypatch, parse):
+    async def test_cancels(self, start, raw_server, monkeypatch, parse):
         """
         A second Ctrl-C ends the batch at once, and records for each row in
         flight that a session may exist.
@@ -791,7 +791,7 @@ class TestProcess:
         assert "rows/s" in shown
         assert "created 300, failed 0, " in shown.splitlines()[-1]
 
-    async def test_says_it_on_a_terminal(
+    async def test_drain_message_on_a_terminal(
         self, start, raw_server, created_answer, monkeypatch
     ):
         """

@@ -244,9 +244,7 @@ class TestFetch:
             ),
         ],
     )
-    def test_refuses_what_there_is_not(
-        self, responses, bankconnect, args, message
-    ):
+    def test_unknown_data(self, responses, bankconnect, args, message):
         """
         Unknown data and filters are refused before any request.
         """
@@ -256,7 +254,7 @@ class TestFetch:
         assert message in result.err
         assert responses["requests"] == []
 
-    def test_tells_what_went_wrong(self, responses, bankconnect):
+    def test_unknown_id(self, responses, bankconnect):
         """
         An unknown id is reported in one line, without advice on sessions.
         """
@@ -308,7 +306,7 @@ class TestWait:
         assert (result.code, result.out) == (0, "completed\n")
         assert result.err == "statements: 2 completed\n"
 
-    def test_tells_what_failed(self, responses, bankconnect):
+    def test_names_the_failed_statement(self, responses, bankconnect):
         """
         The command fails, and names the failed statement and the reason.
         """
@@ -329,7 +327,7 @@ class TestWait:
         assert "statements: 1 failed" in result.err
         assert "statement st failed: no luck" in result.err
 
-    def test_gives_up(self, responses, bankconnect):
+    def test_times_out(self, responses, bankconnect):
         """
         The command fails when its time is up.
         """
@@ -389,7 +387,7 @@ class TestUpload:
     @pytest.mark.parametrize(
         "args", [(), ("--link-id", "a", "--session-id", "b")]
     )
-    def test_has_one_owner(self, responses, bankconnect, pdf, args):
+    def test_needs_one_owner(self, responses, bankconnect, pdf, args):
         """
         An upload needs exactly one owner.
         """
@@ -398,9 +396,7 @@ class TestUpload:
         assert result.code == 2
         assert "give exactly one of" in result.err
 
-    def test_tells_why_it_was_refused(
-        self, responses, bankconnect, sample, pdf
-    ):
+    def test_refused_statement(self, responses, bankconnect, sample, pdf):
         """
         A refused statement is reported in one line.
         """

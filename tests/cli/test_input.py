@@ -79,7 +79,7 @@ def test_cannot_read_twice(pipe):
     source.close()
 
 
-async def test_distrust_of_a_pipe(pipe):
+async def test_untrusted_rows_of_a_pipe(pipe):
     """
     Rows in memory are dropped when a later row shows that they cannot be
     trusted.
@@ -269,7 +269,7 @@ async def test_many_rows_of_a_pipe(pipe):
     assert rows == sent
 
 
-async def test_silent_pipe_is_left(pipe):
+async def test_close_while_a_pipe_is_silent(pipe):
     """
     A reader that waits for a pipe ends as soon as it is closed.
     """
@@ -286,7 +286,7 @@ async def test_silent_pipe_is_left(pipe):
     os.close(writer)
 
 
-async def test_rows_that_arrived_are_not_begun_after_stop(pipe):
+async def test_rows_in_memory_after_close(pipe):
     """
     A closed reader yields no rows that wait in memory.
     """

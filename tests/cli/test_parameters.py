@@ -255,7 +255,7 @@ def test_damaged_link_id(link_id):
         ("\u200b\u200b", "must not be blank"),
     ],
 )
-def test_link_id_that_nobody_takes(link_id, problem):
+def test_invalid_link_id(link_id, problem):
     """
     Blank ids and control characters are refused with any option.
     """

@@ -41,7 +41,7 @@ class TestAgain:
     The same command again.
     """
 
-    def test_nothing_left(self, batch, service):
+    def test_all_created_before(self, batch, service):
         """
         Rows with a session are skipped, and counted.
         """
@@ -379,7 +379,7 @@ class TestInputs:
 
         assert created(ran) == ["00"]
 
-    def test_monstrous_line(self, batch, service):
+    def test_huge_line(self, batch, service):
         """
         A line of ten megabytes, or with a NUL byte, fails alone.
         """
@@ -540,7 +540,7 @@ class TestKilled:
         assert "holds the" not in text
         assert "to resume: " not in text
 
-    async def test_how_to_go_on(self, start, tmp_path, until, parse):
+    async def test_printed_command(self, start, tmp_path, until, parse):
         """
         The command that is printed after Ctrl-C finishes the work.
         """

@@ -103,7 +103,7 @@ class TestCsv:
             "blanks in the header",
         ],
     )
-    def test_habits(self, data):
+    def test_formats_of_spreadsheets(self, data):
         """
         The formats of spreadsheets are read, and leading zeros are kept.
         """
@@ -174,7 +174,7 @@ class TestCsv:
             ("\ufeffsep=;\r", ";"),
         ],
     )
-    def test_delimiter_told(self, first, delimiter):
+    def test_declared_delimiter(self, first, delimiter):
         """
         A first line with the delimiter for Excel is followed, and counted.
         """
@@ -538,7 +538,7 @@ class TestJsonLines:
 
         assert row.request.extra == {"x": '"mode": 1, "mode": 2'}
 
-    def test_second_mark(self):
+    def test_later_byte_order_mark(self):
         """
         A byte order mark before a later line is dropped.
         """

@@ -67,7 +67,7 @@ async def test_own_settings(start):
     assert session.session_id.count("-") == 4
 
 
-def test_taken_port(bankconnect):
+def test_port_in_use(bankconnect):
     """
     A port that is in use is an error with advice.
     """
@@ -144,7 +144,7 @@ async def test_remote_webhooks(start, options):
     assert is_refused is not bool(options)
 
 
-async def test_an_open_door(start):
+async def test_reachable_from_other_machines(start):
     """
     The command warns when other machines can reach it, and accepts their host
     name.
