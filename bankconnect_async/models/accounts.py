@@ -31,15 +31,15 @@ from ._fields import (
 @attrs.frozen(kw_only=True)
 class StatementProgress(Model):
     """
-    How far the analysis asked for is with one statement.
+    The progress of one statement in the analysis that was requested.
 
     Attributes:
-        statement_id: Its id.
-        status: `processing`, `completed` or `failed`; `None` is not yet.
-        message: The vendor's text, such as why it failed.
+        statement_id: The id of the statement.
+        status: `processing`, `completed` or `failed`; `None` before that.
+        message: The vendor's text, such as the reason of a failure.
         source: `pdf` or `online`.
-        transaction_status: The same words about transactions; with
-            identities only.
+        transaction_status: The status of its transactions; only in the
+            progress of identities.
     """
 
     statement_id: str | None = field(label)
@@ -52,18 +52,19 @@ class StatementProgress(Model):
 @attrs.frozen(kw_only=True)
 class Account(Model):
     """
-    An account that statements were found for.
+    An account of which there are statements.
 
     Attributes:
-        account_id: The vendor's id.
-        account_number: In clear; the repr shows its last four digits.
-        account_category: Such as `individual`, `corporate`.
-        bank: Bank identifier, in lower case.
-        ifsc, micr: Codes of the branch.
-        credit_limit: Of an overdraft account.
-        months: With data, as `YYYY-MM`.
-        statements: Ids.
-        last_updated: When, in UTC.
+        account_id: The vendor's id of the account.
+        account_number: The account number in clear; the repr shows its last
+            four digits.
+        account_category: The category, such as `individual` or `corporate`.
+        bank: The bank identifier, in lower case.
+        ifsc, micr: The codes of the branch.
+        credit_limit: The limit of an overdraft account.
+        months: The months with data, as `YYYY-MM`.
+        statements: The ids of its statements.
+        last_updated: The time of the last change, in UTC.
     """
 
     account_id: str | None = field(label)
@@ -81,19 +82,20 @@ class Account(Model):
 @attrs.frozen(kw_only=True)
 class Identity(Model):
     """
-    Whose an account is, as its statements say.
+    The holder of an account, as its statements name them.
 
-    The repr shows no name, no address and the last digits of the number.
+    The repr shows neither name nor address, and of the account number only the
+    last digits.
 
     Attributes:
-        name: Of the holder.
-        address: Of the holder.
+        name: The name of the holder.
+        address: The address of the holder.
         account_id: The vendor's id of the account.
-        account_number: In clear.
-        account_category: Such as `individual`, `corporate`.
-        bank_name: Bank identifier.
-        ifsc, micr: Codes of the branch.
-        credit_limit, od_limit: Of an overdraft account.
+        account_number: The account number in clear.
+        account_category: The category, such as `individual` or `corporate`.
+        bank_name: The bank identifier.
+        ifsc, micr: The codes of the branch.
+        credit_limit, od_limit: The limits of an overdraft account.
     """
 
     name: str | None = field(text, repr=hidden)
@@ -114,11 +116,11 @@ class FraudFinding(Model):
     One sign of fraud.
 
     Attributes:
-        fraud_type: Such as `author_fraud`; the vendor has the list.
-        fraud_category: Such as `metadata`, for the file itself.
-        statement_id: Of the statement, if it is about one.
-        account_id: Of the account.
-        transaction_hash: Of the transaction, if it is about one.
+        fraud_type: The kind, such as `author_fraud`; the vendor has the list.
+        fraud_category: The category, such as `metadata` for the file itself.
+        statement_id: The id of the statement that it is about, if any.
+        account_id: The id of the account.
+        transaction_hash: The hash of the transaction that it is about, if any.
     """
 
     fraud_type: str | None = field(text)
@@ -131,11 +133,11 @@ class FraudFinding(Model):
 @attrs.frozen(kw_only=True)
 class Fraud(Model):
     """
-    Signs of fraud in the statements of an entity.
+    The signs of fraud in the statements of an entity.
 
     Attributes:
-        fraudulent_statements: Ids.
-        findings: One by one.
+        fraudulent_statements: The ids of the statements.
+        findings: The signs.
     """
 
     fraudulent_statements: tuple[str, ...] = list_field(text)
@@ -145,26 +147,29 @@ class Fraud(Model):
 @attrs.frozen(kw_only=True)
 class Transaction(Model):
     """
-    One line of a statement, as either flow has it.
+    One line of a statement, in either flow.
 
-    The repr leaves out what was written by people: notes hold names and
-    numbers of other accounts.
+    The repr leaves out texts that people wrote: notes hold names and numbers
+    of other accounts.
 
     Attributes:
-        date: When; the vendor gives midnight if it knows the day only.
+        date: The time; midnight where the vendor knows only the day.
         transaction_type: `debit` or `credit`.
-        amount: Exactly as printed.
-        balance: After it, exactly as printed.
-        transaction_note: As the bank wrote it.
-        clean_transaction_note: The essence of it, where the vendor has one.
-        description: The vendor's reading, such as `lender_transaction`.
-        category: The vendor's reading, in the session flow.
-        transaction_channel: Such as `upi`, `chq`; the list is open.
-        merchant_category: Such as `groceries`; the list is open.
-        unclean_merchant: Who was paid or paid, in the session flow.
-        chq_num: Of a cheque.
+        amount: The amount, exactly as printed.
+        balance: The balance after the transaction, exactly as printed.
+        transaction_note: The note as the bank wrote it.
+        clean_transaction_note: The essence of the note, where the vendor has
+            one.
+        description: The vendor's description, such as `lender_transaction`.
+        category: The vendor's category, in the session flow.
+        transaction_channel: The channel, such as `upi` or `chq`; the list is
+            open.
+        merchant_category: The category of the merchant, such as `groceries`;
+            the list is open.
+        unclean_merchant: The other party, in the session flow.
+        chq_num: The number of the cheque.
         account_id: The vendor's id of the account.
-        hash: Unique for each transaction.
+        hash: The hash, unique for each transaction.
     """
 
     date: datetime.datetime | None = field(timestamp_or_day)
@@ -186,12 +191,12 @@ class Transaction(Model):
 @attrs.frozen(kw_only=True)
 class SalaryTransaction(Transaction):
     """
-    A credit that is taken for a salary.
+    A credit that the vendor takes for a salary.
 
     Attributes:
-        month_year: Month it is for, as `M-YYYY`, in the entity flow.
-        salary_month: The same, as `Mmm-YYYY`, in the session flow.
-        employer_name: In the session flow, where known.
+        month_year: The month of the salary as `M-YYYY`, in the entity flow.
+        salary_month: The month as `Mmm-YYYY`, in the session flow.
+        employer_name: The employer, in the session flow, where known.
     """
 
     month_year: str | None = field(text)
@@ -201,7 +206,9 @@ class SalaryTransaction(Transaction):
 
 def row(cls: type[Transaction]) -> Reader:
     """
-    Read a transaction; the session flow puts a part of it one level down.
+    Return a reader of transactions.
+
+    The session flow nests a part of each in `metadata`.
     """
 
     def read(value: object, path: str, problems: list[str]) -> Any:
@@ -219,7 +226,7 @@ def row(cls: type[Transaction]) -> Reader:
 
 def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:
     """
-    Make an attribute for an array of transactions.
+    Declare an attribute for an array of transactions.
     """
     return list_field(row(cls), *keys)
 
@@ -227,15 +234,15 @@ def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:
 @attrs.frozen(kw_only=True)
 class RecurringSet(Model):
     """
-    Transactions that come again and again.
+    Transactions that recur.
 
     Attributes:
         account_id: The vendor's id of the account.
-        start_date, end_date: Of the first and the last.
-        transaction_channel: Such as `NET_BANKING_TRANSFER`.
-        median: Of the amounts.
-        clean_transaction_note: What they have in common.
-        transactions: One by one.
+        start_date, end_date: The dates of the first and the last.
+        transaction_channel: The channel, such as `NET_BANKING_TRANSFER`.
+        median: The median of the amounts.
+        clean_transaction_note: The note that they share.
+        transactions: The transactions.
     """
 
     account_id: str | None = field(label)
@@ -251,6 +258,10 @@ class RecurringSet(Model):
 class RecurringSets(Model):
     """
     Recurring credits and debits.
+
+    Attributes:
+        credit_transactions: The credits.
+        debit_transactions: The debits.
     """
 
     credit_transactions: tuple[RecurringSet, ...] = list_field(RecurringSet)
@@ -260,11 +271,11 @@ class RecurringSets(Model):
 @attrs.frozen(kw_only=True)
 class ExpenseCategory(Model):
     """
-    A share of what was spent.
+    A share of the expenses.
 
     Attributes:
-        category: Such as `Bills`.
-        percentage: Of all; the shares add up to 100.
+        category: The name, such as `Bills`.
+        percentage: The share in percent; all shares add up to 100.
     """
 
     category: str | None = field(text)
@@ -277,8 +288,9 @@ class Report(Model):
     A workbook to `download`.
 
     Attributes:
-        link: Pre-signed, valid for an hour; who has it has the file.
-        account_id: Of the account it is about.
+        link: The pre-signed link, valid for an hour. Anyone who has it can
+            fetch the file.
+        account_id: The id of the account that it is about.
     """
 
     link: str | None = field(text, repr=hidden)
@@ -291,13 +303,15 @@ class StoredPdf(Model):
     A statement as it was uploaded, to `download`.
 
     Attributes:
-        statement_id: Its id.
-        bank_name: Bank identifier.
-        pdf_password: Opens it, if one was given; a secret.
-        pdf_url: Pre-signed, valid for an hour; `None` after 30 days.
-        account_id: Of the account.
-        source: Such as `PDF`, in the session flow.
-        message: Such as `Success`, `Is Image`, in the session flow.
+        statement_id: The id of the statement.
+        bank_name: The bank identifier.
+        pdf_password: The password of the file, a secret; `None` if there is
+            none.
+        pdf_url: The pre-signed link, valid for an hour; `None` after 30 days.
+        account_id: The id of the account.
+        source: The source, such as `PDF`, in the session flow.
+        message: The outcome, such as `Success` or `Is Image`, in the session
+            flow.
     """
 
     statement_id: str | None = field(label)
@@ -312,7 +326,10 @@ class StoredPdf(Model):
 @attrs.frozen(kw_only=True)
 class StoredPdfs(Model):
     """
-    All of an entity or a session (`get_pdfs/`).
+    The stored statements of an entity or a session (`get_pdfs/`).
+
+    Attributes:
+        statements: The statements.
     """
 
     statements: tuple[StoredPdf, ...] = list_field(StoredPdf)

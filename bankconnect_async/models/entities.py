@@ -53,8 +53,9 @@ class Entity(Model):
 
     Attributes:
         entity_id: The vendor's id.
-        link_id: Yours, if one was given.
-        meta_data: What was given with it, a text by the documentation.
+        link_id: Your id of the customer, if one was given.
+        meta_data: The data that was stored with it; a text, by the
+            documentation.
     """
 
     entity_id: str = field(label, required=True)
@@ -68,9 +69,9 @@ class EntityPage(Model):
     One page of `GET entity/`.
 
     Attributes:
-        count: Of all pages.
-        next, previous: URLs of the pages beside it.
-        results: Of this page.
+        count: The number of entities on all pages.
+        next, previous: The URLs of the pages beside it.
+        results: The entities of this page.
     """
 
     count: int | None = field(count)
@@ -84,10 +85,12 @@ class EntityResponse(Model):
     """
     The fields that all responses about an entity have.
 
+    In `raw`, numbers with a fraction are `Decimal`.
+
     Attributes:
-        entity_id: Of the entity.
-        progress: How far each statement is with what was asked for. Look at
-            it before the data: that of a statement in work is missing.
+        entity_id: The id of the entity.
+        progress: The progress of each statement in the analysis. Look at it
+            before the data: data of statements in progress is missing.
     """
 
     entity_id: str = field(label, required=True)
@@ -98,6 +101,10 @@ class EntityResponse(Model):
 class Accounts(EntityResponse):
     """
     The accounts of an entity, and signs of fraud (`accounts/`).
+
+    Attributes:
+        accounts: The accounts.
+        fraud: The signs of fraud.
     """
 
     accounts: tuple[Account, ...] = list_field(Account)
@@ -107,7 +114,10 @@ class Accounts(EntityResponse):
 @attrs.frozen(kw_only=True)
 class Identities(Accounts):
     """
-    Whose the accounts are (`identity/`).
+    The holders of the accounts (`identity/`).
+
+    Attributes:
+        identities: The holders, one for each account.
     """
 
     identities: tuple[Identity, ...] = list_field(Identity, "identity")
@@ -116,7 +126,11 @@ class Identities(Accounts):
 @attrs.frozen(kw_only=True)
 class Transactions(Accounts):
     """
-    Transactions, all (`transactions/`) or a lender's (`lender_transactions/`).
+    All transactions (`transactions/`), or those with lenders
+    (`lender_transactions/`).
+
+    Attributes:
+        transactions: The transactions.
     """
 
     transactions: tuple[Transaction, ...] = rows()
@@ -125,7 +139,10 @@ class Transactions(Accounts):
 @attrs.frozen(kw_only=True)
 class SalaryTransactions(Accounts):
     """
-    Credits that are taken for salaries (`salary/`).
+    Credits that the vendor takes for salaries (`salary/`).
+
+    Attributes:
+        transactions: The credits.
     """
 
     transactions: tuple[SalaryTransaction, ...] = rows(cls=SalaryTransaction)
@@ -135,6 +152,9 @@ class SalaryTransactions(Accounts):
 class RecurringTransactions(Accounts):
     """
     Recurring credits and debits (`recurring_transactions/`).
+
+    Attributes:
+        transactions: The credits and debits.
     """
 
     transactions: RecurringSets = field(RecurringSets, factory=RecurringSets)
@@ -143,7 +163,10 @@ class RecurringTransactions(Accounts):
 @attrs.frozen(kw_only=True)
 class ExpenseCategories(EntityResponse):
     """
-    Where the money goes (`get_expense_categories/`).
+    The shares of the expenses (`get_expense_categories/`).
+
+    Attributes:
+        categories: The shares.
     """
 
     categories: tuple[ExpenseCategory, ...] = list_field(ExpenseCategory)
@@ -155,8 +178,8 @@ class TopAmount:
     One of the largest credits or debits of a month.
 
     Attributes:
-        transaction_note: As the bank wrote it.
-        amount: Exactly as printed.
+        transaction_note: The note as the bank wrote it.
+        amount: The amount, exactly as printed.
     """
 
     transaction_note: str = attrs.field(repr=False)
@@ -189,7 +212,11 @@ def _amounts(
 @attrs.frozen(kw_only=True)
 class TopFive(Model):
     """
-    The largest of each month, the month written as `Mmm-YY`.
+    The largest transactions of each month, by the month as `Mmm-YY`.
+
+    Attributes:
+        credit: The credits.
+        debit: The debits.
     """
 
     credit: Mapping[str, tuple[TopAmount, ...]] = field(
@@ -204,6 +231,9 @@ class TopFive(Model):
 class TopCreditsDebits(EntityResponse):
     """
     The largest transactions of each month (`top_credits_debits/`).
+
+    Attributes:
+        top: The transactions.
     """
 
     top: TopFive = field(TopFive, "top_5_credit_debit", factory=TopFive)
@@ -214,11 +244,11 @@ class MonthlyAnalysis(EntityResponse):
     """
     Figures of each month, over all accounts.
 
-    Of `monthly_analysis/`, until 2021 and in the vendor's collection, and of
-    `rolling_monthly_analysis/`, withdrawn in 2023.
+    The response of `monthly_analysis/`, until 2021 and in the vendor's
+    collection, and of `rolling_monthly_analysis/`, withdrawn in 2023.
 
     Attributes:
-        monthly_analysis: As received: name of the figure, then month.
+        monthly_analysis: The figures as received, by name and month.
     """
 
     monthly_analysis: Mapping[str, Any] = object_field()
@@ -249,9 +279,9 @@ class MonthlyAnalyses(EntityResponse):
     Figures of each month and account (`monthly_analysis_updated/`).
 
     Attributes:
-        accounts: Of the entity.
-        monthly_analysis: Id of the account, then name of the figure, then
-            month, as `Mmm-YYYY`.
+        accounts: The accounts of the entity.
+        monthly_analysis: The figures as received, by id of the account, name
+            and month as `Mmm-YYYY`.
     """
 
     accounts: tuple[Account, ...] = list_field(Account)
@@ -263,12 +293,12 @@ class MonthlyAnalyses(EntityResponse):
 @attrs.frozen(kw_only=True)
 class AccountPredictors(Model):
     """
-    Some 200 variables of one account.
+    About 200 variables of one account.
 
     Attributes:
-        account_id: The vendor's id.
-        predictors: As received. The account number and the holder's name
-            are among them.
+        account_id: The vendor's id of the account.
+        predictors: The variables as received. They include the account number
+            and the holder's name.
     """
 
     account_id: str | None = field(label)
@@ -279,6 +309,9 @@ class AccountPredictors(Model):
 class Predictors(EntityResponse):
     """
     Variables for a credit decision (`predictors/`).
+
+    Attributes:
+        predictors: The variables of each account.
     """
 
     predictors: tuple[AccountPredictors, ...] = list_field(AccountPredictors)
@@ -290,8 +323,8 @@ class AccountScore(Model):
     The score of one account.
 
     Attributes:
-        account_id: The vendor's id.
-        score: From 300 to 900.
+        account_id: The vendor's id of the account.
+        score: The score, from 300 to 900.
     """
 
     account_id: str | None = field(label)
@@ -301,7 +334,10 @@ class AccountScore(Model):
 @attrs.frozen(kw_only=True)
 class Scores(EntityResponse):
     """
-    A score for each account (`score/`).
+    The scores of the accounts (`score/`).
+
+    Attributes:
+        scores: The score of each account.
     """
 
     scores: tuple[AccountScore, ...] = list_field(AccountScore, "score")
@@ -310,7 +346,10 @@ class Scores(EntityResponse):
 @attrs.frozen(kw_only=True)
 class Reports(EntityResponse):
     """
-    A workbook for each account; none while statements are in work.
+    A workbook for each account; none while statements are in progress.
+
+    Attributes:
+        reports: The workbooks.
     """
 
     reports: tuple[Report, ...] = list_field(Report)
@@ -322,7 +361,7 @@ class ExcelReport(Model):
     One workbook, as of May 2020 (`get_excel_report/`).
 
     Attributes:
-        entity_id: Of the entity.
+        entity_id: The id of the entity.
         progress: `processing`, `completed` or `failed`.
         report: The link of the workbook.
     """
@@ -335,15 +374,15 @@ class ExcelReport(Model):
 @attrs.frozen(kw_only=True)
 class Bank(Model):
     """
-    A bank, and which ways of getting at its statements there are.
+    A bank, and the ways to its statements.
 
     Attributes:
-        name: Bank identifier, in upper case.
-        full_name: For people.
-        npci_code: Of the payments corporation, where it has one.
-        logo_url: Of a picture.
+        name: The bank identifier, in upper case.
+        full_name: The name for people.
+        npci_code: The code of the payments corporation, where it has one.
+        logo_url: The URL of a logo.
         is_pdf_upload_available, is_net_banking_available, is_aa_available:
-            The ways.
+            Whether each way exists.
     """
 
     name: str = field(text, required=True)
@@ -359,6 +398,9 @@ class Bank(Model):
 class BankCatalogue(Model):
     """
     All banks (`banks/catalogue/`).
+
+    Attributes:
+        banks: The banks.
     """
 
     banks: tuple[Bank, ...] = field(list_of(Bank), required=True)
@@ -379,10 +421,10 @@ class BankHealth(Model):
     Whether net banking of a bank works (`net_banking_health/`).
 
     Attributes:
-        bank: Bank identifier, in upper case.
-        health_up: Whether it does.
-        issue_details: What is wrong, if anything.
-        updated_at: When that was found out.
+        bank: The bank identifier, in upper case.
+        health_up: Whether it works.
+        issue_details: The problem, if there is one.
+        updated_at: The time of the last check.
     """
 
     bank: str = field(text, required=True)

@@ -2,8 +2,8 @@
 Events and redirects, which come back through the browser.
 
 As in `sessions`, a name on the wire is written once: as the name of an
-attribute, or where the vendor spells it otherwise, as a constant here.
-Sections named are those of the contract's page on callbacks.
+attribute, or as a constant here where the vendor spells it otherwise. Section
+numbers are those of the contract's page on callbacks.
 """
 
 import enum
@@ -52,8 +52,8 @@ class Status(enum.StrEnum):
     The `status` of a browser message, in all dialects (section 2).
 
     Attributes:
-        FB_SUCCESS, FB_EXIT: Of the first documentation (dialect A).
-        SUCCESS, EXIT, ERROR, INFO: Of every later one.
+        FB_SUCCESS, FB_EXIT: The words of the first documentation (dialect A).
+        SUCCESS, EXIT, ERROR, INFO: The words of every later one.
     """
 
     FB_SUCCESS = "fb-success"
@@ -143,16 +143,17 @@ class _Event(Model):
 @attrs.frozen(kw_only=True)
 class SuccessEvent(_Event):
     """
-    The uploads are complete. That is a claim until it is confirmed.
+    The uploads are complete; a claim until it is confirmed.
 
-    The session flow has put its session id under either name, so look at
+    The session flow has sent its session id under either name, so look at
     both.
 
     Attributes:
-        entity_id: Id under which the entity flow keeps the data.
-        session_id: Id under which the session flow does.
+        entity_id: The id under which the entity flow keeps the data.
+        session_id: The id under which the session flow keeps the data.
         link_id: Your id of the customer, if the message named one.
-        confirmed: What the server said about it; `None` until asked.
+        confirmed: Whether the server confirmed it; `None` until it was asked.
+        raw: The message as received.
     """
 
     entity_id: str | None = field(_id, ENTITY_ID, converter=_given)
@@ -166,10 +167,12 @@ class ExitEvent(_Event):
 
     Attributes:
         reason: The vendor's text, if it gave one.
-        is_failure: `None` where leaving and failing look the same: in
-            `fb-exit`, in a redirect and in results of some client SDKs.
+        is_failure: Whether something failed. `None` where an exit and a
+            failure look the same: in `fb-exit`, in a redirect and in results
+            of some client SDKs.
         link_id: Your id of the customer, if the message named one.
-        confirmed: What the server said about it; `None` until asked.
+        confirmed: Whether the server confirmed it; `None` until it was asked.
+        raw: The message as received.
     """
 
     reason: str | None = field(text, REASON, MESSAGE, converter=_given)
@@ -182,11 +185,12 @@ class ErrorEvent(_Event):
     Something failed inside the journey, which stays open.
 
     Attributes:
-        error_type: An `ErrorType`, the text of a code that is new, or
-            `None`: early versions gave no code.
+        error_type: The code: an `ErrorType`, the text of an unknown code, or
+            `None`, because early versions gave no code.
         reason: The vendor's text, if it gave one.
         link_id: Your id of the customer, if the message named one.
-        confirmed: What the server said about it; `None` until asked.
+        confirmed: Whether the server confirmed it; `None` until it was asked.
+        raw: The message as received.
     """
 
     error_type: ErrorType | str | None = field(
@@ -201,10 +205,11 @@ class InfoEvent(_Event):
     A step inside the journey, for analytics.
 
     Attributes:
-        event_name: An `EventName`, or the text of a name that is new.
-        message: Such as the name of the chosen bank.
+        event_name: The name: an `EventName`, or the text of an unknown name.
+        message: The details, such as the name of the chosen bank.
         link_id: Your id of the customer, if the message named one.
-        confirmed: What the server said about it; `None` until asked.
+        confirmed: Whether the server confirmed it; `None` until it was asked.
+        raw: The message as received.
     """
 
     event_name: EventName | str | None = field(
@@ -219,9 +224,10 @@ class UnknownEvent(_Event):
     An event that this version does not know.
 
     Attributes:
-        status: Its name on the wire.
+        status: The name of the event on the wire.
         link_id: Your id of the customer, if the message named one.
-        confirmed: What the server said about it; `None` until asked.
+        confirmed: Whether the server confirmed it; `None` until it was asked.
+        raw: The message as received.
     """
 
     status: str | None = None
@@ -235,7 +241,7 @@ Event: TypeAlias = (
 @attrs.frozen(kw_only=True)
 class Envelope:
     """
-    A browser message as it travels (section 2).
+    A browser message on the wire (section 2).
     """
 
     type: str | None = field(text, required=True)
@@ -256,7 +262,7 @@ class FlatMessage:
 @attrs.frozen(kw_only=True)
 class LibraryCallback:
     """
-    What the script-tag library of 2019 called back with (section 7).
+    The argument of the script-tag library's callback of 2019 (section 7).
     """
 
     status: str | None = field(text, required=True)
@@ -267,7 +273,7 @@ class LibraryCallback:
 @attrs.frozen(kw_only=True)
 class ReturnQuery:
     """
-    What the journey appends to the redirect URL, in its order (section 1).
+    The parameters that the journey appends to the redirect URL (section 1).
     """
 
     success: str | None = field(text)

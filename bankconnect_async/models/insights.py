@@ -61,11 +61,11 @@ def _status_word(value: object, path: str, problems: list[str]) -> Any:
 @attrs.frozen(kw_only=True)
 class SessionAccount(WebhookAccount):
     """
-    One account of a session; as in webhooks, and a little more.
+    An account of a session: the fields of webhooks, and two more.
 
     Attributes:
-        account_type: Such as `SAVINGS`.
-        full_bank_name: For people.
+        account_type: The type, such as `SAVINGS`.
+        full_bank_name: The name of the bank for people.
     """
 
     account_type: str | None = field(text)
@@ -75,12 +75,14 @@ class SessionAccount(WebhookAccount):
 @attrs.frozen(kw_only=True)
 class UploadState(Model):
     """
-    In which state the uploads of a session are, and no more.
+    The state of a session's uploads, without details.
+
+    In `raw` there are account numbers.
 
     Attributes:
-        session_id: Of the session.
-        upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`
-            in one spelling; words not known yet are kept.
+        session_id: The id of the session.
+        upload_status: `COMPLETED`, `IN_PROGRESS`, `NO_UPLOADS` or `EXPIRED`,
+            in one spelling; other words are kept.
     """
 
     session_id: str = field(label, required=True, repr=hidden)
@@ -90,13 +92,13 @@ class UploadState(Model):
 @attrs.frozen(kw_only=True)
 class UploadStatus(UploadState):
     """
-    How far the uploads of a session are (`session_upload_status/`).
+    The state of a session's uploads (`session_upload_status/`).
 
     Attributes:
-        session_date_range: Days the session asks for.
-        session_expiry_timestamp: When it takes no more uploads; the vendor
-            names no time zone.
-        accounts: What was uploaded so far.
+        session_date_range: The days that the session asks for.
+        session_expiry_timestamp: The time after which it accepts no uploads;
+            the vendor names no time zone.
+        accounts: The accounts uploaded so far.
     """
 
     session_date_range: DateRange | None = field(DateRange)
@@ -108,6 +110,10 @@ class UploadStatus(UploadState):
 class ProcessingRequest(Model):
     """
     The response of `initiate_processing/`.
+
+    Attributes:
+        session_id: The id of the session.
+        message: The vendor's text.
     """
 
     session_id: str | None = field(label, repr=hidden)
@@ -117,16 +123,17 @@ class ProcessingRequest(Model):
 @attrs.frozen(kw_only=True)
 class StatementStages(Model):
     """
-    How far one statement of a session is.
+    The progress of one statement of a session.
 
-    Each status is `processing`, `completed` or `failed`; `None` is not yet.
+    Each status is `processing`, `completed` or `failed`, and `None` before
+    that.
 
     Attributes:
-        statement_id: Its id.
+        statement_id: The id of the statement.
         identity_status, transaction_status, processing_status, fraud_status:
-            Of each stage.
+            The status of each stage.
         message: The vendor's text.
-        source: Such as `pdf`.
+        source: The source, such as `pdf`.
     """
 
     statement_id: str | None = field(label)
@@ -141,12 +148,12 @@ class StatementStages(Model):
 @attrs.frozen(kw_only=True)
 class SessionProgress(Model):
     """
-    How far the processing of a session is (`progress/`).
+    The progress of a session's processing (`progress/`).
 
     Attributes:
-        session_id: Of the session.
+        session_id: The id of the session.
         session_progress: `processing` or `completed`.
-        progress: Of each statement.
+        progress: The progress of each statement.
     """
 
     session_id: str = field(label, required=True, repr=hidden)
@@ -159,11 +166,13 @@ class SessionStatus(Model):
     """
     The outcome of processing (`session_status/`).
 
+    In `raw` there are account numbers.
+
     Attributes:
-        session_id: Of the session.
-        insights_available: Whether there is something to fetch; `None` in
+        session_id: The id of the session.
+        insights_available: Whether there are insights to fetch; `None` in
             versions that do not say.
-        accounts: With what is wrong with each, if anything.
+        accounts: The accounts, each with its problem, if there is one.
     """
 
     session_id: str = field(label, required=True, repr=hidden)
@@ -174,29 +183,31 @@ class SessionStatus(Model):
 @attrs.frozen(kw_only=True)
 class AccountDetails(Model):
     """
-    An account in the insights, and whose it is.
+    An account in the insights, and its holder.
 
     The repr shows the last digits of the account number, and nothing that
-    tells who the holder is.
+    identifies the holder.
 
     Attributes:
-        name, address, dob, email, pan_number, phone_number: Of the holder.
-        holder_type: As the vendor reads it.
-        account_number: In clear.
-        account_category: Such as `individual`.
-        account_status: As the bank prints it.
-        account_opening_date: Where the statements tell.
-        bank: Bank identifier.
-        ifsc, micr: Codes of the branch.
-        credit_limit, od_limit: Of an overdraft account.
-        salary_confidence: How sure it is that a salary comes in; percent.
-        statements: Ids.
-        months: With data, as `YYYY-MM`.
-        uploaded_months: The same, of what was uploaded.
-        missing_data: Gaps.
-        account_date_range, transaction_date_range: Days covered.
-        country_code, currency_code: Such as `IN`, `INR`.
-        metadata_analysis: As received.
+        name, address, dob, email, pan_number, phone_number: The data of the
+            holder.
+        holder_type: The vendor's word for the kind of holder.
+        account_number: The account number in clear.
+        account_category: The category, such as `individual`.
+        account_status: The status as the bank prints it.
+        account_opening_date: The date of opening, where the statements have
+            it.
+        bank: The bank identifier.
+        ifsc, micr: The codes of the branch.
+        credit_limit, od_limit: The limits of an overdraft account.
+        salary_confidence: The probability of a salary, in percent.
+        statements: The ids of its statements.
+        months: The months with data, as `YYYY-MM`.
+        uploaded_months: The months that were uploaded, as `YYYY-MM`.
+        missing_data: The gaps.
+        account_date_range, transaction_date_range: The days covered.
+        country_code, currency_code: The codes, such as `IN` and `INR`.
+        metadata_analysis: The analysis of the file, as received.
     """
 
     name: str | None = field(text, repr=hidden)
@@ -233,8 +244,8 @@ class TopMonth(Model):
     The largest transactions of one month.
 
     Attributes:
-        month: As `Mmm-YY`.
-        transactions: The largest first.
+        month: The month as `Mmm-YY`.
+        transactions: The transactions, the largest first.
     """
 
     month: str | None = field(text)
@@ -248,7 +259,7 @@ class TopTransactions(Model):
 
     Attributes:
         type: `top_5_credit` or `top_5_debit`.
-        months: One by one.
+        months: The months.
     """
 
     type: str | None = field(text)
@@ -261,14 +272,15 @@ class StatementStats(Model):
     The details of one statement.
 
     Attributes:
-        statement_id, session_id, account_id: Ids.
-        bank: Bank identifier.
-        source: Such as `PDF`.
-        upload_file_name: Name of the file.
-        page_count, transaction_count: How many.
-        first_transaction_timestamp, last_transaction_timestamp: When.
-        from_date, to_date: What it covers.
-        is_scanned_pdf: Whether it has no text.
+        statement_id, session_id, account_id: The ids.
+        bank: The bank identifier.
+        source: The source, such as `PDF`.
+        upload_file_name: The name of the file.
+        page_count, transaction_count: The numbers of pages and transactions.
+        first_transaction_timestamp, last_transaction_timestamp: The times of
+            the first and the last transaction.
+        from_date, to_date: The days covered.
+        is_scanned_pdf: Whether the file has no text.
     """
 
     statement_id: str | None = field(label)
@@ -293,29 +305,30 @@ class StatementStats(Model):
 @attrs.frozen(kw_only=True)
 class AccountInsights(Model):
     """
-    Everything about one account.
+    All data of one account.
 
-    Fields that only later versions of the API send are empty in earlier
-    ones.
+    Fields that only later versions of the API send are empty in earlier ones.
 
     Attributes:
-        account_id: The vendor's id.
+        account_id: The vendor's id of the account.
         account_details: The account and its holder.
-        fraud: Signs of it.
-        fraud_details: As received; the shape is not documented.
-        transactions: All.
-        salary_transactions, lender_transactions,
-        self_and_sister_transactions, bounced_or_penal_transactions: Some.
-        recurring_transactions: What comes again and again.
-        top_credits_debits: The largest.
-        statement_stats: One by one.
-        expense_categories: Where the money goes.
-        monthly_analysis: As received: name of the figure, then month. Most
-            are numbers, and some are texts, objects or `None`.
-        predictors: As received; account number and name are among them.
-        eod_balances: As received: balances at the end of each day.
-        score: From 300 to 900.
-        xlsx_report_url, xml_report_url: Pre-signed links, to `download`.
+        fraud: The signs of fraud.
+        fraud_details: The details as received; the vendor does not document
+            their shape.
+        transactions: All transactions.
+        salary_transactions, lender_transactions, self_and_sister_transactions,
+            bounced_or_penal_transactions: The transactions of each kind.
+        recurring_transactions: The credits and debits that recur.
+        top_credits_debits: The largest transactions.
+        statement_stats: The details of each statement.
+        expense_categories: The shares of the expenses.
+        monthly_analysis: The figures as received, by name and month. Most are
+            numbers; some are texts, objects or `None`.
+        predictors: The variables as received. They include the account number
+            and the holder's name.
+        eod_balances: The balances at the end of each day, as received.
+        score: The score, from 300 to 900.
+        xlsx_report_url, xml_report_url: The pre-signed links, to `download`.
     """
 
     account_id: str | None = field(label)
@@ -364,15 +377,17 @@ def _account_insights(value: object, path: str, problems: list[str]) -> Any:
 @attrs.frozen(kw_only=True)
 class Insights(Model):
     """
-    Everything about a session (`insights/`).
+    All data of a session (`insights/`).
+
+    In `raw`, numbers with a fraction are `Decimal`.
 
     Attributes:
-        session_id: Of the session.
-        link_id: Yours.
-        session_date_range: Days the session asked for.
-        accounts: One by one.
-        aggregate_monthly_analysis: Over all accounts, as received.
-        aggregate_xlsx_report_url, aggregate_xml_report_url: Pre-signed
+        session_id: The id of the session.
+        link_id: Your id of the customer.
+        session_date_range: The days that the session asked for.
+        accounts: The data of each account.
+        aggregate_monthly_analysis: The figures over all accounts, as received.
+        aggregate_xlsx_report_url, aggregate_xml_report_url: The pre-signed
             links, to `download`.
     """
 
@@ -388,7 +403,12 @@ class Insights(Model):
 @attrs.frozen(kw_only=True)
 class SessionIdentities(Model):
     """
-    Whose the accounts of a session are (`identity/`, of April 2024).
+    The holders of a session's accounts (`identity/`, as of April 2024).
+
+    Attributes:
+        session_id: The id of the session.
+        accounts: The accounts.
+        identities: The holders.
     """
 
     session_id: str = field(label, required=True, repr=hidden)
@@ -399,7 +419,11 @@ class SessionIdentities(Model):
 @attrs.frozen(kw_only=True)
 class SessionReports(Model):
     """
-    A workbook for each account (`xlsx_report/`, of April 2024).
+    A workbook for each account (`xlsx_report/`, as of April 2024).
+
+    Attributes:
+        session_id: The id of the session.
+        reports: The workbooks.
     """
 
     session_id: str = field(label, required=True, repr=hidden)
@@ -409,14 +433,14 @@ class SessionReports(Model):
 @attrs.frozen(kw_only=True)
 class RecurringConsent(Model):
     """
-    A consent under which an account aggregator may be asked again.
+    A consent to ask an account aggregator again.
 
     Attributes:
-        consent_id: Its id.
-        bank_name: Bank identifier.
-        masked_account_number: As the vendor masks it.
-        tenure_month_count: How long it holds.
-        frequency_unit, frequency_value: How often it may be used.
+        consent_id: The id of the consent.
+        bank_name: The bank identifier.
+        masked_account_number: The account number as the vendor masks it.
+        tenure_month_count: The number of months for which it is valid.
+        frequency_unit, frequency_value: The limit on how often it may be used.
     """
 
     consent_id: str = field(label, required=True)
@@ -430,7 +454,10 @@ class RecurringConsent(Model):
 @attrs.frozen(kw_only=True)
 class RecurringConsents(Model):
     """
-    All of a session (`get_recurring_consent_details/`).
+    All consents of a session (`get_recurring_consent_details/`).
+
+    Attributes:
+        consent_details: The consents.
     """
 
     consent_details: tuple[RecurringConsent, ...] = list_field(
@@ -442,6 +469,9 @@ class RecurringConsents(Model):
 class NewSession(Model):
     """
     The response of `fetch_recurring_aa_data/`.
+
+    Attributes:
+        session_id: The id of the new session.
     """
 
     session_id: str = field(label, required=True, repr=hidden)

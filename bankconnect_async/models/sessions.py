@@ -1,10 +1,10 @@
 """
-The one schema: every value that travels to or from the vendor.
+Values that travel to and from the Session API.
 
 A name on the wire is written once, as the name of the attribute here or in
-that attribute's metadata. Values are checked when they are built, so code
-that holds one can trust it. What a server of *some* documented dialect would
-accept is never refused here; the server has the last word on the rest.
+that attribute's metadata. Values are checked when they are built, so other
+code can trust them. A value that a server of *some* documented dialect would
+accept is never refused here; the server decides about the rest.
 """
 
 import datetime
@@ -39,7 +39,7 @@ UNSET: Final = Unset.UNSET
 
 _Rule: TypeAlias = Callable[[Any], str | None]
 
-# Path, query and fragment are the server's to judge.
+# The server judges path, query and fragment.
 _URL = re.compile(
     r"https?://"
     r"(?:[^\s\x00-\x1f\x7f/?#\\@]*@)?"
@@ -51,9 +51,9 @@ _URL = re.compile(
 _PERIODS = ("from_date", "to_date"), ("max_from_date", "max_to_date")
 _SECRETS = frozenset({"apikey", "xapikey", "serverhash"})
 _NEST = 16
-# Categories of blanks and of characters without a shape of their own.
+# The categories of blanks and of invisible characters.
 _BLANK = frozenset({"Cf", "Zl", "Zp", "Zs"})
-# What every reader of JSON takes, and more months than any tenure has.
+# Every JSON parser accepts it, and no tenure has more months.
 _LARGEST = 2**31
 
 
@@ -67,7 +67,7 @@ def _text(*, max_length: int | None = None, is_id: bool = False) -> _Rule:
             return (
                 f"has {len(value)} characters, at most {max_length} are taken"
             )
-        # What can be printed has a UTF-8 form and no control characters.
+        # A printable text has a UTF-8 form and no control characters.
         if is_id and value.isprintable():
             return None
         if not _is_unicode(value):
@@ -90,7 +90,7 @@ def _unprintable_id(value: str) -> str | None:
 def _url(*, max_length: int | None = None) -> _Rule:
     text = _text(max_length=max_length)
 
-    # A service sends most of its customers back to one address.
+    # Most customers of a service return to one address.
     @functools.lru_cache(maxsize=16)
     def judge(value: str) -> str | None:
         if problem := text(value):
@@ -212,13 +212,13 @@ def _extra(value: object) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
-    # Lone surrogates (what `surrogateescape` leaves of undecodable bytes)
-    # are the only texts that have no UTF-8 form.
+    # Only lone surrogates, which `surrogateescape` makes of undecodable
+    # bytes, have no UTF-8 form.
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
 def _is_json(value: object, nest: int) -> bool:
-    # Types are taken exactly: encoders disagree about subclasses.
+    # Subclasses are refused, because encoders disagree about them.
     if type(value) is dict:
         return nest > 0 and all(
             type(name) is str
@@ -255,7 +255,7 @@ def _rules(cls: type[Any]) -> Mapping[str, _Rule]:
     }
 
 
-def _refuse_problems(value: Any) -> None:
+def _check(value: Any) -> None:
     rules = _rules(value.__class__)
     values = value.__dict__
     problems: dict[str, tuple[str, ...]] = {
@@ -290,7 +290,7 @@ def _logo_text(value: str | URL | None) -> str | None:
 
 
 def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    # A text is an iterable of texts too, and never what was meant.
+    # A text is an iterable of texts too, but never a list of names.
     if isinstance(value, str) or not isinstance(value, Iterable):
         return value  # type: ignore[return-value] # the rule refuses it
     return tuple(value)
@@ -305,10 +305,10 @@ _LINK_ID: Final = _text(max_length=500, is_id=True)
 
 def check_link_id(value: object) -> None:
     """
-    Refuse what is no `link_id`.
+    Check that *value* can be a `link_id`.
 
     Raises:
-        InvalidRequestError: Naming what is wrong.
+        InvalidRequestError: If it cannot; the reason is in `fields`.
     """
     if problem := _LINK_ID(value):
         raise InvalidRequestError(fields={"link_id": (problem,)})
@@ -324,9 +324,9 @@ class Consent:
     The dates of one Account Aggregator consent (contract, v2 session API).
 
     Attributes:
-        from_date: First day of data; `None` leaves it to the vendor.
-        to_date: Last day of data; must be after *from_date*.
-        consent_expiry: Day on which the consent ends.
+        from_date: The first day of data; `None` leaves it to the vendor.
+        to_date: The last day of data, after *from_date*.
+        consent_expiry: The day on which the consent ends.
 
     Raises:
         InvalidRequestError: With every bad date in `fields`.
@@ -337,7 +337,7 @@ class Consent:
     consent_expiry: datetime.date | None = _optional(_date)
 
     def __attrs_post_init__(self) -> None:
-        _refuse_problems(self)
+        _check(self)
 
 
 def _consent_dict(
@@ -349,11 +349,11 @@ def _consent_dict(
 @attrs.frozen(kw_only=True, slots=False)
 class Metadata:
     """
-    What helps the vendor to recognise names in the statements.
+    Names that help the vendor to recognise people in the statements.
 
     Attributes:
-        names: Names of the customer.
-        employer_names: Names of employers, to find salaries.
+        names: The names of the customer.
+        employer_names: The names of employers, to find salaries.
         companies_for_self_transfer: The customer's own companies.
 
     Raises:
@@ -371,12 +371,12 @@ class Metadata:
     )
 
     def __attrs_post_init__(self) -> None:
-        _refuse_problems(self)
+        _check(self)
 
 
 class SessionParameters(TypedDict, total=False):
     """
-    The parameters of a `SessionRequest` beside its `link_id`.
+    The parameters of a `SessionRequest` besides its `link_id`.
     """
 
     redirect_url: str | URL | None | Unset
@@ -409,47 +409,45 @@ class SessionParameters(TypedDict, total=False):
 @attrs.frozen(kw_only=True, slots=False)
 class SessionRequest:
     """
-    What to ask the Session API for (contract, `session/`, all dialects).
+    A request for a session (contract, `session/`, all dialects).
 
-    A parameter that is `None` is left out, and the vendor's default holds.
-    Building one checks every parameter; all problems are reported together.
+    A parameter that is `None` is not sent, and the vendor's default applies.
+    Every parameter is checked when the request is built; all problems are
+    reported together.
 
     Attributes:
         link_id: Your own id of the customer, 1 to 500 characters; not blank,
             and without control characters.
-        redirect_url: Where the browser goes at the end, at most 200
+        redirect_url: The URL to which the browser returns, at most 200
             characters. `None`: no redirect (inline-frame workflow). `UNSET`:
-            what the client was built with.
-        from_date: First day of statements; before *to_date*. The vendor's
-            default is six months back.
-        to_date: Last day of statements. Some flows take yesterday at the
+            the client's own.
+        from_date: The first day of statements, before *to_date*. The vendor's
+            default is six months ago.
+        to_date: The last day of statements. Some flows accept yesterday at the
             latest, others today; the server decides.
-        bank_name: Bank identifier, at most 50 characters; skips the choice.
+        bank_name: The bank identifier, at most 50 characters; skips the choice
+            of a bank.
         bank: Another name for *bank_name* in two examples of v2.
-        logo_url: Your logo for the journey page.
+        logo_url: The URL of your logo for the journey page.
         mode: `pdf`, `aa` (Account Aggregator) or `online` (net banking).
-        mobile_number: Prefill for Account Aggregator journeys.
-        journey_mode: Such as `multi_pdf`, `multi_banking`; at most 50
-            characters.
-        session_expiry: Minutes, 5 to 43200.
-        accept_anything: Switch off the strict acceptance checks.
-        is_mobile_field_editable: May the customer change the number?
+        mobile_number: The phone number to fill in for Account Aggregator
+            journeys.
+        journey_mode: The journey mode, such as `multi_pdf` or `multi_banking`;
+            at most 50 characters.
+        session_expiry: The lifetime of the session in minutes, 5 to 43200.
+        accept_anything: Whether to switch off the strict acceptance checks.
+        is_mobile_field_editable: Whether the customer may change the number.
         aa_journey_mode: `only_once`, `only_recurring` or
             `once_with_recurring`.
-        aa_recurring_tenure_month_count: Months, 1 or more; the server cuts
-            or refuses what is above its own limit.
-        aa_recurring_tenure_month: The same under its session-flow name.
+        aa_recurring_tenure_month_count: The number of months, 1 or more; the
+            server cuts or refuses a number above its own limit.
+        aa_recurring_tenure_month: The same under its name in the session flow.
         aa_recurring_frequency_unit: `year`, `month`, `day` or `hour`.
-        aa_recurring_frequency_value: 1 to 5.
-        aa_journey_code: Such as `BCAA001` (v2).
-        consents: Consent code to `Consent` (v2), or to a text where the
-            API takes a flat map.
-        metadata: Names to recognise.
-        max_from_date: A date that only error texts name; sent as it is.
-        max_to_date: As *max_from_date*, and after it.
-        program_id: The lending program, as Android apps send it.
-        aa_vendor: The Account Aggregator, as Android apps send it.
-        extra: Parameters this version does not know, passed through.
+        aa_recurring_frequency_value: The number of times, 1 to 5.
+        aa_journey_code: The code of the journey, such as `BCAA001` (v2).
+        consents: The `Consent` of each consent code (v2).
+        metadata: The names to recognise.
+        extra: Parameters that this version does not know, passed through.
 
     Raises:
         InvalidRequestError: With every bad parameter in `fields`.
@@ -482,7 +480,7 @@ class SessionRequest:
     )
     aa_recurring_frequency_value: int | None = _optional(_whole(1, 5))
     aa_journey_code: str | None = _optional(_text())
-    # Mappings cannot be hashed; equality still looks at them.
+    # Mappings cannot be hashed; equality still compares them.
     consents: Mapping[str, Consent | str] | None = attrs.field(
         default=None,
         converter=_consent_dict,
@@ -503,20 +501,20 @@ class SessionRequest:
     )
 
     def __attrs_post_init__(self) -> None:
-        _refuse_problems(self)
+        _check(self)
 
     def with_link_id(self, link_id: str) -> Self:
         """
         Return the same request for another customer.
 
-        Nothing but the *link_id* is checked again, which makes it the
-        cheapest way to many requests.
+        Only the *link_id* is checked again, which makes it the cheapest way to
+        many requests.
 
         Args:
             link_id: Your own id of the customer, 1 to 500 characters.
 
         Raises:
-            InvalidRequestError: If that is none.
+            InvalidRequestError: If *link_id* cannot be one.
         """
         check_link_id(link_id)
         request = object.__new__(self.__class__)
@@ -530,8 +528,8 @@ PARAMETERS: Final = frozenset(attrs.fields_dict(SessionRequest)) - {"extra"}
 
 
 def _masked(text: str | None) -> str:
-    # The id alone opens the journey in dialects without a token, so a log
-    # gets enough of it to recognise and too little to use.
+    # The id alone opens the journey in dialects without a token. A log gets
+    # enough of it to recognise the session and too little to open it.
     return (
         repr(text) if text is None else f"'{text[: min(6, len(text) // 3)]}…'"
     )
@@ -544,17 +542,17 @@ class Session:
 
     Attributes:
         link_id: Your id of the customer.
-        redirect_url: What to open in the `<iframe>` or to redirect to,
-            exactly as received. Whoever has it can open the journey: it is
-            left out of the repr.
-        session_id: Id of the session (`session_id` of the answer, else of
-            the URL's query), or `None` if the server named none.
-        attempts: How often the request was sent to get it. More than one
+        redirect_url: The URL for the `<iframe>` or the redirect, exactly as
+            received. Anyone who has it can open the journey, so the repr
+            leaves it out.
+        session_id: The id of the session (`session_id` of the response, else
+            of the URL's query), or `None` if the server sent none.
+        attempts: The number of times that the request was sent. More than one
             after an ambiguous failure means that an unused twin may exist.
     """
 
     link_id: str
-    # Parsed when somebody asks; many only pass the text on.
+    # Parsed on access, because many callers only pass the text on.
     _redirect_url: URL | str = attrs.field(
         alias="redirect_url", repr=False, eq=str
     )
@@ -563,7 +561,7 @@ class Session:
 
     @property
     def redirect_url(self) -> URL:
-        """Where the journey begins."""
+        """The URL at which the journey begins."""
         url = self._redirect_url
         return URL(url, encoded=True) if isinstance(url, str) else url
 
@@ -576,12 +574,11 @@ class Session:
 @attrs.define(kw_only=True)
 class SessionResponse:
     """
-    The body of a good answer of `session/` as it stands on the wire.
+    The body of a 2xx response of `session/`, as it is on the wire.
 
     Attributes:
-        redirect_url: An absolute URL.
-        session_id: The id in the session flow and in v2, else the one in the
-            query of the URL.
+        redirect_url: The absolute URL of the journey.
+        session_id: The id, which the session flow and v2 send.
     """
 
     redirect_url: str = attrs.field(repr=False)

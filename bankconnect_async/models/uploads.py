@@ -31,16 +31,16 @@ from .webhooks import DateRange
 @attrs.frozen(kw_only=True)
 class EntityUpload(Model):
     """
-    A statement that was taken (entity flow).
+    A statement that the vendor accepted (entity flow).
 
     Attributes:
-        entity_id: Of the entity, which may be new.
-        statement_id: Of the statement.
-        bank_name: Bank identifier.
-        identity: Whose it is; `None` if nothing could be read yet.
-        date_range: Days it covers; filled in later where it is open.
+        entity_id: The id of the entity, which may be new.
+        statement_id: The id of the statement.
+        bank_name: The bank identifier.
+        identity: The holder; `None` if nothing could be read yet.
+        date_range: The days covered; the vendor fills in open ends later.
         is_fraud: Whether the file itself looks forged.
-        fraud_type: In which way.
+        fraud_type: The kind of forgery.
     """
 
     entity_id: str = field(label, required=True)
@@ -55,26 +55,26 @@ class EntityUpload(Model):
 @attrs.frozen(kw_only=True)
 class SessionUpload(Model):
     """
-    A statement that was taken (session flow).
+    A statement that the vendor accepted (session flow).
 
     Attributes:
-        session_id: Of the session.
-        statement_id: Of the statement; `None` only if it was *repeated* and
-            the server did not name it.
-        account_id: Of the account.
-        masked_account_number: As the vendor masks it.
-        bank_name: Bank identifier.
-        identity: Whose it is.
-        page_count: How many.
-        date_range, extracted_date_range: Days it covers.
-        opening_date, opening_bal, closing_bal: As the statement says.
+        session_id: The id of the session.
+        statement_id: The id of the statement; `None` only if it was *repeated*
+            and the server did not name it.
+        account_id: The id of the account.
+        masked_account_number: The account number as the vendor masks it.
+        bank_name: The bank identifier.
+        identity: The holder.
+        page_count: The number of pages.
+        date_range, extracted_date_range: The days covered.
+        opening_date, opening_bal, closing_bal: The figures of the statement.
         is_fraud: Whether the file itself looks forged.
-        fraud_type: In which way.
-        months, missing_months: As `YYYY-MM`.
-        country_code, currency_code: Such as `IN`, `INR`.
-        metadata_analysis: As received.
-        repeated: Whether an earlier attempt of the same call had arrived,
-            whose answer was lost. Then nothing but ids is known.
+        fraud_type: The kind of forgery.
+        months, missing_months: The months as `YYYY-MM`.
+        country_code, currency_code: The codes, such as `IN` and `INR`.
+        metadata_analysis: The analysis of the file, as received.
+        repeated: Whether an earlier attempt of the same operation had arrived,
+            whose response was lost. Then only the ids are known.
     """
 
     session_id: str | None = field(label, repr=hidden)

@@ -42,7 +42,11 @@ class WebhookName(enum.StrEnum):
 @attrs.frozen(kw_only=True)
 class DateRange(Model):
     """
-    First and last day of something; `None` where the vendor gave none.
+    A first and a last day; `None` where the vendor gave none.
+
+    Attributes:
+        from_date: The first day.
+        to_date: The last day.
     """
 
     from_date: datetime.date | None = field(day)
@@ -52,17 +56,17 @@ class DateRange(Model):
 @attrs.frozen(kw_only=True)
 class WebhookStatement(Model):
     """
-    One statement of an account, as the session flow's webhooks have it.
+    One statement of an account, in the session flow's webhooks.
 
     Attributes:
-        statement_id: Its id.
-        statement_status: Such as `completed`, `failed`.
-        error_code: What is wrong with it; `None` if nothing.
-        error_message: The vendor's text about that.
-        source: Such as `pdf`.
-        created_at: When it was uploaded, with the time zone.
-        upload_file_name: Name of the file.
-        statement_date_range: Days it covers.
+        statement_id: The id of the statement.
+        statement_status: The status, such as `completed` or `failed`.
+        error_code: The code of the problem; `None` if there is none.
+        error_message: The vendor's text about the problem.
+        source: The source, such as `pdf`.
+        created_at: The time of the upload, with a time zone.
+        upload_file_name: The name of the file.
+        statement_date_range: The days covered.
     """
 
     statement_id: str | None = field(_id)
@@ -78,24 +82,25 @@ class WebhookStatement(Model):
 @attrs.frozen(kw_only=True)
 class WebhookAccount(Model):
     """
-    One account, as the session flow's webhooks have it at different dates.
+    One account, with the fields that the session flow's webhooks had over
+    time.
 
     Attributes:
-        account_id: Its id.
-        account_number: In clear or masked, depending on the date; the repr
-            shows the last four digits at most.
-        account_status: `completed`, `failed`, `PARTIAL`, `COMPLETED`.
-        account_category: Such as `individual`.
-        bank_name: Bank identifier.
-        name: Of the account's holder.
-        error_code: What is wrong with it; `None` if nothing.
-        error_message: The vendor's text about that.
-        attempt_types: Such as `PDF`.
-        created_at, last_updated_at: Without time zone: the vendor names
-            none.
-        months: Months with data, as `YYYY-MM`.
-        missing_data: Gaps.
-        statements: What was uploaded.
+        account_id: The id of the account.
+        account_number: The account number, in clear or masked depending on the
+            version; the repr shows at most the last four digits.
+        account_status: `completed`, `failed`, `PARTIAL` or `COMPLETED`.
+        account_category: The category, such as `individual`.
+        bank_name: The bank identifier.
+        name: The name of the holder.
+        error_code: The code of the problem; `None` if there is none.
+        error_message: The vendor's text about the problem.
+        attempt_types: The sources, such as `PDF`.
+        created_at, last_updated_at: The times, without time zone, because the
+            vendor names none.
+        months: The months with data, as `YYYY-MM`.
+        missing_data: The gaps.
+        statements: The statements that were uploaded.
     """
 
     account_id: str | None = field(_id)
@@ -120,12 +125,13 @@ class ExtractionWebhook(Model):
     Extraction of one statement ended (entity flow).
 
     Attributes:
-        entity_id: Id under which the data is kept.
-        statement_id: Id of the statement; `None` if none was uploaded.
+        entity_id: The id under which the data is kept.
+        statement_id: The id of the statement; `None` if none was uploaded.
         link_id: Your id of the customer; `None` if the upload named none.
         progress: `completed` or `failed`.
         reason: The vendor's text about a failure.
-        date_time: When the webhook was due, in recovered ones; no time zone.
+        date_time: The time when a recovered webhook was due; without time
+            zone.
     """
 
     entity_id: str | None = field(_id)
@@ -145,14 +151,14 @@ class _SessionWebhook(Model):
 @attrs.frozen(kw_only=True)
 class UploadWebhook(_SessionWebhook):
     """
-    The customer completed the uploads asked for (session flow).
+    The customer completed the uploads (session flow).
 
     Attributes:
-        session_id: Id of the session.
-        event_name: Which of the two names it had.
-        message: Such as `Upload Completed`.
-        session_date_range: Days the session asks for.
-        accounts: What was uploaded.
+        session_id: The id of the session.
+        event_name: The one of its two names that it had.
+        message: The vendor's text, such as `Upload Completed`.
+        session_date_range: The days that the session asks for.
+        accounts: The accounts that were uploaded.
     """
 
     message: str | None = field(text)
@@ -163,14 +169,14 @@ class UploadWebhook(_SessionWebhook):
 @attrs.frozen(kw_only=True)
 class ExpiryWebhook(_SessionWebhook):
     """
-    The session ran out and takes no more uploads (session flow).
+    The session expired and accepts no more uploads (session flow).
 
     Attributes:
-        session_id: Id of the session.
-        event_name: Its name on the wire.
-        message: Such as `Session expired`.
-        session_date_range: Days the session asked for.
-        accounts: What was uploaded until then.
+        session_id: The id of the session.
+        event_name: The name of the event on the wire.
+        message: The vendor's text, such as `Session expired`.
+        session_date_range: The days that the session asked for.
+        accounts: The accounts uploaded until then.
     """
 
     message: str | None = field(text)
@@ -181,14 +187,14 @@ class ExpiryWebhook(_SessionWebhook):
 @attrs.frozen(kw_only=True)
 class EnrichmentWebhook(_SessionWebhook):
     """
-    Processing ended, well or badly (session flow).
+    Processing ended, with or without success (session flow).
 
     Attributes:
-        session_id: Id of the session.
-        event_name: Its name on the wire.
-        insights_available: Whether there is something to fetch; `None` in
+        session_id: The id of the session.
+        event_name: The name of the event on the wire.
+        insights_available: Whether there are insights to fetch; `None` in
             versions that do not say.
-        accounts: What was processed.
+        accounts: The accounts that were processed.
     """
 
     insights_available: bool | None = field(flag)
@@ -201,8 +207,8 @@ class UnknownWebhook(_SessionWebhook):
     A webhook whose `event_name` this version does not know.
 
     Attributes:
-        session_id: Id of the session, if it named one.
-        event_name: Its name on the wire.
+        session_id: The id of the session, if there is one.
+        event_name: The name of the event on the wire.
     """
 
 
