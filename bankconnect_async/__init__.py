@@ -68,7 +68,8 @@ from .retry import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from ._codec.browser_messages import Channel, decode_event
-    from ._codec.redirects import ReturnURL, build_redirect, decode_redirect
+    from ._codec.redirects import build_redirect, decode_redirect
+    from ._codec.return_urls import ReturnURL
     from ._codec.webhooks import decode_webhook, deduplication_key
     from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
@@ -108,7 +109,8 @@ else:
             ),
             "embed": "Listener content_security_policy iframe_html",
             "_codec.browser_messages": "Channel decode_event",
-            "_codec.redirects": "ReturnURL build_redirect decode_redirect",
+            "_codec.redirects": "build_redirect decode_redirect",
+            "_codec.return_urls": "ReturnURL",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.webhooks": "decode_webhook deduplication_key",
         },

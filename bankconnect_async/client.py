@@ -68,7 +68,7 @@ from .retry import RetryPolicy
 # Imported where they are used: a service that only creates sessions does
 # without them.
 if TYPE_CHECKING:
-    from ._codec.redirects import ReturnURL
+    from ._codec.return_urls import ReturnURL
     from .batch.session_batch import SessionBatch
     from .journal.journal import Journal
     from .models.events import Event
@@ -285,7 +285,7 @@ class AsyncBankConnect(StatementData):
             )
         signing_key = found.pop("signing_key", None)
         if signing_key is not None and "redirect_url" in found:
-            from ._codec.redirects import ReturnURL  # noqa: PLC0415
+            from ._codec.return_urls import ReturnURL  # noqa: PLC0415
 
             found["redirect_url"] = ReturnURL(
                 found["redirect_url"], secret=signing_key

@@ -54,13 +54,14 @@ import enum
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import attrs
 
 from ._printable import one_line
 
 
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _NO_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 # Of a name in a message.
 _LONGEST_NAME: Final = 60
@@ -323,50 +324,57 @@ class HeadTooLargeError(ConnectionLostError):
     """
 
 
+class ResponseFacts(TypedDict, total=False):
+    """
+    The facts of a `ResponseError`, which become its attributes.
+    """
+
+    status: int
+    code: str | None
+    fields: Mapping[str, tuple[str, ...]]
+    retry_after: float | None
+    entity_status: int | None
+    session_id: str | None
+    statement_id: str | None
+    entity_id: str | None
+    headers: Mapping[str, str]
+    body: bytes
+    delivery: Delivery | None
+
+
 class ResponseError(BankConnectError):
     """
-    The server answered with a refusal.
+    The server refused the request.
 
     Attributes:
-        status: HTTP status.
-        code: The vendor's error code (`INVALID_BANK_NAME`), if it gave one.
-        fields: Parameter name to the texts the server has about it.
-        retry_after: Seconds the server asked us to stay away, if it did.
+        status: The HTTP status.
+        code: The vendor's error code (`INVALID_BANK_NAME`), if there is one.
+        fields: The server's texts about each parameter, by its name.
+        retry_after: The seconds that the server asked to wait, if it did.
         entity_status: The vendor's `status` number of entity-flow uploads.
-        session_id, statement_id, entity_id: Ids the error body named.
-        headers: The answer's headers, names in lower case.
-        body: The answer's body, at most 1 MiB, our own secrets struck out.
-            It is never printed and does not survive pickling.
+        session_id, statement_id, entity_id: The ids in the error body.
+        headers: The headers of the response, names in lower case.
+        body: The body of the response, at most 1 MiB, without our own
+            secrets. It is never printed and does not survive pickling.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        message: str = "",
-        *,
-        status: int = 0,
-        code: str | None = None,
-        fields: Mapping[str, tuple[str, ...]] = _NO_FIELDS,
-        retry_after: float | None = None,
-        entity_status: int | None = None,
-        session_id: str | None = None,
-        statement_id: str | None = None,
-        entity_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        delivery: Delivery = Delivery.REJECTED,
+    status: int = 0
+    code: str | None = None
+    fields: Mapping[str, tuple[str, ...]] = _NO_FIELDS
+    retry_after: float | None = None
+    entity_status: int | None = None
+    session_id: str | None = None
+    statement_id: str | None = None
+    entity_id: str | None = None
+    headers: Mapping[str, str] = _NO_HEADERS
+    body: bytes = b""
+    delivery: Delivery | None = Delivery.REJECTED
+
+    def __init__(
+        self, message: str = "", **facts: Unpack[ResponseFacts]
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-        self.fields: dict[str, tuple[str, ...]] = dict(fields)
-        self.retry_after = retry_after
-        self.entity_status = entity_status
-        self.session_id = session_id
-        self.statement_id = statement_id
-        self.entity_id = entity_id
-        self.headers: dict[str, str] = dict(headers or {})
-        self.body = body
-        self.delivery: Delivery | None = delivery
+        vars(self).update(facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {**self.__dict__, "headers": {}, "body": b""}

@@ -19,11 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from bankconnect_async._codec.redirects import (
-    ReturnURL,
-    build_redirect,
-    decode_redirect,
-)
+from bankconnect_async._codec.redirects import build_redirect, decode_redirect
+from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async.errors import (
     BankConnectError,
     ConfigurationError,

@@ -712,7 +712,7 @@ def test_keeps_unknown_states(word, status):
         (Entity, b'{"x": NaN}', "is not JSON @ $"),
         (Entity, b'{"x": 1e9999999999999999999}', "is not JSON @ $"),
         (Entity, b'{"x": 1%s}' % (b"0" * 5000), "is not JSON @ $"),
-        (Entity, b"[]", "is not a JSON object @ $"),
+        (Entity, b"[]", "must be an object, not list @ $"),
         (Entity, b"{}", "required field missing @ $.entity_id"),
         (
             Entity,

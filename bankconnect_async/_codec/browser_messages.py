@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import (
     DecodeError,
     ForeignMessageError,
@@ -103,6 +104,7 @@ class Channel(enum.StrEnum):
     LIBRARY = "jslib.statementCallback"
 
 
+@hide_frames
 def decode_event(
     raw: Mapping[str, Any] | str | bytes, *, channel: Channel | None = None
 ) -> Event:
@@ -121,12 +123,12 @@ def decode_event(
         ForeignMessageError: If it says that it is someone else's.
         DecodeError: If a field is missing or of the wrong type.
     """
-    event = _decode(raw, channel)
-    # What names a customer must not be a local of a frame that raises.
-    del raw
-    if isinstance(event, DecodeError):
-        raise event
-    return event
+    message = load(raw)
+    if channel is None or (
+        channel is Channel.WEBVIEW_RESULT and _is_whole(message)
+    ):
+        return _whole(message)
+    return _checked(_CHANNELS[channel], _Payload(message, message))
 
 
 @attrs.frozen
@@ -148,21 +150,10 @@ class _Payload:
 _Decoder: TypeAlias = Callable[[_Payload], Event]
 
 
-def _decode(raw: object, channel: Channel | None) -> Event | DecodeError:
-    message = load(raw)
-    if isinstance(message, str):
-        return DecodeError(problems=[message])
-    if channel is None or (
-        channel is Channel.WEBVIEW_RESULT and _is_whole(message)
-    ):
-        return _whole(message)
-    return _judge(_CHANNELS[channel], _Payload(message, message))
-
-
-def _judge(decode: _Decoder, payload: _Payload) -> Event | DecodeError:
+def _checked(decode: _Decoder, payload: _Payload) -> Event:
     event = decode(payload)
     if payload.problems:
-        return DecodeError(problems=payload.problems)
+        raise DecodeError(problems=payload.problems)
     return event
 
 
@@ -175,20 +166,20 @@ def _is_flat(message: Mapping[str, Any]) -> bool:
     return _TYPE not in message and status in _FLAT
 
 
-def _whole(message: Mapping[str, Any]) -> Event | DecodeError:
+def _whole(message: Mapping[str, Any]) -> Event:
     if _is_flat(message):
-        return _judge(_flat, _Payload(message, message))
+        return _checked(_flat, _Payload(message, message))
     problems: list[str] = []
     envelope = structure(Envelope, message, "$", problems)
     if envelope.type not in (None, MESSAGE_TYPE):
-        return ForeignMessageError(problems=["is another type @ $.type"])
+        raise ForeignMessageError(problems=["is another type @ $.type"])
     if problems or envelope.payload is None:
-        return DecodeError(problems=problems)
+        raise DecodeError(problems=problems)
     payload = _Payload(envelope.payload, message, "$.payload")
     decode = _STATUSES.get(str(envelope.status))
     if decode is None:
         return _unknown(payload, str(envelope.status))
-    return _judge(decode, payload)
+    return _checked(decode, payload)
 
 
 def _success(payload: _Payload) -> Event:

@@ -7,6 +7,7 @@ import itertools
 import re
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -42,16 +43,17 @@ from bankconnect_async.errors import (
 from .session_requests import read_id
 
 
-_EXCERPT = 120
-_MESSAGE = 500
-_NAME = 60
-# Of fields, and of texts about each.
-_MOST = 20
-_LONGEST_ID = 200
+# The most characters of each kind of text.
+_MAX_EXCERPT: Final = 120
+_MAX_MESSAGE: Final = 500
+_MAX_NAME: Final = 60
+_MAX_ID: Final = 200
+# The most fields, and the most texts about each.
+_MAX_FIELDS: Final = 20
 _IDS: Final = ("session_id", "statement_id", "entity_id")
-# Codes with which a 403 speaks of the key (contract, "Auth failure status").
+# The codes of a 403 about the key (contract, "Auth failure status").
 _KEY_CODES = frozenset({"ACCESS_DENIED", "INVALID_API_KEY"})
-# Codes of the session flow (contract, `rest-api.md` sections 6 and 9).
+# The codes of the session flow (contract, `rest-api.md` sections 6 and 9).
 _BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
     "SESSION_NOT_FOUND": NotFoundError,
     "SESSION_DELETED": NotFoundError,
@@ -73,7 +75,7 @@ _BY_CODE: Final[Mapping[str | None, type[ResponseError]]] = {
     "INVALID_FILE_URL": StatementError,
     "INVALID_BASE_64": StatementError,
 }
-# Numbers of the entity flow (section 5).
+# The numbers of the entity flow (section 5).
 _BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
     3: PasswordIncorrectError,
     4: BankMismatchError,
@@ -81,19 +83,28 @@ _BY_NUMBER: Final[Mapping[int, type[StatementError]]] = {
     6: UnparsableStatementError,
     7: UnsupportedStatementError,
 }
-# Before 2020-06-01 there was no number, and nothing but the words to go by.
+# Until 2020-06-01 there was no number: only the words tell the error.
 _BY_WORDS: Final = (
     (re.compile("Password incorrect"), PasswordIncorrectError),
     (re.compile(r"Not \S+ statement"), BankMismatchError),
     (re.compile("Unable to detect bank.*"), BankNotDetectedError),
     (re.compile("PDF is not parsable"), UnparsableStatementError),
 )
-# Where the vendor's servers have the API.
+# The path of the API on the vendor's servers.
 _MOUNT: Final = "bank-connect"
-_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
-# Of a URL as it is, escaped for JSON, or percent-encoded.
-# Its tail may be missing: so each text is read once, not from every `://`.
-_URL_TAIL = re.compile(
+_BY_STATUS: Final[Mapping[int, type[ResponseError]]] = {
+    HTTPStatus.UNAUTHORIZED: AuthenticationError,
+    HTTPStatus.PAYMENT_REQUIRED: PaymentRequiredError,
+    HTTPStatus.FORBIDDEN: PermissionDeniedError,
+    HTTPStatus.NOT_FOUND: NotFoundError,
+    HTTPStatus.REQUEST_TIMEOUT: ServerError,
+    HTTPStatus.GONE: NotFoundError,
+    HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
+}
+_FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+# A URL as it is, escaped for JSON, or percent-encoded. Its tail is optional,
+# so that a text is searched once, not from every `://`.
+_URL_TAIL: Final = re.compile(
     r"((?::|%3a)(?:\\*/|%2f){2}(?:(?!%3f|%23)[^\s?#\"'<>])*)"
     r"((?:[?#]|%3f|%23)[^\s\"'<>]*)?",
     re.IGNORECASE,
@@ -126,12 +137,12 @@ class ErrorBody:
     entity_id: str | None = None
 
 
-def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
+def decode_error_body(raw: bytes) -> ErrorBody:
     """
-    Read any error body the vendor ever documented, and survive the rest.
+    Decode an error body: any that the vendor documented, and all others.
 
-    Follows the contract's parse order (`session-api.md`, shapes S1 to S8).
-    Texts and names are one printable line each, and neither long nor many.
+    It follows the contract's parse order (`session-api.md`, shapes S1 to S8).
+    Texts and names become one printable line each, and are cut.
     """
     document = _error_document(raw)
     if not isinstance(document, dict):
@@ -143,30 +154,37 @@ def decode_error_body(raw: bytes) -> ErrorBody:  # noqa: PLR0911
         statement_id=_id(document.get("statement_id")),
         entity_id=_id(document.get("entity_id")),
     )
+    facts = _facts(document) or _field_facts(document)
+    return attrs.evolve(body, **(facts or {"message": _excerpt(raw)}))
+
+
+def _facts(document: dict[Any, Any]) -> dict[str, Any]:
     match document:
         case {"error": {**error}} if error:
             shape = "S2" if document.keys() & set(_IDS) else "S1"
-            return attrs.evolve(body, shape=shape, **_coded(error))
+            return {"shape": shape, **_coded(error)}
         case {"error": str(text)}:
-            return attrs.evolve(body, shape="S7", message=_clean(text))
+            return {"shape": "S7", "message": _clean(text)}
         case {"detail": str(text)}:
-            return attrs.evolve(body, shape="S3", message=_clean(text))
+            return {"shape": "S3", "message": _clean(text)}
         case {"message": str(text)}:
             shape = "S5" if "entity_id" in document else "S4"
-            return attrs.evolve(body, shape=shape, message=_clean(text))
+            return {"shape": shape, "message": _clean(text)}
+    return {}
+
+
+def _field_facts(document: dict[Any, Any]) -> dict[str, Any]:
     found = (
-        (_clean(name, _NAME), texts)
+        (_clean(name, _MAX_NAME), texts)
         for name, value in document.items()
         if not (name in _IDS and isinstance(value, str))
         and (texts := _texts(value))
     )
-    fields = dict(itertools.islice(found, _MOST))
+    fields = dict(itertools.islice(found, _MAX_FIELDS))
     if not fields:
-        return attrs.evolve(body, message=_excerpt(raw))
+        return {}
     name, texts = next(iter(fields.items()))
-    return attrs.evolve(
-        body, shape="S6", message=f"{name}: {texts[0]}", fields=fields
-    )
+    return {"shape": "S6", "message": f"{name}: {texts[0]}", "fields": fields}
 
 
 def _error_document(raw: bytes) -> Any:
@@ -184,12 +202,12 @@ def _error_document(raw: bytes) -> Any:
 def _id(value: object) -> str | None:
     # An id that was washed or cut would be another one.
     found = read_id(value)
-    return found if found and found == one_line(found, _LONGEST_ID) else None
+    return found if found and found == one_line(found, _MAX_ID) else None
 
 
 def _coded(error: Mapping[Any, Any]) -> dict[str, Any]:
     code, message = read_id(error.get("code")), error.get("message")
-    code = code and _clean(code, _EXCERPT)
+    code = code and _clean(code, _MAX_EXCERPT)
     if not isinstance(message, str):
         message = code or ""
     fields = {}
@@ -206,14 +224,16 @@ def _texts(value: object) -> tuple[str, ...]:
         isinstance(text, str) for text in texts
     ):
         return ()
-    return tuple(filter(None, map(_clean, texts[:_MOST])))
+    return tuple(filter(None, map(_clean, texts[:_MAX_FIELDS])))
 
 
 def _excerpt(raw: bytes) -> str:
-    return _clean(raw[: 8 * _EXCERPT].decode(errors="replace"), _EXCERPT)
+    return _clean(
+        raw[: 8 * _MAX_EXCERPT].decode(errors="replace"), _MAX_EXCERPT
+    )
 
 
-def _clean(text: str, length: int = _MESSAGE) -> str:
+def _clean(text: str, length: int = _MAX_MESSAGE) -> str:
     # No URL that could open a journey.
     text = one_line(" ".join(text[: 8 * length].split()))
     return one_line(_URL_TAIL.sub(_without_tail, text), length)
@@ -258,10 +278,10 @@ def error_from_response(  # noqa: PLR0913
             body = attrs.evolve(body, code=heard.code)
     cls, delivery = _judge(status, heard, retry_after)
     said = body.message or body.code or "no explanation"
-    if 300 <= status < 400:  # noqa: PLR2004
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         said = "a redirect, which is never followed"
     code = f" {body.code}" if body.code and body.code != said else ""
-    if status == 404 and _is_astray(url, body):  # noqa: PLR2004
+    if status == HTTPStatus.NOT_FOUND and _is_astray(url, body):
         said += f"; look at the base URL: the vendor's all end in /{_MOUNT}"
     return cls(
         f"the server answered {status}{code}: {said}",
@@ -287,30 +307,22 @@ def _is_astray(url: URL | None, body: ErrorBody) -> bool:
     return url is not None and _MOUNT not in url.parts and body.shape == "S8"
 
 
-def _judge(  # noqa: PLR0911
+def _judge(
     status: int, body: ErrorBody, retry_after: float | None
 ) -> tuple[type[ResponseError], Delivery]:
-    match status:
-        case 401:
-            return AuthenticationError, Delivery.REJECTED
-        case 402:
-            return PaymentRequiredError, Delivery.REJECTED
-        case 403 if body.code in _KEY_CODES or body.shape == "S3":
-            return AuthenticationError, Delivery.REJECTED
-        case 403:
-            return PermissionDeniedError, Delivery.REJECTED
-        case 404 | 410:
-            return NotFoundError, Delivery.REJECTED
-        case 429:
-            return RateLimitError, Delivery.REJECTED
-        case 503 if retry_after is not None:
-            return ServerError, Delivery.REJECTED
-        case 408:
-            return ServerError, Delivery.AMBIGUOUS
-        case _ if status >= 500:  # noqa: PLR2004
-            return ServerError, Delivery.AMBIGUOUS
-        case _:
-            return _rejection(body), Delivery.REJECTED
+    is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    cls = ServerError if is_fault else _BY_STATUS.get(status)
+    if cls is PermissionDeniedError and (
+        body.code in _KEY_CODES or body.shape == "S3"
+    ):
+        cls = AuthenticationError
+    # With Retry-After, the server turned the request away.
+    is_refused = (
+        status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
+    )
+    if cls is ServerError and not is_refused:
+        return cls, Delivery.AMBIGUOUS
+    return cls or _rejection(body), Delivery.REJECTED
 
 
 def _rejection(body: ErrorBody) -> type[ResponseError]:

@@ -1,23 +1,28 @@
 """
-Bodies of good answers to values, with every number exactly as printed.
+Decodes 2xx responses into models, with every number exactly as printed.
 """
 
 import decimal
 import json
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import InvalidResponseError
 from bankconnect_async.models._fields import (
     Pairs,
+    Reader,
     list_of,
     mapping,
-    structure,
+    object_of,
 )
 
 
 T = TypeVar("T")
+
+_TOO_LARGE: Final = "a number too large"
+_TOO_DEEP: Final = "nested too deep"
 
 
 def _number(text: str) -> decimal.Decimal:
@@ -29,27 +34,24 @@ def _number(text: str) -> decimal.Decimal:
         raise ValueError(_TOO_LARGE) from None
 
 
-_TOO_LARGE: Final = "a number too large"
-
-
 def _refuse(constant: str) -> NoReturn:
-    # Python alone takes NaN and Infinity for JSON.
+    # JSON has no NaN and no Infinity, but Python's parser accepts them.
     raise ValueError(constant)
 
 
 def load(raw: bytes, *, keep_pairs: bool = False) -> Any:
     """
-    Read a JSON text; numbers with a fraction become `decimal.Decimal`.
+    Parse a JSON text; numbers with a fraction become `decimal.Decimal`.
 
     As a float, 1234.10 would lose its last digit and a large amount its
     paise.
 
     Args:
         raw: The text.
-        keep_pairs: Make every object a `Pairs`.
+        keep_pairs: Whether to make every object a `Pairs`.
 
     Raises:
-        ValueError: If it is no JSON.
+        ValueError: If it is not JSON.
     """
     try:
         return json.loads(
@@ -62,99 +64,70 @@ def load(raw: bytes, *, keep_pairs: bool = False) -> Any:
         raise ValueError(_TOO_DEEP) from None
 
 
-_TOO_DEEP: Final = "nested too deep"
-
-
+@hide_frames
 def decode(
     cls: type[T], raw: bytes, *, status: int = 200, keep_pairs: bool = False
 ) -> T:
     """
-    Read an answer that is a JSON object, as a *cls*.
+    Decode a response that is a JSON object.
 
-    A missing key, `null` and a blank text all mean "none". What is not known
-    here is in the `raw` of the value and of its parts.
+    A missing key, `null` and a blank text all mean "none". Unknown fields
+    stay in the `raw` of the value and of its parts.
 
     Args:
-        cls: Which kind of answer.
+        cls: The model.
         raw: The body.
-        status: HTTP status it came with.
-        keep_pairs: Keep keys that come more than once.
+        status: The HTTP status of the response.
+        keep_pairs: Whether to keep repeated keys.
 
     Raises:
-        InvalidResponseError: If it is no such object, or a documented field
-            has a wrong type. It names paths, never values.
+        InvalidResponseError: If it is not a JSON object, or a documented
+            field has a wrong type. The error names paths, never values.
     """
-
-    def read(document: Any, problems: list[str]) -> T | None:
-        if not isinstance(document, Mapping):
-            problems.append("is not a JSON object @ $")
-            return None
-        return structure(cls, document, "$", problems, raw=document)
-
-    return _decode(read, raw, status, keep_pairs=keep_pairs)
+    value: T = _decode(object_of(cls), raw, status, keep_pairs=keep_pairs)
+    return value
 
 
+@hide_frames
 def decode_document(raw: bytes, *, status: int = 200) -> Mapping[str, Any]:
     """
-    Read an answer that is a JSON object whose shape is not documented.
+    Decode a response that is a JSON object of an undocumented shape.
 
     Raises:
-        InvalidResponseError: If it is none.
+        InvalidResponseError: If it is not a JSON object.
     """
-
-    def read(document: Any, problems: list[str]) -> Mapping[str, Any] | None:
-        return mapping(document, "$", problems)
-
-    return _decode(read, raw, status)
+    document: Mapping[str, Any] = _decode(mapping, raw, status)
+    return document
 
 
+@hide_frames
 def decode_rows(
     cls: type[T], raw: bytes, *, status: int = 200
 ) -> tuple[T, ...]:
     """
-    Read an answer that is a JSON array of objects.
+    Decode a response that is a JSON array of objects.
 
     Raises:
-        InvalidResponseError: If it is none.
+        InvalidResponseError: If it is not.
     """
-
-    def read(document: Any, problems: list[str]) -> tuple[T, ...] | None:
-        rows: tuple[T, ...] | None = list_of(cls)(document, "$", problems)
-        return rows
-
-    return _decode(read, raw, status)
+    rows: tuple[T, ...] = _decode(list_of(cls), raw, status)
+    return rows
 
 
 def _decode(
-    read: Callable[[Any, list[str]], T | None],
-    raw: bytes,
-    status: int,
-    *,
-    keep_pairs: bool = False,
-) -> T:
-    # A frame that raises must not hold the answer.
-    value, problems = _read(read, raw, keep_pairs=keep_pairs)
-    del raw
-    if not problems and value is not None:
+    read: Reader, raw: bytes, status: int, *, keep_pairs: bool = False
+) -> Any:
+    problems: list[str] = []
+    value = None
+    try:
+        value = read(load(raw, keep_pairs=keep_pairs), "$", problems)
+    except ValueError:
+        problems.append("is not JSON @ $")
+    if not problems:
         return value
-    del value
     raise InvalidResponseError(
         f"the server answered {status} in another shape than documented: "
         f"{'; '.join(problems)}",
         problems=problems,
         status=status,
     )
-
-
-def _read(
-    read: Callable[[Any, list[str]], T | None],
-    raw: bytes,
-    *,
-    keep_pairs: bool,
-) -> tuple[T | None, list[str]]:
-    problems: list[str] = []
-    try:
-        document = load(raw, keep_pairs=keep_pairs)
-    except ValueError:
-        return None, ["is not JSON @ $"]
-    return read(document, problems), problems

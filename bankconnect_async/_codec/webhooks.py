@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import DecodeError, InvalidRequestError
 from bankconnect_async.models._fields import (
     is_present,
@@ -41,6 +42,7 @@ _FAMILY: Final[Mapping[str, type[Webhook]]] = {
 (_PROGRESS,) = wire_keys(ExtractionWebhook)["progress"]
 
 
+@hide_frames
 def decode_webhook(raw: bytes | str | Mapping[str, Any]) -> Webhook:
     """
     Turn the body of a webhook into a value.
@@ -56,18 +58,7 @@ def decode_webhook(raw: bytes | str | Mapping[str, Any]) -> Webhook:
         DecodeError: If it is not a JSON object with `event_name` or
             `progress`, or a documented field has the wrong type.
     """
-    webhook = _decode(raw)
-    # An account number must not be a local of a frame that raises.
-    del raw
-    if isinstance(webhook, DecodeError):
-        raise webhook
-    return webhook
-
-
-def _decode(raw: object) -> Webhook | DecodeError:
     document = load(raw)
-    if isinstance(document, str):
-        return DecodeError(problems=[document])
     problems: list[str] = []
     webhook = structure(
         _class(document), document, "$", problems, raw=document
@@ -76,7 +67,9 @@ def _decode(raw: object) -> Webhook | DecodeError:
         is_present(document.get(key)) for key in (_EVENT_NAME, _PROGRESS)
     ):
         problems.append(f"neither {_EVENT_NAME} nor {_PROGRESS} @ $")
-    return DecodeError(problems=problems) if problems else webhook
+    if problems:
+        raise DecodeError(problems=problems)
+    return webhook
 
 
 def _class(document: Mapping[str, Any]) -> type[Webhook]:

@@ -34,7 +34,7 @@ from bankconnect_async.retry import RetryPolicy
 
 
 if TYPE_CHECKING:
-    from bankconnect_async._codec.redirects import ReturnURL
+    from bankconnect_async._codec.return_urls import ReturnURL
     from bankconnect_async._http.throttling import Throttle
 
 
@@ -239,7 +239,7 @@ def _read_redirect_url(
         return None, None
     if not isinstance(value, str | URL | None):
         # Most clients have none.
-        from bankconnect_async._codec.redirects import ReturnURL  # noqa: PLC0415
+        from bankconnect_async._codec.return_urls import ReturnURL  # noqa: PLC0415
 
         if isinstance(value, ReturnURL):
             return None, value

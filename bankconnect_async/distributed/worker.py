@@ -21,7 +21,8 @@ from typing import Any, Final, cast
 
 import attrs
 
-from bankconnect_async._codec.redirects import ReturnURL, without_state
+from bankconnect_async._codec.redirects import without_state
+from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
 from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch

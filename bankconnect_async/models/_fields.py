@@ -19,6 +19,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 import orjson
 
+from bankconnect_async.errors import DecodeError
+
 
 T = TypeVar("T")
 
@@ -137,12 +139,15 @@ def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
     return {name: wire.keys for name, wire in _wires(cls).items()}
 
 
-def load(raw: object) -> Mapping[str, Any] | str:
+def load(raw: object) -> Mapping[str, Any]:
     """
-    Return the JSON object in *raw*, or what is wrong with it.
+    Return the JSON object in *raw*.
 
     A JSON text within a JSON text is unpacked: some pages call
     `JSON.stringify` twice.
+
+    Raises:
+        DecodeError: If it is no JSON object.
     """
     for _ in range(_MAX_LAYERS):
         if not isinstance(raw, str | bytes | bytearray | memoryview):
@@ -150,8 +155,10 @@ def load(raw: object) -> Mapping[str, Any] | str:
         try:
             raw = orjson.loads(_without_mark(raw))
         except ValueError:
-            return "is not JSON @ $"
-    return raw if isinstance(raw, Mapping) else "is not a JSON object @ $"
+            raise DecodeError(problems=["is not JSON @ $"]) from None
+    if isinstance(raw, Mapping):
+        return raw
+    raise DecodeError(problems=["is not a JSON object @ $"])
 
 
 def _without_mark(raw: str | bytes | bytearray | memoryview) -> str | bytes:
@@ -337,8 +344,9 @@ def object_or_text(
     Read a JSON object, or a text that holds one.
     """
     if isinstance(value, str):
-        value = load(value)
-        if isinstance(value, str):
+        try:
+            return load(value)
+        except DecodeError:
             add_problem(problems, f"must be an object, not a text @ {path}")
             return None
     return mapping(value, path, problems)

@@ -14,7 +14,7 @@ import attrs
 
 from yarl import URL
 
-from bankconnect_async._codec.redirects import Secrets
+from bankconnect_async._codec.return_urls import Secrets
 from bankconnect_async.embed import (
     Listener,
     content_security_policy,

@@ -72,9 +72,10 @@ def parse_post(
     """
     Parse the body of an event; its customer comes from the token alone.
     """
-    document = load(body)
-    if isinstance(document, str):
-        return _bad_request(document)
+    try:
+        document = load(body)
+    except DecodeError as error:
+        return _bad_request(str(error))
     problems: list[str] = []
     post = structure(_EventPost, document, "$", problems)
     if post.event is None or post.token is None:
@@ -94,9 +95,10 @@ def parse_notification(body: bytes) -> Notification | WebResponse:
     """
     Parse the body of a webhook; keep one that cannot be decoded.
     """
-    document = load(body)
-    if isinstance(document, str):
-        return _bad_request(document)
+    try:
+        document = load(body)
+    except DecodeError as error:
+        return _bad_request(str(error))
     try:
         return Notification(webhook=decode_webhook(document))
     except DecodeError as error:

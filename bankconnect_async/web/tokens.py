@@ -20,7 +20,7 @@ from itsdangerous import (
 )
 from yarl import URL
 
-from bankconnect_async._codec.redirects import (
+from bankconnect_async._codec.return_urls import (
     MAX_SKEW,
     ReturnURL,
     Secrets,

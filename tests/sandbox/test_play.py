@@ -6,7 +6,7 @@ import pytest
 
 from bankconnect_async import AsyncBankConnect, InvalidRequestError
 from bankconnect_async._codec.browser_messages import decode_event
-from bankconnect_async._codec.redirects import ReturnURL
+from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async.sandbox import Sandbox
 
 

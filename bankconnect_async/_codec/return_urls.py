@@ -1,0 +1,273 @@
+"""
+Return URLs: redirect URLs with a signed `link_id`.
+
+A `ReturnURL` proves one thing only: for which `link_id` the session was
+created.
+"""
+
+import datetime
+import hashlib
+import re
+
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeAlias
+
+import attrs
+
+from itsdangerous import (
+    BadData,
+    TimestampSigner,
+    base64_decode,
+    base64_encode,
+)
+from yarl import URL
+
+from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.errors import (
+    ConfigurationError,
+    InvalidCallbackError,
+    InvalidRequestError,
+)
+from bankconnect_async.models.events import ExitEvent, SuccessEvent
+
+from .redirects import STATE, decode_redirect
+
+
+Secrets: TypeAlias = str | bytes | Sequence[str | bytes]
+
+#: The seconds by which the clock of a host that signs may be fast.
+MAX_SKEW: Final = 60
+
+# The longest `redirect_url` that the Session API accepts.
+_MAX_LENGTH: Final = 200
+_MIN_SECRET: Final = 32
+# Names the purpose, so that the same secret may serve others.
+_SALT: Final = "bankconnect_async.ReturnURL "
+_SECRET_PROBLEM: Final = (
+    f"must be {_MIN_SECRET} bytes or more, or a list of such"
+)
+_FORGED: Final = "the state of the URL is forged"
+_PARTS: Final = re.compile(
+    r"(?P<origin>[A-Za-z]+://[^/?#]*)?(?P<path>/[^?#]*)"
+)
+
+
+@attrs.frozen(eq=False, init=False)
+class ReturnURL:
+    """
+    Redirect URLs that tell, and prove, whose session it was.
+
+    Each is *base*, a slash and a signed state, which holds the `link_id` and
+    the time. The state can be read by anyone and made by nobody else. It is
+    in the path, because the vendor may append its parameters with a second
+    ``?`` (contract, U-15).
+
+    Attributes:
+        base: Where the return page is, as the browser sees it.
+        max_age: How long such a URL is good.
+    """
+
+    base: URL
+    max_age: datetime.timedelta
+    _signer: TimestampSigner = attrs.field(repr=False)
+
+    @hide_frames
+    def __init__(
+        self,
+        base: str | URL,
+        *,
+        secret: Secrets,
+        max_age: datetime.timedelta = datetime.timedelta(days=30),
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        """
+        Check the settings.
+
+        Args:
+            base: An absolute http or https URL without query. Whatever
+                proxies stand before the service, it is the public one.
+            secret: At least 32 bytes that nobody else knows; or several, the
+                newest first: it signs, and all of them verify.
+            max_age: How long a URL is good. A journey may last as long as
+                its session.
+            now: Seconds since 1970; the system's clock by default.
+
+        Raises:
+            ConfigurationError: With every bad setting in `fields`.
+        """
+        secrets = _secrets(secret)
+        problems = {
+            "base": _base_problem(base),
+            "secret": None if secrets else _SECRET_PROBLEM,
+            "max_age": _max_age_problem(max_age),
+        }
+        fields = {name: (text,) for name, text in problems.items() if text}
+        if fields:
+            raise ConfigurationError(fields=fields)
+        text = str(URL(str(base))).rstrip("/")
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
+            URL(text), max_age, _make_signer(text, secrets, now)
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ReturnURL holds secrets and cannot be pickled")
+
+    def build(self, link_id: str) -> URL:
+        """
+        Make the `redirect_url` of one session.
+
+        Args:
+            link_id: Your id of the customer.
+
+        Raises:
+            InvalidRequestError: If *link_id* is no text, or so long that the
+                URL has more than 200 characters.
+        """
+        if not isinstance(link_id, str) or not link_id.strip():
+            raise _link_id_error("must be a text that is not blank")
+        try:
+            payload = base64_encode(link_id.encode())
+        except UnicodeEncodeError:
+            raise _link_id_error("holds bytes that are not UTF-8") from None
+        state = self._signer.sign(payload).decode()
+        url = f"{self.base}/{state}"
+        if (excess := len(url) - _MAX_LENGTH) > 0:
+            problem = (
+                f"has {len(url)} characters, at most {_MAX_LENGTH} are taken:"
+                f" shorten the base ({len(str(self.base))} characters) by"
+                f" {excess}, or link_id ({len(link_id)} characters, 4 in the"
+                " URL for 3 bytes)"
+            )
+            raise InvalidRequestError(fields={"redirect_url": (problem,)})
+        return URL(url, encoded=True)
+
+    @hide_frames
+    def decode(self, url: str | URL) -> SuccessEvent | ExitEvent:
+        """
+        Verify a return, and read its outcome with the signed `link_id`.
+
+        Ids of a success are still what the browser says: confirm them.
+
+        Args:
+            url: Path and query as the service got them, or a URL. A proxy
+                may have changed scheme and host of what the service sees, so
+                a URL must be the public one.
+
+        Raises:
+            InvalidCallbackError: If the URL is forged, expired or foreign.
+            DecodeError: If it is good and carries no outcome.
+        """
+        link_id = self._verify(str(url))
+        return attrs.evolve(decode_redirect(url), link_id=link_id)
+
+    def _verify(self, url: str) -> str:
+        state = _state(self.base, url)
+        if state is None:
+            raise InvalidCallbackError("the URL is not a return URL of ours")
+        try:
+            # Its own check of the age would refuse a state that a host with a
+            # fast clock signed just now.
+            payload, signed_at = self._signer.unsign(
+                state, return_timestamp=True
+            )
+        except BadData:
+            raise InvalidCallbackError(_FORGED) from None
+        if not has_one_spelling(state):
+            raise InvalidCallbackError(_FORGED)
+        age = self._signer.get_timestamp() - signed_at.timestamp()
+        if age < -MAX_SKEW:
+            raise InvalidCallbackError("the URL is from the future")
+        if age > self.max_age.total_seconds():
+            raise InvalidCallbackError("the URL has expired", expired=True)
+        return base64_decode(payload).decode()
+
+
+def _link_id_error(problem: str) -> InvalidRequestError:
+    return InvalidRequestError(fields={"link_id": (problem,)})
+
+
+def has_one_spelling(signed: str) -> bool:
+    """
+    Return whether a signature is spelled as the signer spells it.
+
+    Two bits of its last character are ignored on decoding: with other bits,
+    the same signature would be another text.
+    """
+    signature = signed.rpartition(".")[2]
+    try:
+        return base64_encode(base64_decode(signature)) == signature.encode()
+    except (BadData, UnicodeError):
+        return False
+
+
+def _secrets(secret: Secrets) -> list[bytes]:
+    several = [secret] if isinstance(secret, str | bytes) else secret
+    try:
+        # A join, unlike bytes(), makes no zeros of a number.
+        secrets = [
+            one.encode() if isinstance(one, str) else b"".join([one])
+            for one in several
+        ]
+    except (TypeError, ValueError):
+        return []
+    return secrets if min(map(len, secrets), default=0) >= _MIN_SECRET else []
+
+
+def _base_problem(base: str | URL) -> str | None:
+    try:
+        url = URL(str(base))
+        origin, length = url.origin(), len(str(url).rstrip("/"))
+    except (ValueError, IndexError):
+        return "is not an absolute URL"
+    if origin.scheme not in {"http", "https"}:
+        return "is not an http or https URL"
+    if url.user or url.password or "?" in str(base) or "#" in str(base):
+        return "must be scheme, host and path only"
+    # A slash, two characters of link id, six of time, the signature, dots.
+    if (excess := length + 1 + 2 + 6 + 43 + 2 - _MAX_LENGTH) > 0:
+        return f"leaves no room for a link id: it is {excess} too long"
+    return None
+
+
+def _max_age_problem(max_age: object) -> str | None:
+    if not isinstance(max_age, datetime.timedelta):
+        return f"must be a timedelta, not {type(max_age).__name__}"
+    return None if max_age > datetime.timedelta(0) else "must be above 0"
+
+
+def _make_signer(
+    base: str, newest_first: list[bytes], now: Callable[[], float] | None
+) -> TimestampSigner:
+    signer = TimestampSigner(
+        # It signs with the last of them.
+        newest_first[::-1],
+        # A state for one page is none for another.
+        salt=_SALT + base,
+        key_derivation="hmac",
+        digest_method=hashlib.sha256,
+    )
+    if now is not None:
+        signer.get_timestamp = (  # type: ignore[method-assign]
+            lambda: int(now())
+        )
+    return signer
+
+
+def _state(base: URL, text: str) -> str | None:
+    # Not yarl: its parser lets an IndexError out for some texts, drops
+    # control characters from others, and this one is an attacker's.
+    parts = _PARTS.match(text)
+    if parts is None:
+        return None
+    origin, path = parts["origin"], parts["path"]
+    if origin is not None and origin.lower() not in _spellings(base):
+        return None
+    prefix = base.raw_path.rstrip("/") + "/"
+    state = path.removeprefix(prefix)
+    return state if path != state and STATE.fullmatch(state) else None
+
+
+def _spellings(base: URL) -> tuple[str, str]:
+    origin = base.origin()
+    host = origin.host_subcomponent
+    return str(origin), f"{origin.scheme}://{host}:{origin.port}"
