@@ -1,8 +1,8 @@
 """
 Foreign text as one printable line.
 
-What a server, a browser or a file names must not move the cursor, reverse
-the reading direction or begin a second line in a terminal or a log.
+Text from a server, a browser or a file must not move the cursor, reverse the
+reading direction or start a second line in a terminal or a log.
 """
 
 import re
@@ -13,25 +13,25 @@ from urllib.parse import quote
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS: Final = "…"
-# All but what JSON writers of any kind use between and in texts.
+# All characters except printable ASCII and the line feed.
 _RARE: Final = re.compile(r"[^\n\x20-\x7e]")
 
 
 def one_line(text: str, length: int | None = None) -> str:
     """
-    Replace what is not printable, and cut what is too long.
+    Replace characters that are not printable, and cut a text that is too long.
 
     Blanks of any kind become spaces. Control characters, bidirectional
     overrides, zero-width characters, lone surrogates and unassigned code
     points become U+FFFD.
 
     Args:
-        text: Any text.
-        length: The longest result; `None` for no limit.
+        text: The text.
+        length: The greatest length of the result; `None` for no limit.
     """
     if length is not None and len(text) > length:
         text = f"{text[: length - 1]}{_ELLIPSIS}"
-    # Nearly all texts are, and that is known without a loop in Python.
+    # Nearly all texts are, and the check needs no loop in Python.
     if text.isprintable():
         return text
     return "".join(
@@ -42,7 +42,7 @@ def one_line(text: str, length: int | None = None) -> str:
 
 def printable_url(url: str) -> str:
     """
-    Percent-encode what is not printable, as browsers do before they go there.
+    Percent-encode characters that are not printable, as browsers do.
     """
     if url.isprintable():
         return url
@@ -54,7 +54,8 @@ def printable_url(url: str) -> str:
 
 def printable_json(raw: bytes) -> bytes:
     """
-    Escape what is not printable in a JSON text, which then says the same.
+    Escape characters that are not printable in a JSON text, which keeps its
+    meaning.
     """
     if raw.isascii() and b"\x7f" not in raw:
         return raw

@@ -1,5 +1,5 @@
 """
-Secrets that a server echoes, struck out in whatever encoding it echoes them.
+Redaction of secrets that a server echoes, in any encoding.
 """
 
 import base64
@@ -15,18 +15,18 @@ from typing import Final, TypeAlias
 from urllib.parse import quote
 
 
-_STRUCK_OUT: Final = "***"
-# A shorter secret is in half of all words.
+_REDACTED: Final = "***"
+# A shorter secret occurs in many ordinary words.
 _SHORTEST: Final = 4
-# Servers cut what they echo: this much of a secret is struck out as well.
+# Servers cut what they echo: this much of a secret is redacted as well.
 _SHORTEST_PART: Final = 8
-# How often an encoding may have been applied over another one.
+# The most encodings on top of each other.
 _LAYERS: Final = 6
 
 # Escapes of URLs, JSON, JavaScript and HTML, each of which stands for one
 # character; and line ends, NUL bytes (of UTF-16) and backslashes, which
 # encodings put between characters. All begin with a literal, so that `re`
-# passes over what is no escape quickly.
+# skips other text quickly.
 _ESCAPES: Final = (
     r"%(?P<url>[0-9A-Fa-f]{2})|%[uU](?P<iis>[0-9A-Fa-f]{4})"
     r"|\\\\*(?:u(?P<json>[0-9A-Fa-f]{4})|u\{(?P<js>[0-9A-Fa-f]{1,6})\}"
@@ -44,23 +44,22 @@ _IN_MAIL: Final = re.compile(_MAIL_ESCAPES)
 
 
 _Span: TypeAlias = tuple[int, int]
-# Where it began and ended, and the length of what it stands for.
+# The start and the end, and the length of the unescaped text.
 _Escape: TypeAlias = tuple[int, int, int]
 
 
 class Redactor:
     """
-    Strikes secrets out of texts.
+    Replaces secrets in texts by asterisks.
 
-    It knows them as they are, in any case; percent-encoded, escaped for
-    JSON, JavaScript, HTML or mail, several times over; in hexadecimal; and
-    in base64, wherever in the encoded text they begin. The first or second
-    half of a secret, which remains where a server cut its echo, is struck
-    out like a whole one.
+    It finds them as they are, in any case; percent-encoded, or escaped for
+    JSON, JavaScript, HTML or mail, several times over; in hexadecimal; and in
+    base64, at any offset of the encoded text. Half of a secret, at its start
+    or its end, is replaced like a whole one, because servers cut what they
+    echo.
 
     Args:
-        secrets: What to strike out. Those of three characters or fewer are
-            left alone.
+        secrets: The secrets. Those of three characters or fewer are ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -69,10 +68,10 @@ class Redactor:
             for secret in secrets
             if len(secret) >= _SHORTEST
             for needle in _needles(secret)
-            # An unescaped secret can be short, or nothing at all.
+            # An unescaped secret can be short or empty.
             if len(needle) >= _SHORTEST
         }
-        #: What comes before a half, the half, and what comes after it.
+        # The text before a half, the half, and the text after it.
         self._halves: Final = {
             half for needle in needles for half in _halve(needle)
         }
@@ -86,7 +85,7 @@ class Redactor:
         last = 0
         for start, end in spans:
             if start >= last:
-                pieces += text[last:start], _STRUCK_OUT
+                pieces += text[last:start], _REDACTED
             last = max(last, end)
         return "".join([*pieces, text[last:]])
 
@@ -94,7 +93,7 @@ class Redactor:
         """
         Replace every secret in *raw* by asterisks, whatever its encoding.
         """
-        # One character for each byte, so that no byte is lost.
+        # Latin-1 has one character for each byte, so no byte is lost.
         return self.redact(raw.decode("latin-1")).encode("latin-1")
 
     def _find(self, text: str) -> Iterator[_Span]:
@@ -130,7 +129,7 @@ class Redactor:
 @functools.lru_cache(maxsize=16)
 def redactor(secrets: tuple[str, ...]) -> Redactor:
     """
-    Return the redactor of *secrets*, which takes a moment to make.
+    Return the redactor of *secrets*; building one takes a moment.
     """
     return Redactor(secrets)
 
@@ -153,7 +152,7 @@ def _needles(secret: str) -> Iterator[str]:
     # As a text, and as bytes that are read as one character each.
     for text in {secret, raw.decode("latin-1")}:
         yield _fold(text)
-        # What looks like an escape in it is taken for one in an echo, too.
+        # A part that looks like an escape is unescaped in an echo, too.
         for pattern in (_PLAIN, _MAIL):
             yield _fold(_unescape(text, pattern))
     escaped = quote(secret, safe="", errors="replace")
@@ -167,7 +166,7 @@ def _needles(secret: str) -> Iterator[str]:
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
-    # What is before a secret shifts it by 0, 2 or 4 bits; characters that
+    # The bytes before a secret shift it by 0, 2 or 4 bits; characters that
     # hold bits of its neighbours are left out.
     for shift in range(3):
         first = (shift * 8 + 5) // 6
@@ -178,9 +177,8 @@ def _in_base64(raw: bytes) -> Iterator[str]:
 
 
 def _fold(text: str) -> str:
-    # A form writes a blank as a plus sign, and a server may read one as the
-    # other. Positions must stay, so a letter whose lower case is longer than
-    # itself keeps its case.
+    # A form encodes a blank as a plus sign, and a server may confuse them.
+    # Positions must stay, so a letter with a longer lower case keeps its case.
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(
@@ -222,16 +220,16 @@ def _char(match: "re.Match[str]") -> str | None:
 
 class _Layer:
     """
-    Where the characters of an unescaped text stood before.
+    Maps positions in an unescaped text to positions before unescaping.
 
     Args:
-        escapes: What was unescaped, in order.
+        escapes: The escapes, in order.
     """
 
     def __init__(self, escapes: Sequence[_Escape]) -> None:
         self._escapes = escapes
-        # Where each escape begins in the unescaped text, and how far what is
-        # behind it moved to the front.
+        # The start of each escape in the unescaped text, and the shift of the
+        # text behind it.
         self._starts: list[int] = []
         self._shifts: list[int] = []
         shift = 0

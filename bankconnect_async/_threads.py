@@ -1,9 +1,9 @@
 """
-Work in threads that never outlives its caller.
+Blocking work in threads that ends before its caller does.
 
-A cancelled `asyncio.to_thread` returns at once, and its thread goes on with
-files that the caller closes meanwhile. By then their descriptors may belong
-to other files of the process.
+A cancelled `asyncio.to_thread` returns at once, while its thread continues to
+use files that the caller then closes. Their descriptors may belong to other
+files of the process by then.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ async def run_in_thread(
     """
     Run *work* in a thread; if cancelled, wait until the thread is done.
 
-    Work that no thread has begun by then is never done. If no thread can be
-    had, it is done in the event loop.
+    Work that no thread has begun by then is not done at all. If no thread can
+    be started, the work runs in the event loop.
 
     Args:
         work: The blocking function.
-        *args: Its arguments.
-        on_cancel: Called if the caller is cancelled; it may tell the work to
-            hurry.
+        *args: The arguments of *work*.
+        on_cancel: Called if the caller is cancelled; it may make the work end
+            sooner.
     """
     job = _Job(lambda: work(*args))
     running = job.start()
@@ -44,14 +44,14 @@ async def run_in_thread(
         if on_cancel is not None:
             on_cancel()
         if not job.call_off():
-            await _outlast(running)
+            await _wait_for(running)
         raise
     return running.result()
 
 
 async def finish_in_thread(work: Callable[[*Ts], None], *args: *Ts) -> None:
     """
-    Run *work* in a thread, whatever is cancelled: for work that cleans up.
+    Run *work* in a thread despite cancellation: for work that cleans up.
     """
     await finish(_Job(lambda: work(*args)).start())
 
@@ -63,14 +63,14 @@ async def finish(future: "asyncio.Future[T]") -> T:
     try:
         await asyncio.wait((future,))
     except asyncio.CancelledError:
-        await _outlast(future)
+        await _wait_for(future)
         raise
     return future.result()
 
 
 class _Job(Generic[T]):
     """
-    Work that is done once, by whoever takes it first, or never.
+    Work that runs at most once, in a thread or in the event loop.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -85,13 +85,15 @@ class _Job(Generic[T]):
         try:
             loop.run_in_executor(None, context.run, self._begin)
         except RuntimeError:
-            # The executor is shut down, or the system has no thread left. It
-            # may have queued the work all the same.
+            # The executor is shut down, or the system has no thread left. The
+            # work may be queued all the same.
             self._begin()
         return running
 
     def call_off(self) -> bool:
-        """Tell whether nobody has begun it: then nobody will."""
+        """
+        Prevent the work from starting; return whether it had not started.
+        """
         return self._turn.acquire(blocking=False)
 
     def _begin(self) -> None:
@@ -105,13 +107,13 @@ class _Job(Generic[T]):
             self._result.set_result(value)
 
 
-async def _outlast(future: "asyncio.Future[T]") -> None:
+async def _wait_for(future: "asyncio.Future[T]") -> None:
     while not future.done():
         try:
             await asyncio.wait((future,))
         except asyncio.CancelledError:
-            # The caller has one to raise already.
+            # The caller raises its own.
             continue
     if not future.cancelled():
-        # Take note of what it raised: nobody else is there to hear it.
+        # Retrieve its exception, or asyncio reports one that nobody retrieved.
         future.exception()

@@ -3,9 +3,10 @@ Errors without the frames that hold secrets.
 """
 
 import functools
+import inspect
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from .errors import BankConnectError
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
     """
-    Raise the errors of *function* without its frames.
+    Raise the errors of a function or coroutine without its frames.
 
     Their locals hold secrets, which a traceback with locals would print.
     """
@@ -26,9 +27,24 @@ def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except BankConnectError as error:
-            failure = error.with_traceback(None)
-            failure.__context__ = None
+            failure = _without_frames(error)
         del args, kwargs
         raise failure
 
+    @functools.wraps(function)
+    async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return await cast("Any", function)(*args, **kwargs)
+        except BankConnectError as error:
+            failure = _without_frames(error)
+        del args, kwargs
+        raise failure
+
+    if inspect.iscoroutinefunction(function):
+        return cast("Callable[P, T]", call_async)
     return call
+
+
+def _without_frames(error: BankConnectError) -> BankConnectError:
+    error.__context__ = None
+    return error.with_traceback(None)

@@ -1,8 +1,8 @@
 """
-Doubles for suites of code that uses this package.
+Test doubles for code that uses this package.
 
 The best double of the vendor is `bankconnect_async.sandbox.Sandbox`: real
-HTTP, no patching. What is here controls what a real part cannot: time.
+HTTP, no patching. This module controls what a real part cannot: time.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ import attrs
 @attrs.define
 class FakeClock:
     """
-    A clock that stands still until something sleeps on it.
+    A clock that moves only while something sleeps on it.
 
-    Give it to a client as ``clock=``, and retries wait in no time. Time
-    limits of requests in flight still follow the event loop.
+    Pass it to a client as ``clock=``, and retries do not wait. Timeouts of
+    requests in flight still follow the event loop.
 
     Attributes:
-        now: What `monotonic` and, beside an epoch, `time` return; seconds.
+        now: The value of `monotonic`, in seconds.
         slept: Every sleep, in seconds, in order.
-        epoch: What `time` returns while `now` is 0.
+        epoch: The value of `time` while `now` is 0.
     """
 
     now: float = 0.0
@@ -33,11 +33,15 @@ class FakeClock:
         return self.now
 
     def time(self) -> float:
-        """Return the wall clock that belongs to it."""
+        """
+        Return the wall clock time.
+        """
         return self.epoch + self.now
 
     async def sleep(self, seconds: float, /) -> None:
-        """Jump ahead, after letting other tasks run once."""
+        """
+        Advance the clock, after letting other tasks run once.
+        """
         self.slept.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)

@@ -12,7 +12,8 @@ from yarl import URL
 from bankconnect_async._http.bodies import RequestBody
 from bankconnect_async._http.executor import RequestExecutor
 from bankconnect_async._http.operation import MAX_RESPONSE, Operation
-from bankconnect_async.errors import BankConnectError, InvalidRequestError
+from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
 
@@ -106,6 +107,7 @@ class ApiClient:
         }
         return url.with_query(given) if given else url
 
+    @hide_frames
     async def request(  # noqa: PLR0913
         self,
         operation: str,
@@ -146,16 +148,8 @@ class ApiClient:
             limit=limit,
             secrets=secrets,
         )
-        try:
-            result, _ = await self.executor.execute(call, body, policy=retry)
-        except BankConnectError as error:
-            # The frames below hold the URL, whose session id is a secret that
-            # a traceback with locals would print.
-            failure = error.with_traceback(None)
-        else:
-            return result
-        del url, call, body
-        raise failure
+        result, _ = await self.executor.execute(call, body, policy=retry)
+        return result
 
 
 def text_problem(value: object) -> str | None:
@@ -173,6 +167,7 @@ def text_problem(value: object) -> str | None:
     return None
 
 
+@hide_frames
 def check_text(name: str, value: object) -> str:
     """
     Check that *value* can be sent as a text.
@@ -180,14 +175,12 @@ def check_text(name: str, value: object) -> str:
     Raises:
         InvalidRequestError: Naming *name*.
     """
-    problem = text_problem(value)
-    if problem is None:
-        return str(value)
-    # It may be an id, which a traceback with locals would print.
-    del value
-    raise InvalidRequestError(fields={name: (problem,)})
+    if problem := text_problem(value):
+        raise InvalidRequestError(fields={name: (problem,)})
+    return str(value)
 
 
+@hide_frames
 def check_id(name: str, value: object) -> str:
     """
     Check that *value* can be an id in a path.
@@ -196,5 +189,5 @@ def check_id(name: str, value: object) -> str:
         InvalidRequestError: Naming *name*.
     """
     if value in _DOTS:
-        raise InvalidRequestError(fields={name: ("is no id",)})
+        raise InvalidRequestError(fields={name: ("is not an id",)})
     return check_text(name, value)

@@ -8,7 +8,15 @@ import datetime
 import functools
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Final,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+)
 
 import attrs
 
@@ -17,6 +25,7 @@ from yarl import URL
 from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
 from bankconnect_async.errors import (
     Failure,
@@ -32,7 +41,7 @@ from .sessions import explain, washed
 
 
 if TYPE_CHECKING:
-    from .uploads import Statement, StatementFile
+    from .uploads import StatementFile, UploadOptions
 
 
 T = TypeVar("T")
@@ -95,42 +104,20 @@ class EntityHandle:
             functools.partial(responses.decode, models.Entity),
         )
 
-    async def upload(  # noqa: PLR0913
+    @hide_frames
+    async def upload(
         self,
         file: "StatementFile | None" = None,
         /,
-        *,
-        url: str | URL | None = None,
-        base64: str | bytes | None = None,
-        bank_name: str | None = None,
-        pdf_password: str | None = None,
-        filename: str | None = None,
-        identity: bool = True,
-        deadline: float = 300.0,
-        retry: RetryPolicy | None = None,
+        **options: "Unpack[UploadOptions]",
     ) -> models.EntityUpload:
         """
         Upload a statement of the entity.
 
         Takes and raises what `AsyncBankConnect.upload` does.
         """
-        statement = _resources.uploads.prepare(
-            file,
-            url=url,
-            base64=base64,
-            filename=filename,
-            owner={"entity_id": hide(self.entity_id)},
-            bank_name=bank_name,
-            pdf_password=pdf_password,
-        )
-        # A traceback with locals would show them.
-        del file, url, base64, filename, pdf_password
-        return await upload(
-            self._api,
-            statement,
-            identity=identity,
-            policy=_resources.uploads.policy(self._api, retry, deadline),
-        )
+        owner = {"entity_id": hide(self.entity_id)}
+        return await upload(self._api, owner, file, **options)
 
     async def accounts(self) -> models.Accounts:
         """
@@ -527,31 +514,24 @@ def _between(
 
 async def upload(
     api: ApiClient,
-    statement: "Statement | InvalidRequestError",
-    *,
-    identity: bool,
-    policy: RetryPolicy,
+    owner: Mapping[str, str],
+    file: "StatementFile | None",
+    **options: "Unpack[UploadOptions]",
 ) -> models.EntityUpload:
     """
     Send a statement to the endpoint for its kind.
     """
+    statement = _resources.uploads.prepare(api, owner, file, **options)
     name = "upload"
-    if isinstance(statement, InvalidRequestError):
-        raise statement
     if statement.fields["bank_name"] is None:
         name = f"bankless_{name}"
     if statement.is_base64:
         name = f"{name}_base64"
     return await _resources.uploads.send(
         api,
-        api.url(
-            "statement",
-            name,
-            query={"identity": "true" if identity else None},
-        ),
+        api.url("statement", name, query=statement.query),
         statement,
         functools.partial(responses.decode, models.EntityUpload),
-        policy=policy,
     )
 
 

@@ -7,15 +7,14 @@ The vendor's session flow (contract, `rest-api.md` sections 3, 6, 8, 9).
 import functools
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 import attrs
-
-from yarl import URL
 
 from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._printable import one_line
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
 from bankconnect_async.errors import (
     AlreadyProcessingError,
@@ -34,7 +33,7 @@ from .polling import Poller, PollSchedule
 
 
 if TYPE_CHECKING:
-    from .uploads import StatementFile
+    from .uploads import SessionUploadOptions, StatementFile
 
 
 T = TypeVar("T")
@@ -86,79 +85,52 @@ class SessionHandle:
         state = await self._get("session_upload_status", models.UploadState)
         return state.upload_status == models.COMPLETED
 
-    async def upload(  # noqa: PLR0913
+    @hide_frames
+    async def upload(
         self,
         file: "StatementFile | None" = None,
         /,
-        *,
-        url: str | URL | None = None,
-        base64: str | bytes | None = None,
-        bank_name: str | None = None,
-        pdf_password: str | None = None,
-        account_category: str | None = None,
-        filename: str | None = None,
-        identity: bool = True,
-        deadline: float = 300.0,
-        retry: RetryPolicy | None = None,
+        **options: "Unpack[SessionUploadOptions]",
     ) -> models.SessionUpload:
         """
         Upload a statement into the session.
 
-        It is sent piece by piece, and never as a whole in memory. An attempt
-        that may have arrived is repeated as the policy's `delivery` says,
-        and if the vendor then has the statement already, that is a success.
-        What cannot be rewound, such as a pipe, is sent once.
+        It is sent in pieces, and never as a whole in memory. An attempt that
+        may have arrived is repeated as the policy's `delivery` says; if the
+        vendor then has the statement already, that is a success. A file that
+        cannot be rewound, such as a pipe, is sent once.
 
         Args:
             file: The path of a regular file, a file opened for bytes, whose
-                methods may be coroutines, or bytes; or else *url* or
-                *base64*. A cancel waits for a read that is under way.
-            url: Where the vendor can fetch it.
-            base64: The file as base64 text.
-            bank_name: Bank identifier; must be the statement's.
-            pdf_password: Opens the file.
-            account_category: `SAVINGS`, `CURRENT` or `OVERDRAFT`.
-            filename: What to call it; the file's own name by default.
-            identity: Whether the answer shall tell whose it is.
-            deadline: Seconds for all attempts, instead of the policy's. The
-                client's read limit counts from the last byte that could be
-                sent.
-            retry: The retry policy; by default the client's.
+                methods may be coroutines, or bytes; else use the option *url*
+                or *base64*. A cancel waits for a read in progress.
+            **options: The options of `AsyncBankConnect.upload` (*bank_name*
+                must be the statement's), and *account_category*: `SAVINGS`,
+                `CURRENT` or `OVERDRAFT`.
 
         Raises:
             InvalidRequestError: If there is not exactly one source, or it
                 cannot be read.
             StatementError: If the vendor refused the statement; see its
-                kinds.
-            SessionExpiredError: If the session takes no more.
+                subclasses.
+            SessionExpiredError: If the session accepts no more uploads.
             PaymentRequiredError: If the trial is over.
         """
+        owner = {
+            "session_id": hide(self.session_id),
+            "upload_type": "BASE64" if options.get("base64") else "PDF",
+        }
         statement = _resources.uploads.prepare(
-            file,
-            url=url,
-            base64=base64,
-            filename=filename,
-            owner={
-                "session_id": hide(self.session_id),
-                "upload_type": "PDF" if base64 is None else "BASE64",
-            },
-            bank_name=bank_name,
-            pdf_password=pdf_password,
-            account_category=account_category,
+            self._api, owner, file, **options
         )
-        # A traceback with locals would show them.
-        del file, url, base64, filename, pdf_password
         try:
             return await _resources.uploads.send(
                 self._api,
                 self._api.url(
-                    "statement",
-                    "upload_session",
-                    query={"identity": "true" if identity else None},
+                    "statement", "upload_session", query=statement.query
                 ),
                 statement,
                 functools.partial(responses.decode, models.SessionUpload),
-                policy=_resources.uploads.policy(self._api, retry, deadline),
             )
         except DuplicateStatementError as error:
             if not may_have_arrived(error):

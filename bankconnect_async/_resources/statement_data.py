@@ -6,11 +6,12 @@ import datetime
 import os
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from yarl import URL
 
 from bankconnect_async import _resources
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import Session
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .entities import Entities, EntityHandle
     from .sessions import SessionHandle
-    from .uploads import StatementFile
+    from .uploads import StatementFile, UploadOptions
 
 
 class StatementData:
@@ -119,71 +120,54 @@ class StatementData:
             retry=retry,
         )
 
-    async def upload(  # noqa: PLR0913
+    @hide_frames
+    async def upload(
         self,
         file: "StatementFile | None" = None,
         /,
         *,
-        link_id: str | None,
-        url: str | URL | None = None,
-        base64: str | bytes | None = None,
-        bank_name: str | None = None,
-        pdf_password: str | None = None,
-        filename: str | None = None,
-        identity: bool = True,
-        deadline: float = 300.0,
-        retry: RetryPolicy | None = None,
+        link_id: str,
+        **options: "Unpack[UploadOptions]",
     ) -> "EntityUpload":
         """
         Upload a statement of a customer, in the entity flow.
 
-        The vendor creates the entity if there is none. The file is sent
-        piece by piece, and never as a whole in memory. An attempt that may
-        have arrived is repeated as the policy's `delivery` says; what cannot
-        be rewound, such as a pipe, is sent once.
+        The vendor creates the entity if there is none. The file is sent in
+        pieces, and never as a whole in memory. An attempt that may have
+        arrived is repeated as the policy's `delivery` says. A file that
+        cannot be rewound, such as a pipe, is sent once.
 
         Args:
             file: The path of a regular file, a file opened for bytes, whose
-                methods may be coroutines, or bytes; or else *url* or
-                *base64*. A cancel waits for a read that is under way.
-            link_id: Your id of the customer; `None` makes an entity without
-                one.
-            url: Where the vendor can fetch it.
+                methods may be coroutines, or bytes; else use the option *url*
+                or *base64*. A cancel waits for a read in progress.
+            link_id: Your id of the customer.
+            **options: Any of the options below.
+
+        Options:
+            url: The URL from which the vendor fetches the file.
             base64: The file as base64 text.
-            bank_name: Bank identifier; without it, the vendor detects the
+            bank_name: The bank identifier; without it, the vendor detects the
                 bank.
-            pdf_password: Opens the file.
-            filename: What to call it; the file's own name by default.
-            identity: Whether the answer shall tell whose it is.
-            deadline: Seconds for all attempts, instead of the policy's. The
-                client's read limit counts from the last byte that could be
-                sent.
+            pdf_password: The password of the file.
+            filename: The name of the file for the vendor; by default its own.
+            identity: Whether the response names the holder; by default it
+                does.
+            deadline: The seconds for all attempts, instead of the policy's;
+                by default 300. The client's read timeout starts with the last
+                byte that could be sent.
             retry: The retry policy; by default the client's.
 
         Raises:
             InvalidRequestError: If there is not exactly one source, or it
                 cannot be read.
             StatementError: If the vendor refused the statement; see its
-                kinds. Its `entity_id` may be there all the same.
+                subclasses. Its `entity_id` may be there all the same.
             PaymentRequiredError: If the trial is over.
-            TransportError: If no usable answer came.
+            TransportError: If no usable response came.
         """
-        statement = _resources.uploads.prepare(
-            file,
-            url=url,
-            base64=base64,
-            filename=filename,
-            owner={} if link_id is None else {"link_id": link_id},
-            bank_name=bank_name,
-            pdf_password=pdf_password,
-        )
-        # A traceback with locals would show them.
-        del file, url, base64, filename, pdf_password
         return await _resources.upload(
-            self._api,
-            statement,
-            identity=identity,
-            policy=_resources.uploads.policy(self._api, retry, deadline),
+            self._api, {"link_id": link_id}, file, **options
         )
 
     async def banks(self) -> "tuple[Bank, ...]":

@@ -19,8 +19,10 @@ from typing import (
     Final,
     Protocol,
     TypeAlias,
+    TypedDict,
     TypeVar,
     TypeVarTuple,
+    Unpack,
     cast,
 )
 
@@ -60,11 +62,36 @@ StatementFile: TypeAlias = (
     str | os.PathLike[str] | bytes | IO[bytes] | AsyncFile
 )
 
+
+class UploadOptions(TypedDict, total=False):
+    """
+    The options of an upload; see `AsyncBankConnect.upload`.
+    """
+
+    url: str | URL | None
+    base64: str | bytes | None
+    bank_name: str | None
+    pdf_password: str | None
+    filename: str | None
+    identity: bool
+    deadline: float
+    retry: RetryPolicy | None
+
+
+class SessionUploadOptions(UploadOptions, total=False):
+    """
+    The options of an upload into a session; see `SessionHandle.upload`.
+    """
+
+    account_category: str | None
+
+
 # The bytes of one write; the read timeout starts again with each.
 _PIECE: Final = 64 * 1024
 # Bytes that are read at once, in a thread: each trip there takes time.
 _READ: Final = 8 * _PIECE
 _NAME: Final = "statement.pdf"
+_DEADLINE: Final = 300.0
 # Bytes that may wait in the kernel. With megabytes there, the last byte would
 # count as sent long before it is.
 _UNSENT: Final = 128 * 1024
@@ -95,11 +122,14 @@ class Source(ABC):
             tuple[asyncio.Task[Any], asyncio.Future[None]] | None
         ) = None
 
-    async def examine(self) -> InvalidRequestError | None:
+    @abstractmethod
+    async def examine(self) -> None:
         """
-        Look at the file before it is sent, and return what is wrong.
+        Look at the file before it is sent.
+
+        Raises:
+            InvalidRequestError: If it cannot be sent.
         """
-        return None
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """
@@ -181,6 +211,9 @@ class _Memory(Source):
         self._content = memoryview(content)
         self._position = 0
 
+    async def examine(self) -> None:
+        """Accept any content."""
+
     async def _begin(self) -> None:
         self._position = 0
 
@@ -203,13 +236,14 @@ class _Stored(Source):
         self._path = path
         self._file: IO[bytes] | None = None
 
-    async def examine(self) -> InvalidRequestError | None:
-        """Find out its size: what is missing is better told at once."""
+    async def examine(self) -> None:
+        """Find out the size, and report a missing file early."""
         try:
             self.size = await run_in_thread(self._measure)
         except (OSError, ValueError) as exc:
-            return _unreadable(exc)
-        return None if self.size else _bad("file", "is empty")
+            raise _unreadable(exc) from None
+        if not self.size:
+            raise _bad("file", "is empty")
 
     def _measure(self) -> int:
         with open_regular(self._path) as file:
@@ -222,8 +256,8 @@ class _Stored(Source):
         self._file = open_regular(self._path)
 
     async def _read(self, size: int) -> memoryview:
-        assert self._file is not None  # noqa: S101 - it was begun
-        return memoryview(await run_in_thread(self._file.read, size))
+        read = cast("IO[bytes]", self._file).read
+        return memoryview(await run_in_thread(read, size))
 
     async def _end(self) -> None:
         file, self._file = self._file, None
@@ -241,20 +275,18 @@ class _Opened(Source):
         self._file = file
         self._start = 0
 
-    async def examine(self) -> InvalidRequestError | None:
-        """Find out its size, if it has one."""
+    async def examine(self) -> None:
+        """Find out the size, if there is one."""
         try:
             if _is_async(self._file.tell):
                 await self._measure_patiently()
             else:
                 await run_in_thread(self._measure)
-        # A pipe has no size, nor has what lacks a method.
+        # A pipe has no size, nor has a file that lacks a method.
         except Exception:  # noqa: BLE001
             self.size, self.rewindable = None, False
-            return None
-        if self.size is None or self.size > 0:
-            return None
-        return _bad("file", "is empty, or read to its end")
+        if self.size is not None and self.size <= 0:
+            raise _bad("file", "is empty, or read to its end")
 
     def _measure(self) -> None:
         # At once, so that a cancel does not leave it at its end.
@@ -338,70 +370,84 @@ def _set(future: "asyncio.Future[None]") -> None:
 @attrs.frozen(kw_only=True)
 class Statement:
     """
-    A statement to be uploaded, and what goes with it.
+    A statement to upload.
 
     Attributes:
         source: The file, or its URL.
         is_base64: Whether the file is base64 text.
-        fields: Further fields of the form; those that are `None` stay away.
+        fields: The other fields of the form; those that are `None` are left
+            out.
+        query: The parameters of the URL.
+        policy: The retry policy.
     """
 
     source: Source | str = attrs.field(repr=False)
     is_base64: bool
     fields: Mapping[str, str | None] = attrs.field(repr=False)
+    query: Mapping[str, str | None]
+    policy: RetryPolicy
 
 
 def prepare(
-    file: StatementFile | None,
-    *,
-    url: str | URL | None,
-    base64: str | bytes | None,
-    filename: str | None,
+    api: ApiClient,
     owner: Mapping[str, str],
-    **fields: str | None,
-) -> Statement | InvalidRequestError:
+    file: StatementFile | None,
+    **options: Unpack[SessionUploadOptions],
+) -> Statement:
     """
-    Take the one source that is given, and check the fields.
+    Check the options of an upload, and find its one source.
 
-    The *owner* is whose it is; each of its fields has to be there.
+    Args:
+        api: The API.
+        owner: The fields that name the customer, entity or session.
+        file: The file, if it is the source.
+        **options: The options.
 
-    An error is returned rather than raised: the frames here hold statements
-    and passwords, which a traceback with locals would print.
+    Raises:
+        InvalidRequestError: If an option is bad, or there is not exactly one
+            source.
     """
-    named = {"filename": filename, **fields}
+    if unknown := options.keys() - SessionUploadOptions.__annotations__:
+        raise TypeError(f"unexpected options: {', '.join(sorted(unknown))}")
+    fields = {
+        **owner,
+        "bank_name": options.get("bank_name"),
+        "pdf_password": options.get("pdf_password"),
+        "account_category": options.get("account_category"),
+    }
+    named = {**fields, "filename": options.get("filename")}
     bad = {
         name: (problem,)
-        for name, value in {**named, **owner}.items()
+        for name, value in named.items()
         if (value is not None or name in owner)
         and (problem := text_problem(value))
     }
     if bad:
-        return InvalidRequestError(fields=bad)
-    source = _find(file, url, base64, filename)
-    if isinstance(source, InvalidRequestError):
-        return source
+        raise InvalidRequestError(fields=bad)
     return Statement(
-        source=source,
-        is_base64=base64 is not None,
-        fields={
-            name: hide(value) for name, value in {**owner, **fields}.items()
-        },
+        source=_find_source(file, options),
+        is_base64=options.get("base64") is not None,
+        fields={name: hide(value) for name, value in fields.items()},
+        query={"identity": "true" if options.get("identity", True) else None},
+        # An upload may take longer than other operations.
+        policy=attrs.evolve(
+            options.get("retry") or api.executor.retry,
+            deadline=options.get("deadline", _DEADLINE),
+        ),
     )
 
 
-def _find(  # noqa: PLR0911
-    file: StatementFile | None,
-    url: str | URL | None,
-    base64: str | bytes | None,
-    filename: str | None,
-) -> Source | str | InvalidRequestError:
-    given = [each for each in (file, url, base64) if each is not None]
-    if len(given) != 1:
-        return _bad("file", "give one of a file, url=… and base64=…")
+def _find_source(
+    file: StatementFile | None, options: SessionUploadOptions
+) -> Source | str:
+    url, base64 = options.get("url"), options.get("base64")
+    filename = options.get("filename")
+    if sum(each is not None for each in (file, url, base64)) != 1:
+        raise _bad("file", "give one of a file, url=… and base64=…")
     if url is not None:
         # The vendor fetches it, and may do so without TLS (U-37).
         if url_problem(str(url), allow_http=True):
-            return _bad("url", "must be an absolute http or https URL")
+            raise _bad("url", "must be an absolute http or https URL")
         return hide(str(url))
     if base64 is not None:
         text = base64.encode() if isinstance(base64, str) else base64
@@ -413,25 +459,21 @@ def _find(  # noqa: PLR0911
     return _file(file, filename)
 
 
-def _memory(
-    content: bytes, filename: str | None
-) -> Source | InvalidRequestError:
+def _memory(content: bytes, filename: str | None) -> Source:
     if not content:
-        return _bad("file" if filename else "base64", "is empty")
+        raise _bad("file" if filename else "base64", "is empty")
     return _Memory(content, filename)
 
 
-def _file(file: Any, filename: str | None) -> Source | InvalidRequestError:
+def _file(file: Any, filename: str | None) -> Source:
     for attribute in ("filename", "name"):
         filename = filename or _text(getattr(file, attribute, None))
-    # Web frameworks hand out files in a wrapping of their own.
+    # Web frameworks wrap uploaded files in objects of their own.
     inner = getattr(file, "file", None)
     if not hasattr(file, "tell") and hasattr(inner, "tell"):
         file = inner
     if isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
-        return _bad(
-            "file", "must be a path, bytes, or a file opened for bytes"
-        )
+        raise _bad("file", "must be a path, bytes, or a file opened for bytes")
     return _Opened(file, filename and Path(filename).name)
 
 
@@ -597,15 +639,6 @@ def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, _UNSENT)
 
 
-def policy(
-    api: ApiClient, retry: RetryPolicy | None, deadline: float
-) -> RetryPolicy:
-    """
-    Return the policy for an upload, which may take longer than other calls.
-    """
-    return attrs.evolve(retry or api.executor.retry, deadline=deadline)
-
-
 def _secrets(statement: Statement) -> list[str]:
     given = [statement.fields.get("pdf_password") or ""]
     if isinstance(statement.source, str):
@@ -616,26 +649,17 @@ def _secrets(statement: Statement) -> list[str]:
 
 
 async def send(
-    api: ApiClient,
-    url: URL,
-    statement: Statement | InvalidRequestError,
-    decode: Callable[..., T],
-    *,
-    policy: RetryPolicy,
+    api: ApiClient, url: URL, statement: Statement, decode: Callable[..., T]
 ) -> T:
     """
-    Send a statement and return what *decode* makes of the answer.
+    Send a statement, and return the decoded response.
 
     Raises:
         InvalidRequestError: If it cannot be sent, or could not be read.
     """
-    if isinstance(statement, InvalidRequestError):
-        raise statement
-    source = statement.source
+    source, policy = statement.source, statement.policy
     if isinstance(source, Source):
-        problem = await source.examine()
-        if problem is not None:
-            raise problem
+        await source.examine()
         if not source.rewindable:
             policy = attrs.evolve(policy, attempts=1)
     try:

@@ -182,7 +182,7 @@ def create_sessions_distributed(  # noqa: PLR0913
             `retry`, `timeouts`, `pool`.
 
     Returns:
-        What to await; it gives the `BatchStats` of the end.
+        An awaitable of the final `BatchStats`.
 
     Raises:
         ConfigurationError: If an argument makes no sense. Awaiting it raises

@@ -1,5 +1,5 @@
 """
-What a journal needs of a file system, on Windows too.
+Operations on files that a journal needs, on Windows too.
 """
 
 import errno

@@ -933,12 +933,12 @@ class TestSecrecy:
         A form in a debugger shows neither.
         """
         statement = prepare(
+            None,
+            {"session_id": "canary"},
             b"canary",
-            url=None,
-            base64=None,
             filename="canary.pdf",
-            owner={"session_id": "canary"},
             pdf_password="canary",
+            retry=RetryPolicy(),
         )
         form = Form(statement.fields, statement.source)
 

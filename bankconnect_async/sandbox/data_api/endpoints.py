@@ -1,5 +1,5 @@
 """
-What the endpoints of both flows share.
+Parts that the endpoints of both flows share.
 """
 
 from collections.abc import Callable, Mapping

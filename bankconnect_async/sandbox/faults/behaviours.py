@@ -1,5 +1,5 @@
 """
-What faults do to a connection or a request, over real sockets.
+Fault behaviours: effects on a connection or a request, on real sockets.
 """
 
 import abc
