@@ -13,6 +13,7 @@ from .errors import BankConnectError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 
 def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
@@ -27,7 +28,7 @@ def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except BankConnectError as error:
-            failure = _without_frames(error)
+            failure = without_frames(error)
         del args, kwargs
         raise failure
 
@@ -36,7 +37,7 @@ def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return await cast("Any", function)(*args, **kwargs)
         except BankConnectError as error:
-            failure = _without_frames(error)
+            failure = without_frames(error)
         del args, kwargs
         raise failure
 
@@ -45,6 +46,9 @@ def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _without_frames(error: BankConnectError) -> BankConnectError:
+def without_frames(error: E) -> E:
+    """
+    Return an error without its traceback and without its context.
+    """
     error.__context__ = None
     return error.with_traceback(None)

@@ -1,8 +1,8 @@
 """
-Files behind pre-signed links.
+Downloads of files behind pre-signed links.
 
-A link is a credential for somebody else's server: that server gets no header
-of ours, and the link gets into no message and no traceback.
+A link is a credential for another server: that server gets none of our
+headers, and the link is in no message and no traceback.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from bankconnect_async._codec.session_requests import (
 from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async._http.retrying import RetryState, retry
 from bankconnect_async._threads import finish_in_thread, run_in_thread
+from bankconnect_async._tracebacks import without_frames
 from bankconnect_async.errors import (
     BadRequestError,
     BankConnectError,
@@ -56,7 +57,7 @@ _OK: Final = 200
 _PARTIAL: Final = 206
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
-# What servers of files say to a link that has run out.
+# The statuses of file servers for an expired link.
 _GONE: Final = frozenset({401, 403, 404, 410})
 _NO_SUCH_RANGE: Final = 416
 _TOO_MANY: Final = 429
@@ -87,7 +88,7 @@ async def download(
         raise InvalidRequestError(fields={"link": (url,)})
     part = PartFile(_read_path(to))
     fetch = _Fetch(api=api, url=url, part=part, max_bytes=max_bytes)
-    # A traceback with locals would show it.
+    # A traceback with locals would print the link.
     del url
     loop = asyncio.get_running_loop()
     with api.executor.track():
@@ -97,7 +98,7 @@ async def download(
             await run_in_thread(part.commit)
         except BaseException as exc:
             if isinstance(exc, GeneratorExit) or loop.is_closed():
-                # Nobody can be waited for any more.
+                # Nothing can be awaited any more.
                 part.unlink()
             else:
                 await finish_in_thread(part.discard)
@@ -123,7 +124,7 @@ def _read_path(to: str | os.PathLike[str]) -> Path:
     try:
         path = Path(to)
     except TypeError:
-        raise InvalidRequestError(fields={"to": ("is no path",)}) from None
+        raise InvalidRequestError(fields={"to": ("is not a path",)}) from None
     if not path.name:
         raise InvalidRequestError(fields={"to": ("is a folder",)})
     return path
@@ -138,8 +139,18 @@ def _read_link(text: str, api: ApiClient) -> URL | str:
         return "is not an absolute https URL"
     if url.scheme == "https" or api.allow_http:
         return url
-    # Left is http on this machine. A production client has no business there.
+    # The rest is http on this machine, which a production client never uses.
     return url if is_loopback(api.base_url.host) else "is not an https URL"
+
+
+class _WriteError(Exception):
+    """
+    The file cannot be written; not an error of the network.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _Inflater:
@@ -153,23 +164,23 @@ class _Inflater:
 
     @property
     def is_over(self) -> bool:
-        """Whether what was fed is whole."""
+        """Whether the compressed data is complete."""
         return self._stream.eof and not self._rest
 
     def feed(self, content: bytes) -> None:
-        """Go on with *content*."""
+        """Add *content*."""
         self._rest += content
 
     def take(self) -> bytes:
         """
-        Return the next piece; none if more has to be fed first.
+        Return the next piece; empty if more data has to be fed first.
 
         Raises:
-            zlib.error: If it was not compressed in a known way.
+            zlib.error: If the data is not compressed in a known way.
         """
         while True:
             if self._stream.eof:
-                # As gzip(1): members follow one another, zeros pad.
+                # As for gzip(1), members follow one another, and zeros pad.
                 self._rest = self._rest.lstrip(b"\0")
                 if not self._rest:
                     return b""
@@ -184,13 +195,19 @@ class _Inflater:
 @attrs.define(kw_only=True)
 class _Fetch:
     """
-    A file on its way, and how much of it is there.
+    A download in progress.
 
     Attributes:
-        got: Bytes that are there.
-        total: Bytes of all of it, if that was said.
-        version: Tells this file from a later one under the same link, in
-            `If-Range`; without it, nothing can be added to what is there.
+        api: The API, with its clock and retry policy.
+        url: The link.
+        part: The file.
+        max_bytes: The greatest length of the file.
+        got: The number of bytes written.
+        total: The length of the file, if the server sent it.
+        version: The value of `If-Range`, which tells this file from a later
+            one under the same link; without it, no range can be requested.
+        inflater: The decompressor, if the file is compressed.
+        fed: The number of compressed bytes, in this attempt.
     """
 
     api: ApiClient = attrs.field(repr=False)
@@ -201,7 +218,6 @@ class _Fetch:
     total: int | None = None
     version: str | None = None
     inflater: _Inflater | None = None
-    # Bytes that were inflated, which may have been for nothing.
     fed: int = 0
 
     async def run(self, deadline: float) -> None:
@@ -230,28 +246,30 @@ class _Fetch:
     async def _once(self, over_at: float) -> None:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         cancelling = task.cancelling()
-        failure: BaseException | None
+        failure: BaseException
         limit = asyncio.timeout_at(over_at)
         try:
             async with limit:
-                failure = await self._visit()
+                await self._fetch()
+        except _WriteError as exc:
+            failure = exc.error
         except (aiohttp.InvalidURL, UnicodeError):
             failure = DownloadError("the address of the file cannot be used")
         except (aiohttp.ClientError, OSError) as exc:
             failure = _late() if limit.expired() else map_error(exc, None)
         except BankConnectError as exc:
-            failure = exc.with_traceback(None)
+            failure = exc
         except asyncio.CancelledError as exc:
-            failure = exc.with_traceback(None)
+            failure = exc
             if task.cancelling() <= cancelling:
                 # A name lookup that was shared with others was cancelled.
                 failure = _broken_off()
-        # Outside of `except`, and not in a frame with a response: reprs of
-        # aiohttp's hold the link.
-        if failure is not None:
-            raise failure
+        else:
+            return
+        # The frames hold responses of aiohttp, whose reprs show the link.
+        raise without_frames(failure)
 
-    async def _visit(self) -> Exception | None:
+    async def _fetch(self) -> None:
         url, redirects = self.url, 0
         while True:
             async with self.api.executor.transport.get_external(
@@ -259,15 +277,13 @@ class _Fetch:
             ) as response:
                 if self._is_redirect(response):
                     redirects += 1
-                    found = self._next(url, response, redirects)
-                    if not isinstance(found, URL):
-                        return found
-                    url = found
+                    url = self._next(url, response, redirects)
                 elif self._must_start_over(response):
-                    # Without it the whole file is asked for.
+                    # Without it, the whole file is requested.
                     self.version = None
                 else:
-                    return await self._take(response)
+                    await self._read(response)
+                    return
 
     def _headers(self) -> dict[str, str]:
         if not self.got or self.version is None:
@@ -280,9 +296,9 @@ class _Fetch:
 
     def _next(
         self, url: URL, response: aiohttp.ClientResponse, redirects: int
-    ) -> URL | DownloadError:
+    ) -> URL:
         if redirects > _MAX_REDIRECTS:
-            return DownloadError(
+            raise DownloadError(
                 f"the link was redirected more than {_MAX_REDIRECTS} times"
             )
         try:
@@ -293,7 +309,7 @@ class _Fetch:
         found = _read_link(target, self.api)
         if isinstance(found, URL):
             return found
-        return DownloadError(f"the link was redirected to what {found}")
+        raise DownloadError(f"the link was redirected to what {found}")
 
     def _must_start_over(self, response: aiohttp.ClientResponse) -> bool:
         if not self._headers():
@@ -324,90 +340,78 @@ class _Fetch:
             return headers.get("ETag") == self.version
         return headers.get("Last-Modified", self.version) == self.version
 
-    async def _take(
-        self, response: aiohttp.ClientResponse
-    ) -> Exception | None:
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
         if response.status == _OK:
-            failure = await self._start_over(response.headers)
-            if failure is not None:
-                return failure
+            await self._start_over(response.headers)
             if self.inflater is None:
                 self.total = response.content_length
         elif response.status != _PARTIAL:
-            return self._refusal(response)
+            raise self._error(response)
         elif not self._headers():
-            return DownloadError("a part of the file came, not all of it")
-        if failure := self._too_long(self.total or 0):
-            return failure
+            raise DownloadError("a part of the file came, not all of it")
+        self._check_length(self.total or 0)
         async for piece in response.content.iter_chunked(_PIECE):
-            if failure := await self._add(piece):
-                return failure
-        return self._verdict()
+            await self._add(piece)
+        self._check_complete()
 
-    async def _start_over(
-        self, headers: Mapping[str, str]
-    ) -> Exception | None:
+    async def _start_over(self, headers: Mapping[str, str]) -> None:
         encoding = _encoding(headers)
         if encoding and encoding not in _COMPRESSIONS:
-            return DownloadError("the file is compressed in an unknown way")
+            raise DownloadError("the file is compressed in an unknown way")
         if _is_multipart(headers):
-            return DownloadError("parts of the file came, not the file")
+            raise DownloadError("parts of the file came, not the file")
         self.got, self.fed, self.total = 0, 0, None
-        # The server counts in bytes that are not ours.
+        # The server counts compressed bytes, so no range can be requested.
         self.inflater = _Inflater() if encoding else None
         self.version = None if encoding else _version(headers)
-        return await self._write(self.part.restart)
+        await self._write(self.part.restart)
 
-    async def _add(self, piece: bytes) -> Exception | None:
+    async def _add(self, piece: bytes) -> None:
         if self.inflater is None:
-            return await self._append(piece)
+            await self._append(piece)
+            return
         self.fed += len(piece)
-        if too_long := self._too_long(self.fed - _overhead(self.max_bytes)):
-            return too_long
+        self._check_length(self.fed - _overhead(self.max_bytes))
         self.inflater.feed(piece)
         try:
             while content := await run_in_thread(self.inflater.take):
-                if failure := await self._append(content):
-                    return failure
+                await self._append(content)
         except zlib.error:
-            return DownloadError("the file is not compressed as it says")
-        return None
+            raise DownloadError(
+                "the file is not compressed as it says"
+            ) from None
 
-    async def _append(self, content: bytes) -> Exception | None:
-        if too_long := self._too_long(self.got + len(content)):
-            return too_long
-        failure = await self._write(self.part.append, content)
+    async def _append(self, content: bytes) -> None:
+        self._check_length(self.got + len(content))
+        await self._write(self.part.append, content)
         self.got += len(content)
-        return failure
 
     @staticmethod
-    async def _write(
-        work: Callable[[*Ts], None], *args: *Ts
-    ) -> OSError | None:
-        # What the system says about the file is not taken for the network's.
+    async def _write(work: Callable[[*Ts], None], *args: *Ts) -> None:
         try:
             await run_in_thread(work, *args)
         except OSError as exc:
-            return exc.with_traceback(None)
-        return None
+            raise _WriteError(exc) from None
 
-    def _verdict(self) -> Exception | None:
+    def _check_complete(self) -> None:
         if self.inflater is not None:
-            return None if self.inflater.is_over else _broken_off()
-        if self.total is None or self.got == self.total:
-            return None
-        if self.got > self.total:
-            # Then nothing that came can be relied upon.
+            if self.inflater.is_over:
+                return
+        elif self.total is None or self.got == self.total:
+            return
+        elif self.got > self.total:
+            # Then none of it is reliable.
             self.version = None
-        return _broken_off()
+        raise _broken_off()
 
-    def _too_long(self, length: int) -> DownloadError | None:
-        if length <= self.max_bytes:
-            return None
-        return DownloadError(f"the file is longer than {self.max_bytes} bytes")
+    def _check_length(self, length: int) -> None:
+        if length > self.max_bytes:
+            raise DownloadError(
+                f"the file is longer than {self.max_bytes} bytes"
+            )
 
-    def _refusal(self, response: aiohttp.ClientResponse) -> BankConnectError:
-        # Not its words: servers of files explain with parts of the link.
+    def _error(self, response: aiohttp.ClientResponse) -> BankConnectError:
+        # The body is left out: file servers quote parts of the link.
         status = response.status
         said = f"the server of the link answered {status}"
         if status in _GONE:
@@ -431,7 +435,7 @@ class _Fetch:
 
 def _overhead(length: int) -> int:
     # What gzip adds to a file of this length that cannot be compressed, and
-    # some members more. Only an attack has more bytes packed than unpacked.
+    # some members more. Only an attack has more compressed bytes.
     return length // 100 + 64 * 1024
 
 

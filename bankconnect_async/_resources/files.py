@@ -151,7 +151,7 @@ class PartFile:
         except FileNotFoundError:
             return
         except ValueError:
-            problem = "is no path"
+            problem = "is not a path"
         if problem is not None:
             raise InvalidRequestError(fields={"to": (problem,)})
 

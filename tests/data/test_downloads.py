@@ -680,7 +680,7 @@ class TestPlaces:
         with pytest.raises(InvalidRequestError) as caught:
             await bank.download("https://files.example/", to=place)
 
-        assert caught.value.fields == {"to": ("is no path",)}
+        assert caught.value.fields == {"to": ("is not a path",)}
 
 
 class TestRedirects:
