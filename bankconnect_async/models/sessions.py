@@ -445,8 +445,13 @@ class SessionRequest:
         aa_recurring_frequency_unit: `year`, `month`, `day` or `hour`.
         aa_recurring_frequency_value: The number of times, 1 to 5.
         aa_journey_code: The code of the journey, such as `BCAA001` (v2).
-        consents: The `Consent` of each consent code (v2).
+        consents: The `Consent` of each consent code (v2), or a text where the
+            API takes a flat map.
         metadata: The names to recognise.
+        max_from_date: A date that only error texts name; sent as it is.
+        max_to_date: The date after *max_from_date*.
+        program_id: The lending program, as Android apps send it.
+        aa_vendor: The Account Aggregator, as Android apps send it.
         extra: Parameters that this version does not know, passed through.
 
     Raises:
@@ -578,7 +583,8 @@ class SessionResponse:
 
     Attributes:
         redirect_url: The absolute URL of the journey.
-        session_id: The id, which the session flow and v2 send.
+        session_id: The id in the session flow and in v2, else the one in the
+            query of the URL.
     """
 
     redirect_url: str = attrs.field(repr=False)
