@@ -324,7 +324,7 @@ class HeadTooLargeError(ConnectionLostError):
     """
 
 
-class ResponseFacts(TypedDict, total=False):
+class _ResponseFacts(TypedDict, total=False):
     """
     The facts of a `ResponseError`, which become its attributes.
     """
@@ -371,7 +371,7 @@ class ResponseError(BankConnectError):
     delivery: Delivery | None = Delivery.REJECTED
 
     def __init__(
-        self, message: str = "", **facts: Unpack[ResponseFacts]
+        self, message: str = "", **facts: Unpack[_ResponseFacts]
     ) -> None:
         super().__init__(message)
         vars(self).update(facts)
