@@ -1,53 +1,53 @@
 """
-Every error this package raises, with the facts a caller acts on.
+Every error that this package raises.
 
 ::
 
     BankConnectError
-    ├── ConfigurationError        the client was set up wrongly
-    ├── InvalidRequestError       refused locally, nothing was sent
-    ├── ClientClosedError         used after close, or from another loop
-    ├── BatchStoppedError         not sent: the batch had to stop before it
-    ├── JournalError              a journal cannot be written or read
-    │   ├── JournalLockedError         another process writes to it
+    ├── ConfigurationError            the client was set up wrongly
+    ├── InvalidRequestError           refused locally; nothing was sent
+    ├── ClientClosedError             used after close, or from another loop
+    ├── BatchStoppedError             not sent: the batch stopped before it
+    ├── JournalError                  a journal cannot be written or read
+    │   ├── JournalLockedError        another process writes to it
     │   └── JournalMismatchError      it is of other requests or another API
-    ├── TransportError            no usable answer
-    │   ├── ConnectError        never sent: safe to repeat
-    │   │   ├── CertificateError      the server could not prove who it is
-    │   │   └── ProxyAuthenticationError  the proxy wants other credentials
-    │   ├── PoolTimeoutError         never sent: no free slot in time
-    │   ├── RequestTimeoutError       outcome unknown once the body was begun
-    │   └── ConnectionLostError       outcome unknown once the body was begun
-    │       └── HeadTooLargeError         repeating will not help
-    ├── ResponseError             the server answered, and refused
+    ├── TransportError                no usable response
+    │   ├── ConnectError              never sent: safe to repeat
+    │   │   ├── CertificateError      the server's certificate is not valid
+    │   │   └── ProxyAuthenticationError  the proxy refused the credentials
+    │   ├── PoolTimeoutError          never sent: no free slot in time
+    │   ├── RequestTimeoutError       ambiguous once the body was begun
+    │   └── ConnectionLostError       ambiguous once the body was begun
+    │       └── HeadTooLargeError     repeating will not help
+    ├── ResponseError                 the server refused the request
     │   ├── AuthenticationError       401, and 403 about the key
     │   ├── PaymentRequiredError      402
-    │   ├── PermissionDeniedError           other 403
+    │   ├── PermissionDeniedError     other 403
     │   ├── NotFoundError             404, 410
-    │   ├── RateLimitError          429
-    │   ├── ServerError          408 and 5xx: may have been processed
-    │   └── BadRequestError             any other status
-    │       ├── NotReadyError             processing was not asked for, or runs
-    │       ├── AlreadyProcessingError     processing was asked for before
-    │       ├── SessionExpiredError       the session takes no more uploads
-    │       └── StatementError            the uploaded statement was refused
-    │           ├── PasswordIncorrectError    of the PDF: wrong or missing
-    │           ├── BankMismatchError         from another bank than named
+    │   ├── RateLimitError            429
+    │   ├── ServerError               408 and 5xx: may have been processed
+    │   └── BadRequestError           any other status
+    │       ├── NotReadyError         processing was not requested, or runs
+    │       ├── AlreadyProcessingError    processing was requested before
+    │       ├── SessionExpiredError   the session accepts no more uploads
+    │       └── StatementError        the uploaded statement was refused
+    │           ├── PasswordIncorrectError     wrong or missing
+    │           ├── BankMismatchError          from another bank than named
     │           ├── BankNotDetectedError       name the bank and try again
-    │           ├── UnparsableStatementError  damaged, or a scan
-    │           ├── UnsupportedStatementError no layout that is known
-    │           ├── DuplicateStatementError   uploaded before
-    │           └── OutOfDateRangeError       nothing in the days asked for
-    ├── DecodeError               bytes that break the contract
-    │   ├── InvalidResponseError     created, but the answer is unusable
-    │   └── ForeignMessageError       a browser message of someone else
-    ├── DownloadError             a file that cannot be downloaded whole
-    ├── ProcessingFailedError     statements or accounts that failed
-    ├── WaitTimeoutError          processing was not over in time
-    └── InvalidCallbackError      a return URL that is not ours, or too old
+    │           ├── UnparsableStatementError   damaged, or a scan
+    │           ├── UnsupportedStatementError  an unknown layout
+    │           ├── DuplicateStatementError    uploaded before
+    │           └── OutOfDateRangeError        no transactions in the range
+    ├── DecodeError                   bytes that break the contract
+    │   ├── InvalidResponseError      processed, but the response is unusable
+    │   └── ForeignMessageError       a browser message of another sender
+    ├── DownloadError                 a file that cannot be downloaded whole
+    ├── ProcessingFailedError         statements or accounts that failed
+    ├── WaitTimeoutError              processing did not end in time
+    └── InvalidCallbackError          a return URL that is forged or expired
 
-Facts are attributes. Nothing here needs its message parsed, and no message
-holds a key, a token or a request body.
+Facts are attributes, so no message has to be parsed. No message holds a
+key, a token or a request body.
 """
 
 import enum
@@ -63,19 +63,19 @@ from ._printable import one_line
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _NO_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-# Of a name in a message.
-_LONGEST_NAME: Final = 60
+# The most characters of a name in a message.
+_MAX_NAME: Final = 60
 
 
 class Delivery(enum.StrEnum):
     """
-    Say whether the request can have been processed by the server.
+    Whether the server can have processed the request.
 
     Attributes:
-        NOT_SENT: The body never left: repeating it cannot create a twin.
-        REJECTED: The server answered and refused it.
-        AMBIGUOUS: The body was begun and no answer tells what became of it.
-        CREATED_UNREADABLE: The server said yes, in words we cannot use.
+        NOT_SENT: The body was not sent: repeating it cannot create a twin.
+        REJECTED: The server refused it.
+        AMBIGUOUS: The body was begun, and no response tells the outcome.
+        CREATED_UNREADABLE: The server sent a 2xx response that is not usable.
     """
 
     NOT_SENT = "not-sent"
@@ -86,11 +86,11 @@ class Delivery(enum.StrEnum):
 
 class Phase(enum.StrEnum):
     """
-    Name how far one attempt came.
+    How far an attempt came.
 
     Attributes:
         QUEUED: It waited for a free slot of the client.
-        CONNECTING: It had a slot and no byte of the body was written.
+        CONNECTING: It had a slot, and no byte of the body was written.
         SENT: The body was begun.
         RESPONDED: A complete status line and all headers arrived.
     """
@@ -104,17 +104,17 @@ class Phase(enum.StrEnum):
 @attrs.frozen(kw_only=True)
 class Attempt:
     """
-    One try of one call, as the error's timeline tells it.
+    One attempt of an operation, in the timeline of an error.
 
     Attributes:
-        number: 1 for the first try.
+        number: The number of the attempt; 1 for the first.
         phase: How far it came.
         delivery: Whether the server can have processed it.
-        reason: One short line: what went wrong.
-        status: HTTP status, where the server answered.
-        wait: Seconds waited after it before the next; `None` for the last.
-        tokens: What was left in the client's retry budget afterwards.
-        stopped: Why no further attempt was made; `None` if one was.
+        reason: The problem, in one short line.
+        status: The HTTP status, if the server responded.
+        wait: The seconds of the wait after it; `None` for the last one.
+        tokens: The tokens left in the client's retry budget afterwards.
+        stopped: The reason why no further attempt was made; `None` if one was.
     """
 
     number: int
@@ -129,28 +129,28 @@ class Attempt:
 
 class BankConnectError(Exception):
     """
-    Root of all errors of this package.
+    The root of all errors of this package.
 
     Attributes:
-        delivery: Whether the request can have been processed; `None` where
-            the error is about no request at all.
-        attempts: The timeline of the call, oldest first; empty where nothing
-            was tried.
+        delivery: Whether the request can have been processed; `None` if the
+            error is not about a request.
+        attempts: The timeline of the operation, oldest first; empty if nothing
+            was attempted.
     """
 
     delivery: Delivery | None = None
     attempts: tuple[Attempt, ...] = ()
 
-    # Every subclass takes its message alone by position and its facts by
-    # name with defaults. So the reduction of Exception, class and args plus
-    # the instance's attributes, pickles each of them without further code.
+    # Every subclass takes its message by position and its facts by name, with
+    # defaults. So the default reduction, class and args plus attributes,
+    # pickles each of them.
     def __init__(self, message: str = "") -> None:
-        # Names of files, columns and parameters are anybody's.
+        # Names of files, columns and parameters are foreign text.
         super().__init__(one_line(message))
 
     @property
     def message(self) -> str:
-        """The condition in one line, without the story of the attempts."""
+        """The message in one line, without the attempts."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -173,7 +173,7 @@ class _FieldsError(BankConnectError):
     ) -> None:
         if not message:
             message = "; ".join(
-                f"{one_line(str(name), _LONGEST_NAME)}: {text}"
+                f"{one_line(str(name), _MAX_NAME)}: {text}"
                 for name, all_ in fields.items()
                 for text in all_
             )
@@ -184,10 +184,10 @@ class _FieldsError(BankConnectError):
 
 class ConfigurationError(_FieldsError, ValueError):
     """
-    The client, or a value it was given, cannot work.
+    The client, or a value that it was given, cannot work.
 
     Attributes:
-        fields: Name of the setting to what is wrong with it.
+        fields: The problems of each setting, by its name.
     """
 
 
@@ -196,8 +196,8 @@ class InvalidRequestError(_FieldsError, ValueError):
     The request was refused locally; nothing was sent.
 
     Attributes:
-        fields: Name of each bad parameter to what is wrong with it. All
-            problems of one request are there at once.
+        fields: The problems of each parameter, by its name. All problems of a
+            request are reported together.
     """
 
     delivery: Delivery | None = Delivery.NOT_SENT
@@ -213,7 +213,7 @@ class ClientClosedError(BankConnectError):
 
 class BatchStoppedError(BankConnectError):
     """
-    The item was never sent, because the batch had to stop before it.
+    The item was not sent, because the batch stopped before it.
 
     The outcome that stopped the batch (`AuthenticationError`,
     `PaymentRequiredError` or `ProxyAuthenticationError`) is reported as an
@@ -227,27 +227,27 @@ class JournalError(BankConnectError):
     """
     A journal cannot be written or read; the message begins with its name.
 
-    Whole records that are in it stay.
+    Complete records in it stay.
     """
 
 
 class JournalLockedError(JournalError):
     """
-    Another process is writing to the journal, and has it locked.
+    Another process has locked the journal, and writes to it.
     """
 
 
 class JournalMismatchError(JournalError):
     """
-    The file is no journal, or one that this batch cannot go on with.
+    The file is not a journal, or not one that this batch can continue.
 
-    It is of another API, or holds a session that another request made.
+    It is of another API, or holds a session that another request created.
     """
 
 
 class TransportError(BankConnectError):
     """
-    No usable answer came back; `delivery` says whether the body went out.
+    No usable response came; `delivery` says whether the body was sent.
     """
 
     def __init__(
@@ -264,19 +264,19 @@ class TransportError(BankConnectError):
 
 class ConnectError(TransportError):
     """
-    No connection could be made: nothing was sent.
+    No connection could be made; nothing was sent.
     """
 
 
 class CertificateError(ConnectError):
     """
-    The server's certificate was refused; repeating will not help.
+    The server's certificate is not valid; repeating will not help.
     """
 
 
 class ProxyAuthenticationError(ConnectError):
     """
-    The proxy did not accept the user and password; repeating will not help.
+    The proxy refused the user and password; repeating will not help.
 
     Nothing reached the server. Where the request went to the proxy itself
     (plain HTTP), `delivery` is `REJECTED`.
@@ -299,27 +299,27 @@ class ProxyAuthenticationError(ConnectError):
 
 class PoolTimeoutError(TransportError):
     """
-    No slot of the client's pool became free in time: nothing was sent.
+    No slot of the client's pool became free in time; nothing was sent.
     """
 
 
 class RequestTimeoutError(TransportError):
     """
-    Time ran out; `delivery` says whether the body had been begun.
+    The time ran out; `delivery` says whether the body had been begun.
     """
 
 
 class ConnectionLostError(TransportError):
     """
-    The connection broke, or spoke no HTTP, before an answer was complete.
+    The connection broke, or carried no HTTP, before the response was complete.
     """
 
 
 class HeadTooLargeError(ConnectionLostError):
     """
-    The head of the answer is larger than what is read of one.
+    The head of the response is larger than the limit.
 
-    The server may have processed the request; another attempt would get the
+    The server may have processed the request. Another attempt would get the
     same head, so there is none.
     """
 
@@ -383,7 +383,7 @@ class ResponseError(BankConnectError):
 
 class AuthenticationError(ResponseError):
     """
-    The API key was missing or refused (401; 403 where it is about the key).
+    The API key was missing or refused (401; 403 if it is about the key).
     """
 
 
@@ -395,13 +395,13 @@ class PaymentRequiredError(ResponseError):
 
 class PermissionDeniedError(ResponseError):
     """
-    The key is good, but this is switched off for it (403).
+    The key is valid, but the operation is disabled for it (403).
     """
 
 
 class NotFoundError(ResponseError):
     """
-    There is no such id, or no longer (404, 410).
+    The id does not exist, or no longer (404, 410).
     """
 
 
@@ -413,9 +413,10 @@ class RateLimitError(ResponseError):
 
 class ServerError(ResponseError):
     """
-    The server failed (5xx, 408): it may have processed the request.
+    The server failed (5xx, 408); it may have processed the request.
 
-    A 503 with Retry-After is the exception: the server turned it away.
+    A 503 with Retry-After is the exception: the server did not process the
+    request.
     """
 
 
@@ -430,21 +431,21 @@ class BadRequestError(ResponseError):
 
 class NotReadyError(BadRequestError):
     """
-    Processing was not asked for yet, or is not over.
+    Processing was not requested yet, or has not ended.
 
-    Those who poll take it as "not yet" (contract, `rest-api.md` section 3).
+    Pollers treat it as "not yet" (contract, `rest-api.md` section 3).
     """
 
 
 class AlreadyProcessingError(BadRequestError):
     """
-    Processing of the session was asked for before, which does no harm.
+    Processing of the session was requested before; that does no harm.
     """
 
 
 class SessionExpiredError(BadRequestError):
     """
-    The session has expired, or never was, and takes no more uploads.
+    The session has expired or never existed, and accepts no more uploads.
     """
 
 
@@ -470,7 +471,7 @@ class BankMismatchError(StatementError):
 
 class BankNotDetectedError(StatementError):
     """
-    The bank was not recognised: name it.
+    The bank was not recognised; name it.
     """
 
 
@@ -482,7 +483,7 @@ class UnparsableStatementError(StatementError):
 
 class UnsupportedStatementError(StatementError):
     """
-    The statement has a layout, or columns, that the vendor cannot read.
+    The vendor cannot read the layout or the columns of the statement.
     """
 
 
@@ -494,7 +495,7 @@ class DuplicateStatementError(StatementError):
 
 class OutOfDateRangeError(StatementError):
     """
-    The statement has no transactions in the days that were asked for.
+    The statement has no transactions in the requested days.
     """
 
 
@@ -503,7 +504,8 @@ class DecodeError(BankConnectError, ValueError):
     Bytes or an object that the contract does not allow.
 
     Attributes:
-        problems: Each with its path: ``required field missing @ $.type``.
+        problems: The problems, each with its path: ``required field missing @
+            $.type``.
     """
 
     def __init__(
@@ -517,12 +519,12 @@ class DecodeError(BankConnectError, ValueError):
 
 class InvalidResponseError(DecodeError):
     """
-    The server said yes, and its answer holds no usable result.
+    The server sent a 2xx response without a usable result.
 
-    For a session that means: it was probably created, and cannot be opened.
+    A session was probably created, but cannot be opened.
 
     Attributes:
-        status: HTTP status of the answer.
+        status: The HTTP status of the response.
     """
 
     def __init__(
@@ -545,9 +547,10 @@ class ForeignMessageError(DecodeError):
 
 class DownloadError(BankConnectError):
     """
-    A file that is too long, compressed in an unknown way, or led astray.
+    A file that is too long, compressed in an unknown way, or redirected
+    wrongly.
 
-    Nothing of it was left behind.
+    Nothing of it is left on the disk.
     """
 
     delivery: Delivery | None = Delivery.REJECTED
@@ -556,13 +559,13 @@ class DownloadError(BankConnectError):
 @attrs.frozen(kw_only=True)
 class Failure:
     """
-    A statement or account whose processing failed, with the reason.
+    A statement or account whose processing failed, and the reason.
 
     Attributes:
-        statement_id: Which statement; `None` if it is about an account.
-        account_id: Which account, where the vendor names one.
-        code: The vendor's code, where there is one (contract,
-            `webhooks.md`).
+        statement_id: The id of the statement; `None` if the failure is about
+            an account.
+        account_id: The id of the account, where the vendor names one.
+        code: The vendor's code, if there is one (contract, `webhooks.md`).
         message: The vendor's text.
     """
 
@@ -574,15 +577,15 @@ class Failure:
 
 class ProcessingFailedError(BankConnectError):
     """
-    Processing is over, and not all of it went well.
+    Processing ended, and a part of it failed.
 
     The data of the other statements can be fetched.
 
     Attributes:
-        failures: Each with its reason.
-        response: What the server said last: a `SessionStatus` in the session
-            flow, the `StatementProgress` of all statements in the entity
-            flow. It does not survive pickling.
+        failures: The failures.
+        response: The last response: a `SessionStatus` in the session flow, the
+            `StatementProgress` of all statements in the entity flow. It does
+            not survive pickling.
     """
 
     def __init__(
@@ -602,10 +605,10 @@ class ProcessingFailedError(BankConnectError):
 
 class WaitTimeoutError(BankConnectError, TimeoutError):
     """
-    Processing was not over in time; it goes on at the vendor's.
+    Processing did not end in time; the vendor continues it.
 
     Attributes:
-        response: What the server said last about it, if anything. It does not
+        response: The last response about it, if there was one. It does not
             survive pickling.
     """
 
@@ -622,7 +625,7 @@ class InvalidCallbackError(BankConnectError):
     A return URL that was not signed here, or too long ago.
 
     Attributes:
-        expired: It was signed here, and is too old.
+        expired: Whether it was signed here, but is too old.
     """
 
     def __init__(self, message: str = "", *, expired: bool = False) -> None:
