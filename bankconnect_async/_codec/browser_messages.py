@@ -1,8 +1,8 @@
 """
 Browser messages of every dialect to events, and events to messages.
 
-Kinds follow the contract's page on callbacks, "Classification". All of this
-comes through the customer's browser: an event is a claim.
+The kinds follow the contract's page on callbacks, "Classification". All
+messages come through the customer's browser: an event is a claim.
 """
 
 import enum
@@ -60,25 +60,25 @@ _FLAT = frozenset(EventName)
 
 class Channel(enum.StrEnum):
     """
-    Name who delivered a message, where the message itself does not tell.
+    The channel of a message, where the message itself does not name it.
 
-    Pages that host the journey in a WebView get bare payloads, and so do
-    users of the vendor's other client SDKs (contract, sections 6 and 7).
-    The value is the vendor's name of the function, result or SDK.
+    Pages that host the journey in a WebView get bare payloads, and so do users
+    of the vendor's other client SDKs (contract, sections 6 and 7). The value
+    is the vendor's name of the function, result or SDK.
 
     Attributes:
-        WEBVIEW_SUCCESS, WEBVIEW_EXIT, WEBVIEW_ERROR, WEBVIEW_INFO: Functions
-            of the interface object `BankConnectAndroid`.
-        WEBVIEW_RESULT: Its function for everything, in any form.
-        REACT_SUCCESS, REACT_EXIT, REACT_ERROR: Callbacks of the React SDK.
-        REACT_NATIVE_SUCCESS, IONIC_SUCCESS: Their positional arguments, as a
+        WEBVIEW_SUCCESS, WEBVIEW_EXIT, WEBVIEW_ERROR, WEBVIEW_INFO: The
+            functions of the interface object `BankConnectAndroid`.
+        WEBVIEW_RESULT: Its function for every kind of message, in any form.
+        REACT_SUCCESS, REACT_EXIT, REACT_ERROR: The callbacks of the React SDK.
+        REACT_NATIVE_SUCCESS, IONIC_SUCCESS: The positional arguments, as a
             mapping of `entityId` and `sessionId`.
-        FLUTTER: The one map of all outcomes.
-        IOS: The closure's payload.
-        ANDROID: The parcel in the activity's result.
+        FLUTTER: The map of all outcomes.
+        IOS: The payload of the closure.
+        ANDROID: The parcel in the result of the activity.
         ANDROID_VIEW_SUCCESS, ANDROID_VIEW_FINISHED, ANDROID_VIEW_EXIT,
             ANDROID_VIEW_ERROR, ANDROID_VIEW_UPLOAD,
-            ANDROID_VIEW_ENTITY_DESTROYED: Callbacks of 2019 to 2021.
+            ANDROID_VIEW_ENTITY_DESTROYED: The callbacks of 2019 to 2021.
         LIBRARY: The script-tag library of 2019.
     """
 
@@ -109,19 +109,19 @@ def decode_event(
     raw: Mapping[str, Any] | str | bytes, *, channel: Channel | None = None
 ) -> Event:
     """
-    Turn one browser message into an event.
+    Decode a browser message into an event.
 
-    Takes the envelope of every dialect and the flat form of 2021. A status
-    this version does not know yields `UnknownEvent`, so that a new event of
-    the vendor never breaks a deployed consumer.
+    It accepts the envelope of every dialect and the flat form of 2021. An
+    unknown status gives an `UnknownEvent`, so that a new event of the vendor
+    does not break a deployed consumer.
 
     Args:
         raw: The message as delivered: an object, or JSON.
-        channel: Who delivered it, for payloads without an envelope.
+        channel: The channel, for payloads without an envelope.
 
     Raises:
-        ForeignMessageError: If it says that it is someone else's.
-        DecodeError: If a field is missing or of the wrong type.
+        ForeignMessageError: If the message has another type than the vendor's.
+        DecodeError: If a field is missing or has a wrong type.
     """
     message = load(raw)
     if channel is None or (
@@ -333,15 +333,15 @@ _NOTHING: Final[Mapping[str, str | None]] = {
 
 def encode_event(event: Event, dialect: Dialect) -> dict[str, Any]:
     """
-    Write the browser message by which *dialect* reports *event*.
+    Return the browser message by which *dialect* reports *event*.
 
-    What the dialect has no key for is left out, as the vendor would: the
-    first one has no error codes and reports a failure as an exit.
+    Fields for which the dialect has no key are left out, as the vendor does:
+    the first dialect has no error codes and reports a failure as an exit.
 
     Args:
-        event: What happened.
-        dialect: `seed` for the first documentation, `entity` or `session`
-            for the flow of the current one.
+        event: The event.
+        dialect: `seed` for the first documentation, `entity` or `session` for
+            the flow of the current one.
 
     Raises:
         InvalidRequestError: If the dialect has no such event, or no key for

@@ -117,14 +117,14 @@ class ErrorBody:
     The content of an error response, in any of its documented shapes.
 
     Attributes:
-        shape: The contract's number for it, `S1` to `S6`; `S7` for a bare
-            ``"error": "text"``, `S8` for anything else.
-        message: The vendor's text, or a short excerpt of a body that has
-            no known shape.
+        shape: The contract's number of the shape, `S1` to `S6`; `S7` for a
+            bare ``"error": "text"``, `S8` for anything else.
+        message: The vendor's text, or a short excerpt of a body that has no
+            known shape.
         code: The vendor's code, in the shapes that have one.
-        fields: Parameter name to the texts about it.
+        fields: The texts about each parameter, by its name.
         status: The `status` number of entity-flow uploads.
-        session_id, statement_id, entity_id: Ids beside the error.
+        session_id, statement_id, entity_id: The ids beside the error.
     """
 
     shape: str = "S8"
@@ -253,19 +253,20 @@ def error_from_response(  # noqa: PLR0913
     url: URL | None = None,
 ) -> ResponseError:
     """
-    Choose the error for an answer without a 2xx status.
+    Return the error of a response without a 2xx status.
 
-    By HTTP status first, then by code; by words only where the vendor had
+    The HTTP status decides, then the code; the text only where the vendor sent
     nothing else.
 
     Args:
-        status: Of the answer.
-        raw: Its body.
-        headers: Its headers.
-        retry_after: Seconds, as read from them.
-        secrets: Our own, struck out of everything that the server echoes.
-        url: What was asked for. Where it is not below ``/bank-connect``, a
-            404 that is not the API's says so.
+        status: The HTTP status.
+        raw: The body.
+        headers: The headers.
+        retry_after: The seconds that the headers ask to wait.
+        secrets: Our own secrets, which are redacted from everything that the
+            server echoes.
+        url: The URL of the request. If it is not below ``/bank-connect``, the
+            message of a 404 that is not the API's says so.
     """
     heard = body = decode_error_body(raw)
     own = redactor(tuple(secrets))

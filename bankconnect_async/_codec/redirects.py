@@ -36,8 +36,8 @@ def build_redirect(url: str | URL, event: Event) -> URL:
     """
     Append *event* to *url*, as the journey does at its end.
 
-    `decode_redirect` gives an equal event back. That is why a fact that no
-    redirect carries (contract, section 1: link id, reason) is refused.
+    `decode_redirect` gives an equal event back. So an event with a fact that
+    no redirect carries (contract, section 1: link id, reason) is refused.
 
     Args:
         url: The `redirect_url` of the session.
@@ -82,15 +82,14 @@ def _event_error(problem: str) -> InvalidRequestError:
 @hide_frames
 def decode_redirect(url: str | URL) -> SuccessEvent | ExitEvent:
     """
-    Read the outcome that the journey appended to our redirect URL.
+    Decode the outcome that the journey appended to our redirect URL.
 
-    A success has an id, under the name that the browser brought: the
-    session flow has used both. An exit may be a failure: `is_failure` is
-    `None`.
+    A success has an id under the name that the browser sent: the session flow
+    has used both. An exit may be a failure: its `is_failure` is `None`.
 
     Args:
-        url: The URL, its path and query, or the query alone. One that holds
-            a second ``?`` is understood (contract, U-15).
+        url: The URL, its path and query, or the query alone. A URL with a
+            second ``?`` is accepted (contract, U-15).
 
     Raises:
         DecodeError: If there is no usable outcome.
@@ -139,9 +138,9 @@ def _unquoted(escaped: str) -> str:
 
 def without_state(url: str, link_id: str) -> str:
     """
-    Take the state of *link_id* off a URL, if `ReturnURL.build` put one there.
+    Remove the state of *link_id* from a URL, if `ReturnURL.build` added it.
 
-    What is left is the same for each URL of one base.
+    The result is the same for all URLs of one base.
     """
     base, slash, state = url.rpartition("/")
     if not STATE.fullmatch(state):

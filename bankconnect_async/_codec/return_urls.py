@@ -55,16 +55,16 @@ _PARTS: Final = re.compile(
 @attrs.frozen(eq=False, init=False)
 class ReturnURL:
     """
-    Redirect URLs that tell, and prove, whose session it was.
+    Redirect URLs that carry a signed `link_id`.
 
     Each is *base*, a slash and a signed state, which holds the `link_id` and
-    the time. The state can be read by anyone and made by nobody else. It is
-    in the path, because the vendor may append its parameters with a second
-    ``?`` (contract, U-15).
+    the time. Anyone can read the state, and nobody else can make one. It is in
+    the path, because the vendor may append its parameters with a second ``?``
+    (contract, U-15).
 
     Attributes:
-        base: Where the return page is, as the browser sees it.
-        max_age: How long such a URL is good.
+        base: The URL of the return page, as the browser sees it.
+        max_age: The lifetime of such a URL.
     """
 
     base: URL
@@ -84,13 +84,13 @@ class ReturnURL:
         Check the settings.
 
         Args:
-            base: An absolute http or https URL without query. Whatever
-                proxies stand before the service, it is the public one.
-            secret: At least 32 bytes that nobody else knows; or several, the
+            base: The absolute http or https URL, without query; the public
+                one, if there are proxies before the service.
+            secret: At least 32 secret bytes, or several such secrets, the
                 newest first: it signs, and all of them verify.
-            max_age: How long a URL is good. A journey may last as long as
-                its session.
-            now: Seconds since 1970; the system's clock by default.
+            max_age: The lifetime of a URL. A journey may last as long as its
+                session.
+            now: The clock, in seconds since 1970; by default the system's.
 
         Raises:
             ConfigurationError: With every bad setting in `fields`.
@@ -114,14 +114,14 @@ class ReturnURL:
 
     def build(self, link_id: str) -> URL:
         """
-        Make the `redirect_url` of one session.
+        Return the `redirect_url` of one session.
 
         Args:
             link_id: Your id of the customer.
 
         Raises:
-            InvalidRequestError: If *link_id* is no text, or so long that the
-                URL has more than 200 characters.
+            InvalidRequestError: If *link_id* is not a text, or so long that
+                the URL has more than 200 characters.
         """
         if not isinstance(link_id, str) or not link_id.strip():
             raise _link_id_error("must be a text that is not blank")
@@ -144,18 +144,18 @@ class ReturnURL:
     @hide_frames
     def decode(self, url: str | URL) -> SuccessEvent | ExitEvent:
         """
-        Verify a return, and read its outcome with the signed `link_id`.
+        Verify a return, and decode its outcome with the signed `link_id`.
 
-        Ids of a success are still what the browser says: confirm them.
+        The ids of a success are still claims of the browser: confirm them.
 
         Args:
-            url: Path and query as the service got them, or a URL. A proxy
-                may have changed scheme and host of what the service sees, so
-                a URL must be the public one.
+            url: The path and query as the service got them, or a URL. A proxy
+                may change scheme and host for the service, so a URL must be
+                the public one.
 
         Raises:
             InvalidCallbackError: If the URL is forged, expired or foreign.
-            DecodeError: If it is good and carries no outcome.
+            DecodeError: If it is genuine but carries no outcome.
         """
         link_id = self._verify(str(url))
         return attrs.evolve(decode_redirect(url), link_id=link_id)

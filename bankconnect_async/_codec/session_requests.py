@@ -1,5 +1,5 @@
 """
-Bytes to schema and back.
+Session requests: requests to bytes, responses to sessions.
 """
 
 import codecs
@@ -32,34 +32,40 @@ CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
     "form": "application/x-www-form-urlencoded",
 }
 
-# What JSON carries as it is.
+# The types that JSON carries unchanged.
 _PRIMITIVES: Final = frozenset({str, int, float, bool})
-# An authority that every reader takes apart alike, and nothing in the rest
-# that browsers drop or rewrite.
+# An authority that all parsers split alike, and nothing in the rest that
+# browsers drop or rewrite.
 _OPENABLE = re.compile(
     r"((?i:https?))://"
     r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
     r"(?:[/?#][^\x00-\x20\x7f\\]*)?"
 )
 _LAST_PORT = 65535
-# Hosts that have this, or are in brackets, some parsers refuse.
+# Some parsers refuse hosts with this text or in brackets.
 _ENCODED_LABEL = "--"
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 
 
 def date_text(day: datetime.date) -> str:
-    """Write a date as the vendor reads it, `DD/MM/YYYY`."""
+    """
+    Return a date in the vendor's format, `DD/MM/YYYY`.
+    """
     # Not strftime: it does not pad years below 1000 everywhere.
     return f"{day.day:02}/{day.month:02}/{day.year:04}"
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether *host* can only be this machine."""
+    """
+    Return whether *host* can only be this machine.
+    """
     return host is not None and _LOOPBACK.fullmatch(host) is not None
 
 
 def read_id(value: object) -> str | None:
-    """Return *value* if it can be an id of the vendor's."""
+    """
+    Return *value* if it can be an id of the vendor, else `None`.
+    """
     return value if isinstance(value, str) and value.strip() else None
 
 
@@ -81,13 +87,13 @@ def encode_session(
     request: SessionRequest, api_key: str, *, encoding: Encoding = "json"
 ) -> bytes:
     """
-    Write the body of ``POST session/``.
+    Encode the body of ``POST session/``.
 
     A *redirect_url* that is `None` or unset is left out.
 
     Args:
-        request: What to ask for.
-        api_key: Goes into the body under `api_key`.
+        request: The request.
+        api_key: The API key, which becomes the parameter `api_key`.
         encoding: `json`, or `form` for organisations that need it (U-01).
 
     Raises:
@@ -105,13 +111,13 @@ class SessionWriter:
     """
     Writes the bodies of one client's ``POST session/`` requests.
 
-    What all requests have that come from bare link ids is written once.
+    The part that all requests from bare link ids share is encoded once.
 
     Args:
-        api_key: Goes into each body.
+        api_key: The API key, which goes into each body.
         encoding: `json` or `form`.
-        usual: The request of everybody for whom a bare `link_id` is given,
-            if there is one; its own `link_id` does not matter.
+        usual: The request for bare link ids, if there is one; its own
+            `link_id` is a placeholder.
     """
 
     def __init__(
@@ -134,15 +140,15 @@ class SessionWriter:
 
     def write(self, link_id: str, request: SessionRequest) -> bytes:
         """
-        Write the body of a request.
+        Return the body of a request.
 
         Args:
-            link_id: Whose session to ask for.
-            request: What else to ask for: the usual one, or that of the
-                customer.
+            link_id: The customer.
+            request: The other parameters: the usual request, or the customer's
+                own.
 
         Raises:
-            InvalidRequestError: If the form encoding cannot carry it.
+            InvalidRequestError: If the form encoding cannot carry a parameter.
         """
         if request is self._usual:
             return self._head + self._quote(link_id) + self._tail
@@ -155,7 +161,7 @@ def _quote_in_form(text: str) -> bytes:
 
 def canonical_session(request: SessionRequest) -> bytes:
     """
-    Write what *request* asks for, for whomever: equal ones in equal bytes.
+    Encode a request without its `link_id`; equal requests give equal bytes.
     """
     rest = _given(request)
     del rest["link_id"]
@@ -191,27 +197,27 @@ def decode_session(
     raw: bytes, *, status: int = 200, allow_http: bool = False
 ) -> SessionResponse:
     """
-    Read a good answer of ``POST session/``.
+    Decode a 2xx response of ``POST session/``.
 
     Args:
-        raw: The body of an answer with a 2xx status.
-        status: That status.
-        allow_http: Take a `redirect_url` without TLS from any host; it is
-            always taken from loopback.
+        raw: The body.
+        status: The HTTP status.
+        allow_http: Whether a `redirect_url` without TLS is accepted from any
+            host; loopback is always accepted.
 
     Raises:
         InvalidResponseError: If there is no usable `redirect_url`.
     """
-    # The answer is a credential. It must not be a local of a frame that
-    # raises, or a traceback with locals would show it.
-    answer, problem = _read_answer(raw, allow_http=allow_http)
-    if answer is None and raw.startswith(codecs.BOM_UTF8):
+    # The response is a credential. It must not be a local of a frame that
+    # raises, because a traceback with locals would print it.
+    response, problem = _read_response(raw, allow_http=allow_http)
+    if response is None and raw.startswith(codecs.BOM_UTF8):
         rest = raw[len(codecs.BOM_UTF8) :]
-        answer, problem = _read_answer(rest, allow_http=allow_http)
+        response, problem = _read_response(rest, allow_http=allow_http)
         del rest
     del raw
-    if answer is not None:
-        return answer
+    if response is not None:
+        return response
     raise InvalidResponseError(
         f"the server answered {status} without a usable session: {problem}",
         problems=[problem],
@@ -230,7 +236,7 @@ def _id_in_query(url: str) -> str | None:
     return None if parsed is None else read_id(parsed.query.get("session_id"))
 
 
-def _read_answer(
+def _read_response(
     raw: bytes, *, allow_http: bool
 ) -> tuple[SessionResponse | None, str]:
     try:
@@ -255,14 +261,15 @@ def _read_answer(
 
 def read_url(text: str) -> URL | None:
     """
-    Parse a URL that somebody else wrote, and keep it as it is.
+    Parse a foreign URL, and keep it as it is.
 
     Args:
-        text: From an answer, a webhook, an event, a redirect or a file.
+        text: The text, from a response, a webhook, an event, a redirect or a
+            file.
 
     Returns:
-        The URL, or `None` if it cannot be read. Nothing is raised, because
-        the text may be a credential and would be in the traceback.
+        The URL, or `None` if it cannot be parsed. Nothing is raised, because
+            the text may be a credential and would be in the traceback.
     """
     try:
         url = URL(text, encoded=True)
@@ -289,9 +296,9 @@ def _is_known(text: str) -> bool:
 
 def url_problem(text: str, *, allow_http: bool) -> str | None:
     """
-    Say why *text* must not reach a browser as a journey's URL.
+    Return the reason why *text* must not reach a browser as a journey's URL.
 
-    Only absolute https URLs may, and http ones of this machine.
+    Only absolute https URLs may, and http URLs of this machine.
     """
     parts = _OPENABLE.fullmatch(text)
     if parts is None:

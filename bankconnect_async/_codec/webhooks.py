@@ -1,8 +1,8 @@
 """
-Webhook bodies of both families and all dates to webhooks.
+Webhook bodies of both flows and all versions to webhooks.
 
-Nothing about a webhook is signed: it is a hint to ask the server. Rules are
-those of the contract's page on webhooks.
+Webhooks are not signed: each is a hint to ask the server. The rules are those
+of the contract's page on webhooks.
 """
 
 import hashlib
@@ -45,18 +45,18 @@ _FAMILY: Final[Mapping[str, type[Webhook]]] = {
 @hide_frames
 def decode_webhook(raw: bytes | str | Mapping[str, Any]) -> Webhook:
     """
-    Turn the body of a webhook into a value.
+    Decode the body of a webhook.
 
-    A missing key, `null` and a blank text are all `None`, and so is a date
-    that cannot be read. What was delivered is kept in `raw`.
+    A missing key, `null` and a blank text all become `None`, and so does a
+    date that cannot be read. The object as received stays in `raw`.
 
     Args:
-        raw: The body; or, for recovered webhooks of the entity flow, one
-            entry of `payloads`.
+        raw: The body; or one entry of `payloads`, for recovered webhooks of
+            the entity flow.
 
     Raises:
         DecodeError: If it is not a JSON object with `event_name` or
-            `progress`, or a documented field has the wrong type.
+            `progress`, or a documented field has a wrong type.
     """
     document = load(raw)
     problems: list[str] = []
@@ -84,12 +84,12 @@ def _class(document: Mapping[str, Any]) -> type[Webhook]:
 
 def deduplication_key(webhook: Webhook) -> str:
     """
-    Make a key that is equal for two deliveries of one webhook.
+    Return a key that is equal for two deliveries of one webhook.
 
-    The vendor sends no event id. In the entity flow the key is made of ids,
-    progress and reason, so that a recovered webhook has the key of the one
-    that was missed; in the session flow it is made of the whole body. Every
-    body has one, whatever is in it.
+    The vendor sends no event id. In the entity flow the key consists of ids,
+    progress and reason, so that a recovered webhook has the key of the missed
+    one; in the session flow it covers the whole body. Every body has a key,
+    whatever its content.
     """
     match webhook:
         case ExtractionWebhook():
@@ -138,14 +138,14 @@ def _tokens(facts: object) -> Iterator[bytes]:
 
 def encode_webhook_update(url: str, mode: int | Sequence[str]) -> bytes:
     """
-    Write the body of `POST …/update_webhook/`.
+    Encode the body of `POST …/update_webhook/`.
 
-    The mode is always sent: the entity flow forgets it with every update
-    that leaves it out.
+    The mode is always sent: the entity flow resets it with every update that
+    leaves it out.
 
     Args:
-        url: Where the vendor shall post webhooks to.
-        mode: A number, or event names where the session flow took them.
+        url: The URL of the webhook endpoint.
+        mode: A number, or event names where the session flow accepts them.
 
     Raises:
         InvalidRequestError: If either cannot be sent.
