@@ -154,7 +154,7 @@ class ApiClient:
 
 def text_problem(value: object) -> str | None:
     """
-    Say why *value* cannot be sent as a text, if so.
+    Return the reason why *value* cannot be sent as a text, else `None`.
     """
     if not isinstance(value, str):
         return f"must be a text, not {type(value).__name__}"
@@ -173,7 +173,8 @@ def check_text(name: str, value: object) -> str:
     Check that *value* can be sent as a text.
 
     Raises:
-        InvalidRequestError: Naming *name*.
+        InvalidRequestError: If it cannot; the problem is in `fields` under
+            *name*.
     """
     if problem := text_problem(value):
         raise InvalidRequestError(fields={name: (problem,)})
@@ -186,7 +187,8 @@ def check_id(name: str, value: object) -> str:
     Check that *value* can be an id in a path.
 
     Raises:
-        InvalidRequestError: Naming *name*.
+        InvalidRequestError: If it cannot; the problem is in `fields` under
+            *name*.
     """
     if value in _DOTS:
         raise InvalidRequestError(fields={name: ("is not an id",)})

@@ -1,5 +1,5 @@
 """
-Check a success that a browser told with the server.
+Check with the server a success that a browser reported.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,10 +29,10 @@ from .sessions import SessionHandle
 
 E = TypeVar("E", bound=Event)
 
-# Objects within each other, at most, in any documented message.
+# The most levels of objects in a documented message.
 _LEVELS: Final = 2
 _IDS: Final = ("session_id", "entity_id")
-# What a message of a success has besides ids.
+# The words in messages of a success.
 _WORDS: Final = frozenset({MESSAGE_TYPE, *Status, *LibraryStatus, "true"})
 _KEYS: Final = frozenset(
     key
@@ -43,23 +43,23 @@ _KEYS: Final = frozenset(
 
 
 async def confirm(
-    api: ApiClient, made: SessionOwners, event: E, session: Session | None
+    api: ApiClient, owners: SessionOwners, event: E, session: Session | None
 ) -> E:
     """
-    Do what `AsyncBankConnect.confirm` says.
+    Implement `AsyncBankConnect.confirm`.
     """
     if not isinstance(event, SuccessEvent) or event.link_id is None:
         return event
-    # One id may stand under both names.
-    told = list(
+    # One id may have both names.
+    named = list(
         dict.fromkeys(id_ for name in _IDS if (id_ := getattr(event, name)))
     )
-    owners = {id_: _owner(made, id_, session) for id_ in told}
-    if any(owner not in (None, event.link_id) for owner in owners.values()):
+    link_ids = {id_: _owner(owners, id_, session) for id_ in named}
+    if any(owner not in (None, event.link_id) for owner in link_ids.values()):
         return attrs.evolve(event, confirmed=False)
     checked, missing = [], False
-    for id_ in told:
-        if owners[id_] is not None:
+    for id_ in named:
+        if link_ids[id_] is not None:
             is_good = await _is_uploaded(api, id_)
         elif id_ == event.entity_id:
             owner = await _entity_owner(api, id_)
@@ -67,7 +67,7 @@ async def confirm(
                 return attrs.evolve(event, confirmed=False)
             is_good = owner is not None
         else:
-            # The server does not tell whose a session is.
+            # The server does not name the owner of a session.
             continue
         if is_good:
             checked.append(id_)
@@ -84,18 +84,18 @@ async def confirm(
 
 
 def _owner(
-    made: SessionOwners, id_: str, session: Session | None
+    owners: SessionOwners, id_: str, session: Session | None
 ) -> str | None:
     if session is not None and session.session_id == id_:
         return session.link_id
-    return made.owner(id_)
+    return owners.owner(id_)
 
 
 def _only(
     raw: Mapping[str, Any], true: Collection[str], levels: int = _LEVELS
 ) -> dict[str, Any]:
     """
-    Keep of a message what is known to be true.
+    Return the parts of a message that are known to be true.
     """
     return {
         key: _only(value, true, levels - 1)
@@ -124,7 +124,7 @@ async def _entity_owner(api: ApiClient, entity_id: str) -> str | None:
     try:
         check_id("entity_id", entity_id)
     except InvalidRequestError:
-        # A browser made it up.
+        # The browser invented it.
         return None
     try:
         entity = await EntityHandle(api, entity_id).get()

@@ -80,7 +80,7 @@ async def download(
     deadline: float,
 ) -> int:
     """
-    Do what `AsyncBankConnect.download` says.
+    Implement `AsyncBankConnect.download`.
     """
     _check_limits(max_bytes, deadline)
     url = _read_link(link, api)

@@ -1,5 +1,5 @@
 """
-One entity: its statements, and what the vendor read in them.
+One entity: its statements and their analyses.
 
 The vendor's entity flow (contract, `rest-api.md` sections 4, 5, 7 and 8).
 """
@@ -37,7 +37,7 @@ from bankconnect_async.retry import RetryPolicy
 
 from .base import MAX_DATA, ApiClient, check_id
 from .polling import Poller, PollSchedule
-from .sessions import explain, washed
+from .sessions import clean_failures, explain
 
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 A = TypeVar("A", models.Transactions, models.SalaryTransactions)
 
-#: What can be waited for.
+#: The analyses that can be awaited.
 Analysis: TypeAlias = Literal[
     "accounts",
     "expense_categories",
@@ -74,15 +74,15 @@ _FORMER: Final = "transaction_status"
 @attrs.frozen
 class EntityHandle:
     """
-    An entity that exists at the vendor's, by its id.
+    An entity at the vendor, by its id.
 
-    Get one from `AsyncBankConnect.entity`. It holds nothing but the id, and
-    belongs to the client that made it. Its methods raise `TransportError` if
-    no usable answer came, `NotFoundError` if there is no such entity, and
-    other kinds of `ResponseError`.
+    `AsyncBankConnect.entity` returns one. It holds only the id, and belongs to
+    the client that made it. Its methods raise `TransportError` if no usable
+    response came, `NotFoundError` if the entity does not exist, and other
+    kinds of `ResponseError`.
 
-    The vendor answers at any time, with what it knows so far: look at the
-    `progress` of an answer, or `wait` first.
+    The vendor responds at any time with the data that it has so far: look at
+    the `progress` of a response, or `wait` first.
 
     Attributes:
         entity_id: The id of the entity.
@@ -96,7 +96,7 @@ class EntityHandle:
 
     async def get(self) -> models.Entity:
         """
-        Fetch the `link_id` of the entity, and what was stored with it.
+        Fetch the `link_id` of the entity, and the data stored with it.
         """
         return await self._api.request(
             "GET entity",
@@ -114,7 +114,7 @@ class EntityHandle:
         """
         Upload a statement of the entity.
 
-        Takes and raises what `AsyncBankConnect.upload` does.
+        It takes and raises the same as `AsyncBankConnect.upload`.
         """
         owner = {"entity_id": hide(self.entity_id)}
         return await upload(self._api, owner, file, **options)
@@ -127,7 +127,7 @@ class EntityHandle:
 
     async def identity(self) -> models.Identities:
         """
-        Fetch whose the accounts are.
+        Fetch the holders of the accounts.
         """
         return await self._get("identity", models.Identities)
 
@@ -139,13 +139,14 @@ class EntityHandle:
         to_date: datetime.date | None = None,
     ) -> models.Transactions:
         """
-        Fetch the transactions, 64 MiB at most.
+        Fetch the transactions, at most 64 MiB.
 
         Args:
             account_id: The account; by default all of them.
-            from_date: Not before this day. The vendor knows no filter by
-                day: all are fetched, and those without a date left out.
-            to_date: Not after this day.
+            from_date: The first day. The vendor has no filter by day: all
+                transactions are fetched, and those without a date are left
+                out.
+            to_date: The last day.
 
         Raises:
             InvalidRequestError: If *from_date* is after *to_date*.
@@ -163,9 +164,9 @@ class EntityHandle:
         to_date: datetime.date | None = None,
     ) -> models.SalaryTransactions:
         """
-        Fetch credits that are taken for salaries.
+        Fetch credits that the vendor takes for salaries.
 
-        Takes and raises what `transactions` does.
+        It takes and raises the same as `transactions`.
         """
         found = await self._get_of(
             "salary", models.SalaryTransactions, account_id
@@ -182,7 +183,7 @@ class EntityHandle:
         """
         Fetch transactions with lenders.
 
-        Takes and raises what `transactions` does.
+        It takes and raises the same as `transactions`.
         """
         found = await self._get_of(
             "lender_transactions", models.Transactions, account_id
@@ -193,7 +194,7 @@ class EntityHandle:
         self, *, account_id: str | None = None
     ) -> models.RecurringTransactions:
         """
-        Fetch what comes in and goes out again and again.
+        Fetch recurring credits and debits.
 
         Args:
             account_id: The account; by default all of them.
@@ -220,10 +221,10 @@ class EntityHandle:
         self, *, account_id: str | None = None
     ) -> models.ExpenseCategories:
         """
-        Fetch where the money goes.
+        Fetch the shares of the expenses.
 
         Args:
-            account_id: Of this account only; the vendor does the filtering.
+            account_id: The account, which the vendor filters; by default all.
         """
         return await self._get_of(
             "expense_categories", models.ExpenseCategories, account_id
@@ -242,13 +243,13 @@ class EntityHandle:
 
     async def monthly_analysis(self) -> models.MonthlyAnalysis:
         """
-        Fetch figures of each month, over all accounts, as until 2021.
+        Fetch figures of each month over all accounts, as until 2021.
         """
         return await self._get("monthly_analysis", models.MonthlyAnalysis)
 
     async def monthly_analysis_updated(self) -> models.MonthlyAnalyses:
         """
-        Fetch figures of each month, account by account.
+        Fetch figures of each month and account.
         """
         return await self._get(
             "monthly_analysis_updated", models.MonthlyAnalyses
@@ -311,25 +312,25 @@ class EntityHandle:
         interval: float = 2.0,
     ) -> Poller[tuple[models.StatementProgress, ...]]:
         """
-        Report every step of an analysis, until no statement is in work.
+        Iterate over the steps of an analysis, until no statement is in
+        progress.
 
-        It holds nothing between two steps, so leaving it early is fine.
+        It keeps nothing open between two steps, so an early exit is fine. A
+        poll that fails transiently, such as with a 503 or a lost connection,
+        is followed by another one.
 
         Args:
             analysis: The analysis; each has a progress of its own.
             timeout: The seconds for all polls; `None` for no limit.
-            interval: The seconds between two polls, give or take a fifth. A
-                webhook of the entity makes it poll at once, see
+            interval: The seconds between two polls, plus or minus a fifth. A
+                webhook of the entity causes a poll at once, see
                 `AsyncBankConnect.notify`.
 
-        A poll that fails transiently, such as with a 503 or a lost
-        connection, is followed by another one.
-
         Raises:
-            WaitTimeoutError: From the iteration, if it takes longer; caused
-                by the error of the last poll, if that poll failed.
-            AuthenticationError: From the iteration, as all errors that
-                another poll would meet again.
+            WaitTimeoutError: From the iteration, if it takes longer; caused by
+                the error of the last poll, if that poll failed.
+            AuthenticationError: From the iteration, as all errors that another
+                poll would meet again.
         """
         return Poller(
             PollSchedule.start(self._api, timeout, interval),
@@ -349,29 +350,29 @@ class EntityHandle:
         interval: float = 2.0,
     ) -> tuple[models.StatementProgress, ...]:
         """
-        Wait until no statement is in work any more.
+        Wait until no statement is in progress.
 
-        An entity without statements has nothing to wait for.
+        For an entity without statements it returns at once.
 
         Args:
             analysis: The analysis; each has a progress of its own.
             timeout: The timeout in seconds; `None` for no limit.
-            interval: As for `watch`.
+            interval: The interval, as for `watch`.
 
         Raises:
-            ProcessingFailedError: If a statement failed; which and why is in
-                its `failures`. The data of the others can be fetched.
+            ProcessingFailedError: If a statement failed; its `failures` name
+                each with the reason. The data of the others can be fetched.
             WaitTimeoutError: If it takes longer; caused by the error of the
                 last poll, if that poll failed.
             NotFoundError: As all errors that another poll would meet again.
-                Transient ones, such as a 503 or a lost connection, do not end
-                it.
+                Transient errors, such as a 503 or a lost connection, do not
+                end it.
         """
         progress: tuple[models.StatementProgress, ...] = ()
         steps = self.watch(analysis, timeout=timeout, interval=interval)
         async for step in steps:
             progress = step
-        failures = washed(
+        failures = clean_failures(
             self._api,
             (
                 Failure(statement_id=each.statement_id, message=each.message)
@@ -426,7 +427,8 @@ class _ProgressQuery:
     """
     Fetches the progress of an analysis.
 
-    Transactions are many, and `identity/` tells of them too, since 2022.
+    Transactions are many, and `identity/` has reported their progress, too,
+    since 2022.
     """
 
     _entity: EntityHandle
@@ -454,12 +456,12 @@ class _ProgressQuery:
 
 
 def _settled(
-    answer: models.EntityResponse,
+    response: models.EntityResponse,
     read: Callable[[models.StatementProgress], models.StatementProgress],
 ) -> tuple[models.StatementProgress, ...] | None:
-    if answer.raw.get("progress") is None:
+    if response.raw.get("progress") is None:
         return None
-    return tuple(read(each) for each in answer.progress)
+    return tuple(read(each) for each in response.progress)
 
 
 def _as_it_is(
@@ -471,7 +473,7 @@ def _as_it_is(
 def _of_transactions(
     statement: models.StatementProgress,
 ) -> models.StatementProgress:
-    # Without an identity there will be no transactions.
+    # Without an identity there are no transactions.
     if statement.status == _FAILED:
         return statement
     return attrs.evolve(statement, status=statement.transaction_status)
@@ -537,7 +539,7 @@ async def upload(
 
 class Entities:
     """
-    All entities of the organisation, page after page, for ``async for``.
+    All entities of the organisation, page by page, for ``async for``.
 
     It is not a generator, so an early exit leaks nothing.
     """
@@ -559,10 +561,10 @@ class Entities:
         while not self._rows:
             if self._next is None:
                 raise StopAsyncIteration
-            await self._turn(self._follow(self._next))
+            await self._fetch_page(self._follow(self._next))
         return self._rows.pop()
 
-    async def _turn(self, url: URL) -> None:
+    async def _fetch_page(self, url: URL) -> None:
         if self._pages >= self._max_pages:
             raise InvalidResponseError(
                 f"the list has more than {self._max_pages} pages",
@@ -578,7 +580,7 @@ class Entities:
         self._next = page.next
 
     def _follow(self, text: str) -> URL:
-        # It gets the key, so it has to be the same server.
+        # The request carries the key, so the server must be the same.
         url, first = read_url(text), self._first
         if (
             url is not None

@@ -1,7 +1,7 @@
 """
-Files of the user's: what is one, and what is not.
+Local files: which can be read and written.
 
-All of it blocks, and belongs into a thread.
+All functions block, and belong into a thread.
 """
 
 import errno
@@ -31,7 +31,7 @@ _KINDS: Final = (
 
 def kind_problem(mode: int) -> str | None:
     """
-    Say what something is that is no regular file.
+    Return the kind of something that is not a regular file, else `None`.
     """
     if stat.S_ISREG(mode):
         return None
@@ -41,11 +41,11 @@ def kind_problem(mode: int) -> str | None:
 
 def open_regular(path: Path) -> IO[bytes]:
     """
-    Open a file to read it, and nothing that would have to be waited for.
+    Open a regular file for reading; never wait for a writer.
 
     Raises:
-        OSError: If it cannot be read, or is no regular file.
-        ValueError: If *path* is none.
+        OSError: If it cannot be read, or is not a regular file.
+        ValueError: If *path* is not a path.
     """
     # Opening alone does something to some devices.
     _check_regular(path.stat().st_mode)
@@ -69,11 +69,11 @@ class PartFile:
     """
     A file that appears at its place when it is complete.
 
-    Until then it has a name of its own beside it. One thread at a time may
-    use it.
+    Until then it has a name of its own in the same folder. Only one thread at
+    a time may use it.
 
     Args:
-        target: Its place; a file there is replaced, anything else is not.
+        target: The place. A file there is replaced; anything else is refused.
     """
 
     def __init__(self, target: Path) -> None:
@@ -92,10 +92,10 @@ class PartFile:
 
     def create(self) -> None:
         """
-        Begin an empty file, for its owner only.
+        Create an empty file, for its owner only.
 
         Raises:
-            InvalidRequestError: If no file can be at its place.
+            InvalidRequestError: If there can be no file at its place.
             OSError: If it cannot be created.
         """
         self._check_target()
@@ -105,23 +105,27 @@ class PartFile:
         self._file = io.FileIO(fd, "w")
 
     def append(self, content: bytes) -> None:
-        """Write *content*, all of it."""
+        """
+        Write all of *content*.
+        """
         file, rest = self._open(), memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
 
     def restart(self) -> None:
-        """Make it empty again."""
+        """
+        Truncate the file.
+        """
         file = self._open()
         file.seek(0)
         file.truncate()
 
     def commit(self) -> None:
         """
-        Put it into its place, once it is safe on the disk.
+        Move the file to its place, after an fsync.
 
         Raises:
-            InvalidRequestError: If something else than a file is there now.
+            InvalidRequestError: If there is something else than a file now.
             OSError: If that fails.
         """
         os.fsync(self._open().fileno())
@@ -131,7 +135,9 @@ class PartFile:
         self._is_there = False
 
     def discard(self) -> None:
-        """Remove what was not put into its place."""
+        """
+        Remove the file, unless it was committed.
+        """
         if self._is_there:
             self._is_there = False
             # What broke first is what the caller hears of.
@@ -140,7 +146,9 @@ class PartFile:
             self.unlink()
 
     def unlink(self) -> None:
-        """Remove its name alone: a thread may still write to it."""
+        """
+        Remove its name alone; a thread may still write to it.
+        """
         with suppress(OSError):
             self._path.unlink()
 

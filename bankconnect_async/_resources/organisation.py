@@ -1,7 +1,7 @@
 """
-The organisation's operations, beyond one entity or session.
+Operations of the organisation, beyond one entity or session.
 
-Each function does what the method of `AsyncBankConnect` of its name says.
+Each function implements the method of `AsyncBankConnect` of its name.
 """
 
 import datetime
@@ -31,7 +31,9 @@ _FLOWS: Final = {"entity": "entity", "session": "session_data"}
 
 
 async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
-    """List banks."""
+    """
+    List the banks.
+    """
     found = await api.request(
         "GET banks_catalogue",
         api.url("banks", "catalogue"),
@@ -41,7 +43,9 @@ async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
 
 
 async def net_banking_health(api: ApiClient) -> tuple[models.BankHealth, ...]:
-    """Tell where net banking works."""
+    """
+    List where net banking works.
+    """
     return await api.request(
         "GET net_banking_health",
         api.url("net_banking_health"),
@@ -113,7 +117,9 @@ async def fetch_recurring_aa_data(
     to_date: datetime.date,
     retry: RetryPolicy | None,
 ) -> SessionHandle:
-    """Pull data under a consent."""
+    """
+    Fetch data under a consent.
+    """
     content = encode_recurring_fetch(
         consent_id, from_date=from_date, to_date=to_date
     )
@@ -133,10 +139,10 @@ def encode_recurring_fetch(
     consent_id: str, *, from_date: datetime.date, to_date: datetime.date
 ) -> bytes:
     """
-    Write the body of ``POST account_aggregator/fetch_recurring_aa_data/``.
+    Encode the body of ``POST account_aggregator/fetch_recurring_aa_data/``.
 
     Raises:
-        InvalidRequestError: If it cannot be sent, every problem at once.
+        InvalidRequestError: If it cannot be sent, with every problem.
     """
     fields: dict[str, tuple[str, ...]] = {}
     if problem := text_problem(consent_id):
@@ -160,7 +166,9 @@ def encode_recurring_fetch(
 async def update_webhook(
     api: ApiClient, url: str, *, flow: str, mode: int | Sequence[str]
 ) -> None:
-    """Set the endpoint."""
+    """
+    Set the webhook endpoint.
+    """
     if flow not in _FLOWS:
         raise InvalidRequestError(
             fields={"flow": ("must be entity or session",)}
@@ -184,7 +192,9 @@ async def update_webhook(
 async def webhook_payloads(
     api: ApiClient, link_id: str
 ) -> tuple[ExtractionWebhook, ...]:
-    """Recover webhooks."""
+    """
+    Recover missed webhooks.
+    """
     found = await api.request(
         "GET webhook_payloads",
         api.url(

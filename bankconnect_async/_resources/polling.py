@@ -153,7 +153,9 @@ class Poller(Generic[T]):
     _is_done: Callable[[T], bool] = attrs.field(
         kw_only=True, repr=False, alias="is_done"
     )
-    _last_answer: T | None = attrs.field(default=None, init=False, repr=False)
+    _last_response: T | None = attrs.field(
+        default=None, init=False, repr=False
+    )
     _started: bool = attrs.field(default=False, init=False)
     _done: bool = attrs.field(default=False, init=False)
     # The error of the last poll, if it failed.
@@ -172,13 +174,13 @@ class Poller(Generic[T]):
             self._id, self._sleep.interrupt
         ):
             while not self._done:
-                answer = await self._poll()
-                if answer is None:
+                response = await self._poll()
+                if response is None:
                     continue
-                self._done = self._is_done(answer)
-                if answer != self._last_answer:
-                    self._last_answer = answer
-                    return answer
+                self._done = self._is_done(response)
+                if response != self._last_response:
+                    self._last_response = response
+                    return response
         raise StopAsyncIteration
 
     async def _poll(self) -> T | None:
@@ -211,10 +213,10 @@ class Poller(Generic[T]):
     def _timeout_error(self) -> WaitTimeoutError:
         message, error = "processing was not over in time", self._last_error
         if error is None:
-            return WaitTimeoutError(message, response=self._last_answer)
+            return WaitTimeoutError(message, response=self._last_response)
         late = WaitTimeoutError(
             f"{message}, and the last poll failed: {error.message}",
-            response=self._last_answer,
+            response=self._last_response,
         )
         late.attempts = error.attempts
         return late

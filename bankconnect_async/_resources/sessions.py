@@ -1,5 +1,5 @@
 """
-One session: its uploads, its processing and what came of it.
+One session: its uploads, its processing and its results.
 
 The vendor's session flow (contract, `rest-api.md` sections 3, 6, 8, 9).
 """
@@ -41,19 +41,19 @@ T = TypeVar("T")
 _SETTLED: Final = frozenset({"completed", "failed"})
 _FAILED: Final = "failed"
 _GONE: Final = 410
-# Of what the vendor says about a failure.
-_LONGEST_TEXT: Final = 500
+# The most characters of the vendor's text about a failure.
+_MAX_TEXT: Final = 500
 
 
 @attrs.frozen
 class SessionHandle:
     """
-    A session that exists at the vendor's, by its id.
+    A session at the vendor, by its id.
 
-    Get one from `AsyncBankConnect.session`. It holds nothing but the id, and
-    belongs to the client that made it. Its methods raise `TransportError` if
-    no usable answer came, `NotFoundError` if there is no such session or it
-    was deleted, `NotReadyError` if it is too early, and other kinds of
+    `AsyncBankConnect.session` returns one. It holds only the id, and belongs
+    to the client that made it. Its methods raise `TransportError` if no usable
+    response came, `NotFoundError` if the session does not exist or was
+    deleted, `NotReadyError` if it is too early, and other kinds of
     `ResponseError`.
 
     Attributes:
@@ -68,19 +68,18 @@ class SessionHandle:
 
     async def upload_status(self) -> models.UploadStatus:
         """
-        Tell how far the customer's uploads are.
+        Fetch the state of the customer's uploads.
 
-        Where the id is not known, the vendor answers with no uploads, or
-        with 404.
+        For an unknown id, the vendor responds with no uploads or with 404.
         """
         return await self._get("session_upload_status", models.UploadStatus)
 
     async def is_uploaded(self) -> bool:
         """
-        Tell whether the uploads are complete, whatever else the answer has.
+        Return whether the uploads are complete.
 
         Raises:
-            NotFoundError: If there is no such session.
+            NotFoundError: If the session does not exist.
         """
         state = await self._get("session_upload_status", models.UploadState)
         return state.upload_status == models.COMPLETED
@@ -145,11 +144,11 @@ class SessionHandle:
         self, *, retry: RetryPolicy | None = None
     ) -> None:
         """
-        Ask the vendor to process what was uploaded.
+        Ask the vendor to process the uploads.
 
         Raises:
-            AlreadyProcessingError: If that was done before, by somebody else
-                than this call. It does no harm.
+            AlreadyProcessingError: If processing was requested before, by
+                another call than this one. That does no harm.
             UnparsableStatementError: If a statement cannot be read.
         """
         try:
@@ -168,10 +167,10 @@ class SessionHandle:
         self, *, retry: RetryPolicy | None = None
     ) -> models.SessionProgress:
         """
-        Tell how far processing is.
+        Fetch the progress of processing.
 
         Raises:
-            NotReadyError: If it was not asked for.
+            NotReadyError: If processing was not requested.
         """
         return await self._get("progress", models.SessionProgress, retry=retry)
 
@@ -179,10 +178,10 @@ class SessionHandle:
         self, *, retry: RetryPolicy | None = None
     ) -> models.SessionStatus:
         """
-        Tell what processing came to, account by account.
+        Fetch the outcome of processing, account by account.
 
         Raises:
-            NotReadyError: If it was not asked for, or is not over.
+            NotReadyError: If processing was not requested, or has not ended.
         """
         return await self._get(
             "session_status", models.SessionStatus, retry=retry
@@ -190,10 +189,10 @@ class SessionHandle:
 
     async def insights(self) -> models.Insights:
         """
-        Fetch everything about the session, 64 MiB at most.
+        Fetch all data of the session, at most 64 MiB.
 
         Raises:
-            NotReadyError: If processing is not over.
+            NotReadyError: If processing has not ended.
         """
         return await self._get("insights", models.Insights)
 
@@ -205,10 +204,10 @@ class SessionHandle:
 
     async def delete(self) -> None:
         """
-        Delete the session; one that is deleted already is fine.
+        Delete the session; it may be deleted already.
 
         Raises:
-            NotFoundError: If there never was such a session.
+            NotFoundError: If the session never existed.
         """
         try:
             await self._ask("delete", _nothing, method="DELETE")
@@ -220,9 +219,9 @@ class SessionHandle:
         self,
     ) -> tuple[models.RecurringConsent, ...]:
         """
-        List consents under which the customer's banks may be asked again.
+        List the consents to ask the customer's banks again.
 
-        Each goes into `AsyncBankConnect.fetch_recurring_aa_data`.
+        Each can be passed to `AsyncBankConnect.fetch_recurring_aa_data`.
         """
         found = await self._api.request(
             "POST get_recurring_consent_details",
@@ -238,9 +237,10 @@ class SessionHandle:
 
     async def identity(self) -> models.SessionIdentities:
         """
-        Fetch whose the accounts are.
+        Fetch the holders of the accounts.
 
-        This and the six below are of April 2024; `insights` has it all.
+        This and the six methods below are of April 2024; `insights` has all of
+        it.
         """
         return await self._get("identity", models.SessionIdentities)
 
@@ -278,7 +278,7 @@ class SessionHandle:
 
     async def recurring_transactions(self) -> Mapping[str, Any]:
         """
-        Fetch what recurs, in a shape that the vendor does not document.
+        Fetch recurring items, in a shape that the vendor does not document.
         """
         return await self._ask(
             "recurring_transactions", responses.decode_document
@@ -288,30 +288,29 @@ class SessionHandle:
         self, *, timeout: float | None = 120.0, interval: float = 2.0
     ) -> Poller[models.SessionProgress]:
         """
-        Report every step of processing, until it is over.
+        Iterate over the steps of processing, until it ends.
 
         ::
 
             async for progress in bank.session(session_id).watch():
                 print(progress.session_progress)
 
-        While processing was not even asked for, there is nothing to report.
-        It holds nothing between two steps, so leaving it early is fine.
+        While processing was not requested, there is nothing to report. It
+        keeps nothing open between two steps, so an early exit is fine. A poll
+        that fails transiently, such as with a 503 or a lost connection, is
+        followed by another one.
 
         Args:
             timeout: The seconds for all polls; `None` for no limit.
-            interval: The seconds between two polls, give or take a fifth. The
-                webhook of the session makes it poll at once, see
+            interval: The seconds between two polls, plus or minus a fifth. The
+                webhook of the session causes a poll at once, see
                 `AsyncBankConnect.notify`.
 
-        A poll that fails transiently, such as with a 503 or a lost
-        connection, is followed by another one.
-
         Raises:
-            WaitTimeoutError: From the iteration, if it takes longer; caused
-                by the error of the last poll, if that poll failed.
-            AuthenticationError: From the iteration, as all errors that
-                another poll would meet again.
+            WaitTimeoutError: From the iteration, if it takes longer; caused by
+                the error of the last poll, if that poll failed.
+            AuthenticationError: From the iteration, as all errors that another
+                poll would meet again.
         """
         return self._watch_progress(
             PollSchedule.start(self._api, timeout, interval)
@@ -324,23 +323,23 @@ class SessionHandle:
         interval: float = 2.0,
     ) -> models.SessionStatus:
         """
-        Wait until processing is over, and tell what it came to.
+        Wait until processing ends, and return its outcome.
 
-        It does not ask for processing: see `initiate_processing`.
+        It does not request processing: see `initiate_processing`.
 
         Args:
             timeout: The timeout in seconds; `None` for no limit.
-            interval: As for `watch`.
+            interval: The interval, as for `watch`.
 
         Raises:
-            ProcessingFailedError: If a statement or account failed; which
-                and why is in its `failures`. What did not fail can be
-                fetched if its `answer` says `insights_available`.
+            ProcessingFailedError: If a statement or account failed; its
+                `failures` name each with the reason. The rest can be fetched
+                if its `response` says `insights_available`.
             WaitTimeoutError: If it takes longer; caused by the error of the
                 last poll, if that poll failed.
             NotFoundError: As all errors that another poll would meet again.
-                Transient ones, such as a 503 or a lost connection, do not end
-                it.
+                Transient errors, such as a 503 or a lost connection, do not
+                end it.
         """
         schedule = PollSchedule.start(self._api, timeout, interval)
         async for _ in self._watch_progress(schedule):
@@ -351,9 +350,9 @@ class SessionHandle:
             fetch=_not_yet(self.status),
             is_done=lambda _: True,
         )
-        # The one may be over a moment before the other knows.
+        # The status may follow the progress with a delay.
         status = await anext(over)
-        failures = washed(self._api, _failures(status))
+        failures = clean_failures(self._api, _failures(status))
         if failures or status.insights_available is False:
             raise ProcessingFailedError(
                 explain(failures), failures=failures, response=status
@@ -400,24 +399,24 @@ class SessionHandle:
 def _not_yet(
     ask: Callable[..., Awaitable[T]],
 ) -> Callable[[RetryPolicy], Awaitable[T | None]]:
-    async def ask_patiently(retry: RetryPolicy) -> T | None:
+    async def fetch(retry: RetryPolicy) -> T | None:
         try:
             return await ask(retry=retry)
         except NotReadyError:
             return None
 
-    return ask_patiently
+    return fetch
 
 
 def _nothing(_: bytes, *, status: int) -> None:
-    # The vendor does not show this answer (U-34).
+    # The vendor does not document this response (U-34).
     del status
 
 
 def _is_over(progress: models.SessionProgress) -> bool:
     if progress.session_progress in _SETTLED:
         return True
-    # A statement that failed may hold up the whole for good.
+    # A failed statement may block the whole session forever.
     return any(_FAILED in _stages(each) for each in progress.progress) and all(
         _stages(each) <= _SETTLED for each in progress.progress
     )
@@ -456,23 +455,25 @@ def _failures(status: models.SessionStatus) -> "list[Failure]":
     return failures
 
 
-def washed(api: ApiClient, failures: Iterable[Failure]) -> tuple[Failure, ...]:
+def clean_failures(
+    api: ApiClient, failures: Iterable[Failure]
+) -> tuple[Failure, ...]:
     """
-    Make one printable line without secrets of each text of *failures*.
+    Return *failures* with texts that are one printable line without secrets.
     """
 
-    def wash(text: str | None) -> str | None:
-        return text and one_line(api.executor.redact(text), _LONGEST_TEXT)
+    def clean(text: str | None) -> str | None:
+        return text and one_line(api.executor.redact(text), _MAX_TEXT)
 
     return tuple(
-        attrs.evolve(each, code=wash(each.code), message=wash(each.message))
+        attrs.evolve(each, code=clean(each.code), message=clean(each.message))
         for each in failures
     )
 
 
 def explain(failures: "tuple[Failure, ...]") -> str:
     """
-    Say in one line which failed and why.
+    Return one line that names the failures with their reasons.
     """
     if not failures:
         return "processing is over, and there are no insights"
@@ -489,7 +490,7 @@ def explain(failures: "tuple[Failure, ...]") -> str:
 
 def may_have_arrived(error: BankConnectError) -> bool:
     """
-    Tell whether an earlier attempt of the same call can have been processed.
+    Return whether an earlier attempt of the operation can have been processed.
     """
     return any(
         each.delivery in {Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 class StatementData:
     """
-    The methods of `AsyncBankConnect` beside those that create sessions.
+    The methods of `AsyncBankConnect` besides those that create sessions.
     """
 
     _api: ApiClient
@@ -43,12 +43,13 @@ class StatementData:
         Nothing is sent.
 
         Args:
-            session: What `create_session` returned, or a `session_id`, which
-                the events and webhooks of the session flow have.
+            session: The session that `create_session` returned, or a
+                `session_id`, which the events and webhooks of the session flow
+                have.
 
         Raises:
             InvalidRequestError: If the id is blank or not a text, or the
-                server gave the session none.
+                server sent none.
         """
         if isinstance(session, Session):
             if session.session_id is None:
@@ -64,11 +65,14 @@ class StatementData:
         """
         Return a handle of an entity: its statements and their analyses.
 
-        Nothing is sent. `entity_id` is in what uploads return, and in the
-        events and webhooks of the entity flow.
+        Nothing is sent.
+
+        Args:
+            entity_id: The id, which the results of uploads have, and the
+                events and webhooks of the entity flow.
 
         Raises:
-            InvalidRequestError: If it is blank, or no text.
+            InvalidRequestError: If the id is blank or not a text.
         """
         return _resources.EntityHandle(self._api, entity_id)
 
@@ -79,9 +83,9 @@ class StatementData:
         List entities, for ``async for``; pages are fetched as needed.
 
         Args:
-            link_id: Those of this customer only.
-            max_pages: Of ten entities, at most; a longer list ends in an
-                `InvalidResponseError`.
+            link_id: The customer; by default all of them.
+            max_pages: The most pages, of ten entities each; a longer list ends
+                in an `InvalidResponseError`.
         """
         return _resources.Entities(
             self._api, link_id=link_id, max_pages=max_pages
@@ -98,19 +102,20 @@ class StatementData:
         """
         Create an entity, to upload statements of a customer yourself.
 
-        An attempt that may have arrived is repeated as the policy's
-        `delivery` says, and may then leave an empty twin behind.
+        An attempt that may have arrived is repeated as the policy's `delivery`
+        says, and may then leave an empty twin behind.
 
         Args:
             link_id: Your id of the customer.
-            is_single_account: Refuse statements of a second account.
-            meta_data: To be kept with it; a mapping becomes JSON.
+            is_single_account: Whether to refuse statements of a second
+                account.
+            meta_data: Data to store with the entity; a mapping becomes JSON.
             retry: The retry policy; by default the client's.
 
         Raises:
-            InvalidRequestError: If something cannot be sent.
-            TransportError: If no usable answer came.
-            ResponseError: If the server refused.
+            InvalidRequestError: If a parameter cannot be sent.
+            TransportError: If no usable response came.
+            ResponseError: If the server refused the request.
         """
         return await _resources.organisation.create_entity(
             self._api,
@@ -175,18 +180,18 @@ class StatementData:
         List the vendor's banks, and the ways to their statements.
 
         Raises:
-            TransportError: If no usable answer came.
-            ResponseError: If the server refused.
+            TransportError: If no usable response came.
+            ResponseError: If the server refused the request.
         """
         return await _resources.organisation.banks(self._api)
 
     async def net_banking_health(self) -> "tuple[BankHealth, ...]":
         """
-        Tell at which banks net banking works at present.
+        List the banks, and whether net banking works at present.
 
         Raises:
-            TransportError: If no usable answer came.
-            ResponseError: If the server refused.
+            TransportError: If no usable response came.
+            ResponseError: If the server refused the request.
         """
         return await _resources.organisation.net_banking_health(self._api)
 
@@ -199,25 +204,26 @@ class StatementData:
         retry: RetryPolicy | None = None,
     ) -> "SessionHandle":
         """
-        Have a bank asked again, under a consent that recurs.
+        Ask a bank again, under a recurring consent.
 
-        An attempt that may have arrived is repeated as the policy's
-        `delivery` says.
+        An attempt that may have arrived is repeated as the policy's `delivery`
+        says.
 
         Args:
-            consent_id: From `recurring_consents` of an earlier session.
-            from_date: First day wanted.
-            to_date: Last day wanted.
+            consent_id: The id of a consent, from `recurring_consents` of an
+                earlier session.
+            from_date: The first day.
+            to_date: The last day.
             retry: The retry policy; by default the client's.
 
         Returns:
-            The new session, to be waited for.
+            The new session, to `wait` for.
 
         Raises:
-            InvalidRequestError: If it cannot be sent.
+            InvalidRequestError: If a parameter cannot be sent.
             BadRequestError: If the consent is used up, revoked or unknown; see
                 its `code`.
-            TransportError: If no usable answer came.
+            TransportError: If no usable response came.
         """
         return await _resources.organisation.fetch_recurring_aa_data(
             self._api,
@@ -236,37 +242,36 @@ class StatementData:
         deadline: float = 300.0,
     ) -> int:
         """
-        Fetch a file behind a pre-signed link, such as a PDF or a workbook.
+        Download a file behind a pre-signed link, such as a PDF or a workbook.
 
-        Nothing of ours goes with the request: no key, no cookie. Up to five
+        The request carries nothing of ours: no key, no cookie. Up to five
         redirects are followed. The file appears at *to* when it is complete,
-        for its owner only. What breaks off is resumed where the server says
-        that it is the same file, and starts over elsewhere. A file that is
-        stored compressed with gzip or deflate is unpacked.
+        readable for its owner only. A broken download resumes where the server
+        says that it is the same file, and otherwise starts over. A file that
+        is stored compressed with gzip or deflate is decompressed.
 
         Args:
-            link: An absolute https URL, as an answer has it; valid for an
-                hour. Plain http on this machine is for clients whose base
-                URL is on it, too.
-            to: The path of the file. An old file there is replaced; a FIFO
-                or a device is refused.
-            max_bytes: The length of the file, at most; unpacked, if it is
-                stored compressed.
-            deadline: Seconds for the whole download, all attempts included.
+            link: The absolute https URL from a response; valid for an hour.
+                Plain http on this machine is only for clients whose base URL
+                is on it, too.
+            to: The path of the file. An old file there is replaced; a FIFO or
+                a device is refused.
+            max_bytes: The greatest length of the file, after decompression.
+            deadline: The seconds for the whole download, all attempts
+                included.
 
         Returns:
-            Length of the file, in bytes.
+            The length of the file, in bytes.
 
         Raises:
             InvalidRequestError: If *link* is not an absolute https URL, or
-                something else than a file is at *to*.
+                *to* is something else than a file.
             NotFoundError: If the link has expired, or the file is gone.
             DownloadError: If the file is longer than *max_bytes*, compressed
                 in an unknown way, or the link is redirected too often or to
                 another address than https.
-            TransportError: If it broke off once too often, or the deadline
-                passed.
-            OSError: If it cannot be written.
+            TransportError: If it broke off too often, or the deadline passed.
+            OSError: If the file cannot be written.
         """
         # Who has it has the file; a traceback with locals would show it.
         link = hide(str(link))
@@ -295,20 +300,20 @@ class StatementData:
         mode: int | Sequence[str] = 1,
     ) -> None:
         """
-        Tell the vendor where to post webhooks to.
+        Set the URL to which the vendor posts webhooks.
 
         Args:
-            url: Of your endpoint.
-            flow: Which of the vendor's two flows your organisation has.
-            mode: Entity flow: 1 for net banking and manual uploads, 0 for
-                net banking only. Session flow: a number, or the names of
-                events (U-24). It is sent with every update, because the
-                entity flow falls back to 0 without it.
+            url: The URL of your endpoint.
+            flow: The flow of your organisation at the vendor.
+            mode: In the entity flow: 1 for net banking and manual uploads, 0
+                for net banking only. In the session flow: a number, or the
+                names of events (U-24). It is sent with every update, because
+                the entity flow resets it to 0 otherwise.
 
         Raises:
             InvalidRequestError: If *url* or *mode* cannot be sent.
-            TransportError: If no usable answer came.
-            ResponseError: If the server refused.
+            TransportError: If no usable response came.
+            ResponseError: If the server refused the request.
         """
         await _resources.organisation.update_webhook(
             self._api, url, flow=flow, mode=mode
@@ -324,8 +329,8 @@ class StatementData:
             link_id: Your id of the customer.
 
         Raises:
-            TransportError: If no usable answer came.
-            ResponseError: If the server refused.
+            TransportError: If no usable response came.
+            ResponseError: If the server refused the request.
         """
         return await _resources.organisation.webhook_payloads(
             self._api, link_id

@@ -1,5 +1,5 @@
 """
-Statements on their way to the vendor, piece by piece.
+Uploads of statements, in pieces.
 """
 
 import asyncio
@@ -53,7 +53,9 @@ class AsyncFile(Protocol):
     """
 
     def read(self, size: int, /) -> Awaitable[bytes]:
-        """Read at most *size* bytes; none at the end."""
+        """
+        Read at most *size* bytes; empty at the end.
+        """
         ...
 
 
@@ -88,11 +90,11 @@ class SessionUploadOptions(UploadOptions, total=False):
 
 # The bytes of one write; the read timeout starts again with each.
 _PIECE: Final = 64 * 1024
-# Bytes that are read at once, in a thread: each trip there takes time.
+# The bytes of one read, in a thread, because each call there takes time.
 _READ: Final = 8 * _PIECE
 _NAME: Final = "statement.pdf"
 _DEADLINE: Final = 300.0
-# Bytes that may wait in the kernel. With megabytes there, the last byte would
+# The unsent bytes in the kernel. With megabytes there, the last byte would
 # count as sent long before it is.
 _UNSENT: Final = 128 * 1024
 _LOW_WATER: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
@@ -100,16 +102,16 @@ _LOW_WATER: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 class Source(ABC):
     """
-    A file to be sent, as often as it takes.
+    A file to send, as often as attempts need it.
 
     Args:
-        filename: What to call it; `None` sends it as a plain field.
+        filename: The name of the file; `None` sends it as a plain field.
 
     Attributes:
-        filename: The same.
-        size: In bytes, if it is known beforehand.
-        rewindable: Whether it can be sent twice.
-        fault: Why it could not be read.
+        filename: The name of the file.
+        size: The size in bytes, if it is known beforehand.
+        rewindable: Whether the file can be sent twice.
+        fault: The error that reading it raised, if any.
     """
 
     def __init__(self, filename: str | None) -> None:
@@ -117,7 +119,7 @@ class Source(ABC):
         self.size: int | None = None
         self.rewindable = True
         self.fault: Exception | None = None
-        # Who sends it, and when that is over.
+        # The task that writes it, and the end of that write.
         self._sending: (
             tuple[asyncio.Task[Any], asyncio.Future[None]] | None
         ) = None
@@ -133,7 +135,7 @@ class Source(ABC):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """
-        Send it from its beginning.
+        Write the file from its beginning.
 
         Raises:
             OSError: If it cannot be read; see `fault`.
@@ -154,7 +156,7 @@ class Source(ABC):
 
     async def settle(self) -> None:
         """
-        End what is sent of it at present; then nobody reads it any more.
+        Cancel a write in progress; afterwards nothing reads the file any more.
         """
         if self._sending is None:
             return
@@ -181,28 +183,34 @@ class Source(ABC):
     async def _try(self, work: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         try:
             return await work(*args)
-        # A file may be of any class, and raise what it likes.
+        # A file may be of any class, and raise any error.
         except Exception as exc:  # noqa: BLE001
-            # Without the frames, which hold pieces of the file.
+            # The frames hold pieces of the file.
             self.fault = exc.with_traceback(None)
         raise OSError(errno.EIO, "the file cannot be read")
 
     @abstractmethod
     async def _begin(self) -> None:
-        """Get ready to read it from its beginning."""
+        """
+        Prepare to read the file from its beginning.
+        """
 
     @abstractmethod
     async def _read(self, size: int) -> memoryview:
-        """Read at most *size* bytes; none at the end."""
+        """
+        Read at most *size* bytes; empty at the end.
+        """
 
     @abstractmethod
     async def _end(self) -> None:
-        """Let go of it, whatever is cancelled."""
+        """
+        Release the file, even if the task is cancelled.
+        """
 
 
 class _Memory(Source):
     """
-    Bytes that are there.
+    A file in memory.
     """
 
     def __init__(self, content: bytes, filename: str | None) -> None:
@@ -223,12 +231,14 @@ class _Memory(Source):
         return self._content[start : self._position]
 
     async def _end(self) -> None:
-        """Keep them: they may be sent again."""
+        """
+        Keep the bytes, for another attempt.
+        """
 
 
 class _Stored(Source):
     """
-    A file by its path, which is opened for each attempt.
+    A file by its path, opened for each attempt.
     """
 
     def __init__(self, path: Path, filename: str | None) -> None:
@@ -267,7 +277,7 @@ class _Stored(Source):
 
 class _Opened(Source):
     """
-    A file that the caller opened, and will close.
+    A file that the caller opened, and closes.
     """
 
     def __init__(self, file: Any, filename: str | None) -> None:
@@ -289,7 +299,7 @@ class _Opened(Source):
             raise _bad("file", "is empty, or read to its end")
 
     def _measure(self) -> None:
-        # At once, so that a cancel does not leave it at its end.
+        # In one step, so that a cancel does not leave it at its end.
         file = self._file
         self._start = file.tell()
         self.size = file.seek(0, os.SEEK_END) - self._start
@@ -311,12 +321,14 @@ class _Opened(Source):
         read = self._file.read
         if not self.rewindable and _is_pipe(self._file):
             await _wait_until_readable(self._file.fileno())
-            # Of a pipe's buffer: what is there, instead of all of *size*.
+            # A read of a pipe's buffer returns the bytes that are there.
             read = getattr(self._file, "read1", read)
         return memoryview(await _call(read, size))
 
     async def _end(self) -> None:
-        """Leave it open: it is the caller's."""
+        """
+        Leave the file open, because it is the caller's.
+        """
 
 
 def _is_async(function: Any) -> bool:
@@ -331,8 +343,8 @@ async def _call(function: Callable[..., Any], *args: int) -> Any:
 
 
 def _is_pipe(file: Any) -> bool:
-    # Only of what `open` returns: others have buffers of their own, and with
-    # all of it there, nothing more would become readable.
+    # Only files from `open`: others have buffers of their own. With all data
+    # there, the descriptor would never become readable.
     raw = file.raw if type(file) is io.BufferedReader else file
     if type(raw) is not io.FileIO:
         return False
@@ -342,17 +354,17 @@ def _is_pipe(file: Any) -> bool:
 
 async def _wait_until_readable(fd: int) -> None:
     """
-    Wait on the loop, since a thread that waits could not be cancelled.
+    Wait on the event loop, because a waiting thread cannot be cancelled.
     """
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
-    # Of our own, since the loop may watch the other one already.
+    # A duplicate, because the loop may watch the descriptor already.
     own = os.dup(fd)
     try:
         try:
             loop.add_reader(own, _set, readable)
         except (OSError, NotImplementedError):
-            # It is always readable, or this loop cannot tell.
+            # It is always readable, or this loop cannot watch it.
             return
         try:
             await readable
@@ -478,7 +490,7 @@ def _file(file: Any, filename: str | None) -> Source:
 
 
 def _text(value: object) -> str | None:
-    # A file that was opened by its descriptor has that for a name.
+    # A file that was opened by its descriptor has a number as its name.
     return value if isinstance(value, str) else None
 
 
@@ -496,7 +508,7 @@ class _Part(aiohttp.Payload):
     The part of a form that holds the file.
     """
 
-    # What was opened here is closed here, and what was not stays open.
+    # The source closes what it opened itself.
     _autoclose = True
 
     def __init__(self, source: Source) -> None:
@@ -515,18 +527,18 @@ class _Part(aiohttp.Payload):
 
 class _Meter(AbstractStreamWriter):
     """
-    A writer that tells of every piece that could be written.
+    A writer that reports every piece that was written.
     """
 
     def __init__(
         self, writer: AbstractStreamWriter, on_progress: Callable[[], None]
     ) -> None:
         self._writer = writer
-        self._on_moved = on_progress
+        self._on_progress = on_progress
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         await self._writer.write(chunk)
-        self._on_moved()
+        self._on_progress()
 
     async def write_eof(self, chunk: bytes = b"") -> None:
         raise NotImplementedError
@@ -548,16 +560,15 @@ class _Meter(AbstractStreamWriter):
 
 class Form(aiohttp.MultipartWriter):
     """
-    A form with a file in it, that notes how far its sending came.
+    A form with a file, which records how far its write came.
 
-    As `BytesBody` does for what is sent in one piece. Nothing of it shows in a
-    repr: it holds statements and their passwords.
+    It does the same as `BytesBody` does for a body in one piece. Its repr
+    shows nothing, because it holds statements and their passwords.
 
     Attributes:
         begun: Whether its write was begun.
-        unsent: Whether that write failed before anything was handed on.
+        unsent: Whether that write failed before anything was sent.
         checks_connection: Whether to check the connection first.
-        on_progress: The function to call when the write begins or proceeds.
     """
 
     begun = unsent = checks_connection = False
@@ -580,31 +591,34 @@ class Form(aiohttp.MultipartWriter):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        """Write the form, taking notes."""
+        """
+        Write the form, and record the progress.
+        """
         del content_length
         self.begun = self.unsent = True
-        self._moved()
-        _keep_little_unsent(writer)
+        self._report()
+        _limit_unsent(writer)
         try:
             if self.checks_connection:
                 refuse_closed(writer)
-            await self.write(_Meter(writer, self._handed_on))
+            await self.write(_Meter(writer, self._on_written))
         except Exception as exc:  # noqa: BLE001 - it is raised below
             failure = exc.with_traceback(None)
         else:
             return
-        # The frames in between hold pieces of the file as locals, which a
-        # traceback with locals would print.
+        # The frames hold pieces of the file.
         raise failure
 
     async def close(self) -> None:
-        """Do nothing: it may be sent again."""
+        """
+        Do nothing, because the form may be sent again.
+        """
 
-    def _handed_on(self) -> None:
+    def _on_written(self) -> None:
         self.unsent = False
-        self._moved()
+        self._report()
 
-    def _moved(self) -> None:
+    def _report(self) -> None:
         if self.on_progress is not None:
             self.on_progress()
 
@@ -615,8 +629,8 @@ def _file_part(source: Source) -> _Part:
         part.headers.popall("Content-Type")
         part.set_content_disposition("form-data", name="file")
     else:
-        # As browsers do (RFC 7578, section 4.2): percent signs would stay in
-        # the name that the vendor keeps.
+        # As in browsers (RFC 7578, section 4.2): the vendor would keep percent
+        # signs in the name.
         part.set_content_disposition(
             "form-data",
             quote_fields=False,
@@ -627,12 +641,12 @@ def _file_part(source: Source) -> _Part:
 
 
 def _printable(name: str) -> str:
-    # Names of files are bytes, and need not be Unicode.
+    # Names of files are bytes, which need not be Unicode.
     name = name.encode(errors="replace").decode()
     return "".join(each if each.isprintable() else "_" for each in name)
 
 
-def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
+def _limit_unsent(writer: AbstractStreamWriter) -> None:
     transport = writer.transport
     sock = transport and transport.get_extra_info("socket")
     if sock and _LOW_WATER is not None:
@@ -642,7 +656,7 @@ def _keep_little_unsent(writer: AbstractStreamWriter) -> None:
 def _secrets(statement: Statement) -> list[str]:
     given = [statement.fields.get("pdf_password") or ""]
     if isinstance(statement.source, str):
-        # Whoever has a signed link has the file; servers name its host.
+        # A signed link gives access to the file; servers name its host.
         path, _, query = statement.source.partition("?")
         given += [path.partition("://")[2].partition("/")[2], query]
     return [hide(each) for each in given]
