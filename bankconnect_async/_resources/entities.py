@@ -7,7 +7,7 @@ The vendor's entity flow (contract, `rest-api.md` sections 4, 5, 7 and 8).
 import datetime
 import functools
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import (
     TYPE_CHECKING,
     Final,
@@ -335,7 +335,7 @@ class EntityHandle:
         return Poller(
             PollSchedule.start(self._api, timeout, interval),
             self.entity_id,
-            fetch=_ProgressQuery(self, analysis),
+            fetch=_ProgressQuery(self._fetch_progress, analysis),
             is_done=lambda progress: all(
                 each.status not in _UNSETTLED for each in progress
             ),
@@ -386,6 +386,15 @@ class EntityHandle:
             )
         return progress
 
+    async def _fetch_progress(
+        self, name: str, retry: RetryPolicy
+    ) -> models.EntityResponse:
+        return await self._ask(
+            name,
+            functools.partial(responses.decode, models.EntityResponse),
+            retry=retry,
+        )
+
     async def _get(self, name: str, cls: type[T]) -> T:
         return await self._ask(name, functools.partial(responses.decode, cls))
 
@@ -431,43 +440,28 @@ class _ProgressQuery:
     since 2022.
     """
 
-    _entity: EntityHandle
+    _fetch: Callable[[str, RetryPolicy], Awaitable[models.EntityResponse]]
     _analysis: str
-    _identity_tells: bool = True
+    _identity_reports: bool = True
 
     async def __call__(
         self, retry: RetryPolicy
     ) -> tuple[models.StatementProgress, ...] | None:
-        if self._analysis == "transactions" and self._identity_tells:
-            found = await self._ask("identity", retry)
+        if self._analysis == "transactions" and self._identity_reports:
+            found = await self._fetch("identity", retry)
             if all(_FORMER in each.raw for each in found.progress):
-                return _settled(found, _of_transactions)
-            self._identity_tells = False
-        return _settled(await self._ask(self._analysis, retry), _as_it_is)
-
-    async def _ask(
-        self, name: str, retry: RetryPolicy
-    ) -> models.EntityResponse:
-        return await self._entity._ask(  # noqa: SLF001 - a part of it
-            name,
-            functools.partial(responses.decode, models.EntityResponse),
-            retry=retry,
-        )
+                progress = _progress(found)
+                return progress and tuple(map(_of_transactions, progress))
+            self._identity_reports = False
+        return _progress(await self._fetch(self._analysis, retry))
 
 
-def _settled(
+def _progress(
     response: models.EntityResponse,
-    read: Callable[[models.StatementProgress], models.StatementProgress],
 ) -> tuple[models.StatementProgress, ...] | None:
     if response.raw.get("progress") is None:
         return None
-    return tuple(read(each) for each in response.progress)
-
-
-def _as_it_is(
-    statement: models.StatementProgress,
-) -> models.StatementProgress:
-    return statement
+    return response.progress
 
 
 def _of_transactions(
