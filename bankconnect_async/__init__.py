@@ -93,8 +93,8 @@ if TYPE_CHECKING:
     )
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
 else:
-    # What creating a session does without is imported when it is first asked
-    # for (PEP 562).
+    # Creating a session does not need these modules, so they are imported on
+    # first use (PEP 562).
     __getattr__, __dir__ = lazy_names(
         __name__,
         {

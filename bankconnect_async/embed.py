@@ -197,7 +197,7 @@ def content_security_policy(
 
 
 def _origin(session: Session, *, allow_http: bool) -> str:
-    # The URL is a credential, so it is no local here: this frame may raise.
+    # This frame may raise, so the URL, a credential, must not be a local.
     if problem := url_problem(session.url, allow_http=allow_http):
         raise InvalidRequestError(fields={"redirect_url": (problem,)})
     # As browsers write it: in lower case, and without a default port.

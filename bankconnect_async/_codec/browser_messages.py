@@ -196,8 +196,8 @@ def _fb_exit(payload: _Payload) -> Event:
 
 
 def _exit(payload: _Payload) -> Event:
-    # From 2020-05-23 to 2020-09-11 failures had this status as well. Only
-    # they had a reason.
+    # From 2020-05-23 to 2020-09-11 failures had this status, too. Only they
+    # had a reason.
     if payload.has(*ERROR_TYPES) or (
         payload.has(REASON) and not payload.has(MESSAGE)
     ):
@@ -214,7 +214,7 @@ def _info(payload: _Payload) -> Event:
 
 
 def _unknown(payload: _Payload, status: str) -> Event:
-    # Whatever stands where the link id should is no reason to refuse it.
+    # A bad link id does not make an unknown event invalid.
     lenient = attrs.evolve(payload, problems=[])
     return lenient.read(UnknownEvent, status=status)
 
@@ -304,7 +304,7 @@ _LATER: Final[_Shapes] = {
     ErrorEvent: ((Status.ERROR, (REASON, LINK_ID, ERROR_TYPE)),),
     InfoEvent: ((Status.INFO, (LINK_ID, EVENT_NAME, MESSAGE)),),
 }
-# The order of the keys is the documentation's, too.
+# The order of the keys is the documentation's.
 _SHAPES: Final[Mapping[Dialect, _Shapes]] = {
     "seed": {
         SuccessEvent: ((Status.FB_SUCCESS, (ENTITY_ID, LINK_ID)),),
@@ -323,7 +323,7 @@ _SHAPES: Final[Mapping[Dialect, _Shapes]] = {
         SuccessEvent: ((Status.SUCCESS, (SESSION_ID, LINK_ID)),),
     },
 }
-# A key that is not listed is left out when there is nothing to say.
+# Other keys are left out if they have no value.
 _NOTHING: Final[Mapping[str, str | None]] = {
     LINK_ID: None,
     REASON: "",

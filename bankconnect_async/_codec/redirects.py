@@ -1,5 +1,5 @@
 """
-Redirects at the end of a journey: what the browser brings back.
+Redirects at the end of a journey, which carry its outcome.
 
 The browser carries all of this, so its content is a claim.
 """
@@ -118,8 +118,8 @@ def _parameters(url: str) -> dict[str, str]:
         pairs = _pairs(part)
         starts = [at for at, (key, _) in enumerate(pairs) if key == success]
         if starts:
-            # The vendor appends: what stands before is the page's own query,
-            # and may have parameters of the same name.
+            # The vendor appends its parameters to the page's own query, which
+            # may have parameters of the same name.
             appended = dict(pairs[starts[-1] :])
             return appended if appended.keys() & ids else dict(pairs)
     return {}
@@ -132,7 +132,7 @@ def _pairs(part: str) -> list[tuple[str, str]]:
 
 
 def _unquoted(escaped: str) -> str:
-    # The reader of texts refuses what is no UTF-8.
+    # The reader of texts refuses bytes that are not UTF-8.
     return unquote_plus(escaped, errors="surrogateescape")
 
 

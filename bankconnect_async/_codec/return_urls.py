@@ -203,7 +203,7 @@ def has_one_spelling(signed: str) -> bool:
 def _secrets(secret: Secrets) -> list[bytes]:
     several = [secret] if isinstance(secret, str | bytes) else secret
     try:
-        # A join, unlike bytes(), makes no zeros of a number.
+        # bytes() would make zeros of a number; a join raises.
         secrets = [
             one.encode() if isinstance(one, str) else b"".join([one])
             for one in several
@@ -239,9 +239,9 @@ def _make_signer(
     base: str, newest_first: list[bytes], now: Callable[[], float] | None
 ) -> TimestampSigner:
     signer = TimestampSigner(
-        # It signs with the last of them.
+        # The signer uses the last secret to sign.
         newest_first[::-1],
-        # A state for one page is none for another.
+        # A state of one page is not valid for another.
         salt=_SALT + base,
         key_derivation="hmac",
         digest_method=hashlib.sha256,
@@ -254,8 +254,8 @@ def _make_signer(
 
 
 def _state(base: URL, text: str) -> str | None:
-    # Not yarl: its parser lets an IndexError out for some texts, drops
-    # control characters from others, and this one is an attacker's.
+    # Not yarl, because the text may be an attacker's: its parser raises
+    # IndexError for some texts and drops control characters from others.
     parts = _PARTS.match(text)
     if parts is None:
         return None

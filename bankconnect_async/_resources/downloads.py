@@ -434,8 +434,8 @@ class _Fetch:
 
 
 def _overhead(length: int) -> int:
-    # What gzip adds to a file of this length that cannot be compressed, and
-    # some members more. Only an attack has more compressed bytes.
+    # gzip adds this to a file of this length that cannot be compressed, plus
+    # some members. Only an attack has more compressed bytes.
     return length // 100 + 64 * 1024
 
 

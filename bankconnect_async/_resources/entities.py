@@ -585,6 +585,6 @@ class Entities:
         ):
             return url
         raise InvalidResponseError(
-            "the list goes on at another address",
+            "the list continues at another address",
             problems=["is not a page of the same list @ $.next"],
         )

@@ -140,7 +140,7 @@ class PartFile:
         """
         if self._is_there:
             self._is_there = False
-            # What broke first is what the caller hears of.
+            # The caller gets the first error.
             with suppress(OSError):
                 self._close()
             self.unlink()

@@ -26,7 +26,7 @@ from .base import ApiClient, check_text, text_problem
 from .sessions import SessionHandle
 
 
-# Where each flow of the vendor keeps its data.
+# The path of each flow of the vendor.
 _FLOWS: Final = {"entity": "entity", "session": "session_data"}
 
 

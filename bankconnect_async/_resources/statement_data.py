@@ -273,7 +273,8 @@ class StatementData:
             TransportError: If it broke off too often, or the deadline passed.
             OSError: If the file cannot be written.
         """
-        # Who has it has the file; a traceback with locals would show it.
+        # The link gives access to the file; a traceback with locals would
+        # print it.
         link = hide(str(link))
         return await _resources.download(
             self._api, link, to, max_bytes=max_bytes, deadline=deadline

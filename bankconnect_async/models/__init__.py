@@ -1,10 +1,10 @@
 """
 Requests, responses, events and webhooks, as frozen values.
 
-The classes say what the contract's `rest-api.md` documents. Money is
-`decimal.Decimal`, exactly as printed; what is not known here is in the `raw`
-of each value. `None` is what the vendor leaves out, leaves blank or sets to
-`null`; nothing fails for the lack of a field.
+The classes follow the contract's `rest-api.md`. Money is `decimal.Decimal`,
+exactly as printed. Fields that the vendor leaves out, leaves blank or sets to
+`null` are `None`; a missing field never causes an error. Unknown fields are in
+the `raw` of each value.
 
 Account numbers, names, addresses and links show in no repr.
 """
