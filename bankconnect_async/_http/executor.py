@@ -78,7 +78,7 @@ class RequestExecutor:
         self.transport = transport
         self.retry = retry
         self.clock = clock
-        self.budget = RetryBudget()
+        self.budget: RetryBudget = RetryBudget()
         self._on_attempt = on_attempt
         self._hooks = HookRunner()
         self._secrets = secrets
