@@ -928,6 +928,13 @@ class TestSecrecy:
         )
         assert "canary" not in shown
 
+    async def test_unknown_option(self, bank):
+        """
+        An option that does not exist is refused like any wrong argument.
+        """
+        with pytest.raises(TypeError, match="bank_nam"):
+            await bank.upload(b"%PDF", link_id="c", bank_nam="axis")
+
     def test_forms_have_no_telling_repr(self):
         """
         A form in a debugger shows neither.
