@@ -217,15 +217,15 @@ class SessionCreator(RequestPreparer):
         )
 
     def build(
-        self, link_id: str, response: SessionResponse, attempts: int
+        self, link_id: str, answer: SessionResponse, attempts: int
     ) -> Session:
         """
         Build a session from a response, and remember its owner.
         """
         session = Session(
             link_id=link_id,
-            redirect_url=response.redirect_url,
-            session_id=response.session_id,
+            redirect_url=answer.redirect_url,
+            session_id=answer.session_id,
             attempts=attempts,
         )
         self.owners.remember(session)
