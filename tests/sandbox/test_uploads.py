@@ -33,6 +33,27 @@ ENTITY_PATHS = [
 ]
 
 
+ALGORITHMS = ["RC4-40", "RC4-128", "AES-128", "AES-256-R5", "AES-256"]
+
+
+def written(writer):
+    """
+    Return the bytes of a PDF.
+    """
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def encrypted(algorithm, password):
+    """
+    Return an encrypted statement, whose owner has another password.
+    """
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(PDF))
+    writer.encrypt(password, owner_password="owner", algorithm=algorithm)
+    return written(writer)
+
+
 def form(fields):
     """
     Build a form; bytes become a file.
@@ -776,12 +797,59 @@ class TestStatementPDF:
         """
         writer = pypdf.PdfWriter(clone_from=io.BytesIO(PDF))
         writer.encrypt("s", algorithm="AES-256")
-        buffer = io.BytesIO()
-        writer.write(buffer)
+        content = written(writer)
 
         with pytest.raises(_pdfs.WrongPasswordError):
-            _pdfs.read_pdf(buffer.getvalue(), "x")
-        assert "Axis" in _pdfs.read_pdf(buffer.getvalue(), "s").text
+            _pdfs.read_pdf(content, "x")
+        assert "Axis" in _pdfs.read_pdf(content, "s").text
+
+    @pytest.mark.parametrize("algorithm", ALGORITHMS)
+    @pytest.mark.parametrize("password", ["s", "ключ", "pässwörd", "x" * 200])
+    def test_right_password(self, algorithm, password):
+        """
+        The right password opens a file of any encryption.
+        """
+        content = encrypted(algorithm, password)
+
+        assert "Axis" in _pdfs.read_pdf(content, password).text
+        with pytest.raises(_pdfs.WrongPasswordError):
+            _pdfs.read_pdf(content, "another")
+
+    @pytest.mark.parametrize("algorithm", ALGORITHMS)
+    @pytest.mark.parametrize("password", [None, "", "any"])
+    def test_permissions_only(self, algorithm, password):
+        """
+        A file that only its owner's password restricts is open to all.
+        """
+        content = encrypted(algorithm, "")
+
+        assert "Axis" in _pdfs.read_pdf(content, password).text
+
+    @pytest.mark.parametrize(
+        ("metadata", "is_edited"),
+        [
+            ({"/Creator": "sejda.com (5.3.7)"}, True),
+            ({"/Producer": "iLovePDF"}, True),
+            ({"/Producer": "Smallpdf.com"}, True),
+            ({"/Creator": "PDFescape Online"}, True),
+            ({"/Creator": "Adobe Acrobat Pro 24.1"}, True),
+            ({"/Producer": "Foxit PDF Editor"}, True),
+            ({"/Producer": "Acrobat Distiller 9.0 (Windows)"}, False),
+            ({"/Creator": "Acrobat PDFMaker 19 for Word"}, False),
+            ({"/Producer": "iText 2.1.7 by 1T3XT"}, False),
+        ],
+        ids=str,
+    )
+    def test_editors(self, metadata, is_edited):
+        """
+        The metadata of common editors show that a file was edited.
+        """
+        writer = pypdf.PdfWriter(clone_from=io.BytesIO(PDF))
+        writer.add_metadata(metadata)
+        content = written(writer)
+
+        assert _pdfs.read_pdf(content, None).is_edited is is_edited
+        assert _pdfs._scan_pdf(content, None).is_edited is is_edited
 
     def test_scanned(self):
         """
@@ -834,6 +902,22 @@ class TestStatementPDF:
         assert bool(document.period) is period
 
 
+def test_without_cryptography(monkeypatch, caplog):
+    """
+    A file that pypdf cannot decrypt alone is scanned, and the log says so.
+    """
+
+    def decrypt(*_):
+        raise pypdf.errors.DependencyError
+
+    content = encrypted("AES-256", "s")
+    monkeypatch.setattr(pypdf.PdfReader, "decrypt", decrypt)
+    _pdfs._log_missing_extra.cache_clear()
+
+    assert _pdfs.read_pdf(content, "s").has_columns
+    assert "[sandbox]" in caplog.text
+
+
 class TestWithoutPypdf:
     """
     The sandbox without its extra.
@@ -842,6 +926,7 @@ class TestWithoutPypdf:
     @pytest.fixture(autouse=True)
     def _hidden(self, monkeypatch):
         monkeypatch.setattr(_pdfs, "pypdf", None)
+        _pdfs._log_missing_extra.cache_clear()
 
     def test_password(self):
         """
@@ -879,6 +964,24 @@ class TestWithoutPypdf:
         A compressed text is assumed to be a statement's.
         """
         assert _pdfs.read_pdf(b"%PDF-1.4 /Font", None).has_columns
+
+    async def test_log(self, post, caplog):
+        """
+        The log names the extra once, at the first upload that needs it.
+        """
+        fields = good_fields("upload")
+        secret = {"file": encrypted("AES-256", "s"), "pdf_password": "s"}
+        async with Sandbox("entity") as sandbox:
+            plain, _ = await post(sandbox, "upload", fields)
+            before = list(caplog.messages)
+            statuses = [
+                (await post(sandbox, "upload", {**fields, **secret}))[0]
+                for _ in range(2)
+            ]
+
+        assert (plain, before, statuses) == (200, [], [200, 200])
+        (message,) = caplog.messages
+        assert "pip install 'bankconnect-async[sandbox]'" in message
 
     def test_no_pdf(self):
         """

@@ -4,10 +4,13 @@ PDFs of statements: fake ones for tests, and the reading of uploaded ones.
 Reading needs pypdf, the extra ``[sandbox]``. Without it only the raw bytes
 are scanned: they show whether the file is encrypted or a scan, any password
 opens it, and only uncompressed text is found, as `statement_pdf` writes it.
+The log names the extra once when a file needs it.
 """
 
 import datetime
+import functools
 import io
+import logging
 import re
 
 from collections.abc import Mapping
@@ -35,6 +38,7 @@ from .ledgers import (
 
 try:
     import pypdf
+    import pypdf.errors
 except ImportError:  # pragma: no cover - there is a test that hides it
     pypdf = None  # type: ignore[assignment]
 
@@ -61,8 +65,16 @@ _COLUMNS: Final = (
 )
 # A text with the columns of a statement, where its own text is not known.
 _COLUMN_NAMES: Final = "date amount balance"
-_EDITOR: Final = "editor"
-_EDITED = re.compile(rb"/Producer \([^)]*editor", re.IGNORECASE)
+# Acrobat's Distiller and PDFMaker make PDFs, its other programs change them.
+_EDITOR = re.compile(
+    r"editor|ilovepdf|pdfescape|sejda|smallpdf"
+    r"|acrobat(?!.*(?:distiller|pdfmaker))",
+    re.IGNORECASE,
+)
+_METADATA = re.compile(rb"/(?:Producer|Creator)\s*\(([^)]*)\)")
+_NEEDS_EXTRA: Final = "pip install 'bankconnect-async[sandbox]'"
+
+_log: Final = logging.getLogger("bankconnect_async.sandbox")
 
 
 class UnreadableError(Exception):
@@ -154,27 +166,38 @@ def read_pdf(content: bytes, password: str | None) -> StatementDocument:
         return _parse_pdf(pypdf.PdfReader(io.BytesIO(content)), password)
     except WrongPasswordError:
         raise
+    except pypdf.errors.DependencyError:
+        return _scan_pdf(content, password)
     # Uploads may be anything, and pypdf raises more than its own errors.
     except Exception as exc:
         raise UnreadableError from exc
 
 
 def _parse_pdf(reader: "PdfReader", password: str | None) -> StatementDocument:
-    if reader.is_encrypted and not reader.decrypt(password or ""):
+    # Where only the owner has a password, any other one is needless.
+    if reader.is_encrypted and not (
+        reader.decrypt("") or reader.decrypt(password or "")
+    ):
         raise WrongPasswordError
     pages = reader.pages[:_PAGES_TO_READ]
     metadata: Mapping[str, object] = reader.metadata or {}
     return StatementDocument(
         text="\n".join(page.extract_text() for page in pages),
         page_count=len(reader.pages),
-        is_edited=any(
-            _EDITOR in str(value).lower() for value in metadata.values()
-        ),
+        is_edited=any(map(_EDITOR.search, map(str, metadata.values()))),
+    )
+
+
+@functools.cache
+def _log_missing_extra() -> None:
+    _log.warning(
+        "some uploaded PDFs can only be read with the extra: %s", _NEEDS_EXTRA
     )
 
 
 def _scan_pdf(content: bytes, password: str | None) -> StatementDocument:
     if b"/Encrypt" in content:
+        _log_missing_extra()
         if not password:
             raise WrongPasswordError
         # The text cannot be read, but nothing shows that it is a scan.
@@ -182,11 +205,15 @@ def _scan_pdf(content: bytes, password: str | None) -> StatementDocument:
     lines = [_ESCAPE.sub(rb"\1", line) for line in _RAW_TEXT.findall(content)]
     text = b"\n".join(lines).decode("latin-1")
     if not text and b"/Font" in content:
+        _log_missing_extra()
         text = _COLUMN_NAMES
     return StatementDocument(
         text=text,
         page_count=max(1, len(re.findall(rb"/Type\s*/Page\b", content))),
-        is_edited=bool(_EDITED.search(content)),
+        is_edited=any(
+            _EDITOR.search(value.decode("latin-1"))
+            for value in _METADATA.findall(content)
+        ),
     )
 
 
@@ -262,9 +289,7 @@ def statement_pdf(  # noqa: PLR0913 - a public signature
 
 def _encrypt(content: bytes, password: str) -> bytes:
     if pypdf is None:
-        raise ConfigurationError(
-            "a password takes pypdf: pip install 'bankconnect-async[sandbox]'"
-        )
+        raise ConfigurationError(f"a password takes pypdf: {_NEEDS_EXTRA}")
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(content))
     # pypdf needs another package for every other algorithm.
     writer.encrypt(password, algorithm="RC4-128")
