@@ -6,7 +6,6 @@ import datetime
 import uuid
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -14,7 +13,6 @@ import attrs
 from bankconnect_async.sandbox.banks import EXAMPLE_BANK, bank_of
 from bankconnect_async.sandbox.fake_data.ledgers import fake_account
 from bankconnect_async.sandbox.http.errors import (
-    ApiError,
     JsonObject,
     coded_error,
 )
@@ -36,15 +34,6 @@ _RECURRING: Final = {
     "aa_journey_code": {"BCAA002", "BCAA003", "BCAA004"},
 }
 _TENURE: Final = 24
-
-
-def consent_error(code: str) -> ApiError:
-    """
-    Return the error of a consent.
-    """
-    # Status and envelope are not documented (contract, U-33).
-    text = code.replace("_", " ").capitalize()
-    return coded_error(HTTPStatus.BAD_REQUEST, code, text)
 
 
 @attrs.define(eq=False)
@@ -100,6 +89,8 @@ class Consents:
         """
         Use a consent, and return the session in which it was given.
 
+        The status and the shape of its errors are not documented (U-33).
+
         Raises:
             ApiError: If the consent is unknown, revoked because its
                 session is deleted, or overused because it is used more often
@@ -107,9 +98,9 @@ class Consents:
         """
         session = self._sessions.get(str(consent_id))
         if session is None:
-            raise consent_error("INVALID_CONSENT_ID")
+            raise coded_error("consent", "INVALID_CONSENT_ID")
         if journeys.is_deleted(session.session_id):
-            raise consent_error("CONSENT_REVOKED")
+            raise coded_error("consent", "CONSENT_REVOKED")
         unit, value = _frequency(session.parameters)
         now = journeys.now()
         uses = [
@@ -118,7 +109,7 @@ class Consents:
             if now - time < _PERIODS[unit]
         ]
         if len(uses) >= value:
-            raise consent_error("CONSENT_OVERUSED")
+            raise coded_error("consent", "CONSENT_OVERUSED")
         self._uses[str(consent_id)] = [*uses, now]
         return session
 

@@ -34,7 +34,7 @@ from bankconnect_async.sandbox.messages import read_message
 from bankconnect_async.sandbox.session_api.dialects import rules_for
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 
-from .consents import Consents, consent_bank, consent_error
+from .consents import Consents, consent_bank
 from .endpoints import DataApi, make_routes, webhook_update
 from .session_responses import (
     PROCESSED_RESPONSES,
@@ -57,11 +57,6 @@ from .uploads import (
 
 _CATEGORIES: Final = {"SAVINGS", "CURRENT", "OVERDRAFT"}
 _UPLOAD_TYPES: Final = {"PDF", "BASE64"}
-
-
-def _session_error(code: str) -> ApiError:
-    row = read_message("session_data", code)
-    return coded_error(HTTPStatus(int(row["status"])), code, row["text"])
 
 
 def _upload_error(
@@ -157,9 +152,9 @@ class SessionDataApi(DataApi):
     async def _initiate(self, request: web.Request) -> JsonObject:
         journey = self._journey(request)
         if journey.processing is not None:
-            raise _session_error("DUPLICATE_PROCESSING_REQUEST")
+            raise coded_error("session_data", "DUPLICATE_PROCESSING_REQUEST")
         if not journey.statements:
-            raise _session_error("UNPARSABLE_STATEMENTS")
+            raise coded_error("session_data", "UNPARSABLE_STATEMENTS")
         self.journeys.start_processing(journey)
         return {"session_id": journey.session.session_id, **SUCCESS}
 
@@ -174,9 +169,9 @@ class SessionDataApi(DataApi):
                 url_of=self.url_maker(journey.session.session_id),
             )
             if after and not query.status:
-                raise _session_error("PROCESSING_NOT_REQUESTED")
+                raise coded_error("session_data", "PROCESSING_NOT_REQUESTED")
             if after == "processing" == query.status:
-                raise _session_error("PROCESSING_NOT_COMPLETED")
+                raise coded_error("session_data", "PROCESSING_NOT_COMPLETED")
             return responder(query)
 
         return respond
@@ -184,7 +179,7 @@ class SessionDataApi(DataApi):
     def _journey(self, request: web.Request) -> Journey:
         session_id = request.match_info["session_id"]
         if not session_id.strip():
-            raise _session_error("KEY_REQUIRED")
+            raise coded_error("session_data", "KEY_REQUIRED")
         if self.journeys.is_deleted(session_id):
             raise ApiError(HTTPStatus.GONE)
         journey = self.journeys.get(session_id)
@@ -274,7 +269,7 @@ class SessionDataApi(DataApi):
     def _consent_journey(self, session_id: str) -> Journey:
         journey = self.journeys.get(session_id)
         if journey is None or journey.is_entity_flow:
-            raise consent_error("INVALID_SESSION_ID")
+            raise coded_error("consent", "INVALID_SESSION_ID")
         return journey
 
     async def _fetch(self, request: web.Request) -> JsonObject:
@@ -283,9 +278,9 @@ class SessionDataApi(DataApi):
             start = as_date(body.get("date_time_range_from"))
             end = as_date(body.get("date_time_range_to"))
         except BadValueError:
-            raise consent_error("INVALID_DATE_RANGE") from None
+            raise coded_error("consent", "INVALID_DATE_RANGE") from None
         if start >= end:
-            raise consent_error("INVALID_DATE_RANGE")
+            raise coded_error("consent", "INVALID_DATE_RANGE")
         session = self.consents.use(body.get("consent_id"), self.journeys)
         parameters = {
             name: value

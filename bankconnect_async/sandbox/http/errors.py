@@ -7,11 +7,11 @@ framework, to whose family the documented error shapes belong.
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import attrs
 
-from bankconnect_async.sandbox.messages import read_message
+from bankconnect_async.sandbox.messages import find_message, read_message
 
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -77,57 +77,19 @@ class ApiError(Exception):
         return cls(HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)])
 
 
-_CODED: Final[Mapping[int, tuple[str, str]]] = {
-    HTTPStatus.BAD_REQUEST: ("INVALID_REQUEST", "Something went wrong"),
-    HTTPStatus.UNAUTHORIZED: (
-        "AUTHENTICATION_CREDENTIALS_NOT_PROVIDED",
-        "Authentication credentials were not provided",
-    ),
-    HTTPStatus.PAYMENT_REQUIRED: ("PAYMENT_REQUIRED", "Payment required"),
-    HTTPStatus.METHOD_NOT_ALLOWED: (
-        "METHOD_NOT_ALLOWED",
-        "Method {} not allowed.",
-    ),
-    HTTPStatus.FORBIDDEN: (
-        "ACCESS_DENIED",
-        "Authentication credentials were not provided",
-    ),
-    HTTPStatus.NOT_FOUND: (
-        "SESSION_NOT_FOUND",
-        "The provided session ID is invalid",
-    ),
-    HTTPStatus.GONE: (
-        "SESSION_DELETED",
-        "The provided session ID has been deleted",
-    ),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
-        "UNSUPPORTED_MEDIA_TYPE",
-        "Unsupported media type `{}`",
-    ),
-}
-
-# The texts of codes that do not depend on the parameter.
-_CODE_TEXTS: Final[Mapping[str, str]] = {
-    "INVALID_DATE_FORMAT": "Invalid format for from_date and to_date, "
-    "'Supported format: DD/MM/YYYY'",
-    "INVALID_LENGTH": "Field length exceeds limit",
-}
-
-_DETAILS: Final[Mapping[int, str]] = {
-    HTTPStatus.BAD_REQUEST: "{}",
-    HTTPStatus.UNAUTHORIZED: "Authentication credentials were not provided.",
-    HTTPStatus.NOT_FOUND: "Not found.",
-    HTTPStatus.METHOD_NOT_ALLOWED: 'Method "{}" not allowed.',
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: 'Unsupported media type "{}" '
-    "in request.",
-}
-
-
-def coded_error(status: HTTPStatus, code: str, message: str) -> ApiError:
+def coded_error(where: str, code: str) -> ApiError:
     """
     Make an error of shape S1 with a code of its own.
+
+    Args:
+        where: The part of the table of messages.
+        code: The code.
     """
-    return ApiError(status, body={"error": {"code": code, "message": message}})
+    row = read_message(where, code)
+    return ApiError(
+        HTTPStatus(int(row["status"])),
+        body={"error": {"code": code, "message": row["text"]}},
+    )
 
 
 def render_coded(error: ApiError) -> JsonObject:
@@ -137,12 +99,14 @@ def render_coded(error: ApiError) -> JsonObject:
     if error.problems:
         problem = error.problems[0]
         code = problem.code
-        message = _CODE_TEXTS.get(code, problem.text)
+        # Some texts do not depend on the parameter.
+        row = find_message("coded", code)
+        message = row["text"] if row else problem.text
         if code == "INVALID_REQUEST":
             message = f"{problem.field}, {message}"
     else:
-        code, template = _CODED[error.status]
-        message = template.format(error.detail)
+        row = read_message("coded", str(error.status.value))
+        code, message = row["code"], row["text"].format(error.detail)
     return {"error": {"code": code, "message": message}}
 
 
@@ -165,4 +129,5 @@ def render_plain(error: ApiError, *, numbered: bool = False) -> JsonObject:
         row = read_message("entity_upload", "TRIAL_PERIOD_EXPIRED")
         number = {"status": int(row["number"])} if numbered else {}
         return {"message": row["text"], **number}
-    return {"detail": _DETAILS[error.status].format(error.detail)}
+    row = read_message("plain", str(error.status.value))
+    return {"detail": row["text"].format(error.detail)}

@@ -84,11 +84,7 @@ def validate_request(
     if not secrets_match(key, api_key):
         raise ApiError(HTTPStatus.UNAUTHORIZED)
     if rules.has_codes and len(body) > _MAX_PARAMETERS:
-        raise coded_error(
-            HTTPStatus.BAD_REQUEST,
-            "INVALID_PARAMETER_COUNT",
-            "Invalid number of parameters",
-        )
+        raise coded_error("coded", "INVALID_PARAMETER_COUNT")
     parameters = parse_fields(body, rules.fields, required="link_id")
     problems = [
         problem
@@ -98,9 +94,5 @@ def validate_request(
     if problems:
         raise ApiError(HTTPStatus.BAD_REQUEST, problems=problems)
     if rules.has_codes and parameters.get("mode") not in {None, *modes}:
-        raise coded_error(
-            HTTPStatus.FORBIDDEN,
-            "MODE_NOT_ENABLED",
-            "Specified mode not enabled. Contact FinBox Admin.",
-        )
+        raise coded_error("coded", "MODE_NOT_ENABLED")
     return parameters
