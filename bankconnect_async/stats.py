@@ -71,11 +71,12 @@ class BatchStats:
         retries: Requests sent beside the first of each item.
         seconds: Since the batch began.
         rate: Items that the server settled per second, over the last five.
-        limit: Requests per second that the batch allows itself because the
-            server said "too many" or was out of its depth; `None` as long
-            as it did not.
-        pause: Seconds for which nothing is sent, because the server asked
-            for that.
+        limit: Requests per second that the batch allows itself; `None` as
+            long as neither the user nor the server set a limit.
+        pause: Seconds until the next request, because the server asked for
+            a pause or does not respond.
+        is_probing: Whether nearly everything fails, so that single requests
+            find out when the server is back.
     """
 
     taken: int
@@ -88,6 +89,7 @@ class BatchStats:
     rate: float
     limit: float | None
     pause: float
+    is_probing: bool = False
 
     @property
     def failed(self) -> int:

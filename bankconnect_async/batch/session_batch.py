@@ -185,6 +185,7 @@ class SessionBatch:
             rate=rate.served.since(now - recent) / recent,
             limit=rate.limit(now),
             pause=max(rate.pause(now), self._send_queue.breaker.wait(now)),
+            is_probing=not self._send_queue.breaker.is_closed,
         )
 
     def drain(self) -> None:
