@@ -9,7 +9,7 @@ from bankconnect_async.batch.circuit_breaker import CircuitBreaker
 
 def opened(*, kind=None):
     """Make a breaker that nothing but failures opened, at time 0."""
-    breaker = CircuitBreaker()
+    breaker = CircuitBreaker(rng=max)
     for _ in range(10):
         breaker.on_failure(0.0, 0.0, kind)
     assert not breaker.is_closed
@@ -48,6 +48,21 @@ def test_probes_become_rare():
 
     assert times[:7] == [0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
     assert times[9] - times[8] == pytest.approx(times[8] / 4)
+
+
+def test_batches_do_not_probe_together():
+    """
+    An interval is between half of itself and the whole, as chance has it.
+    """
+    early = CircuitBreaker(rng=min)
+    for _ in range(10):
+        early.on_failure(0.0, 0.0)
+    late, now = opened(), 0.0
+    for _ in range(12):
+        assert early.wait(now) == late.wait(now) / 2
+        now += late.wait(now)
+        early.on_send(now, is_first=True)
+        late.on_send(now, is_first=True)
 
 
 def test_an_outage_of_hours_draws_few_retries():

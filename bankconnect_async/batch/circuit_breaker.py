@@ -4,8 +4,10 @@ A circuit breaker: probes instead of requests while nearly everything fails.
 The pattern is Michael Nygard's ("Release It!", chapter 5). Times are seconds.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
+
+from bankconnect_async.retry import uniform
 
 
 #: Failures in a row, with no success between them, that open the circuit.
@@ -16,6 +18,9 @@ _FIRST_INTERVAL: Final = 0.25
 _INTERVAL: Final = 5.0
 _SHARE_OF_OUTAGE: Final = 0.25
 _LONGEST_INTERVAL: Final = 60.0
+# The least part of an interval that passes before its probe: batches that an
+# outage hit at the same time spread their probes out.
+_JITTER: Final = 0.5
 # Requests that each success allows while the circuit is half open, and the
 # unused number of them that closes it: it closes if most requests succeed.
 _PER_SUCCESS: Final = 3
@@ -31,13 +36,19 @@ class CircuitBreaker:
     """
     Decides when requests may be sent while nearly everything fails.
 
+    Args:
+        rng: The function that draws from a range, for jitter.
+
     Attributes:
         is_closed: Whether requests pass freely.
         failures: The number of failures since the last success.
         opened_at: The time when it last opened.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, rng: Callable[[float, float], float] = uniform
+    ) -> None:
+        self._rng = rng
         self.is_closed: bool = True
         self.failures: int = 0
         self.opened_at: float = 0.0
@@ -75,7 +86,7 @@ class CircuitBreaker:
         share = (now - self.opened_at) * _SHARE_OF_OUTAGE
         longest = min(max(_INTERVAL, share), _LONGEST_INTERVAL)
         self._interval = min(2 * self._interval, longest)
-        self._probe_at = now + self._interval
+        self._probe_at = now + self._draw()
 
     def on_unsent(self, now: float) -> None:
         """Let another request be the probe: the last was not sent."""
@@ -115,5 +126,8 @@ class CircuitBreaker:
             self.is_closed = False
             self.opened_at = now
             self._interval = _FIRST_INTERVAL
-            self._probe_at = now + _FIRST_INTERVAL
+            self._probe_at = now + self._draw()
             self._credit = self._alike = 0
+
+    def _draw(self) -> float:
+        return self._rng(_JITTER * self._interval, self._interval)

@@ -124,6 +124,7 @@ class SessionBatch:
         self._send_queue = send_queue or SendQueue(
             options.clock,
             rate=options.rate,
+            rng=options.retry.rng,
             max_pause=options.retry.deadline,
         )
         self._hooks = HookRunner()

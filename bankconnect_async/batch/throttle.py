@@ -22,6 +22,7 @@ from bankconnect_async.errors import (
     ResponseError,
     ServerError,
 )
+from bankconnect_async.retry import uniform
 
 from .adaptive_rate import AdaptiveRate
 from .circuit_breaker import CircuitBreaker
@@ -53,6 +54,7 @@ class SendQueue:
         clock: The clock.
         max_pause: The longest pause that a server may ask for, in seconds.
         rate: The user's own limit, in requests per second.
+        rng: The function that draws from a range, for jitter.
         limiter: A further limiter, if any.
 
     Attributes:
@@ -68,13 +70,14 @@ class SendQueue:
         *,
         max_pause: float,
         rate: float | None = None,
+        rng: Callable[[float, float], float] = uniform,
         limiter: Limiter | None = None,
     ) -> None:
         self.clock = clock
         self.adaptive_rate: AdaptiveRate = AdaptiveRate(
             clock.monotonic(), max_pause=max_pause, ceiling=rate
         )
-        self.breaker: CircuitBreaker = CircuitBreaker()
+        self.breaker: CircuitBreaker = CircuitBreaker(rng=rng)
         self.retries = 0
         self.abort_cause: BankConnectError | None = None
         self._limiter = limiter
