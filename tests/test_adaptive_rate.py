@@ -5,6 +5,7 @@ The rate that a batch finds, against limiters of many kinds, in made-up time.
 import collections
 import heapq
 import itertools
+import math
 import random
 
 import attrs
@@ -16,6 +17,8 @@ from bankconnect_async.stats import Meter
 
 
 LONGEST_PAUSE = 120
+# Seconds that a worker needs to send a request.
+CPU = 1e-4
 
 
 class Bucket:
@@ -31,7 +34,8 @@ class Bucket:
     def __call__(self, now):
         while self.changes and now >= self.changes[0][0]:
             self.rate = self.changes.pop(0)[1]
-        filled = self.tokens + (now - self.at) * self.rate
+        rate = self.rate(now) if callable(self.rate) else self.rate
+        filled = self.tokens + (now - self.at) * rate
         self.tokens, self.at = min(self.burst, filled), now
         if self.tokens < 1:
             return ("refused", self.retry_after)
@@ -59,19 +63,18 @@ class Window:
 
 class Failing:
     """
-    Fails by chance, at some times surely, and where another one refuses.
+    Answers 503 by chance, in an outage, and where a limiter refuses.
     """
 
-    def __init__(self, share=0.0, *, until=None, limiter=None, how="failed"):
-        self.share, self.until, self.how = share, until, how
-        self.limiter = limiter
+    def __init__(self, share=0.0, *, until=None, limiter=None):
+        self.share, self.until, self.limiter = share, until, limiter
         self.random = random.Random(5)
 
     def __call__(self, now):
         out = self.until and self.until[0] <= now < self.until[1]
         full = self.limiter and self.limiter(now)
         if out or full or self.random.random() < self.share:
-            return (self.how, 1)
+            return ("failed", 1)
         return None
 
 
@@ -82,7 +85,7 @@ class Run:
     """
 
     rate: AdaptiveRate
-    breaker: CircuitBreaker = attrs.Factory(CircuitBreaker)
+    breaker: CircuitBreaker = attrs.Factory(lambda: CircuitBreaker(rng=max))
     served: collections.Counter = attrs.Factory(collections.Counter)
     refused: collections.Counter = attrs.Factory(collections.Counter)
 
@@ -116,14 +119,12 @@ class Run:
         self.breaker.on_failure(now, sent_at)
 
 
-def simulate(  # noqa: PLR0913
-    server, *, workers=200, latency=0.02, seconds=20, seed=1, cpu=1e-4
-):
+def simulate(server, *, workers=200, latency=0.02, seconds=20, ceiling=None):
     """
     Have workers send one request after the other, in line.
     """
-    chance = random.Random(seed)
-    run = Run(AdaptiveRate(0.0, max_pause=LONGEST_PAUSE))
+    chance = random.Random(1)
+    run = Run(controller(ceiling=ceiling))
     rate, events, ticket = run.rate, [], itertools.count()
     line = collections.deque(range(workers))
     busy_until, pump_at = 0.0, 0.0
@@ -143,7 +144,7 @@ def simulate(  # noqa: PLR0913
             line.popleft()
             rate.on_send(now)
             run.breaker.on_send(now, is_first=True)
-            busy_until = now + cpu
+            busy_until = now + CPU
             way = latency / 2 * (1 + chance.random() / 10)
             plan(now + way, "arrive", now, way)
 
@@ -247,36 +248,75 @@ def test_failures_by_chance_do_not_collapse_the_rate(share, least):
     assert run.share(100 / 0.02, 20) >= least
 
 
-@pytest.mark.parametrize("how", ["failed", "away"])
-def test_an_outage_is_over_when_it_is_over(how):
+def test_an_outage_is_over_when_it_is_over():
     """
     Little is sent meanwhile, and soon after all that can be.
     """
-    run = simulate(Failing(until=(5, 10), how=how), workers=100)
+    run = simulate(Failing(until=(5, 10)), workers=100)
 
     # A fifth of the usual at most.
     assert sum(run.refused[n] for n in range(6, 10)) < 4 * 1000
     assert run.share(100 / 0.02, 20, since=13) >= 0.85
 
 
-def test_a_sick_server_of_many_holds_back_for_its_pauses_only():
+def test_a_sick_server_of_many_is_no_reason_for_a_limit():
     """
-    A lone 503 with Retry-After is obeyed, and is no reason for a limit.
+    503s with Retry-After from one node of many do not slow the others down.
     """
-    run = simulate(Failing(0.02, how="away"), workers=100)
+    run = simulate(Failing(0.02), workers=100)
 
     assert run.rate.limit(20.0) is None
-    assert min(run.served[n] for n in range(20)) > 20
+    assert run.share(100 / 0.02, 20) >= 0.9
 
 
-def test_too_many_turned_away_are_refusals():
+def test_too_many_503s_are_refusals():
     """
     503s with Retry-After for all that is too much make a limit, too.
     """
-    run = simulate(Failing(limiter=Bucket(), how="away"), workers=64)
+    run = simulate(Failing(limiter=Bucket()), workers=64)
 
     assert run.share(300, 20, since=5) >= 0.4
     assert run.refusals() <= 0.05
+
+
+@pytest.mark.parametrize("retry_after", [1, None])
+def test_a_limit_that_varies_slowly_is_followed(retry_after):
+    """
+    A batch does not lock at what it measured at first.
+    """
+
+    def rate(now):
+        return 300 + 150 * math.sin(2 * math.pi * now / 120)
+
+    run = simulate(Bucket(rate, retry_after=retry_after), seconds=240)
+
+    assert run.share(300, 240) >= 0.8
+    for second in range(20, 240, 20):
+        mean = sum(rate(second + n) for n in range(20)) / 20
+        assert run.share(mean, second + 20, since=second) >= 0.5
+    assert run.refusals(since=0) <= 0.02
+
+
+def test_the_first_limit_is_found_in_seconds():
+    """
+    Slow start measures the limit of a token bucket to a few percent.
+    """
+    run = simulate(Bucket(), seconds=12)
+
+    # A cut leaves a little less.
+    assert 270 <= run.rate.limit(10.0) <= 305
+    assert run.share(300, 12, since=5) >= 0.9
+
+
+@pytest.mark.parametrize("limit", [50, 100, 1000])
+def test_a_ceiling_is_never_exceeded(limit):
+    """
+    The user's own rate holds below, at and above the limit of the server.
+    """
+    run = simulate(Bucket(limit), seconds=20, ceiling=100)
+
+    assert max((run.served + run.refused).values()) <= 100 + 3
+    assert run.share(min(limit, 100), 20) >= 0.75
 
 
 def controller(**options):
@@ -345,6 +385,22 @@ def test_a_lone_request_may_be_lost():
     assert send_all(rate, 3.2) == 1
     assert rate.delay(8.1) > 0
     assert rate.delay(8.2) == 0
+
+
+def test_one_round_of_requests_makes_one_cut():
+    """
+    All that was in flight at the first refusal may be refused.
+    """
+    one, many = controller(), controller()
+    for rate in (one, many):
+        for _ in range(30):
+            rate.on_success(0.0, sent_at=0.0)
+        rate.on_throttle(0.1, sent_at=0.0, retry_after=1)
+    for _ in range(200):
+        many.on_throttle(0.15, sent_at=0.09, retry_after=None)
+
+    assert many.limit(2.0) == one.limit(2.0)
+    assert many.pause(0.15) == pytest.approx(0.95)
 
 
 def test_late_refusals_are_of_the_past():

@@ -31,10 +31,9 @@ _SAME: Final = 0.95
 # The share of the limit that is used at least. The rest makes up for errors
 # of measurement, each of which costs a pause.
 _USED: Final = 0.985
-# Seconds from a cut to the limit, and the most of them. Each plateau at the
-# same limit is longer than the last.
-_PLATEAU: Final = 4.0
-_PLATEAU_MAX: Final = 40.0
+# Seconds from a cut to the limit: where the limit moved, where it was just
+# found or stayed the same, and where it did so again.
+_PLATEAUS: Final = (4.0, 16.0, 32.0)
 # Seconds over which the delivered rate is measured; fewer are too noisy.
 _WINDOW: Final = 2.0
 # Seconds in which slow start doubles the rate, as long as round trips are
@@ -67,7 +66,7 @@ class _Curve:
     limit: float
     used: float = 1.0
     doubling: float = 0.0
-    plateau: float = _PLATEAU
+    plateau: float = _PLATEAUS[0]
     beta: float = _SAME
     trend: float = 0.0
     horizon: float = 0.0
@@ -84,7 +83,7 @@ class _Curve:
         beta, scale = self.beta, self.plateau
         beyond = seconds - self.plateau
         if beyond > 0:
-            beta, scale = _BETA, _PLATEAU
+            beta, scale = _BETA, _PLATEAUS[0]
         cubic = 1 + (1 - beta) * (beyond / scale) ** 3
         trend = math.exp(self.trend * min(seconds, self.horizon))
         return self.rate * cubic * trend
@@ -249,7 +248,7 @@ class AdaptiveRate:
             self._measure_burst(now - round_trip)
             self._curve = _Curve(
                 limit=self._burst / _DOUBLING,
-                doubling=max(_DOUBLING, 3 * round_trip),
+                doubling=max(_DOUBLING, round_trip),
             )
         else:
             self._curve = self._follow(now, self._curve)
@@ -277,32 +276,26 @@ class AdaptiveRate:
         used = max(_USED, 1 - self._burst / max(1, served))
         if old.doubling:
             # Where little was served the limit may be much higher.
-            plateau = _PLATEAU if least < most / 2 else 4 * _PLATEAU
+            plateau = _PLATEAUS[least > most / 2]
             return _Curve(limit=least, used=_USED, plateau=plateau)
-        if now - self._epoch < _PLATEAU / 2:
+        if now - self._epoch < _PLATEAUS[0]:
             # The last cut was not deep enough: the limit falls fast.
             return _Curve(limit=math.sqrt(least * most), used=used, beta=_BETA)
         limit = min(most, max(least, _SAME * most))
         change = limit / old.limit
         if _SAME <= change <= 1 / _SAME:
-            plateau = min(3 * max(_PLATEAU, old.plateau), _PLATEAU_MAX)
+            longer = (each for each in _PLATEAUS if each > old.plateau)
+            plateau = next(longer, _PLATEAUS[-1])
             return _Curve(limit=limit, used=used, plateau=plateau)
-        trend = math.log(change) / seconds
-        if change < 1:
-            return _Curve(
-                limit=limit,
-                used=used * _SAME,
-                beta=_BETA,
-                trend=trend,
-                horizon=seconds,
-            )
-        return _Curve(
+        moves = _Curve(
             limit=limit,
             used=used,
-            plateau=2 * _PLATEAU,
-            trend=trend,
+            trend=math.log(change) / seconds,
             horizon=seconds,
         )
+        if change > 1:
+            return moves
+        return attrs.evolve(moves, used=used * _SAME, beta=_BETA)
 
     def _delivered(self) -> float:
         end = self.served.last
