@@ -279,6 +279,19 @@ def test_too_many_503s_are_refusals():
     assert run.refusals() <= 0.05
 
 
+def test_timeouts_are_counted_when_they_are_known():
+    """
+    Requests that time out after 15 s cut the rate if most others do, too.
+    """
+    rate = controller()
+    for number in range(20):
+        rate.on_failure(15 + number / 100, sent_at=number / 100)
+        if number % 3 == 0:
+            rate.on_success(15 + number / 100, sent_at=15.0)
+
+    assert not rate.is_unlimited
+
+
 @pytest.mark.parametrize("retry_after", [1, None])
 def test_a_limit_that_varies_slowly_is_followed(retry_after):
     """

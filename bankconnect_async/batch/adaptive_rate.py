@@ -6,8 +6,8 @@ From CUBIC (RFC 9438) come slow start, one cut for each round of requests
 near it (4.2), and a clock of that curve that stands still while the sender
 has nothing to send (4.2, 5.8). CUBIC controls how many bytes are in flight;
 here the curve is a send rate, because at a low latency even one request in
-flight may be too many. Ours are the measurement of the limit (`_measure`),
-the trend, and the plateau that grows while the limit stays the same.
+flight may be too many. Ours are the measurement of the limit (`_follow`),
+the trend, and the plateaus that grow while the limit stays the same.
 
 All times are seconds, all rates requests per second.
 """
@@ -199,7 +199,8 @@ class AdaptiveRate:
         """
         self.on_lost(sent_at)
         if sent_at > self._cut_at:
-            self._failed.add(sent_at)
+            # A timeout is known long after its request was sent.
+            self._failed.add(now)
             since = max(self._cut_at, now - _WINDOW)
             least = max(self.served.since(since), THRESHOLD)
             if self._failed.since(since) > least:
