@@ -61,6 +61,21 @@ class Window:
         return None
 
 
+class SlidingWindow:
+    """
+    Lets so many through in any second, and asks for a pause of one.
+    """
+
+    def __init__(self, count=300):
+        self.times = collections.deque([-1.0] * count, maxlen=count)
+
+    def __call__(self, now):
+        if now - self.times[0] < 1:
+            return ("refused", 1)
+        self.times.append(now)
+        return None
+
+
 class Failing:
     """
     Answers 503 by chance, in an outage, and where a limiter refuses.
@@ -188,6 +203,7 @@ def test_a_bucket_is_used_up_and_not_overdrawn(workers, latency, retry_after):
         pytest.param(Bucket(rate=50, burst=900), 0.29, id="huge burst"),
         pytest.param(Window(), 0.7, id="window"),
         pytest.param(Window(tells=False), 0.7, id="window that is silent"),
+        pytest.param(SlidingWindow(), 0.75, id="sliding window"),
         pytest.param(Failing(limiter=Bucket()), 0.85, id="503 instead of 429"),
     ],
 )

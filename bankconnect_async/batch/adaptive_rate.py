@@ -43,7 +43,8 @@ _DOUBLING: Final = 0.25
 # a probe without a response for as long is lost.
 _PAUSE: Final = 0.1
 _PAUSE_MAX: Final = 5.0
-# Seconds that late timers may catch up at the ceiling.
+# Seconds that are made up for at once, after a late timer or a pause; more
+# would overrun a limiter that counts what came in the last second.
 _SLACK: Final = 0.02
 
 
@@ -173,10 +174,10 @@ class AdaptiveRate:
         self._next_at += idle + 1 / rate
 
     def _catch_up(self, rate: float) -> float:
-        # The seconds that were missed and are made up for at once.
+        # A server that lets nothing through at once leaves nothing to make up.
         if rate == self.ceiling:
             return _SLACK
-        return self._burst // 2 / rate
+        return min(_SLACK, self._burst // 2 / rate)
 
     def on_success(self, now: float, sent_at: float) -> None:
         """Count a response of a server that accepts requests."""
