@@ -37,3 +37,14 @@ def test_line():
         "1 min: 7 rows, 4 failed (4 RateLimitError), 3 rows/s, "
         "limit 5/s, pausing 2 s"
     )
+
+
+def test_line_in_an_outage():
+    """
+    While single requests probe the server, the line says so.
+    """
+    summary = BatchSummary(seconds=70, pause=2, is_probing=True)
+
+    assert summary.as_line() == (
+        "1 min: 0 rows, 0 failed, 0 rows/s, server not responding: probing"
+    )

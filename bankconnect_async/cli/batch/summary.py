@@ -29,6 +29,7 @@ class BatchSummary:
         recent_rate: The rows per second over the last seconds.
         limit: The present limit of requests per second, if there is one.
         pause: The seconds for which the batch sends nothing.
+        is_probing: Whether single requests find out when the server is back.
         interrupted: Whether a signal stopped the batch.
         aborted: Whether an error ended the batch early.
         mismatched: Whether the output belongs to other requests.
@@ -44,6 +45,7 @@ class BatchSummary:
     recent_rate: float = 0
     limit: float | None = None
     pause: float = 0
+    is_probing: bool = False
     interrupted: bool = False
     aborted: bool = False
     mismatched: bool = False
@@ -98,6 +100,7 @@ class BatchSummary:
         self.recent_rate = stats.rate
         self.limit = rate if stats.limit is None else stats.limit
         self.pause = stats.pause
+        self.is_probing = stats.is_probing
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as an object for JSON."""
@@ -129,7 +132,9 @@ class BatchSummary:
         ]
         if self.limit is not None:
             parts.append(f"limit {self.limit:.0f}/s")
-        if self.pause:
+        if self.is_probing:
+            parts.append("server not responding: probing")
+        elif self.pause:
             parts.append(f"pausing {self.pause:.0f} s")
         if self.total is not None and self.recent_rate:
             left = max(0, self.total - self.processed) / self.recent_rate
