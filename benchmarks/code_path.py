@@ -23,12 +23,12 @@ from typing import Any, Final
 
 import attrs
 
-from bankconnect_async import AsyncBankConnect
+import bankconnect_async
 
 from .serving import serve_ours
 
 
-_PACKAGE: Final = Path(__file__).parent.parent / "bankconnect_async"
+_PACKAGE: Final = Path(bankconnect_async.__file__).parent
 _BLANK: Final = {
     tokenize.COMMENT,
     tokenize.DEDENT,
@@ -112,8 +112,10 @@ async def trace_batch_item() -> CodePath:
     return path
 
 
-def _client(base_url: str) -> AsyncBankConnect:
-    return AsyncBankConnect("key", base_url=base_url, redirect_url=None)
+def _client(base_url: str) -> bankconnect_async.AsyncBankConnect:
+    return bankconnect_async.AsyncBankConnect(
+        "key", base_url=base_url, redirect_url=None
+    )
 
 
 def count_lines(source: str) -> int:

@@ -27,7 +27,7 @@ from bankconnect_async import (
     Session,
     SessionRequest,
 )
-from bankconnect_async.batch.result_buffer import ResultBuffer
+from bankconnect_async.batch.result_buffer import OrderedResultBuffer
 from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.sandbox import Fault, Sandbox
@@ -853,13 +853,13 @@ async def test_a_drain_leaves_gaps_in_the_order():
     """
     The outcomes after an unsent item are reported in order.
     """
-    buffer = ResultBuffer(ordered=True)
+    buffer = OrderedResultBuffer()
     late = [
         Failed(index=index, item="c", request=None, error=BankConnectError())
         for index in (3, 1)
     ]
     for outcome in late:
-        buffer.put(outcome)
+        buffer.put_nowait(outcome)
     buffer.close()
 
     assert [await buffer.get() for _ in range(3)] == [*reversed(late), None]

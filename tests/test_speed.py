@@ -151,3 +151,23 @@ async def test_head_and_body_are_sent_at_once(monkeypatch):
                 sys.setprofile(None)
 
     assert sends == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "moves"),
+    [("trace_create", 12, 22), ("trace_batch_item", 15, 34)],
+)
+async def test_the_path_of_a_session_is_short(monkeypatch, name, files, moves):
+    """
+    A session goes through few files of the package, with few moves between
+    them.
+    """
+    # At the end of the path, so that the installed package is traced.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    trace = getattr(importlib.import_module("benchmarks.code_path"), name)
+
+    # A response that comes in two pieces wakes its reader twice.
+    paths = [await trace() for _ in range(3)]
+
+    assert 0 < min(len(path.files) for path in paths) <= files
+    assert 0 < min(path.moves for path in paths) <= moves

@@ -1,43 +1,45 @@
 """
-The buffer of outcomes between the workers of a batch and its consumer.
+Buffers of outcomes between the workers of a batch and its consumer.
 """
 
 import asyncio
 
-from collections import deque
-
 from .outcomes import Outcome
 
 
-class ResultBuffer:
+class ResultBuffer(asyncio.Queue[Outcome | None]):
     """
-    A queue of outcomes that can put them into the order of the source.
-
-    Args:
-        ordered: Whether outcomes leave in the order of their indexes.
+    A queue of outcomes, in the order in which they come, with `None` at last.
     """
-
-    def __init__(self, *, ordered: bool) -> None:
-        self._ordered = ordered
-        self._pending: dict[int, Outcome | None] = {}
-        self._next_index = 0
-        self._ready: deque[Outcome] = deque()
-        self._changed = asyncio.Event()
-        self._is_closed = False
-
-    def put(self, outcome: Outcome) -> None:
-        """Add an outcome."""
-        if self._ordered:
-            self._insert(outcome.index, outcome)
-        else:
-            self._ready.append(outcome)
-        self._changed.set()
 
     def skip(self, index: int) -> None:
         """Expect no outcome for the input at *index*."""
-        if self._ordered:
-            self._insert(index, None)
-            self._changed.set()
+
+    def close(self) -> None:
+        """Let `get` return `None` after what is left."""
+        self.put_nowait(None)
+
+
+class OrderedResultBuffer(ResultBuffer):
+    """
+    A queue of outcomes in the order of the source, with `None` at last.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pending: dict[int, Outcome | None] = {}
+        self._next_index = 0
+
+    def put_nowait(self, outcome: Outcome | None) -> None:
+        """Add an outcome, which leaves after those before it."""
+        if outcome is None:
+            super().put_nowait(None)
+        else:
+            self._insert(outcome.index, outcome)
+
+    def skip(self, index: int) -> None:
+        """Expect no outcome for the input at *index*."""
+        self._insert(index, None)
 
     def _insert(self, index: int, outcome: Outcome | None) -> None:
         self._pending[index] = outcome
@@ -45,25 +47,13 @@ class ResultBuffer:
             following = self._pending.pop(self._next_index)
             self._next_index += 1
             if following is not None:
-                self._ready.append(following)
-
-    def get_nowait(self) -> Outcome | None:
-        """Return the next outcome, if there is one."""
-        return self._ready.popleft() if self._ready else None
-
-    async def get(self) -> Outcome | None:
-        """Wait for the next outcome; `None` after the last."""
-        while not self._ready and not self._is_closed:
-            self._changed.clear()
-            await self._changed.wait()
-        return self.get_nowait()
+                super().put_nowait(following)
 
     def close(self) -> None:
-        """Release what is left, in order, and let `get` end."""
+        """Release what is left, in order; then `get` returns `None`."""
         # After a drain there are gaps that nothing will fill.
         for _, outcome in sorted(self._pending.items()):
             if outcome is not None:
-                self._ready.append(outcome)
+                super().put_nowait(outcome)
         self._pending.clear()
-        self._is_closed = True
-        self._changed.set()
+        super().close()

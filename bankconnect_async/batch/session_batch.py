@@ -40,7 +40,7 @@ from .outcomes import (
     Source,
     batch_stopped_error,
 )
-from .result_buffer import ResultBuffer
+from .result_buffer import OrderedResultBuffer, ResultBuffer
 from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 
@@ -138,7 +138,14 @@ class SessionBatch:
         self._source = make_item_source(source, self._room)
         self._get_nowait = self._source.get_nowait
         self._get = self._source.get
-        self._results = ResultBuffer(ordered=options.ordered)
+        self._results = (
+            OrderedResultBuffer() if options.ordered else ResultBuffer()
+        )
+        self._report = (
+            self._results.put_nowait
+            if self._journal is None
+            else self._record_and_report
+        )
         self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
         # In the order in which they began.
@@ -285,8 +292,10 @@ class SessionBatch:
         return self
 
     async def __anext__(self) -> Outcome:
-        outcome = self._results.get_nowait() or await self._results.get()
+        outcome = await self._results.get()
         if outcome is None:
+            # For whoever asks again.
+            self._results.close()
             error, self._unraised = self._unraised, None
             if error is not None:
                 raise self._with_unrecorded(error)
@@ -320,16 +329,20 @@ class SessionBatch:
             taken := self._get_nowait() or await self._get()
         ):
             index, item = taken
-            link_id, request = None, None
+            link_id, request = "", None
             try:
                 link_id, request = self._creator.prepare(item)
-                if not self._is_due(index, link_id, request):
+                if self._journal is not None and not self._is_due(
+                    self._journal, index, link_id, request
+                ):
                     if not self._counts.skipped % _SKIPPED_AT_ONCE:
                         # Many must not hold up what is in flight.
                         await asyncio.sleep(0)
                     continue
-                if self._draining or not (
-                    throttle.try_acquire() or await throttle.acquire()
+                if (
+                    self._draining
+                    or self._send_queue.abort_cause
+                    or not (throttle.try_acquire() or await throttle.acquire())
                 ):
                     self._check_aborted()
                     break
@@ -342,22 +355,16 @@ class SessionBatch:
                 finally:
                     self._counts.in_flight -= 1
                 session = self._creator.build(link_id, *answer)
-                self._hooks.run("the clock", throttle.on_success)
+                try:
+                    throttle.on_success()
+                except Exception as exc:  # noqa: BLE001 - the user's clock
+                    self._hooks.log("the clock", exc)
             except BaseException as exc:
-                ends = _ends_batch(exc)
-                error = self._make_error(index, None if ends else exc)
-                if link_id is not None and request is not None:
-                    # It may be the one that all bare link ids share.
-                    request = request.with_link_id(link_id)
-                failed = Failed(
-                    index=index, item=item, request=request, error=error
-                )
-                if not ends:
-                    self._fail(failed)
-                    continue
-                if index in self._sending:
-                    self._record(failed)
-                raise
+                # The request may be the one that all bare link ids share.
+                request = request and request.with_link_id(link_id)
+                if not self._fail(index, item, request, exc):
+                    raise
+                continue
             finally:
                 throttle.release()
             self._report(
@@ -366,6 +373,26 @@ class SessionBatch:
                 )
             )
             self._counts.created += 1
+
+    def _fail(
+        self,
+        index: int,
+        item: Item,
+        request: SessionRequest | None,
+        exc: BaseException,
+    ) -> bool:
+        ends = _ends_batch(exc)
+        error = self._make_error(index, None if ends else exc)
+        failed = Failed(index=index, item=item, request=request, error=error)
+        if ends:
+            if index in self._sending:
+                self._record(failed)
+            return False
+        if isinstance(error, _ABORTING):
+            self._send_queue.abort(error)
+        self._counts.failures[type(error).__name__] += 1
+        self._report(failed)
+        return True
 
     def _make_error(
         self, index: int, exc: BaseException | None
@@ -390,15 +417,9 @@ class SessionBatch:
         error.__cause__ = exc
         return error
 
-    def _fail(self, failed: Failed) -> None:
-        if isinstance(failed.error, _ABORTING):
-            self._send_queue.abort(failed.error)
-        self._counts.failures[type(failed.error).__name__] += 1
-        self._report(failed)
-
-    def _report(self, outcome: Outcome) -> None:
+    def _record_and_report(self, outcome: Outcome) -> None:
         self._record(outcome)
-        self._results.put(outcome)
+        self._results.put_nowait(outcome)
 
     def _record(self, outcome: Outcome) -> None:
         if self._journal is not None:
@@ -413,13 +434,15 @@ class SessionBatch:
         return self._source.get_nowait() or await self._source.get()
 
     def _is_due(
-        self, index: int, link_id: str, request: SessionRequest
+        self,
+        journal: "ResultSink",
+        index: int,
+        link_id: str,
+        request: SessionRequest,
     ) -> bool:
         self._check_aborted()
-        if self._journal is None:
-            return True
         with self._journal_errors:
-            if self._journal.begin(index, request, link_id=link_id):
+            if journal.begin(index, request, link_id=link_id):
                 return True
             self._counts.skipped += 1
             del self._source.outstanding[index]
