@@ -105,17 +105,18 @@ class AdaptiveRate:
 
     Attributes:
         ceiling: The rate that is never exceeded; it may be set at any time.
+        is_unlimited: Whether every request may be sent at once.
         served: The meter of accepted requests, by the time of their sending.
     """
 
     def __init__(
         self, now: float, *, max_pause: float, ceiling: float | None = None
     ) -> None:
-        self.ceiling: float | None = ceiling
+        self._curve: _Curve | None = None
+        self.ceiling = ceiling
         self.served: Meter = Meter(slots=2000, width=0.005)
         self._failed = Meter(slots=2000, width=0.005)
         self._max_pause = max_pause
-        self._curve: _Curve | None = None
         # The requests that the server accepted before the first 429, and the
         # seconds in which they were sent, up to the time below.
         self._burst = 0
@@ -133,9 +134,14 @@ class AdaptiveRate:
         self._probe_sent_at: float | None = None
 
     @property
-    def is_unlimited(self) -> bool:
-        """Whether every request may be sent at once."""
-        return self._curve is None and self.ceiling is None
+    def ceiling(self) -> float | None:
+        """The rate that is never exceeded."""
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, rate: float | None) -> None:
+        self._ceiling = rate
+        self.is_unlimited: bool = rate is None and self._curve is None
 
     @property
     def is_probing(self) -> bool:
@@ -248,6 +254,7 @@ class AdaptiveRate:
             self._futile += 1
         elif self._curve is None:
             self._measure_burst(now - round_trip)
+            self.is_unlimited = False
             self._curve = _Curve(
                 limit=self._burst / _DOUBLING,
                 doubling=max(_DOUBLING, round_trip),
