@@ -2,9 +2,9 @@
 The client: one short method for each thing the vendor's API does.
 """
 
+import inspect
 import os
 import ssl
-import sys
 import warnings
 
 from collections.abc import (
@@ -30,7 +30,7 @@ import attrs
 
 from yarl import URL
 
-from . import __version__, _resources
+from . import __version__, _resources, batch
 from ._codec.session_requests import Encoding
 from ._http.executor import RequestExecutor
 from ._http.transport import Transport
@@ -69,7 +69,6 @@ from .retry import RetryPolicy
 # without them.
 if TYPE_CHECKING:
     from ._codec.return_urls import ReturnURL
-    from .batch.session_batch import SessionBatch
     from .journal.journal import Journal
     from .models.events import Event
     from .stats import AttemptHook, Stats
@@ -92,6 +91,9 @@ _BASE_URLS: Final[Mapping[str, str]] = {
     "v1": DEFAULT_BASE_URL,
     "v2": CURRENT_BASE_URL,
 }
+_RETRY: Final = RetryPolicy()
+_TIMEOUTS: Final = Timeouts()
+_POOL: Final = Pool()
 
 
 class WorkerSettings(TypedDict, total=False):
@@ -173,9 +175,9 @@ class AsyncBankConnect(StatementData):
         version: str = "v1",
         redirect_url: "str | URL | ReturnURL | None | Unset" = UNSET,
         encoding: Encoding = "json",
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
-        pool: Pool = Pool(),  # noqa: B008 - frozen
+        retry: RetryPolicy = _RETRY,
+        timeouts: Timeouts = _TIMEOUTS,
+        pool: Pool = _POOL,
         tls: TLS | ssl.SSLContext | None = None,
         proxy: str | URL | None = None,
         allow_http: bool = False,
@@ -238,11 +240,10 @@ class AsyncBankConnect(StatementData):
         #: For batches, like `open`, `reserve` and `release`.
         self._creator: Final = SessionCreator(
             self._executor,
-            url=self._session_url,
+            service=self._service,
             api_key=self._api_key,
             encoding=encoding,
             redirect_url=redirect_url,
-            allow_http=self._service.allow_http,
         )
         self._made_at = _calling_line()
 
@@ -449,7 +450,7 @@ class AsyncBankConnect(StatementData):
         ordered: bool = False,
         deadline: float = 120.0,
         journal: "Journal | None" = None,
-    ) -> "SessionBatch":
+    ) -> "batch.SessionBatch":
         """
         Create sessions for many customers: one outcome for each input.
 
@@ -492,12 +493,10 @@ class AsyncBankConnect(StatementData):
         Raises:
             ConfigurationError: If a number makes no sense.
         """
-        from .batch.session_batch import BatchOptions, SessionBatch  # noqa: PLC0415
-
-        return SessionBatch(
+        return batch.SessionBatch(
             self._creator,
             source,
-            BatchOptions(
+            batch.BatchOptions(
                 api=self.api_id,
                 concurrency=concurrency,
                 rate=rate,
@@ -530,7 +529,9 @@ def _build_request(
 
 def _calling_line() -> str:
     # Where the user's code made the client, whichever way it took.
-    frame = sys._getframe(1)  # noqa: SLF001 - what warnings do themselves
-    while frame.f_back and frame.f_globals.get("__name__") == __name__:
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
+    if frame is None:
+        return "an unknown place"
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

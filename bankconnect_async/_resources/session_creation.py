@@ -21,6 +21,7 @@ from bankconnect_async._codec.session_requests import (
 from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async._http.executor import RequestExecutor
 from bankconnect_async._http.operation import Operation
+from bankconnect_async.config import Service
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import (
     UNSET,
@@ -147,11 +148,10 @@ class SessionCreator(RequestPreparer):
 
     Args:
         executor: The executor of requests.
-        url: The URL of the Session API.
+        service: The address of the API.
         api_key: The key, which goes into each body.
         encoding: The encoding of the bodies.
         redirect_url: The redirect URL of requests that name none.
-        allow_http: Whether a journey without TLS is accepted from any host.
 
     Attributes:
         owners: The owners of recently created sessions.
@@ -160,15 +160,14 @@ class SessionCreator(RequestPreparer):
         ConfigurationError: If *encoding* or *redirect_url* is invalid.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         executor: RequestExecutor,
         *,
-        url: URL,
+        service: Service,
         api_key: str,
         encoding: Encoding,
         redirect_url: "str | URL | ReturnURL | None | Unset",
-        allow_http: bool,
     ) -> None:
         if encoding not in CONTENT_TYPES:
             raise ConfigurationError(
@@ -184,8 +183,10 @@ class SessionCreator(RequestPreparer):
         self._operation = Operation(
             name="POST session",
             method="POST",
-            url=url,
-            decode=functools.partial(decode_session, allow_http=allow_http),
+            url=service.session_url(),
+            decode=functools.partial(
+                decode_session, allow_http=service.allow_http
+            ),
             idempotent=False,
         )
 

@@ -2,8 +2,31 @@
 Create sessions for many customers, one outcome for each input.
 """
 
-from .outcomes import Created, Failed, Item, Outcome, Source
-from .session_batch import SessionBatch
+from typing import TYPE_CHECKING
+
+from bankconnect_async._lazy import lazy_names
 
 
-__all__ = ["Created", "Failed", "Item", "Outcome", "SessionBatch", "Source"]
+if TYPE_CHECKING:
+    from .outcomes import Created, Failed, Item, Outcome, Source
+    from .session_batch import BatchOptions, SessionBatch
+else:
+    # Creating a single session needs none of them.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "outcomes": "Created Failed Item Outcome Source",
+            "session_batch": "BatchOptions SessionBatch",
+        },
+    )
+
+
+__all__ = [
+    "BatchOptions",
+    "Created",
+    "Failed",
+    "Item",
+    "Outcome",
+    "SessionBatch",
+    "Source",
+]

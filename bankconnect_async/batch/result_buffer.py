@@ -30,12 +30,12 @@ class OrderedResultBuffer(ResultBuffer):
         self._pending: dict[int, Outcome | None] = {}
         self._next_index = 0
 
-    def put_nowait(self, outcome: Outcome | None) -> None:
+    def put_nowait(self, item: Outcome | None) -> None:
         """Add an outcome, which leaves after those before it."""
-        if outcome is None:
+        if item is None:
             super().put_nowait(None)
         else:
-            self._insert(outcome.index, outcome)
+            self._insert(item.index, item)
 
     def skip(self, index: int) -> None:
         """Expect no outcome for the input at *index*."""
