@@ -19,7 +19,8 @@ MAX_RESPONSE: Final = 1024 * 1024
 OK: Final = range(200, 300)
 
 
-@attrs.frozen(kw_only=True, eq=False)
+# No repr: a URL may hold ids, and tracebacks may show locals.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Operation(Generic[T]):
     """
     One API operation: where to send it and how to decode its 2xx response.

@@ -11,7 +11,7 @@ import ssl
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import aiohttp
 import attrs
@@ -148,13 +148,9 @@ class LoopResources:
         return failure
 
 
-@attrs.define(kw_only=True, eq=False, repr=False, slots=False)
-class Transport:
+class TransportSettings(TypedDict):
     """
-    Sends single requests over one pool of connections.
-
-    The pool belongs to the process and the event loop of the first request;
-    a client that was made before a fork gets a pool of its own in the child.
+    The settings of a `Transport`.
 
     Attributes:
         headers: The headers of every request.
@@ -164,10 +160,6 @@ class Transport:
         proxy: The address of an HTTP proxy, without credentials.
         proxy_credentials: The value of the Proxy-Authorization header.
         borrowed: A session of the caller's, which is never closed.
-
-    Raises:
-        ConfigurationError: If *borrowed* has default headers that would
-            break requests.
     """
 
     headers: Mapping[str, str]
@@ -178,7 +170,32 @@ class Transport:
     proxy_credentials: str | None
     borrowed: aiohttp.ClientSession | None
 
-    def __attrs_post_init__(self) -> None:
+
+class Transport:
+    """
+    Sends single requests over one pool of connections.
+
+    The pool belongs to the process and the event loop of the first request;
+    a client that was made before a fork gets a pool of its own in the child.
+
+    Args:
+        **settings: The settings, all of them.
+
+    Attributes:
+        timeouts: The time limits of one attempt.
+
+    Raises:
+        ConfigurationError: If the borrowed session has default headers that
+            would break requests.
+    """
+
+    def __init__(self, **settings: Unpack[TransportSettings]) -> None:
+        self.timeouts: Timeouts = settings["timeouts"]
+        self._headers = settings["headers"]
+        self._pool = settings["pool"]
+        self._tls = settings["tls"]
+        self._proxy = settings["proxy"]
+        self._borrowed = settings["borrowed"]
         self._anonymous_tls: ssl.SSLContext | None = None
         self._pid = _Process.id
         self._bound: LoopResources | None = None
@@ -187,16 +204,17 @@ class Transport:
         self._opened = 0
         self._closed = False
         # Whether requests have to check their connections themselves.
-        self._checks_connection = self.borrowed is not None
+        self._checks_connection = self._borrowed is not None
         self._proxy_headers: dict[str, str] = {}
-        if self.proxy_credentials is not None:
-            self._proxy_headers["Proxy-Authorization"] = self.proxy_credentials
+        credentials = settings["proxy_credentials"]
+        if credentials is not None:
+            self._proxy_headers["Proxy-Authorization"] = credentials
         self._per_request: dict[str, Any] = {"allow_redirects": False}
-        if self.proxy is not None:
-            self._per_request["proxy"] = self.proxy
-        if self.borrowed is not None:
+        if self._proxy is not None:
+            self._per_request["proxy"] = self._proxy
+        if self._borrowed is not None:
             self._per_request |= SESSION_OPTIONS
-            refuse_framing(self.borrowed)
+            refuse_framing(self._borrowed)
         # An attempt without a body does not learn when it is connected.
         # Such a POST has no Content-Type either.
         self._without_body: dict[str, Any] = {
@@ -221,7 +239,7 @@ class Transport:
     @property
     def connections_opened(self) -> int | None:
         """The sockets opened so far; `None` over a borrowed session."""
-        return self._opened if self.borrowed is None else None
+        return self._opened if self._borrowed is None else None
 
     @property
     def is_open(self) -> bool:
@@ -251,7 +269,7 @@ class Transport:
     def _usable(self) -> LoopResources | None:
         if self._closed:
             raise ClientClosedError("the client is closed")
-        if self.borrowed is not None and self._pid != _Process.id:
+        if self._borrowed is not None and self._pid != _Process.id:
             raise ClientClosedError(
                 "the borrowed ClientSession belongs to another process: make "
                 "one in each process"
@@ -264,21 +282,21 @@ class Transport:
                 "the client belongs to another event loop: make one client "
                 "for each loop"
             )
-        if self.borrowed is not None and bound.session.closed:
+        if self._borrowed is not None and bound.session.closed:
             raise ClientClosedError("the borrowed ClientSession is closed")
         return bound
 
     async def _bind(self) -> LoopResources:
-        session = self.borrowed
+        session = self._borrowed
         if session is None:
-            tls = self.tls
+            tls = self._tls
             if isinstance(tls, TLS):
                 tls = await run_in_thread(tls.build_context)
                 if self._closed:
                     raise ClientClosedError("the client was closed meanwhile")
             session = make_client_session(
-                self.pool,
-                headers=self.headers,
+                self._pool,
+                headers=self._headers,
                 tls=tls,
                 open_socket=self._open_socket,
             )
@@ -296,7 +314,7 @@ class Transport:
 
     def _ceiling(self) -> float:
         # A request that waits in aiohttp's own pool would seem to connect.
-        connector = self.borrowed and self.borrowed.connector
+        connector = self._borrowed and self._borrowed.connector
         if not connector:
             return math.inf
         limits = connector.limit, connector.limit_per_host
@@ -321,7 +339,7 @@ class Transport:
             self._bound.semaphore.shrink(self._semaphore_size())
 
     def _semaphore_size(self) -> int:
-        wanted = max(self.pool.limit, self._reserved)
+        wanted = max(self._pool.limit, self._reserved)
         return int(min(wanted, self._ceiling()))
 
     async def send(
@@ -393,7 +411,7 @@ class Transport:
         # caller has to know whether the request was sent.
         except Exception as exc:  # noqa: BLE001
             problem = "broke off"
-            failure = map_error(exc, body, self.proxy)
+            failure = map_error(exc, body, self._proxy)
         finally:
             bound.semaphore.release()
             deadline.clear()
@@ -402,7 +420,7 @@ class Transport:
         # Outside of `except`: the exception may hold the response's bytes.
         if head is not None:
             return _without_body(head, problem)
-        raise bound.note_failure(failure, self.proxy or operation.url)
+        raise bound.note_failure(failure, self._proxy or operation.url)
 
     async def _wait_for_slot(
         self, bound: LoopResources, deadline: Deadline
@@ -434,9 +452,9 @@ class Transport:
         if headers or self._checks_connection or self._proxy_headers:
             if body is not None:
                 body.checks_connection = self._checks_connection
-            if self.borrowed is not None:
+            if self._borrowed is not None:
                 # The session's default headers may have another type or key.
-                headers = {**self.headers, **headers}
+                headers = {**self._headers, **headers}
                 if body is not None:
                     headers["Content-Type"] = body.content_type
             options = {**options, **self._route(operation.url, headers)}
@@ -471,7 +489,7 @@ class Transport:
             and challenge.startswith("basic")
         ):
             return proxy_refusal(
-                self.proxy,
+                self._proxy,
                 status,
                 delivery=Delivery.REJECTED,
                 phase=Phase.RESPONDED,
@@ -516,17 +534,17 @@ class Transport:
                 response = await session.get(
                     url,
                     allow_redirects=False,
-                    proxy=self.proxy,
+                    proxy=self._proxy,
                     **options,
                     **self._route(url, headers),
                 )
             except UnicodeError:
                 raise
             except Exception as exc:  # noqa: BLE001 - aiohttp raises anything
-                response = map_error(exc, None, self.proxy)
+                response = map_error(exc, None, self._proxy)
             # Outside of `except`: reprs of aiohttp's hold the link.
             if isinstance(response, TransportError):
-                raise bound.note_failure(response, self.proxy or url)
+                raise bound.note_failure(response, self._proxy or url)
             async with response:
                 refusal = self.proxy_refusal(
                     response.status, response.headers, url
@@ -537,7 +555,7 @@ class Transport:
 
     async def _without_certificate(self) -> dict[str, Any]:
         # A client certificate would identify the client.
-        tls = self.tls
+        tls = self._tls
         if not isinstance(tls, TLS) or tls.cert_file is None:
             return {}
         if self._anonymous_tls is None:
@@ -553,7 +571,7 @@ class Transport:
         bound, self._bound = self._bound, None
         if bound is None or bound.pid != _Process.id:
             return
-        if self.borrowed is None:
+        if self._borrowed is None:
             await bound.session.close()
         self._close_deadlines(bound)
 
@@ -562,7 +580,7 @@ class Transport:
         Close the pool as far as a finalizer can.
         """
         bound, self._bound = self._bound, None
-        if bound is None or bound.pid != _Process.id or self.borrowed:
+        if bound is None or bound.pid != _Process.id or self._borrowed:
             return
         connector = bound.session.connector
         # Otherwise aiohttp would warn of the session and the connector, too.
