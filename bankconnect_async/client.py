@@ -133,37 +133,37 @@ class AsyncBankConnect(StatementData):
     the event loop in which it made its first request.
 
     Args:
-        api_key: The key that the vendor gave you; goes into the body of a
+        api_key: The key that the vendor gave you; it goes into the body of a
             session request and into the `x-api-key` header (U-02).
         server_hash: The vendor's second secret, for calls other than
             creating sessions and uploading.
         base_url: The URL up to and including ``/bank-connect``; by default
             `DEFAULT_BASE_URL` for `v1` and `CURRENT_BASE_URL` for `v2`.
         version: The version of the Session API, `v1` or `v2`.
-        redirect_url: Where browsers return to, for requests that do not say
-            so themselves; a `ReturnURL` makes one for each `link_id`.
-            `None`: nowhere, the journey runs in an `<iframe>`. Unset: each
-            request has to say.
-        encoding: Of session requests, `json` or `form` (U-01).
-        retry: When failed calls are tried again.
-        timeouts: Limits of one attempt, in seconds.
-        pool: How many connections, kept how long.
-        tls: Certificates beside the system's, or a context of your own.
-        proxy: Address of an HTTP proxy, credentials included. Connections
-            are checked, kept and retired as those without one.
-        allow_http: Take an address without TLS that is not on this machine.
-        client_session: Use this session, and never close it. Its own
-            timeouts, redirects, middlewares and `raise_for_status` are
-            overridden for our requests. How long connections are kept is
-            for its connector to say; each is checked before a request is
-            written to it.
-        on_attempt: Called when an attempt of any call begins; what it
-            returns is called when that attempt ends. For metrics and traces;
-            what either raises is logged and ignored.
-        clock: A seam for tests.
+        redirect_url: The URL that browsers return to, for requests that name
+            none; a `ReturnURL` makes one for each `link_id`. With `None`, the
+            journey runs in an `<iframe>`. If it is unset, each request needs
+            one.
+        encoding: The encoding of session requests, `json` or `form` (U-01).
+        retry: The retry policy.
+        timeouts: The time limits of one attempt, in seconds.
+        pool: The settings of the pool of connections.
+        tls: The certificates beside the system's, or an SSL context.
+        proxy: The address of an HTTP proxy, credentials included.
+            Connections through it are checked, kept and retired as others.
+        allow_http: Whether an address without TLS is accepted that is not on
+            this machine.
+        client_session: A session to use and never to close. Its own timeouts,
+            redirects, middlewares and `raise_for_status` are overridden for
+            our requests. Its connector decides how long connections are kept;
+            each is checked before a request is written to it.
+        on_attempt: The hook that is called when an attempt begins; the
+            function that it returns is called when that attempt ends. It
+            serves metrics and traces; an exception is logged and ignored.
+        clock: The clock, which tests replace.
 
     Raises:
-        ConfigurationError: Naming the first bad setting.
+        ConfigurationError: If a setting is bad; the error names the first.
     """
 
     def __init__(  # noqa: PLR0913
@@ -262,11 +262,11 @@ class AsyncBankConnect(StatementData):
         redirect URL becomes a `ReturnURL`.
 
         Args:
-            environ: Where to read them.
-            **settings: Further arguments of the class; they win.
+            environ: The environment.
+            **settings: Further arguments of the class; they take precedence.
 
         Raises:
-            ConfigurationError: Without an API key, or for a bad setting.
+            ConfigurationError: If the API key is missing or a setting is bad.
         """
         given: dict[str, Any] = {**settings}
         del settings
@@ -313,8 +313,8 @@ class AsyncBankConnect(StatementData):
         flight ends with an error that says what may have become of it.
 
         Args:
-            drain: Seconds to wait for calls in flight before that. New calls
-                are refused meanwhile.
+            drain: The seconds to wait for calls in flight before that. New
+                calls are refused meanwhile.
         """
         await self._executor.aclose(drain=drain)
 
@@ -342,7 +342,7 @@ class AsyncBankConnect(StatementData):
 
     @property
     def api_id(self) -> str:
-        """Host, path and version of the Session API, as journals name it."""
+        """The Session API's host, path and version, as journals name it."""
         return self._service.name
 
     @property
@@ -387,10 +387,10 @@ class AsyncBankConnect(StatementData):
                 `link_id`.
 
         Raises:
-            InvalidRequestError: Before anything is sent.
-            TransportError: If no usable answer came; see `delivery`.
-            ResponseError: If the server refused.
-            InvalidResponseError: If it agreed in words that cannot be used.
+            InvalidRequestError: If the request is invalid; nothing is sent.
+            TransportError: If no usable response came; see `delivery`.
+            ResponseError: If the server refused the request.
+            InvalidResponseError: If a 2xx response has no usable session.
         """
         creator = self._creator
         if parameters:
@@ -403,11 +403,11 @@ class AsyncBankConnect(StatementData):
         self, event: E, /, *, session: Session | None = None
     ) -> E:
         """
-        Ask the server whether a success that a browser told is one.
+        Ask the server whether a success that a browser reported is one.
 
-        What travels through the customer's browser can be made up, another
-        customer's id included (contract, `callbacks.md`). So each id of the
-        event is checked by itself. An `entity_id` is good if the entity's
+        A browser can report anything, another customer's id included
+        (contract, `callbacks.md`). So each id of the event is checked by
+        itself. An `entity_id` is good if the entity's
         `link_id` is the event's; a `session_id` if that session was created
         for the event's `link_id`, and its uploads are complete. Either id
         may stand under the other's name.
@@ -416,11 +416,11 @@ class AsyncBankConnect(StatementData):
         cannot write, such as `ReturnURL.decode`.
 
         Args:
-            event: Any event; all but a `SuccessEvent` are returned as they
+            event: An event; all but a `SuccessEvent` are returned as they
                 are.
-            session: What `create_session` returned for this customer. The
-                client remembers the last few thousand sessions that it
-                created itself; others it cannot know.
+            session: The session that `create_session` returned for this
+                customer. The client remembers the last 10,000 sessions that
+                it created itself, and knows no others.
 
         Returns:
             The event with `confirmed` set. With `True`, every id in it was
@@ -476,22 +476,22 @@ class AsyncBankConnect(StatementData):
         everything fails, single probes are sent until one succeeds.
 
         Args:
-            source: Requests or bare link ids, sync or async.
-            concurrency: Requests in flight at most; raises the client's
-                pool to itself where that is smaller.
+            source: The requests or bare link ids, sync or async.
+            concurrency: The largest number of requests in flight; a smaller
+                pool of the client grows to it.
             rate: New requests per second; `None` for no limit. A tenth of
                 a second's worth may go at once.
-            ordered: Report in the order of *source* rather than as
-                completed.
-            deadline: Seconds for one item, its retries included; and for a
-                pause at most, whatever the server asks for.
-            journal: Has every outcome written before more is sent, and
-                inputs passed over whose session it holds already: they have
-                no outcome. Where it cannot be written, nothing more is sent,
-                and iterating raises `JournalError` in the end.
+            ordered: Whether outcomes come in the order of *source* rather
+                than as they are completed.
+            deadline: The seconds for one item, its retries included; also
+                the longest pause, whatever the server asks for.
+            journal: The journal that records every outcome before more is
+                sent. Inputs whose session it holds are skipped and have no
+                outcome. If it cannot be written, nothing more is sent, and
+                iterating raises `JournalError` in the end.
 
         Raises:
-            ConfigurationError: If a number makes no sense.
+            ConfigurationError: If a number is not above 0.
         """
         return batch.SessionBatch(
             self._creator,

@@ -141,14 +141,14 @@ AttemptHook: TypeAlias = Callable[
 
 class Meter:
     """
-    Counts events, and tells how many of them are how recent.
+    Counts events by the time at which they happened.
 
     Args:
-        slots: How many slices of time with events are remembered.
-        width: Seconds of one.
+        slots: The number of slices of time that are remembered.
+        width: The seconds of a slice.
 
     Attributes:
-        last: When the last event was.
+        last: The time of the last event.
     """
 
     def __init__(self, *, slots: int, width: float) -> None:
@@ -156,17 +156,17 @@ class Meter:
         self._past: deque[tuple[int, int]] = deque(maxlen=slots)
         self._slot = 0
         self._count = self._before = 0
-        # When the present slice ends.
+        # The end of the present slice.
         self._end = width
         self.last: float = 0.0
 
     @property
     def total(self) -> int:
-        """All events so far."""
+        """The number of all events."""
         return self._before + self._count
 
     def add(self, now: float) -> None:
-        """Count one event; one that comes late counts as of the last."""
+        """Count one event; a late one is put into the present slice."""
         if now >= self._end:
             if self._count:
                 self._past.append((self._slot, self._count))
@@ -178,7 +178,7 @@ class Meter:
         self.last = max(self.last, now)
 
     def backwards(self) -> Iterator[tuple[float, int]]:
-        """Yield points in time, latest first, and how many came since."""
+        """Yield times, latest first, and the number of events since each."""
         total = self._count
         yield self._slot * self._width, total
         for slot, count in reversed(self._past):
@@ -186,7 +186,7 @@ class Meter:
             yield slot * self._width, total
 
     def since(self, when: float) -> int:
-        """Return how many events came since *when*, to a slice's width."""
+        """Return the number of events since *when*, to a slice's width."""
         found = 0
         for start, count in self.backwards():
             if start <= when - self._width:

@@ -35,7 +35,7 @@ class Capacity(Protocol):
 
 class ResultSink(Protocol):
     """
-    Where a batch records its outcomes; a `Journal` is one.
+    A record of a batch's outcomes; a `Journal` is one.
     """
 
     @property
@@ -45,7 +45,7 @@ class ResultSink(Protocol):
 
     @property
     def unrecorded(self) -> int:
-        """How many outcomes could not be recorded."""
+        """The number of outcomes that could not be recorded."""
         ...
 
     def opened_for(

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .protocols import Capacity, ResultSink
 
 
-_INTERRUPTED: Final = "interrupted before an answer came; a session may exist"
+_INTERRUPTED: Final = "interrupted before a response came; a session may exist"
 
 # Errors that every other item would meet, too: they abort the batch.
 _ABORTING: Final = (
@@ -67,7 +67,7 @@ _RATE_WINDOW: Final = 5.0
 @attrs.frozen(kw_only=True)
 class BatchOptions:
     """
-    How a batch sends, reports and records.
+    The options of a batch.
 
     Attributes:
         api: The name of the API, for the journal.
