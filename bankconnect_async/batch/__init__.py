@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from .outcomes import Created, Failed, Item, Outcome, Source
     from .session_batch import BatchOptions, SessionBatch
 else:
-    # Creating a single session needs none of them.
+    # Creating a single session needs none of them. Whoever has one of them
+    # can start a batch once the process is out of file descriptors.
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "outcomes": "Created Failed Item Outcome Source",
-            "session_batch": "BatchOptions SessionBatch",
+            "session_batch": (
+                "BatchOptions Created Failed Item Outcome SessionBatch Source"
+            ),
         },
     )
 
