@@ -173,14 +173,15 @@ async def test_from_another_process(start, monkeypatch):
             assert process.returncode == 0
             return json.loads(out)
 
-        await trigger("success")
-        completed = await hooks.get()
-        await session.initiate_processing()
-        await trigger("finish")
-        enriched = await hooks.get()
-        again = await trigger("webhook")
-        status = await session.status()
-    resent = await hooks.get()
+        async with asyncio.timeout(60):
+            await trigger("success")
+            completed = await hooks.get()
+            await session.initiate_processing()
+            await trigger("finish")
+            enriched = await hooks.get()
+            again = await trigger("webhook")
+            resent = await hooks.get()
+            status = await session.status()
     await runner.cleanup()
 
     assert completed["event_name"] == (
