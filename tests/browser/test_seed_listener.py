@@ -95,9 +95,13 @@ async def test_success(open_page, received, until):
             "NB004",
             ["Invalid Captcha", "User closed the journey"],
         ),
-        ("Upload PDF", "MU006", ["", "User closed the journey"]),
+        (
+            "Upload PDF",
+            "MU006",
+            ["PDF is not parsable", "User closed the journey"],
+        ),
     ],
-    ids=["exit", "failure", "failure without a text"],
+    ids=["exit", "failed login", "unusable PDF"],
 )
 async def test_exit(open_page, received, until, mode, error_type, reasons):
     """
