@@ -376,6 +376,7 @@ def test_exports():
         "Fault",
         "Faults",
         "Played",
+        "ReceivedRequest",
         "Sandbox",
         "SandboxEntity",
         "SandboxSession",
