@@ -182,6 +182,29 @@ class TestProcesses:
         assert keys
         assert not [key for key in keys if "customer" in key]
 
+    async def test_pause(self, service, path):
+        """
+        A pause that the server demands of one worker holds for all.
+        """
+        async with make_cluster() as cluster:
+            batch = create_sessions_distributed(
+                endless(),
+                cluster=cluster.scheduler_address,
+                journal=path,
+                redirect_url=None,
+                concurrency=5,
+            )
+            running = asyncio.ensure_future(batch)
+            await until(lambda: batch.stats().created > 100)
+            service.faults.script(Fault.status(429, retry_after=60))
+            await until(lambda: batch.stats().pause > 40)
+            sent = service.requests
+            await until(lambda: 40 < batch.stats().pause < 56)
+            assert service.requests == sent
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
     @pytest.mark.long
     async def test_killed_all(self, service, path):
         """
@@ -758,6 +781,18 @@ class TestWorkerRunner:
         assert result.left == 0
         assert created(path) == dict.fromkeys(ids(9), 1)
         assert service.created() == 9
+
+    async def test_told_limit(self, runner):
+        """
+        A runner uses the limit that others found, unless it has found
+        another one since its last heartbeat.
+        """
+        runner.apply(Directive(limit=20.0))
+        assert runner.status().found == 20
+        runner.apply(Directive(limit=50.0))
+        assert runner.status().found == 20
+        runner.apply(Directive(limit=50.0, found=20.0))
+        assert runner.status().found == 50
 
     async def test_drained_while_locked(self, runner, path, service):
         """

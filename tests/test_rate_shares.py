@@ -64,6 +64,21 @@ class TestRateShares:
         assert shares.grant("b", "b", LEASE - 1, 2 * LEASE) == 25
         assert shares.grant("b", "b", LEASE, 2 * LEASE) == 50
 
+    def test_silent_worker_of_three(self):
+        """
+        The share of a silent worker is split among the others.
+        """
+        shares = RateShares(60)
+        for name in "abc":
+            shares.grant(name, "abc", 0.0, LEASE)
+            shares.confirm(name, 20, LEASE)
+        for name in "ab":
+            assert shares.grant(name, "ab", 1.0, 1 + LEASE) == 20
+            shares.confirm(name, 20, 1 + LEASE)
+
+        assert shares.grant("a", "ab", LEASE, 2 * LEASE) == 30
+        assert shares.grant("b", "ab", LEASE, 2 * LEASE) == 30
+
 
 class TestLeasedLimiter:
     """

@@ -107,6 +107,7 @@ class AdaptiveRate:
         ceiling: The rate that is never exceeded; it may be set at any time.
         is_unlimited: Whether every request may be sent at once.
         served: The meter of accepted requests, by the time of their sending.
+        resumed_at: The time when the latest pause ends.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class AdaptiveRate:
         self._burst_end = -math.inf
         # The times from which the curve counts, when the next request is due,
         # and when the pause ends.
-        self._epoch = self._next_at = self._resumed_at = now
+        self._epoch = self._next_at = self.resumed_at = now
         self._cut_at = -math.inf
         self._served_at_cut = 0
         self._is_served = True
@@ -148,6 +149,12 @@ class AdaptiveRate:
         """Whether all wait for the response to one request."""
         return self._futile > 0 and self._probe_sent_at is not None
 
+    @property
+    def found(self) -> float | None:
+        """The limit of the server, if it was found."""
+        curve = self._curve
+        return None if curve is None or curve.doubling else curve.limit
+
     def limit(self, now: float) -> float | None:
         """Return the rate that is allowed now, if there is a limit."""
         if self._curve is None:
@@ -157,12 +164,12 @@ class AdaptiveRate:
 
     def pause(self, now: float) -> float:
         """Return the seconds that are left of a pause."""
-        return max(0.0, self._resumed_at - now)
+        return max(0.0, self.resumed_at - now)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may be sent."""
-        if now < self._resumed_at:
-            return self._resumed_at - now
+        if now < self.resumed_at:
+            return self.resumed_at - now
         if self._futile and self._probe_sent_at is not None:
             return max(0.0, self._probe_sent_at + _PAUSE_MAX - now)
         return 0.0 if self.is_unlimited else max(0.0, self._next_at - now)
@@ -238,13 +245,34 @@ class AdaptiveRate:
             if not retry_after:
                 retry_after = min(_PAUSE * 2**self._futile, _PAUSE_MAX)
         # What was sent before a pause may prolong it, and makes no other one.
-        if retry_after and (is_new or now < self._resumed_at):
+        if retry_after and (is_new or now < self.resumed_at):
             self._pause_until(now, now + min(retry_after, self._max_pause))
         return not self._futile
 
+    def use_limit(self, now: float, limit: float) -> None:
+        """Use a limit that other processes of the batch helped to find."""
+        if self._curve is None:
+            self._cut(now, 0.0)
+        limit = max(1.0, limit)
+        if self._curve is None or self._curve.doubling:
+            self._curve = _Curve(limit=limit)
+            self._epoch = max(now, self.resumed_at)
+        else:
+            self._curve = attrs.evolve(self._curve, limit=limit)
+
+    def pause_until(self, now: float, end: float) -> None:
+        """Pause, because of a 429 that another process of the batch got."""
+        if self._curve is None:
+            self._cut(now, 0.0)
+        begin = max(now, self.resumed_at)
+        if end > begin:
+            self.resumed_at = end
+            self._epoch += end - begin
+            self._next_at = max(self._next_at, end)
+
     def _pause_until(self, now: float, end: float) -> None:
-        if self._curve is not None and end > self._resumed_at:
-            self._resumed_at = self._epoch = end
+        if self._curve is not None and end > self.resumed_at:
+            self.resumed_at = self._epoch = end
             # Part of what the server saves up in a pause may go at once.
             saved = self._catch_up(self._curve.rate)
             self._next_at = end - min(saved, end - now)

@@ -53,6 +53,12 @@ class Directive:
     Attributes:
         rate: The share of the rate limit that this process may use.
         rate_end: The time on the process's own clock when the share expires.
+        limit: The share of the server's limit to use from now on, as the
+            workers found it; `None` to keep what this process has found.
+        found: The limit in the heartbeat that this share replaces. If the
+            process has found another one since then, it keeps that.
+        pause_end: The time on the process's own clock when a pause ends that
+            the server demanded of any worker.
         drain: Whether to send nothing more.
         abort: Whether to give up what is in flight, too.
         abort_cause: The error that aborted the batch, if any.
@@ -61,6 +67,9 @@ class Directive:
 
     rate: float | None = None
     rate_end: float = 0.0
+    limit: float | None = None
+    found: float | None = None
+    pause_end: float = 0.0
     drain: bool = False
     abort: bool = False
     abort_cause: BankConnectError | None = None
@@ -134,7 +143,11 @@ class Heartbeat:
         api: The client's name for the API.
         redirect_url: The redirect URL of a customer ``-``.
         created, failures: The counts of each shard in progress, by number.
-        in_flight, retries, rate, limit, pause: As in `BatchStats`.
+        in_flight, retries, rate, limit: As in `BatchStats`.
+        found: The rate that the server leaves to this process, as far as it
+            was found; `None` while no request was refused.
+        pause_end: The time on the clock of this process when its latest
+            pause ends.
         secrets: A digest of the API key and the server hash, which differs
             from run to run.
         clock: The time on the clock of this process.
@@ -149,10 +162,16 @@ class Heartbeat:
     retries: int
     rate: float
     limit: float | None
-    pause: float
+    found: float | None
+    pause_end: float
     secrets: str
     clock: float
     key: bytes
+
+    @property
+    def pause(self) -> float:
+        """The seconds that are left of a pause."""
+        return max(0.0, self.pause_end - self.clock)
 
     def has_same_settings(self, other: "Heartbeat") -> bool:
         """Tell whether both workers send the same requests to one API."""

@@ -14,6 +14,7 @@ from bankconnect_async.errors import BatchStoppedError
 
 from .messages import Directive
 from .rate_shares import LEASE, RateShares
+from .shared_limit import SharedLimit
 from .worker_pool import WorkerPool
 
 
@@ -61,6 +62,7 @@ class ClusterMonitor:
         self.is_dispatching = True
         self._workers = workers
         self._shares = None if rate is None else RateShares(rate)
+        self._limit = SharedLimit()
         self._on_error = on_error
         self._warn = on_warning
         self._due = asyncio.Event()
@@ -151,29 +153,42 @@ class ClusterMonitor:
             workers.update(address, heartbeat)
             if address not in workers.heartbeats:
                 return
+            sharers = self._sharers()
+            now = asyncio.get_running_loop().time()
+            is_due = self._limit.split(sharers)
+            self._limit.update(address, heartbeat, directive, now)
             if self._shares is not None:
                 self._shares.confirm(
                     address, directive.rate or 0.0, workers.lease_end(address)
                 )
-                wanted = self._shares.wanted(address, self._sharers())
-                if is_new or directive.rate != wanted:
-                    # It waits for its share.
-                    self.beat_now()
+                wanted = self._shares.wanted(address, sharers)
+                is_due = is_due or is_new or directive.rate != wanted
+            if is_due:
+                # Workers wait for their shares.
+                self.beat_now()
             workers.check_agreement()
 
     def _directive_for(self, address: str) -> Directive:
         workers = self._workers
-        if self._shares is None or address not in workers.heartbeats:
+        heartbeat = workers.heartbeats.get(address)
+        if heartbeat is None:
             # The first heartbeat tells the time on the worker's clock.
             return self.directive
-        share = self._shares.grant(
-            address,
-            self._sharers(),
-            asyncio.get_running_loop().time(),
-            workers.lease_end(address),
+        directive = attrs.evolve(
+            self.directive,
+            limit=self._limit.part(address, heartbeat),
+            found=heartbeat.found,
+            pause_end=workers.clock_of(address, self._limit.resumed_at),
         )
-        end = workers.heartbeats[address].clock + LEASE
-        return attrs.evolve(self.directive, rate=share, rate_end=end)
+        if self._shares is None:
+            return directive
+        end = workers.lease_end(address)
+        now = asyncio.get_running_loop().time()
+        return attrs.evolve(
+            directive,
+            rate=self._shares.grant(address, self._sharers(), now, end),
+            rate_end=workers.clock_of(address, end),
+        )
 
     def _sharers(self) -> list[str]:
         workers = self._workers

@@ -55,6 +55,7 @@ from .messages import (
 from .rate_shares import LeasedLimiter
 from .sealing import SealError, public_key, unseal
 from .shard_files import LOCK_POLL, beating, is_beating
+from .shared_limit import apply_limit
 
 
 # Without a heartbeat for that long, the coordinator is gone.
@@ -146,6 +147,8 @@ class WorkerRunner:
         )
         if self._limiter is not None and directive.rate is not None:
             self._limiter.renew(directive.rate, directive.rate_end)
+        now = SYSTEM_CLOCK.monotonic()
+        apply_limit(self._queue.adaptive_rate, directive, now)
         cause = directive.abort_cause
         if cause is not None and self._queue.abort_cause is None:
             self._queue.abort(cause)
@@ -172,7 +175,8 @@ class WorkerRunner:
             # All shards share one meter, so any of them tells the rate.
             rate=max((each.rate for each in stats.values()), default=0.0),
             limit=rate.limit(now),
-            pause=rate.pause(now),
+            found=rate.found,
+            pause_end=rate.resumed_at,
             secrets=_digest_secrets(self._spec.run),
             clock=now,
             key=public_key(),

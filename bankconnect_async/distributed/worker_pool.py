@@ -85,6 +85,10 @@ class WorkerPool:
         """Return when a share counted from the latest heartbeat ends."""
         return self._answered[address] + LEASE
 
+    def clock_of(self, address: str, when: float) -> float:
+        """Return a time on the clock of a worker."""
+        return self.heartbeats[address].clock + when - self._answered[address]
+
     def drop_silent(self) -> None:
         """Drop the heartbeats of workers that have become silent."""
         now = asyncio.get_running_loop().time()
