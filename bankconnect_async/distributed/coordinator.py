@@ -155,31 +155,33 @@ def create_sessions_distributed(  # noqa: PLR0913
     secrets come from there, and from nowhere else. Workers with two threads
     or more are used best, as a shard can begin while another one ends.
 
-    A refusal of the key or of payment stops it on all workers, as it does
-    in `AsyncBankConnect.create_sessions`.
+    Workers share what they learn about the server: a `Retry-After` pause
+    after a 429 holds for all, and a limit that some have found is split among
+    those that have rows. If the server refuses the key or asks for payment,
+    the batch ends on all workers, as in `AsyncBankConnect.create_sessions`.
 
     Args:
-        source: Requests or bare link ids, sync or async; read as needed.
-        cluster: Address of the scheduler; ``local`` for worker processes on
-            this machine, one for each core, that live as long as the batch.
-        journal: Gets a record of every input.
-        journal_dir: A directory for this journal alone, on storage that all
-            workers and this process share; by default *journal* with
-            ``.shards`` behind. One that belongs to another journal is
-            refused.
-        concurrency: Requests in flight at most, in each worker process.
+        source: The requests or bare link ids, sync or async; read as needed.
+        cluster: The address of the scheduler; ``local`` for worker processes
+            on this machine, one for each core, that live as long as the
+            batch.
+        journal: The journal for the outcome of every input.
+        journal_dir: The directory for shards, on storage that all workers
+            and this process share; by default *journal* with ``.shards``
+            behind. One that belongs to another journal is refused.
+        concurrency: The most requests in flight in each worker process.
         rate: The requests per second of all workers together. Workers that
             answer share it; one that is silent for 5 seconds sends nothing
             more, and the others get its share.
-        shard_size: Rows of a shard at most; the first ones are smaller.
-        deadline: Seconds for one item, its retries included.
-        on_progress: Called every second, and at the end; what it raises is
-            logged and ignored.
-        security: Certificates for the connection to the cluster.
-        **settings: Of the workers' clients, beside their environment:
-            `base_url`, `version`, `redirect_url` (else those of this
-            process's environment, if it has them), `allow_http`, `encoding`,
-            `retry`, `timeouts`, `pool`.
+        shard_size: The most rows of a shard; the first ones are smaller.
+        deadline: The seconds for one item, its retries included.
+        on_progress: A callback for the `BatchStats`, called every second and
+            at the end. What it raises is logged and ignored.
+        security: The certificates for the connection to the cluster.
+        **settings: The settings of the workers' clients, beside their
+            environment: `base_url`, `version`, `redirect_url` (else those of
+            this process's environment, if it has them), `allow_http`,
+            `encoding`, `retry`, `timeouts`, `pool`.
 
     Returns:
         An awaitable of the final `BatchStats`.
@@ -213,9 +215,9 @@ class DistributedBatch:
 
     Args:
         settings: The client settings of the workers.
-        on_ready: Called with the redirect URL of the workers, before
-            anything is read.
-        on_warning: Called with the reason why a worker gets no rows.
+        on_ready: A callback for the redirect URL of the workers, called
+            before anything is read.
+        on_warning: A callback for the reason why a worker gets no rows.
 
     Attributes:
         journal: The journal of all outcomes.

@@ -42,8 +42,8 @@ class ClusterMonitor:
     Args:
         workers: The workers.
         rate: The requests per second of all workers together, if limited.
-        on_error: Called with an error that ends the batch.
-        on_warning: Called with the reason why a worker gets no rows.
+        on_error: A callback for an error that ends the batch.
+        on_warning: A callback for the reason why a worker gets no rows.
 
     Attributes:
         directive: The instructions that all workers get.
