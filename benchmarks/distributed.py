@@ -1,9 +1,13 @@
 """
-How much faster two worker processes are than one.
+Measure batches on the workers of a local Dask cluster.
 
-``python -m benchmarks.distributed`` runs the same batch on Dask clusters of
-one and of two processes, in turns, against a server whose answers are late.
-Starting the clusters does not count, and the first of each pair alternates.
+    python -m benchmarks.distributed scaling   one worker beside two
+    python -m benchmarks.distributed limit     two at one token bucket
+
+`scaling` runs the same batch on one and on two worker processes, in turns,
+at a server whose responses are late; the first of each pair alternates.
+`limit` runs two workers at a server that accepts 300 requests per second.
+Starting the clusters does not count.
 """
 
 import argparse
@@ -12,23 +16,33 @@ import os
 import statistics
 import tempfile
 
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from distributed import LocalCluster
 
-from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.distributed import (
+    DistributedBatch,
+    create_sessions_distributed,
+)
 
+from .rate_control.scenarios import SOCKET_SCENARIOS
+from .rate_control.simulator import Score, score
+from .rate_control.sockets import link_ids, serve_scenario
 from .serving import serve_ours
 
 
 _LATENCY: Final = 0.05
+_WORKERS: Final = 2
 
 
-async def measure(
-    workers: int, base_url: str, options: argparse.Namespace
-) -> float:
-    """Return the sessions per second of one batch."""
+@asynccontextmanager
+async def prepare(
+    items: Iterable[str], workers: int, base_url: str, concurrency: int
+) -> AsyncIterator[DistributedBatch]:
+    """Start a cluster, and prepare a batch on it."""
     async with LocalCluster(
         n_workers=workers,
         threads_per_worker=2,
@@ -36,35 +50,36 @@ async def measure(
         asynchronous=True,
     ) as cluster:
         with tempfile.TemporaryDirectory(prefix="bench-") as home:
-            stats = await create_sessions_distributed(
-                (f"customer-{number}" for number in range(options.rows)),
+            yield create_sessions_distributed(
+                items,
                 cluster=cluster.scheduler_address,
                 journal=Path(home) / "out.jsonl",
-                concurrency=options.concurrency,
+                concurrency=concurrency,
                 base_url=base_url,
                 redirect_url=None,
             )
+
+
+async def measure_speed(
+    workers: int, base_url: str, options: argparse.Namespace
+) -> float:
+    """Return the sessions per second of one batch."""
+    items = (f"customer-{number}" for number in range(options.rows))
+    async with prepare(items, workers, base_url, options.concurrency) as batch:
+        stats = await batch
     assert stats.created == options.rows
     return stats.created / stats.seconds
 
 
-def main() -> None:
-    """Measure, and print the ratio of each pair."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.distributed", description=__doc__
-    )
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--concurrency", type=int, default=50)
-    parser.add_argument("--pairs", type=int, default=5)
-    options = parser.parse_args()
-    os.environ["BANKCONNECT_API_KEY"] = "benchmark-key"
+def compare(options: argparse.Namespace) -> None:
+    """Print how much faster two workers are than one."""
     ratios = []
     with serve_ours(_LATENCY) as target:
         for pair in range(options.pairs):
             order = (1, 2) if pair % 2 else (2, 1)
             rates = {
                 workers: asyncio.run(
-                    measure(workers, target.base_url, options)
+                    measure_speed(workers, target.base_url, options)
                 )
                 for workers in order
             }
@@ -76,6 +91,48 @@ def main() -> None:
     print(
         f"median {statistics.median(ratios):.2f}, "
         f"{min(ratios):.2f} to {max(ratios):.2f}"
+    )
+
+
+async def create_for(
+    seconds: float, base_url: str, options: argparse.Namespace
+) -> None:
+    """Create sessions for the items that come in so many *seconds*."""
+    async with prepare(
+        link_ids(seconds), _WORKERS, base_url, options.concurrency
+    ) as batch:
+        await batch
+
+
+def measure_limit(options: argparse.Namespace) -> Score:
+    """Return how well two workers use one limit."""
+    scenario = SOCKET_SCENARIOS["constant"]
+    with serve_scenario(scenario) as server:
+        asyncio.run(create_for(options.seconds, server.base_url, options))
+    return score(server.run, scenario.limit(), 0, options.seconds)
+
+
+def main() -> None:
+    """Read the command line, and measure."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.distributed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=["scaling", "limit"])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--concurrency", type=int, default=50)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60)
+    options = parser.parse_args()
+    os.environ["BANKCONNECT_API_KEY"] = "benchmark-key"
+    if options.what == "scaling":
+        compare(options)
+        return
+    reached = measure_limit(options)
+    print(
+        f"two workers at 300/s, {options.seconds:g} s: "
+        f"{reached.utilisation:.1f} % used, {reached.refused:.1f} % refused"
     )
 
 

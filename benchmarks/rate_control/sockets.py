@@ -72,7 +72,7 @@ def _serve(scenario: Scenario) -> None:
 
 
 @attrs.define
-class _Process:
+class ScenarioServer:
     """
     A server in another process.
 
@@ -86,7 +86,7 @@ class _Process:
 
 
 @contextmanager
-def _start(scenario: Scenario) -> Iterator[_Process]:
+def serve_scenario(scenario: Scenario) -> Iterator[ScenarioServer]:
     """Start the server of a scenario; its run is known in the end."""
     with subprocess.Popen(
         [sys.executable, "-m", __name__, scenario.name],
@@ -98,7 +98,7 @@ def _start(scenario: Scenario) -> Iterator[_Process]:
         assert process.stdin is not None
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        server = _Process(f"http://127.0.0.1:{port}/bank-connect")
+        server = ScenarioServer(f"http://127.0.0.1:{port}/bank-connect")
         try:
             yield server
         finally:
@@ -106,7 +106,8 @@ def _start(scenario: Scenario) -> Iterator[_Process]:
             server.run = Run(**json.loads(process.stdout.readline()))
 
 
-def _link_ids(seconds: float) -> Iterator[str]:
+def link_ids(seconds: float) -> Iterator[str]:
+    """Yield link ids for so many *seconds*, counted from the first."""
     ends_at = time.monotonic() + seconds
     for number in itertools.count():
         if time.monotonic() >= ends_at:
@@ -119,7 +120,7 @@ async def _create(base_url: str, scenario: Scenario) -> None:
     async with (
         AsyncBankConnect("key", base_url=base_url, redirect_url=None) as bank,
         bank.create_sessions(
-            _link_ids(scenario.seconds), concurrency=scenario.workers
+            link_ids(scenario.seconds), concurrency=scenario.workers
         ) as outcomes,
     ):
         async for outcome in outcomes:
@@ -134,7 +135,7 @@ def run_scenario(scenario: Scenario) -> Run:
         AssertionError: If an item became no session.
     """
     say(f"over sockets, {scenario.seconds:g} s: {scenario.title}")
-    with _start(scenario) as process:
+    with serve_scenario(scenario) as process:
         asyncio.run(_create(process.base_url, scenario))
     return process.run
 
