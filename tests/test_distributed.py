@@ -437,6 +437,19 @@ class TestEnds:
         assert stats.created == service.created() == created(path).total()
         assert set(created(path).values()) == {1}
 
+    async def test_outage(self, run, service):
+        """
+        While nearly everything fails, the statistics say that single
+        requests find out when the server is back.
+        """
+        service.faults.always(Fault.status(500))
+        batch = run(endless(), concurrency=5)
+        running = asyncio.ensure_future(batch)
+        await until(lambda: batch.stats().is_probing)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
     async def test_drained_before(self, run, service):
         """
         A batch that is drained before it begins sends nothing.

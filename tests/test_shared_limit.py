@@ -40,6 +40,7 @@ IDLE = Heartbeat(
     retries=0,
     rate=0.0,
     limit=None,
+    is_probing=False,
     found=None,
     pause_end=0.0,
     secrets="",

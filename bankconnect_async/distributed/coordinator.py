@@ -313,6 +313,8 @@ class DistributedBatch:
             rate=sum(each.rate for each in heartbeats),
             limit=sum(limits) if is_limited else None,
             pause=min((each.pause for each in heartbeats), default=0.0),
+            is_probing=bool(heartbeats)
+            and all(each.is_probing for each in heartbeats),
         )
 
     def drain(self) -> None:

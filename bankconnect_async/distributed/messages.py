@@ -143,7 +143,7 @@ class Heartbeat:
         api: The client's name for the API.
         redirect_url: The redirect URL of a customer ``-``.
         created, failures: The counts of each shard in progress, by number.
-        in_flight, retries, rate, limit: As in `BatchStats`.
+        in_flight, retries, rate, limit, is_probing: As in `BatchStats`.
         found: The rate that the server leaves to this process, as far as it
             was found; `None` while no request was refused.
         pause_end: The time on the clock of this process when its latest
@@ -162,6 +162,7 @@ class Heartbeat:
     retries: int
     rate: float
     limit: float | None
+    is_probing: bool
     found: float | None
     pause_end: float
     secrets: str

@@ -175,6 +175,7 @@ class WorkerRunner:
             # All shards share one meter, so any of them tells the rate.
             rate=max((each.rate for each in stats.values()), default=0.0),
             limit=rate.limit(now),
+            is_probing=not self._queue.breaker.is_closed,
             found=rate.found,
             pause_end=rate.resumed_at,
             secrets=_digest_secrets(self._spec.run),
