@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.report import ROOT, replace_block, say
 
-from .comparison import compare, render
+from .comparison import Results, compare, render
 from .plots import draw
 from .scenarios import SCENARIOS
 from .sockets import measure
@@ -42,7 +42,7 @@ def add_parser(
     add(
         "--publish",
         action="store_true",
-        help="run everything, and write it into docs/rate-control.md",
+        help="run everything, and write the page and its pictures",
     )
     add("--output", type=Path, default=_OUTPUT, help="folder for pictures")
 
@@ -60,14 +60,17 @@ def run(options: argparse.Namespace) -> None:
     say(f"the pictures are in {options.output}")
     if options.quick or options.only:
         return
-    print(over_sockets := measure())
+    print(measure())
     if options.publish:
         shutil.copytree(options.output, _PICTURES, dirs_exist_ok=True)
         replace_block(_PAGE, "simulated", simulated)
-        replace_block(_PAGE, "sockets", over_sockets)
-        pictures = [
-            f"**{SCENARIOS[name].title}**\n\n"
-            f"![Rate against limit](rate-control/{name}.svg)"
-            for name in results
-        ]
-        replace_block(_PAGE, "pictures", "\n\n".join(pictures))
+        replace_block(_PAGE, "pictures", list_pictures(results))
+
+
+def list_pictures(results: Results) -> str:
+    """Return Markdown that shows the picture of each scenario."""
+    return "\n\n".join(
+        f"**{SCENARIOS[name].title}**\n\n"
+        f"![Rate against limit](rate-control/{name}.svg)"
+        for name in results
+    )

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
@@ -27,20 +27,22 @@ class Response:
         status: The status; `None` for a request that gets no response.
         retry_after: The seconds to wait before the next request, if named.
         seconds: The time that the server takes.
+        is_success: Whether the request was served.
+        is_throttled: Whether the client sends too fast.
     """
 
     status: int | None
     retry_after: float | None = None
     seconds: float = 0.0
+    is_success: bool = attrs.field(init=False)
+    is_throttled: bool = attrs.field(init=False)
 
-    @property
-    def is_success(self) -> bool:
-        """Whether the request was served."""
+    @is_success.default
+    def _succeeds(self) -> bool:
         return self.status == HTTPStatus.OK
 
-    @property
-    def is_throttled(self) -> bool:
-        """Whether the client sends too fast."""
+    @is_throttled.default
+    def _throttles(self) -> bool:
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
@@ -56,6 +58,8 @@ class Server(Protocol):
         """Return the rate that the server accepts."""
 
 
+#: The response to a request that is served.
+SERVED: Final = Response(HTTPStatus.OK)
 #: Returns the seconds that a refusal names at a time, if any.
 RetryAfter: TypeAlias = Callable[[float], float | None]
 #: Returns the rate at a time.
@@ -115,7 +119,7 @@ class Limiter(abc.ABC):
     def respond(self, now: float) -> Response:
         """Respond to a request that arrives."""
         if self.accepts(now):
-            return Response(HTTPStatus.OK)
+            return SERVED
         return Response(self.status, self.retry_after(now))
 
 
@@ -249,7 +253,7 @@ class Unlimited:
 
     def respond(self, _now: float) -> Response:
         """Respond to a request that arrives."""
-        return Response(HTTPStatus.OK)
+        return SERVED
 
 
 @attrs.frozen
