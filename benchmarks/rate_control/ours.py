@@ -9,6 +9,7 @@ from bankconnect_async.batch.adaptive_rate import AdaptiveRate
 from bankconnect_async.batch.circuit_breaker import CircuitBreaker
 
 from .servers import Response
+from .simulator import generator
 
 
 # Statuses of overloaded servers; `None` stands for a timeout.
@@ -24,7 +25,7 @@ class CreateSessions:
 
     def __init__(self) -> None:
         self._rate = AdaptiveRate(0.0, max_pause=120.0)
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(rng=generator(0).uniform)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may be sent."""

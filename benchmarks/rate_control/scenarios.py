@@ -27,16 +27,18 @@ from .servers import (
     steps,
     wave,
 )
-from .simulator import Controller, Run, Score, Simulation, score
+from .simulator import (
+    Controller,
+    Run,
+    Score,
+    Simulation,
+    generator,
+    score,
+)
 
 
 #: Percent: no limit on refusals.
 EVERYTHING: Final = 100.0
-
-
-def generator(seed: int) -> Random:
-    """Return a generator of jitter, which repeats itself for a *seed*."""
-    return Random(seed)  # noqa: S311 - chance, not secrets
 
 
 @attrs.frozen
@@ -250,9 +252,10 @@ def _failures() -> Iterator[Scenario]:
 
 def _sick_nodes() -> Iterator[Scenario]:
     for share, least in ((0.0, 95), (0.005, 80), (0.02, 50)):
+        sick = f"one node answers {100 * share:g} % with 503, Retry-After 1"
         yield Scenario(
-            name=f"sick-node-{share * 1000:g}",
-            title=f"one node answers {share:.1%} with 503, Retry-After 1",
+            name=f"sick-node-{1000 * share:g}",
+            title=sick if share else "no limit, 64 workers",
             server=_sick_node(share),
             targets=(Target(0, 10, least),),
             workers=64,

@@ -35,6 +35,11 @@ _WAITING_PER_WORKER: Final = 2
 _STEP: Final = 0.05
 
 
+def generator(seed: int) -> Random:
+    """Return a generator of jitter, which repeats itself for a *seed*."""
+    return Random(seed)  # noqa: S311 - chance, not secrets
+
+
 class Controller(Protocol):
     """
     A rate control.

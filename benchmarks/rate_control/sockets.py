@@ -26,9 +26,9 @@ from benchmarks.report import say, table
 from benchmarks.server import ANSWER, Answering, serve
 
 from .comparison import show_score, show_target
-from .scenarios import SOCKET_SCENARIOS, Scenario, generator
+from .scenarios import SOCKET_SCENARIOS, Scenario
 from .servers import Response, constant
-from .simulator import Run, score
+from .simulator import Run, generator, score
 
 
 _SEED: Final = 1
