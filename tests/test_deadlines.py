@@ -35,7 +35,7 @@ async def limited(deadlines, seconds, work):
         deadline.clear()
 
 
-async def test_rings_for_the_late_only(deadlines):
+async def test_only_late_tasks_expire(deadlines):
     """
     Of many tasks only those past their deadline are cancelled.
     """
@@ -43,16 +43,16 @@ async def test_rings_for_the_late_only(deadlines):
     early = asyncio.Event()
     early.set()
 
-    rang = await asyncio.gather(
+    expired = await asyncio.gather(
         *(limited(deadlines, 0.01 * n, never.wait()) for n in range(5)),
         *(limited(deadlines, 60, early.wait()) for _ in range(5)),
     )
 
-    assert rang == [True] * 5 + [False] * 5
+    assert expired == [True] * 5 + [False] * 5
     assert not deadlines.pending
 
 
-async def test_a_task_goes_on_after_its_alarm(deadlines):
+async def test_a_task_goes_on_after_its_deadline(deadlines):
     """
     The cancellation is undone: the task is not marked as cancelled.
     """
@@ -80,9 +80,9 @@ async def test_a_foreign_cancel_goes_first(deadlines):
     assert not deadlines.pending
 
 
-async def test_an_alarm_can_be_moved(deadlines):
+async def test_a_part_of_the_work_can_be_limited(deadlines):
     """
-    A deadline can be rescheduled to an earlier or a later time.
+    A part of the work gets a limit of its own within the deadline.
     """
     deadline = Deadline(deadlines, math.inf, math.inf)
     deadline.limit(0)
@@ -94,7 +94,7 @@ async def test_an_alarm_can_be_moved(deadlines):
     assert not deadline.absorb_cancel()
 
 
-async def test_an_alarm_that_rang_in_vain_is_taken_back(deadlines):
+async def test_a_late_cancel_is_taken_back(deadlines):
     """
     If the work ends before the cancellation arrives, clearing undoes it.
     """
@@ -126,7 +126,7 @@ async def test_one_timer_serves_all(deadlines, monkeypatch):
     assert len(armed) == 1
 
 
-async def test_thousands_ring_in_several_turns(deadlines):
+async def test_thousands_expire_in_several_turns(deadlines):
     """
     The loop goes on while many tasks expire at once.
     """
