@@ -131,7 +131,7 @@ class StatementData:
         file: "StatementFile | None" = None,
         /,
         *,
-        link_id: str,
+        link_id: str | None,
         **options: "Unpack[UploadOptions]",
     ) -> "EntityUpload":
         """
@@ -146,7 +146,8 @@ class StatementData:
             file: The path of a regular file, a file opened for bytes, whose
                 methods may be coroutines, or bytes; else use the option *url*
                 or *base64*. A cancel waits for a read in progress.
-            link_id: Your id of the customer.
+            link_id: Your id of the customer; `None` makes an entity without
+                one.
             **options: Any of the options below.
 
         Options:
@@ -171,9 +172,8 @@ class StatementData:
             PaymentRequiredError: If the trial is over.
             TransportError: If no usable response came.
         """
-        return await _resources.upload(
-            self._api, {"link_id": link_id}, file, **options
-        )
+        owner = {} if link_id is None else {"link_id": link_id}
+        return await _resources.upload(self._api, owner, file, **options)
 
     async def banks(self) -> "tuple[Bank, ...]":
         """
