@@ -134,7 +134,7 @@ def dialect_option(text: str) -> Callable[[F], F]:
     )
 
 
-allow_host_option = click.option(
+allow_host_option: _Option = click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
@@ -143,7 +143,7 @@ allow_host_option = click.option(
     "are always accepted; others are refused, because a web page could use "
     "them to reach this server. Repeat the option for more.",
 )
-any_link_id_option = click.option(
+any_link_id_option: _Option = click.option(
     "--allow-any-link-id",
     is_flag=True,
     help="Accept link ids that look damaged, such as 1.23457E+11 or '00123.",
@@ -188,22 +188,27 @@ _SESSION_OPTIONS: list[_Option] = [
 ]
 
 
-def _adding(options: list[_Option]) -> Callable[[F], F]:
-    """Make a decorator that adds *options*, as the argument ``api``."""
+def _add_options(command: F, options: list[_Option]) -> F:
+    @functools.wraps(command)
+    def gather(**values: Any) -> Any:
+        names = attrs.fields_dict(ApiOptions).keys() & values.keys()
+        api = ApiOptions(**{name: values.pop(name) for name in names})
+        return command(api=api, **values)
 
-    def add(command: F) -> F:
-        @functools.wraps(command)
-        def gather(**values: Any) -> Any:
-            names = attrs.fields_dict(ApiOptions).keys() & values.keys()
-            api = ApiOptions(**{name: values.pop(name) for name in names})
-            return command(api=api, **values)
-
-        for option in reversed(options):
-            gather = option(gather)
-        return gather  # type: ignore[return-value]
-
-    return add
+    for option in reversed(options):
+        gather = option(gather)
+    return gather  # type: ignore[return-value]
 
 
-connection_options = _adding(_CONNECTION_OPTIONS)
-session_options = _adding(_SESSION_OPTIONS)
+def connection_options(command: F) -> F:
+    """
+    Add the options of the connection, as the argument ``api``.
+    """
+    return _add_options(command, _CONNECTION_OPTIONS)
+
+
+def session_options(command: F) -> F:
+    """
+    Add the options of clients that create sessions, as the argument ``api``.
+    """
+    return _add_options(command, _SESSION_OPTIONS)

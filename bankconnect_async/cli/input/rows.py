@@ -122,6 +122,7 @@ class InputRows:
     def __init__(
         self, stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
     ) -> None:
+        self.columns: frozenset[str] | None
         self._name = name
         self._allow_any_link_id = allow_any_link_id
         with _named_errors(name, UNREADABLE):
