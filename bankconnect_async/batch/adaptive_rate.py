@@ -246,7 +246,7 @@ class AdaptiveRate:
                 retry_after = min(_PAUSE * 2**self._futile, _PAUSE_MAX)
         # What was sent before a pause may prolong it, and makes no other one.
         if retry_after and (is_new or now < self.resumed_at):
-            self._pause_until(now, now + min(retry_after, self._max_pause))
+            self.pause_until(now, now + min(retry_after, self._max_pause))
         return not self._futile
 
     def use_limit(self, now: float, limit: float) -> None:
@@ -261,18 +261,13 @@ class AdaptiveRate:
             self._curve = attrs.evolve(self._curve, limit=limit)
 
     def pause_until(self, now: float, end: float) -> None:
-        """Pause, because of a 429 that another process of the batch got."""
+        """Send nothing, because of a 429 here or in another process."""
         if self._curve is None:
             self._cut(now, 0.0)
         begin = max(now, self.resumed_at)
-        if end > begin:
+        if self._curve is not None and end > begin:
             self.resumed_at = end
             self._epoch += end - begin
-            self._next_at = max(self._next_at, end)
-
-    def _pause_until(self, now: float, end: float) -> None:
-        if self._curve is not None and end > self.resumed_at:
-            self.resumed_at = self._epoch = end
             # Part of what the server saves up in a pause may go at once.
             saved = self._catch_up(self._curve.rate)
             self._next_at = end - min(saved, end - now)
