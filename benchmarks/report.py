@@ -239,7 +239,8 @@ def sum_up(report: Report) -> str:
     about = report.about
     lines = [
         f"**CPU**: {ours.cpu:.0f} µs for a session, {ours.ratio:.2f} times "
-        f"what naive aiohttp code takes; httpx takes {httpx.ratio:.0f} times.",
+        f"what naive aiohttp code takes; httpx takes {httpx.ratio:.0f} times "
+        "as much as naive code.",
         f"**Throughput**: {_rounded(ours.rate)} sessions per second from one "
         f"process, {_rounded(batch.rate)} as a batch, and "
         f"{_rounded(faster.rate)} with uvloop (extra `[speed]`).",

@@ -40,6 +40,8 @@ MAX_SKEW: Final = 60
 
 # The longest `redirect_url` that the Session API accepts.
 _MAX_LENGTH: Final = 200
+# The length of a SHA-256 signature in base64.
+_SIGNATURE_LENGTH: Final = 43
 _MIN_SECRET: Final = 32
 # Names the purpose, so that the same secret may serve others.
 _SALT: Final = "bankconnect_async.ReturnURL "
@@ -224,7 +226,8 @@ def _base_problem(base: str | URL) -> str | None:
     if url.user or url.password or "?" in str(base) or "#" in str(base):
         return "must be scheme, host and path only"
     # A slash, two characters of link id, six of time, the signature, dots.
-    if (excess := length + 1 + 2 + 6 + 43 + 2 - _MAX_LENGTH) > 0:
+    shortest = length + 1 + 2 + 6 + _SIGNATURE_LENGTH + 2
+    if (excess := shortest - _MAX_LENGTH) > 0:
         return f"leaves no room for a link id: it is {excess} too long"
     return None
 
