@@ -125,7 +125,8 @@ class AdaptiveRate:
         self._burst_end = -math.inf
         # The times from which the curve counts, when the next request is due,
         # and when the pause ends.
-        self._epoch = self._next_at = self.resumed_at = now
+        self.resumed_at: float = now
+        self._epoch = self._next_at = now
         self._cut_at = -math.inf
         self._served_at_cut = 0
         self._is_served = True

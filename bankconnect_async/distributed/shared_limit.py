@@ -28,7 +28,7 @@ class SharedLimit:
     """
 
     def __init__(self) -> None:
-        self.resumed_at = 0.0
+        self.resumed_at: float = 0.0
         self._pause_ends: dict[str, float] = {}
         self._is_found = False
         # The part of the limit that each worker with work has; before it has
