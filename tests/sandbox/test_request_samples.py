@@ -65,7 +65,9 @@ def variants(fields, *required):
     """
     minimal = {name: fields[name] for name in required if name in fields}
     yield "all", fields
-    for name in fields.keys() - minimal.keys():
+    for name in fields:
+        if name in minimal:
+            continue
         others = {key: fields[key] for key in fields if key != name}
         yield f"without {name}", others
         yield f"only {name}", {**minimal, name: fields[name]}
