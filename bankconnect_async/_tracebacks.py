@@ -16,29 +16,41 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 
+class ArgumentError(TypeError):
+    """
+    A wrong argument beside secret ones.
+    """
+
+
 def hide_frames(function: Callable[P, T]) -> Callable[P, T]:
     """
     Raise the errors of a function or coroutine without its frames.
 
-    Their locals hold secrets, which a traceback with locals would print.
+    Their locals hold secrets, which a traceback with locals would print. Any
+    other exception, such as a cancellation, keeps the frames: a coroutine has
+    to delete its secret arguments before it awaits.
     """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except BankConnectError as error:
+        except (BankConnectError, ArgumentError) as error:
             failure = without_frames(error)
-        del args, kwargs
+        finally:
+            del args, kwargs
         raise failure
 
     @functools.wraps(function)
     async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
         try:
-            return await cast("Any", function)(*args, **kwargs)
-        except BankConnectError as error:
+            try:
+                running = cast("Any", function)(*args, **kwargs)
+            finally:
+                del args, kwargs
+            return await running
+        except (BankConnectError, ArgumentError) as error:
             failure = without_frames(error)
-        del args, kwargs
         raise failure
 
     if inspect.iscoroutinefunction(function):

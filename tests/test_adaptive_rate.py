@@ -461,6 +461,49 @@ def test_a_pause_has_an_end():
     assert rate.pause(0.0) == LONGEST_PAUSE
 
 
+@pytest.mark.parametrize("seconds", [2, 10, 60, 600])
+def test_a_refusal_in_a_pause_of_another_process_keeps_the_limit(seconds):
+    """
+    Requests that were in flight when the pause began leave the limit as it is.
+    """
+    rate = controller()
+    rate.use_limit(0.0, 300)
+    for number in range(2400):
+        rate.on_send(number / 300)
+        rate.on_success(number / 300 + 0.02, number / 300)
+    rate.pause_until(8.0, 8.0 + seconds)
+    rate.on_throttle(8.01, 7.99, None)
+
+    assert 200 < rate.found < 301
+    assert rate.resumed_at == 8.0 + seconds
+    assert 200 < rate.limit(8.0 + seconds + 0.1) < 301
+
+
+def test_only_pauses_that_the_server_asked_for_are_shared():
+    """
+    The back-off of this process is its own.
+    """
+    rate = controller()
+    rate.on_throttle(1.0, 0.9, None)
+    assert (rate.requested_end, rate.resumed_at) == (0.0, 1.1)
+    rate.on_throttle(3.0, 2.9, 7)
+
+    assert rate.requested_end == rate.resumed_at == 10.0
+
+
+def test_refusals_for_days_keep_the_longest_pause():
+    """
+    However many rounds are refused, the next probe comes after 5 s.
+    """
+    rate, now = controller(), 0.0
+    for _ in range(2000):
+        now += rate.delay(now) + 0.01
+        rate.on_send(now)
+        rate.on_throttle(now + 0.02, now, None)
+
+    assert rate.delay(now + 0.02) == pytest.approx(5.0)
+
+
 def test_a_limit_does_not_grow_while_nothing_is_sent():
     """
     The clock of the curve stands still in an outage.

@@ -65,6 +65,17 @@ def test_batches_do_not_probe_together():
         late.on_send(now, is_first=True)
 
 
+def test_a_function_that_draws_nothing_spaces_probes_all_the_same():
+    """
+    Half of the interval passes, whatever the user's function returns.
+    """
+    breaker = CircuitBreaker(rng=lambda _low, _high: 0.0)
+    for _ in range(10):
+        breaker.on_failure(0.0, 0.0)
+
+    assert breaker.wait(0.0) == 0.125
+
+
 def test_an_outage_of_hours_draws_few_retries():
     """
     Past 50 retries, only first attempts are probes.

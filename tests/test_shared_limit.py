@@ -158,6 +158,18 @@ class TestLimits:
 
         assert [coordinator.part(name) for name in "abcd"] == [75] * 4
 
+    def test_late_directive(self, coordinator):
+        """
+        The response to a directive of before a split does not end it.
+        """
+        coordinator.hear("c", rate=0)
+        before = coordinator.part("a")
+        coordinator.hear("d", rate=0)
+        coordinator.hear("a", limit=before, found=before)
+
+        parts = [coordinator.part(name) for name in "abcd"]
+        assert sum(parts) == pytest.approx(280)
+
 
 class TestPauses:
     """

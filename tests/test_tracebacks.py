@@ -66,6 +66,16 @@ class TestHideFrames:
 
         assert caught.traceback[-1].name == "parse"
 
+    async def test_wrong_calls(self):
+        """
+        The error of a call with wrong arguments shows none of them.
+        """
+        for function in (hide_frames(parse), hide_frames(parse_later)):
+            with pytest.raises(TypeError) as caught:
+                await function(SECRET, typo=1)
+
+            assert "canary" not in str(caught.traceback[-1].frame.f_locals)
+
     async def test_results(self):
         """
         Results pass unchanged.

@@ -25,7 +25,7 @@ from yarl import URL
 from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
-from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async._tracebacks import ArgumentError, hide_frames
 from bankconnect_async.config import hide
 from bankconnect_async.errors import (
     Failure,
@@ -117,7 +117,9 @@ class EntityHandle:
         It takes and raises the same as `AsyncBankConnect.upload`.
         """
         owner = {"entity_id": hide(self.entity_id)}
-        return await upload(self._api, owner, file, **options)
+        sending = upload(self._api, owner, file, **options)
+        del file, options
+        return await sending
 
     async def accounts(self) -> models.Accounts:
         """
@@ -517,7 +519,10 @@ async def upload(
     """
     Send a statement to the endpoint for its kind.
     """
+    if "account_category" in options:
+        raise ArgumentError("unexpected options: account_category")
     statement = _resources.uploads.prepare(api, owner, file, **options)
+    del file, options
     name = "upload"
     if statement.fields["bank_name"] is None:
         name = f"bankless_{name}"

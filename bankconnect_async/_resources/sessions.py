@@ -122,6 +122,7 @@ class SessionHandle:
         statement = _resources.uploads.prepare(
             self._api, owner, file, **options
         )
+        del file, options
         try:
             return await _resources.uploads.send(
                 self._api,

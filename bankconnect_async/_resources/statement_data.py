@@ -173,7 +173,9 @@ class StatementData:
             TransportError: If no usable response came.
         """
         owner = {} if link_id is None else {"link_id": link_id}
-        return await _resources.upload(self._api, owner, file, **options)
+        sending = _resources.upload(self._api, owner, file, **options)
+        del file, options
+        return await sending
 
     async def banks(self) -> "tuple[Bank, ...]":
         """

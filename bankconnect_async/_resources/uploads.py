@@ -35,6 +35,7 @@ from yarl import URL
 from bankconnect_async._codec.session_requests import url_problem
 from bankconnect_async._http.sockets import refuse_closed
 from bankconnect_async._threads import finish, finish_in_thread, run_in_thread
+from bankconnect_async._tracebacks import ArgumentError
 from bankconnect_async.config import hide
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
@@ -420,7 +421,12 @@ def prepare(
             source.
     """
     if unknown := options.keys() - SessionUploadOptions.__annotations__:
-        raise TypeError(f"unexpected options: {', '.join(sorted(unknown))}")
+        raise ArgumentError(
+            f"unexpected options: {', '.join(sorted(unknown))}"
+        )
+    retry = options.get("retry") or api.executor.retry
+    if not isinstance(retry, RetryPolicy):
+        raise ArgumentError("retry must be a RetryPolicy")
     fields = {
         **owner,
         "bank_name": options.get("bank_name"),
@@ -443,7 +449,7 @@ def prepare(
         query={"identity": "true" if options.get("identity", True) else None},
         # An upload may take longer than other operations.
         policy=attrs.evolve(
-            options.get("retry") or api.executor.retry,
+            retry,
             deadline=options.get("deadline", _DEADLINE),
         ),
     )

@@ -108,6 +108,7 @@ class AdaptiveRate:
         is_unlimited: Whether every request may be sent at once.
         served: The meter of accepted requests, by the time of their sending.
         resumed_at: The time when the latest pause ends.
+        requested_end: The same of the pauses that the server asked for.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class AdaptiveRate:
         # The times from which the curve counts, when the next request is due,
         # and when the pause ends.
         self.resumed_at: float = now
+        self.requested_end: float = now
         self._epoch = self._next_at = now
         self._cut_at = -math.inf
         self._served_at_cut = 0
@@ -241,13 +243,16 @@ class AdaptiveRate:
             Whether the server accepts other requests.
         """
         is_new = sent_at > self._cut_at
+        pause = retry_after
         if is_new:
             self._cut(now, now - sent_at)
-            if not retry_after:
-                retry_after = min(_PAUSE * 2**self._futile, _PAUSE_MAX)
+            # The exponent has an end, because a float has one.
+            doublings = min(self._futile, 10)
+            pause = pause or min(_PAUSE * 2**doublings, _PAUSE_MAX)
         # What was sent before a pause may prolong it, and makes no other one.
-        if retry_after and (is_new or now < self.resumed_at):
-            self.pause_until(now, now + min(retry_after, self._max_pause))
+        if pause and (is_new or now < self.resumed_at):
+            end = now + min(pause, self._max_pause)
+            self.pause_until(now, end, is_requested=bool(retry_after))
         return not self._futile
 
     def use_limit(self, now: float, limit: float) -> None:
@@ -261,8 +266,19 @@ class AdaptiveRate:
         else:
             self._curve = attrs.evolve(self._curve, limit=limit)
 
-    def pause_until(self, now: float, end: float) -> None:
-        """Send nothing, because of a 429 here or in another process."""
+    def pause_until(
+        self, now: float, end: float, *, is_requested: bool = True
+    ) -> None:
+        """
+        Send nothing, because of a 429 here or in another process.
+
+        Args:
+            now: The time.
+            end: The time when the pause ends.
+            is_requested: Whether the server asked for it.
+        """
+        if is_requested:
+            self.requested_end = max(self.requested_end, end)
         if self._curve is None:
             self._cut(now, 0.0)
         begin = max(now, self.resumed_at)
@@ -286,7 +302,9 @@ class AdaptiveRate:
         else:
             self._curve = self._follow(now, self._curve)
         self._served_at_cut = self.served.total
-        self._cut_at = self._epoch = self._next_at = now
+        self._cut_at = now
+        # A pause of another process may go on.
+        self._epoch = self._next_at = max(now, self.resumed_at)
         self._is_served = False
         self._probe_sent_at = None
 
@@ -303,7 +321,9 @@ class AdaptiveRate:
         # its rate times the time, or more had it not been full in between.
         seconds = now - self._cut_at
         served = self.served.total - self._served_at_cut
-        rate = old.at(now - self._epoch)
+        # The epoch is ahead while a pause of another process goes on.
+        elapsed = max(0.0, now - self._epoch)
+        rate = old.at(elapsed)
         least = min(rate, max(served / seconds, self._beyond_burst()))
         most = min(rate, self._delivered())
         used = max(_USED, 1 - self._burst / max(1, served))
@@ -311,7 +331,7 @@ class AdaptiveRate:
             # Where little was served the limit may be much higher.
             plateau = _PLATEAUS[least > most / 2]
             return _Curve(limit=least, used=_USED, plateau=plateau)
-        if now - self._epoch < _PLATEAUS[0]:
+        if elapsed < _PLATEAUS[0]:
             # The last cut was not deep enough: the limit falls fast.
             return _Curve(limit=math.sqrt(least * most), used=used, beta=_BETA)
         limit = min(most, max(least, _SAME * most))

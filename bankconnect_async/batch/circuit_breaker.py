@@ -130,4 +130,6 @@ class CircuitBreaker:
             self._credit = self._alike = 0
 
     def _draw(self) -> float:
-        return self._rng(_JITTER * self._interval, self._interval)
+        least = _JITTER * self._interval
+        # The user's own function may return less.
+        return max(least, self._rng(least, self._interval))

@@ -19,6 +19,7 @@ from yarl import URL
 
 from bankconnect_async._codec.session_requests import url_problem
 from bankconnect_async._printable import printable_json
+from bankconnect_async.config import secret
 from bankconnect_async.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -125,24 +126,30 @@ def trigger(
     without an --error-code. webhook sends the newest webhook about ID again.
     """
     spec = _EVENTS[event]
-    given = {name: value for name, value in options.items() if value}
+    given = {
+        name: value for name, value in options.items() if value is not None
+    }
     for name in given.keys() - {*spec.options}:
         option = name.replace("_", "-")
         raise click.UsageError(f"--{option} does not go with {event}")
-    base = base_url or os.environ.get(_BASE_URL) or _DEFAULT_URL
+    named = base_url or (os.environ.get(_BASE_URL) or "").strip()
+    base = named or _DEFAULT_URL
     if problem := url_problem(base, allow_http=allow_http):
         raise ConfigurationError(fields={"base_url": (problem,)})
+    # Another program may listen at the default address.
+    key = (os.environ.get(_API_KEY) or "").strip() if named else ""
+    headers = {"x-api-key": secret("api_key", key)} if key else {}
     url = URL(base).with_path(f"/sandbox/{spec.endpoint}")
     # The URL of a session contains its id.
     query = dict(parse_qsl(id_.partition("?")[2]))
     arguments = {spec.id_name: query.get("session_id", id_), **spec.fixed}
-    result = asyncio.run(_post(url, arguments | given))
+    result = asyncio.run(_post(url, arguments | given, headers))
     write_output(printable_json(result) + b"\n")
 
 
-async def _post(url: URL, arguments: Mapping[str, Any]) -> bytes:
-    key = os.environ.get(_API_KEY)
-    headers = {"x-api-key": key} if key else {}
+async def _post(
+    url: URL, arguments: Mapping[str, Any], headers: Mapping[str, str]
+) -> bytes:
     status, body = 0, b""
     try:
         async with (
@@ -169,14 +176,18 @@ def _bad_request(
     url: URL, body: bytes
 ) -> InvalidRequestError | ConfigurationError:
     try:
-        problems = dict(orjson.loads(body))
+        problems = orjson.loads(body)
     except ValueError:
+        problems = None
+    if not isinstance(problems, dict):
         return _no_sandbox(url)
     if "message" in problems:
         return ConfigurationError(str(problems["message"]))
     return InvalidRequestError(
         fields={
-            "ID" if name in {"session_id", "owner_id"} else name: tuple(texts)
+            "ID" if name in {"session_id", "owner_id"} else name: tuple(
+                map(str, texts if isinstance(texts, list) else [texts])
+            )
             for name, texts in problems.items()
         }
     )

@@ -146,8 +146,8 @@ class Heartbeat:
         in_flight, retries, rate, limit, is_probing: As in `BatchStats`.
         found: The rate that the server leaves to this process, as far as it
             was found; `None` while no request was refused.
-        pause_end: The time on the clock of this process when its latest
-            pause ends.
+        pause_end: The time on the clock of this process when the latest
+            pause ends for which the server asked this process.
         secrets: A digest of the API key and the server hash, which differs
             from run to run.
         clock: The time on the clock of this process.

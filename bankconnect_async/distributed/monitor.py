@@ -155,14 +155,15 @@ class ClusterMonitor:
                 return
             sharers = self._sharers()
             now = asyncio.get_running_loop().time()
-            is_due = self._limit.split(sharers)
+            # A worker that joins does not know of a pause.
+            is_due = self._limit.split(sharers) or is_new
             self._limit.update(address, heartbeat, directive, now)
             if self._shares is not None:
                 self._shares.confirm(
                     address, directive.rate or 0.0, workers.lease_end(address)
                 )
                 wanted = self._shares.wanted(address, sharers)
-                is_due = is_due or is_new or directive.rate != wanted
+                is_due = is_due or directive.rate != wanted
             if is_due:
                 # Workers wait for their shares.
                 self.beat_now()

@@ -93,7 +93,8 @@ class SharedLimit:
         self._pause_ends[address] = heartbeat.pause_end
         if heartbeat.pause_end > known and heartbeat.pause > _SHORT:
             self.resumed_at = max(self.resumed_at, now + heartbeat.pause)
-        if directive.limit is not None:
+        # The directive may be older than the latest split.
+        if directive.limit == self._parts.get(address):
             self._due.discard(address)
         if address in self._parts and address not in self._due:
             found = heartbeat.found

@@ -177,7 +177,7 @@ class WorkerRunner:
             limit=rate.limit(now),
             is_probing=not self._queue.breaker.is_closed,
             found=rate.found,
-            pause_end=rate.resumed_at,
+            pause_end=rate.requested_end,
             secrets=_digest_secrets(self._spec.run),
             clock=now,
             key=public_key(),

@@ -117,6 +117,12 @@ def test_no_date(text):
             '{"C": {"from_date": "01/01/2026"}}',
             {"C": Consent(from_date=datetime.date(2026, 1, 1))},
         ),
+        ("consents", '{"C": "granted"}', {"C": "granted"}),
+        (
+            "consents",
+            """{"C": "{\\"from_date\\": \\"01/01/2026\\"}"}""",
+            {"C": Consent(from_date=datetime.date(2026, 1, 1))},
+        ),
     ],
 )
 def test_text(name, text, value):

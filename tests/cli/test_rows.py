@@ -501,6 +501,11 @@ class TestJsonLines:
             ('{"link_id": "b", "from_date": 20260101}', "not int"),
             ('{"link_id": "b", "metadata": []}', "must be a JSON object"),
             ('{"link_id": "b", "consents": {"C": 1}}', "consents.C: must be"),
+            ('{"link_id": "b", "consents": {"C": " "}}', "consents.C: must"),
+            (
+                '{"link_id": "b", "consents": {"from_date": "03/25/2026"}}',
+                "consents.from_date: must be a JSON object",
+            ),
             (
                 '{"link_id": "b", "extra.x": ' + "[" * 40 + "]" * 40 + "}",
                 "is nested deeper than 32 levels",

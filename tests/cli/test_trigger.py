@@ -3,7 +3,11 @@
 """
 
 import asyncio
+import http.server
 import json
+import threading
+
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,6 +15,9 @@ from aiohttp import web
 
 from bankconnect_async import AsyncBankConnect, SuccessEvent, decode_event
 from bankconnect_async.sandbox import Sandbox
+
+
+TRIGGER = "bankconnect_async.cli.trigger"
 
 
 @pytest.fixture(name="session_id")
@@ -117,6 +124,94 @@ async def test_refused_key(start, monkeypatch):
         ),
         (2, "bankconnect: ID: is not a session of this sandbox\n"),
     ]
+
+
+@pytest.fixture(name="answering")
+async def _answering():
+    """
+    Serve 400 with a body at any address; yields the origin and the requests.
+    """
+
+    @asynccontextmanager
+    async def answering(body):
+        received = []
+
+        async def handle(request):
+            received.append(request.headers)
+            return web.Response(status=400, body=body)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}", received
+        finally:
+            await runner.cleanup()
+
+    return answering
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"[1]", "no sandbox responds at"),
+        (b"3", "no sandbox responds at"),
+        (b'{"status": 0}', "bankconnect: status: 0"),
+    ],
+)
+async def test_strange_errors(start, monkeypatch, answering, body, problem):
+    """
+    The body of an error may be anything, and the key ends with a newline.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key\n")
+    async with answering(body) as (origin, received):
+        process = await start("trigger", "exit", "1d", "--base-url", origin)
+        _, err = await process.communicate()
+
+    assert problem in err.decode()
+    assert "Traceback" not in err.decode()
+    assert received[0]["x-api-key"] == "key"
+
+
+def test_the_default_address_gets_no_key(bankconnect, monkeypatch):
+    """
+    Another program may listen at the default address.
+    """
+    received = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(self.headers)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "production-key")
+    monkeypatch.delenv("BANKCONNECT_BASE_URL", raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/bank-connect"
+        monkeypatch.setattr(f"{TRIGGER}._DEFAULT_URL", url)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        bankconnect("trigger", "exit", "1d")
+        thread.join()
+
+    (headers,) = received
+    assert "x-api-key" not in headers
+
+
+@pytest.mark.usefixtures("service")
+def test_blank_options_count(bankconnect):
+    """
+    An option that is given blank is refused, and not left out.
+    """
+    result = bankconnect("trigger", "finish", "1d", "--bank", "")
+
+    assert result.code == 2
+    assert "--bank does not go with finish" in result.err
 
 
 async def test_not_a_sandbox(start, monkeypatch):

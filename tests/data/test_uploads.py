@@ -913,20 +913,62 @@ class TestSecrecy:
         answer = hang_up if way == "lost" else (400, {"error": {}})
         for path in (INTO_SESSION, BY_BANK, "statement/upload_base64/"):
             vendor.say(path, answer)
-        upload = {
-            "session": bank.session(S).upload,
-            "entity": bank.entity(E).upload,
-            "link": functools.partial(bank.upload, link_id="c"),
-        }[flow]
+        error = await attempt(upload_of(bank, flow), way)
 
-        error = await attempt(upload, way)
+        assert "canary" not in with_locals(error)
 
-        shown = "".join(
-            traceback.TracebackException.from_exception(
-                error, capture_locals=True
-            ).format()
+    @pytest.mark.parametrize("flow", ["session", "entity", "link"])
+    @pytest.mark.parametrize("source", ["file", "url", "base64"])
+    async def test_show_nowhere_when_cancelled(
+        self, vendor, bank, flow, source
+    ):
+        """
+        The caller's timeout shows neither password nor file nor link.
+        """
+        release = asyncio.Event()
+
+        async def stall(_):
+            await release.wait()
+            return web.Response()
+
+        for path in (
+            INTO_SESSION,
+            BY_BANK,
+            "statement/upload_base64/",
+        ):
+            vendor.say(path, stall)
+        try:
+            error = await attempt_wrongly(
+                upload_of(bank, flow), source, seconds=0.2
+            )
+        finally:
+            release.set()
+
+        assert isinstance(error, TimeoutError)
+        assert "canary" not in with_locals(error)
+
+    @pytest.mark.parametrize("flow", ["session", "entity", "link"])
+    @pytest.mark.parametrize("wrong", ["typo", "retry"])
+    async def test_show_nowhere_beside_wrong_arguments(
+        self, bank, flow, wrong
+    ):
+        """
+        A `TypeError` shows none of the other arguments.
+        """
+        error = await attempt_wrongly(
+            upload_of(bank, flow), "file", **{wrong: 3}
         )
-        assert "canary" not in shown
+
+        assert isinstance(error, TypeError)
+        assert wrong in str(error)
+        assert "canary" not in with_locals(error)
+
+    async def test_options_of_another_flow(self, bank):
+        """
+        An entity has no category of an account.
+        """
+        with pytest.raises(TypeError, match="account_category"):
+            await bank.upload(b"%PDF", link_id="c", account_category="SAVINGS")
 
     async def test_unknown_option(self, bank):
         """
@@ -961,6 +1003,47 @@ class Faulty(io.BytesIO):
         if self.tell() > 100_000:
             raise OSError(5, "a bad sector")
         return super().read(size)
+
+
+def upload_of(bank, flow):
+    """Return the method that uploads in a flow."""
+    return {
+        "session": bank.session(S).upload,
+        "entity": bank.entity(E).upload,
+        "link": functools.partial(bank.upload, link_id="c"),
+    }[flow]
+
+
+def with_locals(error):
+    """Format a traceback as tools for errors do, with all locals."""
+    return "".join(
+        traceback.TracebackException.from_exception(
+            error, capture_locals=True
+        ).format()
+    )
+
+
+SOURCES = {
+    "file": ((b"canary",), {}),
+    "url": ((), {"url": "https://files.example/?canary"}),
+    "base64": ((), {"base64": "canary"}),
+}
+
+
+async def attempt_wrongly(upload, source, *, seconds=5, **options):
+    """Upload with no secret in this frame, and return what it raises."""
+    try:
+        async with asyncio.timeout(seconds):
+            await upload(
+                *SOURCES[source][0],
+                bank_name="axis",
+                pdf_password="canary",
+                **SOURCES[source][1],
+                **options,
+            )
+    except (TimeoutError, TypeError) as error:
+        return error
+    raise AssertionError("it went well")
 
 
 async def attempt(upload, way):

@@ -279,6 +279,45 @@ class TestListings:
         assert [each.status for each in sandbox.request_log] == [None, 200]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"note": "' + b"x" * 20_000 + b'"}',
+        b'{"note": ' + b"[" * 300 + b"]" * 300 + b"}",
+    ],
+    ids=["large", "nested"],
+)
+async def test_parameters_that_the_log_leaves_out(
+    sandbox, http, control, body
+):
+    """
+    Large and deeply nested parameters are not kept, and the listing works.
+    """
+    headers = {"Content-Type": "application/json"}
+    url = f"{sandbox.base_url}/v1/statement/nosuch/"
+    async with http.post(url, data=body, headers=headers) as response:
+        assert response.status == 404
+    status, (received,) = await control(sandbox, "requests", "GET")
+
+    assert (status, received["parameters"]) == (200, {})
+
+
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"]
+)
+async def test_a_proxy_on_this_machine_needs_the_key(sandbox, control, header):
+    """
+    The requests that a proxy passes on may come from anywhere.
+    """
+    passed_on = {header: "203.0.113.9"}
+    status, _ = await control(sandbox, "sessions", "GET", headers=passed_on)
+    allowed, _ = await control(
+        sandbox, "sessions", "GET", headers={**passed_on, **KEY}
+    )
+
+    assert (status, allowed) == (401, 200)
+
+
 async def test_documented(sandbox, control):
     """
     Every endpoint of the README's table is served.

@@ -290,8 +290,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _consents(value: Any) -> dict[str, Consent | str]:
-    def parse(_: str, consent: Any) -> Consent | str:
-        if isinstance(consent, str):
+    known = attrs.fields_dict(Consent)
+
+    def parse(code: str, consent: Any) -> Consent | str:
+        # A text may hold the JSON of an object.
+        if isinstance(consent, str) and not consent.lstrip().startswith("{"):
+            if code in known or not consent.strip():
+                raise ValueError("must be a JSON object or a text")
             return consent
         return _object(Consent, consent, _if_text(parse_date))
 

@@ -28,6 +28,8 @@ from .origins import host_name
 
 #: The path of the control endpoints.
 CONTROL: Final = "/sandbox"
+# The headers that proxies add.
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +84,8 @@ class ControlApi:
     def _authorize(self, request: web.Request) -> None:
         is_local = (
             not self.has_public_url
+            # A proxy on this machine passes the requests of others on.
+            and not any(name in request.headers for name in _FORWARDED)
             and is_loopback(request.remote)
             and is_loopback(host_name(request.headers.get("Host", "")))
         )

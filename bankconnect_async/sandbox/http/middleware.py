@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Final
 
 import attrs
+import orjson
 
 from aiohttp import web
 
@@ -37,6 +38,8 @@ _UPLOADS: Final = f"{PREFIX}/v1/statement/"
 # A large statement, in base64.
 _MAX_UPLOAD: Final = 24 * 2**20
 _MAX_LOG: Final = 1000
+# The largest parameters in the log, in bytes of JSON.
+_MAX_LOGGED: Final = 16 * 2**10
 # Parameters that the log leaves out. A file in Base64 is too large for it.
 _SECRET: Final = frozenset(
     {"api_key", "file", "file_url", "pdf_password", "signature"}
@@ -115,11 +118,7 @@ class RequestMiddleware:
         received = ReceivedRequest(
             method=request.method,
             path=request.path,
-            parameters={
-                name: value
-                for name, value in parameters.items()
-                if name not in _SECRET and not isinstance(value, bytes)
-            },
+            parameters=_loggable(parameters),
             link_id=link_id,
         )
         self.request_log.append(received)
@@ -208,6 +207,23 @@ class RequestMiddleware:
 
         loop = asyncio.get_running_loop()
         self._idle_timers[protocol] = loop.call_later(seconds, close)
+
+
+def _loggable(parameters: JsonObject) -> JsonObject:
+    """
+    Return the parameters for the log: no secrets and no large ones.
+    """
+    shown = {
+        name: value
+        for name, value in parameters.items()
+        if name not in _SECRET and not isinstance(value, bytes)
+    }
+    try:
+        size = len(orjson.dumps(shown))
+    except orjson.JSONEncodeError:
+        # Nested too deeply for the listing, too.
+        return {}
+    return shown if size <= _MAX_LOGGED else {}
 
 
 async def _parameters(request: web.Request) -> JsonObject:
