@@ -75,7 +75,7 @@ class Channel(enum.StrEnum):
             mapping of `entityId` and `sessionId`.
         FLUTTER: The map of all outcomes.
         IOS: The payload of the closure.
-        ANDROID: The parcel in the result of the activity.
+        ANDROID: The Parcelable in the result of the activity.
         ANDROID_VIEW_SUCCESS, ANDROID_VIEW_FINISHED, ANDROID_VIEW_EXIT,
             ANDROID_VIEW_ERROR, ANDROID_VIEW_UPLOAD,
             ANDROID_VIEW_ENTITY_DESTROYED: The callbacks of 2019 to 2021.

@@ -806,13 +806,15 @@ class TestHints:
 
         assert len(await asyncio.gather(*waits)) == 2
 
-    async def test_nobody_waits(self, bank):
+    async def test_nobody_waits(self, vendor, bank):
         """
         A webhook without a waiter or without ids is ignored.
         """
         bank.notify(EnrichmentWebhook(session_id=S))
         bank.notify(UnknownWebhook())
         bank.notify(InfoEvent())
+
+        assert vendor.requests == []
 
     async def test_cancelled_waits_leave_nothing(self, vendor, stopped, said):
         """

@@ -24,6 +24,22 @@ async def http():
         yield session
 
 
+@pytest.fixture(name="form", scope="session")
+def _form():
+    """Build a form; bytes become a file, and `None` is left out."""
+
+    def form(fields):
+        data = aiohttp.FormData()
+        for name, value in fields.items():
+            if isinstance(value, bytes):
+                data.add_field(name, value, filename="statement.pdf")
+            elif value is not None:
+                data.add_field(name, value)
+        return data
+
+    return form
+
+
 @pytest.fixture(name="create")
 def _create(http):
     """Create a session over HTTP, and return the sandbox's record of it."""

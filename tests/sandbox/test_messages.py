@@ -8,7 +8,6 @@ import re
 
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox, statement_pdf
@@ -95,7 +94,7 @@ def rows_of(where):
 
 
 @pytest.fixture(name="upload")
-def _upload(http):
+def _upload(http, form):
     """
     Upload a statement into a session, and return status and JSON.
     """
@@ -107,14 +106,8 @@ def _upload(http):
             "session_id": session.session_id,
             **fields,
         }
-        data = aiohttp.FormData()
-        for name, value in fields.items():
-            if isinstance(value, bytes):
-                data.add_field(name, value, filename="statement.pdf")
-            elif value is not None:
-                data.add_field(name, value)
         url = f"{sandbox.base_url}/v1/statement/upload_session/"
-        body = b"{}" if "Content-Type" in headers else data
+        body = b"{}" if "Content-Type" in headers else form(fields)
         async with http.post(url, data=body, headers=headers) as response:
             return response.status, await response.json()
 

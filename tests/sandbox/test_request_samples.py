@@ -142,19 +142,6 @@ async def test_sessions(post, name, body):
         assert (status, json.loads(text)["error"]["code"]) == (400, code)
 
 
-def upload_form(fields):
-    """
-    Return the form of an upload, with a file in place of its description.
-    """
-    form = aiohttp.FormData()
-    for name, value in fields.items():
-        if isinstance(value, bytes):
-            form.add_field(name, value, filename="statement.pdf")
-        elif value is not None:
-            form.add_field(name, value)
-    return form
-
-
 UPLOAD_CASES = [
     pytest.param(dialect, path, fields, id=f"{dialect}-{sample}-{what}")
     for dialect in ("seed", "entity")
@@ -171,7 +158,7 @@ UPLOAD_CASES = [
 
 
 @pytest.mark.parametrize(("dialect", "path", "fields"), UPLOAD_CASES)
-async def test_entity_uploads(post, dialect, path, fields):
+async def test_entity_uploads(post, form, dialect, path, fields):
     """
     An upload of the entity flow is taken with and without its owner.
     """
@@ -185,7 +172,7 @@ async def test_entity_uploads(post, dialect, path, fields):
             is_text = path.endswith("base64")
             fields = {**fields, "file": encoded if is_text else content}
         status, text = await post(
-            sandbox, f"v1/statement/{path}/", data=upload_form(fields)
+            sandbox, f"v1/statement/{path}/", data=form(fields)
         )
 
     assert status == 200, text
@@ -207,7 +194,7 @@ SESSION_UPLOAD_CASES = [
 
 
 @pytest.mark.parametrize("fields", SESSION_UPLOAD_CASES)
-async def test_session_uploads(post, fields):
+async def test_session_uploads(post, form, fields):
     """
     An upload into a session is taken with and without its bank.
     """
@@ -221,7 +208,7 @@ async def test_session_uploads(post, fields):
             is_text = fields["upload_type"] == "BASE64"
             fields = {**fields, "file": encoded if is_text else content}
         status, text = await post(
-            sandbox, "v1/statement/upload_session/", data=upload_form(fields)
+            sandbox, "v1/statement/upload_session/", data=form(fields)
         )
 
     assert status == 200, text
@@ -254,14 +241,14 @@ async def test_webhook_updates(post, dialect, name):
 
 
 @pytest.mark.parametrize("dialect", ["seed", "entity"])
-async def test_entities(post, dialect):
+async def test_entities(post, form, dialect):
     """
     An entity is created with and without each of its fields.
     """
     sample = read_sample("entity.create.request.fields.json")
     async with Sandbox(dialect) as sandbox:
         for _, fields in variants(sample):
-            data = upload_form(fields)
+            data = form(fields)
             status, text = await post(sandbox, "v1/entity/", data=data)
             assert status == 201, text
 

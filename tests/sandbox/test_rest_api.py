@@ -8,7 +8,6 @@ same types, however deep.
 import asyncio
 import math
 
-import aiohttp
 import pytest
 
 from bankconnect_async.errors import InvalidRequestError
@@ -102,21 +101,8 @@ def _call(http):
     return call
 
 
-def form(**fields):
-    """
-    Build a form with the file.
-    """
-    data = aiohttp.FormData()
-    for name, value in fields.items():
-        if isinstance(value, bytes):
-            data.add_field(name, value, filename="statement.pdf")
-        else:
-            data.add_field(name, value)
-    return data
-
-
 @pytest.fixture(name="upload")
-def _upload(call):
+def _upload(call, form):
     """
     Upload a statement of the entity flow, and return status and JSON.
     """
@@ -136,14 +122,14 @@ def _upload(call):
             "POST",
             f"statement/{path}/{query}",
             headers=KEY,
-            data=form(**given),
+            data=form(given),
         )
 
     return upload
 
 
 @pytest.fixture(name="upload_session")
-def _upload_session(call):
+def _upload_session(call, form):
     """
     Upload a statement into a session, and return status and JSON.
     """
@@ -163,7 +149,7 @@ def _upload_session(call):
             "POST",
             f"statement/upload_session/{query}",
             headers=KEY,
-            data=form(**given),
+            data=form(given),
         )
 
     return upload

@@ -54,21 +54,8 @@ def encrypted(algorithm, password):
     return written(writer)
 
 
-def form(fields):
-    """
-    Build a form; bytes become a file.
-    """
-    data = aiohttp.FormData()
-    for name, value in fields.items():
-        if isinstance(value, bytes):
-            data.add_field(name, value, filename="statement.pdf")
-        elif value is not None:
-            data.add_field(name, value)
-    return data
-
-
 @pytest.fixture(name="post")
-def _post(http):
+def _post(http, form):
     """
     Post a form to one of the uploads, and return status and JSON.
     """
@@ -745,7 +732,7 @@ async def post_nothing(sandbox, session):
 
 
 @pytest.mark.parametrize(("size", "is_taken"), [(20, True), (25, False)])
-async def test_bounded(post, sandbox, size, is_taken):
+async def test_bounded(post, form, sandbox, size, is_taken):
     """
     A large file is accepted; a too large one is not read to its end.
     """
