@@ -237,7 +237,6 @@ class AsyncBankConnect(StatementData):
             ),
             allow_http=self._service.allow_http,
         )
-        #: For batches, like `open`, `reserve` and `release`.
         self._creator: Final = SessionCreator(
             self._executor,
             service=self._service,
@@ -479,8 +478,7 @@ class AsyncBankConnect(StatementData):
             source: The requests or bare link ids, sync or async.
             concurrency: The largest number of requests in flight; a smaller
                 pool of the client grows to it.
-            rate: New requests per second; `None` for no limit. A tenth of
-                a second's worth may go at once.
+            rate: Requests per second, evenly spaced; `None` for no limit.
             ordered: Whether outcomes come in the order of *source* rather
                 than as they are completed.
             deadline: The seconds for one item, its retries included; also

@@ -140,8 +140,7 @@ class RetryBudget:
 
     def refund(self, tokens: float = 1) -> None:
         """Give back the cost of the last retry after a success, or 1."""
-        if self.tokens < self.capacity:
-            self.tokens = min(self.capacity, self.tokens + tokens)
+        self.tokens = min(self.capacity, self.tokens + tokens)
 
 
 def parse_retry_after(text: str | None, *, now: float) -> float | None:

@@ -19,6 +19,7 @@ import attrs
 import trustme
 
 from .contenders import Target
+from .report import ROOT
 from .server import BODY
 
 
@@ -87,11 +88,12 @@ def serve() -> Iterator[Service]:
 @contextmanager
 def serve_ours(delay: float = 0.0) -> Iterator[Target]:
     """Run our own server, which answers *delay* seconds after a request."""
-    with _program("--delay", str(delay)) as port:
-        yield _target(port)
+    with _run_own("--delay", str(delay)) as port:
+        yield local_target(port)
 
 
-def _target(port: int, ca_file: Path | None = None) -> Target:
+def local_target(port: int, ca_file: Path | None = None) -> Target:
+    """Return the target at a port of this machine."""
     scheme = "http" if ca_file is None else "https"
     return Target(
         base_url=f"{scheme}://127.0.0.1:{port}/bank-connect",
@@ -112,32 +114,37 @@ def _write_certificates(home: Path) -> tuple[Path, Path]:
 @contextmanager
 def _run_ours(certificate: Path, ca_file: Path) -> Iterator[Service]:
     with (
-        _program() as plain,
-        _program("--certificate", str(certificate)) as tls,
+        _run_own() as plain,
+        _run_own("--certificate", str(certificate)) as tls,
     ):
         yield Service(
             name="the bundled asyncio server (no nginx here)",
-            plain=_target(plain),
-            tls=_target(tls, ca_file),
+            plain=local_target(plain),
+            tls=local_target(tls, ca_file),
         )
 
 
 @contextmanager
-def _program(*arguments: str) -> Iterator[int]:
+def _run_own(*arguments: str) -> Iterator[int]:
+    server = Path(__file__).with_name("server.py")
+    with run_server(str(server), *arguments) as (process, port):
+        yield port
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@contextmanager
+def run_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a program that prints its port, and serves until stdin ends."""
     with subprocess.Popen(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("server.py")),
-            *arguments,
-        ],
+        [sys.executable, *arguments],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdin is not None
         assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.stdin.close()
+        yield process, int(process.stdout.readline())
 
 
 @contextmanager
@@ -180,8 +187,8 @@ def _run_nginx(
     try:
         yield Service(
             name=_version(program),
-            plain=_target(ports[0]),
-            tls=_target(ports[1], ca_file),
+            plain=local_target(ports[0]),
+            tls=local_target(ports[1], ca_file),
         )
         assert process.poll() is None, (home / "log").read_text()
     finally:

@@ -30,7 +30,7 @@ from bankconnect_async import (
     RetryPolicy,
     ServerError,
 )
-from bankconnect_async._http.retrying import RetryState, retry, stop_reason
+from bankconnect_async._http.retrying import RetryState, stop_reason
 from bankconnect_async.retry import is_retryable, parse_retry_after
 
 
@@ -82,7 +82,7 @@ async def run(
         deadline=clock.monotonic() + policy.deadline,
         throttle=throttle,
     )
-    return await retry(failing(*errors), state)
+    return await state.run(failing(*errors)), state.number
 
 
 @pytest.mark.parametrize(

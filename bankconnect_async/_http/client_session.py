@@ -2,6 +2,7 @@
 Client sessions of aiohttp, with the settings that requests rely on.
 """
 
+import functools
 import socket
 import ssl
 
@@ -13,7 +14,7 @@ import aiohttp
 from bankconnect_async.config import Pool
 from bankconnect_async.errors import ConfigurationError
 
-from .connections import PooledResponse, make_connector, request_class
+from .connections import make_connector, request_class
 
 
 #: Limits of a response's head: bytes of a line, and number of lines. aiohttp's
@@ -77,12 +78,12 @@ def make_client_session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=request_class(connector),
-        response_class=PooledResponse,
         headers=headers,
         **SESSION_OPTIONS,
     )
 
 
+@functools.cache
 def _keep_read_buffers() -> None:
     # Until a block this large was freed once, glibc maps and unmaps the
     # buffer of every read (mallopt(3), M_MMAP_THRESHOLD): three system calls

@@ -125,17 +125,6 @@ class PooledConnection(ResponseHandler):
         self._reuse_until = min(self._retire_at, until)
 
 
-class PooledResponse(aiohttp.ClientResponse):
-    """
-    A response that still knows its connection once that is given back.
-    """
-
-    def limit_idle(self) -> None:
-        """Apply the Keep-Alive header, which has to be there."""
-        if isinstance(self._protocol, PooledConnection):
-            self._protocol.limit_idle(self.headers[hdrs.KEEP_ALIVE])
-
-
 class PollingConnector(aiohttp.TCPConnector):
     """
     A connector that polls idle connections before it reuses them.

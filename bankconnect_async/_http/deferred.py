@@ -13,7 +13,7 @@ from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._redaction import redactor
 from bankconnect_async.stats import AttemptEnd, AttemptStart, Latency, Stats
 
-from .retrying import RetryState, retry
+from .retrying import RetryState
 
 
 __all__ = [
@@ -25,5 +25,4 @@ __all__ = [
     "ThreadPoolExecutor",
     "error_from_response",
     "redactor",
-    "retry",
 ]

@@ -138,12 +138,10 @@ class RequestExecutor:
                 throttle=throttle,
                 hooks=self._hooks,
             )
-            return await self._deferred.retry(
-                lambda: attempt(
-                    operation, body, state.time_left, state.number
-                ),
-                state,
+            result = await state.run(
+                lambda: attempt(operation, body, state.time_left, state.number)
             )
+            return result, state.number
         finally:
             self._in_flight -= 1
             if self._closing and not self._in_flight:

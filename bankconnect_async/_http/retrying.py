@@ -190,7 +190,16 @@ class RetryState:
         )
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Retry *work* as `retry` does."""
+        """
+        Retry an operation whose first attempt failed.
+
+        Args:
+            work: The function that makes one further attempt.
+
+        Raises:
+            BankConnectError: The last attempt's error, with the timeline of
+                all of them in `attempts`.
+        """
 
         async def attempt() -> T:
             self.number += 1
@@ -251,23 +260,3 @@ def _phase(error: BankConnectError) -> Phase:
     if isinstance(error, ResponseError | InvalidResponseError):
         return Phase.RESPONDED
     return Phase.QUEUED
-
-
-async def retry(
-    work: Callable[[], Awaitable[T]], state: RetryState
-) -> tuple[T, int]:
-    """
-    Retry an operation whose first attempt failed.
-
-    Args:
-        work: The function that makes one further attempt.
-        state: The state after the first attempt.
-
-    Returns:
-        The result, and the number of attempts it took.
-
-    Raises:
-        BankConnectError: The last attempt's error, with the timeline of all
-            of them in `attempts`.
-    """
-    return await state.run(work), state.number

@@ -33,12 +33,11 @@ from bankconnect_async.errors import (
 
 from .bodies import RequestBody
 from .client_session import (
-    HEAD_LIMITS,
     SESSION_OPTIONS,
     make_client_session,
     refuse_framing,
 )
-from .connections import PollingConnector, PooledResponse
+from .connections import PollingConnector, PooledConnection
 from .deadlines import Deadline, DeadlineScheduler
 from .error_mapping import (
     NOTHING_SENT,
@@ -521,13 +520,14 @@ class Transport:
             connector=bound.session.connector,
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=self.timeouts.connect,
-                sock_read=self.timeouts.read,
-            ),
-            **HEAD_LIMITS,
+            **{
+                **SESSION_OPTIONS,
+                "timeout": aiohttp.ClientTimeout(
+                    total=None,
+                    connect=self.timeouts.connect,
+                    sock_read=self.timeouts.read,
+                ),
+            },
         ) as session:
             response: aiohttp.ClientResponse | TransportError
             try:
@@ -610,13 +610,15 @@ def _without_body(head: aiohttp.ClientResponse, problem: str) -> Response:
 async def _finish(
     head: aiohttp.ClientResponse, content: bytes, limit: int
 ) -> bytes:
+    # A response still knows its connection once that is given back.
     protocol = getattr(head, "_protocol", None)
     if head.status == _MISDIRECTED and protocol is not None:
         # A retry has to use another connection (RFC 9110, section 15.5.20).
         # The body is read, so `head.close()` no longer reaches this one.
         protocol.close()
-    if isinstance(head, PooledResponse) and hdrs.KEEP_ALIVE in head.headers:
-        head.limit_idle()
+    keep_alive = head.headers.get(hdrs.KEEP_ALIVE)
+    if keep_alive is not None and isinstance(protocol, PooledConnection):
+        protocol.limit_idle(keep_alive)
     encoding = head.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is None:
         return content

@@ -27,7 +27,7 @@ from bankconnect_async._codec.session_requests import (
     url_problem,
 )
 from bankconnect_async._http.error_mapping import map_error
-from bankconnect_async._http.retrying import RetryState, retry
+from bankconnect_async._http.retrying import RetryState
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async._tracebacks import without_frames
 from bankconnect_async.errors import (
@@ -241,7 +241,7 @@ class _Fetch:
             clock=clock,
             deadline=deadline_at,
         )
-        await retry(attempt, state)
+        await state.run(attempt)
 
     async def _once(self, over_at: float) -> None:
         task = cast("asyncio.Task[Any]", asyncio.current_task())

@@ -3,17 +3,12 @@ The throttle of `create_sessions`, as the simulator drives it.
 """
 
 from http import HTTPStatus
-from typing import Final
 
 from bankconnect_async.batch.adaptive_rate import AdaptiveRate
 from bankconnect_async.batch.circuit_breaker import CircuitBreaker
 
 from .servers import Response
 from .simulator import generator
-
-
-# Statuses of overloaded servers; `None` stands for a timeout.
-_OVERLOADED: Final = {HTTPStatus.SERVICE_UNAVAILABLE, None}
 
 
 class CreateSessions:
@@ -53,7 +48,11 @@ class CreateSessions:
         if response.is_throttled:
             return rate.on_throttle(now, sent_at, response.retry_after)
         is_probe = not breaker.is_closed and sent_at > breaker.opened_at
-        if response.status in _OVERLOADED and not is_probe:
+        is_timeout = response.status is None and response.seconds > 0
+        is_overload = (
+            is_timeout or response.status == HTTPStatus.SERVICE_UNAVAILABLE
+        )
+        if is_overload and not is_probe:
             rate.on_failure(now, sent_at)
         else:
             rate.on_lost(sent_at)

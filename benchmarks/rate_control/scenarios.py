@@ -66,6 +66,10 @@ class Target:
         )
 
 
+#: Builds a server; whatever happens at random there follows the generator.
+_Builder: TypeAlias = Callable[[Random], Server]
+
+
 @attrs.frozen(kw_only=True)
 class Scenario:
     """
@@ -83,7 +87,7 @@ class Scenario:
 
     name: str
     title: str
-    server: Callable[[Random], Server]
+    server: _Builder
     targets: tuple[Target, ...]
     workers: int = 200
     latency: float = 0.02
@@ -119,10 +123,6 @@ class Scenario:
             score(run, limit, target.start, target.end)
             for target in self.targets
         ]
-
-
-#: Builds a server; whatever happens at random there follows the generator.
-_Builder: TypeAlias = Callable[[Random], Server]
 
 
 @attrs.frozen

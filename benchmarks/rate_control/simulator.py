@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from bankconnect_async import RetryPolicy
+
 from .servers import Response, Server
 
 
@@ -26,9 +28,6 @@ _CPU_MAX: Final = 2.4e-4
 _TIMER_LATENESS: Final = 5e-4
 # The share by which the latency of requests varies.
 _JITTER: Final = 0.1
-# Seconds of the first backoff and of the longest, as in `RetryPolicy`.
-_BACKOFF: Final = 0.25
-_BACKOFF_MAX: Final = 5.0
 # The number of items, for each worker, that may wait without one.
 _WAITING_PER_WORKER: Final = 2
 # Seconds between two looks at a limit that may vary.
@@ -116,6 +115,7 @@ class Simulation:
     _busy_until: float = attrs.field(default=0.0, init=False)
     _sends_at: float = attrs.field(default=math.inf, init=False)
     _idle: int = attrs.field(init=False)
+    _backoff: Callable[[int], float] = attrs.field(init=False)
     _waiting: int = attrs.field(default=0, init=False)
     _retries: deque[_Item] = attrs.field(factory=deque, init=False)
     _events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = (
@@ -124,6 +124,7 @@ class Simulation:
     _serial: Iterator[int] = attrs.field(factory=itertools.count, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._backoff = RetryPolicy(rng=self.rng.uniform).backoff
         self._idle = self.workers
 
     def advance(self, until: float) -> Run:
@@ -187,14 +188,10 @@ class Simulation:
         if response.is_success:
             self._idle += 1
         else:
-            backoff = 0.0 if is_excused else self._backoff(item)
             item.failures += 1
+            backoff = 0.0 if is_excused else self._backoff(item.failures)
             self._wait(item, max(backoff, response.retry_after or 0.0))
         self._send_all()
-
-    def _backoff(self, item: _Item) -> float:
-        ceiling = min(_BACKOFF * 2**item.failures, _BACKOFF_MAX)
-        return self.rng.uniform(0, ceiling)
 
     def _wait(self, item: _Item, seconds: float) -> None:
         # Unless all wait, the worker takes another item meanwhile.

@@ -9,14 +9,12 @@ import asyncio
 import itertools
 import json
 import math
-import subprocess
 import sys
 import time
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -24,6 +22,7 @@ import attrs
 from bankconnect_async import AsyncBankConnect, Created
 from benchmarks.report import say, table
 from benchmarks.server import ANSWER, Answering, serve
+from benchmarks.serving import local_target, run_server
 
 from .comparison import show_score, show_target
 from .scenarios import SOCKET_SCENARIOS, Scenario
@@ -88,17 +87,10 @@ class ScenarioServer:
 @contextmanager
 def serve_scenario(scenario: Scenario) -> Iterator[ScenarioServer]:
     """Start the server of a scenario; its run is known in the end."""
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, scenario.name],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with run_server("-m", __name__, scenario.name) as (process, port):
         assert process.stdin is not None
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        server = ScenarioServer(f"http://127.0.0.1:{port}/bank-connect")
+        server = ScenarioServer(local_target(port).base_url)
         try:
             yield server
         finally:
