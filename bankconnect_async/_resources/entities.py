@@ -25,7 +25,7 @@ from yarl import URL
 from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
-from bankconnect_async._tracebacks import ArgumentError, hide_frames
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
 from bankconnect_async.errors import (
     Failure,
@@ -153,8 +153,8 @@ class EntityHandle:
         Raises:
             InvalidRequestError: If *from_date* is after *to_date*.
         """
-        found = await self._get_of(
-            "transactions", models.Transactions, account_id
+        found = await self._get(
+            "transactions", models.Transactions, account_id=account_id
         )
         return _between(found, account_id, from_date, to_date)
 
@@ -170,8 +170,8 @@ class EntityHandle:
 
         It takes and raises the same as `transactions`.
         """
-        found = await self._get_of(
-            "salary", models.SalaryTransactions, account_id
+        found = await self._get(
+            "salary", models.SalaryTransactions, account_id=account_id
         )
         return _between(found, account_id, from_date, to_date)
 
@@ -187,8 +187,8 @@ class EntityHandle:
 
         It takes and raises the same as `transactions`.
         """
-        found = await self._get_of(
-            "lender_transactions", models.Transactions, account_id
+        found = await self._get(
+            "lender_transactions", models.Transactions, account_id=account_id
         )
         return _between(found, account_id, from_date, to_date)
 
@@ -201,10 +201,10 @@ class EntityHandle:
         Args:
             account_id: The account; by default all of them.
         """
-        found = await self._get_of(
+        found = await self._get(
             "recurring_transactions",
             models.RecurringTransactions,
-            account_id,
+            account_id=account_id,
         )
         if account_id is None:
             return found
@@ -228,8 +228,10 @@ class EntityHandle:
         Args:
             account_id: The account, which the vendor filters; by default all.
         """
-        return await self._get_of(
-            "expense_categories", models.ExpenseCategories, account_id
+        return await self._get(
+            "expense_categories",
+            models.ExpenseCategories,
+            account_id=account_id,
         )
 
     async def top_credits_debits(self) -> models.TopCreditsDebits:
@@ -337,7 +339,7 @@ class EntityHandle:
         return Poller(
             PollSchedule.start(self._api, timeout, interval),
             self.entity_id,
-            fetch=_ProgressQuery(self._fetch_progress, analysis),
+            fetch=_ProgressQuery(self._get, analysis),
             is_done=lambda progress: all(
                 each.status not in _UNSETTLED for each in progress
             ),
@@ -388,25 +390,19 @@ class EntityHandle:
             )
         return progress
 
-    async def _fetch_progress(
-        self, name: str, retry: RetryPolicy
-    ) -> models.EntityResponse:
-        return await self._ask(
-            name,
-            functools.partial(responses.decode, models.EntityResponse),
-            retry=retry,
-        )
-
-    async def _get(self, name: str, cls: type[T]) -> T:
-        return await self._ask(name, functools.partial(responses.decode, cls))
-
-    async def _get_of(
-        self, name: str, cls: type[T], account_id: str | None
+    async def _get(
+        self,
+        name: str,
+        cls: type[T],
+        *,
+        account_id: str | None = None,
+        retry: RetryPolicy | None = None,
     ) -> T:
         return await self._ask(
             name,
             functools.partial(responses.decode, cls),
             account_id=account_id,
+            retry=retry,
         )
 
     async def _ask(
@@ -442,7 +438,7 @@ class _ProgressQuery:
     since 2022.
     """
 
-    _fetch: Callable[[str, RetryPolicy], Awaitable[models.EntityResponse]]
+    _fetch: Callable[..., Awaitable[models.EntityResponse]]
     _analysis: str
     _identity_reports: bool = True
 
@@ -450,12 +446,17 @@ class _ProgressQuery:
         self, retry: RetryPolicy
     ) -> tuple[models.StatementProgress, ...] | None:
         if self._analysis == "transactions" and self._identity_reports:
-            found = await self._fetch("identity", retry)
+            found = await self._fetch(
+                "identity", models.EntityResponse, retry=retry
+            )
             if all(_FORMER in each.raw for each in found.progress):
                 progress = _progress(found)
                 return progress and tuple(map(_of_transactions, progress))
             self._identity_reports = False
-        return _progress(await self._fetch(self._analysis, retry))
+        found = await self._fetch(
+            self._analysis, models.EntityResponse, retry=retry
+        )
+        return _progress(found)
 
 
 def _progress(
@@ -519,9 +520,8 @@ async def upload(
     """
     Send a statement to the endpoint for its kind.
     """
-    if "account_category" in options:
-        raise ArgumentError("unexpected options: account_category")
-    statement = _resources.uploads.prepare(api, owner, file, **options)
+    known = _resources.uploads.UploadOptions.__annotations__
+    statement = _resources.uploads.prepare(api, owner, file, known, **options)
     del file, options
     name = "upload"
     if statement.fields["bank_name"] is None:

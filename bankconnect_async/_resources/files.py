@@ -85,11 +85,6 @@ class PartFile:
         self._file: io.FileIO | None = None
         self._is_there = False
 
-    @property
-    def is_there(self) -> bool:
-        """Whether there is something to discard."""
-        return self._is_there
-
     def create(self) -> None:
         """
         Create an empty file, for its owner only.

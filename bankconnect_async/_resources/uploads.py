@@ -11,7 +11,7 @@ import socket
 import stat
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import (
     IO,
@@ -405,6 +405,8 @@ def prepare(
     api: ApiClient,
     owner: Mapping[str, str],
     file: StatementFile | None,
+    known: Collection[str] = SessionUploadOptions.__annotations__,
+    /,
     **options: Unpack[SessionUploadOptions],
 ) -> Statement:
     """
@@ -414,13 +416,14 @@ def prepare(
         api: The API.
         owner: The fields that name the customer, entity or session.
         file: The file, if it is the source.
+        known: The names of the options that this upload has.
         **options: The options.
 
     Raises:
         InvalidRequestError: If an option is bad, or there is not exactly one
             source.
     """
-    if unknown := options.keys() - SessionUploadOptions.__annotations__:
+    if unknown := options.keys() - {*known}:
         raise ArgumentError(
             f"unexpected options: {', '.join(sorted(unknown))}"
         )

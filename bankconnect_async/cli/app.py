@@ -339,7 +339,6 @@ def batch(  # noqa: PLR0913
                     cluster=cluster,
                     journal_dir=journal_dir,
                     concurrency=concurrency,
-                    rate=rate,
                     settings=api.settings(),
                 )
             asyncio.run(work)

@@ -19,18 +19,21 @@ from yarl import URL
 
 from bankconnect_async._codec.session_requests import url_problem
 from bankconnect_async._printable import printable_json
-from bankconnect_async.config import secret
+from bankconnect_async.config import read_environment, secret
 from bankconnect_async.errors import (
     AuthenticationError,
     ConfigurationError,
     InvalidRequestError,
 )
 
+from .options import ApiOptions, connection_options
 from .output import write_output
 
 
-_BASE_URL: Final = "BANKCONNECT_BASE_URL"
-_API_KEY: Final = "BANKCONNECT_API_KEY"
+_VARIABLES: Final = {
+    "base_url": "BANKCONNECT_BASE_URL",
+    "api_key": "BANKCONNECT_API_KEY",
+}
 # The default address of ``bankconnect sandbox``.
 _DEFAULT_URL: Final = "http://127.0.0.1:8600/bank-connect"
 # The sandbox waits for webhooks, for 5 seconds each.
@@ -97,29 +100,20 @@ _EVENTS: Final[Mapping[str, _Trigger]] = {
     metavar="CODE",
     help="With finish: the code of a failure, such as UNPARSABLE.",
 )
-@click.option(
-    "--base-url",
-    metavar="URL",
-    help=f"The sandbox, instead of {_BASE_URL}; by default {_DEFAULT_URL}.",
-)
-@click.option(
-    "--allow-http",
-    is_flag=True,
-    help="Allow a sandbox without TLS on another machine or container.",
-)
+@connection_options
 def trigger(
     *,
     event: str,
     id_: str,
-    base_url: str | None,
-    allow_http: bool,
+    api: ApiOptions,
     **options: str | None,
 ) -> None:
     """
     Trigger an event in a running sandbox, and print the result as JSON.
 
-    Start the sandbox with bankconnect sandbox. ID is the id or the URL of a
-    session; for finish and webhook it may be the id of an entity.
+    Start the sandbox with bankconnect sandbox; its default address is that of
+    this command, too. ID is the id or the URL of a session; for finish and
+    webhook it may be the id of an entity.
 
     success and exit end the journey, as the customer does; after an error it
     stays open. expire ends the session. finish ends processing, with or
@@ -132,12 +126,13 @@ def trigger(
     for name in given.keys() - {*spec.options}:
         option = name.replace("_", "-")
         raise click.UsageError(f"--{option} does not go with {event}")
-    named = base_url or (os.environ.get(_BASE_URL) or "").strip()
+    found = read_environment(os.environ, _VARIABLES)
+    named = api.base_url or found.get("base_url")
     base = named or _DEFAULT_URL
-    if problem := url_problem(base, allow_http=allow_http):
+    if problem := url_problem(base, allow_http=api.allow_http):
         raise ConfigurationError(fields={"base_url": (problem,)})
     # Another program may listen at the default address.
-    key = (os.environ.get(_API_KEY) or "").strip() if named else ""
+    key = found.get("api_key") if named else None
     headers = {"x-api-key": secret("api_key", key)} if key else {}
     url = URL(base).with_path(f"/sandbox/{spec.endpoint}")
     # The URL of a session contains its id.

@@ -6,9 +6,9 @@ import contextlib
 import logging
 import types
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from ssl import SSLContext
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
 
@@ -41,6 +41,8 @@ from .records import (
 from .webhooks.dispatcher import WebhookDispatcher
 from .webhooks.sender import WebhookSender
 
+
+R = TypeVar("R", ReceivedRequest, SandboxSession)
 
 _MAX_BODY: Final = 2**20
 # No request takes long: one that still runs never arrived as a whole.
@@ -483,20 +485,12 @@ class Sandbox:
     def _list_requests(
         self, link_id: str | None = None
     ) -> tuple[ReceivedRequest, ...]:
-        return tuple(
-            each
-            for each in self.request_log
-            if link_id in {None, each.link_id}
-        )
+        return _about(self.request_log, link_id)
 
     def _list_sessions(
         self, link_id: str | None = None
     ) -> tuple[SandboxSession, ...]:
-        return tuple(
-            each
-            for each in self.sessions.values()
-            if link_id in {None, each.link_id}
-        )
+        return _about(self.sessions.values(), link_id)
 
     async def _list_webhooks(
         self, owner_id: str | None = None
@@ -530,6 +524,10 @@ class Sandbox:
         if self.public_url is None:
             return self._running_listener().origin
         return self.public_url.rstrip("/")
+
+
+def _about(records: Iterable[R], link_id: str | None) -> tuple[R, ...]:
+    return tuple(each for each in records if link_id in {None, each.link_id})
 
 
 def _field_error(name: str, problem: str) -> InvalidRequestError:

@@ -25,6 +25,7 @@ async def run_on_cluster(run: BatchRun, **options: Any) -> None:
     batch = DistributedBatch(
         source=run.requests(),
         journal=run.journal,
+        rate=run.rate,
         on_ready=run.check_redirect_url,
         on_warning=run.progress.print,
         **options,

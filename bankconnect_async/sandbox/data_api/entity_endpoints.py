@@ -77,10 +77,6 @@ _UPLOADS: Final = (
 _BANK_DOWN: Final = "HDFC"
 
 
-def _bad_field(field: str, text: str) -> ApiError:
-    return ApiError(HTTPStatus.BAD_REQUEST, problems=[Problem(field, text)])
-
-
 class EntityApi(DataApi):
     """
     Handlers of the entity flow.
@@ -165,7 +161,7 @@ class EntityApi(DataApi):
     async def _payloads(self, request: web.Request) -> JsonObject:
         link_id = request.query.get("link_id")
         if link_id is None:
-            raise _bad_field("link_id", _REQUIRED)
+            raise ApiError.of_field("link_id", _REQUIRED)
         return {"payloads": self.journeys.webhooks.payloads(link_id)}
 
     async def _respond(self, name: str, request: web.Request) -> JsonObject:
@@ -259,7 +255,7 @@ class EntityApi(DataApi):
     ) -> ApiError:
         row = read_message("entity_upload", code)
         if row["field"]:
-            return _bad_field(row["field"], row["text"])
+            return ApiError.of_field(row["field"], row["text"])
         bank = (form.get("bank_name") or "").lower()
         body: JsonObject = {
             "entity_id": entity.record.entity_id,
@@ -318,7 +314,7 @@ def _bank_problems(kind: str, form: JsonObject) -> Iterator[Problem]:
 
 async def _read_form(request: web.Request, field: str) -> JsonObject:
     if "json" in request.content_type:
-        raise _bad_field(
+        raise ApiError.of_field(
             field,
             "This field must be present as a form field. Send request with "
             "content type x-www-form-urlencoded or form-data",

@@ -76,10 +76,12 @@ def monthly_analysis(rows: Rows, names: str) -> dict[str, dict[str, Any]]:
         rows: The transactions.
         names: The list of names.
     """
-    months = by_month(rows).items()
+    months = [
+        (long_month(month), group) for month, group in by_month(rows).items()
+    ]
     return {
         name: {
-            long_month(month): _convert(_value(name, group), kind)
+            month: _convert(_value(name, group), kind)
             for month, group in months
         }
         for name, kind in _read_list(names)
@@ -176,15 +178,16 @@ def _statistic(found: re.Match[str]) -> Figure | None:
         if column != "name" and value
     ]
 
-    def is_selected(row: FakeTransaction) -> bool:
-        return all(
-            (getattr(row, column) in wanted) is not is_excluded
-            for column, wanted, is_excluded in words
-        )
+    def value(rows: Rows) -> Any:
+        for column, wanted, is_excluded in words:
+            rows = [
+                row
+                for row in rows
+                if (getattr(row, column) in wanted) is not is_excluded
+            ]
+        return statistic([row.amount for row in rows])
 
-    return lambda rows: statistic(
-        [row.amount for row in rows if is_selected(row)]
-    )
+    return value
 
 
 def _over_months(found: re.Match[str]) -> Figure | None:
