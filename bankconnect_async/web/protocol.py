@@ -15,6 +15,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.return_urls import Secrets
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.embed import (
     Listener,
     content_security_policy,
@@ -88,6 +89,7 @@ class CallbackProtocol:
     _event_checks: tuple[Check, ...] = attrs.field(repr=False)
     _webhook_checks: tuple[Check, ...] = attrs.field(repr=False)
 
+    @hide_frames
     def __init__(  # noqa: PLR0913
         self,
         base: str | URL,
@@ -131,13 +133,9 @@ class CallbackProtocol:
         keys = derive_keys(
             f"{root}/{RETURN}", secret, max_age=max_age, now=now
         )
-        if isinstance(keys, SigningKeys) and not _is_next_url(next_url):
+        if not _is_next_url(next_url):
             problem = ("must be a path or an http(s) URL",)
-            keys = ConfigurationError(fields={"next_url": problem})
-        if isinstance(keys, ConfigurationError):
-            # Secrets must not be locals of a frame that raises.
-            del secret, webhook_secret
-            raise keys
+            raise ConfigurationError(fields={"next_url": problem})
         base = keys.return_url.base.parent
         folder = f"{base.raw_path.rstrip('/')}/{WEBHOOK}/"
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]

@@ -26,7 +26,6 @@ from bankconnect_async._codec.return_urls import (
     Secrets,
     has_one_spelling,
 )
-from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.sessions import Session
 
 
@@ -100,9 +99,9 @@ def derive_keys(
     *,
     max_age: datetime.timedelta,
     now: Callable[[], float] | None,
-) -> SigningKeys | ConfigurationError:
+) -> SigningKeys:
     """
-    Derive the signers, or return the error in the settings.
+    Derive the signers.
 
     Args:
         return_base: The base of the return URLs.
@@ -110,14 +109,14 @@ def derive_keys(
         max_age: The lifetime of return URLs and tokens.
         now: A function that returns the seconds since 1970; the system's
             clock by default.
+
+    Raises:
+        ConfigurationError: If a setting is bad. The frames of its traceback
+            have the secret among their locals.
     """
-    try:
-        return_url = ReturnURL(
-            return_base, secret=secret, max_age=max_age, now=now
-        )
-    except ConfigurationError as error:
-        # The frames of the traceback have the secret among their locals.
-        return error.with_traceback(None)
+    return_url = ReturnURL(
+        return_base, secret=secret, max_age=max_age, now=now
+    )
     several = [secret] if isinstance(secret, str | bytes) else secret
     keys = [one.encode() if isinstance(one, str) else one for one in several]
 
