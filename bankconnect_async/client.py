@@ -314,6 +314,10 @@ class AsyncBankConnect(StatementData):
         Args:
             drain: The seconds to wait for calls in flight before that. New
                 calls are refused meanwhile.
+
+        Raises:
+            ClientClosedError: If the client's event loop runs in another
+                thread. The client stays open.
         """
         await self._executor.aclose(drain=drain)
 

@@ -536,6 +536,51 @@ async def test_a_stray_cancel_of_the_source_is_an_error(ordered, asynchronous):
     assert len(seen) == 1
 
 
+async def test_a_source_that_raises_the_end_of_others_is_an_error():
+    """
+    A StopAsyncIteration of a plain source does not look like its end.
+    """
+
+    def rows():
+        yield "customer-42"
+        raise StopAsyncIteration
+
+    seen = []
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        async with batch(Double(), rows()) as outcomes:
+            async for outcome in outcomes:
+                seen.append(outcome)  # noqa: PERF401 - it raises half way
+
+    assert len(seen) == 1
+
+
+async def test_a_client_that_is_closed_under_it_stops_it(sandbox, bank):
+    """
+    A closed client never opens again, so no item waits or probes for it.
+    """
+    found = []
+    async with (
+        asyncio.timeout(60),
+        bank.create_sessions(ids(200), concurrency=8) as outcomes,
+    ):
+        async for outcome in outcomes:
+            found.append(outcome)
+            if len(found) == 20:
+                await bank.aclose()
+
+    created = [each for each in found if isinstance(each, Created)]
+    stopped = [
+        each
+        for each in found
+        if isinstance(each, Failed)
+        and isinstance(each.error, BatchStoppedError)
+    ]
+    assert len(found) == 200
+    assert isinstance(outcomes.abort_cause, ClientClosedError)
+    assert 20 <= len(created) <= sandbox.created() <= 40
+    assert len(stopped) > 140
+
+
 async def test_a_feeder_that_is_cancelled_by_itself_is_an_error():
     """
     A source that cancels its own task ends the batch with an error.

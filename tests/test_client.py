@@ -812,6 +812,17 @@ class TestSetup:
 
         assert (await call).session_id == "1d"
 
+    async def test_closed_in_another_thread(self, sandbox, bank):
+        """
+        Only the thread of the client's event loop can close it.
+        """
+        await bank.create_session("customer-42")
+        with pytest.raises(ClientClosedError, match="close it there"):
+            await asyncio.to_thread(lambda: asyncio.run(bank.aclose()))
+
+        assert (await bank.create_session("customer-43")).session_id
+        assert sandbox.created() == 2
+
     async def test_closing_twice_waits_no_longer(
         self, raw_server, created_answer
     ):

@@ -304,7 +304,11 @@ class RequestExecutor:
 
         Args:
             drain: The longest wait, in seconds.
+
+        Raises:
+            ClientClosedError: In a thread other than the client's.
         """
+        self.transport.check_closable()
         self._closing = True
         if drain > 0 and self._in_flight:
             with suppress(TimeoutError):

@@ -265,6 +265,24 @@ class Transport:
                 self._bound = bound = await self._bind()
             return bound
 
+    def check_closable(self) -> None:
+        """
+        Refuse to close the pool of an event loop that runs in another thread.
+
+        Raises:
+            ClientClosedError: If it is such a pool.
+        """
+        bound = self._bound
+        if (
+            bound is not None
+            and bound.pid == _Process.id
+            and bound.loop is not asyncio.get_running_loop()
+            and bound.loop.is_running()
+        ):
+            raise ClientClosedError(
+                "the client belongs to another event loop: close it there"
+            )
+
     def _usable(self) -> LoopResources | None:
         if self._closed:
             raise ClientClosedError("the client is closed")

@@ -58,8 +58,12 @@ class ItemSource(abc.ABC):
     ) -> bool:
         if isinstance(exc, asyncio.CancelledError):
             if not self._is_closed:
-                self.error = source_cancelled_error(exc)
+                self.error = source_error(exc)
             return not was_cancelled()
+        if isinstance(exc, StopAsyncIteration):
+            # Whoever iterates over the outcomes would take it for their end.
+            self.error = source_error(exc)
+            return True
         if isinstance(exc, Exception):
             self.error = exc
             return True
@@ -163,9 +167,16 @@ class AsyncItemSource(ItemSource):
             await self._room.acquire()
 
 
-def source_cancelled_error(exc: asyncio.CancelledError) -> RuntimeError:
+def source_error(
+    exc: asyncio.CancelledError | StopAsyncIteration,
+) -> RuntimeError:
     """Return the error for a source that raised *exc* by itself."""
-    error = RuntimeError("the source of the batch was cancelled")
+    what = (
+        "raised StopAsyncIteration"
+        if isinstance(exc, StopAsyncIteration)
+        else "was cancelled"
+    )
+    error = RuntimeError(f"the source of the batch {what}")
     error.__cause__ = exc
     return error
 

@@ -19,6 +19,7 @@ from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     AuthenticationError,
     BankConnectError,
+    ClientClosedError,
     ConfigurationError,
     Delivery,
     InvalidRequestError,
@@ -55,6 +56,7 @@ _INTERRUPTED: Final = "interrupted before a response came; a session may exist"
 # Errors that every other item would meet, too: they abort the batch.
 _ABORTING: Final = (
     AuthenticationError,
+    ClientClosedError,
     PaymentRequiredError,
     ProxyAuthenticationError,
 )

@@ -31,7 +31,7 @@ from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.item_source import (
     check_source,
-    source_cancelled_error,
+    source_error,
 )
 from bankconnect_async.batch.outcomes import (
     Failed,
@@ -466,7 +466,7 @@ class DistributedBatch:
         except asyncio.CancelledError as exc:
             if was_cancelled():
                 raise
-            self._error = self._error or source_cancelled_error(exc)
+            self._error = self._error or source_error(exc)
         except Exception as exc:  # noqa: BLE001 - it is the caller's
             self._error = self._error or exc
 
