@@ -73,6 +73,7 @@ def pythons() -> list[str]:
 
 
 PYTHONS = pythons()
+EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
 
 
 @nox.session(python=PYTHONS, tags=["tests"])
@@ -80,7 +81,7 @@ def tests(session: nox.Session) -> None:
     """
     Run the suite against the installed wheel, not the checkout.
     """
-    session.install(".[cli,dask,sandbox,speed]", *group("cov"))
+    session.install(f".[{EXTRAS}]", *group("cov"))
     # Two at a time; those in a browser stay together, because they share it.
     suite = ["-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
     # No line is for one version only, so that once is enough for measuring
@@ -125,7 +126,7 @@ def typing(session: nox.Session) -> None:
     """
     Check types with mypy and pyright, ours and what our users see of them.
     """
-    session.install("-e", ".[cli,dask,sandbox,speed]", *group("typing"))
+    session.install("-e", f".[{EXTRAS}]", *group("typing"))
     session.run("mypy")
     # What only other systems run.
     for platform in "win32", "darwin":

@@ -57,6 +57,7 @@ from .errors import (
     ServerError,
     SessionExpiredError,
     StatementError,
+    StoreError,
     TransportError,
     UnparsableStatementError,
     UnsupportedStatementError,
@@ -92,6 +93,14 @@ if TYPE_CHECKING:
         Webhook,
     )
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
+    from .store import (
+        InboxItem,
+        Reserved,
+        SessionEntry,
+        SessionKey,
+        SessionState,
+        SessionStore,
+    )
 else:
     # Creating a session does not need these modules, so they are imported on
     # first use (PEP 562).
@@ -111,6 +120,10 @@ else:
             "_codec.browser_messages": "Channel decode_event",
             "_codec.redirects": "build_redirect decode_redirect",
             "_codec.return_urls": "ReturnURL",
+            "store": (
+                "InboxItem Reserved SessionEntry SessionKey SessionState "
+                "SessionStore"
+            ),
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.webhooks": "decode_webhook deduplication_key",
         },
@@ -158,6 +171,7 @@ __all__ = [
     "Failure",
     "ForeignMessageError",
     "HeadTooLargeError",
+    "InboxItem",
     "InfoEvent",
     "InvalidCallbackError",
     "InvalidRequestError",
@@ -182,6 +196,7 @@ __all__ = [
     "ProxyAuthenticationError",
     "RateLimitError",
     "RequestTimeoutError",
+    "Reserved",
     "ResponseError",
     "RetryBudget",
     "RetryPolicy",
@@ -189,10 +204,15 @@ __all__ = [
     "ServerError",
     "Session",
     "SessionBatch",
+    "SessionEntry",
     "SessionExpiredError",
+    "SessionKey",
     "SessionRequest",
+    "SessionState",
+    "SessionStore",
     "StatementError",
     "Stats",
+    "StoreError",
     "SuccessEvent",
     "Timeouts",
     "TransportError",

@@ -11,6 +11,7 @@ Every error that this package raises.
     ├── JournalError                  a journal cannot be written or read
     │   ├── JournalLockedError        another process writes to it
     │   └── JournalMismatchError      it is of other requests or another API
+    ├── StoreError                    a store of sessions failed
     ├── TransportError                no usable response
     │   ├── ConnectError              never sent: safe to repeat
     │   │   ├── CertificateError      the server's certificate is not valid
@@ -243,6 +244,18 @@ class JournalMismatchError(JournalError):
 
     It is of another API, or holds a session that another request created.
     """
+
+
+class StoreError(BankConnectError):
+    """
+    A store of sessions cannot be read or written.
+
+    Attributes:
+        session: The `Session` that was created and could not be stored, or
+            `None`. It is kept nowhere else.
+    """
+
+    session: Any = None
 
 
 class TransportError(BankConnectError):

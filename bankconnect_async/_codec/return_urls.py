@@ -97,7 +97,7 @@ class ReturnURL:
         Raises:
             ConfigurationError: With every bad setting in `fields`.
         """
-        secrets = _secrets(secret)
+        secrets = parse_secrets(secret)
         problems = {
             "base": _base_problem(base),
             "secret": None if secrets else _SECRET_PROBLEM,
@@ -202,7 +202,10 @@ def has_one_spelling(signed: str) -> bool:
         return False
 
 
-def _secrets(secret: Secrets) -> list[bytes]:
+def parse_secrets(secret: Secrets) -> list[bytes]:
+    """
+    Return the secrets as bytes, or none at all if one is bad or too short.
+    """
     several = [secret] if isinstance(secret, str | bytes) else secret
     try:
         # bytes() would make zeros of a number; a join raises.

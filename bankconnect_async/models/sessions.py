@@ -532,7 +532,10 @@ class SessionRequest:
 PARAMETERS: Final = frozenset(attrs.fields_dict(SessionRequest)) - {"extra"}
 
 
-def _masked(text: str | None) -> str:
+def mask_id(text: str | None) -> str:
+    """
+    Return the repr of an id that is a secret.
+    """
     # The id alone opens the journey in dialects without a token. A log gets
     # enough of it to recognise the session and too little to open it.
     return (
@@ -561,7 +564,7 @@ class Session:
     _redirect_url: URL | str = attrs.field(
         alias="redirect_url", repr=False, eq=str
     )
-    session_id: str | None = attrs.field(default=None, repr=_masked)
+    session_id: str | None = attrs.field(default=None, repr=mask_id)
     attempts: int = 1
 
     @property
@@ -588,4 +591,4 @@ class SessionResponse:
     """
 
     redirect_url: str = attrs.field(repr=False)
-    session_id: str | None = attrs.field(default=None, repr=_masked)
+    session_id: str | None = attrs.field(default=None, repr=mask_id)

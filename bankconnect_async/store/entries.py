@@ -1,0 +1,262 @@
+"""
+What a store of sessions knows of each session, and how that changes.
+"""
+
+import datetime
+import enum
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+import attrs
+
+from yarl import URL
+
+from bankconnect_async.models.sessions import Session, mask_id
+
+
+#: The shortest and the longest time between two looks at a session.
+MIN_INTERVAL: Final = datetime.timedelta(minutes=15)
+MAX_INTERVAL: Final = datetime.timedelta(days=1)
+
+
+class SessionState(enum.StrEnum):
+    """
+    How far a session has come.
+
+    Attributes:
+        CREATED: The server created it, or may have.
+        OPENED: A browser opened the journey.
+        EXPIRED: Its time is over, and nothing was submitted.
+        SUBMITTED: The customer completed the journey.
+        PROCESSING: The processing of the statements was started.
+        COMPLETED: The data can be fetched.
+        FAILED: The processing failed.
+        DELETED: The vendor deleted the data.
+    """
+
+    CREATED = "created"
+    OPENED = "opened"
+    EXPIRED = "expired"
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+# An entry never falls back. An expiry stands below a submission, so that a
+# late success replaces it, and an expiry told late does not replace a
+# success.
+_RANKS: Final[Mapping[SessionState, int]] = {
+    SessionState.CREATED: 0,
+    SessionState.OPENED: 1,
+    SessionState.EXPIRED: 2,
+    SessionState.SUBMITTED: 3,
+    SessionState.PROCESSING: 4,
+    SessionState.COMPLETED: 5,
+    SessionState.FAILED: 5,
+    SessionState.DELETED: 6,
+}
+#: The states in which the customer has submitted nothing yet.
+OPEN_STATES: Final = frozenset({SessionState.CREATED, SessionState.OPENED})
+#: The states after which nothing is asked about a session.
+FINAL_STATES: Final = frozenset(
+    {
+        SessionState.EXPIRED,
+        SessionState.COMPLETED,
+        SessionState.FAILED,
+        SessionState.DELETED,
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class SessionKey:
+    """
+    The customer and the purpose of a session.
+
+    Attributes:
+        api_id: The host and version of the API, and a fingerprint of the API
+            key; see `AsyncBankConnect.store_api_id`.
+        link_id: Your id of the customer.
+        scope: The campaign or loan, where a customer has several.
+        request_digest: The digest of the request without its *redirect_url*,
+            which has a new signature each time.
+    """
+
+    api_id: str
+    link_id: str
+    scope: str = ""
+    request_digest: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class SessionEntry:
+    """
+    What a store knows of one session.
+
+    Attributes:
+        entry_id: The id of the entry, which is ours.
+        key: The customer and the purpose.
+        session_id: The vendor's id; `None` in the entity flow of v1, or if it
+            is unknown whether the server created the session.
+        redirect_url: The URL of the journey; `None` in a store that keeps
+            no URLs.
+        is_frame: Whether it is of the inline-frame workflow.
+        is_ambiguous: Whether the server may have created it without our
+            getting its response.
+        entity_ids: The entities that were found for it.
+        created_at: When it was created, by our clock.
+        expires_at: *created_at* and the `session_expiry` that was sent; else
+            `None`.
+        state: How far it has come.
+        last_problem: What the latest exit, error or failure said.
+        changed_at: When its state last changed.
+        next_check_at: When to ask the server about it; `None` for never.
+    """
+
+    entry_id: str
+    key: SessionKey
+    session_id: str | None = attrs.field(default=None, repr=mask_id)
+    redirect_url: str | None = attrs.field(default=None, repr=False)
+    is_frame: bool = False
+    is_ambiguous: bool = False
+    entity_ids: tuple[str, ...] = ()
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None = None
+    state: SessionState = SessionState.CREATED
+    last_problem: str | None = None
+    changed_at: datetime.datetime | None = None
+    next_check_at: datetime.datetime | None = None
+
+    @property
+    def link_id(self) -> str:
+        """Your id of the customer."""
+        return self.key.link_id
+
+    def session(self) -> Session:
+        """
+        Return the session, with an empty URL if the store keeps none.
+        """
+        return Session(
+            link_id=self.link_id,
+            redirect_url=URL(self.redirect_url or "", encoded=True),
+            session_id=self.session_id,
+        )
+
+    def is_live(
+        self,
+        *,
+        now: datetime.datetime,
+        created_after: datetime.datetime | None = None,
+    ) -> bool:
+        """
+        Tell whether a customer can continue the journey.
+
+        Args:
+            now: The time.
+            created_after: The time before which a session is too old.
+        """
+        return (
+            self.state in OPEN_STATES
+            and self.redirect_url is not None
+            and (self.expires_at is None or now < self.expires_at)
+            and (created_after is None or self.created_at > created_after)
+        )
+
+    def advance(
+        self,
+        state: SessionState,
+        *,
+        at: datetime.datetime,
+        entity_id: str | None = None,
+        detail: str | None = None,
+    ) -> Self:
+        """
+        Return the entry after news of *state*.
+
+        It keeps a higher state. Of two states of one rank, the later news
+        holds. The next check is put off, or is over in a final state.
+
+        Args:
+            state: The state that an event or the server told.
+            at: When that was.
+            entity_id: An entity that belongs to it.
+            detail: What went wrong.
+        """
+        entity_ids = self.entity_ids
+        if entity_id is not None and entity_id not in entity_ids:
+            entity_ids = (*entity_ids, entity_id)
+        rank, current = _RANKS[state], _RANKS[self.state]
+        is_new = state is not self.state and (
+            rank > current
+            or (
+                rank == current
+                and (self.changed_at is None or at >= self.changed_at)
+            )
+        )
+        entry = attrs.evolve(
+            self,
+            state=state if is_new else self.state,
+            changed_at=at if is_new else self.changed_at,
+            entity_ids=entity_ids,
+            last_problem=self.last_problem if detail is None else detail,
+        )
+        return attrs.evolve(entry, next_check_at=next_check(entry, at))
+
+
+def next_check(
+    entry: SessionEntry, now: datetime.datetime
+) -> datetime.datetime | None:
+    """
+    Return when to ask the server about *entry* again.
+
+    The time between two checks is the age of the session, from
+    `MIN_INTERVAL` to `MAX_INTERVAL`: exponential backoff. A session that
+    expires is checked right after that, too.
+    """
+    if entry.state in FINAL_STATES:
+        return None
+    interval = min(max(now - entry.created_at, MIN_INTERVAL), MAX_INTERVAL)
+    planned = now + interval
+    if entry.expires_at is not None and entry.expires_at > now:
+        return min(planned, entry.expires_at)
+    return planned
+
+
+@attrs.frozen(kw_only=True)
+class Reserved:
+    """
+    The only right to create the session of a key.
+
+    Add an entry with its *entry_id*, or give the right back with
+    `SessionStore.release`.
+
+    Attributes:
+        entry_id: The id for the entry.
+        key: The customer and the purpose.
+        until: When the right ends by itself.
+    """
+
+    entry_id: str
+    key: SessionKey
+    until: datetime.datetime
+
+
+@attrs.frozen(kw_only=True)
+class InboxItem:
+    """
+    Work that is done at least once: a webhook, or a call to make.
+
+    Attributes:
+        key: What it is; one key is done once.
+        body: The content, which may hold account numbers.
+        at: When it was put in.
+        attempts: How often it was taken before.
+    """
+
+    key: str = attrs.field(repr=mask_id)
+    body: bytes = attrs.field(repr=False)
+    at: datetime.datetime
+    attempts: int = 0

@@ -1,0 +1,189 @@
+"""
+The protocol of a store of sessions.
+"""
+
+import datetime
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .entries import (
+    InboxItem,
+    Reserved,
+    SessionEntry,
+    SessionKey,
+    SessionState,
+)
+
+
+class SessionStore(Protocol):
+    """
+    Where a client and its service keep what they know of sessions.
+
+    All times are aware. A store raises `StoreError` if it cannot be read or
+    written. Leases end by themselves, so a killed process blocks nothing for
+    long.
+    """
+
+    async def open(self) -> None:
+        """
+        Connect, and create or migrate the tables; calling it again does
+        nothing.
+
+        Raises:
+            StoreError: If the store cannot be used, or is of a newer version.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is pending, and disconnect."""
+        ...
+
+    async def reserve(
+        self,
+        key: SessionKey,
+        *,
+        now: datetime.datetime,
+        lease: datetime.timedelta,
+        created_after: datetime.datetime | None = None,
+    ) -> Reserved | SessionEntry:
+        """
+        Return the live entry of *key*, or the only right to create one.
+
+        While somebody else has that right, it waits for the entry, for the
+        right to be released, or for the lease to end.
+
+        Args:
+            key: The customer and the purpose.
+            now: The time.
+            lease: How long the right lasts.
+            created_after: The time before which a session is too old to
+                continue; `None` for no limit.
+        """
+        ...
+
+    async def add(self, entries: Sequence[SessionEntry], /) -> None:
+        """
+        Add entries; when it returns, a killed process does not lose them.
+
+        It replaces the reservation with the same *entry_id*. An entry that
+        is there already is left as it is.
+        """
+        ...
+
+    async def find(
+        self,
+        *,
+        api_id: str,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        link_id: str | None = None,
+    ) -> Sequence[SessionEntry]:
+        """
+        Return the entries with all ids that are given, newest first.
+        """
+        ...
+
+    async def advance(
+        self,
+        entry_id: str,
+        state: SessionState,
+        *,
+        at: datetime.datetime,
+        entity_id: str | None = None,
+        detail: str | None = None,
+    ) -> SessionEntry:
+        """
+        Apply `SessionEntry.advance` to one entry, atomically.
+
+        Raises:
+            StoreError: If there is no such entry.
+        """
+        ...
+
+    async def due(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+    ) -> Sequence[SessionEntry]:
+        """
+        Lease entries whose next check is due, the longest due first.
+
+        Their *next_check_at* becomes the end of the lease, until `advance`
+        sets the next one.
+        """
+        ...
+
+    async def enqueue(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        at: datetime.datetime,
+        link_id: str | None = None,
+    ) -> bool:
+        """
+        Put work into the inbox, durably.
+
+        Args:
+            key: What the work is.
+            body: The content, which is erased when the work is done.
+            at: The time.
+            link_id: The customer, if known, for `forget`.
+
+        Returns:
+            False if the key is known: it is there, or was done within the
+            store's *dedup_window*.
+        """
+        ...
+
+    async def take(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+    ) -> Sequence[InboxItem]:
+        """
+        Lease work that nobody has leased, oldest first.
+        """
+        ...
+
+    async def done(self, key: str, /) -> None:
+        """
+        Erase the body of work that is done; its key stays known.
+        """
+        ...
+
+    async def release(self, key: str, /) -> None:
+        """
+        End a lease: of work, by its key; or of a reservation, by its
+        *entry_id*.
+
+        Work that is released is taken again after a backoff.
+        """
+        ...
+
+    async def forget(
+        self,
+        *,
+        link_id: str | None = None,
+        before: datetime.datetime | None = None,
+    ) -> int:
+        """
+        Erase entries, and the work for their customers.
+
+        Args:
+            link_id: The customer; `None` for all.
+            before: The time of creation before which entries are erased;
+                `None` for all.
+
+        Returns:
+            The number of entries that were erased.
+
+        Raises:
+            InvalidRequestError: If neither is given.
+        """
+        ...
