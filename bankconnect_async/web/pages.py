@@ -39,9 +39,13 @@ class PageTexts:
         unavailable: The text while the vendor cannot be reached.
         broken: The text when the service itself failed.
         ask: The text before a journey to which another site has linked.
+        invitation: The text of an invitation, before the journey.
+        invitation_used: The text after its statements were submitted.
+        invitation_expired: The text once its link has expired.
+        invitation_unknown: The text for a link that is not one of ours.
         needs_script: The text where scripts are switched off.
         proceed: The label of the link to `CallbackProtocol.next_url`, and of
-            the button below *ask*.
+            the button below *ask* and *invitation*.
     """
 
     language: str = "en"
@@ -59,6 +63,21 @@ class PageTexts:
     )
     broken: str = "Something went wrong on our side. Please try again later."
     ask: str = "Continue to connect your bank."
+    invitation: str = (
+        "You are invited to connect your bank and to share your statements."
+        " It takes a few minutes."
+    )
+    invitation_used: str = (
+        "Your statements were already submitted with this invitation. There"
+        " is nothing more to do: we will contact you if something is missing."
+    )
+    invitation_expired: str = (
+        "This invitation has expired. Please ask us for a new one."
+    )
+    invitation_unknown: str = (
+        "This link is not valid. Please open the whole link from our message,"
+        " or ask us for a new one."
+    )
     needs_script: str = "This page needs JavaScript."
     proceed: str = "Continue"
 
@@ -125,14 +144,17 @@ class PageRenderer:
         )
         return self._notice(text, action, status, "form-action 'none'")
 
-    def render_start_page(self) -> WebResponse:
+    def render_start_page(self, text: str) -> WebResponse:
         """
         Render a page whose button posts to the page's own address.
+
+        Args:
+            text: The sentence above the button.
         """
         button = _render("button.html", text=self.texts.proceed)
         # No form-action: Chromium applies it to the redirect to the vendor
         # that answers the post, too.
-        page = self._notice(self.texts.ask, button, HTTPStatus.OK)
+        page = self._notice(text, button, HTTPStatus.OK)
         # With no referrer at all, browsers post without an origin.
         headers = {**page.headers, "Referrer-Policy": "same-origin"}
         return attrs.evolve(page, headers=headers)

@@ -39,6 +39,7 @@ from .guards import (
     webhook_checks,
 )
 from .http import HEADERS, WebRequest, WebResponse, plain
+from .invitations import Invitation, InvitationLinks, InvitationParameters
 from .pages import PageRenderer, PageTexts
 from .reports import (
     BrowserReport,
@@ -55,9 +56,11 @@ REDIRECT: Final = "redirect"
 RETURN: Final = "return"
 EVENTS: Final = "events"
 WEBHOOK: Final = "webhook"
+INVITATION: Final = "invitation"
 
 _COOKIE: Final = "bankconnect"
 _DEFAULT_TEXTS: Final = PageTexts()
+_FORTNIGHT: Final = datetime.timedelta(days=14)
 _NEXT_URL: Final = re.compile(
     r"(?:/(?![/\\])|https?://[^\s\\/?#]+)[^\x00-\x20\x7f\\]*"
 )
@@ -77,12 +80,14 @@ class CallbackProtocol:
         next_url: The address of the service to which customers go next.
         texts: The texts of the pages.
         allow_http: As for `AsyncBankConnect`.
+        invitation_frame: Whether the journeys of invitations are in a frame.
     """
 
     base: URL
     next_url: str | None
     texts: PageTexts
     allow_http: bool
+    invitation_frame: bool
     _keys: SigningKeys
     _pages: PageRenderer
     _post_check: Check = attrs.field(repr=False)
@@ -101,6 +106,7 @@ class CallbackProtocol:
         max_age: datetime.timedelta = datetime.timedelta(days=30),
         texts: PageTexts = _DEFAULT_TEXTS,
         allow_http: bool = False,
+        invitation_frame: bool = False,
         now: Callable[[], float] | None = None,
     ) -> None:
         """
@@ -123,6 +129,8 @@ class CallbackProtocol:
                 its end.
             texts: The texts of the pages.
             allow_http: As for `AsyncBankConnect`.
+            invitation_frame: Whether the journeys of invitations are in a
+                frame, rather than behind a redirect.
             now: A function that returns the seconds since 1970; the
                 system's clock by default.
 
@@ -143,6 +151,7 @@ class CallbackProtocol:
             next_url=next_url,
             texts=texts,
             allow_http=allow_http,
+            invitation_frame=invitation_frame,
             keys=keys,
             pages=PageRenderer(texts=texts, next_url=next_url),
             post_check=origin_check(base),
@@ -169,6 +178,48 @@ class CallbackProtocol:
         """
         return str(self._keys.return_url.build(link_id))
 
+    def invitation_url(
+        self,
+        link_id: str,
+        *,
+        invitation_id: str,
+        max_age: datetime.timedelta = _FORTNIGHT,
+        parameters: InvitationParameters | None = None,
+    ) -> str:
+        """
+        Make a link for mail or SMS, whose tap begins a journey.
+
+        No session is created before, so a link costs nothing. It is signed,
+        not encrypted: it shows everything that it is made from.
+
+        Args:
+            link_id: Your id of the customer.
+            invitation_id: Your id of the campaign or the loan: one customer
+                can submit statements once for each.
+            max_age: The lifetime of the link.
+            parameters: The session's parameters; only dates, *bank_name* and
+                *mode*.
+
+        Raises:
+            InvalidRequestError: If an argument cannot be in a link, or the
+                link, or the return URL of its session, is too long.
+        """
+        if not self.invitation_frame:
+            # It would fail when the customer taps.
+            self.return_url(link_id)
+        return self._invitations.build(
+            link_id,
+            invitation_id=invitation_id,
+            max_age=max_age,
+            parameters={} if parameters is None else parameters,
+        )
+
+    @property
+    def _invitations(self) -> InvitationLinks:
+        return InvitationLinks(
+            URL(self._url(INVITATION)), self._keys.invitations
+        )
+
     def _url(self, *path: str) -> str:
         return "/".join((str(self.base).rstrip("/"), *path))
 
@@ -183,7 +234,7 @@ class CallbackProtocol:
             return apply_checks(request, (*VISIT_CHECKS, self._post_check))
         refused = apply_checks(request, VISIT_CHECKS)
         if refused is None and is_cross_site(request):
-            return self._pages.render_start_page()
+            return self._pages.render_start_page(self.texts.ask)
         return refused
 
     def listener(self, session: Session) -> Listener:
@@ -277,6 +328,41 @@ class CallbackProtocol:
         if session is not None and session.link_id != event.link_id:
             session = None
         return BrowserReport(event=event, session=session)
+
+    def parse_invitation(
+        self, request: WebRequest
+    ) -> Invitation | WebResponse:
+        """
+        Parse the link of an invitation, which a GET opens and a POST taps.
+
+        403: The link is forged, or another site posts.
+        410: It has expired.
+        """
+        try:
+            invitation = self._invitations.verify(request.path)
+        except InvalidCallbackError as error:
+            status, text = (
+                (HTTPStatus.GONE, self.texts.invitation_expired)
+                if error.expired
+                else (HTTPStatus.FORBIDDEN, self.texts.invitation_unknown)
+            )
+            return self._pages.render_notice(text, status=status)
+        if request.method != "POST":
+            return invitation
+        checks = (*VISIT_CHECKS, self._post_check)
+        return apply_checks(request, checks) or invitation
+
+    def render_invitation(self) -> WebResponse:
+        """
+        Render the page whose button begins the journey.
+        """
+        return self._pages.render_start_page(self.texts.invitation)
+
+    def render_used_invitation(self) -> WebResponse:
+        """
+        Render the page for an invitation whose statements were submitted.
+        """
+        return self._pages.render_notice(self.texts.invitation_used)
 
     def parse_webhook(self, request: WebRequest) -> Notification | WebResponse:
         """

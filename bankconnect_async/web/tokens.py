@@ -56,22 +56,44 @@ class TokenSigner:
 
         The result is `None` if the token is forged or expired.
         """
-        try:
-            # Its own max_age refuses a token from a host whose clock is
-            # slightly ahead.
-            (link_id, session_id), signed_at = self._serializer.loads(
-                token, return_timestamp=True
-            )
-        # A cookie of another application may not be valid text.
-        except (BadData, UnicodeError):
+        found = load_signed(self._serializer, token)
+        if found is None or found.age > self._max_age:
             return None
-        now = self._serializer.make_signer().get_timestamp()
-        age = now - signed_at.timestamp()
-        if not (-MAX_SKEW <= age <= self._max_age and has_one_spelling(token)):
-            return None
+        link_id, session_id = found.value
         return Session(
             link_id=link_id, session_id=session_id, redirect_url=URL()
         )
+
+
+@attrs.frozen
+class Signed:
+    """
+    What a genuine token holds.
+
+    Attributes:
+        value: The value.
+        age: The seconds since it was signed.
+    """
+
+    value: Any
+    age: float
+
+
+def load_signed(serializer: Any, token: str) -> Signed | None:
+    """
+    Verify the signature of *token*; `None` if it is forged.
+    """
+    try:
+        # Its own max_age refuses a token from a host whose clock is
+        # slightly ahead.
+        value, signed_at = serializer.loads(token, return_timestamp=True)
+    # A cookie of another application may not be valid text.
+    except (BadData, UnicodeError):
+        return None
+    age = serializer.make_signer().get_timestamp() - signed_at.timestamp()
+    if age < -MAX_SKEW or not has_one_spelling(token):
+        return None
+    return Signed(value, age)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +105,7 @@ class SigningKeys:
         return_url: The signer of return URLs.
         events: The signer of tokens in pages around a frame.
         cookies: The signer of cookies for browsers that return.
+        invitations: The serializer of the links of invitations.
         webhook_paths: The path segment of the webhooks for each secret,
             newest first.
     """
@@ -90,6 +113,7 @@ class SigningKeys:
     return_url: ReturnURL
     events: TokenSigner
     cookies: TokenSigner
+    invitations: Any = attrs.field(repr=False)
     webhook_paths: tuple[str, ...] = attrs.field(repr=False)
 
 
@@ -120,16 +144,17 @@ def derive_keys(
     several = [secret] if isinstance(secret, str | bytes) else secret
     keys = [one.encode() if isinstance(one, str) else one for one in several]
 
+    def serializer(purpose: str) -> Any:
+        return _serializer(keys, f"{_SALT} {purpose} {return_url.base}", now)
+
     def signer(purpose: str) -> TokenSigner:
-        salt = f"{_SALT} {purpose} {return_url.base}"
-        return TokenSigner(
-            _serializer(keys, salt, now), max_age.total_seconds()
-        )
+        return TokenSigner(serializer(purpose), max_age.total_seconds())
 
     return SigningKeys(
         return_url=return_url,
         events=signer("event"),
         cookies=signer("cookie"),
+        invitations=serializer("invitation"),
         webhook_paths=tuple(map(_webhook_path, keys)),
     )
 
