@@ -4,6 +4,7 @@ survive.
 """
 
 import asyncio
+import datetime
 import errno
 import fcntl
 import json
@@ -365,7 +366,24 @@ class TestRecords:
             "attempts",
             "api",
             "request",
+            "at",
+            "seconds",
         ]
+        now = datetime.datetime.now(datetime.UTC)
+        assert now - datetime.timedelta(minutes=10) < record.at <= now
+        assert 0 < record.seconds < 600
+
+    def test_earlier_version(self, path):
+        """
+        A record of an earlier version, without times, is still read.
+        """
+        write(path, "a")
+        old = json.loads(path.read_text())
+        del old["at"], old["seconds"]
+        path.write_text(json.dumps(old, separators=(",", ":")))
+
+        (record,) = read_journal(path)
+        assert (record.link_id, record.at, record.seconds) == ("a", None, None)
 
     async def test_failed(self, bank, sandbox, path):
         """

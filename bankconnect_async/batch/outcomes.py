@@ -25,6 +25,7 @@ class Created:
         item: The input as it was given.
         session: The session.
         request: The request that created it.
+        seconds: The duration of the last attempt, if it was measured.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Created:
     _request: SessionRequest = attrs.field(
         alias="request", repr=False, eq=False
     )
+    seconds: float | None = attrs.field(default=None, eq=False)
 
     @property
     def request(self) -> SessionRequest:

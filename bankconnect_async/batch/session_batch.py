@@ -371,7 +371,11 @@ class SessionBatch:
                 throttle.release()
             self._report(
                 Created(
-                    index=index, item=item, session=session, request=request
+                    index=index,
+                    item=item,
+                    session=session,
+                    request=request,
+                    seconds=self._clock.monotonic() - throttle.sent_at,
                 )
             )
             self._counts.created += 1

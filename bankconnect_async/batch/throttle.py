@@ -251,6 +251,7 @@ class BatchThrottle:
     Attributes:
         throttled_for: The seconds that the item was held back while others
             were served; they extend the item's deadline.
+        sent_at: The time of the last attempt, by the clock of *queue*.
     """
 
     def __init__(self, queue: SendQueue, slots: WorkerSlots) -> None:
@@ -259,7 +260,7 @@ class BatchThrottle:
         self._has_slot = False
         # Whether a request may be sent and was not yet.
         self._is_due = False
-        self._sent_at = 0.0
+        self.sent_at: float = 0.0
         self._is_excused = False
         self.throttled_for: float = 0.0
 
@@ -270,7 +271,7 @@ class BatchThrottle:
             return False
         self._has_slot = True
         self.throttled_for = 0.0
-        self._sent_at = queue.clock.monotonic()
+        self.sent_at = queue.clock.monotonic()
         return True
 
     async def acquire(self) -> bool:
@@ -286,7 +287,7 @@ class BatchThrottle:
         if not await self._queue.acquire(is_first=True):
             return False
         self._is_due = True
-        self._sent_at = self._queue.clock.monotonic()
+        self.sent_at = self._queue.clock.monotonic()
         return True
 
     def release(self) -> None:
@@ -296,7 +297,7 @@ class BatchThrottle:
             self._slots.release()
         if self._is_due:
             self._is_due = False
-            self._queue.adaptive_rate.on_lost(self._sent_at)
+            self._queue.adaptive_rate.on_lost(self.sent_at)
             self._queue.breaker.on_unsent(self._queue.clock.monotonic())
             self._queue.wake()
 
@@ -316,7 +317,7 @@ class BatchThrottle:
             return False
         self._is_due = True
         queue.retries += 1
-        now = self._sent_at = queue.clock.monotonic()
+        now = self.sent_at = queue.clock.monotonic()
         if queue.adaptive_rate.served.total > served:
             own = 0.0 if self._is_excused else seconds
             self.throttled_for += now - began - own
@@ -341,10 +342,10 @@ class BatchThrottle:
         rate = queue.adaptive_rate
         self._is_due = False
         if rate.is_unlimited:
-            rate.served.add(self._sent_at)
+            rate.served.add(self.sent_at)
         else:
             was_probing = rate.is_probing
-            rate.on_success(queue.clock.monotonic(), self._sent_at)
+            rate.on_success(queue.clock.monotonic(), self.sent_at)
             if was_probing:
                 queue.wake()
         if queue.breaker.failures or not queue.breaker.is_closed:
@@ -365,7 +366,7 @@ class BatchThrottle:
         queue.wake()
         if isinstance(error, RateLimitError):
             self._is_excused = rate.on_throttle(
-                now, self._sent_at, error.retry_after
+                now, self.sent_at, error.retry_after
             )
             return self._is_excused
         if _is_verdict(error):
@@ -374,15 +375,15 @@ class BatchThrottle:
             self._is_excused = False
             return False
         # The circuit breaker paces what is sent in an outage.
-        is_probe = not breaker.is_closed and self._sent_at > breaker.opened_at
+        is_probe = not breaker.is_closed and self.sent_at > breaker.opened_at
         if _is_overload(error) and not is_probe:
-            rate.on_failure(now, self._sent_at)
+            rate.on_failure(now, self.sent_at)
         else:
-            rate.on_lost(self._sent_at)
+            rate.on_lost(self.sent_at)
         if isinstance(error, PoolTimeoutError | ProxyAuthenticationError):
             self._is_excused = False
             return False
-        breaker.on_failure(now, self._sent_at, _permanent_kind(error))
+        breaker.on_failure(now, self.sent_at, _permanent_kind(error))
         if breaker.is_hopeless and queue.abort_cause is None:
             queue.abort(error)
         self._is_excused = not breaker.is_closed or _asks_for_patience(error)

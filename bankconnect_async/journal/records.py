@@ -2,13 +2,17 @@
 Encode outcomes as lines of a journal, and decode them.
 
 A created session is ``{"link_id", "line", "redirect_url", "session_id",
-"attempts", "api", "request"}``. A failure has ``"error": {"type", "code",
-"message", "fields", "status", "delivery", "retry_after"}`` instead of the
-session.
+"attempts", "api", "request", "at", "seconds"}``. A failure has ``"error":
+{"type", "code", "message", "fields", "status", "delivery", "retry_after"}``
+instead of the session. Records of earlier versions have no ``"at"`` and no
+``"seconds"``.
 """
 
+import datetime
+import functools
 import hashlib
 import re
+import time
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -45,12 +49,17 @@ class CreatedRecord:
         session: The session.
         api: The host and version of the API that created it.
         request: The digest of the request.
+        at: When it was recorded, to the second; `None` in records of earlier
+            versions.
+        seconds: The duration of the last attempt, if it was measured.
     """
 
     line: int
     session: Session
     api: str
     request: str
+    at: datetime.datetime | None = None
+    seconds: float | None = None
 
     @property
     def link_id(self) -> str:
@@ -77,6 +86,8 @@ class FailedRecord:
         retry_after: The seconds of the response's Retry-After.
         api: The host and version of the API.
         request: The digest of the request; `None` if it was invalid.
+        at: When it was recorded, to the second; `None` in records of earlier
+            versions.
     """
 
     link_id: str | None
@@ -91,6 +102,7 @@ class FailedRecord:
     retry_after: float | None
     api: str
     request: str | None
+    at: datetime.datetime | None = None
 
 
 Record: TypeAlias = CreatedRecord | FailedRecord
@@ -146,6 +158,7 @@ def encode_record(
         api: The name of the API.
         request: The digest of the request.
     """
+    at = _timestamp(int(time.time()))
     if isinstance(outcome, Created):
         session = outcome.session
         return _dumps(
@@ -157,6 +170,8 @@ def encode_record(
                 "attempts": session.attempts,
                 "api": api,
                 "request": request,
+                "at": at,
+                "seconds": outcome.seconds,
             }
         )
     link_id = outcome.link_id
@@ -167,8 +182,16 @@ def encode_record(
             **describe_error(outcome.error),
             "api": api,
             "request": request,
+            "at": at,
         }
     )
+
+
+# Formatting the time of each record would cost a microsecond.
+@functools.lru_cache(maxsize=1)
+def _timestamp(seconds: int) -> str:
+    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _dumps(record: dict[str, Any]) -> bytes:
@@ -220,7 +243,11 @@ def decode_record(raw: bytes) -> Record:
     """
     record = read_object(raw)
     try:
-        common = {"line": record["line"], "api": record["api"]}
+        common = {
+            "line": record["line"],
+            "api": record["api"],
+            "at": recorded_at(record),
+        }
         if "error" not in record:
             session = Session(
                 link_id=record["link_id"],
@@ -229,7 +256,10 @@ def decode_record(raw: bytes) -> Record:
                 attempts=record["attempts"],
             )
             return CreatedRecord(
-                session=session, request=record["request"], **common
+                session=session,
+                request=record["request"],
+                seconds=record.get("seconds"),
+                **common,
             )
         error = record["error"]
         delivery = error["delivery"]
@@ -250,6 +280,17 @@ def decode_record(raw: bytes) -> Record:
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         raise ValueError("is no record of a session") from None
+
+
+def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
+    """
+    Return when a record was written; earlier versions did not tell.
+
+    Raises:
+        ValueError: If that is no time.
+    """
+    at = record.get("at")
+    return None if at is None else datetime.datetime.fromisoformat(at)
 
 
 def read_lines(

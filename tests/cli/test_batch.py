@@ -80,6 +80,8 @@ class TestMainJob:
             "line",
             "api",
             "request",
+            "at",
+            "seconds",
         }
         assert record["api"] == "sandbox/seed/v1"
         assert record["link_id"] == "a"
