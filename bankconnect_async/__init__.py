@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
     from .store import (
         InboxItem,
+        MemorySessionStore,
         Reserved,
         SessionEntry,
         SessionKey,
@@ -121,8 +122,8 @@ else:
             "_codec.redirects": "build_redirect decode_redirect",
             "_codec.return_urls": "ReturnURL",
             "store": (
-                "InboxItem Reserved SessionEntry SessionKey SessionState "
-                "SessionStore"
+                "InboxItem MemorySessionStore Reserved SessionEntry "
+                "SessionKey SessionState SessionStore"
             ),
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.webhooks": "decode_webhook deduplication_key",
@@ -181,6 +182,7 @@ __all__ = [
     "JournalMismatchError",
     "Latency",
     "Listener",
+    "MemorySessionStore",
     "Metadata",
     "NotFoundError",
     "NotReadyError",

@@ -5,18 +5,37 @@ Stores of sessions: what became of each, for every process of a service.
 `InboxItem`.
 """
 
-from .entries import (
-    InboxItem,
-    Reserved,
-    SessionEntry,
-    SessionKey,
-    SessionState,
-)
-from .protocol import SessionStore
+from typing import TYPE_CHECKING
+
+from bankconnect_async._lazy import lazy_names
+
+
+if TYPE_CHECKING:
+    from .entries import (
+        InboxItem,
+        Reserved,
+        SessionEntry,
+        SessionKey,
+        SessionState,
+    )
+    from .memory import MemorySessionStore
+    from .protocol import SessionStore
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "entries": (
+                "InboxItem Reserved SessionEntry SessionKey SessionState"
+            ),
+            "memory": "MemorySessionStore",
+            "protocol": "SessionStore",
+        },
+    )
 
 
 __all__ = [
     "InboxItem",
+    "MemorySessionStore",
     "Reserved",
     "SessionEntry",
     "SessionKey",

@@ -4,6 +4,7 @@ What a store of sessions knows of each session, and how that changes.
 
 import datetime
 import enum
+import os
 
 from collections.abc import Mapping
 from typing import Final, Self
@@ -12,12 +13,18 @@ import attrs
 
 from yarl import URL
 
+from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import Session, mask_id
 
 
 #: The shortest and the longest time between two looks at a session.
 MIN_INTERVAL: Final = datetime.timedelta(minutes=15)
 MAX_INTERVAL: Final = datetime.timedelta(days=1)
+#: How long the key of work that is done stays known. The entity flow repeats
+#: genuine failures in equal words, so the time must be short.
+DEDUP_WINDOW: Final = datetime.timedelta(hours=1)
+#: The longest time until work that was released is taken again.
+MAX_BACKOFF: Final = datetime.timedelta(minutes=5)
 
 
 class SessionState(enum.StrEnum):
@@ -260,3 +267,47 @@ class InboxItem:
     body: bytes = attrs.field(repr=False)
     at: datetime.datetime
     attempts: int = 0
+
+
+def new_entry_id(time: float) -> str:
+    """
+    Return a new id for an entry, which sorts by time.
+
+    A database appends such ids to the end of their index.
+
+    Args:
+        time: The time, in seconds since 1970.
+    """
+    # The system's random bytes, because a fork copies a generator of ours.
+    return f"{int(time * 1000):012x}{os.urandom(10).hex()}"
+
+
+def backoff(attempts: int) -> datetime.timedelta:
+    """
+    Return the time between taking work that fails and taking it again.
+
+    Args:
+        attempts: How often it was taken.
+    """
+    seconds = 2.0 ** min(max(attempts - 1, 0), 16)
+    return min(datetime.timedelta(seconds=seconds), MAX_BACKOFF)
+
+
+def check_erasure(
+    link_id: str | None, before: datetime.datetime | None
+) -> None:
+    """
+    Check the arguments of `SessionStore.forget`.
+
+    Raises:
+        InvalidRequestError: If neither is given, or *before* has no time
+            zone.
+    """
+    if link_id is None and before is None:
+        raise InvalidRequestError(
+            fields={"link_id": ("give it, or before, or both",)}
+        )
+    if before is not None and before.tzinfo is None:
+        raise InvalidRequestError(
+            fields={"before": ("must have a time zone",)}
+        )
