@@ -47,6 +47,8 @@ class Double:
     A client that counts sessions and creates them when the test says so.
     """
 
+    complete = None
+
     def __init__(self):
         self.now = self.peak = self.calls = 0
         self.gate = asyncio.Event()

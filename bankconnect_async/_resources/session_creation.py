@@ -155,10 +155,13 @@ class SessionCreator(RequestPreparer):
 
     Attributes:
         owners: The owners of recently created sessions.
+        complete: None: a session is complete as it comes.
 
     Raises:
         ConfigurationError: If *encoding* or *redirect_url* is invalid.
     """
+
+    complete: Final = None
 
     def __init__(
         self,

@@ -16,8 +16,9 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "outcomes": "Source",
             "session_batch": (
-                "BatchOptions Created Failed Item Outcome SessionBatch Source"
+                "BatchOptions Created Failed Item Outcome SessionBatch"
             ),
         },
     )

@@ -8,16 +8,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from bankconnect_async._hooks import was_cancelled
 from bankconnect_async._http.semaphore import FifoSemaphore
 from bankconnect_async.errors import ConfigurationError
 
-from .outcomes import Item, Source
+
+ItemT = TypeVar("ItemT")
 
 
-class ItemSource(abc.ABC):
+class ItemSource(abc.ABC, Generic[ItemT]):
     """
     The source of a batch; a context that catches what the source raises.
 
@@ -32,15 +33,15 @@ class ItemSource(abc.ABC):
         self._room = room
         self._is_closed = False
         self.count: int = 0
-        self.outstanding: dict[int, Item] = {}
+        self.outstanding: dict[int, ItemT] = {}
         self.error: Exception | None = None
 
     @abc.abstractmethod
-    def get_nowait(self) -> tuple[int, Item] | None:
+    def get_nowait(self) -> tuple[int, ItemT] | None:
         """Return the next item, if that takes no waiting."""
 
     @abc.abstractmethod
-    async def get(self) -> tuple[int, Item] | None:
+    async def get(self) -> tuple[int, ItemT] | None:
         """Wait for room and for the next item; `None` at the end."""
 
     def close(self) -> None:
@@ -69,35 +70,35 @@ class ItemSource(abc.ABC):
             return True
         return False
 
-    def _register(self, item: Item) -> tuple[int, Item]:
+    def _register(self, item: ItemT) -> tuple[int, ItemT]:
         index = self.count
         self.count += 1
         self.outstanding[index] = item
         return index, item
 
 
-class SyncItemSource(ItemSource):
+class SyncItemSource(ItemSource[ItemT]):
     """
     A plain iterable; the worker that needs an item takes it.
     """
 
-    def __init__(self, source: Iterable[Item], room: FifoSemaphore) -> None:
+    def __init__(self, source: Iterable[ItemT], room: FifoSemaphore) -> None:
         super().__init__(room)
-        self._source: Iterator[Item] = iter(source)
+        self._source: Iterator[ItemT] = iter(source)
 
-    def get_nowait(self) -> tuple[int, Item] | None:
+    def get_nowait(self) -> tuple[int, ItemT] | None:
         """Return the next item, if there is one and room for it."""
         if self._is_closed or not self._room.try_acquire():
             return None
         return self._next()
 
-    async def get(self) -> tuple[int, Item] | None:
+    async def get(self) -> tuple[int, ItemT] | None:
         """Wait for room and return the next item; `None` at the end."""
         if not self._is_closed and not self._room.try_acquire():
             await self._room.acquire()
         return None if self._is_closed else self._next()
 
-    def _next(self) -> tuple[int, Item] | None:
+    def _next(self) -> tuple[int, ItemT] | None:
         # No await lies between taking an item and registering it, because a
         # cancel in between would lose the item.
         with self:
@@ -107,7 +108,7 @@ class SyncItemSource(ItemSource):
         return None
 
 
-class AsyncItemSource(ItemSource):
+class AsyncItemSource(ItemSource[ItemT]):
     """
     An async iterable, driven by a task of its own.
 
@@ -116,18 +117,18 @@ class AsyncItemSource(ItemSource):
     """
 
     def __init__(
-        self, source: AsyncIterable[Item], room: FifoSemaphore
+        self, source: AsyncIterable[ItemT], room: FifoSemaphore
     ) -> None:
         super().__init__(room)
         self._source = aiter(source)
-        self._queue: asyncio.Queue[tuple[int, Item] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[int, ItemT] | None] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None
 
-    def get_nowait(self) -> tuple[int, Item] | None:
+    def get_nowait(self) -> tuple[int, ItemT] | None:
         """Leave it to `get`, which keeps the order of the queue."""
         return None
 
-    async def get(self) -> tuple[int, Item] | None:
+    async def get(self) -> tuple[int, ItemT] | None:
         """Wait for the next item; `None` at the end."""
         entry = await self._queue.get()
         if entry is None or self._is_closed:
@@ -194,7 +195,9 @@ def check_source(source: object) -> None:
         )
 
 
-def make_item_source(source: Source, room: FifoSemaphore) -> ItemSource:
+def make_item_source(
+    source: Iterable[ItemT] | AsyncIterable[ItemT], room: FifoSemaphore
+) -> ItemSource[ItemT]:
     """
     Return the item source for a sync or an async iterable.
 

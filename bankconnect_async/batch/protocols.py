@@ -1,18 +1,75 @@
 """
-Protocols of a batch: capacity for its requests, and a sink for outcomes.
+Protocols of a batch: what sends its requests, and where outcomes go.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from bankconnect_async.models.sessions import SessionRequest
+    from bankconnect_async._http.throttling import Throttle
+    from bankconnect_async.retry import RetryPolicy
 
-    from .outcomes import Outcome
+
+ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
+OutcomeT_contra = TypeVar("OutcomeT_contra", contravariant=True)
+RequestT = TypeVar("RequestT")
+RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
+
+
+class Indexed(Protocol):
+    """
+    An outcome of an item.
+    """
+
+    @property
+    def index(self) -> int:
+        """The position of the item in the source, from 0."""
+        ...
+
+
+class ItemSender(Protocol[ItemT_contra, RequestT]):
+    """
+    Sends the request of an item, and makes a result of the response.
+    """
+
+    @property
+    def complete(self) -> Callable[[Any], Awaitable[Any]] | None:
+        """
+        The coroutine function that completes a result, if there is one.
+
+        The worker awaits it before the outcome is recorded. It sends nothing
+        to the API.
+        """
+        ...
+
+    def prepare(self, item: ItemT_contra, /) -> tuple[str, RequestT]:
+        """
+        Return the id of an item, and its request.
+
+        Raises:
+            InvalidRequestError: If *item* makes no request.
+        """
+        ...
+
+    def send(
+        self,
+        id_: str,
+        request: RequestT,
+        retry: RetryPolicy,
+        throttle: Throttle,
+        /,
+    ) -> Awaitable[tuple[Any, int]]:
+        """Return an awaitable of the response and the number of attempts."""
+        ...
+
+    def build(self, id_: str, answer: Any, attempts: int, /) -> Any:
+        """Return the result of a response."""
+        ...
 
 
 class Capacity(Protocol):
@@ -33,7 +90,7 @@ class Capacity(Protocol):
         ...
 
 
-class ResultSink(Protocol):
+class ResultSink(Protocol[RequestT_contra, OutcomeT_contra]):
     """
     A record of a batch's outcomes; a `Journal` is one.
     """
@@ -62,10 +119,10 @@ class ResultSink(Protocol):
         ...
 
     def begin(
-        self, index: int, request: SessionRequest, *, link_id: str | None
+        self, index: int, request: RequestT_contra, /, *, link_id: str | None
     ) -> bool:
         """
-        Tell whether the session of an input is still to be created.
+        Tell whether the request of an input is still to be sent.
 
         Args:
             index: The position of the input, from 0.
@@ -74,7 +131,7 @@ class ResultSink(Protocol):
         """
         ...
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: OutcomeT_contra, /) -> None:
         """
         Record an outcome before its worker takes the next input.
 

@@ -4,10 +4,15 @@ Buffers of outcomes between the workers of a batch and its consumer.
 
 import asyncio
 
-from .outcomes import Outcome
+from typing import TypeVar
+
+from .protocols import Indexed
 
 
-class ResultBuffer(asyncio.Queue[Outcome | None]):
+OutcomeT = TypeVar("OutcomeT", bound=Indexed)
+
+
+class ResultBuffer(asyncio.Queue[OutcomeT | None]):
     """
     A queue of outcomes, in the order in which they come, with `None` at last.
     """
@@ -20,17 +25,17 @@ class ResultBuffer(asyncio.Queue[Outcome | None]):
         self.put_nowait(None)
 
 
-class OrderedResultBuffer(ResultBuffer):
+class OrderedResultBuffer(ResultBuffer[OutcomeT]):
     """
     A queue of outcomes in the order of the source, with `None` at last.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._pending: dict[int, Outcome | None] = {}
+        self._pending: dict[int, OutcomeT | None] = {}
         self._next_index = 0
 
-    def put_nowait(self, item: Outcome | None) -> None:
+    def put_nowait(self, item: OutcomeT | None) -> None:
         """Add an outcome, which leaves after those before it."""
         if item is None:
             super().put_nowait(None)
@@ -41,7 +46,7 @@ class OrderedResultBuffer(ResultBuffer):
         """Expect no outcome for the input at *index*."""
         self._insert(index, None)
 
-    def _insert(self, index: int, outcome: Outcome | None) -> None:
+    def _insert(self, index: int, outcome: OutcomeT | None) -> None:
         self._pending[index] = outcome
         while self._next_index in self._pending:
             following = self._pending.pop(self._next_index)

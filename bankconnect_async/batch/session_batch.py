@@ -1,7 +1,8 @@
 """
-Session batches: bounded in flight, constant in memory, one outcome per input.
+Batches: bounded in flight, constant in memory, one outcome per input.
 """
 
+import abc
 import asyncio
 
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import attrs
 
@@ -28,30 +29,32 @@ from bankconnect_async.errors import (
     ProxyAuthenticationError,
     TransportError,
 )
-from bankconnect_async.models.sessions import SessionRequest
+from bankconnect_async.models.sessions import Session, SessionRequest
 from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.stats import BatchStats
 
-from .item_source import AsyncItemSource, make_item_source
+from .item_source import AsyncItemSource, ItemSource, make_item_source
 from .outcomes import (
     Created,
     Failed,
     Item,
     Outcome,
-    Source,
     batch_stopped_error,
 )
+from .protocols import Indexed, ItemSender
 from .result_buffer import OrderedResultBuffer, ResultBuffer
 from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 
 if TYPE_CHECKING:
-    from bankconnect_async._resources.session_creation import SessionCreator
+    from collections.abc import AsyncIterable, Iterable
 
     from .protocols import Capacity, ResultSink
 
 
-_INTERRUPTED: Final = "interrupted before a response came; a session may exist"
+ItemT = TypeVar("ItemT")
+RequestT = TypeVar("RequestT")
+OutcomeT = TypeVar("OutcomeT", bound=Indexed)
 
 # Errors that every other item would meet, too: they abort the batch.
 _ABORTING: Final = (
@@ -90,7 +93,7 @@ class BatchOptions:
     ordered: bool = False
     retry: RetryPolicy
     clock: Clock
-    journal: "ResultSink | None" = None
+    journal: "ResultSink[Any, Any] | None" = None
 
     def __attrs_post_init__(self) -> None:
         check_number("concurrency", self.concurrency, int)
@@ -98,26 +101,34 @@ class BatchOptions:
             check_number("rate", self.rate, (int, float))
 
 
-class SessionBatch:
+class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
     """
-    The outcomes of `AsyncBankConnect.create_sessions`, as they come.
+    Sends a request for each item of a source, and yields the outcomes.
 
-    It is a context manager, because an abandoned generator would leave its
-    tasks behind (PEP 789). Leaving it early cancels what is in flight;
-    `drain` ends it gently. `stats` may be called at any time, from the loop
-    over the outcomes or from a task beside it.
+    Args:
+        sender: The sender of the requests.
+        source: The items.
+        options: The options.
+        capacity: The connections.
+        send_queue: The queue of requests, if others send from it, too.
     """
+
+    #: The method of the client that makes such a batch.
+    _method: str
+    #: What to add to the message of a request that may have been processed.
+    _doubt: str = ""
 
     def __init__(
         self,
-        creator: "SessionCreator",
-        source: Source,
+        sender: ItemSender[ItemT, RequestT],
+        source: "Iterable[ItemT] | AsyncIterable[ItemT]",
         options: BatchOptions,
         *,
         capacity: "Capacity",
         send_queue: SendQueue | None = None,
     ) -> None:
-        self._creator = creator
+        self._sender = sender
+        self._complete = sender.complete
         self._options = options
         self._capacity = capacity
         self._concurrency = options.concurrency
@@ -137,10 +148,10 @@ class SessionBatch:
         self._slots = WorkerSlots(
             self._concurrency, self._room, self._replace_worker
         )
-        self._source = make_item_source(source, self._room)
+        self._source: ItemSource[ItemT] = make_item_source(source, self._room)
         self._get_nowait = self._source.get_nowait
         self._get = self._source.get
-        self._results = (
+        self._results: ResultBuffer[OutcomeT] = (
             OrderedResultBuffer() if options.ordered else ResultBuffer()
         )
         self._report = (
@@ -161,8 +172,29 @@ class SessionBatch:
         self._counts = _Counts()
         self._started: float | None = None
 
+    @abc.abstractmethod
+    def _make_success(
+        self,
+        index: int,
+        item: ItemT,
+        request: RequestT,
+        result: Any,
+        seconds: float,
+    ) -> OutcomeT:
+        """Return the outcome of an item whose request succeeded."""
+
+    @abc.abstractmethod
+    def _make_failure(
+        self,
+        index: int,
+        item: ItemT,
+        request: RequestT | None,
+        error: BankConnectError,
+    ) -> OutcomeT:
+        """Return the outcome of an item whose request failed."""
+
     @property
-    def unreported(self) -> list[Item]:
+    def unreported(self) -> list[ItemT]:
         """
         Items that were taken from the source and whose outcome was not seen.
 
@@ -285,15 +317,15 @@ class SessionBatch:
                 # The loop over the outcomes was left before it was raised.
                 raise self._with_unrecorded(self._unraised)
 
-    def __aiter__(self) -> AsyncIterator[Outcome]:
+    def __aiter__(self) -> AsyncIterator[OutcomeT]:
         if self._started is None:
             raise RuntimeError(
-                "use async with: `async with bank.create_sessions(...) as "
-                "outcomes`, then iterate over outcomes"
+                f"use async with: `async with bank.{self._method}(...) as "
+                f"outcomes`, then iterate over outcomes"
             )
         return self
 
-    async def __anext__(self) -> Outcome:
+    async def __anext__(self) -> OutcomeT:
         outcome = await self._results.get()
         if outcome is None:
             # For whoever asks again.
@@ -331,11 +363,11 @@ class SessionBatch:
             taken := self._get_nowait() or await self._get()
         ):
             index, item = taken
-            link_id, request = "", None
+            id_, request = "", None
             try:
-                link_id, request = self._creator.prepare(item)
+                id_, request = self._sender.prepare(item)
                 if self._journal is not None and not self._is_due(
-                    self._journal, index, link_id, request
+                    self._journal, index, id_, request
                 ):
                     if not self._counts.skipped % _SKIPPED_AT_ONCE:
                         # Many must not hold up what is in flight.
@@ -351,45 +383,40 @@ class SessionBatch:
                 self._sending.add(index)
                 self._counts.in_flight += 1
                 try:
-                    answer = await self._creator.send(
-                        link_id, request, self._options.retry, throttle
+                    answer = await self._sender.send(
+                        id_, request, self._options.retry, throttle
                     )
                 finally:
                     self._counts.in_flight -= 1
-                session = self._creator.build(link_id, *answer)
+                result = self._sender.build(id_, *answer)
                 try:
                     throttle.on_success()
                 except Exception as exc:  # noqa: BLE001 - the user's clock
                     self._hooks.log("the clock", exc)
+                if self._complete is not None:
+                    result = await self._complete(result)
             except BaseException as exc:
-                # The request may be the one that all bare link ids share.
-                request = request and request.with_link_id(link_id)
                 if not self._fail(index, item, request, exc):
                     raise
                 continue
             finally:
                 throttle.release()
+            seconds = self._clock.monotonic() - throttle.sent_at
             self._report(
-                Created(
-                    index=index,
-                    item=item,
-                    session=session,
-                    request=request,
-                    seconds=self._clock.monotonic() - throttle.sent_at,
-                )
+                self._make_success(index, item, request, result, seconds)
             )
             self._counts.created += 1
 
     def _fail(
         self,
         index: int,
-        item: Item,
-        request: SessionRequest | None,
+        item: ItemT,
+        request: RequestT | None,
         exc: BaseException,
     ) -> bool:
         ends = _ends_batch(exc)
         error = self._make_error(index, None if ends else exc)
-        failed = Failed(index=index, item=item, request=request, error=error)
+        failed = self._make_failure(index, item, request, error)
         if ends:
             if index in self._sending:
                 self._record(failed)
@@ -406,13 +433,15 @@ class SessionBatch:
         if isinstance(exc, BankConnectError):
             return exc
         if exc is None:
-            return TransportError(_INTERRUPTED, delivery=Delivery.AMBIGUOUS)
+            return TransportError(
+                f"interrupted before a response came{self._doubt}",
+                delivery=Delivery.AMBIGUOUS,
+            )
         self._hooks.log("a call of the batch", exc)
         name = type(exc).__name__
         if index in self._sending:
             error = TransportError(
-                f"{name} was raised after the request was begun; a session "
-                f"may exist",
+                f"{name} was raised after the request was begun{self._doubt}",
                 delivery=Delivery.AMBIGUOUS,
             )
         else:
@@ -423,28 +452,28 @@ class SessionBatch:
         error.__cause__ = exc
         return error
 
-    def _record_and_report(self, outcome: Outcome) -> None:
+    def _record_and_report(self, outcome: OutcomeT) -> None:
         self._record(outcome)
         self._results.put_nowait(outcome)
 
-    def _record(self, outcome: Outcome) -> None:
+    def _record(self, outcome: OutcomeT) -> None:
         if self._journal is not None:
             with self._journal_errors:
                 self._journal.record(outcome)
 
     async def _get_when_written(
         self, drain: Callable[[], Awaitable[None]]
-    ) -> tuple[int, Item] | None:
+    ) -> tuple[int, ItemT] | None:
         with self._journal_errors:
             await drain()
         return self._source.get_nowait() or await self._source.get()
 
     def _is_due(
         self,
-        journal: "ResultSink",
+        journal: "ResultSink[RequestT, OutcomeT]",
         index: int,
         link_id: str,
-        request: SessionRequest,
+        request: RequestT,
     ) -> bool:
         self._check_aborted()
         with self._journal_errors:
@@ -473,6 +502,48 @@ class SessionBatch:
         explained = kind(f"{error}: {self._journal.describe_unrecorded()}")
         explained.__cause__ = error.__cause__ or error
         return explained
+
+
+class SessionBatch(Batch[Item, SessionRequest, Outcome]):
+    """
+    The outcomes of `AsyncBankConnect.create_sessions`, as they come.
+
+    It is a context manager, because an abandoned generator would leave its
+    tasks behind (PEP 789). Leaving it early cancels what is in flight;
+    `drain` ends it gently. `stats` may be called at any time, from the loop
+    over the outcomes or from a task beside it.
+    """
+
+    _method = "create_sessions"
+    _doubt = "; a session may exist"
+
+    def _make_success(
+        self,
+        index: int,
+        item: Item,
+        request: SessionRequest,
+        result: Session,
+        seconds: float,
+    ) -> Created:
+        return Created(
+            index=index,
+            item=item,
+            session=result,
+            request=request,
+            seconds=seconds,
+        )
+
+    def _make_failure(
+        self,
+        index: int,
+        item: Item,
+        request: SessionRequest | None,
+        error: BankConnectError,
+    ) -> Failed:
+        if request is not None and isinstance(item, str):
+            # The request may be the one that all bare link ids share.
+            request = request.with_link_id(item)
+        return Failed(index=index, item=item, request=request, error=error)
 
 
 class _JournalErrors:
