@@ -510,6 +510,36 @@ class AsyncBankConnect(StatementData):
             capacity=self._executor.transport,
         )
 
+    def paced(
+        self, *, concurrency: int = 64, rate: float | None = None
+    ) -> "batch.PacedClient":
+        """
+        Return a view whose calls are paced as those of a batch.
+
+        ::
+
+            async with bank.paced(rate=50) as paced:
+                status = await paced.session(session_id).upload_status()
+
+        It has the methods for statement data. Its calls wait for each other
+        as the items of `create_sessions` do, after a 429 and in an outage,
+        too. A refused key or a missing payment ends it: further calls raise
+        `BatchStoppedError`.
+
+        Args:
+            concurrency: The largest number of calls in flight.
+            rate: Requests per second, evenly spaced; `None` for no limit.
+
+        Raises:
+            ConfigurationError: If a number is not above 0.
+        """
+        return batch.PacedClient(
+            self._api,
+            capacity=self._executor.transport,
+            concurrency=concurrency,
+            rate=rate,
+        )
+
     def stats(self) -> "Stats":
         """
         Return what the client did so far, and does now.

@@ -63,6 +63,7 @@ class ApiClient:
         base_url: The URL up to and including ``/bank-connect``.
         hash_header: The header with the server hash, if there is one.
         allow_http: Whether plain http is allowed for any host.
+        changes: The notifier, which several clients can share.
 
     Attributes:
         clock: The clock of the executor.
@@ -76,13 +77,14 @@ class ApiClient:
         base_url: URL,
         hash_header: Mapping[str, str] | None,
         allow_http: bool,
+        changes: ChangeNotifier | None = None,
     ) -> None:
         self.executor: Final = executor
         self.clock: Final = executor.clock
         self.base_url: Final = base_url
         self.hash_header: Final = hash_header
         self.allow_http: Final = allow_http
-        self.changes: Final = ChangeNotifier()
+        self.changes: Final = changes or ChangeNotifier()
 
     def url(
         self, *path: str, query: Mapping[str, str | None] | None = None
@@ -148,7 +150,15 @@ class ApiClient:
             limit=limit,
             secrets=secrets,
         )
-        result, _ = await self.executor.execute(call, body, policy=retry)
+        return await self._execute(call, body, retry)
+
+    async def _execute(
+        self,
+        operation: Operation[T],
+        body: RequestBody | None,
+        retry: RetryPolicy | None,
+    ) -> T:
+        result, _ = await self.executor.execute(operation, body, policy=retry)
         return result
 
 

@@ -9,6 +9,7 @@ from bankconnect_async._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .outcomes import Created, Failed, Item, Outcome, Source
+    from .paced import PacedClient
     from .session_batch import BatchOptions, SessionBatch
 else:
     # Creating a single session needs none of them. Whoever has one of them
@@ -17,6 +18,7 @@ else:
         __name__,
         {
             "outcomes": "Source",
+            "paced": "PacedClient",
             "session_batch": (
                 "BatchOptions Created Failed Item Outcome SessionBatch"
             ),
@@ -30,6 +32,7 @@ __all__ = [
     "Failed",
     "Item",
     "Outcome",
+    "PacedClient",
     "SessionBatch",
     "Source",
 ]

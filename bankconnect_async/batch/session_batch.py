@@ -57,7 +57,7 @@ RequestT = TypeVar("RequestT")
 OutcomeT = TypeVar("OutcomeT", bound=Indexed)
 
 # Errors that every other item would meet, too: they abort the batch.
-_ABORTING: Final = (
+ABORTING: Final = (
     AuthenticationError,
     ClientClosedError,
     PaymentRequiredError,
@@ -421,7 +421,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             if index in self._sending:
                 self._record(failed)
             return False
-        if isinstance(error, _ABORTING):
+        if isinstance(error, ABORTING):
             self._send_queue.abort(error)
         self._counts.failures[type(error).__name__] += 1
         self._report(failed)

@@ -1,0 +1,144 @@
+"""
+Call the vendor's endpoints at the pace of a batch.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import attrs
+
+from bankconnect_async._http.bodies import RequestBody
+from bankconnect_async._http.operation import Operation
+from bankconnect_async._http.semaphore import FifoSemaphore
+from bankconnect_async._resources.base import ApiClient
+from bankconnect_async._resources.statement_data import StatementData
+from bankconnect_async.errors import BankConnectError, NotFoundError
+from bankconnect_async.retry import RetryPolicy
+
+from .outcomes import batch_stopped_error
+from .session_batch import ABORTING, check_number
+from .throttle import BatchThrottle, SendQueue, WorkerSlots
+
+
+if TYPE_CHECKING:
+    from .protocols import Capacity
+
+
+T = TypeVar("T")
+
+# The seconds for one call, its retries included.
+_DEADLINE: Final = 120.0
+
+
+class _IdThrottle(BatchThrottle):
+    """
+    The throttle of a call about one id, which the vendor may not know.
+    """
+
+    def on_failure(self, error: BankConnectError) -> bool:
+        """Learn of a failed attempt."""
+        # Only the vendor's own API has such codes.
+        if isinstance(error, NotFoundError) and error.code is not None:
+            self.on_success()
+            return False
+        return super().on_failure(error)
+
+
+class _PacedApi(ApiClient):
+    """
+    Sends requests as the workers of a batch do.
+    """
+
+    def __init__(
+        self, api: ApiClient, *, concurrency: int, rate: float | None
+    ) -> None:
+        super().__init__(
+            executor=api.executor,
+            base_url=api.base_url,
+            hash_header=api.hash_header,
+            allow_http=api.allow_http,
+            changes=api.changes,
+        )
+        policy = api.executor.retry
+        self._policy: Final = attrs.evolve(
+            policy, deadline=max(policy.deadline, _DEADLINE)
+        )
+        self._queue: Final = SendQueue(
+            api.clock,
+            rate=rate,
+            rng=policy.rng,
+            max_pause=self._policy.deadline,
+        )
+        self._slots: Final = WorkerSlots(
+            concurrency, FifoSemaphore(1), _start_nothing
+        )
+
+    async def _execute(
+        self,
+        operation: Operation[T],
+        body: RequestBody | None,
+        retry: RetryPolicy | None,
+    ) -> T:
+        throttle = _IdThrottle(self._queue, self._slots)
+        try:
+            cause = self._queue.abort_cause
+            if cause is None and not (
+                throttle.try_acquire() or await throttle.acquire()
+            ):
+                cause = self._queue.abort_cause
+            if cause is not None:
+                raise batch_stopped_error(cause)
+            result, _ = await self.executor.execute(
+                operation,
+                body,
+                policy=retry or self._policy,
+                throttle=throttle,
+            )
+            throttle.on_success()
+        except ABORTING as error:
+            self._queue.abort(error)
+            raise
+        finally:
+            throttle.release()
+        return result
+
+
+def _start_nothing() -> None:
+    # The callers are the workers, and each waits for its own call.
+    pass
+
+
+class PacedClient(StatementData):
+    """
+    The methods for statement data, whose calls share one pace.
+
+    `AsyncBankConnect.paced` returns one.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        capacity: "Capacity",
+        concurrency: int,
+        rate: float | None,
+    ) -> None:
+        check_number("concurrency", concurrency, int)
+        if rate is not None:
+            check_number("rate", rate, (int, float))
+        self._api = _PacedApi(api, concurrency=concurrency, rate=rate)
+        self._capacity = capacity
+        self._concurrency = concurrency
+
+    async def __aenter__(self) -> Self:
+        await self._capacity.open()
+        self._capacity.reserve(self._concurrency)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._capacity.release(self._concurrency)
