@@ -69,9 +69,10 @@ from .retry import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from ._codec.browser_messages import Channel, decode_event
+    from ._codec.event_keys import event_key
     from ._codec.redirects import build_redirect, decode_redirect
     from ._codec.return_urls import ReturnURL
-    from ._codec.webhooks import decode_webhook, deduplication_key
+    from ._codec.webhooks import decode_webhook
     from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
     from .models.events import (
@@ -126,7 +127,8 @@ else:
                 "SessionKey SessionState SessionStore"
             ),
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
-            "_codec.webhooks": "decode_webhook deduplication_key",
+            "_codec.event_keys": "event_key",
+            "_codec.webhooks": "decode_webhook",
         },
     )
 
@@ -230,6 +232,6 @@ __all__ = [
     "decode_event",
     "decode_redirect",
     "decode_webhook",
-    "deduplication_key",
+    "event_key",
     "iframe_html",
 ]

@@ -32,8 +32,8 @@ from bankconnect_async._codec.error_responses import (
     decode_error_body,
     error_from_response,
 )
+from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async._codec.session_requests import decode_session
-from bankconnect_async._codec.webhooks import deduplication_key
 
 
 SEED = "DECODING_SEED"
@@ -98,7 +98,7 @@ def decoders(rng: random.Random, raw: bytes):
     message = rng.choice([raw, bytearray(raw), memoryview(raw), raw.decode()])
     return [
         lambda: decode_event(message, channel=channel),
-        lambda: deduplication_key(decode_webhook(message)),
+        lambda: event_key(decode_webhook(message)),
         lambda: decode_error_body(raw),
         lambda: error_from_response(
             rng.choice([400, 403, 404, 500]), raw, secrets=["se"]

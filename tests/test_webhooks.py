@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bankconnect_async._codec.webhooks import decode_webhook, deduplication_key
+from bankconnect_async._codec.event_keys import enrichment_result, event_key
+from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async.errors import DecodeError
 from bankconnect_async.models.webhooks import (
     DateRange,
@@ -251,7 +252,7 @@ def attempt(raw):
         webhook = decode_webhook(raw)
     except DecodeError as error:
         return error.problems
-    return deduplication_key(webhook), getattr(webhook, "accounts", ())
+    return event_key(webhook), getattr(webhook, "accounts", ())
 
 
 def enrichment_of(account):
@@ -547,21 +548,78 @@ class TestDecodeWebhook:
         assert len(webhook.accounts) > 300_000
 
 
-class TestDeduplicationKey:
+def outcome_of(webhook):
     """
-    `deduplication_key` recognises two deliveries of one webhook.
+    Return what a webhook reports, without its words.
+    """
+    if isinstance(webhook, ExtractionWebhook):
+        return attrs.astuple(webhook, filter=lambda each, _: each.eq)
+    result = (
+        enrichment_result(webhook)
+        if isinstance(webhook, EnrichmentWebhook)
+        else None
+    )
+    return type(webhook), webhook.session_id, result
+
+
+class TestEventKey:
+    """
+    `event_key` recognises all reports of one outcome.
     """
 
     def test_distinct(self):
         """
-        Different webhooks have different keys.
+        Two webhooks have one key if they report one outcome, in whatever
+        words, and else two.
         """
-        keys = {
-            deduplication_key(decode_webhook(read(sample)))
-            for sample in EXPECTED
-        }
+        webhooks = [decode_webhook(read(sample)) for sample in EXPECTED]
+        outcomes = {outcome_of(webhook) for webhook in webhooks}
+        keys = {event_key(webhook) for webhook in webhooks}
+        pairs = {(outcome_of(one), event_key(one)) for one in webhooks}
 
-        assert len(keys) == len(EXPECTED)
+        assert len(keys) == len(outcomes) == len(pairs)
+        assert len(keys) > len(EXPECTED) / 2
+
+    @pytest.mark.parametrize(
+        ("told", "result"),
+        [
+            ({}, "completed"),
+            ({"accounts": ["completed"]}, "completed"),
+            ({"accounts": ["completed", "FAILED"]}, "completed"),
+            ({"accounts": ["failed", "failed"]}, "failed"),
+            ({"accounts": ["completed"], "insights": False}, "failed"),
+            ({"accounts": ["completed"], "insights": True}, "completed"),
+        ],
+    )
+    def test_result_of_processing(self, told, result):
+        """
+        Processing failed if each account did, or if there are no insights.
+        """
+        webhook = EnrichmentWebhook(
+            session_id="s-1",
+            insights_available=told.get("insights"),
+            accounts=tuple(
+                WebhookAccount(account_status=status)
+                for status in told.get("accounts", ())
+            ),
+        )
+        usual = EnrichmentWebhook(session_id="s-1")
+
+        assert enrichment_result(webhook) == result
+        assert (event_key(webhook) == event_key(usual)) == (
+            result == "completed"
+        )
+
+    def test_accounts(self):
+        """
+        The same outcome at two accounts of the API has two keys.
+        """
+        webhook = ExpiryWebhook(session_id="1")
+
+        assert event_key(webhook, "a") != event_key(webhook, "b")
+        assert event_key(webhook, "a") == event_key(
+            attrs.evolve(webhook, key="k", link_id="customer-42"), "a"
+        )
 
     @pytest.mark.parametrize("sample", EXPECTED)
     def test_repeats(self, sample):
@@ -573,7 +631,7 @@ class TestDeduplicationKey:
 
         first, second = decode_webhook(read(sample)), decode_webhook(again)
 
-        assert deduplication_key(first) == deduplication_key(second)
+        assert event_key(first) == event_key(second)
 
     @pytest.mark.parametrize("depth", [253, 254, 255, 500, 1000])
     @pytest.mark.parametrize("kind", ["array", "object"])
@@ -583,7 +641,7 @@ class TestDeduplicationKey:
         """
         before, after = {"array": "[]", "object": ('{"a":', "}")}[kind]
         keys = {
-            deduplication_key(
+            event_key(
                 decode_webhook(
                     '{"event_name": "NEWS", "news": '
                     f"{before * depth}{inner}{after * depth}}}"
@@ -614,10 +672,7 @@ class TestDeduplicationKey:
         body = {"event_name": "NEWS", "session_id": "s", "news": value}
         again = dict(reversed(body.items()))
         other = {**body, "session_id": "t"}
-        keys = [
-            deduplication_key(decode_webhook(one))
-            for one in (body, again, other)
-        ]
+        keys = [event_key(decode_webhook(one)) for one in (body, again, other)]
 
         assert keys[0] == keys[1] != keys[2]
 
@@ -637,9 +692,7 @@ class TestDeduplicationKey:
             [decimal.Decimal(2**64)],
         ]
         keys = {
-            deduplication_key(
-                decode_webhook({"event_name": "NEWS", "news": value})
-            )
+            event_key(decode_webhook({"event_name": "NEWS", "news": value}))
             for value in values
         }
 
@@ -651,15 +704,15 @@ class TestDeduplicationKey:
         """
         entry = json.loads(read("payloads.response.entity"))["payloads"][0]
 
-        key = deduplication_key(decode_webhook(entry))
+        key = event_key(decode_webhook(entry))
 
-        assert key == deduplication_key(EXPECTED["entity.completed"])
+        assert key == event_key(EXPECTED["entity.completed"])
 
     def test_made_by_hand(self):
         """
         Webhooks built without a body are distinguished by their fields.
         """
-        one = deduplication_key(ExpiryWebhook(session_id="1"))
-        two = deduplication_key(ExpiryWebhook(session_id="2"))
+        one = event_key(ExpiryWebhook(session_id="1"))
+        two = event_key(ExpiryWebhook(session_id="2"))
 
         assert one != two

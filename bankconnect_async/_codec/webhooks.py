@@ -5,12 +5,9 @@ Webhooks are not signed: each is a hint to ask the server. The rules are those
 of the contract's page on webhooks.
 """
 
-import hashlib
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import attrs
 import orjson
 
 from bankconnect_async._tracebacks import hide_frames
@@ -80,60 +77,6 @@ def _class(document: Mapping[str, Any]) -> type[Webhook]:
             return _FAMILY.get(name, UnknownWebhook)
         case _:
             return UnknownWebhook
-
-
-def deduplication_key(webhook: Webhook) -> str:
-    """
-    Return a key that is equal for two deliveries of one webhook.
-
-    The vendor sends no event id. In the entity flow the key consists of ids,
-    progress and reason, so that a recovered webhook has the key of the missed
-    one; in the session flow it covers the whole body. Every body has a key,
-    whatever its content.
-    """
-    match webhook:
-        case ExtractionWebhook():
-            facts: Any = [
-                webhook.entity_id,
-                webhook.statement_id,
-                webhook.link_id,
-                webhook.progress,
-                webhook.reason,
-            ]
-        case _:
-            facts = webhook.raw or attrs.asdict(webhook)
-    try:
-        return _digest([orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)])
-    # Nested deeply, or with values that JSON allows and orjson does not.
-    except TypeError:
-        return _digest(_tokens(facts))
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _tokens(facts: object) -> Iterator[bytes]:
-    # Not recursive, because the sender decides how deep it goes.
-    todo = [facts]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, Mapping):
-            yield b"{%d" % len(value)
-            for key in sorted(value, key=str):
-                todo += (value[key], key)
-        elif isinstance(value, list | tuple):
-            yield b"[%d" % len(value)
-            todo += value
-        else:
-            # A decimal text of a huge number is refused by Python.
-            text = hex(value) if isinstance(value, int) else str(value)
-            content = text.encode(errors="surrogatepass")
-            kind = type(value).__name__.encode()
-            yield b"%b %d %b" % (kind, len(content), content)
 
 
 def encode_webhook_update(url: str, mode: int | Sequence[str]) -> bytes:

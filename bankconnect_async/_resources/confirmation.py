@@ -75,11 +75,14 @@ async def confirm(
             missing = True
     if not checked:
         return attrs.evolve(event, confirmed=False if missing else None)
+    unchecked: dict[str, Any] = {
+        name: None for name in _IDS if getattr(event, name) not in checked
+    }
     return attrs.evolve(
         event,
         confirmed=True,
         raw=_only(event.raw, {*_WORDS, *checked, event.link_id}),
-        **{name: None for name in _IDS if getattr(event, name) not in checked},
+        **unchecked,
     )
 
 

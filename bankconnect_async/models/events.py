@@ -138,6 +138,7 @@ class _Event(Model):
         _link_id, LINK_ID, "linkID", "link_id", converter=_given
     )
     confirmed: bool | None = attrs.field(default=None, eq=False)
+    key: str = attrs.field(default="", eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +154,7 @@ class SuccessEvent(_Event):
         session_id: The id under which the session flow keeps the data.
         link_id: Your id of the customer, if the message named one.
         confirmed: Whether the server confirmed it; `None` until it was asked.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
         raw: The message as received.
     """
 
@@ -172,6 +174,7 @@ class ExitEvent(_Event):
             of some client SDKs.
         link_id: Your id of the customer, if the message named one.
         confirmed: Whether the server confirmed it; `None` until it was asked.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
         raw: The message as received.
     """
 
@@ -190,6 +193,7 @@ class ErrorEvent(_Event):
         reason: The vendor's text, if it gave one.
         link_id: Your id of the customer, if the message named one.
         confirmed: Whether the server confirmed it; `None` until it was asked.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
         raw: The message as received.
     """
 
@@ -209,6 +213,7 @@ class InfoEvent(_Event):
         message: The details, such as the name of the chosen bank.
         link_id: Your id of the customer, if the message named one.
         confirmed: Whether the server confirmed it; `None` until it was asked.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
         raw: The message as received.
     """
 
@@ -227,6 +232,7 @@ class UnknownEvent(_Event):
         status: The name of the event on the wire.
         link_id: Your id of the customer, if the message named one.
         confirmed: Whether the server confirmed it; `None` until it was asked.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
         raw: The message as received.
     """
 

@@ -120,7 +120,12 @@ class WebhookAccount(Model):
 
 
 @attrs.frozen(kw_only=True)
-class ExtractionWebhook(Model):
+class _Webhook(Model):
+    key: str = attrs.field(default="", eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class ExtractionWebhook(_Webhook):
     """
     Extraction of one statement ended (entity flow).
 
@@ -132,6 +137,7 @@ class ExtractionWebhook(Model):
         reason: The vendor's text about a failure.
         date_time: The time when a recovered webhook was due; without time
             zone.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
     """
 
     entity_id: str | None = field(_id)
@@ -143,9 +149,10 @@ class ExtractionWebhook(Model):
 
 
 @attrs.frozen(kw_only=True)
-class _SessionWebhook(Model):
+class _SessionWebhook(_Webhook):
     session_id: str | None = field(_id)
     event_name: str | None = field(text)
+    link_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +166,9 @@ class UploadWebhook(_SessionWebhook):
         message: The vendor's text, such as `Upload Completed`.
         session_date_range: The days that the session asks for.
         accounts: The accounts that were uploaded.
+        link_id: Your id of the customer, if the `CallbackService` knows the
+            session; the vendor does not send it.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
     """
 
     message: str | None = field(text)
@@ -177,6 +187,9 @@ class ExpiryWebhook(_SessionWebhook):
         message: The vendor's text, such as `Session expired`.
         session_date_range: The days that the session asked for.
         accounts: The accounts uploaded until then.
+        link_id: Your id of the customer, if the `CallbackService` knows the
+            session; the vendor does not send it.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
     """
 
     message: str | None = field(text)
@@ -195,6 +208,9 @@ class EnrichmentWebhook(_SessionWebhook):
         insights_available: Whether there are insights to fetch; `None` in
             versions that do not say.
         accounts: The accounts that were processed.
+        link_id: Your id of the customer, if the `CallbackService` knows the
+            session; the vendor does not send it.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
     """
 
     insights_available: bool | None = field(flag)
@@ -209,6 +225,9 @@ class UnknownWebhook(_SessionWebhook):
     Attributes:
         session_id: The id of the session, if there is one.
         event_name: The name of the event on the wire.
+        link_id: Your id of the customer, if the `CallbackService` knows the
+            session; the vendor does not send it.
+        key: The key of the outcome, from a `CallbackService`; see `event_key`.
     """
 
 

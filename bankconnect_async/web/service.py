@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
-from bankconnect_async._codec.webhooks import deduplication_key
+from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     BankConnectError,
@@ -290,7 +290,7 @@ class CallbackService:
     async def _deliver(self, webhook: Webhook) -> None:
         key = None
         try:
-            key = deduplication_key(webhook)
+            key = event_key(webhook)
             if await self.dedup_store.add(key):
                 await self.on_event(webhook)
         except _ANY_ERROR as error:

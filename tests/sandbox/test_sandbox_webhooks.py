@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from bankconnect_async._codec.webhooks import decode_webhook, deduplication_key
+from bankconnect_async._codec.event_keys import event_key
+from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async.sandbox import Sandbox, SentWebhook
 from bankconnect_async.testing import FakeClock
 
@@ -241,7 +242,7 @@ class TestPayloads:
 
         (posted,) = map(decode_webhook, receiver.bodies)
         (recovered,) = map(decode_webhook, body["payloads"])
-        assert deduplication_key(recovered) == deduplication_key(posted)
+        assert event_key(recovered) == event_key(posted)
         assert isinstance(recovered.date_time, datetime.datetime)
 
     async def test_nothing(self, sandbox, http):
