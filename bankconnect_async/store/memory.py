@@ -69,7 +69,12 @@ class MemorySessionStore:
 
     Raises:
         ValueError: If *limit* is below 1.
+
+    Attributes:
+        keeps_urls: Whether journeys can be continued, which is so.
     """
+
+    keeps_urls: Final = True
 
     def __init__(
         self,

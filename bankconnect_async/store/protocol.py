@@ -25,6 +25,13 @@ class SessionStore(Protocol):
     long.
     """
 
+    @property
+    def keeps_urls(self) -> bool:
+        """
+        Whether entries keep their URL, so that a journey can be continued.
+        """
+        ...
+
     async def open(self) -> None:
         """
         Connect, and create or migrate the tables; calling it again does
@@ -130,7 +137,7 @@ class SessionStore(Protocol):
         Args:
             key: What the work is.
             body: The content, which is erased when the work is done.
-            at: The time.
+            at: The time from which it can be taken.
             link_id: The customer, if known, for `forget`.
 
         Returns:
