@@ -218,6 +218,7 @@ class MemorySessionStore:
         now: datetime.datetime,
         limit: int,
         lease: datetime.timedelta,
+        api_id: str | None = None,
     ) -> Sequence[SessionEntry]:
         """
         Lease entries whose next check is due, the longest due first.
@@ -226,7 +227,9 @@ class MemorySessionStore:
         due = sorted(
             (entry.next_check_at, entry.entry_id)
             for entry in self._entries.values()
-            if entry.next_check_at is not None and entry.next_check_at <= now
+            if entry.next_check_at is not None
+            and entry.next_check_at <= now
+            and api_id in {None, entry.key.api_id}
         )
         leased = [
             attrs.evolve(self._entries[entry_id], next_check_at=now + lease)

@@ -114,12 +114,19 @@ class SessionStore(Protocol):
         now: datetime.datetime,
         limit: int,
         lease: datetime.timedelta,
+        api_id: str | None = None,
     ) -> Sequence[SessionEntry]:
         """
         Lease entries whose next check is due, the longest due first.
 
         Their *next_check_at* becomes the end of the lease, until `advance`
         sets the next one.
+
+        Args:
+            now: The time.
+            limit: The largest number of entries.
+            lease: How long the lease lasts.
+            api_id: The API whose entries to lease; `None` for all.
         """
         ...
 

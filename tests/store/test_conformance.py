@@ -476,6 +476,22 @@ class TestDue:
         assert {entry.next_check_at for entry in first} == {now + LEASE}
         assert not await store.due(now=now, limit=9, lease=LEASE)
 
+    async def test_one_api(self, store, make_entry, make_key, now):
+        """
+        A sweep leaves the entries of other APIs to others.
+        """
+        await store.add(
+            [
+                make_entry(key=make_key(api_id=api_id), next_check_at=now)
+                for api_id in ("ours", "theirs")
+            ]
+        )
+
+        leased = await store.due(now=now, limit=9, lease=LEASE, api_id="ours")
+
+        assert [entry.key.api_id for entry in leased] == ["ours"]
+        assert len(await store.due(now=now, limit=9, lease=LEASE)) == 1
+
     async def test_leases_end(self, store, make_entry, now):
         """
         An entry whose check was never finished is due again.
