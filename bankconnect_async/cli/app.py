@@ -40,6 +40,7 @@ from .input.parameters import build_request
 from .input.row_reader import RowReader
 from .input.rows import InputRows
 from .input.sources import Input, open_input, refuse_same_file
+from .invite import invite
 from .messages import CommandError, explain, print_message
 from .options import (
     ApiOptions,
@@ -414,7 +415,7 @@ def _batch_code(summary: BatchSummary) -> Exit:
     return Exit.OK
 
 
-for _command in demo, fetch, trigger, upload, wait:
+for _command in demo, fetch, invite, trigger, upload, wait:
     app.add_command(_command)
 
 
