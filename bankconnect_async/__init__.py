@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         SessionKey,
         SessionState,
         SessionStore,
+        SQLiteSessionStore,
     )
 else:
     # Creating a session does not need these modules, so they are imported on
@@ -124,7 +125,7 @@ else:
             "_codec.return_urls": "ReturnURL",
             "store": (
                 "InboxItem MemorySessionStore Reserved SessionEntry "
-                "SessionKey SessionState SessionStore"
+                "SQLiteSessionStore SessionKey SessionState SessionStore"
             ),
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.event_keys": "event_key",
@@ -205,6 +206,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "ReturnURL",
+    "SQLiteSessionStore",
     "ServerError",
     "Session",
     "SessionBatch",

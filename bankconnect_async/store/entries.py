@@ -172,6 +172,24 @@ class SessionEntry:
             and (created_after is None or self.created_at > created_after)
         )
 
+    def has_ids(
+        self,
+        *,
+        api_id: str,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        link_id: str | None = None,
+    ) -> bool:
+        """
+        Tell whether it has all ids that are given.
+        """
+        return (
+            self.key.api_id == api_id
+            and session_id in {None, self.session_id}
+            and (entity_id is None or entity_id in self.entity_ids)
+            and link_id in {None, self.link_id}
+        )
+
     def advance(
         self,
         state: SessionState,
@@ -311,3 +329,24 @@ def check_erasure(
         raise InvalidRequestError(
             fields={"before": ("must have a time zone",)}
         )
+
+
+def check_ids(
+    session_id: str | None, entity_id: str | None, link_id: str | None
+) -> tuple[str, str]:
+    """
+    Return the name and the text of one id that `SessionStore.find` got.
+
+    Raises:
+        InvalidRequestError: If it got none.
+    """
+    for name, text in (
+        ("session_id", session_id),
+        ("entity_id", entity_id),
+        ("link_id", link_id),
+    ):
+        if text is not None:
+            return name, text
+    raise InvalidRequestError(
+        fields={"link_id": ("give it, or session_id, or entity_id",)}
+    )

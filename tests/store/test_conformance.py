@@ -14,6 +14,7 @@ from bankconnect_async import (
     MemorySessionStore,
     Reserved,
     SessionState,
+    SQLiteSessionStore,
     StoreError,
 )
 from bankconnect_async.store.entries import DEDUP_WINDOW
@@ -40,8 +41,25 @@ def open_memory(path):
     return MemorySessionStore()
 
 
+def open_plain_sqlite(path):
+    """Make a store in SQLite that keeps no URLs."""
+    return SQLiteSessionStore(path)
+
+
+def open_encrypted_sqlite(path):
+    """Make a store in SQLite whose ids and bodies are encrypted."""
+    return SQLiteSessionStore(path, encryption_keys=["k" * 32, "o" * 32])
+
+
 #: Each makes a store; its argument is the path of a file.
-STORES = {"memory": open_memory}
+STORES = {
+    "memory": open_memory,
+    "plain SQLite": open_plain_sqlite,
+    "encrypted SQLite": open_encrypted_sqlite,
+}
+#: Stores of which a customer can continue a journey.
+KEEPING = [name for name in STORES if "plain" not in name]
+keeping = pytest.mark.parametrize("store", KEEPING, indirect=True)
 
 
 @pytest.fixture(params=STORES)
@@ -53,21 +71,17 @@ async def store(request, tmp_path):
     await store.aclose()
 
 
-@pytest.fixture
-def keeps_urls(request, store):
-    """Whether the store keeps the URLs of journeys."""
-    return "plain" not in request.node.callspec.params["store"]
-
-
-def comparable(entry, *, keeps_urls):
-    """Return *entry* as a store that keeps no URLs returns it."""
-    return entry if keeps_urls else attrs.evolve(entry, redirect_url=None)
+def comparable(entry, store):
+    """Return *entry* as *store* returns it."""
+    return (
+        entry if store.keeps_urls else attrs.evolve(entry, redirect_url=None)
+    )
 
 
 class TestEntries:
     """Adding and finding entries"""
 
-    async def test_find_by_each_id(self, store, keeps_urls, make_entry):
+    async def test_find_by_each_id(self, store, make_entry):
         """
         An entry is found by each of its ids, whole.
         """
@@ -89,7 +103,7 @@ class TestEntries:
             {"link_id": "find-me", "entity_id": "entity-1"},
         ):
             found = await store.find(api_id=API, **ids)
-            assert list(found) == [comparable(entry, keeps_urls=keeps_urls)]
+            assert list(found) == [comparable(entry, store)]
 
     async def test_all_ids_must_fit(self, store, make_entry):
         """
@@ -289,6 +303,7 @@ class TestAdvance:
         assert len(found.entity_ids) == 20
 
 
+@keeping
 class TestReserve:
     """Reserving the right to create a session"""
 
