@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from ._codec.webhooks import decode_webhook
     from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
+    from .models import Rows, arrow_schema
     from .models.events import (
         ErrorEvent,
         ErrorType,
@@ -111,6 +112,7 @@ else:
         __name__,
         {
             "batch": "Created Failed Outcome SessionBatch",
+            "models": "Rows arrow_schema",
             "models.events": (
                 "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
                 "SuccessEvent UnknownEvent"
@@ -206,6 +208,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "ReturnURL",
+    "Rows",
     "SQLiteSessionStore",
     "ServerError",
     "Session",
@@ -229,6 +232,7 @@ __all__ = [
     "UploadWebhook",
     "WaitTimeoutError",
     "Webhook",
+    "arrow_schema",
     "build_redirect",
     "content_security_policy",
     "decode_event",

@@ -6,7 +6,11 @@ import errno
 import os
 import sys
 
+from pathlib import Path
+
 import click
+
+from bankconnect_async.tables import write_file
 
 from .messages import CommandError
 
@@ -14,6 +18,8 @@ from .messages import CommandError
 def write_output(content: bytes, path: str = "-") -> None:
     """
     Write *content* to stdout, or to a new file that only its owner can read.
+
+    The file is whole or not there.
 
     Args:
         content: The whole output.
@@ -26,9 +32,7 @@ def write_output(content: bytes, path: str = "-") -> None:
         _write_to_stdout(content)
         return
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(content)
+        write_file(content, Path(path), is_new=True)
     except FileExistsError:
         raise CommandError(
             f"{path}: exists already and is not overwritten: name another "
@@ -38,6 +42,8 @@ def write_output(content: bytes, path: str = "-") -> None:
         raise CommandError(
             f"{path}: cannot be written: {exc.strerror}"
         ) from exc
+    except ValueError as exc:
+        raise CommandError(f"{path}: cannot be written: {exc}") from exc
 
 
 def _write_to_stdout(content: bytes) -> None:
