@@ -15,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
+from bankconnect_async._codec.request_digests import request_digest
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import (
+    UNCERTAIN,
     ConfigurationError,
-    Delivery,
     InvalidRequestError,
     JournalError,
     JournalMismatchError,
@@ -37,7 +38,6 @@ from .records import (
     is_record_start,
     read_lines,
     read_object,
-    request_digest,
 )
 
 
@@ -63,7 +63,6 @@ _REPAIR: Final = (
 _ROOM: Final = 1024
 # The most lines that a message names.
 _NAMED: Final = 1000
-_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 
 
 class Journal:
@@ -677,4 +676,4 @@ def _named(lines: list[int]) -> str:
 
 
 def _may_exist(outcome: Outcome) -> bool:
-    return isinstance(outcome, Created) or outcome.error.delivery in _UNCERTAIN
+    return isinstance(outcome, Created) or outcome.error.delivery in UNCERTAIN

@@ -10,7 +10,6 @@ instead of the session. Records of earlier versions have no ``"at"`` and no
 
 import datetime
 import functools
-import hashlib
 import re
 import time
 
@@ -22,12 +21,10 @@ import orjson
 
 from yarl import URL
 
-from bankconnect_async._codec.redirects import without_state
-from bankconnect_async._codec.session_requests import canonical_session
 from bankconnect_async._printable import printable_json
 from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import BankConnectError, Delivery
-from bankconnect_async.models.sessions import Session, SessionRequest
+from bankconnect_async.models.sessions import Session
 
 
 T = TypeVar("T")
@@ -325,18 +322,3 @@ def _is_torn(raw: bytes) -> bool:
 def is_record_start(raw: bytes) -> bool:
     """Tell whether bytes can be the start of a record."""
     return raw.removeprefix(_BOM).startswith(_START)
-
-
-def request_digest(request: SessionRequest) -> str:
-    """
-    Digest the parameters of a request, except its link id.
-
-    The signature of a `ReturnURL` is left out, as it differs each time.
-    """
-    url = request.redirect_url
-    if isinstance(url, str):
-        plain = without_state(url, request.link_id)
-        if plain != url:
-            request = attrs.evolve(request, redirect_url=plain)
-    raw = canonical_session(request)
-    return hashlib.blake2b(raw, digest_size=8).hexdigest()

@@ -14,7 +14,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.models.sessions import Session, mask_id
+from bankconnect_async.models.sessions import Session, SessionRequest, mask_id
 
 
 #: The shortest and the longest time between two looks at a session.
@@ -248,6 +248,43 @@ def next_check(
     if entry.expires_at is not None and entry.expires_at > now:
         return min(planned, entry.expires_at)
     return planned
+
+
+def build_entry(
+    *,
+    key: SessionKey,
+    request: SessionRequest,
+    session: Session | None,
+    entry_id: str,
+    created: float,
+) -> SessionEntry:
+    """
+    Build the entry of a session that was just created.
+
+    Args:
+        key: The customer and the purpose.
+        request: The request that created it.
+        session: The session; `None` if it is unknown whether there is one.
+        entry_id: The id of the entry.
+        created: The time of creation, in seconds since the epoch.
+    """
+    created_at = datetime.datetime.fromtimestamp(created, datetime.UTC)
+    expires_at, next_check_at = None, created_at + MIN_INTERVAL
+    if request.session_expiry is not None:
+        lifetime = datetime.timedelta(minutes=request.session_expiry)
+        expires_at = created_at + lifetime
+        next_check_at = min(next_check_at, expires_at)
+    return SessionEntry(
+        entry_id=entry_id,
+        key=key,
+        session_id=None if session is None else session.session_id,
+        redirect_url=None if session is None else session.url,
+        is_frame=request.redirect_url is None,
+        is_ambiguous=session is None,
+        created_at=created_at,
+        expires_at=expires_at,
+        next_check_at=next_check_at,
+    )
 
 
 @attrs.frozen(kw_only=True)
