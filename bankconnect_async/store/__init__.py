@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     )
     from .memory import MemorySessionStore
     from .protocol import SessionStore
-    from .sqlite import SQLiteSessionStore
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -30,7 +29,6 @@ else:
             ),
             "memory": "MemorySessionStore",
             "protocol": "SessionStore",
-            "sqlite": "SQLiteSessionStore",
         },
     )
 
@@ -39,7 +37,6 @@ __all__ = [
     "InboxItem",
     "MemorySessionStore",
     "Reserved",
-    "SQLiteSessionStore",
     "SessionEntry",
     "SessionKey",
     "SessionState",
