@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     from ._codec.webhooks import decode_webhook
     from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
-    from .models import Rows, arrow_schema
     from .models.events import (
         ErrorEvent,
         ErrorType,
@@ -94,6 +93,7 @@ if TYPE_CHECKING:
         UploadWebhook,
         Webhook,
     )
+    from .report import CampaignReport, report_journals, report_store
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
     from .store import (
         InboxItem,
@@ -103,7 +103,6 @@ if TYPE_CHECKING:
         SessionKey,
         SessionState,
         SessionStore,
-        SQLiteSessionStore,
     )
 else:
     # Creating a session does not need these modules, so they are imported on
@@ -112,7 +111,6 @@ else:
         __name__,
         {
             "batch": "Created Failed Outcome SessionBatch",
-            "models": "Rows arrow_schema",
             "models.events": (
                 "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
                 "SuccessEvent UnknownEvent"
@@ -127,8 +125,9 @@ else:
             "_codec.return_urls": "ReturnURL",
             "store": (
                 "InboxItem MemorySessionStore Reserved SessionEntry "
-                "SQLiteSessionStore SessionKey SessionState SessionStore"
+                "SessionKey SessionState SessionStore"
             ),
+            "report": "CampaignReport report_journals report_store",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.event_keys": "event_key",
             "_codec.webhooks": "decode_webhook",
@@ -153,6 +152,7 @@ __all__ = [
     "BankNotDetectedError",
     "BatchStats",
     "BatchStoppedError",
+    "CampaignReport",
     "CertificateError",
     "Channel",
     "ClientClosedError",
@@ -208,8 +208,6 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "ReturnURL",
-    "Rows",
-    "SQLiteSessionStore",
     "ServerError",
     "Session",
     "SessionBatch",
@@ -232,7 +230,6 @@ __all__ = [
     "UploadWebhook",
     "WaitTimeoutError",
     "Webhook",
-    "arrow_schema",
     "build_redirect",
     "content_security_policy",
     "decode_event",
@@ -240,4 +237,6 @@ __all__ = [
     "decode_webhook",
     "event_key",
     "iframe_html",
+    "report_journals",
+    "report_store",
 ]

@@ -33,8 +33,10 @@ class SystemClock:
 
     #: The clock that event loops use by default.
     monotonic: "staticmethod[[], float]" = staticmethod(time.monotonic)
-    #: The wall clock.
-    time: "staticmethod[[], float]" = staticmethod(time.time)
+
+    def time(self) -> float:
+        """Return the wall clock."""
+        return time.time()
 
     async def sleep(self, seconds: float, /) -> None:
         """Sleep on the running event loop."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .downloads import download
     from .entities import Entities, EntityHandle, upload
     from .sessions import SessionHandle
-    from .stored_sessions import StoredSessions, store_api_id
 
 
 __getattr__, __dir__ = lazy_names(
@@ -26,7 +25,6 @@ __getattr__, __dir__ = lazy_names(
         "downloads": "download",
         "entities": "Entities EntityHandle upload",
         "sessions": "SessionHandle",
-        "stored_sessions": "StoredSessions store_api_id",
     },
     submodules=("organisation", "uploads"),
 )
@@ -35,11 +33,9 @@ __all__ = [
     "Entities",
     "EntityHandle",
     "SessionHandle",
-    "StoredSessions",
     "confirm",
     "download",
     "organisation",
-    "store_api_id",
     "upload",
     "uploads",
 ]

@@ -21,13 +21,7 @@ from .base import ApiClient
 
 
 if TYPE_CHECKING:
-    from bankconnect_async.models import (
-        Bank,
-        BankHealth,
-        Entity,
-        EntityUpload,
-        Rows,
-    )
+    from bankconnect_async.models import Bank, BankHealth, Entity, EntityUpload
     from bankconnect_async.models.webhooks import ExtractionWebhook, Webhook
 
     from .entities import Entities, EntityHandle
@@ -183,7 +177,7 @@ class StatementData:
         del file, options
         return await sending
 
-    async def banks(self) -> "Rows[Bank]":
+    async def banks(self) -> "tuple[Bank, ...]":
         """
         List the vendor's banks, and the ways to their statements.
 
@@ -193,7 +187,7 @@ class StatementData:
         """
         return await _resources.organisation.banks(self._api)
 
-    async def net_banking_health(self) -> "Rows[BankHealth]":
+    async def net_banking_health(self) -> "tuple[BankHealth, ...]":
         """
         List the banks, and whether net banking works at present.
 
@@ -330,7 +324,7 @@ class StatementData:
 
     async def webhook_payloads(
         self, link_id: str
-    ) -> "Rows[ExtractionWebhook]":
+    ) -> "tuple[ExtractionWebhook, ...]":
         """
         Recover the webhooks of a customer in the entity flow, newest first.
 

@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
-from bankconnect_async._codec.request_digests import request_digest
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import (
-    UNCERTAIN,
     ConfigurationError,
+    Delivery,
     InvalidRequestError,
     JournalError,
     JournalMismatchError,
@@ -38,6 +37,7 @@ from .records import (
     is_record_start,
     read_lines,
     read_object,
+    request_digest,
 )
 
 
@@ -48,6 +48,8 @@ __all__ = [
     "Record",
     "read_journal",
 ]
+
+T = TypeVar("T")
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -63,6 +65,7 @@ _REPAIR: Final = (
 _ROOM: Final = 1024
 # The most lines that a message names.
 _NAMED: Final = 1000
+_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 
 
 class Journal:
@@ -631,13 +634,23 @@ def read_journal(*paths: _Path) -> Iterator[Record]:
         JournalError: If a journal cannot be read; it names the line.
     """
     for path in paths:
-        yield from _read_one(os.fspath(path))
+        yield from read_journal_with(decode_record, os.fspath(path))
 
 
-def _read_one(path: str) -> Iterator[Record]:
+def read_journal_with(decode: Callable[[bytes], T], path: str) -> Iterator[T]:
+    """
+    Read a journal with a decoder of one's own.
+
+    Args:
+        decode: A function that decodes a line, or raises a `ValueError`.
+        path: The path of the journal.
+
+    Raises:
+        JournalError: If the journal cannot be read; it names the line.
+    """
     try:
         with Path(path).open("rb") as file:
-            for _, record in read_lines(file, decode_record):
+            for _, record in read_lines(file, decode):
                 if record is not None:
                     yield record
     except ValueError as exc:
@@ -676,4 +689,4 @@ def _named(lines: list[int]) -> str:
 
 
 def _may_exist(outcome: Outcome) -> bool:
-    return isinstance(outcome, Created) or outcome.error.delivery in UNCERTAIN
+    return isinstance(outcome, Created) or outcome.error.delivery in _UNCERTAIN

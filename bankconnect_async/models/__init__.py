@@ -15,8 +15,6 @@ from bankconnect_async._lazy import lazy_names
 
 
 if TYPE_CHECKING:
-    from . import arrow as arrow
-    from ._rows import Rows
     from .accounts import (
         Account,
         ExpenseCategory,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
         StoredPdfs,
         Transaction,
     )
-    from .arrow import arrow_schema
     from .entities import (
         AccountPredictors,
         Accounts,
@@ -118,7 +115,6 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "_rows": "Rows",
             "accounts": (
                 "Account ExpenseCategory Fraud FraudFinding Identity "
                 "RecurringSet RecurringSets Report SalaryTransaction "
@@ -149,9 +145,7 @@ else:
                 "MissedWebhooks UnknownWebhook UploadWebhook Webhook "
                 "WebhookAccount WebhookName WebhookStatement"
             ),
-            "arrow": "arrow_schema",
         },
-        submodules=("arrow",),
     )
 
 
@@ -204,7 +198,6 @@ __all__ = [
     "RecurringTransactions",
     "Report",
     "Reports",
-    "Rows",
     "SalaryTransaction",
     "SalaryTransactions",
     "Scores",
@@ -238,5 +231,4 @@ __all__ = [
     "WebhookAccount",
     "WebhookName",
     "WebhookStatement",
-    "arrow_schema",
 ]

@@ -26,9 +26,8 @@ from ._fields import (
     number,
     object_field,
     text,
-    utc_timestamp,
+    timestamp,
 )
-from ._rows import Rows
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -78,7 +77,7 @@ class EntityPage(Model):
     count: int | None = field(count)
     next: str | None = field(text)
     previous: str | None = field(text)
-    results: Rows[Entity] = field(list_of(Entity), required=True)
+    results: tuple[Entity, ...] = field(list_of(Entity), required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +94,7 @@ class EntityResponse(Model):
     """
 
     entity_id: str = field(label, required=True)
-    progress: Rows[StatementProgress] = list_field(StatementProgress)
+    progress: tuple[StatementProgress, ...] = list_field(StatementProgress)
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +107,7 @@ class Accounts(EntityResponse):
         fraud: The signs of fraud.
     """
 
-    accounts: Rows[Account] = list_field(Account)
+    accounts: tuple[Account, ...] = list_field(Account)
     fraud: Fraud | None = field(Fraud)
 
 
@@ -121,7 +120,7 @@ class Identities(Accounts):
         identities: The holders, one for each account.
     """
 
-    identities: Rows[Identity] = list_field(Identity, "identity")
+    identities: tuple[Identity, ...] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
@@ -134,7 +133,7 @@ class Transactions(Accounts):
         transactions: The transactions.
     """
 
-    transactions: Rows[Transaction] = rows()
+    transactions: tuple[Transaction, ...] = rows()
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +145,7 @@ class SalaryTransactions(Accounts):
         transactions: The credits.
     """
 
-    transactions: Rows[SalaryTransaction] = rows(cls=SalaryTransaction)
+    transactions: tuple[SalaryTransaction, ...] = rows(cls=SalaryTransaction)
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +169,7 @@ class ExpenseCategories(EntityResponse):
         categories: The shares.
     """
 
-    categories: Rows[ExpenseCategory] = list_field(ExpenseCategory)
+    categories: tuple[ExpenseCategory, ...] = list_field(ExpenseCategory)
 
 
 @attrs.frozen(kw_only=True)
@@ -190,7 +189,7 @@ class TopAmount:
 def _top(value: object, path: str, problems: list[str]) -> Any:
     by_month = mapping(value, path, problems) or {}
     return {
-        month: Rows(TopAmount, _amounts(entries, f"{path}.{month}", problems))
+        month: tuple(_amounts(entries, f"{path}.{month}", problems))
         for month, entries in by_month.items()
         if is_present(entries)
     }
@@ -220,10 +219,10 @@ class TopFive(Model):
         debit: The debits.
     """
 
-    credit: Mapping[str, Rows[TopAmount]] = field(
+    credit: Mapping[str, tuple[TopAmount, ...]] = field(
         _top, "top_5_credit", factory=dict, hash=False
     )
-    debit: Mapping[str, Rows[TopAmount]] = field(
+    debit: Mapping[str, tuple[TopAmount, ...]] = field(
         _top, "top_5_debit", factory=dict, hash=False
     )
 
@@ -285,7 +284,7 @@ class MonthlyAnalyses(EntityResponse):
             and month as `Mmm-YYYY`.
     """
 
-    accounts: Rows[Account] = list_field(Account)
+    accounts: tuple[Account, ...] = list_field(Account)
     monthly_analysis: Mapping[str, Mapping[str, Any]] = field(
         _by_account, factory=dict, repr=False, hash=False
     )
@@ -315,7 +314,7 @@ class Predictors(EntityResponse):
         predictors: The variables of each account.
     """
 
-    predictors: Rows[AccountPredictors] = list_field(AccountPredictors)
+    predictors: tuple[AccountPredictors, ...] = list_field(AccountPredictors)
 
 
 @attrs.frozen(kw_only=True)
@@ -341,7 +340,7 @@ class Scores(EntityResponse):
         scores: The score of each account.
     """
 
-    scores: Rows[AccountScore] = list_field(AccountScore, "score")
+    scores: tuple[AccountScore, ...] = list_field(AccountScore, "score")
 
 
 @attrs.frozen(kw_only=True)
@@ -353,7 +352,7 @@ class Reports(EntityResponse):
         reports: The workbooks.
     """
 
-    reports: Rows[Report] = list_field(Report)
+    reports: tuple[Report, ...] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
@@ -404,7 +403,16 @@ class BankCatalogue(Model):
         banks: The banks.
     """
 
-    banks: Rows[Bank] = field(list_of(Bank), required=True)
+    banks: tuple[Bank, ...] = field(list_of(Bank), required=True)
+
+
+def _utc(
+    value: object, path: str, problems: list[str]
+) -> datetime.datetime | None:
+    stamp = timestamp(value, path, problems)
+    if stamp is None or stamp.tzinfo is not None:
+        return stamp
+    return stamp.replace(tzinfo=datetime.UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -422,4 +430,4 @@ class BankHealth(Model):
     bank: str = field(text, required=True)
     health_up: bool | None = field(flag)
     issue_details: str | None = field(text)
-    updated_at: datetime.datetime | None = field(utc_timestamp)
+    updated_at: datetime.datetime | None = field(_utc)

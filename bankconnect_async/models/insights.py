@@ -24,13 +24,11 @@ from ._fields import (
     masked,
     number,
     object_field,
-    rows_field,
     structure,
     text,
     timestamp,
     timestamp_or_day,
 )
-from ._rows import Rows
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -105,7 +103,7 @@ class UploadStatus(UploadState):
 
     session_date_range: DateRange | None = field(DateRange)
     session_expiry_timestamp: datetime.datetime | None = field(timestamp)
-    accounts: Rows[SessionAccount] = list_field(SessionAccount)
+    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -160,7 +158,7 @@ class SessionProgress(Model):
 
     session_id: str = field(label, required=True, repr=hidden)
     session_progress: str | None = field(lower_text)
-    progress: Rows[StatementStages] = list_field(StatementStages)
+    progress: tuple[StatementStages, ...] = list_field(StatementStages)
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +177,7 @@ class SessionStatus(Model):
 
     session_id: str = field(label, required=True, repr=hidden)
     insights_available: bool | None = field(flag)
-    accounts: Rows[SessionAccount] = list_field(SessionAccount)
+    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -210,7 +208,6 @@ class AccountDetails(Model):
         account_date_range, transaction_date_range: The days covered.
         country_code, currency_code: The codes, such as `IN` and `INR`.
         metadata_analysis: The analysis of the file, as received.
-        account_id: The id of the account, where the response says it.
     """
 
     name: str | None = field(text, repr=hidden)
@@ -233,13 +230,12 @@ class AccountDetails(Model):
     statements: tuple[str, ...] = list_field(text)
     months: tuple[str, ...] = list_field(text)
     uploaded_months: tuple[str, ...] = list_field(text)
-    missing_data: Rows[DateRange] = list_field(DateRange)
+    missing_data: tuple[DateRange, ...] = list_field(DateRange)
     account_date_range: DateRange | None = field(DateRange)
     transaction_date_range: DateRange | None = field(DateRange)
     country_code: str | None = field(text)
     currency_code: str | None = field(text)
     metadata_analysis: Mapping[str, Any] = object_field()
-    account_id: str | None = field(label)
 
 
 @attrs.frozen(kw_only=True)
@@ -253,7 +249,7 @@ class TopMonth(Model):
     """
 
     month: str | None = field(text)
-    transactions: Rows[Transaction] = rows("data")
+    transactions: tuple[Transaction, ...] = rows("data")
 
 
 @attrs.frozen(kw_only=True)
@@ -267,7 +263,7 @@ class TopTransactions(Model):
     """
 
     type: str | None = field(text)
-    months: Rows[TopMonth] = list_field(TopMonth, "data")
+    months: tuple[TopMonth, ...] = list_field(TopMonth, "data")
 
 
 @attrs.frozen(kw_only=True)
@@ -337,19 +333,25 @@ class AccountInsights(Model):
 
     account_id: str | None = field(label)
     account_details: AccountDetails | None = field(AccountDetails)
-    fraud: Rows[FraudFinding] = list_field(FraudFinding)
+    fraud: tuple[FraudFinding, ...] = list_field(FraudFinding)
     fraud_details: Mapping[str, Any] = object_field()
-    transactions: Rows[Transaction] = rows()
-    salary_transactions: Rows[SalaryTransaction] = rows(cls=SalaryTransaction)
-    lender_transactions: Rows[Transaction] = rows()
-    self_and_sister_transactions: Rows[Transaction] = rows()
-    bounced_or_penal_transactions: Rows[Transaction] = rows()
+    transactions: tuple[Transaction, ...] = rows()
+    salary_transactions: tuple[SalaryTransaction, ...] = rows(
+        cls=SalaryTransaction
+    )
+    lender_transactions: tuple[Transaction, ...] = rows()
+    self_and_sister_transactions: tuple[Transaction, ...] = rows()
+    bounced_or_penal_transactions: tuple[Transaction, ...] = rows()
     recurring_transactions: RecurringSets = field(
         RecurringSets, factory=RecurringSets
     )
-    top_credits_debits: Rows[TopTransactions] = list_field(TopTransactions)
-    statement_stats: Rows[StatementStats] = list_field(StatementStats)
-    expense_categories: Rows[ExpenseCategory] = list_field(ExpenseCategory)
+    top_credits_debits: tuple[TopTransactions, ...] = list_field(
+        TopTransactions
+    )
+    statement_stats: tuple[StatementStats, ...] = list_field(StatementStats)
+    expense_categories: tuple[ExpenseCategory, ...] = list_field(
+        ExpenseCategory
+    )
     monthly_analysis: Mapping[str, Any] = object_field()
     predictors: Mapping[str, Any] = object_field()
     eod_balances: Mapping[str, Any] = object_field()
@@ -392,9 +394,7 @@ class Insights(Model):
     session_id: str = field(label, required=True, repr=hidden)
     link_id: str | None = field(label)
     session_date_range: DateRange | None = field(DateRange)
-    accounts: Rows[AccountInsights] = rows_field(
-        AccountInsights, _account_insights
-    )
+    accounts: tuple[AccountInsights, ...] = list_field(_account_insights)
     aggregate_monthly_analysis: Mapping[str, Any] = object_field()
     aggregate_xlsx_report_url: str | None = field(text, repr=hidden)
     aggregate_xml_report_url: str | None = field(text, repr=hidden)
@@ -412,8 +412,8 @@ class SessionIdentities(Model):
     """
 
     session_id: str = field(label, required=True, repr=hidden)
-    accounts: Rows[Account] = list_field(Account)
-    identities: Rows[Identity] = list_field(Identity, "identity")
+    accounts: tuple[Account, ...] = list_field(Account)
+    identities: tuple[Identity, ...] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
@@ -427,7 +427,7 @@ class SessionReports(Model):
     """
 
     session_id: str = field(label, required=True, repr=hidden)
-    reports: Rows[Report] = list_field(Report)
+    reports: tuple[Report, ...] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
@@ -460,7 +460,9 @@ class RecurringConsents(Model):
         consent_details: The consents.
     """
 
-    consent_details: Rows[RecurringConsent] = list_field(RecurringConsent)
+    consent_details: tuple[RecurringConsent, ...] = list_field(
+        RecurringConsent
+    )
 
 
 @attrs.frozen(kw_only=True)

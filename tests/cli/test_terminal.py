@@ -18,9 +18,8 @@ from yarl import URL
 
 from bankconnect_async import BadRequestError, Failed, Session
 from bankconnect_async.batch import Created
+from bankconnect_async.cli.tables import Table, write_csv, write_json
 from bankconnect_async.journal.records import encode_record
-from bankconnect_async.models import Rows
-from bankconnect_async.tables import encode_csv, encode_json
 
 
 #: Colours, titles, a direction and invisible characters.
@@ -45,13 +44,13 @@ class Row:
 
 def cells(*texts: str) -> list[str]:
     """Write texts as cells of a table, and read them again."""
-    raw = encode_csv(Rows(Row, map(Row, texts)))
+    raw = write_csv(Table(document=[], rows=[Row(text) for text in texts]))
     return [row["text"] for row in csv.DictReader(io.StringIO(raw.decode()))]
 
 
 class TestTables:
     """
-    `encode_csv` and `encode_json`.
+    `write_csv` and `write_json`.
     """
 
     @pytest.mark.parametrize(
@@ -117,7 +116,7 @@ class TestTables:
         """
         document = {"name": HOSTILE, "smile": "\U000e0041😀", "a": "ж"}
 
-        raw = encode_json(document).decode()
+        raw = write_json(Table(document=document)).decode()
 
         assert is_harmless(raw)
         assert "😀" in raw
@@ -140,7 +139,7 @@ class TestTables:
             "empty": [{}, []],
         }
 
-        raw = encode_json({**document, "deep": deep})
+        raw = write_json(Table(document={**document, "deep": deep}))
         again = json.loads(raw, parse_float=Decimal)
 
         assert again.pop("deep") == deep
@@ -152,8 +151,8 @@ class TestTables:
         """
         document = {"a": [1, {"b": "x"}, []], "c": {}, "d": Decimal("1.50")}
 
-        plain = encode_json(document).decode()
-        other = encode_json({**document, "a": [2**70]})
+        plain = write_json(Table(document=document)).decode()
+        other = write_json(Table(document={**document, "a": [2**70]}))
 
         assert plain.splitlines()[-3:] == other.decode().splitlines()[-3:]
         assert plain.startswith('{\n  "a": [\n    1,\n')
