@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from ._codec.webhooks import decode_webhook
     from .batch import Created, Failed, Outcome, SessionBatch
     from .embed import Listener, content_security_policy, iframe_html
+    from .models import Rows, arrow_schema
     from .models.events import (
         ErrorEvent,
         ErrorType,
@@ -93,7 +94,6 @@ if TYPE_CHECKING:
         UploadWebhook,
         Webhook,
     )
-    from .report import CampaignReport, report_journals, report_store
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
     from .store import (
         InboxItem,
@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         SessionKey,
         SessionState,
         SessionStore,
+        SQLiteSessionStore,
     )
 else:
     # Creating a session does not need these modules, so they are imported on
@@ -111,6 +112,7 @@ else:
         __name__,
         {
             "batch": "Created Failed Outcome SessionBatch",
+            "models": "Rows arrow_schema",
             "models.events": (
                 "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
                 "SuccessEvent UnknownEvent"
@@ -125,9 +127,8 @@ else:
             "_codec.return_urls": "ReturnURL",
             "store": (
                 "InboxItem MemorySessionStore Reserved SessionEntry "
-                "SessionKey SessionState SessionStore"
+                "SQLiteSessionStore SessionKey SessionState SessionStore"
             ),
-            "report": "CampaignReport report_journals report_store",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.event_keys": "event_key",
             "_codec.webhooks": "decode_webhook",
@@ -152,7 +153,6 @@ __all__ = [
     "BankNotDetectedError",
     "BatchStats",
     "BatchStoppedError",
-    "CampaignReport",
     "CertificateError",
     "Channel",
     "ClientClosedError",
@@ -208,6 +208,8 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "ReturnURL",
+    "Rows",
+    "SQLiteSessionStore",
     "ServerError",
     "Session",
     "SessionBatch",
@@ -230,6 +232,7 @@ __all__ = [
     "UploadWebhook",
     "WaitTimeoutError",
     "Webhook",
+    "arrow_schema",
     "build_redirect",
     "content_security_policy",
     "decode_event",
@@ -237,6 +240,4 @@ __all__ = [
     "decode_webhook",
     "event_key",
     "iframe_html",
-    "report_journals",
-    "report_store",
 ]

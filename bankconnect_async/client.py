@@ -12,6 +12,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from functools import partial
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -54,7 +55,11 @@ from .config import (
     read_environment,
     secret,
 )
-from .errors import ConfigurationError, InvalidRequestError
+from .errors import (
+    BankConnectError,
+    ConfigurationError,
+    InvalidRequestError,
+)
 from .models.sessions import (
     UNSET,
     Session,
@@ -72,6 +77,7 @@ if TYPE_CHECKING:
     from .journal.journal import Journal
     from .models.events import Event
     from .stats import AttemptHook, Stats
+    from .store import Reserved, SessionKey, SessionStore
 
 
 E = TypeVar("E", bound="Event")
@@ -121,6 +127,7 @@ class ClientSettings(WorkerSettings, total=False):
     tls: TLS | ssl.SSLContext | None
     proxy: str | URL | None
     client_session: aiohttp.ClientSession | None
+    store: "SessionStore | None"
     on_attempt: "AttemptHook | None"
     clock: Clock
 
@@ -157,6 +164,9 @@ class AsyncBankConnect(StatementData):
             redirects, middlewares and `raise_for_status` are overridden for
             our requests. Its connector decides how long connections are kept;
             each is checked before a request is written to it.
+        store: The store of sessions, which may be shared by processes; by
+            default the memory of this process, for the newest 10,000. It is
+            opened when it is needed, and stays open when the client closes.
         on_attempt: The hook that is called when an attempt begins; the
             function that it returns is called when that attempt ends. It
             serves metrics and traces; an exception is logged and ignored.
@@ -182,6 +192,7 @@ class AsyncBankConnect(StatementData):
         proxy: str | URL | None = None,
         allow_http: bool = False,
         client_session: aiohttp.ClientSession | None = None,
+        store: "SessionStore | None" = None,
         on_attempt: "AttemptHook | None" = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -244,6 +255,11 @@ class AsyncBankConnect(StatementData):
             encoding=encoding,
             redirect_url=redirect_url,
         )
+        self._stored: Final = _resources.StoredSessions(
+            store,
+            api_id=_resources.store_api_id(self._service.name, self._api_key),
+            clock=clock,
+        )
         self._made_at = _calling_line()
 
     @classmethod
@@ -293,7 +309,12 @@ class AsyncBankConnect(StatementData):
         return cls(found.pop("api_key"), **found)
 
     async def __aenter__(self) -> Self:
-        await self._executor.transport.open()
+        await self._stored.open()
+        try:
+            await self._executor.transport.open()
+        except BaseException:
+            await self._stored.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -320,6 +341,7 @@ class AsyncBankConnect(StatementData):
                 thread. The client stays open.
         """
         await self._executor.aclose(drain=drain)
+        await self._stored.aclose()
 
     def __del__(self) -> None:
         executor = getattr(self, "_executor", None)
@@ -349,9 +371,35 @@ class AsyncBankConnect(StatementData):
         return self._service.name
 
     @property
+    def store(self) -> "SessionStore":
+        """The store of sessions."""
+        return self._stored.store
+
+    @property
+    def store_api_id(self) -> str:
+        """The API and the account, as the store names them."""
+        return self._stored.api_id
+
+    @property
     def redirect_url(self) -> "str | ReturnURL | None | Unset":
         """The redirect URL of requests that name none."""
         return self._creator.redirect_url
+
+    def session_key(
+        self, request: SessionRequest | str, /, *, scope: str = ""
+    ) -> "SessionKey":
+        """
+        Return the key of a session, to `reserve` it in the store.
+
+        Args:
+            request: A `link_id`, or a complete request.
+            scope: The campaign or loan.
+
+        Raises:
+            InvalidRequestError: If the request is invalid.
+        """
+        link_id, request = self._creator.prepare(request)
+        return self._stored.key(link_id, request, scope)
 
     @overload
     async def create_session(
@@ -359,6 +407,8 @@ class AsyncBankConnect(StatementData):
         request: SessionRequest,
         /,
         *,
+        scope: str = "",
+        reserved: "Reserved | None" = None,
         retry: RetryPolicy | None = None,
     ) -> Session: ...
 
@@ -368,6 +418,8 @@ class AsyncBankConnect(StatementData):
         link_id: str,
         /,
         *,
+        scope: str = "",
+        reserved: "Reserved | None" = None,
         retry: RetryPolicy | None = None,
         **parameters: Unpack[SessionParameters],
     ) -> Session: ...
@@ -377,14 +429,25 @@ class AsyncBankConnect(StatementData):
         request: SessionRequest | str,
         /,
         *,
+        scope: str = "",
+        reserved: "Reserved | None" = None,
         retry: RetryPolicy | None = None,
         **parameters: Unpack[SessionParameters],
     ) -> Session:
         """
         Create a session, and get the URL at which the customer begins.
 
+        The session is in the store when it is returned. If the server may
+        have created one without our getting its response, the store gets an
+        entry that says so.
+
         Args:
             request: A `link_id`, or a complete request.
+            scope: The campaign or loan, for the store, where a customer has
+                several.
+            reserved: The reservation that `SessionStore.reserve` returned for
+                the `session_key` of this request; its scope applies. Unless
+                an entry took its place, release it after an error.
             retry: The retry policy; by default the client's.
             **parameters: The parameters of a `SessionRequest`, beside a
                 `link_id`.
@@ -394,13 +457,39 @@ class AsyncBankConnect(StatementData):
             TransportError: If no usable response came; see `delivery`.
             ResponseError: If the server refused the request.
             InvalidResponseError: If a 2xx response has no usable session.
+            StoreError: If the store cannot be used. If the session was
+                created before that, it is the error's `session`.
         """
-        creator = self._creator
+        creator, stored = self._creator, self._stored
         if parameters:
             request = _build_request(request, parameters)
         link_id, request = creator.prepare(request)
-        answer, attempts = await creator.send(link_id, request, retry)
-        return creator.build(link_id, answer, attempts)
+        if reserved is not None:
+            stored.check(reserved, link_id, request)
+        if not stored.is_open:
+            await stored.open()
+        try:
+            answer, attempts = await creator.send(link_id, request, retry)
+        except BankConnectError as error:
+            await stored.add_ambiguous(
+                error, link_id, request, scope, reserved
+            )
+            raise
+        session = creator.build(link_id, answer, attempts)
+        if stored.add_nowait is None or reserved is not None:
+            await stored.add(link_id, request, session, scope, reserved)
+        else:
+            stored.add_nowait(
+                partial(
+                    stored.build,
+                    link_id,
+                    request,
+                    session,
+                    scope,
+                    stored.now(),
+                )
+            )
+        return session
 
     async def confirm(
         self, event: E, /, *, session: Session | None = None
@@ -413,7 +502,9 @@ class AsyncBankConnect(StatementData):
         itself. An `entity_id` is good if the entity's
         `link_id` is the event's; a `session_id` if that session was created
         for the event's `link_id`, and its uploads are complete. Either id
-        may stand under the other's name.
+        may stand under the other's name. The store knows the sessions, so
+        every process that shares it can confirm them; an entity that belongs
+        to one is noted there.
 
         The `link_id` of the event has to come from a source that the browser
         cannot write, such as `ReturnURL.decode`.
@@ -422,8 +513,7 @@ class AsyncBankConnect(StatementData):
             event: An event; all but a `SuccessEvent` are returned as they
                 are.
             session: The session that `create_session` returned for this
-                customer. The client remembers the last 10,000 sessions that
-                it created itself, and knows no others.
+                customer, if the store may not have it.
 
         Returns:
             The event with `confirmed` set. With `True`, every id in it was
@@ -431,13 +521,13 @@ class AsyncBankConnect(StatementData):
             `raw` keeps what was checked and nothing else. With `False`, an id
             is another customer's, or none of them is good. With `None`,
             nothing can be said, because there is no `link_id`, or the session
-            is not a known one.
+            is not in the store.
 
         Raises:
-            BankConnectError: If the server could not be asked.
+            BankConnectError: If the server or the store could not be asked.
         """
         return await _resources.confirm(
-            self._api, self._creator.owners, event, session
+            self._api, self._stored, event, session
         )
 
     def create_sessions(  # noqa: PLR0913
@@ -452,6 +542,7 @@ class AsyncBankConnect(StatementData):
         rate: float | None = None,
         ordered: bool = False,
         deadline: float = 120.0,
+        scope: str = "",
         journal: "Journal | None" = None,
     ) -> "batch.SessionBatch":
         """
@@ -478,6 +569,11 @@ class AsyncBankConnect(StatementData):
         a refusal costs an item neither an attempt nor time. While nearly
         everything fails, single probes are sent until one succeeds.
 
+        A session is in the store when its outcome comes. If the store cannot
+        be written, the outcome is `Failed` with a `StoreError` that has the
+        session; nothing more is sent, and iterating raises that error in the
+        end.
+
         Args:
             source: The requests or bare link ids, sync or async.
             concurrency: The largest number of requests in flight; a smaller
@@ -487,6 +583,8 @@ class AsyncBankConnect(StatementData):
                 than as they are completed.
             deadline: The seconds for one item, its retries included; also
                 the longest pause, whatever the server asks for.
+            scope: The campaign or loan, for the store, where a customer has
+                several.
             journal: The journal that records every outcome before more is
                 sent. Inputs whose session it holds are skipped and have no
                 outcome. If it cannot be written, nothing more is sent, and
@@ -496,7 +594,7 @@ class AsyncBankConnect(StatementData):
             ConfigurationError: If a number is not above 0.
         """
         return batch.SessionBatch(
-            self._creator,
+            self._stored.creator(self._creator, scope),
             source,
             batch.BatchOptions(
                 api=self.api_id,
@@ -507,6 +605,8 @@ class AsyncBankConnect(StatementData):
                 clock=self._executor.clock,
                 journal=journal,
             ),
+            scope=scope,
+            stored=self._stored,
             capacity=self._executor.transport,
         )
 

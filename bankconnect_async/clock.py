@@ -33,10 +33,8 @@ class SystemClock:
 
     #: The clock that event loops use by default.
     monotonic: "staticmethod[[], float]" = staticmethod(time.monotonic)
-
-    def time(self) -> float:
-        """Return the wall clock."""
-        return time.time()
+    #: The wall clock.
+    time: "staticmethod[[], float]" = staticmethod(time.time)
 
     async def sleep(self, seconds: float, /) -> None:
         """Sleep on the running event loop."""

@@ -85,6 +85,10 @@ class Delivery(enum.StrEnum):
     CREATED_UNREADABLE = "created-unreadable"
 
 
+#: After such a failure, the server may have processed the request.
+UNCERTAIN: Final = frozenset({Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE})
+
+
 class Phase(enum.StrEnum):
     """
     How far an attempt came.
@@ -252,7 +256,8 @@ class StoreError(BankConnectError):
 
     Attributes:
         session: The `Session` that was created and could not be stored, or
-            `None`. It is kept nowhere else.
+            `None`. It is kept nowhere else; *delivery* is then
+            `CREATED_UNREADABLE`.
     """
 
     session: Any = None

@@ -1318,21 +1318,6 @@ class TestConfirm:
             with pytest.raises(AuthenticationError):
                 await bank.confirm(SuccessEvent(entity_id="e", link_id="c"))
 
-    async def test_remembers_so_many_sessions(self, session_bank, monkeypatch):
-        """
-        The client's memory of sessions is bounded.
-        """
-        monkeypatch.setattr(
-            "bankconnect_async._resources.session_creation._REMEMBERED", 2
-        )
-        _, bank = session_bank
-        sessions = [await bank.create_session(f"c{n}") for n in range(3)]
-
-        owners = [
-            bank._creator.owners.owner(each.session_id) for each in sessions
-        ]
-        assert owners == [None, "c1", "c2"]
-
 
 class TestWebhooks:
     """

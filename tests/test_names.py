@@ -47,7 +47,6 @@ MEMBERS = {
     ),
     "batch/throttle.py SendQueue": "join turn_back again held pace",
     "batch/throttle.py BatchThrottle": "join turn_back again held",
-    "_resources/session_creation.py SessionOwners": "note",
     "_resources/session_creation.py SessionCreator": "assign ask make",
     "batch/item_source.py ItemSource": "held pass_over",
     "batch/result_buffer.py ResultBuffer": "held pass_over",

@@ -17,6 +17,7 @@ from bankconnect_async.models._fields import (
     mapping,
     object_of,
 )
+from bankconnect_async.models._rows import Rows
 
 
 T = TypeVar("T")
@@ -101,16 +102,14 @@ def decode_document(raw: bytes, *, status: int = 200) -> Mapping[str, Any]:
 
 
 @hide_frames
-def decode_rows(
-    cls: type[T], raw: bytes, *, status: int = 200
-) -> tuple[T, ...]:
+def decode_rows(cls: type[T], raw: bytes, *, status: int = 200) -> Rows[T]:
     """
     Decode a response that is a JSON array of objects.
 
     Raises:
         InvalidResponseError: If it is not.
     """
-    rows: tuple[T, ...] = _decode(list_of(cls), raw, status)
+    rows: Rows[T] = _decode(list_of(cls), raw, status)
     return rows
 
 

@@ -159,12 +159,21 @@ def _quote_in_form(text: str) -> bytes:
     return quote_plus(text).encode()
 
 
-def canonical_session(request: SessionRequest) -> bytes:
+def canonical_session(
+    request: SessionRequest, *, redirect_url: str | None
+) -> bytes:
     """
     Encode a request without its `link_id`; equal requests give equal bytes.
+
+    Args:
+        request: The request.
+        redirect_url: The text to encode in place of its redirect URL, if any.
     """
     rest = _given(request)
     del rest["link_id"]
+    rest.pop("redirect_url", None)
+    if redirect_url is not None:
+        rest["redirect_url"] = redirect_url
     return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
 
 

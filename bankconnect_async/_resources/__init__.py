@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .downloads import download
     from .entities import Entities, EntityHandle, upload
     from .sessions import SessionHandle
+    from .stored_sessions import StoredSessions, store_api_id
 
 
 __getattr__, __dir__ = lazy_names(
@@ -25,6 +26,7 @@ __getattr__, __dir__ = lazy_names(
         "downloads": "download",
         "entities": "Entities EntityHandle upload",
         "sessions": "SessionHandle",
+        "stored_sessions": "StoredSessions store_api_id",
     },
     submodules=("organisation", "uploads"),
 )
@@ -33,9 +35,11 @@ __all__ = [
     "Entities",
     "EntityHandle",
     "SessionHandle",
+    "StoredSessions",
     "confirm",
     "download",
     "organisation",
+    "store_api_id",
     "upload",
     "uploads",
 ]

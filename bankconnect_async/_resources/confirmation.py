@@ -23,8 +23,8 @@ from bankconnect_async.models.sessions import Session
 
 from .base import ApiClient, check_id
 from .entities import EntityHandle
-from .session_creation import SessionOwners
 from .sessions import SessionHandle
+from .stored_sessions import StoredSessions
 
 
 E = TypeVar("E", bound=Event)
@@ -43,7 +43,7 @@ _KEYS: Final = frozenset(
 
 
 async def confirm(
-    api: ApiClient, owners: SessionOwners, event: E, session: Session | None
+    api: ApiClient, stored: StoredSessions, event: E, session: Session | None
 ) -> E:
     """
     Implement `AsyncBankConnect.confirm`.
@@ -54,27 +54,32 @@ async def confirm(
     named = list(
         dict.fromkeys(id_ for name in _IDS if (id_ := getattr(event, name)))
     )
-    link_ids = {id_: _owner(owners, id_, session) for id_ in named}
-    if any(owner not in (None, event.link_id) for owner in link_ids.values()):
+    found = {
+        id_: entry
+        for id_ in named
+        if (entry := await stored.find(id_)) is not None
+    }
+    link_ids = {id_: entry.link_id for id_, entry in found.items()}
+    if session is not None and session.session_id in named:
+        link_ids[session.session_id] = session.link_id
+    if any(owner != event.link_id for owner in link_ids.values()):
         return attrs.evolve(event, confirmed=False)
-    checked, missing = [], False
-    for id_ in named:
-        if link_ids[id_] is not None:
-            is_good = await _is_uploaded(api, id_)
-        elif id_ == event.entity_id:
-            owner = await _entity_owner(api, id_)
-            if owner not in (None, event.link_id):
-                return attrs.evolve(event, confirmed=False)
-            is_good = owner is not None
-        else:
-            # The server does not name the owner of a session.
-            continue
-        if is_good:
-            checked.append(id_)
-        else:
-            missing = True
+    entity_id = None if event.entity_id in link_ids else event.entity_id
+    owner = await _entity_owner(api, entity_id) if entity_id else None
+    if owner not in (None, event.link_id):
+        return attrs.evolve(event, confirmed=False)
+    # The server does not name the owner of a session that is not ours.
+    checked = [
+        id_
+        for id_ in named
+        if (id_ in link_ids and await _is_uploaded(api, id_))
+        or (id_ == entity_id and owner is not None)
+    ]
     if not checked:
-        return attrs.evolve(event, confirmed=False if missing else None)
+        is_missing = any(id_ in link_ids or id_ == entity_id for id_ in named)
+        return attrs.evolve(event, confirmed=False if is_missing else None)
+    for id_ in found.keys() & checked:
+        await stored.submit(found[id_], entity_id if owner else None)
     unchecked: dict[str, Any] = {
         name: None for name in _IDS if getattr(event, name) not in checked
     }
@@ -84,14 +89,6 @@ async def confirm(
         raw=_only(event.raw, {*_WORDS, *checked, event.link_id}),
         **unchecked,
     )
-
-
-def _owner(
-    owners: SessionOwners, id_: str, session: Session | None
-) -> str | None:
-    if session is not None and session.session_id == id_:
-        return session.link_id
-    return owners.owner(id_)
 
 
 def _only(

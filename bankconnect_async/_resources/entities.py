@@ -301,7 +301,7 @@ class EntityHandle:
             with_hash=False,
         )
 
-    async def pdfs(self) -> tuple[models.StoredPdf, ...]:
+    async def pdfs(self) -> models.Rows[models.StoredPdf]:
         """
         List the statements as they were uploaded, to `download`.
         """
@@ -314,7 +314,7 @@ class EntityHandle:
         *,
         timeout: float | None = 120.0,
         interval: float = 2.0,
-    ) -> Poller[tuple[models.StatementProgress, ...]]:
+    ) -> Poller[models.Rows[models.StatementProgress]]:
         """
         Iterate over the steps of an analysis, until no statement is in
         progress.
@@ -352,7 +352,7 @@ class EntityHandle:
         *,
         timeout: float | None = 120.0,  # noqa: ASYNC109 - in whole polls
         interval: float = 2.0,
-    ) -> tuple[models.StatementProgress, ...]:
+    ) -> models.Rows[models.StatementProgress]:
         """
         Wait until no statement is in progress.
 
@@ -372,7 +372,9 @@ class EntityHandle:
                 Transient errors, such as a 503 or a lost connection, do not
                 end it.
         """
-        progress: tuple[models.StatementProgress, ...] = ()
+        progress: models.Rows[models.StatementProgress] = models.Rows(
+            models.StatementProgress
+        )
         steps = self.watch(analysis, timeout=timeout, interval=interval)
         async for step in steps:
             progress = step
@@ -444,14 +446,16 @@ class _ProgressQuery:
 
     async def __call__(
         self, retry: RetryPolicy
-    ) -> tuple[models.StatementProgress, ...] | None:
+    ) -> models.Rows[models.StatementProgress] | None:
         if self._analysis == "transactions" and self._identity_reports:
             found = await self._fetch(
                 "identity", models.EntityResponse, retry=retry
             )
             if all(_FORMER in each.raw for each in found.progress):
                 progress = _progress(found)
-                return progress and tuple(map(_of_transactions, progress))
+                return progress and models.Rows(
+                    models.StatementProgress, map(_of_transactions, progress)
+                )
             self._identity_reports = False
         found = await self._fetch(
             self._analysis, models.EntityResponse, retry=retry
@@ -461,7 +465,7 @@ class _ProgressQuery:
 
 def _progress(
     response: models.EntityResponse,
-) -> tuple[models.StatementProgress, ...] | None:
+) -> models.Rows[models.StatementProgress] | None:
     if response.raw.get("progress") is None:
         return None
     return response.progress
@@ -477,10 +481,11 @@ def _of_transactions(
 
 
 def _of_account(
-    sets: tuple[models.RecurringSet, ...], account_id: str
-) -> tuple[models.RecurringSet, ...]:
-    return tuple(
-        each for each in sets if each.account_id in {None, account_id}
+    sets: models.Rows[models.RecurringSet], account_id: str
+) -> models.Rows[models.RecurringSet]:
+    return models.Rows(
+        models.RecurringSet,
+        (each for each in sets if each.account_id in {None, account_id}),
     )
 
 
@@ -507,8 +512,12 @@ def _between(
             return True
         return row.date is not None and first <= row.date.date() <= last
 
-    rows = tuple(row for row in found.transactions if wanted(row))
-    return attrs.evolve(found, transactions=rows)
+    return attrs.evolve(
+        found,
+        transactions=models.Rows(
+            found.transactions.row_type, filter(wanted, found.transactions)
+        ),
+    )
 
 
 async def upload(

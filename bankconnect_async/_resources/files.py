@@ -74,10 +74,12 @@ class PartFile:
 
     Args:
         target: The place. A file there is replaced; anything else is refused.
+        is_new: Whether a file there is refused, too.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, is_new: bool = False) -> None:
         self._target = target
+        self._is_new = is_new
         # Not made of the target's name, which may be as long as names get.
         self._path = target.with_name(
             f".bankconnect-{secrets.token_hex(8)}.part"
@@ -91,6 +93,7 @@ class PartFile:
 
         Raises:
             InvalidRequestError: If there can be no file at its place.
+            FileExistsError: If there is one, and it is to be new.
             OSError: If it cannot be created.
         """
         self._check_target()
@@ -121,6 +124,7 @@ class PartFile:
 
         Raises:
             InvalidRequestError: If there is something else than a file now.
+            FileExistsError: If there is a file now, and it is to be new.
             OSError: If that fails.
         """
         os.fsync(self._open().fileno())
@@ -155,6 +159,9 @@ class PartFile:
             return
         except ValueError:
             problem = "is not a path"
+        else:
+            if self._is_new:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         if problem is not None:
             raise InvalidRequestError(fields={"to": (problem,)})
 

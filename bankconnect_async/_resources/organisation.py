@@ -30,7 +30,7 @@ from .sessions import SessionHandle
 _FLOWS: Final = {"entity": "entity", "session": "session_data"}
 
 
-async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
+async def banks(api: ApiClient) -> models.Rows[models.Bank]:
     """
     List the banks.
     """
@@ -42,7 +42,7 @@ async def banks(api: ApiClient) -> tuple[models.Bank, ...]:
     return found.banks
 
 
-async def net_banking_health(api: ApiClient) -> tuple[models.BankHealth, ...]:
+async def net_banking_health(api: ApiClient) -> models.Rows[models.BankHealth]:
     """
     List where net banking works.
     """
@@ -191,7 +191,7 @@ async def update_webhook(
 
 async def webhook_payloads(
     api: ApiClient, link_id: str
-) -> tuple[ExtractionWebhook, ...]:
+) -> models.Rows[ExtractionWebhook]:
     """
     Recover missed webhooks.
     """

@@ -4,7 +4,6 @@ Prepare, send and decode the requests that create sessions.
 
 import functools
 
-from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
@@ -37,10 +36,6 @@ from bankconnect_async.retry import RetryPolicy
 if TYPE_CHECKING:
     from bankconnect_async._codec.return_urls import ReturnURL
     from bankconnect_async._http.throttling import Throttle
-
-
-# Sessions live for hours, and customers return within them.
-_REMEMBERED: Final = 10_000
 
 
 class RequestPreparer:
@@ -121,27 +116,6 @@ class RequestPreparer:
         )
 
 
-class SessionOwners:
-    """
-    Remembers the `link_id` of recently created sessions (the newest 10,000).
-    """
-
-    def __init__(self) -> None:
-        self._owners: OrderedDict[str, str] = OrderedDict()
-
-    def remember(self, session: Session) -> None:
-        """Remember the owner of *session*, and forget the oldest one."""
-        if session.session_id is None:
-            return
-        self._owners[session.session_id] = session.link_id
-        if len(self._owners) > _REMEMBERED:
-            self._owners.popitem(last=False)
-
-    def owner(self, session_id: str) -> str | None:
-        """Return the `link_id` that a session was created for."""
-        return self._owners.get(session_id)
-
-
 class SessionCreator(RequestPreparer):
     """
     Prepares and sends the requests that create sessions.
@@ -154,7 +128,6 @@ class SessionCreator(RequestPreparer):
         redirect_url: The redirect URL of requests that name none.
 
     Attributes:
-        owners: The owners of recently created sessions.
         complete: None: a session is complete as it comes.
 
     Raises:
@@ -177,7 +150,6 @@ class SessionCreator(RequestPreparer):
                 fields={"encoding": ("must be json or form",)}
             )
         super().__init__(redirect_url)
-        self.owners: Final = SessionOwners()
         self._executor = executor
         self._content_type = CONTENT_TYPES[encoding]
         self._writer = SessionWriter(
@@ -224,16 +196,14 @@ class SessionCreator(RequestPreparer):
         self, link_id: str, answer: SessionResponse, attempts: int
     ) -> Session:
         """
-        Build a session from a response, and remember its owner.
+        Build a session from a response.
         """
-        session = Session(
+        return Session(
             link_id=link_id,
             redirect_url=answer.redirect_url,
             session_id=answer.session_id,
             attempts=attempts,
         )
-        self.owners.remember(session)
-        return session
 
 
 def _read_redirect_url(

@@ -197,7 +197,7 @@ class SessionHandle:
         """
         return await self._get("insights", models.Insights)
 
-    async def pdfs(self) -> tuple[models.StoredPdf, ...]:
+    async def pdfs(self) -> models.Rows[models.StoredPdf]:
         """
         List the statements as they were uploaded, to `download`.
         """
@@ -218,7 +218,7 @@ class SessionHandle:
 
     async def recurring_consents(
         self,
-    ) -> tuple[models.RecurringConsent, ...]:
+    ) -> models.Rows[models.RecurringConsent]:
         """
         List the consents to ask the customer's banks again.
 

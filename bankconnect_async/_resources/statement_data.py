@@ -21,7 +21,13 @@ from .base import ApiClient
 
 
 if TYPE_CHECKING:
-    from bankconnect_async.models import Bank, BankHealth, Entity, EntityUpload
+    from bankconnect_async.models import (
+        Bank,
+        BankHealth,
+        Entity,
+        EntityUpload,
+        Rows,
+    )
     from bankconnect_async.models.webhooks import ExtractionWebhook, Webhook
 
     from .entities import Entities, EntityHandle
@@ -177,7 +183,7 @@ class StatementData:
         del file, options
         return await sending
 
-    async def banks(self) -> "tuple[Bank, ...]":
+    async def banks(self) -> "Rows[Bank]":
         """
         List the vendor's banks, and the ways to their statements.
 
@@ -187,7 +193,7 @@ class StatementData:
         """
         return await _resources.organisation.banks(self._api)
 
-    async def net_banking_health(self) -> "tuple[BankHealth, ...]":
+    async def net_banking_health(self) -> "Rows[BankHealth]":
         """
         List the banks, and whether net banking works at present.
 
@@ -324,7 +330,7 @@ class StatementData:
 
     async def webhook_payloads(
         self, link_id: str
-    ) -> "tuple[ExtractionWebhook, ...]":
+    ) -> "Rows[ExtractionWebhook]":
         """
         Recover the webhooks of a customer in the entity flow, newest first.
 

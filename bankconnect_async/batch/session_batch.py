@@ -18,6 +18,7 @@ from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._http.semaphore import FifoSemaphore
 from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
+    UNCERTAIN,
     AuthenticationError,
     BankConnectError,
     ClientClosedError,
@@ -27,6 +28,7 @@ from bankconnect_async.errors import (
     JournalError,
     PaymentRequiredError,
     ProxyAuthenticationError,
+    StoreError,
     TransportError,
 )
 from bankconnect_async.models.sessions import Session, SessionRequest
@@ -48,6 +50,8 @@ from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
+
+    from bankconnect_async._resources.stored_sessions import StoredSessions
 
     from .protocols import Capacity, ResultSink
 
@@ -423,6 +427,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             return False
         if isinstance(error, ABORTING):
             self._send_queue.abort(error)
+        elif isinstance(error, StoreError):
+            self._end_with(error)
         self._counts.failures[type(error).__name__] += 1
         self._report(failed)
         return True
@@ -517,6 +523,32 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
     _method = "create_sessions"
     _doubt = "; a session may exist"
 
+    def __init__(  # noqa: PLR0913
+        self,
+        creator: "ItemSender[Item, SessionRequest]",
+        source: "Iterable[Item] | AsyncIterable[Item]",
+        options: BatchOptions,
+        *,
+        scope: str = "",
+        stored: "StoredSessions | None" = None,
+        capacity: "Capacity",
+        send_queue: SendQueue | None = None,
+    ) -> None:
+        super().__init__(
+            creator,
+            source,
+            options,
+            capacity=capacity,
+            send_queue=send_queue,
+        )
+        self._scope = scope
+        self._stored = stored
+
+    async def __aenter__(self) -> Self:
+        if self._stored is not None:
+            await self._stored.open()
+        return await super().__aenter__()
+
     def _make_success(
         self,
         index: int,
@@ -525,6 +557,7 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
         result: Session,
         seconds: float,
     ) -> Created:
+        self._remember(result.link_id, request, result)
         return Created(
             index=index,
             item=item,
@@ -533,6 +566,22 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
             seconds=seconds,
         )
 
+    def _remember(
+        self, link_id: str, request: SessionRequest, session: Session | None
+    ) -> None:
+        # Another store is written by the creator, which waits for it.
+        if self._stored is not None and self._stored.add_nowait is not None:
+            self._stored.add_nowait(
+                partial(
+                    self._stored.build,
+                    link_id,
+                    request,
+                    session,
+                    self._scope,
+                    self._clock.time(),
+                )
+            )
+
     def _make_failure(
         self,
         index: int,
@@ -540,9 +589,12 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
         request: SessionRequest | None,
         error: BankConnectError,
     ) -> Failed:
-        if request is not None and isinstance(item, str):
-            # The request may be the one that all bare link ids share.
-            request = request.with_link_id(item)
+        if request is not None:
+            if isinstance(item, str):
+                # The request may be the one that all bare link ids share.
+                request = request.with_link_id(item)
+            if error.delivery in UNCERTAIN:
+                self._remember(request.link_id, request, None)
         return Failed(index=index, item=item, request=request, error=error)
 
 

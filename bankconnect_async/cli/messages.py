@@ -28,6 +28,8 @@ _VARIABLES: Final = {
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
     "base": "BANKCONNECT_REDIRECT_URL",
     "secret": "BANKCONNECT_SIGNING_KEY",
+    "callback_url": "BANKCONNECT_CALLBACK_URL",
+    "signing_key": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
 }
 # The commands whose requests carry the server hash, too.
@@ -108,7 +110,8 @@ def _describe(setting: str, problem: str) -> str:
 
 
 def _setting(name: str, options: Mapping[str, str]) -> str:
-    # Only commands with a client read the environment.
-    variable = _VARIABLES.get(name) if "base_url" in options else None
+    # Only commands with a client or a service read the environment.
+    reads = not options.keys().isdisjoint({"base_url", "callback_url"})
+    variable = _VARIABLES.get(name) if reads else None
     option = options.get("redirect_url" if name == "base" else name)
     return " or ".join(filter(None, (option, variable))) or name

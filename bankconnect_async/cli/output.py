@@ -5,14 +5,12 @@ Writes results to stdout or to a new file.
 import errno
 import os
 import sys
-import tempfile
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import click
+
+from bankconnect_async.tables import write_file
 
 from .messages import CommandError
 
@@ -20,6 +18,8 @@ from .messages import CommandError
 def write_output(content: bytes, path: str = "-") -> None:
     """
     Write *content* to stdout, or to a new file that only its owner can read.
+
+    The file is whole or not there.
 
     Args:
         content: The whole output.
@@ -32,9 +32,7 @@ def write_output(content: bytes, path: str = "-") -> None:
         _write_to_stdout(content)
         return
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(content)
+        write_file(content, Path(path), is_new=True)
     except FileExistsError:
         raise CommandError(
             f"{path}: exists already and is not overwritten: name another "
@@ -44,44 +42,8 @@ def write_output(content: bytes, path: str = "-") -> None:
         raise CommandError(
             f"{path}: cannot be written: {exc.strerror}"
         ) from exc
-
-
-@contextmanager
-def new_file(path: str) -> Iterator[BinaryIO]:
-    """
-    Write a new file that only its owner can read, whole or not at all.
-
-    Args:
-        path: The path of the file.
-
-    Raises:
-        CommandError: If the file exists or cannot be written.
-    """
-    target = Path(path)
-    if path == "-" or os.path.lexists(path):
-        raise CommandError(
-            "stdout is for the figures: name a file instead of -"
-            if path == "-"
-            else f"{path}: exists already and is not overwritten: name "
-            f"another file"
-        )
-    try:
-        fd, part = tempfile.mkstemp(
-            prefix=f".{target.name}-", dir=target.parent
-        )
-        try:
-            with os.fdopen(fd, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(part).replace(target)
-        finally:
-            with suppress(FileNotFoundError):
-                Path(part).unlink()
-    except OSError as exc:
-        raise CommandError(
-            f"{path}: cannot be written: {exc.strerror}"
-        ) from exc
+    except ValueError as exc:
+        raise CommandError(f"{path}: cannot be written: {exc}") from exc
 
 
 def _write_to_stdout(content: bytes) -> None:

@@ -7,7 +7,7 @@ import datetime
 import functools
 import os
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import click
@@ -15,21 +15,21 @@ import click
 from bankconnect_async._printable import one_line
 from bankconnect_async._resources.entities import EntityHandle
 from bankconnect_async._resources.sessions import SessionHandle
+from bankconnect_async._resources.statement_kinds import (
+    ENTITY_KINDS,
+    SESSION_KINDS,
+    fetch_kind,
+    filters_of,
+)
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, NotFoundError
+from bankconnect_async.models import Rows
+from bankconnect_async.tables import FORMATS, Format, encode_json, encode_table
 
 from .input.dates import parse_date
 from .messages import print_message
 from .options import ApiOptions, connection_options
 from .output import write_output
-from .tables import (
-    ENTITY_KINDS,
-    SESSION_KINDS,
-    Table,
-    fetch_table,
-    write_csv,
-    write_json,
-)
 
 
 T = TypeVar("T")
@@ -83,9 +83,9 @@ def _parse_day(
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["json", "csv"]),
+    type=click.Choice(FORMATS),
     default="json",
-    help="The vendor's JSON, or a table as CSV.",
+    help="The vendor's JSON, or a table as CSV, Parquet or Excel workbook.",
 )
 @click.option("--account-id", metavar="ID", help="The only account to fetch.")
 @click.option(
@@ -113,7 +113,7 @@ def fetch(  # noqa: PLR0913
     id_: str,
     what: str,
     flow: str,
-    format_: str,
+    format_: Format,
     output: str,
     **filters: Any,
 ) -> None:
@@ -129,19 +129,28 @@ def fetch(  # noqa: PLR0913
         raise click.UsageError(
             f"the {flow} flow has no {what}; it has {', '.join(kinds)}"
         )
+    kind = kinds[what]
+    if kind.row_type is None and format_ != "json":
+        raise click.UsageError(f"{what} is no table: use --format json")
     given = {name: value for name, value in filters.items() if value}
 
-    async def run() -> Table:
+    async def run() -> Rows[Any] | Mapping[str, Any]:
         async with api.connect() as bank:
-            return await fetch_table(
-                _handle(bank, flow, id_), *kinds[what], given
-            )
+            handle = _handle(bank, flow, id_)
+            if unknown := given.keys() - filters_of(handle, kind):
+                raise click.UsageError(
+                    f"{what} cannot be filtered by "
+                    f"{', '.join(sorted(unknown))}"
+                )
+            return await fetch_kind(handle, kind, **given)
 
-    table = _run(run(), name=f"{flow} {id_}")
-    if format_ == "csv" and table.rows is None:
-        raise click.UsageError(f"{what} is no table: use --format json")
-    write = write_csv if format_ == "csv" else write_json
-    write_output(write(table), output)
+    found = _run(run(), name=f"{flow} {id_}")
+    write_output(
+        encode_table(found, format_)
+        if isinstance(found, Rows)
+        else encode_json(found),
+        output,
+    )
 
 
 @click.command()
@@ -213,7 +222,7 @@ def upload(
         )
     ((name, id_),) = given.items()
 
-    async def run() -> Table:
+    async def run() -> Mapping[str, Any]:
         async with api.connect() as bank:
             send: Callable[..., Awaitable[Any]]
             if name == "link_id":
@@ -225,6 +234,6 @@ def upload(
                 bank_name=bank_name,
                 pdf_password=os.environ.get(_PDF_VARIABLE) or None,
             )
-            return Table(document=response.raw or {"repeated": True})
+            return response.raw or {"repeated": True}
 
-    write_output(write_json(_run(run())))
+    write_output(encode_json(_run(run())))

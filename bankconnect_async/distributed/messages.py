@@ -32,6 +32,7 @@ class JobSpec:
         concurrency: The most requests in flight in one process.
         deadline: The seconds that one item may take.
         settings: The client settings that override a worker's environment.
+        scope: The campaign or loan, for the stores of the workers.
         directory: The directory for shards, which belongs to one journal.
         is_paced: Whether a worker needs a share of a rate to send anything.
     """
@@ -41,6 +42,7 @@ class JobSpec:
     concurrency: int
     deadline: float
     settings: Mapping[str, Any]
+    scope: str = ""
     directory: str = ""
     is_paced: bool = False
 

@@ -79,12 +79,16 @@ class _WorkerClient(AsyncBankConnect):
         source: AsyncIterator[Item],
         options: BatchOptions,
         queue: SendQueue,
+        *,
+        scope: str,
     ) -> SessionBatch:
         """Return the batch of one shard."""
         return SessionBatch(
-            self._creator,
+            self._stored.creator(self._creator, scope),
             source,
             options,
+            scope=scope,
+            stored=self._stored,
             capacity=self._executor.transport,
             send_queue=queue,
         )
@@ -281,6 +285,7 @@ class WorkerRunner:
                 journal=journal,
             ),
             self._queue,
+            scope=self._spec.scope,
         )
         task = cast("asyncio.Task[Result]", asyncio.current_task())
         self._running[number] = journal, batch, task

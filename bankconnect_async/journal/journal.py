@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeAlias
 
+from bankconnect_async._codec.request_digests import request_digest
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import (
+    UNCERTAIN,
     ConfigurationError,
-    Delivery,
     InvalidRequestError,
     JournalError,
     JournalMismatchError,
@@ -37,7 +38,6 @@ from .records import (
     is_record_start,
     read_lines,
     read_object,
-    request_digest,
 )
 
 
@@ -48,8 +48,6 @@ __all__ = [
     "Record",
     "read_journal",
 ]
-
-T = TypeVar("T")
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -65,7 +63,6 @@ _REPAIR: Final = (
 _ROOM: Final = 1024
 # The most lines that a message names.
 _NAMED: Final = 1000
-_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 
 
 class Journal:
@@ -634,23 +631,13 @@ def read_journal(*paths: _Path) -> Iterator[Record]:
         JournalError: If a journal cannot be read; it names the line.
     """
     for path in paths:
-        yield from read_journal_with(decode_record, os.fspath(path))
+        yield from _read_one(os.fspath(path))
 
 
-def read_journal_with(decode: Callable[[bytes], T], path: str) -> Iterator[T]:
-    """
-    Read a journal with a decoder of one's own.
-
-    Args:
-        decode: A function that decodes a line, or raises a `ValueError`.
-        path: The path of the journal.
-
-    Raises:
-        JournalError: If the journal cannot be read; it names the line.
-    """
+def _read_one(path: str) -> Iterator[Record]:
     try:
         with Path(path).open("rb") as file:
-            for _, record in read_lines(file, decode):
+            for _, record in read_lines(file, decode_record):
                 if record is not None:
                     yield record
     except ValueError as exc:
@@ -689,4 +676,4 @@ def _named(lines: list[int]) -> str:
 
 
 def _may_exist(outcome: Outcome) -> bool:
-    return isinstance(outcome, Created) or outcome.error.delivery in _UNCERTAIN
+    return isinstance(outcome, Created) or outcome.error.delivery in UNCERTAIN

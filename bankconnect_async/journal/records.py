@@ -10,30 +10,25 @@ instead of the session. Records of earlier versions have no ``"at"`` and no
 
 import datetime
 import functools
-import hashlib
 import re
 import time
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 import orjson
 
 from yarl import URL
 
-from bankconnect_async._codec.redirects import without_state
-from bankconnect_async._codec.session_requests import canonical_session
 from bankconnect_async._printable import printable_json
 from bankconnect_async.batch.outcomes import Created, Outcome
 from bankconnect_async.errors import BankConnectError, Delivery
-from bankconnect_async.models.sessions import Session, SessionRequest
+from bankconnect_async.models.sessions import Session
 
 
 T = TypeVar("T")
 
-#: What a line is that no version wrote; the text follows "line N".
-NO_RECORD: Final = "is no record of a session"
 # The start of every record, torn or not.
 _START: Final = b'{"link_id":'
 # Some editors put a byte order mark in front of a file.
@@ -212,30 +207,28 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(raw.removeprefix(_BOM))
     except orjson.JSONDecodeError:
-        raise ValueError(NO_RECORD) from None
-    # Patterns of `match` would take as long as the decoding.
-    if not isinstance(record, dict):
-        record = {}
-    link_id, error = record.get("link_id", ...), record.get("error", ...)
-    is_failed = isinstance(error, dict)
-    if not (
-        (
-            isinstance(link_id, str)
-            and isinstance(record.get("redirect_url"), str)
-        )
-        or (is_failed and (link_id is None or isinstance(link_id, str)))
-    ):
-        raise ValueError(NO_RECORD)
-    request = record.get("request", ...)
-    if not isinstance(record.get("api"), str) or not (
-        (isinstance(request, str) and _DIGEST.fullmatch(request))
-        or (is_failed and request is None)
-    ):
-        raise ValueError(
-            "does not tell its API and its request, as records of "
-            "earlier versions do not"
-        )
-    return record
+        raise ValueError("is no record of a session") from None
+    match record:
+        case {"link_id": str(), "redirect_url": str()} | {
+            "link_id": str() | None,
+            "error": dict(),
+        }:
+            pass
+        case _:
+            raise ValueError("is no record of a session")
+    match record:
+        case {"api": str(), "request": str(request)} if _DIGEST.fullmatch(
+            request
+        ):
+            pass
+        case {"api": str(), "request": None, "error": dict()}:
+            pass
+        case _:
+            raise ValueError(
+                "does not tell its API and its request, as records of "
+                "earlier versions do not"
+            )
+    return cast("dict[str, Any]", record)
 
 
 def decode_record(raw: bytes) -> Record:
@@ -283,7 +276,7 @@ def decode_record(raw: bytes) -> Record:
             **common,
         )
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise ValueError(NO_RECORD) from None
+        raise ValueError("is no record of a session") from None
 
 
 def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
@@ -294,17 +287,7 @@ def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
         ValueError: If that is no time.
     """
     at = record.get("at")
-    return None if at is None else _parse_time(at)
-
-
-# Many records share their second.
-@functools.lru_cache(maxsize=64)
-def _parse_time(text: str) -> datetime.datetime:
-    at = datetime.datetime.fromisoformat(text)
-    # Arithmetic fails at times too close to the year 1.
-    if at.tzinfo is None or at.timestamp() < 0:
-        raise ValueError("is no time of a record")
-    return at.astimezone(datetime.UTC)
+    return None if at is None else datetime.datetime.fromisoformat(at)
 
 
 def read_lines(
@@ -339,18 +322,3 @@ def _is_torn(raw: bytes) -> bool:
 def is_record_start(raw: bytes) -> bool:
     """Tell whether bytes can be the start of a record."""
     return raw.removeprefix(_BOM).startswith(_START)
-
-
-def request_digest(request: SessionRequest) -> str:
-    """
-    Digest the parameters of a request, except its link id.
-
-    The signature of a `ReturnURL` is left out, as it differs each time.
-    """
-    url = request.redirect_url
-    if isinstance(url, str):
-        plain = without_state(url, request.link_id)
-        if plain != url:
-            request = attrs.evolve(request, redirect_url=plain)
-    raw = canonical_session(request)
-    return hashlib.blake2b(raw, digest_size=8).hexdigest()

@@ -15,6 +15,8 @@ from bankconnect_async._lazy import lazy_names
 
 
 if TYPE_CHECKING:
+    from . import arrow as arrow
+    from ._rows import Rows
     from .accounts import (
         Account,
         ExpenseCategory,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         StoredPdfs,
         Transaction,
     )
+    from .arrow import arrow_schema
     from .entities import (
         AccountPredictors,
         Accounts,
@@ -115,6 +118,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "_rows": "Rows",
             "accounts": (
                 "Account ExpenseCategory Fraud FraudFinding Identity "
                 "RecurringSet RecurringSets Report SalaryTransaction "
@@ -145,7 +149,9 @@ else:
                 "MissedWebhooks UnknownWebhook UploadWebhook Webhook "
                 "WebhookAccount WebhookName WebhookStatement"
             ),
+            "arrow": "arrow_schema",
         },
+        submodules=("arrow",),
     )
 
 
@@ -198,6 +204,7 @@ __all__ = [
     "RecurringTransactions",
     "Report",
     "Reports",
+    "Rows",
     "SalaryTransaction",
     "SalaryTransactions",
     "Scores",
@@ -231,4 +238,5 @@ __all__ = [
     "WebhookAccount",
     "WebhookName",
     "WebhookStatement",
+    "arrow_schema",
 ]

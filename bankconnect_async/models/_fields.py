@@ -13,13 +13,15 @@ import decimal
 import functools
 import re
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import orjson
 
 from bankconnect_async.errors import DecodeError
+
+from ._rows import rows_of
 
 
 T = TypeVar("T")
@@ -108,8 +110,24 @@ def field(
 def list_field(read: Reader | type, *keys: str) -> Any:
     """
     Declare an attribute for an array, a tuple; empty if there is none.
+
+    A model makes `Rows` of it.
     """
+    if isinstance(read, type):
+        return rows_field(read, object_of(read), *keys)
     return field(list_of(read), *keys, default=())
+
+
+def rows_field(row_type: type, read: Reader, *keys: str) -> Any:
+    """
+    Declare an attribute for an array of objects, which are `Rows`.
+
+    Args:
+        row_type: The model.
+        read: The reader of an object.
+        keys: The keys, as for `field`.
+    """
+    return field(list_of(read), *keys, default=(), converter=rows_of(row_type))
 
 
 def object_field(*keys: str) -> Any:
@@ -137,6 +155,14 @@ def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
     Return the keys of each attribute of *cls* on the wire.
     """
     return {name: wire.keys for name, wire in _wires(cls).items()}
+
+
+def is_in_utc(cls: type, name: str) -> bool:
+    """
+    Return whether the attribute *name* of *cls* is a time with a time zone.
+    """
+    wire = _wires(cls).get(name)
+    return wire is not None and wire.read is utc_timestamp
 
 
 def load(raw: object) -> Mapping[str, Any]:
@@ -383,6 +409,18 @@ def timestamp(
         return None
 
 
+def utc_timestamp(
+    value: object, path: str, problems: list[str]
+) -> datetime.datetime | None:
+    """
+    Read a timestamp, in UTC if it names no time zone.
+    """
+    stamp = timestamp(value, path, problems)
+    if stamp is None or stamp.tzinfo is not None:
+        return stamp
+    return stamp.replace(tzinfo=datetime.UTC)
+
+
 def timestamp_or_day(
     value: object, path: str, problems: list[str]
 ) -> datetime.datetime | None:
@@ -447,13 +485,17 @@ def list_of(read: Reader | type) -> Reader:
     Return a reader of arrays that makes each a tuple, without `null`.
 
     Args:
-        read: The reader of an entry; a model reads an object.
+        read: The reader of an entry; a model reads an object, and makes `Rows`
+            of the array.
     """
     read_entry = _reader(read)
+    make: Callable[[Iterable[Any]], tuple[Any, ...]] = (
+        rows_of(read) if isinstance(read, type) else tuple
+    )
 
     def read_list(value: object, path: str, problems: list[str]) -> Any:
         if isinstance(value, list | tuple):
-            return tuple(
+            return make(
                 read_entry(entry, f"{path}[{index}]", problems)
                 for index, entry in enumerate(value)
                 if entry is not None

@@ -21,11 +21,13 @@ from ._fields import (
     mapping,
     masked,
     number,
+    rows_field,
     structure,
     text,
-    timestamp,
     timestamp_or_day,
+    utc_timestamp,
 )
+from ._rows import Rows
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +78,7 @@ class Account(Model):
     credit_limit: Decimal | None = field(number)
     months: tuple[str, ...] = list_field(text)
     statements: tuple[str, ...] = list_field(text)
-    last_updated: datetime.datetime | None = field(timestamp)
+    last_updated: datetime.datetime | None = field(utc_timestamp)
 
 
 @attrs.frozen(kw_only=True)
@@ -141,7 +143,7 @@ class Fraud(Model):
     """
 
     fraudulent_statements: tuple[str, ...] = list_field(text)
-    findings: tuple[FraudFinding, ...] = list_field(FraudFinding, "fraud_type")
+    findings: Rows[FraudFinding] = list_field(FraudFinding, "fraud_type")
 
 
 @attrs.frozen(kw_only=True)
@@ -228,7 +230,7 @@ def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:
     """
     Declare an attribute for an array of transactions.
     """
-    return list_field(row(cls), *keys)
+    return rows_field(cls, row(cls), *keys)
 
 
 @attrs.frozen(kw_only=True)
@@ -251,7 +253,7 @@ class RecurringSet(Model):
     transaction_channel: str | None = field(text)
     median: Decimal | None = field(number)
     clean_transaction_note: str | None = field(text, repr=False)
-    transactions: tuple[Transaction, ...] = rows()
+    transactions: Rows[Transaction] = rows()
 
 
 @attrs.frozen(kw_only=True)
@@ -264,8 +266,8 @@ class RecurringSets(Model):
         debit_transactions: The debits.
     """
 
-    credit_transactions: tuple[RecurringSet, ...] = list_field(RecurringSet)
-    debit_transactions: tuple[RecurringSet, ...] = list_field(RecurringSet)
+    credit_transactions: Rows[RecurringSet] = list_field(RecurringSet)
+    debit_transactions: Rows[RecurringSet] = list_field(RecurringSet)
 
 
 @attrs.frozen(kw_only=True)
@@ -276,10 +278,12 @@ class ExpenseCategory(Model):
     Attributes:
         category: The name, such as `Bills`.
         percentage: The share in percent; all shares add up to 100.
+        account_id: The id of the account, where the response says it.
     """
 
     category: str | None = field(text)
     percentage: Decimal | None = field(number)
+    account_id: str | None = field(label)
 
 
 @attrs.frozen(kw_only=True)
@@ -332,4 +336,4 @@ class StoredPdfs(Model):
         statements: The statements.
     """
 
-    statements: tuple[StoredPdf, ...] = list_field(StoredPdf)
+    statements: Rows[StoredPdf] = list_field(StoredPdf)

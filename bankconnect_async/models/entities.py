@@ -26,8 +26,9 @@ from ._fields import (
     number,
     object_field,
     text,
-    timestamp,
+    utc_timestamp,
 )
+from ._rows import Rows
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -77,7 +78,7 @@ class EntityPage(Model):
     count: int | None = field(count)
     next: str | None = field(text)
     previous: str | None = field(text)
-    results: tuple[Entity, ...] = field(list_of(Entity), required=True)
+    results: Rows[Entity] = field(list_of(Entity), required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +95,7 @@ class EntityResponse(Model):
     """
 
     entity_id: str = field(label, required=True)
-    progress: tuple[StatementProgress, ...] = list_field(StatementProgress)
+    progress: Rows[StatementProgress] = list_field(StatementProgress)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,7 +108,7 @@ class Accounts(EntityResponse):
         fraud: The signs of fraud.
     """
 
-    accounts: tuple[Account, ...] = list_field(Account)
+    accounts: Rows[Account] = list_field(Account)
     fraud: Fraud | None = field(Fraud)
 
 
@@ -120,7 +121,7 @@ class Identities(Accounts):
         identities: The holders, one for each account.
     """
 
-    identities: tuple[Identity, ...] = list_field(Identity, "identity")
+    identities: Rows[Identity] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
@@ -133,7 +134,7 @@ class Transactions(Accounts):
         transactions: The transactions.
     """
 
-    transactions: tuple[Transaction, ...] = rows()
+    transactions: Rows[Transaction] = rows()
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +146,7 @@ class SalaryTransactions(Accounts):
         transactions: The credits.
     """
 
-    transactions: tuple[SalaryTransaction, ...] = rows(cls=SalaryTransaction)
+    transactions: Rows[SalaryTransaction] = rows(cls=SalaryTransaction)
 
 
 @attrs.frozen(kw_only=True)
@@ -169,7 +170,7 @@ class ExpenseCategories(EntityResponse):
         categories: The shares.
     """
 
-    categories: tuple[ExpenseCategory, ...] = list_field(ExpenseCategory)
+    categories: Rows[ExpenseCategory] = list_field(ExpenseCategory)
 
 
 @attrs.frozen(kw_only=True)
@@ -189,7 +190,7 @@ class TopAmount:
 def _top(value: object, path: str, problems: list[str]) -> Any:
     by_month = mapping(value, path, problems) or {}
     return {
-        month: tuple(_amounts(entries, f"{path}.{month}", problems))
+        month: Rows(TopAmount, _amounts(entries, f"{path}.{month}", problems))
         for month, entries in by_month.items()
         if is_present(entries)
     }
@@ -219,10 +220,10 @@ class TopFive(Model):
         debit: The debits.
     """
 
-    credit: Mapping[str, tuple[TopAmount, ...]] = field(
+    credit: Mapping[str, Rows[TopAmount]] = field(
         _top, "top_5_credit", factory=dict, hash=False
     )
-    debit: Mapping[str, tuple[TopAmount, ...]] = field(
+    debit: Mapping[str, Rows[TopAmount]] = field(
         _top, "top_5_debit", factory=dict, hash=False
     )
 
@@ -284,7 +285,7 @@ class MonthlyAnalyses(EntityResponse):
             and month as `Mmm-YYYY`.
     """
 
-    accounts: tuple[Account, ...] = list_field(Account)
+    accounts: Rows[Account] = list_field(Account)
     monthly_analysis: Mapping[str, Mapping[str, Any]] = field(
         _by_account, factory=dict, repr=False, hash=False
     )
@@ -314,7 +315,7 @@ class Predictors(EntityResponse):
         predictors: The variables of each account.
     """
 
-    predictors: tuple[AccountPredictors, ...] = list_field(AccountPredictors)
+    predictors: Rows[AccountPredictors] = list_field(AccountPredictors)
 
 
 @attrs.frozen(kw_only=True)
@@ -340,7 +341,7 @@ class Scores(EntityResponse):
         scores: The score of each account.
     """
 
-    scores: tuple[AccountScore, ...] = list_field(AccountScore, "score")
+    scores: Rows[AccountScore] = list_field(AccountScore, "score")
 
 
 @attrs.frozen(kw_only=True)
@@ -352,7 +353,7 @@ class Reports(EntityResponse):
         reports: The workbooks.
     """
 
-    reports: tuple[Report, ...] = list_field(Report)
+    reports: Rows[Report] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
@@ -403,16 +404,7 @@ class BankCatalogue(Model):
         banks: The banks.
     """
 
-    banks: tuple[Bank, ...] = field(list_of(Bank), required=True)
-
-
-def _utc(
-    value: object, path: str, problems: list[str]
-) -> datetime.datetime | None:
-    stamp = timestamp(value, path, problems)
-    if stamp is None or stamp.tzinfo is not None:
-        return stamp
-    return stamp.replace(tzinfo=datetime.UTC)
+    banks: Rows[Bank] = field(list_of(Bank), required=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -430,4 +422,4 @@ class BankHealth(Model):
     bank: str = field(text, required=True)
     health_up: bool | None = field(flag)
     issue_details: str | None = field(text)
-    updated_at: datetime.datetime | None = field(_utc)
+    updated_at: datetime.datetime | None = field(utc_timestamp)

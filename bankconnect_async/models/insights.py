@@ -24,11 +24,13 @@ from ._fields import (
     masked,
     number,
     object_field,
+    rows_field,
     structure,
     text,
     timestamp,
     timestamp_or_day,
 )
+from ._rows import Rows
 from .accounts import (
     Account,
     ExpenseCategory,
@@ -103,7 +105,7 @@ class UploadStatus(UploadState):
 
     session_date_range: DateRange | None = field(DateRange)
     session_expiry_timestamp: datetime.datetime | None = field(timestamp)
-    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
+    accounts: Rows[SessionAccount] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -158,7 +160,7 @@ class SessionProgress(Model):
 
     session_id: str = field(label, required=True, repr=hidden)
     session_progress: str | None = field(lower_text)
-    progress: tuple[StatementStages, ...] = list_field(StatementStages)
+    progress: Rows[StatementStages] = list_field(StatementStages)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +179,7 @@ class SessionStatus(Model):
 
     session_id: str = field(label, required=True, repr=hidden)
     insights_available: bool | None = field(flag)
-    accounts: tuple[SessionAccount, ...] = list_field(SessionAccount)
+    accounts: Rows[SessionAccount] = list_field(SessionAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +210,7 @@ class AccountDetails(Model):
         account_date_range, transaction_date_range: The days covered.
         country_code, currency_code: The codes, such as `IN` and `INR`.
         metadata_analysis: The analysis of the file, as received.
+        account_id: The id of the account, where the response says it.
     """
 
     name: str | None = field(text, repr=hidden)
@@ -230,12 +233,13 @@ class AccountDetails(Model):
     statements: tuple[str, ...] = list_field(text)
     months: tuple[str, ...] = list_field(text)
     uploaded_months: tuple[str, ...] = list_field(text)
-    missing_data: tuple[DateRange, ...] = list_field(DateRange)
+    missing_data: Rows[DateRange] = list_field(DateRange)
     account_date_range: DateRange | None = field(DateRange)
     transaction_date_range: DateRange | None = field(DateRange)
     country_code: str | None = field(text)
     currency_code: str | None = field(text)
     metadata_analysis: Mapping[str, Any] = object_field()
+    account_id: str | None = field(label)
 
 
 @attrs.frozen(kw_only=True)
@@ -249,7 +253,7 @@ class TopMonth(Model):
     """
 
     month: str | None = field(text)
-    transactions: tuple[Transaction, ...] = rows("data")
+    transactions: Rows[Transaction] = rows("data")
 
 
 @attrs.frozen(kw_only=True)
@@ -263,7 +267,7 @@ class TopTransactions(Model):
     """
 
     type: str | None = field(text)
-    months: tuple[TopMonth, ...] = list_field(TopMonth, "data")
+    months: Rows[TopMonth] = list_field(TopMonth, "data")
 
 
 @attrs.frozen(kw_only=True)
@@ -333,25 +337,19 @@ class AccountInsights(Model):
 
     account_id: str | None = field(label)
     account_details: AccountDetails | None = field(AccountDetails)
-    fraud: tuple[FraudFinding, ...] = list_field(FraudFinding)
+    fraud: Rows[FraudFinding] = list_field(FraudFinding)
     fraud_details: Mapping[str, Any] = object_field()
-    transactions: tuple[Transaction, ...] = rows()
-    salary_transactions: tuple[SalaryTransaction, ...] = rows(
-        cls=SalaryTransaction
-    )
-    lender_transactions: tuple[Transaction, ...] = rows()
-    self_and_sister_transactions: tuple[Transaction, ...] = rows()
-    bounced_or_penal_transactions: tuple[Transaction, ...] = rows()
+    transactions: Rows[Transaction] = rows()
+    salary_transactions: Rows[SalaryTransaction] = rows(cls=SalaryTransaction)
+    lender_transactions: Rows[Transaction] = rows()
+    self_and_sister_transactions: Rows[Transaction] = rows()
+    bounced_or_penal_transactions: Rows[Transaction] = rows()
     recurring_transactions: RecurringSets = field(
         RecurringSets, factory=RecurringSets
     )
-    top_credits_debits: tuple[TopTransactions, ...] = list_field(
-        TopTransactions
-    )
-    statement_stats: tuple[StatementStats, ...] = list_field(StatementStats)
-    expense_categories: tuple[ExpenseCategory, ...] = list_field(
-        ExpenseCategory
-    )
+    top_credits_debits: Rows[TopTransactions] = list_field(TopTransactions)
+    statement_stats: Rows[StatementStats] = list_field(StatementStats)
+    expense_categories: Rows[ExpenseCategory] = list_field(ExpenseCategory)
     monthly_analysis: Mapping[str, Any] = object_field()
     predictors: Mapping[str, Any] = object_field()
     eod_balances: Mapping[str, Any] = object_field()
@@ -394,7 +392,9 @@ class Insights(Model):
     session_id: str = field(label, required=True, repr=hidden)
     link_id: str | None = field(label)
     session_date_range: DateRange | None = field(DateRange)
-    accounts: tuple[AccountInsights, ...] = list_field(_account_insights)
+    accounts: Rows[AccountInsights] = rows_field(
+        AccountInsights, _account_insights
+    )
     aggregate_monthly_analysis: Mapping[str, Any] = object_field()
     aggregate_xlsx_report_url: str | None = field(text, repr=hidden)
     aggregate_xml_report_url: str | None = field(text, repr=hidden)
@@ -412,8 +412,8 @@ class SessionIdentities(Model):
     """
 
     session_id: str = field(label, required=True, repr=hidden)
-    accounts: tuple[Account, ...] = list_field(Account)
-    identities: tuple[Identity, ...] = list_field(Identity, "identity")
+    accounts: Rows[Account] = list_field(Account)
+    identities: Rows[Identity] = list_field(Identity, "identity")
 
 
 @attrs.frozen(kw_only=True)
@@ -427,7 +427,7 @@ class SessionReports(Model):
     """
 
     session_id: str = field(label, required=True, repr=hidden)
-    reports: tuple[Report, ...] = list_field(Report)
+    reports: Rows[Report] = list_field(Report)
 
 
 @attrs.frozen(kw_only=True)
@@ -460,9 +460,7 @@ class RecurringConsents(Model):
         consent_details: The consents.
     """
 
-    consent_details: tuple[RecurringConsent, ...] = list_field(
-        RecurringConsent
-    )
+    consent_details: Rows[RecurringConsent] = list_field(RecurringConsent)
 
 
 @attrs.frozen(kw_only=True)

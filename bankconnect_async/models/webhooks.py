@@ -20,7 +20,9 @@ from ._fields import (
     masked,
     text,
     timestamp,
+    utc_timestamp,
 )
+from ._rows import Rows
 from .events import MAX_ID, MAX_LINK_ID
 
 
@@ -74,7 +76,7 @@ class WebhookStatement(Model):
     error_code: str | None = field(text)
     error_message: str | None = field(text)
     source: str | None = field(text)
-    created_at: datetime.datetime | None = field(timestamp)
+    created_at: datetime.datetime | None = field(utc_timestamp)
     upload_file_name: str | None = field(text, repr=False)
     statement_date_range: DateRange | None = field(DateRange)
 
@@ -115,8 +117,8 @@ class WebhookAccount(Model):
     created_at: datetime.datetime | None = field(timestamp)
     last_updated_at: datetime.datetime | None = field(timestamp)
     months: tuple[str, ...] = list_field(text)
-    missing_data: tuple[DateRange, ...] = list_field(DateRange)
-    statements: tuple[WebhookStatement, ...] = list_field(WebhookStatement)
+    missing_data: Rows[DateRange] = list_field(DateRange)
+    statements: Rows[WebhookStatement] = list_field(WebhookStatement)
 
 
 @attrs.frozen(kw_only=True)
@@ -173,7 +175,7 @@ class UploadWebhook(_SessionWebhook):
 
     message: str | None = field(text)
     session_date_range: DateRange | None = field(DateRange)
-    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
+    accounts: Rows[WebhookAccount] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +196,7 @@ class ExpiryWebhook(_SessionWebhook):
 
     message: str | None = field(text)
     session_date_range: DateRange | None = field(DateRange)
-    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
+    accounts: Rows[WebhookAccount] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -214,7 +216,7 @@ class EnrichmentWebhook(_SessionWebhook):
     """
 
     insights_available: bool | None = field(flag)
-    accounts: tuple[WebhookAccount, ...] = list_field(WebhookAccount)
+    accounts: Rows[WebhookAccount] = list_field(WebhookAccount)
 
 
 @attrs.frozen(kw_only=True)
@@ -240,7 +242,7 @@ class MissedWebhooks(Model):
         payloads: The webhooks.
     """
 
-    payloads: tuple[ExtractionWebhook, ...] = list_field(ExtractionWebhook)
+    payloads: Rows[ExtractionWebhook] = list_field(ExtractionWebhook)
 
 
 Webhook: TypeAlias = (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from .memory import MemorySessionStore
     from .protocol import SessionStore
+    from .sqlite import SQLiteSessionStore
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -29,6 +30,7 @@ else:
             ),
             "memory": "MemorySessionStore",
             "protocol": "SessionStore",
+            "sqlite": "SQLiteSessionStore",
         },
     )
 
@@ -37,6 +39,7 @@ __all__ = [
     "InboxItem",
     "MemorySessionStore",
     "Reserved",
+    "SQLiteSessionStore",
     "SessionEntry",
     "SessionKey",
     "SessionState",

@@ -14,7 +14,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.models.sessions import Session, mask_id
+from bankconnect_async.models.sessions import Session, SessionRequest, mask_id
 
 
 #: The shortest and the longest time between two looks at a session.
@@ -172,6 +172,24 @@ class SessionEntry:
             and (created_after is None or self.created_at > created_after)
         )
 
+    def has_ids(
+        self,
+        *,
+        api_id: str,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        link_id: str | None = None,
+    ) -> bool:
+        """
+        Tell whether it has all ids that are given.
+        """
+        return (
+            self.key.api_id == api_id
+            and session_id in {None, self.session_id}
+            and (entity_id is None or entity_id in self.entity_ids)
+            and link_id in {None, self.link_id}
+        )
+
     def advance(
         self,
         state: SessionState,
@@ -230,6 +248,43 @@ def next_check(
     if entry.expires_at is not None and entry.expires_at > now:
         return min(planned, entry.expires_at)
     return planned
+
+
+def build_entry(
+    *,
+    key: SessionKey,
+    request: SessionRequest,
+    session: Session | None,
+    entry_id: str,
+    created: float,
+) -> SessionEntry:
+    """
+    Build the entry of a session that was just created.
+
+    Args:
+        key: The customer and the purpose.
+        request: The request that created it.
+        session: The session; `None` if it is unknown whether there is one.
+        entry_id: The id of the entry.
+        created: The time of creation, in seconds since the epoch.
+    """
+    created_at = datetime.datetime.fromtimestamp(created, datetime.UTC)
+    expires_at, next_check_at = None, created_at + MIN_INTERVAL
+    if request.session_expiry is not None:
+        lifetime = datetime.timedelta(minutes=request.session_expiry)
+        expires_at = created_at + lifetime
+        next_check_at = min(next_check_at, expires_at)
+    return SessionEntry(
+        entry_id=entry_id,
+        key=key,
+        session_id=None if session is None else session.session_id,
+        redirect_url=None if session is None else session.url,
+        is_frame=request.redirect_url is None,
+        is_ambiguous=session is None,
+        created_at=created_at,
+        expires_at=expires_at,
+        next_check_at=next_check_at,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -311,3 +366,24 @@ def check_erasure(
         raise InvalidRequestError(
             fields={"before": ("must have a time zone",)}
         )
+
+
+def check_ids(
+    session_id: str | None, entity_id: str | None, link_id: str | None
+) -> tuple[str, str]:
+    """
+    Return the name and the text of one id that `SessionStore.find` got.
+
+    Raises:
+        InvalidRequestError: If it got none.
+    """
+    for name, text in (
+        ("session_id", session_id),
+        ("entity_id", entity_id),
+        ("link_id", link_id),
+    ):
+        if text is not None:
+            return name, text
+    raise InvalidRequestError(
+        fields={"link_id": ("give it, or session_id, or entity_id",)}
+    )

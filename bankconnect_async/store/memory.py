@@ -22,6 +22,7 @@ from .entries import (
     SessionState,
     backoff,
     check_erasure,
+    check_ids,
     new_entry_id,
 )
 from .waiters import Waiters
@@ -165,39 +166,19 @@ class MemorySessionStore:
         Return the entries with all ids that are given, newest first.
         """
         self._update()
-        ids = {
-            name: text
-            for name, text in (
-                ("session_id", session_id),
-                ("entity_id", entity_id),
-                ("link_id", link_id),
+        found = self._index.get(check_ids(session_id, entity_id, link_id), {})
+        entries = [
+            entry
+            for entry in map(self._entries.__getitem__, found)
+            if entry.has_ids(
+                api_id=api_id,
+                session_id=session_id,
+                entity_id=entity_id,
+                link_id=link_id,
             )
-            if text is not None
-        }
-        if not ids:
-            found: Iterable[SessionEntry] = self._entries.values()
-        else:
-            first, *others = (self._index.get(id_, {}) for id_ in ids.items())
-            found = [
-                self._entries[entry_id]
-                for entry_id in first
-                if all(entry_id in other for other in others)
-            ]
-        return sorted(
-            (entry for entry in found if entry.key.api_id == api_id),
-            key=_created_at,
-            reverse=True,
-        )
-
-    async def entries(
-        self, *, api_id: str | None = None
-    ) -> AsyncIterator[SessionEntry]:
-        """Iterate over all entries; see `SessionStore.entries`."""
-        self._update()
-        for entry_id in list(self._entries):
-            entry = self._entries.get(entry_id)
-            if entry is not None and api_id in {None, entry.key.api_id}:
-                yield entry
+        ]
+        entries.sort(key=_created_at, reverse=True)
+        return entries
 
     async def advance(
         self,
@@ -325,6 +306,20 @@ class MemorySessionStore:
                 del self._reservations[session_key]
                 self._waiters.wake(session_key)
                 break
+
+    async def entries(
+        self, *, api_id: str | None = None
+    ) -> AsyncIterator[SessionEntry]:
+        """
+        Yield all entries, oldest first.
+
+        Args:
+            api_id: The API; `None` for all.
+        """
+        self._update()
+        for entry in list(self._entries.values()):
+            if api_id is None or entry.key.api_id == api_id:
+                yield entry
 
     async def forget(
         self,

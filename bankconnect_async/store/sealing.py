@@ -9,7 +9,6 @@ import hmac
 
 from typing import Any, Final, Protocol
 
-import attrs
 import orjson
 
 from bankconnect_async._codec.return_urls import Secrets, parse_secrets
@@ -19,7 +18,7 @@ from .entries import SessionEntry, SessionKey, SessionState
 
 
 _SALT: Final = b"bankconnect_async.store "
-_TIMES: Final = ("created_at", "expires_at", "changed_at", "next_check_at")
+_FINGERPRINT: Final = "bankconnect_async.store: the key of this store"
 
 
 class Sealer(Protocol):
@@ -164,6 +163,32 @@ def _hmac(key: bytes, text: str) -> str:
     return base64.urlsafe_b64encode(digest[:18]).decode()
 
 
+def fingerprints(sealer: Sealer) -> list[str]:
+    """
+    Return a text that tells each key from others, newest first.
+
+    A store keeps those of the keys that wrote it, to recognise a wrong one.
+    """
+    return sealer.lookups(_FINGERPRINT)
+
+
+def describe_foreign_key(fingerprint: str, sealer: Sealer) -> str:
+    """
+    Return what to do about a store with a key that *sealer* does not have.
+    """
+    if fingerprint == _FINGERPRINT:
+        return (
+            "it was written without encryption keys: open it without, or use "
+            "a new store"
+        )
+    if not sealer.keeps_urls:
+        return "it is encrypted: give its encryption_keys"
+    return (
+        "it holds records of an encryption key that is not given: give that "
+        "key as well, behind the newest"
+    )
+
+
 def describe_key(key: SessionKey) -> str:
     """
     Return one text that stands for all of *key*.
@@ -175,49 +200,103 @@ def describe_key(key: SessionKey) -> str:
 
 def encode_entry(entry: SessionEntry, *, keeps_urls: bool) -> bytes:
     """
-    Encode an entry as JSON, with times in microseconds since 1970.
+    Encode an entry as a JSON array, in the order of its fields.
     """
-    fields: dict[str, Any] = attrs.asdict(entry)
-    for name in _TIMES:
-        fields[name] = encode_time(fields[name])
-    if not keeps_urls:
-        del fields["redirect_url"]
-    return orjson.dumps(fields)
+    key = entry.key
+    fields = (
+        entry.entry_id,
+        key.api_id,
+        key.link_id,
+        key.scope,
+        key.request_digest,
+        entry.session_id,
+        entry.redirect_url if keeps_urls else None,
+        entry.is_frame,
+        entry.is_ambiguous,
+        entry.entity_ids,
+        entry.created_at,
+        entry.expires_at,
+        entry.state,
+        entry.last_problem,
+        entry.changed_at,
+        entry.next_check_at,
+    )
+    try:
+        return orjson.dumps(fields)
+    except TypeError:
+        return orjson.dumps(_to_unicode(fields))
 
 
 def decode_entry(body: bytes) -> SessionEntry:
     """
     Decode what `encode_entry` returned.
     """
-    fields: dict[str, Any] = orjson.loads(body)
-    for name in _TIMES:
-        fields[name] = decode_time(fields[name])
+    (
+        entry_id,
+        api_id,
+        link_id,
+        scope,
+        request_digest,
+        session_id,
+        redirect_url,
+        is_frame,
+        is_ambiguous,
+        entity_ids,
+        created_at,
+        expires_at,
+        state,
+        last_problem,
+        changed_at,
+        next_check_at,
+    ) = orjson.loads(body)
     return SessionEntry(
-        **{
-            **fields,
-            "key": SessionKey(**fields["key"]),
-            "state": SessionState(fields["state"]),
-            "entity_ids": tuple(fields["entity_ids"]),
-        }
+        entry_id=entry_id,
+        key=SessionKey(
+            api_id=api_id,
+            link_id=link_id,
+            scope=scope,
+            request_digest=request_digest,
+        ),
+        session_id=session_id,
+        redirect_url=redirect_url,
+        is_frame=is_frame,
+        is_ambiguous=is_ambiguous,
+        entity_ids=tuple(entity_ids),
+        created_at=datetime.datetime.fromisoformat(created_at),
+        expires_at=_parse_time(expires_at),
+        state=SessionState(state),
+        last_problem=last_problem,
+        changed_at=_parse_time(changed_at),
+        next_check_at=_parse_time(next_check_at),
     )
 
 
-def encode_time(time: datetime.datetime | None) -> int | None:
+def _to_unicode(value: Any) -> Any:
+    """Replace lone surrogates, which UTF-8 cannot express."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, tuple):
+        return tuple(map(_to_unicode, value))
+    return value
+
+
+def _parse_time(text: str | None) -> datetime.datetime | None:
+    return None if text is None else datetime.datetime.fromisoformat(text)
+
+
+def encode_time(time: datetime.datetime) -> int:
     """
     Return the microseconds since 1970.
     """
-    if time is None:
-        return None
     since = time - _EPOCH
-    return since // datetime.timedelta(microseconds=1)
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * 1_000_000 + since.microseconds
 
 
-def decode_time(microseconds: int | None) -> datetime.datetime | None:
+def decode_time(microseconds: int) -> datetime.datetime:
     """
     Return the aware time, in UTC.
     """
-    if microseconds is None:
-        return None
     return _EPOCH + datetime.timedelta(microseconds=microseconds)
 
 

@@ -18,8 +18,9 @@ from yarl import URL
 
 from bankconnect_async import BadRequestError, Failed, Session
 from bankconnect_async.batch import Created
-from bankconnect_async.cli.tables import Table, write_csv, write_json
 from bankconnect_async.journal.records import encode_record
+from bankconnect_async.models import Rows
+from bankconnect_async.tables import encode_csv, encode_json
 
 
 #: Colours, titles, a direction and invisible characters.
@@ -44,13 +45,13 @@ class Row:
 
 def cells(*texts: str) -> list[str]:
     """Write texts as cells of a table, and read them again."""
-    raw = write_csv(Table(document=[], rows=[Row(text) for text in texts]))
+    raw = encode_csv(Rows(Row, map(Row, texts)))
     return [row["text"] for row in csv.DictReader(io.StringIO(raw.decode()))]
 
 
 class TestTables:
     """
-    `write_csv` and `write_json`.
+    `encode_csv` and `encode_json`.
     """
 
     @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ class TestTables:
         """
         document = {"name": HOSTILE, "smile": "\U000e0041😀", "a": "ж"}
 
-        raw = write_json(Table(document=document)).decode()
+        raw = encode_json(document).decode()
 
         assert is_harmless(raw)
         assert "😀" in raw
@@ -139,7 +140,7 @@ class TestTables:
             "empty": [{}, []],
         }
 
-        raw = write_json(Table(document={**document, "deep": deep}))
+        raw = encode_json({**document, "deep": deep})
         again = json.loads(raw, parse_float=Decimal)
 
         assert again.pop("deep") == deep
@@ -151,8 +152,8 @@ class TestTables:
         """
         document = {"a": [1, {"b": "x"}, []], "c": {}, "d": Decimal("1.50")}
 
-        plain = write_json(Table(document=document)).decode()
-        other = write_json(Table(document={**document, "a": [2**70]}))
+        plain = encode_json(document).decode()
+        other = encode_json({**document, "a": [2**70]})
 
         assert plain.splitlines()[-3:] == other.decode().splitlines()[-3:]
         assert plain.startswith('{\n  "a": [\n    1,\n')

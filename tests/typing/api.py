@@ -141,18 +141,18 @@ async def use_an_entity(bank: AsyncBankConnect) -> None:
     entity = bank.entity(uploaded.entity_id)
     assert_type(entity, EntityHandle)
     progress = await entity.wait("salary")
-    assert_type(progress, tuple[answers.StatementProgress, ...])
+    assert_type(progress, answers.Rows[answers.StatementProgress])
     async for step in entity.watch():
-        assert_type(step, tuple[answers.StatementProgress, ...])
+        assert_type(step, answers.Rows[answers.StatementProgress])
     found = await entity.transactions(
         account_id="a", from_date=date(2026, 1, 1), to_date=None
     )
-    assert_type(found.transactions, tuple[answers.Transaction, ...])
+    assert_type(found.transactions, answers.Rows[answers.Transaction])
     salary = await entity.salary()
-    assert_type(salary.transactions, tuple[answers.SalaryTransaction, ...])
+    assert_type(salary.transactions, answers.Rows[answers.SalaryTransaction])
     async for each in bank.entities(link_id="customer-42"):
         assert_type(each, answers.Entity)
-    assert_type(await bank.banks(), tuple[answers.Bank, ...])
+    assert_type(await bank.banks(), answers.Rows[answers.Bank])
     assert_type(
-        await bank.net_banking_health(), tuple[answers.BankHealth, ...]
+        await bank.net_banking_health(), answers.Rows[answers.BankHealth]
     )

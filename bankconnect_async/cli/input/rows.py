@@ -79,10 +79,12 @@ class InputRow:
     Attributes:
         line: The number of its first line, from 1.
         request: The request.
+        values: The values as the file has them, by the names of columns.
     """
 
     line: int
     request: SessionRequest
+    values: Mapping[str, Any]
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +103,22 @@ class BadRow:
     error: InvalidRequestError
 
 
+@attrs.frozen(kw_only=True)
+class Header:
+    """
+    The header of a CSV file.
+
+    Attributes:
+        delimiter: The delimiter of cells.
+        columns: The names, without empty ones at the end.
+        width: The number of columns, with empty ones at the end.
+    """
+
+    delimiter: str
+    columns: Sequence[str]
+    width: int
+
+
 class InputRows:
     """
     The rows of one file; they can be iterated over once.
@@ -111,8 +129,8 @@ class InputRows:
         allow_any_link_id: Whether link ids that look damaged are accepted.
 
     Attributes:
-        columns: The columns of a CSV file; `None` for JSON lines, where each
-            row has its own.
+        header: The header of a CSV file; `None` for JSON lines, where each
+            row has its own columns.
 
     Raises:
         InputFileError: If it is neither, has no rows, or has invalid
@@ -122,17 +140,22 @@ class InputRows:
     def __init__(
         self, stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
     ) -> None:
-        self.columns: frozenset[str] | None
+        self.header: Header | None
         self._name = name
         self._allow_any_link_id = allow_any_link_id
         with _named_errors(name, UNREADABLE):
-            self.columns, records = _read_head(InputLines(stream))
+            self.header, records = _read_head(InputLines(stream))
             first = next(records, None)
             if first is None:
                 raise _FileError(
                     "has a header and no rows: add a row for each customer"
                 )
         self._records = chain([first], records)
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """The columns of a CSV file; `None` for JSON lines."""
+        return None if self.header is None else frozenset(self.header.columns)
 
     def refuse_month_first(
         self, reopen: Callable[[], BinaryIO | None]
@@ -215,7 +238,7 @@ class _FileError(Exception):
     """
 
 
-_Head: TypeAlias = tuple[frozenset[str] | None, Iterator[_Record]]
+_Head: TypeAlias = tuple[Header | None, Iterator[_Record]]
 
 
 @contextmanager
@@ -261,7 +284,7 @@ def _read_head(lines: InputLines) -> _Head:
     if first.problem is not None:
         raise _FileError(f"cannot be used, its first line {first.problem}")
     header = _parse_header(first.text, delimiters)
-    return frozenset(header.columns), _csv_records(lines, header)
+    return header, _csv_records(lines, header)
 
 
 def _next_filled(lines: InputLines) -> InputLine | None:
@@ -301,7 +324,9 @@ def _build_row(
             request = build_request(
                 record.values, allow_any_link_id=allow_any_link_id
             )
-            return InputRow(line=record.line, request=request)
+            return InputRow(
+                line=record.line, request=request, values=record.values
+            )
         except InvalidRequestError as exc:
             error = exc
     else:
@@ -314,23 +339,7 @@ def _build_row(
     )
 
 
-@attrs.frozen(kw_only=True)
-class _Header:
-    """
-    The header of a CSV file.
-
-    Attributes:
-        delimiter: The delimiter of cells.
-        columns: The names, without empty ones at the end.
-        width: The number of columns, with empty ones at the end.
-    """
-
-    delimiter: str
-    columns: Sequence[str]
-    width: int
-
-
-def _parse_header(line: str, delimiters: Iterable[str]) -> _Header:
+def _parse_header(line: str, delimiters: Iterable[str]) -> Header:
     similar: str | None = None
     for delimiter in delimiters:
         try:
@@ -340,7 +349,7 @@ def _parse_header(line: str, delimiters: Iterable[str]) -> _Header:
         columns = _trim_end([cell.strip() for cell in cells])
         if "link_id" in columns:
             _check_columns(columns)
-            return _Header(
+            return Header(
                 delimiter=delimiter, columns=columns, width=len(cells)
             )
         similar = similar or next(filter(_is_like_link_id, columns), None)
@@ -394,7 +403,7 @@ def _suggest(name: str) -> str:
     return f"{name!r} (did you mean {similar}?)" if similar else repr(name)
 
 
-def _csv_records(lines: InputLines, header: _Header) -> Iterator[_Record]:
+def _csv_records(lines: InputLines, header: Header) -> Iterator[_Record]:
     read: list[InputLine] = []
 
     def make_reader() -> Iterator[list[str]]:
@@ -427,7 +436,7 @@ def _csv_records(lines: InputLines, header: _Header) -> Iterator[_Record]:
 
 
 def _records_of_cells(
-    cells: Sequence[str], lines: Sequence[InputLine], header: _Header
+    cells: Sequence[str], lines: Sequence[InputLine], header: Header
 ) -> Iterator[_Record]:
     problem = next((line.problem for line in lines if line.problem), None)
     if problem is None and not any(cells):
@@ -458,7 +467,7 @@ def _records_of_cells(
 
 
 def _find_header(
-    line: InputLine, cells: Sequence[str], header: _Header
+    line: InputLine, cells: Sequence[str], header: Header
 ) -> str | None:
     if "link_id" not in line.text:
         return None
@@ -473,7 +482,7 @@ def _find_header(
     return None
 
 
-def _find_wrong_count(cells: Sequence[str], header: _Header) -> str | None:
+def _find_wrong_count(cells: Sequence[str], header: Header) -> str | None:
     count, named = len(cells), len(header.columns)
     if count == named:
         return None

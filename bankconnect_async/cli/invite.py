@@ -1,0 +1,283 @@
+"""
+``bankconnect invite``: a link for each row of a file.
+"""
+
+import csv
+import datetime
+import io
+import os
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from bankconnect_async._printable import one_line
+from bankconnect_async._resources.files import PartFile
+from bankconnect_async.config import read_environment
+from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.models.sessions import PARAMETERS, UNSET, SessionRequest
+from bankconnect_async.web.invitations import InvitationParameters
+from bankconnect_async.web.protocol import CallbackProtocol
+
+from .input.parameters import EXTRA
+from .input.rows import BadRow, InputFileError, InputRow, InputRows
+from .input.sources import open_input, refuse_same_file
+from .messages import CommandError, print_message
+from .options import any_link_id_option
+
+
+_COLUMN: Final = "invitation_url"
+_VARIABLES: Final = {
+    "callback_url": "BANKCONNECT_CALLBACK_URL",
+    "signing_key": "BANKCONNECT_SIGNING_KEY",
+}
+_IN_LINKS: Final = frozenset(
+    {"link_id", *InvitationParameters.__annotations__}
+)
+# Many bad rows have one cause.
+_MOST_PROBLEMS: Final = 20
+_BLOCK: Final = 2**20
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="A new file for the rows with their links.",
+)
+@click.option(
+    "--invitation-id",
+    required=True,
+    metavar="ID",
+    help="Your id of the campaign: each customer can submit statements once "
+    "for it.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    metavar="N",
+    default=14,
+    help="The lifetime of the links in days.",
+)
+@click.option(
+    "--callback-url",
+    metavar="URL",
+    help="The URL of your CallbackService, as browsers see it, instead of "
+    "BANKCONNECT_CALLBACK_URL.",
+)
+@click.option(
+    "--inline-frame",
+    is_flag=True,
+    help="The service shows journeys in an <iframe>, so link ids may be "
+    "longer.",
+)
+@any_link_id_option
+def invite(  # noqa: PLR0913
+    *,
+    source: str,
+    output: str,
+    invitation_id: str,
+    days: int,
+    callback_url: str | None,
+    inline_frame: bool,
+    allow_any_link_id: bool,
+) -> None:
+    """
+    Make a link for each row of INPUT, for mail or SMS.
+
+    No session is created before a customer taps, so links cost nothing. The
+    service that answers at the callback URL must have the same signing key,
+    which comes from BANKCONNECT_SIGNING_KEY.
+
+    INPUT is a file as for the command batch. Its columns are link_id,
+    from_date, to_date, bank_name and mode, which anyone who gets a link can
+    read; extra.NAME, such as extra.email, is for your mail merge and is not
+    in the link.
+
+    OUT has the rows of INPUT with a column invitation_url, in the same
+    format. It is written as a whole, or not at all if a row is wrong. Only
+    its owner can read it.
+    """
+    protocol = _make_protocol(callback_url, invitation_frame=inline_frame)
+    refuse_same_file(source, output)
+    if Path(output).exists():
+        raise CommandError(
+            f"{output}: exists already and is not overwritten: name another "
+            f"--output"
+        )
+
+    def make_link(request: SessionRequest) -> str:
+        return protocol.invitation_url(
+            request.link_id,
+            invitation_id=invitation_id,
+            max_age=datetime.timedelta(days=days),
+            parameters=_parameters(request),
+        )
+
+    with closing(open_input(source)) as opened:
+        rows = InputRows(
+            opened.stream,
+            name=opened.name,
+            allow_any_link_id=allow_any_link_id,
+        )
+        _check_columns(opened.name, rows.columns)
+        rows.refuse_month_first(opened.reopen)
+        merged = _Merged(rows, make_link)
+        part = PartFile(Path(output))
+        try:
+            part.create()
+            for block in merged.blocks():
+                part.append(block)
+            if merged.bad:
+                merged.print_problems()
+                raise CommandError(
+                    f"{opened.name}: {merged.bad} rows are wrong: nothing was "
+                    f"written",
+                    exit_code=1,
+                )
+            part.commit()
+        except OSError as exc:
+            raise CommandError(
+                f"{output}: cannot be written: {exc.strerror}"
+            ) from exc
+        finally:
+            part.discard()
+    print_message(f"{output}: {merged.good} invitations")
+
+
+def _make_protocol(
+    callback_url: str | None, *, invitation_frame: bool
+) -> CallbackProtocol:
+    found = read_environment(os.environ, _VARIABLES)
+    if callback_url is not None:
+        found["callback_url"] = callback_url
+    for name, variable in _VARIABLES.items():
+        if name not in found:
+            raise ConfigurationError(
+                fields={
+                    name: (
+                        f"is missing: set {variable} to that of your service",
+                    )
+                }
+            )
+    try:
+        return CallbackProtocol(
+            found["callback_url"],
+            secret=found["signing_key"],
+            invitation_frame=invitation_frame,
+        )
+    except ConfigurationError as error:
+        names = {"base": "callback_url", "secret": "signing_key"}
+        raise ConfigurationError(
+            fields={
+                names.get(name, name): problems
+                for name, problems in error.fields.items()
+            }
+        ) from None
+
+
+def _parameters(request: SessionRequest) -> InvitationParameters:
+    given: Any = {
+        name: value
+        for name in PARAMETERS - {"link_id"}
+        if (value := getattr(request, name)) is not None and value is not UNSET
+    }
+    return given  # type: ignore[no-any-return] # the protocol refuses others
+
+
+def _check_columns(name: str, columns: frozenset[str] | None) -> None:
+    others = sorted(
+        column
+        for column in (columns or frozenset()) - _IN_LINKS
+        if not column.startswith(EXTRA)
+    )
+    if others:
+        raise InputFileError(
+            f"{name}: has the column {', '.join(others)}, which cannot be in "
+            f"a link, because anyone who gets the link can read it. Call it "
+            f"{EXTRA}{others[0]} to have it in the output only"
+        )
+
+
+class _Merged:
+    """
+    The rows of an input with their links, in the format of the input.
+
+    Args:
+        rows: The rows.
+        make_link: The function that makes the link of a request.
+
+    Attributes:
+        good: The number of links.
+        bad: The number of rows that have none.
+    """
+
+    def __init__(
+        self, rows: InputRows, make_link: Callable[[SessionRequest], str]
+    ) -> None:
+        self._rows = rows
+        self._make_link = make_link
+        self._problems: list[str] = []
+        self.good = 0
+        self.bad = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the output in blocks of about a megabyte."""
+        buffer = io.StringIO(newline="")
+        write = self._writer(buffer)
+        for row in self._rows:
+            if (values := self._merge(row)) is None:
+                continue
+            write(values)
+            if buffer.tell() > _BLOCK:
+                yield buffer.getvalue().encode()
+                buffer.seek(0)
+                buffer.truncate()
+        yield buffer.getvalue().encode()
+
+    def print_problems(self) -> None:
+        """Print the first problems, one line each."""
+        for problem in self._problems:
+            print_message(problem)
+        if self.bad > len(self._problems):
+            print_message(f"and {self.bad - len(self._problems)} more")
+
+    def _merge(self, row: InputRow | BadRow) -> Mapping[str, Any] | None:
+        error: InvalidRequestError
+        if isinstance(row, InputRow):
+            try:
+                link = self._make_link(row.request)
+            except InvalidRequestError as exc:
+                error = exc
+            else:
+                self.good += 1
+                return {**row.values, _COLUMN: link}
+        else:
+            error = row.error
+        self.bad += 1
+        if len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(one_line(f"line {row.line}: {error}"))
+        return None
+
+    def _writer(
+        self, buffer: io.StringIO
+    ) -> Callable[[Mapping[str, Any]], object]:
+        header = self._rows.header
+        if header is None:
+            return lambda values: buffer.write(
+                f"{orjson.dumps(values).decode()}\n"
+            )
+        writer = csv.DictWriter(
+            buffer,
+            [*header.columns, _COLUMN],
+            delimiter=header.delimiter,
+            lineterminator="\n",
+        )
+        writer.writeheader()
+        return writer.writerow

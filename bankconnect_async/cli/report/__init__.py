@@ -1,3 +1,0 @@
-"""
-``bankconnect report``.
-"""

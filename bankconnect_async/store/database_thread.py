@@ -1,0 +1,252 @@
+"""
+A thread that owns a SQLite connection, and commits calls in groups.
+"""
+
+import asyncio
+import os
+import sqlite3
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from bankconnect_async._threads import finish
+from bankconnect_async.errors import StoreError
+
+
+T = TypeVar("T")
+
+#: Seconds for which another process may hold the lock.
+LOCK_TIMEOUT: Final = 30.0
+_BUSY: Final = 5  # SQLITE_BUSY
+
+
+@attrs.define(eq=False)
+class _Call:
+    """
+    A call that waits for its group.
+
+    Attributes:
+        work: The function that runs in the thread.
+        future: The future of the caller.
+        writes: Whether it needs the lock for writing.
+        result, error: The outcome.
+    """
+
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
+    writes: bool
+    result: Any = None
+    error: Exception | None = None
+
+
+@attrs.define(eq=False)
+class _Group:
+    """
+    Calls that are committed together.
+
+    Attributes:
+        rows: The rows that are added.
+        adds: The futures of those who add them.
+        calls: The other calls.
+        error: The error of the whole group.
+    """
+
+    rows: list[Any] = attrs.field(factory=list)
+    adds: list[asyncio.Future[None]] = attrs.field(factory=list)
+    calls: list[_Call] = attrs.field(factory=list)
+    error: Exception | None = None
+
+    def run(
+        self,
+        connection: sqlite3.Connection,
+        add: Callable[[Sequence[Any]], None],
+    ) -> None:
+        """Run the group in one transaction; its thread calls this."""
+        is_writer = self.rows or any(call.writes for call in self.calls)
+        try:
+            connection.execute("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+            try:
+                if self.rows:
+                    add(self.rows)
+                for call in self.calls:
+                    _run_call(connection, call)
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls back by itself after some errors.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except Exception as exc:  # noqa: BLE001 - the callers raise it
+            self.error = exc
+
+    def resolve(self, path: str) -> None:
+        """Hand the outcomes to the callers."""
+        failure = self.error
+        for future in self.adds:
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(as_store_error(path, failure))
+        for call in self.calls:
+            error = failure or call.error
+            if call.future.done():
+                continue
+            if error is None:
+                call.future.set_result(call.result)
+            else:
+                call.future.set_exception(as_store_error(path, error))
+
+
+def _run_call(connection: sqlite3.Connection, call: _Call) -> None:
+    connection.execute("SAVEPOINT call")
+    try:
+        call.result = call.work()
+    except sqlite3.Error:
+        raise
+    except Exception as exc:  # noqa: BLE001 - the caller raises it
+        call.error = exc
+        connection.execute("ROLLBACK TO call")
+    connection.execute("RELEASE call")
+
+
+def as_store_error(path: str, error: Exception) -> Exception:
+    """
+    Return the `StoreError` for an error of SQLite, and any other as it is.
+    """
+    if not isinstance(error, sqlite3.Error):
+        return error
+    text = str(error)
+    if is_busy(error):
+        text = f"another process held its lock for {LOCK_TIMEOUT:g} seconds"
+    failure = StoreError(f"{path}: {text}")
+    # Its frames hold what was to be written.
+    failure.__cause__ = error.with_traceback(None)
+    return failure
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """
+    Tell whether another process holds the lock.
+    """
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == _BUSY
+
+
+class DatabaseThread:
+    """
+    Runs calls in one thread; those that wait at the same time are committed
+    together.
+
+    A thread switch and a commit cost more than a row, and both are paid once
+    for each group.
+
+    Args:
+        path: The name of the file, for messages.
+
+    Attributes:
+        loop: The event loop of the callers.
+        pid: The id of the process.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.loop: Final = asyncio.get_running_loop()
+        self.pid: Final = os.getpid()
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._group = _Group()
+        self._running: asyncio.Future[None] | None = None
+
+    def use(
+        self,
+        connection: sqlite3.Connection,
+        add: Callable[[Sequence[Any]], None],
+    ) -> None:
+        """
+        Use a connection, which the thread itself made.
+
+        Args:
+            connection: The connection.
+            add: The function that adds rows within a transaction.
+        """
+        self._connection = connection
+        self._add = add
+
+    async def add(self, rows: Sequence[Any]) -> None:
+        """
+        Add rows with the next group, and wait for its commit.
+
+        Raises:
+            StoreError: If the group cannot be written.
+        """
+        future: asyncio.Future[None] = self.loop.create_future()
+        group = self._group
+        group.rows += rows
+        group.adds.append(future)
+        if self._running is None:
+            self._start()
+        await future
+
+    async def run(self, work: Callable[[], T], *, writes: bool = True) -> T:
+        """
+        Run *work* in a transaction, and wait for its commit.
+
+        Args:
+            work: The function.
+            writes: Whether it needs the lock for writing.
+
+        Raises:
+            StoreError: If the file cannot be read or written.
+        """
+        future: asyncio.Future[T] = self.loop.create_future()
+        self._group.calls.append(_Call(work, future, writes))
+        if self._running is None:
+            self._start()
+        return await future
+
+    async def run_alone(self, work: Callable[[], T]) -> T:
+        """
+        Run *work* outside of transactions, even if the caller is cancelled.
+
+        Raises:
+            StoreError: If SQLite fails.
+        """
+        try:
+            return await finish(self.loop.run_in_executor(self._thread, work))
+        except sqlite3.Error as exc:
+            error = as_store_error(self._path, exc)
+        raise error
+
+    async def close(self) -> None:
+        """Finish what waits, close the connection, and end the thread."""
+        while self._running is not None:
+            await finish(self._running)
+            await asyncio.sleep(0)
+        await self.run_alone(self._connection.close)
+        self.end()
+
+    def end(self) -> None:
+        """End the thread, which has no connection."""
+        self._thread.shutdown(wait=False)
+
+    def _start(self) -> None:
+        group, self._group = self._group, _Group()
+        try:
+            self._running = self.loop.run_in_executor(
+                self._thread, group.run, self._connection, self._add
+            )
+        except RuntimeError as exc:
+            # The system has no thread left, or the interpreter is ending.
+            group.error = StoreError(f"{self._path}: {exc}")
+            group.resolve(self._path)
+        else:
+            self._running.add_done_callback(lambda _: self._finish(group))
+
+    def _finish(self, group: _Group) -> None:
+        self._running = None
+        group.resolve(self._path)
+        if self._group.adds or self._group.calls:
+            self._start()

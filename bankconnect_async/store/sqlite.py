@@ -1,0 +1,490 @@
+"""
+A store of sessions in a SQLite file, for the processes of one machine.
+"""
+
+import asyncio
+import datetime
+import functools
+import logging
+import os
+import sqlite3
+import time
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from bankconnect_async._codec.return_urls import Secrets
+from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.errors import ConfigurationError, StoreError
+
+from .database_thread import (
+    LOCK_TIMEOUT,
+    DatabaseThread,
+    is_busy,
+)
+from .entries import (
+    DEDUP_WINDOW,
+    InboxItem,
+    Reserved,
+    SessionEntry,
+    SessionKey,
+    SessionState,
+    check_erasure,
+    check_ids,
+    new_entry_id,
+)
+from .network_drives import network_drive
+from .sealing import make_sealer
+from .sqlite_tables import SQLiteTables
+from .waiters import Waiters
+
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("bankconnect_async")
+
+# The pauses between two looks at a right that another process holds.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+# A lock that is held while the file is created.
+_RETRY_PAUSE: Final = 0.02
+# How many entries are read or erased in one transaction.
+_PART: Final = 1000
+_PRAGMAS: Final = (
+    # What is erased is overwritten.
+    "PRAGMA secure_delete = ON",
+    # A killed process loses nothing, a power cut the latest moments.
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA cache_size = -16000",
+)
+# Databases of a parent process. Closing one in a child could take away the
+# parent's files.
+_INHERITED: Final[list[object]] = []
+
+
+class SQLiteSessionStore:
+    """
+    Stores sessions in a file that all processes of one machine share.
+
+    A killed process loses nothing that it was told is stored; a power cut
+    may take the latest moments. The file and those beside it (``-wal`` and
+    ``-shm``) are readable by their owner alone. It cannot lie on a network
+    drive. A store belongs to one event loop; make one in each process.
+
+    Without keys, the file holds no URL and no token, so that journeys cannot
+    be continued. Bodies of webhooks stand in it until they are done.
+
+    Args:
+        path: The path of the file, which is created if needed.
+        encryption_keys: At least 32 secret bytes, or several such keys,
+            newest first. Ids, URLs and bodies are then encrypted. To change
+            the key, give the new one to all processes behind the old one,
+            then put it first, and remove the old one when the store opens
+            without it.
+        dedup_window: The time for which the key of work that is done stays
+            known.
+
+    Raises:
+        ConfigurationError: If *path* or a key is wrong, or `cryptography` is
+            not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encryption_keys: Secrets | None = None,
+        dedup_window: datetime.timedelta = DEDUP_WINDOW,
+    ) -> None:
+        text = os.fspath(path)
+        if not text or text == ":memory:" or "\0" in text:
+            raise ConfigurationError(
+                fields={
+                    "path": (
+                        "must be the path of a file; for a store in memory, "
+                        "use MemorySessionStore",
+                    )
+                }
+            )
+        self.path: Final = Path(text).absolute()
+        self._sealer: Final = make_sealer(encryption_keys)
+        self._window: Final = dedup_window
+        self._waiters: Final = Waiters()
+        self._lock = asyncio.Lock()
+        self._thread: DatabaseThread | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"SQLiteSessionStore({str(self.path)!r})"
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """
+        Open the file, and create or migrate its tables.
+
+        Raises:
+            StoreError: If the file cannot be used, is of a newer version or
+                another program, or was written with other keys.
+        """
+        self._is_closed = False
+        await self._open()
+
+    async def aclose(self) -> None:
+        """Write what is pending, and close the file."""
+        self._is_closed = True
+        thread = self._thread
+        if thread is None:
+            return
+        if thread.pid != os.getpid():
+            self._disown()
+            return
+        self._check_loop(thread)
+        self._thread = None
+        await thread.close()
+
+    @property
+    def keeps_urls(self) -> bool:
+        """Whether journeys can be continued, for which it needs keys."""
+        return self._sealer.keeps_urls
+
+    @hide_frames
+    async def reserve(
+        self,
+        key: SessionKey,
+        *,
+        now: datetime.datetime,
+        lease: datetime.timedelta,
+        created_after: datetime.datetime | None = None,
+    ) -> Reserved | SessionEntry:
+        """
+        Return the live entry of *key*, or the only right to create one.
+
+        Without encryption keys there are no live entries, so that everybody
+        gets a right at once. See `SessionStore.reserve`.
+        """
+        reserved = Reserved(
+            entry_id=new_entry_id(time.time()), key=key, until=now + lease
+        )
+        if not self._sealer.keeps_urls:
+            return reserved
+        pause = _FIRST_PAUSE
+        started = time.monotonic()
+        while True:
+            passed = datetime.timedelta(seconds=time.monotonic() - started)
+            with self._waiters.watch(key) as change:
+                found = await self._run(
+                    functools.partial(
+                        SQLiteTables.reserve,
+                        key=key,
+                        now=now + passed,
+                        lease=lease,
+                        created_after=created_after,
+                        reserved=reserved,
+                    )
+                )
+                if not isinstance(found, float):
+                    return found
+                await change.wait(min(pause, max(found, 0.001)))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @hide_frames
+    async def add(self, entries: Sequence[SessionEntry], /) -> None:
+        """
+        Add entries, together with those that other callers add.
+
+        See `SessionStore.add`.
+        """
+        thread = self._usable() or await self._open()
+        encode = self._tables.encode
+        await thread.add([encode(entry) for entry in entries])
+        if self._waiters:
+            for entry in entries:
+                self._waiters.wake(entry.key)
+
+    @hide_frames
+    async def find(
+        self,
+        *,
+        api_id: str,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        link_id: str | None = None,
+    ) -> Sequence[SessionEntry]:
+        """
+        Return the entries with all ids that are given, newest first.
+        """
+        name, text = check_ids(session_id, entity_id, link_id)
+
+        def find(tables: SQLiteTables) -> list[SessionEntry]:
+            return [
+                entry
+                for entry in tables.find(name, text)
+                if entry.has_ids(
+                    api_id=api_id,
+                    session_id=session_id,
+                    entity_id=entity_id,
+                    link_id=link_id,
+                )
+            ]
+
+        return await self._run(find, writes=False)
+
+    async def advance(
+        self,
+        entry_id: str,
+        state: SessionState,
+        *,
+        at: datetime.datetime,
+        entity_id: str | None = None,
+        detail: str | None = None,
+    ) -> SessionEntry:
+        """
+        Apply `SessionEntry.advance` to one entry, atomically.
+
+        Raises:
+            StoreError: If there is no such entry.
+        """
+
+        def change(entry: SessionEntry) -> SessionEntry:
+            return entry.advance(
+                state, at=at, entity_id=entity_id, detail=detail
+            )
+
+        return await self._run(
+            lambda tables: tables.advance(entry_id, change, entity_id)
+        )
+
+    async def due(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+        api_id: str | None = None,
+    ) -> Sequence[SessionEntry]:
+        """
+        Lease entries whose next check is due, the longest due first.
+        """
+        return await self._run(
+            lambda tables: tables.due(
+                now=now, limit=limit, lease=lease, api_id=api_id
+            )
+        )
+
+    @hide_frames
+    async def enqueue(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        at: datetime.datetime,
+        link_id: str | None = None,
+    ) -> bool:
+        """
+        Put work into the inbox; see `SessionStore.enqueue`.
+        """
+        return await self._run(
+            lambda tables: tables.enqueue(key, body, at, link_id)
+        )
+
+    async def take(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+    ) -> Sequence[InboxItem]:
+        """
+        Lease work that nobody has leased, oldest first.
+        """
+        return await self._run(
+            lambda tables: tables.take(now=now, limit=limit, lease=lease)
+        )
+
+    @hide_frames
+    async def done(self, key: str, /) -> None:
+        """
+        Erase the body of work that is done; its key stays known.
+        """
+        await self._run(lambda tables: tables.done(key))
+
+    @hide_frames
+    async def release(self, key: str, /) -> None:
+        """
+        End a lease; see `SessionStore.release`.
+        """
+        await self._run(lambda tables: tables.release(key))
+        self._waiters.wake_all()
+
+    async def entries(
+        self, *, api_id: str | None = None
+    ) -> AsyncIterator[SessionEntry]:
+        """
+        Yield all entries, oldest first, in constant memory.
+
+        Args:
+            api_id: The API; `None` for all.
+        """
+        last = 0
+        while part := await self._run(
+            lambda tables, after: tables.entries_after(after, _PART),
+            last,
+            writes=False,
+        ):
+            for _, entry in part:
+                if api_id is None or entry.key.api_id == api_id:
+                    yield entry
+            last = part[-1][0]
+
+    async def forget(
+        self,
+        *,
+        link_id: str | None = None,
+        before: datetime.datetime | None = None,
+    ) -> int:
+        """
+        Erase entries, and the work for their customers.
+
+        What is erased is overwritten in the files, unless another process
+        is reading them at that moment. See `SessionStore.forget`.
+        """
+        check_erasure(link_id, before)
+        await self._run(lambda tables: tables.forget_work(link_id, before))
+        total = last = 0
+        while part := await self._run(
+            lambda tables, after: tables.forget_entries(
+                after, link_id, before, _PART
+            ),
+            last,
+        ):
+            last, erased = part
+            total += erased
+        thread = self._usable() or await self._open()
+        await thread.run_alone(self._tables.checkpoint)
+        return total
+
+    async def _run(
+        self, work: Callable[..., T], *args: object, writes: bool = True
+    ) -> T:
+        thread = self._usable() or await self._open()
+        return await thread.run(
+            functools.partial(work, self._tables, *args), writes=writes
+        )
+
+    def _usable(self) -> DatabaseThread | None:
+        """Return the thread, if it is open in this process and loop."""
+        if self._is_closed:
+            raise StoreError(f"{self.path}: the store is closed")
+        thread = self._thread
+        if thread is None or thread.pid != os.getpid():
+            return None
+        self._check_loop(thread)
+        return thread
+
+    def _check_loop(self, thread: DatabaseThread) -> None:
+        if thread.loop is not asyncio.get_running_loop():
+            raise StoreError(
+                f"{self.path}: the store belongs to another event loop: make "
+                f"one store for each loop"
+            )
+
+    def _disown(self) -> None:
+        _INHERITED.append((self._thread, self._tables))
+        self._thread = None
+        self._lock = asyncio.Lock()
+
+    async def _open(self) -> DatabaseThread:
+        if self._thread is not None and self._thread.pid != os.getpid():
+            self._disown()
+        async with self._lock:
+            thread = self._usable()
+            if thread is not None:
+                return thread
+            thread = DatabaseThread(str(self.path))
+            try:
+                tables = await thread.run_alone(
+                    functools.partial(self._connect, thread)
+                )
+            except BaseException:
+                thread.end()
+                raise
+            self._tables, self._thread = tables, thread
+        if not self._sealer.keeps_urls:
+            _log.info(
+                "%s keeps no URLs of journeys, because it has no encryption "
+                "keys: journeys cannot be continued",
+                self.path,
+            )
+        return thread
+
+    def _connect(self, thread: DatabaseThread) -> SQLiteTables:
+        """Connect within the thread."""
+        try:
+            _prepare_file(self.path)
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            connection = sqlite3.connect(
+                self.path,
+                timeout=LOCK_TIMEOUT,
+                isolation_level=None,
+                cached_statements=128,
+            )
+            try:
+                tables = self._set_up(connection)
+            except BaseException as exc:
+                connection.close()
+                # SQLite does not wait for the lock while it changes to WAL.
+                if (
+                    isinstance(exc, sqlite3.Error)
+                    and is_busy(exc)
+                    and time.monotonic() < deadline
+                ):
+                    time.sleep(_RETRY_PAUSE)
+                    continue
+                if isinstance(exc, StoreError):
+                    raise StoreError(f"{self.path}: {exc}") from None
+                raise
+            thread.use(connection, tables.add)
+            return tables
+
+    def _set_up(self, connection: sqlite3.Connection) -> SQLiteTables:
+        [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(
+                f"SQLite cannot share it between processes (its journal mode "
+                f"stays {mode}): use a local disk"
+            )
+        for pragma in _PRAGMAS:
+            connection.execute(pragma).fetchall()
+        tables = SQLiteTables(connection, self._sealer, self._window)
+        tables.migrate()
+        return tables
+
+
+def _prepare_file(path: Path) -> None:
+    """Create the file, or make it private."""
+    if drive := network_drive(path):
+        raise StoreError(
+            f"{path}: it is on a network drive ({drive}), where processes "
+            f"would damage it: use a local disk, or PostgresSessionStore"
+        )
+    # SQLite gives the files beside it the same mode. One that exists is not
+    # opened here: closing it would end the locks of this process on it.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if path.stat().st_mode & 0o077 and path.is_file():
+            with suppress(PermissionError):
+                path.chmod(0o600)

@@ -1,0 +1,615 @@
+"""
+The tables of a SQLite store, and the statements that work on them.
+
+All of this runs in the thread that owns the connection.
+"""
+
+import datetime
+import sqlite3
+import time
+import zlib
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from bankconnect_async.errors import StoreError
+
+from .entries import (
+    InboxItem,
+    Reserved,
+    SessionEntry,
+    SessionKey,
+    backoff,
+)
+from .sealing import (
+    Sealer,
+    decode_entry,
+    decode_time,
+    describe_foreign_key,
+    describe_key,
+    encode_entry,
+    encode_time,
+    fingerprints,
+)
+
+
+#: "BCst": marks a file as a store of ours.
+APPLICATION_ID: Final = 0x42437374
+#: The statements that lead from each version of the schema to the next.
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """
+        CREATE TABLE keys (
+            id INTEGER PRIMARY KEY,
+            fingerprint TEXT NOT NULL UNIQUE
+        )
+        """,
+        # api, session and link are the numbers of ids: see `lookups`.
+        """
+        CREATE TABLE entries (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            entry_id TEXT NOT NULL UNIQUE,
+            key_id INTEGER NOT NULL,
+            api INTEGER NOT NULL,
+            session INTEGER,
+            link INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            next_check_at INTEGER,
+            body BLOB NOT NULL
+        )
+        """,
+        """
+        CREATE INDEX entries_due ON entries (next_check_at, api)
+        WHERE next_check_at IS NOT NULL
+        """,
+        # The entries by the 32-bit numbers of their ids. A reader compares
+        # the ids themselves. Those of the newest entries, above `upto`, are
+        # not in it yet: ids are random, so that a row at a time would write
+        # two pages for each.
+        """
+        CREATE TABLE lookups (
+            number INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            PRIMARY KEY (number, id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE TABLE indexed (upto INTEGER NOT NULL)",
+        "INSERT INTO indexed VALUES (0)",
+        """
+        CREATE TABLE reservations (
+            key TEXT PRIMARY KEY,
+            entry_id TEXT NOT NULL UNIQUE,
+            link INTEGER NOT NULL,
+            ends REAL NOT NULL
+        ) WITHOUT ROWID
+        """,
+        # changed_at is when it was put in, or last taken.
+        """
+        CREATE TABLE inbox (
+            key TEXT PRIMARY KEY,
+            key_id INTEGER NOT NULL,
+            name BLOB,
+            body BLOB,
+            link TEXT,
+            at INTEGER NOT NULL,
+            changed_at INTEGER NOT NULL,
+            available_at INTEGER NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            is_done INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX reservations_ends ON reservations (ends)",
+        "CREATE INDEX inbox_open ON inbox (available_at) WHERE NOT is_done",
+        "CREATE INDEX inbox_done ON inbox (changed_at) WHERE is_done",
+    ),
+)
+# How many entries wait for their ids to be indexed; a reader looks through
+# all of them.
+_MAX_UNINDEXED: Final = 4096
+# A group of fewer rows is indexed at once.
+_SMALL_GROUP: Final = 16
+# Few statements of many rows each: between rows, Python's lock would change
+# hands.
+_CHUNKS: Final = 64, 8, 1
+_ROW: Final = f"({', '.join('?' * 8)})"
+_INSERTS: Final = {
+    size: "INSERT OR IGNORE INTO entries (entry_id, key_id, api, session, "
+    f"link, created_at, next_check_at, body) VALUES "
+    f"{', '.join([_ROW] * size)}"
+    for size in _CHUNKS
+}
+_LARGEST: Final = 2**31
+
+#: The columns of an entry, and the numbers of its entities.
+Row: TypeAlias = tuple[
+    str, int, int, int | None, int, int, int | None, bytes, list[int]
+]
+
+
+class SQLiteTables:
+    """
+    The tables of one connection.
+
+    Args:
+        connection: The connection, in autocommit mode.
+        sealer: The encoding of what is secret.
+        window: The time for which work that is done stays known.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        sealer: Sealer,
+        window: datetime.timedelta,
+    ) -> None:
+        self._db: Final = connection
+        self._sealer: Final = sealer
+        self._window: Final = window // datetime.timedelta(microseconds=1)
+        self._key_id = 0
+        marks = ", ".join("?" * len(sealer.lookups("")))
+        self._is_key = f"key IN ({marks})"
+        self._select = f"""
+            SELECT body, next_check_at FROM entries WHERE id IN (
+                SELECT id FROM lookups WHERE number IN ({marks})
+                UNION ALL
+                SELECT id FROM entries
+                WHERE id > (SELECT upto FROM indexed)
+                AND (session IN ({marks}) OR link IN ({marks}))
+            ) AND created_at > ? ORDER BY created_at DESC, id DESC
+        """
+
+    def migrate(self) -> None:
+        """
+        Create the tables, or bring those of an older version up to date.
+
+        Raises:
+            StoreError: If the file is of a newer version or another program,
+                or was written with other keys.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._migrate()
+            self._check_keys()
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _migrate(self) -> None:
+        mark, version, tables = self._db.execute(
+            "SELECT (SELECT application_id FROM pragma_application_id), "
+            "(SELECT user_version FROM pragma_user_version), "
+            "(SELECT count(*) FROM sqlite_master)"
+        ).fetchone()
+        if mark != APPLICATION_ID and (mark or version or tables):
+            raise StoreError(
+                "it is the database of another program: give another path"
+            )
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"a newer bankconnect-async wrote it (its schema is "
+                f"{version}, this one knows {len(MIGRATIONS)}): update the "
+                f"package"
+            )
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                self._db.execute(statement)
+        if version < len(MIGRATIONS):
+            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    def encode(self, entry: SessionEntry) -> Row:
+        """
+        Return the row of an entry; any thread may call this.
+        """
+        session_id, next_check_at = entry.session_id, entry.next_check_at
+        sealer = self._sealer
+        return (
+            entry.entry_id,
+            self._key_id,
+            zlib.crc32(entry.key.api_id.encode()),
+            None
+            if session_id is None
+            else self._number("session_id", session_id),
+            self._number("link_id", entry.key.link_id),
+            encode_time(entry.created_at),
+            None if next_check_at is None else encode_time(next_check_at),
+            sealer.seal(encode_entry(entry, keeps_urls=sealer.keeps_urls)),
+            [self._number("entity_id", each) for each in entry.entity_ids],
+        )
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Insert rows, and end their reservations."""
+        first = 0
+        for size in _CHUNKS:
+            while len(rows) - first >= size:
+                columns: list[Any] = []
+                for row in rows[first : first + size]:
+                    columns += row[:-1]
+                self._db.execute(_INSERTS[size], columns)
+                first += size
+        entities = [(n, row[0]) for row in rows for n in row[-1]]
+        if entities:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO lookups "
+                "SELECT ?, id FROM entries WHERE entry_id = ?",
+                entities,
+            )
+        if self._db.execute("SELECT 1 FROM reservations LIMIT 1").fetchone():
+            self._db.executemany(
+                "DELETE FROM reservations WHERE entry_id = ?",
+                [(row[0],) for row in rows],
+            )
+        [upto] = self._db.execute("SELECT upto FROM indexed").fetchone()
+        [newest] = self._db.execute("SELECT max(id) FROM entries").fetchone()
+        if len(rows) < _SMALL_GROUP or newest - upto > _MAX_UNINDEXED:
+            self._db.execute(
+                """
+                INSERT OR IGNORE INTO lookups
+                SELECT session, id FROM entries
+                WHERE id > :upto AND session IS NOT NULL
+                UNION ALL SELECT link, id FROM entries WHERE id > :upto
+                ORDER BY 1
+                """,
+                {"upto": upto},
+            )
+            self._db.execute("UPDATE indexed SET upto = ?", (newest,))
+
+    def find(
+        self, name: str, text: str, created_after: int = -(2**63)
+    ) -> Iterator[SessionEntry]:
+        """
+        Yield the entries that may have an id, newest first.
+
+        Args:
+            name: The name of the id, such as "link_id".
+            text: The id.
+            created_after: The time after which they were created.
+        """
+        numbers = self._numbers(name, text)
+        found = self._db.execute(
+            self._select, [*numbers, *numbers, *numbers, created_after]
+        )
+        for body, next_check_at in found:
+            yield self._decode(body, next_check_at)
+
+    def reserve(
+        self,
+        key: SessionKey,
+        *,
+        now: datetime.datetime,
+        lease: datetime.timedelta,
+        created_after: datetime.datetime | None,
+        reserved: Reserved,
+    ) -> Reserved | SessionEntry | float:
+        """
+        Return the live entry, *reserved*, or the seconds to wait.
+        """
+        oldest = () if created_after is None else (encode_time(created_after),)
+        for entry in self.find("link_id", key.link_id, *oldest):
+            if entry.key == key and entry.is_live(
+                now=now, created_after=created_after
+            ):
+                return entry
+        keys = self._sealer.lookups(describe_key(key))
+        time_now = time.time()
+        self._db.execute(
+            "DELETE FROM reservations WHERE ends <= ?", (time_now,)
+        )
+        held = self._db.execute(
+            f"SELECT ends FROM reservations WHERE {self._is_key}",
+            keys,
+        ).fetchone()
+        if held is not None:
+            return float(held[0]) - time_now
+        self._db.execute(
+            "INSERT INTO reservations VALUES (?, ?, ?, ?)",
+            (
+                keys[0],
+                reserved.entry_id,
+                self._number("link_id", key.link_id),
+                time_now + lease.total_seconds(),
+            ),
+        )
+        return reserved
+
+    def advance(
+        self,
+        entry_id: str,
+        change: Callable[[SessionEntry], SessionEntry],
+        entity_id: str | None,
+    ) -> SessionEntry:
+        """
+        Replace an entry by what *change* makes of it.
+
+        Raises:
+            StoreError: If there is no such entry.
+        """
+        found = self._db.execute(
+            "SELECT id, key_id, body, next_check_at FROM entries "
+            "WHERE entry_id = ?",
+            (entry_id,),
+        ).fetchone()
+        if found is None:
+            raise StoreError(f"no entry with the id {entry_id!r}")
+        id_, key_id, body, next_check_at = found
+        entry = change(self._decode(body, next_check_at))
+        _, _, _, session, link, _, next_check_at, body, entities = self.encode(
+            entry
+        )
+        self._db.execute(
+            "UPDATE entries SET key_id = ?, session = ?, link = ?, "
+            "next_check_at = ?, body = ? WHERE id = ?",
+            (self._key_id, session, link, next_check_at, body, id_),
+        )
+        numbers: list[int | None] = []
+        if key_id != self._key_id:
+            # Its ids must be found without the old key, too.
+            self._delete_lookups(id_, entry)
+            numbers = [session, link, *entities]
+        elif entity_id is not None:
+            numbers = [self._number("entity_id", entity_id)]
+        self._db.executemany(
+            "INSERT OR IGNORE INTO lookups VALUES (?, ?)",
+            [(number, id_) for number in numbers if number is not None],
+        )
+        return entry
+
+    def due(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+        api_id: str | None,
+    ) -> list[SessionEntry]:
+        """Lease entries; see `SessionStore.due`."""
+        ends = encode_time(now + lease)
+        where = "" if api_id is None else "AND api = ?"
+        found = [
+            (id_, entry)
+            for id_, body in self._db.execute(
+                f"SELECT id, body FROM entries WHERE next_check_at <= ? "
+                f"{where} ORDER BY next_check_at, id LIMIT ?",
+                [
+                    encode_time(now),
+                    *([] if api_id is None else [zlib.crc32(api_id.encode())]),
+                    min(limit, _LARGEST),
+                ],
+            )
+            if (entry := self._decode(body, ends)).key.api_id
+            == (api_id or entry.key.api_id)
+        ]
+        self._db.executemany(
+            "UPDATE entries SET next_check_at = ? WHERE id = ?",
+            [(ends, id_) for id_, _ in found],
+        )
+        return [entry for _, entry in found]
+
+    def enqueue(
+        self, key: str, body: bytes, at: datetime.datetime, link_id: str | None
+    ) -> bool:
+        """Put work into the inbox; see `SessionStore.enqueue`."""
+        time_ = encode_time(at)
+        keys = self._sealer.lookups(key)
+        self._db.execute(
+            "DELETE FROM inbox WHERE is_done AND changed_at <= ?",
+            (time_ - self._window,),
+        )
+        known = self._db.execute(
+            f"SELECT 1 FROM inbox WHERE {self._is_key}",
+            keys,
+        ).fetchone()
+        if known:
+            return False
+        self._db.execute(
+            "INSERT INTO inbox (key, key_id, name, body, link, at, "
+            "changed_at, available_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                keys[0],
+                self._key_id,
+                self._sealer.seal(key.encode()),
+                self._sealer.seal(body),
+                None if link_id is None else self._sealer.lookup(link_id),
+                time_,
+                time_,
+                time_,
+            ),
+        )
+        return True
+
+    def take(
+        self,
+        *,
+        now: datetime.datetime,
+        limit: int,
+        lease: datetime.timedelta,
+    ) -> list[InboxItem]:
+        """Lease work; see `SessionStore.take`."""
+        time_ = encode_time(now)
+        found = self._db.execute(
+            "SELECT key, name, body, at, attempts FROM inbox "
+            "WHERE NOT is_done AND available_at <= ? ORDER BY at, key LIMIT ?",
+            (time_, min(limit, _LARGEST)),
+        ).fetchall()
+        self._db.executemany(
+            "UPDATE inbox SET attempts = attempts + 1, changed_at = ?, "
+            "available_at = ? WHERE key = ?",
+            [(time_, encode_time(now + lease), key) for key, *_ in found],
+        )
+        unseal = self._sealer.unseal
+        return [
+            InboxItem(
+                key=unseal(name).decode(),
+                body=unseal(body),
+                at=decode_time(at),
+                attempts=attempts,
+            )
+            for _, name, body, at, attempts in found
+        ]
+
+    def done(self, key: str) -> None:
+        """Erase work; see `SessionStore.done`."""
+        self._db.execute(
+            "UPDATE inbox SET is_done = 1, name = NULL, body = NULL "
+            f"WHERE {self._is_key}",
+            self._sealer.lookups(key),
+        )
+
+    def release(self, key: str) -> None:
+        """End a lease; see `SessionStore.release`."""
+        found = self._db.execute(
+            "SELECT key, changed_at, attempts FROM inbox "
+            f"WHERE NOT is_done AND {self._is_key}",
+            self._sealer.lookups(key),
+        ).fetchone()
+        if found is not None:
+            stored, changed_at, attempts = found
+            pause = backoff(attempts) // datetime.timedelta(microseconds=1)
+            self._db.execute(
+                "UPDATE inbox SET available_at = ? WHERE key = ?",
+                (changed_at + pause, stored),
+            )
+        self._db.execute("DELETE FROM reservations WHERE entry_id = ?", (key,))
+
+    def entries_after(
+        self, id_: int, limit: int
+    ) -> list[tuple[int, SessionEntry]]:
+        """
+        Return entries and their row numbers, in the order of creation.
+        """
+        return [
+            (each, self._decode(body, next_check_at))
+            for each, body, next_check_at in self._db.execute(
+                "SELECT id, body, next_check_at FROM entries WHERE id > ? "
+                "ORDER BY id LIMIT ?",
+                (id_, limit),
+            )
+        ]
+
+    def forget_entries(
+        self,
+        id_: int,
+        link_id: str | None,
+        before: datetime.datetime | None,
+        limit: int,
+    ) -> tuple[int, int] | None:
+        """
+        Erase some of the entries above a row number.
+
+        Returns:
+            The last row number and the number of entries that were erased;
+            `None` if there is none.
+        """
+        wheres = ["id > ?"]
+        values: list[Any] = [id_]
+        if link_id is not None:
+            numbers = self._numbers("link_id", link_id)
+            wheres.append(f"link IN ({', '.join('?' * len(numbers))})")
+            values += numbers
+        if before is not None:
+            wheres.append("created_at < ?")
+            values.append(encode_time(before))
+        found = self._db.execute(
+            "SELECT id, body FROM entries WHERE "
+            f"{' AND '.join(wheres)} ORDER BY id LIMIT ?",
+            [*values, limit],
+        ).fetchall()
+        erased = 0
+        for each, body in found:
+            entry = self._decode(body, None)
+            if link_id is None or entry.link_id == link_id:
+                self._delete_lookups(each, entry)
+                self._db.execute("DELETE FROM entries WHERE id = ?", (each,))
+                erased += 1
+        return (found[-1][0], erased) if found else None
+
+    def forget_work(
+        self, link_id: str | None, before: datetime.datetime | None
+    ) -> None:
+        """
+        Erase work of the inbox, and the reservations of a customer.
+        """
+        wheres: list[str] = []
+        values: list[Any] = []
+        if link_id is not None:
+            links = self._sealer.lookups(link_id)
+            wheres.append(f"link IN ({', '.join('?' * len(links))})")
+            values += links
+            numbers = self._numbers("link_id", link_id)
+            self._db.execute(
+                "DELETE FROM reservations WHERE link IN "
+                f"({', '.join('?' * len(numbers))})",
+                numbers,
+            )
+        if before is not None:
+            wheres.append("at < ?")
+            values.append(encode_time(before))
+        self._db.execute(
+            f"DELETE FROM inbox WHERE {' AND '.join(wheres)}",
+            values,
+        )
+
+    def checkpoint(self) -> None:
+        """
+        Write what was erased over its old places in all files.
+        """
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _check_keys(self) -> None:
+        given = fingerprints(self._sealer)
+        for key_id, fingerprint in self._db.execute(
+            "SELECT id, fingerprint FROM keys"
+        ).fetchall():
+            if fingerprint in given:
+                continue
+            if self._db.execute(
+                "SELECT 1 FROM entries WHERE key_id = :id UNION ALL "
+                "SELECT 1 FROM inbox WHERE key_id = :id LIMIT 1",
+                {"id": key_id},
+            ).fetchone():
+                raise StoreError(
+                    describe_foreign_key(fingerprint, self._sealer)
+                )
+            self._db.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+        self._db.execute(
+            "INSERT OR IGNORE INTO keys (fingerprint) VALUES (?)", given[:1]
+        )
+        [self._key_id] = self._db.execute(
+            "SELECT id FROM keys WHERE fingerprint = ?", given[:1]
+        ).fetchone()
+
+    def _decode(self, body: bytes, next_check_at: int | None) -> SessionEntry:
+        entry = decode_entry(self._sealer.unseal(body))
+        return attrs.evolve(
+            entry,
+            next_check_at=None
+            if next_check_at is None
+            else decode_time(next_check_at),
+        )
+
+    def _delete_lookups(self, id_: int, entry: SessionEntry) -> None:
+        ids = [("link_id", entry.link_id), ("session_id", entry.session_id)]
+        ids += [("entity_id", entity_id) for entity_id in entry.entity_ids]
+        self._db.executemany(
+            "DELETE FROM lookups WHERE number = ? AND id = ?",
+            [
+                (number, id_)
+                for name, text in ids
+                if text is not None
+                for number in self._numbers(name, text)
+            ],
+        )
+
+    def _number(self, name: str, text: str) -> int:
+        return zlib.crc32(
+            self._sealer.lookup(f"{name} {text}").encode(errors="replace")
+        )
+
+    def _numbers(self, name: str, text: str) -> list[int]:
+        return [
+            zlib.crc32(each.encode(errors="replace"))
+            for each in self._sealer.lookups(f"{name} {text}")
+        ]
