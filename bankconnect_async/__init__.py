@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         UploadWebhook,
         Webhook,
     )
+    from .report import CampaignReport, report_journals, report_store
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
     from .store import (
         InboxItem,
@@ -129,6 +130,7 @@ else:
                 "InboxItem MemorySessionStore Reserved SessionEntry "
                 "SQLiteSessionStore SessionKey SessionState SessionStore"
             ),
+            "report": "CampaignReport report_journals report_store",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.event_keys": "event_key",
             "_codec.webhooks": "decode_webhook",
@@ -153,6 +155,7 @@ __all__ = [
     "BankNotDetectedError",
     "BatchStats",
     "BatchStoppedError",
+    "CampaignReport",
     "CertificateError",
     "Channel",
     "ClientClosedError",
@@ -240,4 +243,6 @@ __all__ = [
     "decode_webhook",
     "event_key",
     "iframe_html",
+    "report_journals",
+    "report_store",
 ]

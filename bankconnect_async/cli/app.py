@@ -52,6 +52,7 @@ from .options import (
     session_options,
 )
 from .output import write_output
+from .report.command import report
 from .signals import serve_until_interrupted
 from .statements import fetch, upload, wait
 from .trigger import trigger
@@ -415,7 +416,7 @@ def _batch_code(summary: BatchSummary) -> Exit:
     return Exit.OK
 
 
-for _command in demo, fetch, invite, trigger, upload, wait:
+for _command in demo, fetch, invite, report, trigger, upload, wait:
     app.add_command(_command)
 
 

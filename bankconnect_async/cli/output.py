@@ -5,8 +5,12 @@ Writes results to stdout or to a new file.
 import errno
 import os
 import sys
+import tempfile
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -44,6 +48,44 @@ def write_output(content: bytes, path: str = "-") -> None:
         ) from exc
     except ValueError as exc:
         raise CommandError(f"{path}: cannot be written: {exc}") from exc
+
+
+@contextmanager
+def new_file(path: str) -> Iterator[BinaryIO]:
+    """
+    Write a new file that only its owner can read, whole or not at all.
+
+    Args:
+        path: The path of the file.
+
+    Raises:
+        CommandError: If the file exists or cannot be written.
+    """
+    target = Path(path)
+    if path == "-" or os.path.lexists(path):
+        raise CommandError(
+            "stdout is for the figures: name a file instead of -"
+            if path == "-"
+            else f"{path}: exists already and is not overwritten: name "
+            f"another file"
+        )
+    try:
+        fd, part = tempfile.mkstemp(
+            prefix=f".{target.name}-", dir=target.parent
+        )
+        try:
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).replace(target)
+        finally:
+            with suppress(FileNotFoundError):
+                Path(part).unlink()
+    except OSError as exc:
+        raise CommandError(
+            f"{path}: cannot be written: {exc.strerror}"
+        ) from exc
 
 
 def _write_to_stdout(content: bytes) -> None:

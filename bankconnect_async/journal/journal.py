@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from bankconnect_async._codec.request_digests import request_digest
 from bankconnect_async._threads import finish_in_thread, run_in_thread
@@ -48,6 +48,8 @@ __all__ = [
     "Record",
     "read_journal",
 ]
+
+T = TypeVar("T")
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -631,13 +633,23 @@ def read_journal(*paths: _Path) -> Iterator[Record]:
         JournalError: If a journal cannot be read; it names the line.
     """
     for path in paths:
-        yield from _read_one(os.fspath(path))
+        yield from read_journal_with(decode_record, os.fspath(path))
 
 
-def _read_one(path: str) -> Iterator[Record]:
+def read_journal_with(decode: Callable[[bytes], T], path: str) -> Iterator[T]:
+    """
+    Read a journal with a decoder of one's own.
+
+    Args:
+        decode: A function that decodes a line, or raises a `ValueError`.
+        path: The path of the journal.
+
+    Raises:
+        JournalError: If the journal cannot be read; it names the line.
+    """
     try:
         with Path(path).open("rb") as file:
-            for _, record in read_lines(file, decode_record):
+            for _, record in read_lines(file, decode):
                 if record is not None:
                     yield record
     except ValueError as exc:

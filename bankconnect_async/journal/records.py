@@ -14,7 +14,7 @@ import re
 import time
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import orjson
@@ -29,6 +29,8 @@ from bankconnect_async.models.sessions import Session
 
 T = TypeVar("T")
 
+#: What a line is that no version wrote; the text follows "line N".
+NO_RECORD: Final = "is no record of a session"
 # The start of every record, torn or not.
 _START: Final = b'{"link_id":'
 # Some editors put a byte order mark in front of a file.
@@ -207,28 +209,30 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(raw.removeprefix(_BOM))
     except orjson.JSONDecodeError:
-        raise ValueError("is no record of a session") from None
-    match record:
-        case {"link_id": str(), "redirect_url": str()} | {
-            "link_id": str() | None,
-            "error": dict(),
-        }:
-            pass
-        case _:
-            raise ValueError("is no record of a session")
-    match record:
-        case {"api": str(), "request": str(request)} if _DIGEST.fullmatch(
-            request
-        ):
-            pass
-        case {"api": str(), "request": None, "error": dict()}:
-            pass
-        case _:
-            raise ValueError(
-                "does not tell its API and its request, as records of "
-                "earlier versions do not"
-            )
-    return cast("dict[str, Any]", record)
+        raise ValueError(NO_RECORD) from None
+    # Patterns of `match` would take as long as the decoding.
+    if not isinstance(record, dict):
+        record = {}
+    link_id, error = record.get("link_id", ...), record.get("error", ...)
+    is_failed = isinstance(error, dict)
+    if not (
+        (
+            isinstance(link_id, str)
+            and isinstance(record.get("redirect_url"), str)
+        )
+        or (is_failed and (link_id is None or isinstance(link_id, str)))
+    ):
+        raise ValueError(NO_RECORD)
+    request = record.get("request", ...)
+    if not isinstance(record.get("api"), str) or not (
+        (isinstance(request, str) and _DIGEST.fullmatch(request))
+        or (is_failed and request is None)
+    ):
+        raise ValueError(
+            "does not tell its API and its request, as records of "
+            "earlier versions do not"
+        )
+    return record
 
 
 def decode_record(raw: bytes) -> Record:
@@ -276,7 +280,7 @@ def decode_record(raw: bytes) -> Record:
             **common,
         )
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise ValueError("is no record of a session") from None
+        raise ValueError(NO_RECORD) from None
 
 
 def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
@@ -287,7 +291,17 @@ def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
         ValueError: If that is no time.
     """
     at = record.get("at")
-    return None if at is None else datetime.datetime.fromisoformat(at)
+    return None if at is None else _parse_time(at)
+
+
+# Many records share their second.
+@functools.lru_cache(maxsize=64)
+def _parse_time(text: str) -> datetime.datetime:
+    at = datetime.datetime.fromisoformat(text)
+    # Arithmetic fails at times too close to the year 1.
+    if at.tzinfo is None or at.timestamp() < 0:
+        raise ValueError("is no time of a record")
+    return at.astimezone(datetime.UTC)
 
 
 def read_lines(

@@ -4,7 +4,7 @@ The protocol of a store of sessions.
 
 import datetime
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from .entries import (
@@ -88,6 +88,20 @@ class SessionStore(Protocol):
     ) -> Sequence[SessionEntry]:
         """
         Return the entries with all ids that are given, newest first.
+        """
+        ...
+
+    def entries(
+        self, *, api_id: str | None = None
+    ) -> AsyncIterator[SessionEntry]:
+        """
+        Yield all entries in constant memory, in the order of their addition.
+
+        The store can be read and written meanwhile; an entry that is added or
+        erased then may come or not.
+
+        Args:
+            api_id: The API of the entries; `None` for all.
         """
         ...
 

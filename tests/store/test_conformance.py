@@ -105,6 +105,23 @@ class TestEntries:
             found = await store.find(api_id=API, **ids)
             assert list(found) == [comparable(entry, store)]
 
+    async def test_all_entries(self, store, make_key, make_entry):
+        """
+        All entries are iterated over, of one API or of all, and may be
+        erased meanwhile.
+        """
+        added = [make_entry(f"x{number}") for number in range(3)]
+        other = make_entry("other", key=make_key("other", api_id="api/v2#0"))
+        await store.add([*added, other])
+        expected = [comparable(entry, store) for entry in (*added, other)]
+
+        assert [each async for each in store.entries()] == expected
+        of_one = [each async for each in store.entries(api_id=API)]
+        assert of_one == expected[:3]
+        async for entry in store.entries():
+            await store.forget(link_id=entry.link_id)
+        assert not [each async for each in store.entries()]
+
     async def test_all_ids_must_fit(self, store, make_entry):
         """
         Ids of two customers, and ids of another API, find nothing.

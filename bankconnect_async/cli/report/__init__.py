@@ -1,0 +1,3 @@
+"""
+``bankconnect report``.
+"""

@@ -1,0 +1,146 @@
+"""
+Files of a report: the URLs of sessions, and the rows without one.
+"""
+
+import csv
+import io
+import itertools
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import BinaryIO
+
+from bankconnect_async.cli.input.rows import BadRow, InputRow, InputRows
+from bankconnect_async.cli.input.sources import open_input
+from bankconnect_async.cli.messages import CommandError, print_message
+from bankconnect_async.report.creation import RecordCounter, read_rows
+
+
+def write_urls(
+    file: BinaryIO, counter: RecordCounter, journals: Iterable[str]
+) -> None:
+    """
+    Write the sessions of journals as CSV while their records are counted.
+
+    Args:
+        file: The file.
+        counter: The counter of records.
+        journals: The paths of the journals.
+    """
+    columns = "link_id", "session_id", "redirect_url"
+    sessions = (
+        [row.record[name] for name in columns]
+        for path in journals
+        for row in read_rows(path)
+        if counter.add(row)
+    )
+    _write_csv(file, columns, sessions)
+
+
+def write_failed_ids(
+    file: BinaryIO, counter: RecordCounter, journals: Iterable[str]
+) -> None:
+    """
+    Write the link ids without a session as CSV.
+
+    Args:
+        file: The file.
+        counter: The counter, which has counted the journals.
+        journals: The paths of the journals.
+
+    Raises:
+        CommandError: If the rows differ in other parameters, which journals
+            do not hold.
+    """
+    unreadable = 0
+
+    def failed() -> Iterator[Sequence[str]]:
+        nonlocal unreadable
+        digest = None
+        for path in journals:
+            for row in read_rows(path):
+                if not counter.take_failed(row.link_id, row.line):
+                    continue
+                if row.link_id is None:
+                    unreadable += 1
+                    continue
+                other = row.record["request"]
+                if digest is not None and other not in {None, digest}:
+                    raise CommandError(
+                        "bankconnect: the rows without a session differ in "
+                        "more than their link ids: copy them from the INPUT "
+                        "of the batch, with --input INPUT"
+                    )
+                digest = digest or other
+                yield [row.link_id]
+
+    _write_csv(file, ("link_id",), failed())
+    if unreadable:
+        print_message(
+            f"{unreadable} rows without a readable link id were left out; "
+            f"--input INPUT copies them, too"
+        )
+
+
+def copy_failed_rows(
+    file: BinaryIO, counter: RecordCounter, source: str
+) -> None:
+    """
+    Copy the rows without a session from the input of the batch.
+
+    Args:
+        file: The file.
+        counter: The counter, which has counted the journals.
+        source: The path of the input.
+
+    Raises:
+        CommandError: If the input cannot be read twice.
+    """
+    with closing(open_input(source)) as opened:
+        copy = opened.reopen()
+        if copy is None:
+            raise CommandError(
+                f"{opened.name}: can be read only once: give --input a file"
+            )
+        rows = InputRows(
+            opened.stream, name=opened.name, allow_any_link_id=True
+        )
+        with copy:
+            file.writelines(_failed_lines(rows, counter, copy))
+
+
+def _failed_lines(
+    rows: InputRows, counter: RecordCounter, lines: Iterator[bytes]
+) -> Iterator[bytes]:
+    # The lines before the first row are a header.
+    starts = itertools.chain(
+        [(1, True)], ((row.line, _is_failed(row, counter)) for row in rows)
+    )
+    start, is_copied = next(starts)
+    for end, is_next in starts:
+        part = itertools.islice(lines, end - start)
+        yield from part if is_copied else _skip(part)
+        start, is_copied = end, is_next
+    if is_copied:
+        yield from lines
+
+
+def _is_failed(row: InputRow | BadRow, counter: RecordCounter) -> bool:
+    if isinstance(row, InputRow):
+        return counter.take_failed(row.request.link_id, row.line)
+    return counter.take_failed(row.link_id, row.line)
+
+
+def _skip(lines: Iterator[bytes]) -> Iterator[bytes]:
+    return (line for line in lines if not line)
+
+
+def _write_csv(
+    file: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    # Closing the file is up to the caller.
+    text.detach()

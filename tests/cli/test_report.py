@@ -1,0 +1,266 @@
+"""
+``bankconnect report``.
+"""
+
+import csv
+import io
+import json
+import os
+import pty
+import stat
+import subprocess
+
+import pytest
+
+from bankconnect_async.sandbox import Fault
+
+
+URL = "https://lender.example/return"
+
+
+@pytest.fixture(name="campaign")
+def _campaign(batch, tmp_path, service):
+    """
+    Run a batch, in which the server refuses link ids with a "bad" in front,
+    and return the path of its output and its summary.
+    """
+    service.faults.script(*[Fault.status(400)] * 9, prefix="bad")
+
+    def run(rows, *args):
+        ran = batch(
+            rows, "--inline-frame", "--json", "--concurrency", "1", *args
+        )
+        return tmp_path / "out.jsonl", json.loads(ran.result.out)
+
+    return run
+
+
+def rows_of(path):
+    """Return the rows of a CSV file."""
+    return list(csv.reader(io.StringIO(path.read_text())))
+
+
+class TestFigures:
+    """What is printed"""
+
+    def test_agrees_with_summary(self, bankconnect, campaign):
+        """
+        Every row of the closing summary is in the report, under its name.
+        """
+        path, summary = campaign(b"link_id\na\nc,b\nb\na\nbad\n")
+        found = json.loads(bankconnect("report", path, "--json").out)[
+            "creation"
+        ]
+
+        assert found["created"] == summary["created"] == 2
+        assert found["failed"] + found["repeated"] == summary["failed"] == 3
+        assert found["errors"] == {
+            "BadRequestError": 1,
+            "InvalidRequestError": 1,
+        }
+        assert found["rows"] == 5
+
+    def test_agrees_after_resuming(self, bankconnect, campaign):
+        """
+        So is every row of a resumed batch; failures of the run before are
+        stale.
+        """
+        rows = b"link_id\na\nc,b\nb\na\nbad\n"
+        campaign(rows)
+        path, summary = campaign(rows)
+        found = json.loads(bankconnect("report", path, "--json").out)[
+            "creation"
+        ]
+
+        assert found["created"] == summary["skipped"] == 2
+        assert found["failed"] + found["repeated"] == summary["failed"] == 3
+        assert (found["rows"], found["stale"]) == (5, 3)
+
+    def test_text(self, bankconnect, campaign):
+        """
+        Without a terminal the text has no colours, and no blanks at the ends
+        of its lines.
+        """
+        path, _ = campaign(b"link_id\na\nb\nbad\n")
+        ran = bankconnect("report", path)
+
+        assert (ran.code, ran.err) == (0, "")
+        assert "\x1b" not in ran.out
+        lines = ran.out.splitlines()
+        assert all(line == line.rstrip() for line in lines)
+        words = [line.split() for line in lines]
+        assert ["stale", "records,", "left", "out", "0"] in words
+        assert ["created", "2", "66.7", "%", "█" * 20] in words
+        assert ["BadRequestError", "1", "100.0", "%", "█" * 30] in words
+
+    @pytest.mark.parametrize("width", [30, 120])
+    def test_terminal(self, command, campaign, width):
+        """
+        On a terminal it has colours, and no line is wider than that.
+        """
+        path, _ = campaign(b"link_id\na\nbad\n")
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            subprocess.run(
+                [*command, "report", path],
+                stdout=theirs,
+                check=True,
+                env={**os.environ, "COLUMNS": str(width), "TERM": "xterm"},
+            )
+            os.close(theirs)
+            text = b""
+            # Linux reports the end of a terminal as an error.
+            while True:
+                try:
+                    text += terminal.read(2**16)
+                except OSError:
+                    break
+
+        assert b"\x1b[" in text
+        assert "created" in text.decode()
+
+    def test_no_journal(self, bankconnect, tmp_path):
+        """
+        A file that is no journal is an error of one line, and leaves no file
+        behind.
+        """
+        path = tmp_path / "rows.csv"
+        path.write_bytes(b"link_id\na\n")
+        for option in "--html", "--urls", "--failed":
+            ran = bankconnect("report", path, option, tmp_path / "new")
+
+            assert (ran.code, ran.out) == (2, "")
+            assert ran.err.count("\n") == 1
+            assert "rows.csv: line 1 is no record of a session" in ran.err
+        assert list(tmp_path.iterdir()) == [path]
+
+
+class TestFiles:
+    """What is written"""
+
+    def test_html(self, bankconnect, campaign, tmp_path):
+        """
+        --html writes a page, for its owner only.
+        """
+        path, _ = campaign(b"link_id\na\nbad\n")
+        page = tmp_path / "page.html"
+        assert bankconnect("report", path, "--html", page).code == 0
+
+        assert page.read_text().startswith("<!doctype html>")
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+
+    def test_urls(self, bankconnect, campaign, tmp_path):
+        """
+        --urls writes each session once, for its owner only.
+        """
+        path, _ = campaign(b'link_id\na\n\xc3\xa9\na\nbad\n"x ""y"", z"\n')
+        urls = tmp_path / "urls.csv"
+        assert bankconnect("report", path, "--urls", urls).code == 0
+
+        header, *rows = rows_of(urls)
+        assert header == ["link_id", "session_id", "redirect_url"]
+        assert [row[0] for row in rows] == ["a", "é", 'x "y", z']
+        assert all(id_ and id_ in url for _, id_, url in rows)
+        assert stat.S_IMODE(urls.stat().st_mode) == 0o600
+
+    def test_failed_ids(self, bankconnect, campaign, batch, tmp_path, service):
+        """
+        The file of --failed is an input of batch, which then completes OUT.
+        """
+        path, _ = campaign(b"link_id\na\nbad-1\nbad-1\n\nbad-4\n")
+        again = tmp_path / "again.csv"
+        ran = bankconnect("report", path, "--failed", again)
+
+        assert rows_of(again) == [["link_id"], ["bad-1"], ["bad-4"]]
+        assert stat.S_IMODE(again.stat().st_mode) == 0o600
+        service.faults.clear()
+        _, summary = campaign(again.read_bytes())
+        assert (summary["created"], summary["failed"]) == (2, 0)
+        assert ran.code == 0
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+    def test_failed_rows(self, bankconnect, campaign, tmp_path, end):
+        """
+        With --input it has the whole rows as they were, each once.
+        """
+        rows = [
+            b"\xef\xbb\xbflink_id;bank_name;extra.note",
+            b"a;axis;x",
+            b'bad-1;icici;"two\nlines"',
+            b"",
+            b"b;sbi;",
+            b"bad-2;;",
+            b"bad-2;axis;",
+            b"too;many;cells;here",
+            b"'00123;axis;",
+            b"bad-3;hdfc;last",
+        ]
+        path, summary = campaign((end or b"\n").join(rows) + end)
+        again = tmp_path / "again.csv"
+        source = tmp_path / "links.csv"
+        ran = bankconnect("report", path, "--failed", again, "--input", source)
+
+        assert (ran.code, ran.err) == (0, "")
+        kept = (rows[0], *rows[2:4], rows[5], *rows[7:])
+        assert again.read_bytes() == (end or b"\n").join(kept) + end
+        assert summary["failed"] == 6
+
+    def test_failed_json_lines(self, bankconnect, campaign, tmp_path):
+        """
+        Rows of JSON lines are copied as well.
+        """
+        rows = [
+            b'{"link_id": "bad-1", "bank_name": "axis"}\n',
+            b'{"link_id": "a"}\n',
+            b"no JSON\n",
+            b'{"link_id": "b"}\n',
+        ]
+        path, _ = campaign(b"".join(rows))
+        again = tmp_path / "again.jsonl"
+        source = tmp_path / "links.csv"
+        bankconnect("report", path, "--failed", again, "--input", source)
+
+        assert again.read_bytes() == rows[0] + rows[2]
+
+    def test_failed_needs_input(self, bankconnect, campaign, tmp_path):
+        """
+        Rows that differ in parameters are not reduced to their link ids.
+        """
+        path, _ = campaign(b"link_id,bank_name\nbad-1,axis\nbad-2,sbi\n")
+        again = tmp_path / "again.csv"
+        ran = bankconnect("report", path, "--failed", again)
+
+        assert (ran.code, ran.out) == (2, "")
+        assert "with --input INPUT" in ran.err
+        assert not again.exists()
+
+    def test_unreadable_ids(self, bankconnect, campaign, tmp_path):
+        """
+        Rows without a readable link id are not left out silently.
+        """
+        path, _ = campaign(b"link_id,bank_name\nbad-1,\n,axis\n")
+        again = tmp_path / "again.csv"
+        ran = bankconnect("report", path, "--failed", again)
+
+        assert rows_of(again) == [["link_id"], ["bad-1"]]
+        assert "1 rows without a readable link id were left out" in ran.err
+
+    def test_existing_file(self, bankconnect, campaign):
+        """
+        No file is overwritten, and stdout is for the figures.
+        """
+        path, _ = campaign(b"link_id\na\n")
+        for option in "--html", "--urls", "--failed":
+            ran = bankconnect("report", path, option, path)
+            assert (ran.code, ran.out) == (2, "")
+            assert "exists already and is not overwritten" in ran.err
+            ran = bankconnect("report", path, option, "-")
+            assert "name a file instead of -" in ran.err
+
+    def test_usage(self, bankconnect, tmp_path):
+        """
+        --input is of no use without --failed.
+        """
+        ran = bankconnect("report", tmp_path, "--input", tmp_path)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--input requires --failed" in ran.err
