@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import pickle
+import resource
 import stat
 
 from decimal import Decimal
@@ -34,6 +35,10 @@ from bankconnect_async import (
     tables,
 )
 from bankconnect_async._codec import responses
+from bankconnect_async._resources.statement_kinds import (
+    ENTITY_KINDS,
+    SESSION_KINDS,
+)
 from bankconnect_async.models import (
     Account,
     AccountPredictors,
@@ -352,6 +357,19 @@ class TestFiles:
         assert json.loads(content) == [json.loads(ROW)]
         assert "1234.10" in content
 
+    def test_every_kind_has_its_columns(self):
+        """
+        Each kind of data that is a table is written in every format.
+        """
+        for kind in (*ENTITY_KINDS.values(), *SESSION_KINDS.values()):
+            if kind.row_type is not None:
+                rows = Rows(kind.row_type, [kind.row_type()])
+                header = encode_table(rows, "csv").decode().splitlines()[0]
+                names = arrow_schema(kind.row_type).names
+                assert header.split(",") == names
+                content = io.BytesIO(encode_table(rows, "parquet"))
+                assert parquet.read_schema(content).names == names
+
     def test_writes_workbooks(self):
         """
         In a workbook, numbers are numbers, times are times, and texts are
@@ -412,3 +430,21 @@ class TestFiles:
 
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
         assert tables.FORMATS == ("json", "csv", "parquet", "xlsx")
+
+    def test_a_full_disk_leaves_nothing(self, tmp_path):
+        """
+        The older file stays when there is no room for the new one.
+        """
+        path = tmp_path / "rows.csv"
+        write_table(transactions(ROW), path, "csv")
+        old = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(old), limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write_table(transactions(ROW, ROW), path, "csv")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        assert path.read_bytes() == old
+        assert list(tmp_path.iterdir()) == [path]

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import functools
 import os
+import sys
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
@@ -24,7 +25,13 @@ from bankconnect_async._resources.statement_kinds import (
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, NotFoundError
 from bankconnect_async.models import Rows
-from bankconnect_async.tables import FORMATS, Format, encode_json, encode_table
+from bankconnect_async.tables import (
+    FORMATS,
+    Format,
+    check_format,
+    encode_json,
+    encode_table,
+)
 
 from .input.dates import parse_date
 from .messages import print_message
@@ -34,6 +41,7 @@ from .output import write_output
 
 T = TypeVar("T")
 
+_BINARY: Final = ("parquet", "xlsx")
 _PDF_VARIABLE: Final = "BANKCONNECT_PDF_PASSWORD"
 
 _id_argument = click.argument("id_", metavar="ID")
@@ -120,9 +128,11 @@ def fetch(  # noqa: PLR0913
     """
     Fetch the data of the statements of ID.
 
-    ID is the id of an entity or, with --flow session, of a session. Amounts
-    are printed exactly as the vendor sent them. In a table, a text that a
-    spreadsheet could run as a formula begins with an apostrophe.
+    ID is the id of an entity or, with --flow session, of a session. JSON and
+    CSV have amounts exactly as the vendor sent them. In CSV, a text that a
+    spreadsheet could run as a formula begins with an apostrophe. A table has
+    the same columns for every ID. Parquet and Excel workbooks need the extra
+    [tables].
     """
     kinds = SESSION_KINDS if flow == "session" else ENTITY_KINDS
     if what not in kinds:
@@ -132,6 +142,11 @@ def fetch(  # noqa: PLR0913
     kind = kinds[what]
     if kind.row_type is None and format_ != "json":
         raise click.UsageError(f"{what} is no table: use --format json")
+    if format_ in _BINARY and output == "-" and sys.stdout.isatty():
+        raise click.UsageError(
+            f"a terminal cannot show {format_}: name a file with --output"
+        )
+    check_format(format_)
     given = {name: value for name, value in filters.items() if value}
 
     async def run() -> Rows[Any] | Mapping[str, Any]:

@@ -12,7 +12,7 @@ from bankconnect_async._json import dump_json
 from bankconnect_async._lazy import lazy_names
 from bankconnect_async._printable import printable_json
 from bankconnect_async._resources.files import PartFile
-from bankconnect_async.models import Rows
+from bankconnect_async.models import Rows, Transaction
 
 
 if TYPE_CHECKING:
@@ -71,6 +71,16 @@ def encode_table(rows: Rows[Any], format_: Format) -> bytes:
             return tables.encode_workbook(rows)
 
 
+def check_format(format_: Format) -> None:
+    """
+    Check that files of a format can be written, before data is fetched.
+
+    Raises:
+        ConfigurationError: If the extra `[tables]` is missing.
+    """
+    encode_table(Rows(Transaction), format_)
+
+
 def write_table(rows: Rows[Any], path: Path, format_: Format) -> None:
     """
     Write rows to a file, whole or not at all.
@@ -113,6 +123,7 @@ def write_file(content: bytes, path: Path, *, is_new: bool = False) -> None:
 __all__ = [
     "FORMATS",
     "Format",
+    "check_format",
     "encode_csv",
     "encode_json",
     "encode_parquet",
