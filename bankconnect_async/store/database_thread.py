@@ -38,7 +38,7 @@ class _Call:
     work: Callable[[], Any]
     future: asyncio.Future[Any]
     writes: bool
-    result: Any = None
+    result: Any = attrs.field(default=None, repr=False)
     error: Exception | None = None
 
 
@@ -54,9 +54,9 @@ class _Group:
         error: The error of the whole group.
     """
 
-    rows: list[Any] = attrs.field(factory=list)
-    adds: list[asyncio.Future[None]] = attrs.field(factory=list)
-    calls: list[_Call] = attrs.field(factory=list)
+    rows: list[Any] = attrs.field(factory=list, repr=False)
+    adds: list[asyncio.Future[None]] = attrs.field(factory=list, repr=False)
+    calls: list[_Call] = attrs.field(factory=list, repr=False)
     error: Exception | None = None
 
     def run(
@@ -159,6 +159,7 @@ class DatabaseThread:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._group = _Group()
         self._running: asyncio.Future[None] | None = None
+        self._is_scheduled = False
 
     def use(
         self,
@@ -186,8 +187,10 @@ class DatabaseThread:
         group = self._group
         group.rows += rows
         group.adds.append(future)
-        if self._running is None:
-            self._start()
+        # They hold ids, which a traceback with locals would print.
+        del rows
+        if not self._is_scheduled:
+            self._schedule()
         await future
 
     async def run(self, work: Callable[[], T], *, writes: bool = True) -> T:
@@ -203,8 +206,8 @@ class DatabaseThread:
         """
         future: asyncio.Future[T] = self.loop.create_future()
         self._group.calls.append(_Call(work, future, writes))
-        if self._running is None:
-            self._start()
+        if not self._is_scheduled:
+            self._schedule()
         return await future
 
     async def run_alone(self, work: Callable[[], T]) -> T:
@@ -222,15 +225,22 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Finish what waits, close the connection, and end the thread."""
-        while self._running is not None:
-            await finish(self._running)
-            await asyncio.sleep(0)
+        while self._is_scheduled:
+            if self._running is None:
+                await asyncio.sleep(0)
+            else:
+                await finish(self._running)
         await self.run_alone(self._connection.close)
         self.end()
 
     def end(self) -> None:
         """End the thread, which has no connection."""
         self._thread.shutdown(wait=False)
+
+    def _schedule(self) -> None:
+        # The calls of this round of the event loop go together.
+        self._is_scheduled = True
+        self.loop.call_soon(self._start)
 
     def _start(self) -> None:
         group, self._group = self._group, _Group()
@@ -241,12 +251,13 @@ class DatabaseThread:
         except RuntimeError as exc:
             # The system has no thread left, or the interpreter is ending.
             group.error = StoreError(f"{self._path}: {exc}")
-            group.resolve(self._path)
+            self._finish(group)
         else:
             self._running.add_done_callback(lambda _: self._finish(group))
 
     def _finish(self, group: _Group) -> None:
         self._running = None
+        self._is_scheduled = False
         group.resolve(self._path)
         if self._group.adds or self._group.calls:
-            self._start()
+            self._schedule()

@@ -284,20 +284,15 @@ def _parse_time(text: str | None) -> datetime.datetime | None:
     return None if text is None else datetime.datetime.fromisoformat(text)
 
 
-def encode_time(time: datetime.datetime) -> int:
+def encode_time(time: datetime.datetime) -> float:
     """
-    Return the microseconds since 1970.
+    Return the seconds since 1970, exact to the microsecond.
     """
-    since = time - _EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return seconds * 1_000_000 + since.microseconds
+    return time.timestamp()
 
 
-def decode_time(microseconds: int) -> datetime.datetime:
+def decode_time(seconds: float) -> datetime.datetime:
     """
     Return the aware time, in UTC.
     """
-    return _EPOCH + datetime.timedelta(microseconds=microseconds)
-
-
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

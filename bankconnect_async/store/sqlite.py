@@ -197,7 +197,6 @@ class SQLiteSessionStore:
                 await change.wait(min(pause, max(found, 0.001)))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    @hide_frames
     async def add(self, entries: Sequence[SessionEntry], /) -> None:
         """
         Add entries, together with those that other callers add.

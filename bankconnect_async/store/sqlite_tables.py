@@ -5,6 +5,7 @@ All of this runs in the thread that owns the connection.
 """
 
 import datetime
+import math
 import sqlite3
 import time
 import zlib
@@ -55,8 +56,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             api INTEGER NOT NULL,
             session INTEGER,
             link INTEGER NOT NULL,
-            created_at INTEGER NOT NULL,
-            next_check_at INTEGER,
+            created_at REAL NOT NULL,
+            next_check_at REAL,
             body BLOB NOT NULL
         )
         """,
@@ -93,9 +94,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             name BLOB,
             body BLOB,
             link TEXT,
-            at INTEGER NOT NULL,
-            changed_at INTEGER NOT NULL,
-            available_at INTEGER NOT NULL,
+            at REAL NOT NULL,
+            changed_at REAL NOT NULL,
+            available_at REAL NOT NULL,
             attempts INTEGER NOT NULL DEFAULT 0,
             is_done INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID
@@ -110,21 +111,33 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 _MAX_UNINDEXED: Final = 4096
 # A group of fewer rows is indexed at once.
 _SMALL_GROUP: Final = 16
-# Few statements of many rows each: between rows, Python's lock would change
-# hands.
-_CHUNKS: Final = 64, 8, 1
+# One statement for all rows of a group, because Python's lock changes hands
+# at each. Rows that are missing are NULL.
+_COLUMNS: Final = (
+    "entry_id, key_id, api, session, link, created_at, next_check_at, body"
+)
+_EMPTY: Final = (None,) * 8
 _ROW: Final = f"({', '.join('?' * 8)})"
 _INSERTS: Final = {
-    size: "INSERT OR IGNORE INTO entries (entry_id, key_id, api, session, "
-    f"link, created_at, next_check_at, body) VALUES "
-    f"{', '.join([_ROW] * size)}"
-    for size in _CHUNKS
+    size: f"INSERT OR IGNORE INTO entries ({_COLUMNS}) SELECT * FROM "
+    f"(VALUES {', '.join([_ROW] * size)}) WHERE column1 IS NOT NULL"
+    for size in (1, 8, 32, 128)
 }
+_LARGEST_INSERT: Final = max(_INSERTS)
+_CENSUS: Final = """
+    SELECT (SELECT upto FROM indexed), (SELECT max(id) FROM entries),
+    EXISTS (SELECT 1 FROM reservations)
+"""
 _LARGEST: Final = 2**31
+# Equal texts of different ids have different numbers.
+_SEEDS: Final = {
+    name: zlib.crc32(name.encode())
+    for name in ("session_id", "link_id", "entity_id")
+}
 
 #: The columns of an entry, and the numbers of its entities.
 Row: TypeAlias = tuple[
-    str, int, int, int | None, int, int, int | None, bytes, list[int]
+    str, int, int, int | None, int, float, float | None, bytes, list[int]
 ]
 
 
@@ -146,7 +159,7 @@ class SQLiteTables:
     ) -> None:
         self._db: Final = connection
         self._sealer: Final = sealer
-        self._window: Final = window // datetime.timedelta(microseconds=1)
+        self._window: Final = window.total_seconds()
         self._key_id = 0
         marks = ", ".join("?" * len(sealer.lookups("")))
         self._is_key = f"key IN ({marks})"
@@ -209,7 +222,7 @@ class SQLiteTables:
         return (
             entry.entry_id,
             self._key_id,
-            zlib.crc32(entry.key.api_id.encode()),
+            _checksum(entry.key.api_id),
             None
             if session_id is None
             else self._number("session_id", session_id),
@@ -222,14 +235,14 @@ class SQLiteTables:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Insert rows, and end their reservations."""
-        first = 0
-        for size in _CHUNKS:
-            while len(rows) - first >= size:
-                columns: list[Any] = []
-                for row in rows[first : first + size]:
-                    columns += row[:-1]
-                self._db.execute(_INSERTS[size], columns)
-                first += size
+        for first in range(0, len(rows), _LARGEST_INSERT):
+            part = rows[first : first + _LARGEST_INSERT]
+            size = next(size for size in _INSERTS if size >= len(part))
+            columns: list[Any] = []
+            for row in part:
+                columns += row[:-1]
+            columns += _EMPTY * (size - len(part))
+            self._db.execute(_INSERTS[size], columns)
         entities = [(n, row[0]) for row in rows for n in row[-1]]
         if entities:
             self._db.executemany(
@@ -237,13 +250,12 @@ class SQLiteTables:
                 "SELECT ?, id FROM entries WHERE entry_id = ?",
                 entities,
             )
-        if self._db.execute("SELECT 1 FROM reservations LIMIT 1").fetchone():
+        [(upto, newest, has_reservations)] = self._db.execute(_CENSUS)
+        if has_reservations:
             self._db.executemany(
                 "DELETE FROM reservations WHERE entry_id = ?",
-                [(row[0],) for row in rows],
+                [row[:1] for row in rows],
             )
-        [upto] = self._db.execute("SELECT upto FROM indexed").fetchone()
-        [newest] = self._db.execute("SELECT max(id) FROM entries").fetchone()
         if len(rows) < _SMALL_GROUP or newest - upto > _MAX_UNINDEXED:
             self._db.execute(
                 """
@@ -258,7 +270,7 @@ class SQLiteTables:
             self._db.execute("UPDATE indexed SET upto = ?", (newest,))
 
     def find(
-        self, name: str, text: str, created_after: int = -(2**63)
+        self, name: str, text: str, created_after: float = -math.inf
     ) -> Iterator[SessionEntry]:
         """
         Yield the entries that may have an id, newest first.
@@ -375,7 +387,7 @@ class SQLiteTables:
                 f"{where} ORDER BY next_check_at, id LIMIT ?",
                 [
                     encode_time(now),
-                    *([] if api_id is None else [zlib.crc32(api_id.encode())]),
+                    *([] if api_id is None else [_checksum(api_id)]),
                     min(limit, _LARGEST),
                 ],
             )
@@ -467,7 +479,7 @@ class SQLiteTables:
         ).fetchone()
         if found is not None:
             stored, changed_at, attempts = found
-            pause = backoff(attempts) // datetime.timedelta(microseconds=1)
+            pause = backoff(attempts).total_seconds()
             self._db.execute(
                 "UPDATE inbox SET available_at = ? WHERE key = ?",
                 (changed_at + pause, stored),
@@ -581,7 +593,9 @@ class SQLiteTables:
             "SELECT id FROM keys WHERE fingerprint = ?", given[:1]
         ).fetchone()
 
-    def _decode(self, body: bytes, next_check_at: int | None) -> SessionEntry:
+    def _decode(
+        self, body: bytes, next_check_at: float | None
+    ) -> SessionEntry:
         entry = decode_entry(self._sealer.unseal(body))
         return attrs.evolve(
             entry,
@@ -604,12 +618,14 @@ class SQLiteTables:
         )
 
     def _number(self, name: str, text: str) -> int:
-        return zlib.crc32(
-            self._sealer.lookup(f"{name} {text}").encode(errors="replace")
-        )
+        return _checksum(self._sealer.lookup(text), _SEEDS[name])
 
     def _numbers(self, name: str, text: str) -> list[int]:
         return [
-            zlib.crc32(each.encode(errors="replace"))
-            for each in self._sealer.lookups(f"{name} {text}")
+            _checksum(each, _SEEDS[name])
+            for each in self._sealer.lookups(text)
         ]
+
+
+def _checksum(text: str, seed: int = 0) -> int:
+    return zlib.crc32(text.encode(errors="replace"), seed)

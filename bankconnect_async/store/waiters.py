@@ -19,11 +19,11 @@ class Waiters:
     def __bool__(self) -> bool:
         return bool(self._futures)
 
-    def watch(self, key: Hashable) -> "Watch":
+    def watch(self, key: Hashable) -> "KeyWatch":
         """
         Return a context in which no change of *key* is missed.
         """
-        return Watch(self._futures, key)
+        return KeyWatch(self._futures, key)
 
     def wake(self, key: Hashable) -> None:
         """Wake the tasks that wait for *key*."""
@@ -35,7 +35,7 @@ class Waiters:
             _finish(futures)
 
 
-class Watch:
+class KeyWatch:
     """
     Waits for the next change of one key since it was entered.
 
