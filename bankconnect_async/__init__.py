@@ -74,6 +74,14 @@ if TYPE_CHECKING:
     from ._codec.return_urls import ReturnURL
     from ._codec.webhooks import decode_webhook
     from .batch import Created, Failed, Outcome, SessionBatch
+    from .collecting import (
+        Collected,
+        Collection,
+        CollectionJournal,
+        CollectionStats,
+        NotCollected,
+        SavedFile,
+    )
     from .embed import Listener, content_security_policy, iframe_html
     from .models import Rows, arrow_schema
     from .models.events import (
@@ -114,6 +122,10 @@ else:
         {
             "batch": "Created Failed Outcome SessionBatch",
             "models": "Rows arrow_schema",
+            "collecting": (
+                "Collected Collection CollectionJournal CollectionStats "
+                "NotCollected SavedFile"
+            ),
             "models.events": (
                 "ErrorEvent ErrorType Event EventName ExitEvent InfoEvent "
                 "SuccessEvent UnknownEvent"
@@ -159,6 +171,10 @@ __all__ = [
     "CertificateError",
     "Channel",
     "ClientClosedError",
+    "Collected",
+    "Collection",
+    "CollectionJournal",
+    "CollectionStats",
     "ConfigurationError",
     "ConnectError",
     "ConnectionLostError",
@@ -192,6 +208,7 @@ __all__ = [
     "Listener",
     "MemorySessionStore",
     "Metadata",
+    "NotCollected",
     "NotFoundError",
     "NotReadyError",
     "OutOfDateRangeError",
@@ -213,6 +230,7 @@ __all__ = [
     "ReturnURL",
     "Rows",
     "SQLiteSessionStore",
+    "SavedFile",
     "ServerError",
     "Session",
     "SessionBatch",

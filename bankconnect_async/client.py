@@ -73,7 +73,14 @@ from .retry import RetryPolicy
 # Imported where they are used: a service that only creates sessions does
 # without them.
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._codec.return_urls import ReturnURL
+    from .collecting.collection import Collection
+    from .collecting.collector import Save
+    from .collecting.journal import CollectionJournal
+    from .collecting.kinds import Flow
+    from .collecting.owners import CollectItem
     from .journal.journal import Journal
     from .models.events import Event
     from .stats import AttemptHook, Stats
@@ -638,6 +645,92 @@ class AsyncBankConnect(StatementData):
             capacity=self._executor.transport,
             concurrency=concurrency,
             rate=rate,
+        )
+
+    def collect(  # noqa: PLR0913
+        self,
+        source: "Iterable[CollectItem] | AsyncIterable[CollectItem]",
+        /,
+        *,
+        what: "Sequence[str]" = ("transactions",),
+        flow: "Flow" = "session",
+        to: "str | os.PathLike[str] | None" = None,
+        save: "Save | None" = None,
+        concurrency: int = 16,
+        rate: float | None = None,
+        deadline: float = 300.0,
+        journal: "CollectionJournal | None" = None,
+    ) -> "Collection":
+        """
+        Fetch the data of many sessions: one outcome for each kind of each.
+
+        ::
+
+            async with bank.collect(
+                read_journal("campaign.jsonl"), what=("transactions", "pdfs"),
+                to="campaign",
+            ) as outcomes:
+                async for outcome in outcomes:
+                    match outcome:
+                        case Collected(kind="transactions", data=rows): ...
+                        case Collected(kind="pdfs", files=files): ...
+                        case NotCollected(error=NotReadyError()): ...
+                        case NotCollected(error=error): ...
+
+        It takes from *source* only what it works on, and paces itself as
+        `create_sessions` does. Kinds that come in one response, such as
+        those of a session's insights, take one request.
+
+        Data that is not complete yet has the error `NotReadyError`: in the
+        session flow until processing has ended, in the entity flow while a
+        statement is in progress, and for PDFs until the customer has
+        completed the uploads. A later run with the same journal fetches it.
+
+        Args:
+            source: The sessions and entities, sync or async: ids,
+                `Session`s, `SessionEntry`s, records of a journal, or handles.
+                Records of failed inputs are passed over.
+            what: The kinds of data, named as in ``bankconnect collect
+                --what``.
+            flow: The flow of ids that are bare texts.
+            to: The directory for the files of the kinds `pdfs` and `reports`.
+                Each goes to its disk as it comes, and appears there when it
+                is complete, for its owner only. By default only their links
+                are fetched, which are valid for an hour.
+            save: A coroutine function that stores a `Collected`. It runs in
+                the worker, before the outcome is handed out; an error ends
+                the collection.
+            concurrency: The largest number of requests in flight.
+            rate: Requests per second, evenly spaced; `None` for no limit.
+            deadline: The seconds for one request and for one file, retries
+                included.
+            journal: The journal that records every outcome when the loop asks
+                for the next one. Kinds of data that it holds as collected are
+                skipped and have no outcome.
+
+        Raises:
+            ConfigurationError: If a number is not above 0, or a kind is not
+                known.
+            OSError: From the iteration, if a file cannot be written.
+        """
+        from .collecting.collection import Collection  # noqa: PLC0415
+
+        return Collection(
+            self._api,
+            source,
+            batch.BatchOptions(
+                api=self.api_id,
+                concurrency=concurrency,
+                rate=rate,
+                retry=attrs.evolve(self._executor.retry, deadline=deadline),
+                clock=self._executor.clock,
+            ),
+            capacity=self._executor.transport,
+            what=what,
+            flow=flow,
+            to=to,
+            save=save,
+            journal=journal,
         )
 
     def stats(self) -> "Stats":

@@ -81,8 +81,17 @@ class SessionHandle:
         Raises:
             NotFoundError: If the session does not exist.
         """
+        return await self.upload_state() == models.COMPLETED
+
+    async def upload_state(self) -> str:
+        """
+        Fetch the `upload_status` of the customer's uploads alone.
+
+        Raises:
+            NotFoundError: If the session does not exist.
+        """
         state = await self._get("session_upload_status", models.UploadState)
-        return state.upload_status == models.COMPLETED
+        return state.upload_status
 
     @hide_frames
     async def upload(

@@ -6,7 +6,7 @@ import datetime
 import inspect
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -15,6 +15,9 @@ from bankconnect_async.models import Insights, Rows
 
 from .entities import EntityHandle
 from .sessions import SessionHandle
+
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -67,6 +70,7 @@ SESSION_KINDS: Final[Mapping[str, Kind]] = {
     ),
     "pdfs": Kind("pdfs", "", models.StoredPdf),
     "progress": Kind("progress", "progress", models.StatementStages),
+    "reports": Kind("xlsx_report", "reports", models.Report),
     "salary": Kind(
         "insights", "salary_transactions", models.SalaryTransaction
     ),
@@ -103,16 +107,32 @@ async def fetch_kind(
         For a kind without rows: the document as received.
     """
     call = getattr(handle, kind.method)
-    if kind.method == "insights" and kind.row_type is not None:
-        found = _of_insights(await call(), kind.path, **filters)
-        return Rows(kind.row_type, found)
-    response = await call(**filters)
     if kind.row_type is None:
-        document: Mapping[str, Any] = response.raw
+        document: Mapping[str, Any] = (await call(**filters)).raw
         return document
+    if kind.method == "insights":
+        return read_rows(await call(), kind, kind.row_type, **filters)
+    return read_rows(await call(**filters), kind, kind.row_type)
+
+
+def read_rows(
+    response: Any, kind: Kind, row_type: type[T], **filters: Any
+) -> Rows[T]:
+    """
+    Return the rows of one kind in a response.
+
+    Args:
+        response: The response to the method of *kind*.
+        kind: The kind.
+        row_type: The class of its rows.
+        filters: What to keep of a session's insights: *account_id*,
+            *from_date*, *to_date*.
+    """
+    if isinstance(response, Insights):
+        return Rows(row_type, _of_insights(response, kind.path, **filters))
     for name in filter(None, kind.path.split(".")):
         response = getattr(response, name, None)
-    return Rows(kind.row_type, response or ())
+    return Rows(row_type, response or ())
 
 
 def _of_insights(

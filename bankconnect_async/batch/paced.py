@@ -12,12 +12,11 @@ from bankconnect_async._http.operation import Operation
 from bankconnect_async._http.semaphore import FifoSemaphore
 from bankconnect_async._resources.base import ApiClient
 from bankconnect_async._resources.statement_data import StatementData
-from bankconnect_async.errors import BankConnectError, NotFoundError
 from bankconnect_async.retry import RetryPolicy
 
 from .outcomes import batch_stopped_error
 from .session_batch import ABORTING, check_number
-from .throttle import BatchThrottle, SendQueue, WorkerSlots
+from .throttle import IdThrottle, SendQueue, WorkerSlots
 
 
 if TYPE_CHECKING:
@@ -28,20 +27,6 @@ T = TypeVar("T")
 
 # The seconds for one call, its retries included.
 _DEADLINE: Final = 120.0
-
-
-class _IdThrottle(BatchThrottle):
-    """
-    The throttle of a call about one id, which the vendor may not know.
-    """
-
-    def on_failure(self, error: BankConnectError) -> bool:
-        """Learn of a failed attempt."""
-        # Only the vendor's own API has such codes.
-        if isinstance(error, NotFoundError) and error.code is not None:
-            self.on_success()
-            return False
-        return super().on_failure(error)
 
 
 class _PacedApi(ApiClient):
@@ -79,7 +64,7 @@ class _PacedApi(ApiClient):
         body: RequestBody | None,
         retry: RetryPolicy | None,
     ) -> T:
-        throttle = _IdThrottle(self._queue, self._slots)
+        throttle = IdThrottle(self._queue, self._slots)
         try:
             cause = self._queue.abort_cause
             if cause is None and not (

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from bankconnect_async._http.throttling import Throttle
     from bankconnect_async.retry import RetryPolicy
+
+    from .throttle import BatchThrottle
 
 
 ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
@@ -61,7 +62,7 @@ class ItemSender(Protocol[ItemT_contra, RequestT]):
         id_: str,
         request: RequestT,
         retry: RetryPolicy,
-        throttle: Throttle,
+        throttle: BatchThrottle,
         /,
     ) -> Awaitable[tuple[Any, int]]:
         """Return an awaitable of the response and the number of attempts."""

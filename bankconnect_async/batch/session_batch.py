@@ -121,6 +121,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
     _method: str
     #: What to add to the message of a request that may have been processed.
     _doubt: str = ""
+    _throttle_class: type[BatchThrottle] = BatchThrottle
 
     def __init__(
         self,
@@ -184,6 +185,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         request: RequestT,
         result: Any,
         seconds: float,
+        /,
     ) -> OutcomeT:
         """Return the outcome of an item whose request succeeded."""
 
@@ -194,6 +196,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         item: ItemT,
         request: RequestT | None,
         error: BankConnectError,
+        /,
     ) -> OutcomeT:
         """Return the outcome of an item whose request failed."""
 
@@ -362,7 +365,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
 
     # One coroutine for all items: one for each would cost 3 % more.
     async def _process_items(self) -> None:
-        throttle = BatchThrottle(self._send_queue, self._slots)
+        throttle = self._throttle_class(self._send_queue, self._slots)
         while self._working <= self._concurrency + self._slots.lent and (
             taken := self._get_nowait() or await self._get()
         ):

@@ -15,6 +15,7 @@ from bankconnect_async.errors import (
     ConnectError,
     Delivery,
     InvalidResponseError,
+    NotFoundError,
     PoolTimeoutError,
     ProxyAuthenticationError,
     RateLimitError,
@@ -290,6 +291,20 @@ class BatchThrottle:
         self.sent_at = self._queue.clock.monotonic()
         return True
 
+    async def acquire_next(self) -> bool:
+        """
+        Wait until one more request of an item may be sent, after a success.
+
+        Returns:
+            Whether to send it; `False` once nothing is sent any more.
+        """
+        self.on_success()
+        if not await self._queue.acquire(is_first=False):
+            return False
+        self._is_due = True
+        self.sent_at = self._queue.clock.monotonic()
+        return True
+
     def release(self) -> None:
         """End the item, whatever became of it."""
         if self._has_slot:
@@ -388,6 +403,22 @@ class BatchThrottle:
             queue.abort(error)
         self._is_excused = not breaker.is_closed or _asks_for_patience(error)
         return self._is_excused
+
+
+class IdThrottle(BatchThrottle):
+    """
+    The throttle of calls about ids, which the vendor may not know.
+    """
+
+    def on_failure(self, error: BankConnectError) -> bool:
+        """Learn of a failed attempt."""
+        # The vendor's own API responds with a code or a JSON object.
+        if isinstance(error, NotFoundError) and (
+            error.code is not None or error.body.lstrip().startswith(b"{")
+        ):
+            self.on_success()
+            return False
+        return super().on_failure(error)
 
 
 def _asks_for_patience(error: BankConnectError) -> bool:
