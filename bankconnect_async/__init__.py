@@ -113,6 +113,7 @@ if TYPE_CHECKING:
         SessionState,
         SessionStore,
         SQLiteSessionStore,
+        open_store,
     )
 else:
     # Creating a session does not need these modules, so they are imported on
@@ -140,7 +141,8 @@ else:
             "_codec.return_urls": "ReturnURL",
             "store": (
                 "InboxItem MemorySessionStore Reserved SessionEntry "
-                "SQLiteSessionStore SessionKey SessionState SessionStore"
+                "SQLiteSessionStore SessionKey SessionState SessionStore "
+                "open_store"
             ),
             "report": "CampaignReport report_journals report_store",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
@@ -261,6 +263,7 @@ __all__ = [
     "decode_webhook",
     "event_key",
     "iframe_html",
+    "open_store",
     "report_journals",
     "report_store",
 ]

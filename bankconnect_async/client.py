@@ -97,6 +97,8 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
     "signing_key": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
+    "store": "BANKCONNECT_STORE",
+    "store_keys": "BANKCONNECT_STORE_KEYS",
 }
 
 
@@ -279,9 +281,11 @@ class AsyncBankConnect(StatementData):
         Make a client from `BANKCONNECT_*` environment variables.
 
         They are `BANKCONNECT_API_KEY`, `_SERVER_HASH`, `_BASE_URL`,
-        `_API_VERSION`, `_REDIRECT_URL`, `_SIGNING_KEY` and `_PROXY`; a blank
-        one counts as not set. With a signing key of 32 bytes or more, the
-        redirect URL becomes a `ReturnURL`.
+        `_API_VERSION`, `_REDIRECT_URL`, `_SIGNING_KEY`, `_PROXY`, `_STORE`
+        and `_STORE_KEYS`; a blank one counts as not set. With a signing key
+        of 32 bytes or more, the redirect URL becomes a `ReturnURL`. The store
+        is an address for `store.open_store`, and its keys are separated by
+        commas, the newest first; the client closes it.
 
         Args:
             environ: The environment.
@@ -313,7 +317,15 @@ class AsyncBankConnect(StatementData):
             found["redirect_url"] = ReturnURL(
                 found["redirect_url"], secret=signing_key
             )
-        return cls(found.pop("api_key"), **found)
+        store_keys = found.pop("store_keys", None)
+        is_owned = isinstance(found.get("store"), str)
+        if is_owned:
+            from .store import open_store  # noqa: PLC0415
+
+            found["store"] = open_store(found["store"], store_keys)
+        bank = cls(found.pop("api_key"), **found)
+        bank._stored.is_owned = is_owned or found.get("store") is None
+        return bank
 
     async def __aenter__(self) -> Self:
         await self._stored.open()

@@ -23,7 +23,15 @@ T = TypeVar("T")
 
 #: Settings that no repr and no traceback may show.
 SECRET_SETTINGS: Final = frozenset(
-    {"api_key", "server_hash", "signing_key", "proxy"}
+    {
+        "api_key",
+        "server_hash",
+        "signing_key",
+        "proxy",
+        # The address of a database may have a password.
+        "store",
+        "store_keys",
+    }
 )
 
 #: Host and prefix of the vendor's first documentation (dialect A).

@@ -30,6 +30,7 @@ from bankconnect_async import (
     RetryPolicy,
     ReturnURL,
     SessionRequest,
+    SQLiteSessionStore,
 )
 from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import cluster as clusters
@@ -676,6 +677,50 @@ class TestSettings:
         monkeypatch.delitem(sys.modules, clusters.__name__)
         with pytest.raises(ConfigurationError, match=r"async\[dask\]"):
             await create_sessions_distributed([], cluster="x", journal="x")
+
+    async def test_store(self, run, monkeypatch, path, tmp_path):
+        """
+        Each worker writes to the store of its environment.
+        """
+        file = tmp_path / "sessions.sqlite"
+        monkeypatch.setenv("BANKCONNECT_STORE", str(file))
+        await run(ids(30), scope="loan-1")
+
+        async with SQLiteSessionStore(file) as store:
+            entries = [entry async for entry in store.entries()]
+        assert {entry.key.scope for entry in entries} == {"loan-1"}
+        sessions = {each.session.session_id for each in read_journal(path)}
+        assert len(sessions) == 30
+        assert {entry.session_id for entry in entries} == sessions
+
+    def test_a_password_in_a_store(self, path):
+        """
+        The address of a store must not carry a password through the cluster.
+        """
+        for address in (
+            "postgresql://u:pa55word@db/x",
+            "postgresql://db/x?password=pa55word",
+        ):
+            with pytest.raises(ConfigurationError, match="workers") as caught:
+                create_sessions_distributed(
+                    [], cluster="tcp://x:1", journal=path, store=address
+                )
+            assert "pa55word" not in str(caught.value)
+
+    async def test_a_file_of_another_machine(self, service, path):
+        """
+        Workers on other machines refuse a store that is a file.
+        """
+        spec = JobSpec(
+            run="ef",
+            api=None,
+            concurrency=4,
+            deadline=60,
+            settings={"redirect_url": None, "store": f"{path}.sqlite"},
+            machine="another",
+        )
+        with pytest.raises(ConfigurationError, match="use PostgreSQL"):
+            WorkerRunner(spec)
 
     async def test_no_scheduler(self, monkeypatch):
         """

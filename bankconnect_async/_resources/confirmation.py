@@ -78,8 +78,10 @@ async def confirm(
     if not checked:
         is_missing = any(id_ in link_ids or id_ == entity_id for id_ in named)
         return attrs.evolve(event, confirmed=False if is_missing else None)
-    for id_ in found.keys() & checked:
-        await stored.submit(found[id_], entity_id if owner else None)
+    for id_, entry in found.items():
+        # In the entity flow, the server has no uploads of a session.
+        if id_ in checked or owner is not None:
+            await stored.submit(entry, entity_id if owner else None)
     unchecked: dict[str, Any] = {
         name: None for name in _IDS if getattr(event, name) not in checked
     }

@@ -14,6 +14,7 @@ from bankconnect_async.clock import Clock
 from bankconnect_async.errors import (
     UNCERTAIN,
     BankConnectError,
+    ConfigurationError,
     Delivery,
     InvalidRequestError,
     StoreError,
@@ -80,6 +81,16 @@ class StoredSessions:
     def __init__(
         self, store: SessionStore | None, *, api_id: str, clock: Clock
     ) -> None:
+        if store is not None and not hasattr(store, "add"):
+            # A traceback with locals would show the password of an address.
+            del store
+            raise ConfigurationError(
+                fields={
+                    "store": (
+                        "must be a store: make one with open_store(address)",
+                    )
+                }
+            )
         self.store: Final = MemorySessionStore() if store is None else store
         self.api_id: Final = api_id
         self.add_nowait: Final = (

@@ -7,6 +7,7 @@ Nothing of Dask is imported before a batch runs.
 import asyncio
 import logging
 import os
+import platform
 import secrets
 
 from collections import Counter
@@ -127,6 +128,8 @@ def create_sessions_distributed(  # noqa: PLR0913
     rate: float | None = None,
     shard_size: int = 500,
     deadline: float = 120.0,
+    scope: str = "",
+    store: str | None = None,
     on_progress: Callable[[BatchStats], None] | None = None,
     security: "Security | None" = None,
     **settings: Unpack[WorkerSettings],
@@ -175,6 +178,10 @@ def create_sessions_distributed(  # noqa: PLR0913
             more, and the others get its share.
         shard_size: The most rows of a shard; the first ones are smaller.
         deadline: The seconds for one item, its retries included.
+        scope: The campaign or loan, for the store.
+        store: The address of the workers' store of sessions, without a
+            password; by default what each has in `BANKCONNECT_STORE`. On
+            several machines it has to be PostgreSQL.
         on_progress: A callback for the `BatchStats`, called every second and
             at the end. What it raises is logged and ignored.
         security: The certificates for the connection to the cluster.
@@ -199,6 +206,8 @@ def create_sessions_distributed(  # noqa: PLR0913
         rate=rate,
         shard_size=shard_size,
         deadline=deadline,
+        scope=scope,
+        store=store,
         on_progress=on_progress,
         security=security,
         settings=settings,
@@ -234,6 +243,8 @@ class DistributedBatch:
     _rate: float | None = attrs.field(alias="rate", default=None)
     _shard_size: int = attrs.field(alias="shard_size", default=500)
     _deadline: float = attrs.field(alias="deadline", default=120.0)
+    _scope: str = attrs.field(alias="scope", default="")
+    _store: str | None = attrs.field(alias="store", default=None)
     _on_progress: Callable[[BatchStats], None] | None = attrs.field(
         alias="on_progress", default=None
     )
@@ -252,14 +263,20 @@ class DistributedBatch:
         if self._rate is not None:
             check_number("rate", self._rate, (int, float))
         _check_settings(self._settings)
+        settings = read_environment(os.environ, _VARIABLES) | dict(
+            self._settings
+        )
+        if self._store is not None:
+            settings["store"] = _check_store(self._store)
         path = Path(self._journal_dir or f"{self.journal.path}.shards")
         self._spec = JobSpec(
             run=secrets.token_hex(6),
             api=self.journal.given_api,
             concurrency=self._concurrency,
             deadline=self._deadline,
-            settings=read_environment(os.environ, _VARIABLES)
-            | dict(self._settings),
+            settings=settings,
+            scope=self._scope,
+            machine=platform.node(),
             directory=str(path.absolute()),
             is_paced=self._rate is not None,
         )
@@ -733,6 +750,28 @@ async def _yield_all(source: Iterable[Item]) -> AsyncGenerator[Item, None]:
         if not number % _BLOCK:
             # A large source must not hold up requests in flight.
             await asyncio.sleep(0)
+
+
+def _check_store(address: str) -> str:
+    if not _has_password(address):
+        return address
+    # A traceback with locals would show it.
+    del address
+    raise ConfigurationError(
+        fields={
+            "store": (
+                "has a password: put it into BANKCONNECT_STORE of the workers",
+            )
+        }
+    )
+
+
+def _has_password(address: str) -> bool:
+    try:
+        url = URL(address)
+    except ValueError:
+        return False
+    return url.password is not None or "password" in url.query
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

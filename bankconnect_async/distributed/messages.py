@@ -32,7 +32,8 @@ class JobSpec:
         concurrency: The most requests in flight in one process.
         deadline: The seconds that one item may take.
         settings: The client settings that override a worker's environment.
-        scope: The campaign or loan, for the stores of the workers.
+        scope: The campaign or loan, for the store.
+        machine: The name of the coordinator's machine.
         directory: The directory for shards, which belongs to one journal.
         is_paced: Whether a worker needs a share of a rate to send anything.
     """
@@ -43,6 +44,7 @@ class JobSpec:
     deadline: float
     settings: Mapping[str, Any]
     scope: str = ""
+    machine: str = ""
     directory: str = ""
     is_paced: bool = False
 
@@ -150,8 +152,8 @@ class Heartbeat:
             was found; `None` while no request was refused.
         pause_end: The time on the clock of this process when the latest
             pause ends for which the server asked this process.
-        secrets: A digest of the API key and the server hash, which differs
-            from run to run.
+        secrets: A digest of the API key, the server hash and the store, which
+            differs from run to run.
         clock: The time on the clock of this process.
         key: The public key that shards are encrypted for.
     """

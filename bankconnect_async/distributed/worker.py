@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import pickle
+import platform
 import signal
 
 from collections.abc import AsyncIterator
@@ -32,6 +33,7 @@ from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
     BankConnectError,
+    ConfigurationError,
     JournalLockedError,
 )
 from bankconnect_async.journal.journal import (
@@ -41,6 +43,7 @@ from bankconnect_async.journal.journal import (
 )
 from bankconnect_async.models.sessions import Unset
 from bankconnect_async.retry import RetryPolicy
+from bankconnect_async.store.sqlite import SQLiteSessionStore
 
 from .messages import (
     HEARTBEAT,
@@ -66,6 +69,8 @@ _LOCK_TIMEOUT: Final = 2.0
 _SECRETS: Final = {
     "api_key": "BANKCONNECT_API_KEY",
     "server_hash": "BANKCONNECT_SERVER_HASH",
+    "store": "BANKCONNECT_STORE",
+    "store_keys": "BANKCONNECT_STORE_KEYS",
 }
 
 
@@ -105,6 +110,18 @@ class WorkerRunner:
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
         self._bank = _WorkerClient.from_env(**spec.settings)
+        if (
+            isinstance(self._bank.store, SQLiteSessionStore)
+            and platform.node() != spec.machine
+        ):
+            raise ConfigurationError(
+                fields={
+                    "store": (
+                        "is a SQLite file, which processes of one machine "
+                        "share: use PostgreSQL",
+                    )
+                }
+            )
         policy = spec.settings.get("retry", RetryPolicy())
         self._retry = attrs.evolve(policy, deadline=spec.deadline)
         self._limiter = (

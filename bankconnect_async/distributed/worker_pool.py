@@ -122,8 +122,8 @@ class WorkerPool:
                 )
             if expected.secrets != heartbeat.secrets:
                 raise ConfigurationError(
-                    f"workers {first} and {address} have different API keys "
-                    f"or server hashes in their environment: give all "
+                    f"workers {first} and {address} have different API keys, "
+                    f"server hashes or stores in their environment: give all "
                     f"workers the same"
                 )
 

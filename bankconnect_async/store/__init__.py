@@ -11,6 +11,7 @@ from bankconnect_async._lazy import lazy_names
 
 
 if TYPE_CHECKING:
+    from .address import open_store
     from .entries import (
         InboxItem,
         Reserved,
@@ -25,6 +26,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "address": "open_store",
             "entries": (
                 "InboxItem Reserved SessionEntry SessionKey SessionState"
             ),
@@ -44,4 +46,5 @@ __all__ = [
     "SessionKey",
     "SessionState",
     "SessionStore",
+    "open_store",
 ]

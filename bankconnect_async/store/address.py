@@ -1,0 +1,77 @@
+"""
+Make a store of sessions from an address, as environments and options have it.
+"""
+
+import re
+
+from collections.abc import Mapping
+from typing import Final
+
+import bankconnect_async.store as stores
+
+from bankconnect_async._codec.return_urls import Secrets
+from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.errors import ConfigurationError
+
+from .protocol import SessionStore
+
+
+# The names of the classes, because each is imported when it is used.
+_CLASSES: Final[Mapping[str, str]] = {
+    "postgres": "PostgresSessionStore",
+    "postgresql": "PostgresSessionStore",
+    "sqlite": "SQLiteSessionStore",
+}
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@hide_frames
+def open_store(
+    address: str, encryption_keys: Secrets | None = None
+) -> SessionStore:
+    """
+    Return the store at an address, which its first use opens.
+
+    Args:
+        address: The path of a SQLite file, ``sqlite:///PATH``, or the DSN of
+            a PostgreSQL database, ``postgresql://…``.
+        encryption_keys: The keys, newest first. A text may hold several,
+            separated by commas.
+
+    Raises:
+        ConfigurationError: If the address or a key is wrong, or an extra is
+            not installed.
+    """
+    if isinstance(encryption_keys, str):
+        encryption_keys = [key.strip() for key in encryption_keys.split(",")]
+    found = _SCHEME.match(address)
+    scheme = found[1].lower() if found else "sqlite"
+    if scheme not in _CLASSES:
+        raise ConfigurationError(
+            fields={
+                "store": (
+                    "must be the path of a file, sqlite:///PATH, or "
+                    "postgresql://USER@HOST/DATABASE",
+                )
+            }
+        )
+    if scheme == "sqlite" and found:
+        address = _path(address[found.end() :])
+    make = getattr(stores, _CLASSES[scheme])
+    store: SessionStore = make(address, encryption_keys=encryption_keys)
+    return store
+
+
+def _path(rest: str) -> str:
+    # As SQLAlchemy reads it: a third slash ends the empty host, and an
+    # absolute path has a fourth.
+    if not rest.startswith("/"):
+        raise ConfigurationError(
+            fields={
+                "store": (
+                    "must have three slashes before a path (sqlite:///PATH), "
+                    "four before an absolute one",
+                )
+            }
+        )
+    return rest[1:]
