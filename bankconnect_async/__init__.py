@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from .store import (
         InboxItem,
         MemorySessionStore,
+        PostgresSessionStore,
         Reserved,
         SessionEntry,
         SessionKey,
@@ -140,9 +141,9 @@ else:
             "_codec.redirects": "build_redirect decode_redirect",
             "_codec.return_urls": "ReturnURL",
             "store": (
-                "InboxItem MemorySessionStore Reserved SessionEntry "
-                "SQLiteSessionStore SessionKey SessionState SessionStore "
-                "open_store"
+                "InboxItem MemorySessionStore PostgresSessionStore Reserved "
+                "SQLiteSessionStore SessionEntry SessionKey SessionState "
+                "SessionStore open_store"
             ),
             "report": "CampaignReport report_journals report_store",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
@@ -221,6 +222,7 @@ __all__ = [
     "Phase",
     "Pool",
     "PoolTimeoutError",
+    "PostgresSessionStore",
     "ProcessingFailedError",
     "ProxyAuthenticationError",
     "RateLimitError",

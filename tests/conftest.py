@@ -9,8 +9,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 
 from collections.abc import (
     AsyncIterator,
@@ -28,10 +31,12 @@ from contextlib import (
 )
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import attrs
 import hypothesis
 import pytest
+import trustme
 
 from bankconnect_async import Pool, Timeouts
 from bankconnect_async._http.transport import Transport
@@ -41,6 +46,7 @@ from bankconnect_async.testing import FakeClock
 
 # Debian's own name for it (invoke-rc.d(8)).
 POLICY = Path("/usr/sbin/policy-rc.d")
+POSTGRESQL = Path("/usr/lib/postgresql")
 FIXTURES = Path(__file__).parent / "fixtures"
 
 hypothesis.settings.register_profile(
@@ -205,10 +211,18 @@ def _debian_class() -> type[Debian]:
 @pytest.fixture(name="debian", scope="session")
 def _debian(run_aloud) -> Debian:
     """Return the programs of this machine."""
-    # Debian keeps servers where only root looks.
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+
+    def which(command: str) -> str | None:
+        # Debian keeps servers where only root looks, and those of PostgreSQL
+        # in a folder of each version.
+        folders = [
+            *(os.environ.get("PATH", ""), "/usr/sbin"),
+            *sorted(map(str, POSTGRESQL.glob("*/bin")), reverse=True),
+        ]
+        return shutil.which(command, path=os.pathsep.join(folders))
+
     return Debian(
-        which=functools.partial(shutil.which, path=path),
+        which=which,
         is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
         run=run_aloud,
     )
@@ -230,6 +244,221 @@ def _find_program(debian) -> Callable[..., str]:
         return path
 
     return find
+
+
+# Has the characters that have to be escaped in a URL, and that none occurs
+# in an error by chance.
+PG_PASSWORD = "canary:p@ss/w%rd"
+PG_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "100",
+    "shared_buffers": "16MB",
+    "ssl": "on",
+    # The tests kill processes, not the machine.
+    "fsync": "off",
+}
+
+
+@attrs.define
+class PostgresServer:
+    """
+    A PostgreSQL server of the tests.
+
+    Attributes:
+        home: The folder of its files and of its socket.
+        port: The port on loopback, also of the socket.
+    """
+
+    home: Path
+    port: int
+    _find: Callable[..., str]
+    # The server refuses to run as root.
+    _user: str | None
+    _process: subprocess.Popen[bytes] | None = None
+    _names: Iterator[int] = attrs.field(factory=itertools.count)
+
+    def run(self, *command: str) -> str:
+        """Run one of PostgreSQL's programs, and return what it prints."""
+        program = self._find(command[0], package="postgresql")
+        done = subprocess.run(
+            [program, *command[1:]],
+            cwd=self.home,
+            user=self._user,
+            text=True,
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def create(self) -> None:
+        """Create its files."""
+        password = self.home / "password"
+        password.write_text(f"{PG_PASSWORD}\n")
+        if self._user is not None:
+            shutil.chown(self.home, self._user)
+            shutil.chown(password, self._user)
+        self._create_certificates()
+        self.run(
+            *("initdb", "--pgdata=data", "--username=postgres", "--no-sync"),
+            *("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"),
+            "--pwfile=password",
+        )
+
+    def _create_certificates(self) -> None:
+        authority = trustme.CA()
+        key = self.home / "server.pem"
+        authority.issue_cert(
+            "127.0.0.1"
+        ).private_key_and_cert_chain_pem.write_to_path(str(key))
+        key.chmod(0o600)
+        if self._user is not None:
+            shutil.chown(key, self._user)
+        for name, one in ("authority", authority), ("other", trustme.CA()):
+            one.cert_pem.write_to_path(str(self.home / f"{name}.pem"))
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        settings = PG_SETTINGS | {
+            "unix_socket_directories": str(self.home),
+            "ssl_cert_file": str(self.home / "server.pem"),
+            "ssl_key_file": str(self.home / "server.pem"),
+        }
+        with (self.home / "output.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._find("postgres", package="postgresql"),
+                    *("-D", "data", "-p", str(self.port)),
+                    *(f"--{name}={value}" for name, value in settings.items()),
+                ],
+                cwd=self.home,
+                user=self._user,
+                stdout=log,
+                stderr=log,
+            )
+        ends_at = time.monotonic() + 60
+        while not self._accepts():
+            output = (self.home / "output.log").read_text()
+            assert self._process.poll() is None, output
+            assert time.monotonic() < ends_at, output
+            time.sleep(0.02)
+
+    def _accepts(self) -> bool:
+        try:
+            self.run(
+                "pg_isready", f"--host={self.home}", f"--port={self.port}"
+            )
+        except AssertionError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Disconnect everybody, and end it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(60)
+            self._process = None
+
+    def psql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement, and return what it answers."""
+        return self.run(
+            *("psql", f"--dbname={self.dsn(database)}", "--no-psqlrc"),
+            *("--tuples-only", "--no-align", f"--command={statement}"),
+        )
+
+    def dsn(self, database: str, *, port: int | None = None) -> str:
+        """Return the address of a database, with the password."""
+        password = quote(PG_PASSWORD, safe="")
+        return (
+            f"postgresql://postgres:{password}@127.0.0.1:{port or self.port}"
+            f"/{database}"
+        )
+
+    def create_database(self) -> str:
+        """Create an empty database, and return its name."""
+        name = f"test{next(self._names)}"
+        self.psql(f"CREATE DATABASE {name}")
+        return name
+
+
+@pytest.fixture(name="postgres", scope="session")
+def _postgres(find_program) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as home:
+        server = PostgresServer(
+            home=Path(home),
+            port=free_port(),
+            find=find_program,
+            user="postgres" if is_root else None,
+        )
+        server.create()
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+PGBOUNCER = """
+[databases]
+* = host=127.0.0.1 port={server}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+pool_mode = transaction
+default_pool_size = 3
+auth_type = plain
+auth_file = {home}/users
+"""
+
+
+@pytest.fixture(name="pgbouncer")
+def _pgbouncer(postgres, find_program) -> Iterator[int]:
+    """Run PgBouncer in transaction mode, and return its port."""
+    port = free_port()
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        (home / "users").write_text(f'"postgres" "{PG_PASSWORD}"\n')
+        config = home / "pgbouncer.ini"
+        config.write_text(
+            PGBOUNCER.format(home=home, port=port, server=postgres.port)
+        )
+        with (home / "output.log").open("wb") as log:
+            process = subprocess.Popen(
+                [find_program("pgbouncer"), config],
+                user="postgres" if is_root else None,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            ends_at = time.monotonic() + 60
+            while b"process up" not in (home / "output.log").read_bytes():
+                assert time.monotonic() < ends_at
+                assert process.poll() is None
+                time.sleep(0.02)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture(name="postgres_dsn")
+def _postgres_dsn(postgres) -> str:
+    """Return the address of an empty database."""
+    return postgres.dsn(postgres.create_database())
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class RawServer:

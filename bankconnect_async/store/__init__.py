@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SessionState,
     )
     from .memory import MemorySessionStore
+    from .postgres import PostgresSessionStore
     from .protocol import SessionStore
     from .sqlite import SQLiteSessionStore
 else:
@@ -31,6 +32,7 @@ else:
                 "InboxItem Reserved SessionEntry SessionKey SessionState"
             ),
             "memory": "MemorySessionStore",
+            "postgres": "PostgresSessionStore",
             "protocol": "SessionStore",
             "sqlite": "SQLiteSessionStore",
         },
@@ -40,6 +42,7 @@ else:
 __all__ = [
     "InboxItem",
     "MemorySessionStore",
+    "PostgresSessionStore",
     "Reserved",
     "SQLiteSessionStore",
     "SessionEntry",

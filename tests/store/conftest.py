@@ -50,3 +50,9 @@ def make_entry(make_key):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared_dsn(postgres):
+    """The address of a database that tests share."""
+    return postgres.dsn(postgres.create_database())

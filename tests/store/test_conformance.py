@@ -4,6 +4,7 @@ What every store of sessions does alike.
 
 import asyncio
 import datetime
+import operator
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ from bankconnect_async import (
     InboxItem,
     InvalidRequestError,
     MemorySessionStore,
+    PostgresSessionStore,
     Reserved,
     SessionState,
     SQLiteSessionStore,
@@ -51,11 +53,33 @@ def open_encrypted_sqlite(path):
     return SQLiteSessionStore(path, encryption_keys=["k" * 32, "o" * 32])
 
 
-#: Each makes a store; its argument is the path of a file.
+def open_plain_postgres(dsn):
+    """Make a store in PostgreSQL that keeps no URLs."""
+    return PostgresSessionStore(dsn, schema="plain")
+
+
+def open_encrypted_postgres(dsn):
+    """Make a store in PostgreSQL whose ids and bodies are encrypted."""
+    return PostgresSessionStore(
+        dsn, schema="encrypted", encryption_keys=["k" * 32, "o" * 32]
+    )
+
+
+async def empty(store):
+    """Empty the tables, which is faster than to create a database."""
+    for table in ("entries", "reservations", "inbox"):
+        statement = f"DELETE FROM {store._schema}.{table}"  # noqa: S608
+        await store._run(operator.methodcaller("execute", statement))
+
+
+#: Each makes a store; its argument is the path of a file, or the address of
+#: a database.
 STORES = {
     "memory": open_memory,
     "plain SQLite": open_plain_sqlite,
     "encrypted SQLite": open_encrypted_sqlite,
+    "plain PostgreSQL": open_plain_postgres,
+    "encrypted PostgreSQL": open_encrypted_postgres,
 }
 #: Stores of which a customer can continue a journey.
 KEEPING = [name for name in STORES if "plain" not in name]
@@ -65,8 +89,15 @@ keeping = pytest.mark.parametrize("store", KEEPING, indirect=True)
 @pytest.fixture(params=STORES)
 async def store(request, tmp_path):
     """A store that is open."""
-    store = STORES[request.param](tmp_path / "sessions.db")
+    place = (
+        request.getfixturevalue("shared_dsn")
+        if "PostgreSQL" in request.param
+        else tmp_path / "sessions.db"
+    )
+    store = STORES[request.param](place)
     await store.open()
+    if "PostgreSQL" in request.param:
+        await empty(store)
     yield store
     await store.aclose()
 
@@ -476,6 +507,26 @@ class TestReserve:
         )
 
         assert found == entries[0]
+
+
+@pytest.mark.parametrize(
+    "store", [name for name in STORES if name not in KEEPING], indirect=True
+)
+class TestReserveWithoutUrls:
+    """Reserving where nothing can be continued"""
+
+    async def test_grants_at_once(self, store, make_key, now):
+        """
+        Everybody gets a right at once, for there is nothing to wait for.
+        """
+        found = [
+            await store.reserve(make_key(), now=now, lease=LEASE)
+            for _ in range(2)
+        ]
+
+        assert not store.keeps_urls
+        assert all(isinstance(one, Reserved) for one in found)
+        assert found[0].entry_id != found[1].entry_id
 
 
 class TestDue:
