@@ -164,7 +164,11 @@ def iframe_html(
 
 
 def content_security_policy(
-    session: Session, *, nonce: str, allow_http: bool = False
+    session: Session,
+    *,
+    nonce: str,
+    allow_http: bool = False,
+    has_form: bool = False,
 ) -> str:
     """
     Write the header that permits what `iframe_html` needs, and no more.
@@ -175,6 +179,7 @@ def content_security_policy(
         session: The session of `iframe_html`.
         nonce: The nonce of `iframe_html`.
         allow_http: Whether a session of a host without TLS is accepted.
+        has_form: Whether the page has a form that posts to its own origin.
 
     Raises:
         InvalidRequestError: If the session's URL must not be opened.
@@ -186,7 +191,7 @@ def content_security_policy(
         "default-src": "'none'",
         "base-uri": "'none'",
         "connect-src": "'self'",
-        "form-action": "'none'",
+        "form-action": "'self'" if has_form else "'none'",
         "frame-ancestors": "'none'",
         "frame-src": origin,
         "object-src": "'none'",

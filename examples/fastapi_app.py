@@ -71,9 +71,8 @@ def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.bank:
+        async with service.bank, service:
             yield
-            await service.aclose()
 
     def customer(login: Annotated[str, Cookie()] = "") -> str:
         if login not in logins:
@@ -95,7 +94,7 @@ def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
         return response(await service.redirect(call, link_id))
 
     # The endpoints read the whole path.
-    @app.get("/bank/return/{state}")  # noqa: FAST003
+    @app.get("/bank/return/{state:path}")  # noqa: FAST003
     async def returned(call: called) -> Response:
         return response(await service.handle_return(call))
 

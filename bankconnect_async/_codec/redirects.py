@@ -27,7 +27,9 @@ from bankconnect_async.models.events import (
 
 
 #: The signed state of a return URL: payload, time and signature.
-STATE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+STATE: Final = re.compile(
+    r"(?:[0-9a-f]{8}/)?[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+)
 _BARE_QUERY: Final = re.compile(r"[A-Za-z0-9_%.-]+=")
 
 

@@ -114,12 +114,15 @@ class ReturnURL:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ReturnURL holds secrets and cannot be pickled")
 
-    def build(self, link_id: str) -> URL:
+    def build(self, link_id: str, *, reference: str | None = None) -> URL:
         """
         Return the `redirect_url` of one session.
 
         Args:
             link_id: Your id of the customer.
+            reference: Eight hexadecimal digits that tell journeys of one
+                customer apart. They are left out if the URL would be too
+                long.
 
         Raises:
             InvalidRequestError: If *link_id* is not a text, or so long that
@@ -131,8 +134,11 @@ class ReturnURL:
             payload = base64_encode(link_id.encode())
         except UnicodeEncodeError:
             raise _link_id_error("holds bytes that are not UTF-8") from None
-        state = self._signer.sign(payload).decode()
-        url = f"{self.base}/{state}"
+        url = f"{self.base}/{self._sign(payload)}"
+        if reference is not None:
+            longer = self._sign(f"{reference}/".encode() + payload)
+            if len(f"{self.base}/{longer}") <= _MAX_LENGTH:
+                url = f"{self.base}/{longer}"
         if (excess := len(url) - _MAX_LENGTH) > 0:
             problem = (
                 f"has {len(url)} characters, at most {_MAX_LENGTH} are taken:"
@@ -143,7 +149,9 @@ class ReturnURL:
             raise InvalidRequestError(fields={"redirect_url": (problem,)})
         return URL(url, encoded=True)
 
-    @hide_frames
+    def _sign(self, payload: bytes) -> str:
+        return self._signer.sign(payload).decode()
+
     def decode(self, url: str | URL) -> SuccessEvent | ExitEvent:
         """
         Verify a return, and decode its outcome with the signed `link_id`.
@@ -159,10 +167,28 @@ class ReturnURL:
             InvalidCallbackError: If the URL is forged, expired or foreign.
             DecodeError: If it is genuine but carries no outcome.
         """
-        link_id = self._verify(str(url))
-        return attrs.evolve(decode_redirect(url), link_id=link_id)
+        event, _ = self.decode_journey(url)
+        return event
 
-    def _verify(self, url: str) -> str:
+    @hide_frames
+    def decode_journey(
+        self, url: str | URL
+    ) -> tuple[SuccessEvent | ExitEvent, str | None]:
+        """
+        Decode a return, and the *reference* that its URL was built with.
+
+        Args:
+            url: The URL, as for `decode`.
+
+        Raises:
+            InvalidCallbackError: If the URL is forged, expired or foreign.
+            DecodeError: If it is genuine but carries no outcome.
+        """
+        link_id, reference = self._verify(str(url))
+        event = attrs.evolve(decode_redirect(url), link_id=link_id)
+        return event, reference
+
+    def _verify(self, url: str) -> tuple[str, str | None]:
         state = _state(self.base, url)
         if state is None:
             raise InvalidCallbackError("the URL is not a return URL of ours")
@@ -181,7 +207,8 @@ class ReturnURL:
             raise InvalidCallbackError("the URL is from the future")
         if age > self.max_age.total_seconds():
             raise InvalidCallbackError("the URL has expired", expired=True)
-        return base64_decode(payload).decode()
+        reference, _, encoded = payload.decode().rpartition("/")
+        return base64_decode(encoded).decode(), reference or None
 
 
 def _link_id_error(problem: str) -> InvalidRequestError:

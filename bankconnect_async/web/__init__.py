@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from bankconnect_async._lazy import lazy_names
 
-from .deduplication import DedupStore, RecentKeys
+from .dispatcher import OnEvent, OnFailure
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
 from .pages import PageTexts
 from .protocol import CallbackProtocol
 from .reports import BrowserReport, Notification
-from .service import CallbackService, OnEvent, OnFailure
+from .service import CallbackService
 
 
 if TYPE_CHECKING:
@@ -31,12 +31,10 @@ __all__ = [
     "BrowserReport",
     "CallbackProtocol",
     "CallbackService",
-    "DedupStore",
     "Notification",
     "OnEvent",
     "OnFailure",
     "PageTexts",
-    "RecentKeys",
     "WebRequest",
     "WebResponse",
     "mount",

@@ -28,7 +28,8 @@ def mount(
     prefix: str | None = None,
 ) -> None:
     """
-    Add the endpoints to *app*, and `CallbackService.aclose` to its cleanup.
+    Add the endpoints to *app*, which runs the service from its start to its
+    cleanup.
 
     The client and whatever else the callback needs must outlive the cleanup:
     set them up in a `cleanup_ctx` that you append before this call.
@@ -89,20 +90,22 @@ def mount(
     on_event = receive(service.handle_event, MAX_EVENT)
     on_webhook = receive(service.handle_webhook, MAX_WEBHOOK)
 
-    async def close(_: web.Application) -> AsyncIterator[None]:
-        yield
-        await service.aclose()
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        async with service:
+            yield
 
     app.add_routes(
         [
             *visit(CONNECT, service.connect),
             *visit(REDIRECT, service.redirect),
-            web.get(f"{root}/{RETURN}/{{state}}", on_return, allow_head=False),
+            web.get(
+                f"{root}/{RETURN}/{{state:.+}}", on_return, allow_head=False
+            ),
             web.post(f"{root}/{EVENTS}", on_event),
             web.post(f"{root}/{WEBHOOK}/{{name}}", on_webhook),
         ]
     )
-    app.cleanup_ctx.append(close)
+    app.cleanup_ctx.append(run)
 
 
 def _response(response: WebResponse) -> web.Response:

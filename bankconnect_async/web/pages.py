@@ -32,6 +32,9 @@ class PageTexts:
         exit: The text after the customer left.
         unclear: The text after a message that may be a failure or an exit.
         again: The label of the link to another journey.
+        started: The text before a journey that the customer has begun
+            already.
+        start_again: The label of the button that begins a new one instead.
         leave: The label of the button that ends a journey that may have
             failed.
         unconfirmed: The text after a success that the server does not know.
@@ -45,7 +48,7 @@ class PageTexts:
         invitation_unknown: The text for a link that is not one of ours.
         needs_script: The text where scripts are switched off.
         proceed: The label of the link to `CallbackProtocol.next_url`, and of
-            the button below *ask* and *invitation*.
+            the button below *ask*, *started* and *invitation*.
     """
 
     language: str = "en"
@@ -54,6 +57,8 @@ class PageTexts:
     exit: str = "You have left the bank connection."
     unclear: str = "The bank connection is not complete yet."
     again: str = "Try again"
+    started: str = "You have already begun to connect your bank."
+    start_again: str = "Start again"
     leave: str = "Leave"
     unconfirmed: str = "Your bank could not confirm this yet."
     unknown: str = "This link is not valid, or has expired."
@@ -96,7 +101,13 @@ class PageRenderer:
     next_url: str | None
 
     def render_connect_page(
-        self, snippet: str, *, nonce: str, policy: str, event_type: str
+        self,
+        snippet: str,
+        *,
+        nonce: str,
+        policy: str,
+        event_type: str,
+        start_again_url: str | None = None,
     ) -> WebResponse:
         """
         Render the page around the frame.
@@ -106,17 +117,33 @@ class PageRenderer:
             nonce: The nonce of *snippet*.
             policy: The result of `content_security_policy`.
             event_type: The name of the DOM event at the end of a journey.
+            start_again_url: The address to which a button posts that begins
+                another journey.
         """
         script = self.next_url and _render(
             "next.html", nonce=nonce, url=self.next_url, event_type=event_type
         )
         main = _render(
             "connect.html",
-            {"snippet": snippet, "script": script or ""},
+            {
+                "snippet": snippet,
+                "script": script or "",
+                "start_again": self._start_again_button(start_again_url),
+            },
             title=self.texts.title,
             needs_script=self.texts.needs_script,
         )
-        return self._respond(main, nonce, f"{policy}; {_ICON_POLICY}")
+        page = self._respond(main, nonce, f"{policy}; {_ICON_POLICY}")
+        return page if start_again_url is None else _with_origin(page)
+
+    def _start_again_button(self, url: str | None) -> str:
+        return (
+            ""
+            if url is None
+            else _render(
+                "start_again.html", url=url, text=self.texts.start_again
+            )
+        )
 
     def render_notice(
         self,
@@ -144,20 +171,23 @@ class PageRenderer:
         )
         return self._notice(text, action, status, "form-action 'none'")
 
-    def render_start_page(self, text: str) -> WebResponse:
+    def render_start_page(
+        self, text: str, *, start_again_url: str | None = None
+    ) -> WebResponse:
         """
         Render a page whose button posts to the page's own address.
 
         Args:
             text: The sentence above the button.
+            start_again_url: The address to which a second button posts, if
+                there is one.
         """
-        button = _render("button.html", text=self.texts.proceed)
+        buttons = _render(
+            "button.html", text=self.texts.proceed
+        ) + self._start_again_button(start_again_url)
         # No form-action: Chromium applies it to the redirect to the vendor
         # that answers the post, too.
-        page = self._notice(text, button, HTTPStatus.OK)
-        # With no referrer at all, browsers post without an origin.
-        headers = {**page.headers, "Referrer-Policy": "same-origin"}
-        return attrs.evolve(page, headers=headers)
+        return _with_origin(self._notice(text, buttons, HTTPStatus.OK))
 
     def _notice(
         self, text: str, action: str, status: HTTPStatus, *directives: str
@@ -201,3 +231,9 @@ class PageRenderer:
             "Content-Type": "text/html; charset=utf-8",
         }
         return WebResponse(status=status, headers=headers, body=text.encode())
+
+
+def _with_origin(page: WebResponse) -> WebResponse:
+    # With no referrer at all, browsers post without an origin.
+    headers = {**page.headers, "Referrer-Policy": "same-origin"}
+    return attrs.evolve(page, headers=headers)

@@ -16,6 +16,7 @@ from yarl import URL
 
 from bankconnect_async._codec.return_urls import Secrets
 from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.embed import (
     Listener,
     content_security_policy,
@@ -26,7 +27,7 @@ from bankconnect_async.errors import (
     DecodeError,
     InvalidCallbackError,
 )
-from bankconnect_async.models.events import Event, SuccessEvent
+from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.models.sessions import Session
 
 from .guards import (
@@ -59,6 +60,12 @@ WEBHOOK: Final = "webhook"
 INVITATION: Final = "invitation"
 
 _COOKIE: Final = "bankconnect"
+_AFTER: Final = "bankconnect_after"
+_AFTER_PART: Final = re.compile(rf"[?&]{_AFTER}=([0-9]{{1,16}})(?:&|$)")
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
+# As long as the reference of a return URL.
+_REFERENCE: Final = re.compile(r"[0-9a-f]{8}\Z")
 _DEFAULT_TEXTS: Final = PageTexts()
 _FORTNIGHT: Final = datetime.timedelta(days=14)
 _NEXT_URL: Final = re.compile(
@@ -88,6 +95,7 @@ class CallbackProtocol:
     texts: PageTexts
     allow_http: bool
     invitation_frame: bool
+    _now: Callable[[], float]
     _keys: SigningKeys
     _pages: PageRenderer
     _post_check: Check = attrs.field(repr=False)
@@ -152,6 +160,7 @@ class CallbackProtocol:
             texts=texts,
             allow_http=allow_http,
             invitation_frame=invitation_frame,
+            now=SYSTEM_CLOCK.time if now is None else now,
             keys=keys,
             pages=PageRenderer(texts=texts, next_url=next_url),
             post_check=origin_check(base),
@@ -163,6 +172,12 @@ class CallbackProtocol:
             ),
         )
 
+    def now(self) -> datetime.datetime:
+        """
+        Return the time.
+        """
+        return datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
+
     @property
     def webhook_url(self) -> str:
         """
@@ -172,11 +187,17 @@ class CallbackProtocol:
         """
         return self._url(WEBHOOK, self._keys.webhook_paths[0])
 
-    def return_url(self, link_id: str) -> str:
+    def return_url(self, link_id: str, entry_id: str | None = None) -> str:
         """
         Make the `redirect_url` of one session; see `ReturnURL.build`.
+
+        Args:
+            link_id: Your id of the customer.
+            entry_id: The id of the session's entry in the store, by which a
+                return finds it.
         """
-        return str(self._keys.return_url.build(link_id))
+        reference = _reference(entry_id)
+        return str(self._keys.return_url.build(link_id, reference=reference))
 
     def invitation_url(
         self,
@@ -251,9 +272,60 @@ class CallbackProtocol:
             leave_text=self.texts.leave,
         )
 
-    def render_connect_page(self, session: Session) -> WebResponse:
+    def start_again_url(
+        self, request: WebRequest, created_at: datetime.datetime
+    ) -> str:
+        """
+        Make the address to which a button posts for another session.
+
+        `parse_start_again` reads it. So two taps at once, or a reload, give
+        one new session.
+
+        Args:
+            request: The request for the page.
+            created_at: When the session was created that the page continues.
+        """
+        path, _, query = request.path.partition("?")
+        others = [
+            part
+            for part in query.split("&")
+            if part and not part.startswith(f"{_AFTER}=")
+        ]
+        mark = f"{_AFTER}={(created_at - _EPOCH) // _MICROSECOND}"
+        return f"{path}?{'&'.join([*others, mark])}"
+
+    def parse_start_again(
+        self, request: WebRequest
+    ) -> datetime.datetime | None:
+        """
+        Return the time of the session that the customer starts again.
+
+        It is `None` if the customer does not start again. A session that was
+        created until then is not continued.
+        """
+        found = _AFTER_PART.search(request.path)
+        if found is None or request.method != "POST":
+            return None
+        return _EPOCH + int(found[1]) * _MICROSECOND
+
+    def render_continue_page(self, start_again_url: str) -> WebResponse:
+        """
+        Ask whether to continue the journey or to begin another one.
+        """
+        return self._pages.render_start_page(
+            self.texts.started, start_again_url=start_again_url
+        )
+
+    def render_connect_page(
+        self, session: Session, *, start_again_url: str | None = None
+    ) -> WebResponse:
         """
         Render the page with the journey in a frame.
+
+        Args:
+            session: The session.
+            start_again_url: The address to which a button posts that begins
+                another journey; `None` for no button.
 
         Raises:
             InvalidRequestError: If the session's URL must not be opened.
@@ -270,22 +342,40 @@ class CallbackProtocol:
             ),
             nonce=nonce,
             policy=content_security_policy(
-                session, nonce=nonce, allow_http=self.allow_http
+                session,
+                nonce=nonce,
+                allow_http=self.allow_http,
+                has_form=start_again_url is not None,
             ),
             event_type=listener.event_type,
+            start_again_url=start_again_url,
         )
 
-    def start_redirect(self, session: Session) -> WebResponse:
+    def start_redirect(
+        self,
+        session: Session,
+        *,
+        entry_id: str | None = None,
+        retry_path: str | None = None,
+    ) -> WebResponse:
         """
         Redirect the browser to the journey, with a cookie for its return.
 
         The cookie names the customer and the session. It is `Lax`, because
         the browser returns from another site.
+
+        Args:
+            session: The session.
+            entry_id: The *entry_id* of its return URL: the cookie is then for
+                this journey alone.
+            retry_path: The path at which another journey begins; by default
+                that of the redirect.
         """
         way_back = self._keys.return_url
+        path = [way_back.base.raw_path, *filter(None, [_reference(entry_id)])]
         parts = (
-            f"{_COOKIE}={self._keys.cookies.sign(session)}",
-            f"Path={way_back.base.raw_path}",
+            f"{_COOKIE}={self._keys.cookies.sign(session, retry_path)}",
+            f"Path={'/'.join(path)}",
             f"Max-Age={way_back.max_age.total_seconds():.0f}",
             "SameSite=Lax",
             "HttpOnly",
@@ -315,7 +405,9 @@ class CallbackProtocol:
         400: It carries no outcome.
         """
         try:
-            event = self._keys.return_url.decode(request.path)
+            event, reference = self._keys.return_url.decode_journey(
+                request.path
+            )
         except InvalidCallbackError:
             return self._notice(
                 HTTPStatus.FORBIDDEN, self.texts.unknown, self._retry_url
@@ -324,10 +416,17 @@ class CallbackProtocol:
             return self._notice(
                 HTTPStatus.BAD_REQUEST, self.texts.unknown, self._retry_url
             )
-        session = self._keys.cookies.verify(request.cookie(_COOKIE) or "")
-        if session is not None and session.link_id != event.link_id:
-            session = None
-        return BrowserReport(event=event, session=session)
+        signed = self._keys.cookies.verify(request.cookie(_COOKIE) or "")
+        if signed is None or signed.session.link_id != event.link_id:
+            return BrowserReport(
+                event=event, session=None, reference=reference
+            )
+        return BrowserReport(
+            event=event,
+            session=signed.session,
+            reference=reference,
+            retry_path=signed.retry_path,
+        )
 
     def parse_invitation(
         self, request: WebRequest
@@ -386,19 +485,23 @@ class CallbackProtocol:
         return plain(status, "" if _is_good(status) else status.phrase)
 
     def respond_to_return(
-        self, status: HTTPStatus, event: Event
+        self, status: HTTPStatus, report: BrowserReport
     ) -> WebResponse:
         """
         Redirect the customer to `next_url`, or render the outcome.
+
+        After anything but a success there is a page that offers to try again,
+        because a redirect does not tell an exit from a failure (contract,
+        U-17).
         """
-        if _is_good(status) and self.next_url is not None:
+        retry_url = report.retry_path or self._retry_url
+        if not _is_good(status):
+            return self._notice(status, self._problem(status), retry_url)
+        if not isinstance(report.event, SuccessEvent):
+            return self._notice(status, self.texts.unclear, retry_url)
+        if self.next_url is not None:
             return _see_other(self.next_url)
-        if _is_good(status) and isinstance(event, SuccessEvent):
-            return self._notice(status, self.texts.success)
-        sentence = (
-            self.texts.exit if _is_good(status) else self._problem(status)
-        )
-        return self._notice(status, sentence, retry_url=self._retry_url)
+        return self._notice(status, self.texts.success)
 
     def render_failure(self, status: HTTPStatus) -> WebResponse:
         """
@@ -428,6 +531,12 @@ class CallbackProtocol:
         return self._pages.render_notice(
             sentence, status=shown, retry_url=retry_url
         )
+
+
+def _reference(entry_id: str | None) -> str | None:
+    # The end of the id, because its beginning is the time.
+    found = _REFERENCE.search(entry_id or "")
+    return found and found[0]
 
 
 def _see_other(

@@ -35,10 +35,15 @@ class BrowserReport:
         event: The event, with the `link_id` of the signed token.
         session: The session of the signed token, if there is one, as an
             argument for `AsyncBankConnect.confirm`.
+        reference: The end of the entry's id in the store, of a return.
+        retry_path: The path at which another journey begins, if it is not
+            the usual one.
     """
 
     event: Event
     session: Session | None
+    reference: str | None = None
+    retry_path: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -80,15 +85,15 @@ def parse_post(
     post = structure(_EventPost, document, "$", problems)
     if post.event is None or post.token is None:
         return _bad_request("; ".join(problems))
-    session = tokens.verify(post.token)
-    if session is None:
+    signed = tokens.verify(post.token)
+    if signed is None:
         return plain(HTTPStatus.FORBIDDEN, "the token is not valid")
     try:
         event = decode_event(post.event)
     except DecodeError as error:
         return _bad_request(str(error))
-    event = attrs.evolve(event, link_id=session.link_id)
-    return BrowserReport(event=event, session=session)
+    event = attrs.evolve(event, link_id=signed.session.link_id)
+    return BrowserReport(event=event, session=signed.session)
 
 
 def parse_notification(body: bytes) -> Notification | WebResponse:

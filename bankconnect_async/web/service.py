@@ -3,56 +3,68 @@ The endpoints of a service, for any framework.
 """
 
 import asyncio
+import datetime
+import functools
 import logging
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, get_args
 
 import attrs
 
-from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
-    BankConnectError,
-    ClientClosedError,
+    ConfigurationError,
     DecodeError,
     InvalidCallbackError,
-    RateLimitError,
     ResponseError,
-    ServerError,
+    StoreError,
     TransportError,
 )
 from bankconnect_async.models.events import Event, SuccessEvent
-from bankconnect_async.models.sessions import UNSET, Session, SessionRequest
+from bankconnect_async.models.sessions import UNSET, SessionRequest
 from bankconnect_async.models.webhooks import Webhook
 
-from .deduplication import DedupStore, RecentKeys
+from .dispatcher import (
+    EventDispatcher,
+    OnEvent,
+    OnFailure,
+    Process,
+    log_failure,
+)
+from .failures import ANY_ERROR, failure_status
 from .http import WebRequest, WebResponse, plain
+from .journeys import Journey, JourneyStarter
 from .limits import RateLimit
+from .news import SessionRecords
 from .protocol import CallbackProtocol
 from .reports import BrowserReport
 
 
-OnEvent: TypeAlias = Callable[[Event | Webhook], Awaitable[None]]
-OnFailure: TypeAlias = Callable[[Event | Webhook, Exception], Awaitable[None]]
-
 _UNCONFIRMED: Final = "the server did not confirm this success"
 _TOO_MANY: Final = "too many successes were reported for this customer"
-_CLOSED: Final = "the service was closed"
 _CANCELLED: Final = "the task was cancelled"
-# The ids that a log may show: they are no secrets.
-_IDS: Final = ("entity_id", "statement_id", "session_id")
+_IGNORED: Final = "the task ignored its cancellation"
 
-# The vendor is at fault here, not the service.
-_VENDOR_ERRORS: Final = (TransportError, ResponseError, DecodeError)
-
-# A cancelled callback must not lose its event, either.
-_ANY_ERROR: Final = (Exception, asyncio.CancelledError)
+# Not the service's own fault.
+_OUTSIDE_ERRORS: Final = (
+    TransportError,
+    ResponseError,
+    DecodeError,
+    StoreError,
+)
 
 _T = TypeVar("_T")
 
 _log: Final = logging.getLogger("bankconnect_async.web")
+
+
+def _check_process(_: object, __: object, value: object) -> None:
+    if value not in get_args(Process):
+        problem = f"must be one of {', '.join(get_args(Process))}"
+        raise ConfigurationError(fields={"process": (problem,)})
 
 
 @attrs.define(eq=False)
@@ -67,34 +79,57 @@ class CallbackService:
     (`InvalidCallbackError`), those that could not be checked
     (`BankConnectError`), and whatever made the callback raise.
 
+    What happened is recorded in the client's store, so any process of a
+    service that shares it can take a return or a webhook. Webhooks and
+    confirmed successes are handed on at least once: if the callback fails, or
+    the process is killed, they are handed on again, by any process. Each has
+    a `key`; a callback that inserts by it ends with one row per outcome.
+
     If a browser disconnects or a framework cancels the request, the event
     is still processed, and `aclose` waits for it.
-
-    The callback should be idempotent: it may get an event twice, such as
-    when a customer reloads the page, and a webhook may repeat an event.
 
     Attributes:
         bank: The client. `aclose` does not close it.
         protocol: The settings.
         on_event: The callback. Browsers wait for it, the vendor does not.
-        on_failure: The failure hook. Without it, or if it fails, an error
-            with the ids is logged, and the content is lost.
-        dedup_store: The store that recognises duplicate webhooks.
-        max_pending: The number of events and webhooks that may be processed
-            at the same time. Further ones are answered with 503, so that
-            the vendor keeps the webhooks.
+        on_failure: The failure hook, for each attempt that failed. Without
+            it, or if it fails, an error with the ids is logged.
+        process: When to start the processing of a session's uploads:
+            `on-completion` as soon as they are complete, or `never`.
+        continue_for: The age up to which the pages continue a session that
+            the customer began; `None` for a new session with each visit. The
+            vendor does not say how long a journey can be continued.
+        max_pending: The number of events from browsers, and of webhooks, that
+            may be processed at the same time. Further events are answered
+            with 503; further webhooks wait in the store.
         max_confirmations: The number of successes of one customer that this
             process confirms within ten minutes. Further ones are answered
             with 429 and go to the failure hook, so that nobody guesses ids.
+        max_attempts: The number of times that a webhook or success is handed
+            to a callback that fails, in about an hour.
+        lease: The time after which what a killed process had begun is begun
+            again; longer than the callback takes.
+        poll_interval: The seconds between two looks into the store for what
+            other processes left, and for what is to be tried again.
     """
 
     bank: AsyncBankConnect
     protocol: CallbackProtocol
     on_event: OnEvent = attrs.field(kw_only=True)
     on_failure: OnFailure | None = attrs.field(default=None, kw_only=True)
-    dedup_store: DedupStore = attrs.field(factory=RecentKeys, kw_only=True)
+    process: Process = attrs.field(
+        default="on-completion", kw_only=True, validator=_check_process
+    )
+    continue_for: datetime.timedelta | None = attrs.field(
+        default=datetime.timedelta(minutes=30), kw_only=True
+    )
     max_pending: int = attrs.field(default=1000, kw_only=True)
     max_confirmations: int = attrs.field(default=10, kw_only=True)
+    max_attempts: int = attrs.field(default=20, kw_only=True)
+    lease: datetime.timedelta = attrs.field(
+        default=datetime.timedelta(minutes=5), kw_only=True
+    )
+    poll_interval: float = attrs.field(default=5.0, kw_only=True)
     _tasks: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
         init=False, factory=dict
     )
@@ -104,13 +139,62 @@ class CallbackService:
             lambda self: RateLimit(self.max_confirmations), takes_self=True
         ),
     )
+    _dispatcher: EventDispatcher = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(
+            lambda self: self._make_dispatcher(), takes_self=True
+        ),
+    )
     _closed: bool = attrs.field(init=False, default=False)
+
+    def _make_dispatcher(self) -> EventDispatcher:
+        return EventDispatcher(
+            bank=self.bank,
+            hooks=self,
+            process=self.process,
+            max_attempts=self.max_attempts,
+            records=SessionRecords(
+                store=self.bank.store, api_id=self.bank.store_api_id
+            ),
+            now=self.protocol.now,
+            limit=self.max_pending,
+            lease=self.lease,
+            poll_interval=self.poll_interval,
+        )
+
+    async def start(self) -> None:
+        """
+        Begin to hand on what the store has, such as after a crash.
+
+        The first webhook does so, too; `mount` does it when the application
+        starts.
+
+        Raises:
+            StoreError: If the store cannot be used.
+        """
+        await self._dispatcher.inbox.start()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     async def connect(
         self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
-        Create a session and show its journey in a frame.
+        Show the journey of a session in a frame.
+
+        The session is a new one, or the one that the customer began not long
+        ago (*continue_for*): then there is a button to start again.
 
         503, 502: The session could not be created; see `failure_status`.
 
@@ -126,26 +210,46 @@ class CallbackService:
         Raises:
             InvalidRequestError: If the customer's request is not valid.
         """
-        return self.protocol.check_visit(
-            request
-        ) or await self._create_session(
-            _request(customer, None), self.protocol.render_connect_page
+        refused = self.protocol.check_visit(request)
+        if refused is not None:
+            return refused
+        found = await self._begin(request, customer)
+        if isinstance(found, WebResponse):
+            return found
+        return self.protocol.render_connect_page(
+            found.session,
+            start_again_url=(
+                self.protocol.start_again_url(request, found.created_at)
+                if found.is_continued
+                else None
+            ),
         )
 
     async def redirect(
         self, request: WebRequest, customer: str | SessionRequest
     ) -> WebResponse:
         """
-        Create a session and redirect the browser to its journey.
+        Redirect the browser to the journey of a session.
+
+        If the customer began one not long ago (*continue_for*), there is a
+        page first, with a button to continue and another one to start again.
 
         The arguments, statuses and errors are those of `connect`.
         """
         link_id = customer if isinstance(customer, str) else customer.link_id
-        url = self.protocol.return_url(link_id)
-        return self.protocol.check_visit(
-            request
-        ) or await self._create_session(
-            _request(customer, url), self.protocol.start_redirect
+        return_url = functools.partial(self.protocol.return_url, link_id)
+        refused = self.protocol.check_visit(request)
+        if refused is not None:
+            return refused
+        found = await self._begin(request, customer, return_url=return_url)
+        if isinstance(found, WebResponse):
+            return found
+        if found.is_continued and request.method != "POST":
+            return self.protocol.render_continue_page(
+                self.protocol.start_again_url(request, found.created_at)
+            )
+        return self.protocol.start_redirect(
+            found.session, entry_id=found.entry_id
         )
 
     async def handle_event(self, request: WebRequest) -> WebResponse:
@@ -156,8 +260,9 @@ class CallbackService:
         403: The server did not confirm the success.
         429: Too many successes were reported for this customer.
         503, 502: The server could not confirm it; see `failure_status`. Or
-        too many events are pending, or the service is closing.
-        500: The callback failed.
+        the store cannot be used, too many events are pending, or the service
+        is closing.
+        500: The callback failed. It gets a success again later.
         Others: See `CallbackProtocol.parse_event`.
         """
         report = self.protocol.parse_event(request)
@@ -171,7 +276,8 @@ class CallbackService:
         Process the outcome of a browser that returns.
 
         303, 200: The callback has processed it; the response redirects to
-        `CallbackProtocol.next_url`, or is a page with the outcome.
+        `CallbackProtocol.next_url` after a success, or is a page with the
+        outcome.
         Others: As for `handle_event`, on a page.
         See `CallbackProtocol.parse_return`.
         """
@@ -179,41 +285,46 @@ class CallbackService:
         if isinstance(report, WebResponse):
             return report
         status = await self._process(report)
-        return self.protocol.respond_to_return(status, report.event)
+        return self.protocol.respond_to_return(status, report)
 
     async def handle_webhook(self, request: WebRequest) -> WebResponse:
         """
-        Answer the vendor at once, and process the webhook afterwards.
+        Put a webhook into the store, answer the vendor, and process it.
 
-        Until then it is in memory only. After a crash,
-        `AsyncBankConnect.webhook_payloads` recovers those of the entity flow;
-        the session flow has status calls.
-
-        200: It is pending. The vendor documents no other success status.
+        200: It is in the store, or its key is known. The vendor documents no
+        other success status.
         400: It cannot be decoded; the failure hook gets it.
-        503: Too many are pending, or the service is closing.
+        503: The store cannot be used, or the service is closing.
         Others: See `CallbackProtocol.parse_webhook`.
         """
         notification = self.protocol.parse_webhook(request)
         if isinstance(notification, WebResponse):
             return notification
-        if self._is_full:
-            return plain(
-                HTTPStatus.SERVICE_UNAVAILABLE, "too many webhooks are pending"
-            )
         webhook, error = notification.webhook, notification.error
+        if self._closed or (error is not None and self._is_full):
+            return plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "no webhooks are accepted now"
+            )
         if error is not None:
-            self._spawn(webhook, self._report_failure(webhook, error))
+            self._spawn(
+                webhook, self._dispatcher.report_failure(webhook, error)
+            )
             return plain(HTTPStatus.BAD_REQUEST, str(error))
         # Pollers poll at once, even if it is a duplicate.
         self.bank.notify(webhook)
-        self._spawn(webhook, self._deliver(webhook))
+        try:
+            await self._dispatcher.accept(webhook, request.body)
+        except StoreError as error:
+            _log.warning("a webhook is refused: %s", error)
+            return plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be used"
+            )
         return plain(HTTPStatus.OK)
 
     @property
     def pending(self) -> int:
         """The number of events and webhooks that are being processed."""
-        return len(self._tasks)
+        return len(self._tasks) + self._dispatcher.inbox.pending
 
     async def aclose(self, grace: float = 10.0) -> None:
         """
@@ -221,15 +332,23 @@ class CallbackService:
 
         Args:
             grace: The seconds to wait. Slower ones are cancelled and go to
-                the failure hook, which gets the same time again.
+                the failure hook, which gets the same time again. Webhooks and
+                confirmed successes stay in the store, too.
         """
         self._closed = True
+        await asyncio.gather(
+            self._finish(grace), self._dispatcher.aclose(grace)
+        )
+
+    async def _finish(self, grace: float) -> None:
         await self._wait(grace)
         for task in self._tasks:
             task.cancel()
         await self._wait(grace)
         for what in self._tasks.values():
-            _log_lost(what, TimeoutError("the task ignored its cancellation"))
+            log_failure(
+                what, TimeoutError("the task ignored its cancellation")
+            )
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:
@@ -237,14 +356,31 @@ class CallbackService:
 
     @property
     def _is_full(self) -> bool:
-        return self._closed or self.pending >= self.max_pending
+        return self._closed or len(self._tasks) >= self.max_pending
 
-    async def _create_session(
-        self, request: SessionRequest, write: Callable[[Session], WebResponse]
-    ) -> WebResponse:
+    async def _begin(
+        self,
+        request: WebRequest,
+        customer: str | SessionRequest,
+        *,
+        return_url: Callable[[str], str] | None = None,
+        scope: str = "",
+    ) -> Journey | WebResponse:
+        starter = JourneyStarter(
+            bank=self.bank,
+            continue_for=self.continue_for,
+            now=self.protocol.now,
+        )
+        if isinstance(customer, str):
+            customer = SessionRequest(link_id=customer, redirect_url=UNSET)
         try:
-            return write(await self.bank.create_session(request))
-        except _VENDOR_ERRORS as error:
+            return await starter.begin(
+                customer,
+                return_url=return_url,
+                scope=scope,
+                created_after=self.protocol.parse_start_again(request),
+            )
+        except _OUTSIDE_ERRORS as error:
             _log.warning("no session: %s", error)
             return self.protocol.render_failure(failure_status(error))
 
@@ -267,15 +403,19 @@ class CallbackService:
             )
         try:
             event = await self.bank.confirm(event, session=report.session)
-        except _ANY_ERROR as error:
+            report = attrs.evolve(report, event=event)
+            entry = await self._dispatcher.records.find_for_report(report)
+        except ANY_ERROR as error:
             return await self._reject(event, error, failure_status(error))
         if is_success and event.confirmed is not True:
             return await self._reject(
                 event, InvalidCallbackError(_UNCONFIRMED), HTTPStatus.FORBIDDEN
             )
         try:
-            await self.on_event(event)
-        except _ANY_ERROR as error:
+            await self._dispatcher.deliver(event, entry)
+        except StoreError as error:
+            return await self._reject(event, error, failure_status(error))
+        except ANY_ERROR as error:
             return await self._reject(
                 event, error, HTTPStatus.INTERNAL_SERVER_ERROR
             )
@@ -284,37 +424,8 @@ class CallbackService:
     async def _reject(
         self, event: Event, error: BaseException, status: HTTPStatus
     ) -> HTTPStatus:
-        await self._report_failure(event, error)
+        await self._dispatcher.report_failure(event, error)
         return status
-
-    async def _deliver(self, webhook: Webhook) -> None:
-        key = None
-        try:
-            key = event_key(webhook)
-            if await self.dedup_store.add(key):
-                await self.on_event(webhook)
-        except _ANY_ERROR as error:
-            if (
-                not await self._report_failure(webhook, error)
-                and key is not None
-            ):
-                # A second delivery is then no duplicate.
-                await self.dedup_store.discard(key)
-
-    async def _report_failure(
-        self, what: Event | Webhook, error: BaseException
-    ) -> bool:
-        if not isinstance(error, Exception):
-            error = TimeoutError(_CLOSED if self._closed else _CANCELLED)
-        if self.on_failure is not None:
-            try:
-                await self.on_failure(what, error)
-            except _ANY_ERROR:
-                _log.exception("the failure hook failed")
-            else:
-                return True
-        _log_lost(what, error)
-        return False
 
     def _spawn(
         self, what: Event | Webhook, work: Coroutine[Any, Any, _T]
@@ -331,45 +442,4 @@ class CallbackService:
             TimeoutError(_CANCELLED) if task.cancelled() else task.exception()
         )
         if error is not None:
-            _log_lost(what, error)
-
-
-def _log_lost(what: Event | Webhook, error: BaseException) -> None:
-    # Only the ids: webhooks contain account numbers.
-    ids = {
-        name: id_
-        for name in _IDS
-        if (id_ := getattr(what, name, None)) is not None
-    }
-    text = f": {ids}" if ids else ""
-    _log.error("%s is lost%s", type(what).__name__, text, exc_info=error)
-
-
-def _request(
-    customer: str | SessionRequest, redirect_url: str | None
-) -> SessionRequest:
-    if isinstance(customer, str):
-        customer = SessionRequest(link_id=customer, redirect_url=UNSET)
-    return attrs.evolve(customer, redirect_url=redirect_url)
-
-
-def failure_status(error: BaseException) -> HTTPStatus:
-    """
-    Map an error of the client to the status of a response.
-
-    503 if a retry may succeed (no connection, no response, too many
-    requests, a server error, a closing client); 502 if the vendor refuses
-    for good, such as for a wrong key; 500 for any other error.
-    """
-    temporary = (
-        TransportError
-        | RateLimitError
-        | ServerError
-        | ClientClosedError
-        | asyncio.CancelledError
-    )
-    if isinstance(error, temporary):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    if isinstance(error, BankConnectError):
-        return HTTPStatus.BAD_GATEWAY
-    return HTTPStatus.INTERNAL_SERVER_ERROR
+            log_failure(what, error)

@@ -42,15 +42,22 @@ class TokenSigner:
     _serializer: Any = attrs.field(repr=False)
     _max_age: float
 
-    def sign(self, session: Session) -> str:
+    def sign(self, session: Session, retry_path: str | None = None) -> str:
         """
         Make the token of *session*: signed, not encrypted.
+
+        Args:
+            session: The session.
+            retry_path: The path at which another journey begins.
         """
+        path = [] if retry_path is None else [retry_path]
         return str(
-            self._serializer.dumps([session.link_id, session.session_id])
+            self._serializer.dumps(
+                [session.link_id, session.session_id, *path]
+            )
         )
 
-    def verify(self, token: str) -> Session | None:
+    def verify(self, token: str) -> "SignedSession | None":
         """
         Return the session of *token*, without its URL.
 
@@ -59,10 +66,26 @@ class TokenSigner:
         found = load_signed(self._serializer, token)
         if found is None or found.age > self._max_age:
             return None
-        link_id, session_id = found.value
-        return Session(
+        link_id, session_id, *path = found.value
+        session = Session(
             link_id=link_id, session_id=session_id, redirect_url=URL()
         )
+        return SignedSession(session, *path)
+
+
+@attrs.frozen
+class SignedSession:
+    """
+    The session that a token names.
+
+    Attributes:
+        session: The session, without its URL.
+        retry_path: The path at which another journey begins; `None` for that
+            of the redirect.
+    """
+
+    session: Session
+    retry_path: str | None = None
 
 
 @attrs.frozen

@@ -74,7 +74,7 @@ def test_return(client, capsys):
     answer = browser.get(f"{protocol.return_url('customer-42')}?success=false")
 
     assert answer.status_code == 200
-    assert "left" in answer.text
+    assert "not complete yet" in answer.text
     assert (
         "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     )

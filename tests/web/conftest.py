@@ -195,7 +195,7 @@ def _make(told, protocol):
     def make(bank, **settings):
         return CallbackService(
             bank,
-            protocol(),
+            settings.pop("protocol", None) or protocol(),
             on_event=told.on_event,
             **{"on_failure": told.on_failure, **settings},
         )

@@ -12,6 +12,7 @@ import pytest
 
 from yarl import URL
 
+from bankconnect_async import SessionRequest
 from bankconnect_async.errors import InvalidCallbackError
 from bankconnect_async.models.events import ErrorEvent, ExitEvent, SuccessEvent
 from bankconnect_async.models.webhooks import ExtractionWebhook, UploadWebhook
@@ -129,17 +130,31 @@ async def test_redirect(serve, told, dialect, action):
 
 async def test_continues(serve, told):
     """
-    If the service has a `next_url`, the browser is sent there.
+    If the service has a `next_url`, the browser is sent there after a
+    success. An exit may be a failure, so a page offers to try again first.
     """
-    async with serve(next_url="/account") as service:
-        url = service.endpoints.protocol.return_url("customer-42")
+    async with serve("entity", next_url="/account") as service:
+        protocol = service.endpoints.protocol
+        session = await service.bank.create_session(
+            SessionRequest(
+                link_id="customer-42",
+                redirect_url=protocol.return_url("customer-42"),
+            )
+        )
+        played = await service.sandbox.play(session.session_id, "success")
         async with service.http.get(
-            f"{url}?success=false", allow_redirects=False
+            URL(played.redirect, encoded=True), allow_redirects=False
         ) as answer:
             location = answer.headers["Location"]
+        url = protocol.return_url("customer-42")
+        async with service.http.get(f"{url}?success=false") as exit_page:
+            text = await exit_page.text()
 
     assert (answer.status, location) == (303, "/account")
-    assert len(told.events) == 1
+    assert "not complete yet" in text
+    assert 'href="/bank/redirect"' in text
+    assert 'href="/account"' in text
+    assert len(told.events) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 A confirmed event carries no id of another customer.
 """
 
+import datetime
 import functools
 import itertools
 import json
@@ -14,7 +15,11 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async import AsyncBankConnect, SessionRequest
+from bankconnect_async import (
+    AsyncBankConnect,
+    MemorySessionStore,
+    SessionRequest,
+)
 from bankconnect_async.models.events import SuccessEvent
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.web import WebRequest
@@ -160,13 +165,14 @@ async def test_no_confirmed_event_has_a_strangers_id(
 
 def client(sandbox):
     """
-    Return a client of *sandbox*.
+    Return a client of *sandbox*, to whom no outcome is known already.
     """
     return AsyncBankConnect(
         sandbox.api_key,
         server_hash=sandbox.server_hash,
         base_url=sandbox.base_url,
         redirect_url=None,
+        store=MemorySessionStore(dedup_window=datetime.timedelta(0)),
     )
 
 

@@ -3,14 +3,17 @@ A webhook is acknowledged at once, and none is lost.
 """
 
 import asyncio
+import datetime
 import logging
 
 import pytest
 
-from bankconnect_async import AsyncBankConnect
-from bankconnect_async.errors import DecodeError
+from bankconnect_async import AsyncBankConnect, MemorySessionStore
+from bankconnect_async.errors import DecodeError, StoreError
 from bankconnect_async.models.webhooks import ExtractionWebhook, UnknownWebhook
-from bankconnect_async.web import RecentKeys
+
+
+LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
 class TestWebhooks:
@@ -77,50 +80,78 @@ class TestWebhooks:
         self, make, webhook_call, told, caplog, until
     ):
         """
-        If both hooks fail, the same webhook is no duplicate when it comes
-        again.
+        A webhook that both hooks refuse is handed on again by itself; when it
+        is sent again meanwhile, that makes no second one.
         """
 
         async def broken(what, error):
             raise OSError("disk full")
 
         endpoints = make(
-            AsyncBankConnect("key", redirect_url=None), on_failure=broken
+            AsyncBankConnect("key", redirect_url=None),
+            on_failure=broken,
+            poll_interval=0.01,
         )
         told.breaks = RuntimeError("no database")
         await endpoints.handle_webhook(webhook_call(endpoints))
         await until(lambda: not endpoints.pending)
         told.breaks = None
-        await endpoints.handle_webhook(webhook_call(endpoints))
+        reply = await endpoints.handle_webhook(webhook_call(endpoints))
+        await until(lambda: told.events)
         await endpoints.aclose()
 
+        assert reply.status == 200
         assert len(told.events) == 1
         assert [record.levelno for record in caplog.records] == [
             logging.ERROR,
             logging.ERROR,
         ]
+        assert "is to be tried again" in caplog.records[1].message
 
-    async def test_store_fails(self, make, webhook_call, told):
+    async def test_last_attempt(self, make, webhook_call, told, until):
         """
-        A broken deduplication store loses no webhook.
+        A webhook whose callback fails every time goes to the failure hook
+        each time, and is not tried forever.
         """
-
-        class Broken:
-            async def add(self, key):
-                raise OSError("no store")
-
-            async def discard(self, key):
-                raise OSError("no store")
-
         endpoints = make(
-            AsyncBankConnect("key", redirect_url=None), dedup_store=Broken()
+            AsyncBankConnect("key", redirect_url=None),
+            max_attempts=2,
+            poll_interval=0.01,
         )
+        told.breaks = RuntimeError("no database")
         await endpoints.handle_webhook(webhook_call(endpoints))
+        await until(lambda: len(told.failures) == 2)
+        await until(lambda: not endpoints.pending)
+        taken = await endpoints.bank.store.take(
+            now=LATER, limit=10, lease=datetime.timedelta(0)
+        )
         await endpoints.aclose()
 
-        ((webhook, error),) = told.failures
-        assert webhook.statement_id == "st-1"
-        assert str(error) == "no store"
+        assert taken == []
+        assert [webhook.statement_id for webhook, _ in told.failures] == [
+            "st-1"
+        ] * 2
+
+    async def test_store_fails(self, make, webhook_call, told, caplog):
+        """
+        A webhook that cannot be stored is refused, so that the vendor keeps
+        it.
+        """
+
+        class Broken(MemorySessionStore):
+            async def enqueue(self, *_, **__):
+                raise StoreError("disk full")
+
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None, store=Broken())
+        )
+        reply = await endpoints.handle_webhook(webhook_call(endpoints))
+        await endpoints.aclose()
+
+        assert reply.status == 503
+        assert reply.headers["Retry-After"]
+        assert told.events == told.failures == []
+        assert "disk full" in caplog.text
 
     async def test_not_understood(self, offline, webhook_call, told):
         """
@@ -154,19 +185,23 @@ class TestWebhooks:
             "completed"
         ] * 2
 
-    async def test_too_many(self, make, webhook_call, told):
+    async def test_too_many(self, make, webhook_call, told, until):
         """
-        Webhooks beyond the limit of pending ones are refused, so that the
-        vendor keeps them.
+        Webhooks beyond the limit of pending ones wait in the store, and those
+        for which it has no room are refused, so that the vendor keeps them.
         """
         gate = asyncio.Event()
+        begun = []
 
         async def slow(webhook):
+            begun.append(webhook)
             await gate.wait()
             told.events.append(webhook)
 
+        store = MemorySessionStore(limit=3)
         endpoints = make(
-            AsyncBankConnect("key", redirect_url=None), max_pending=2
+            AsyncBankConnect("key", redirect_url=None, store=store),
+            max_pending=2,
         )
         endpoints.on_event = slow
         statuses = [
@@ -175,13 +210,15 @@ class TestWebhooks:
                     webhook_call(endpoints, statement_id=f"st-{number}")
                 )
             ).status
-            for number in range(3)
+            for number in range(4)
         ]
+        await until(lambda: len(begun) == 2)
+        assert endpoints.pending == 3
         gate.set()
         await endpoints.aclose()
 
-        assert statuses == [200, 200, 503]
-        assert len(told.events) == 2
+        assert statuses == [200, 200, 200, 503]
+        assert len(told.events) == 3
 
     async def test_closing(self, offline, webhook_call, told):
         """
@@ -229,13 +266,16 @@ class TestWebhooks:
         assert reply.status == 400
         assert told.events == told.failures == []
 
-    async def test_pluggable(self, make, webhook_call, told):
+    async def test_shared_store(self, make, webhook_call, told):
         """
         Endpoints that share a store recognise each other's webhooks.
         """
-        shared = RecentKeys()
-        banks = [AsyncBankConnect("key", redirect_url=None) for _ in range(2)]
-        for endpoints in [make(bank, dedup_store=shared) for bank in banks]:
+        shared = MemorySessionStore()
+        banks = [
+            AsyncBankConnect("key", redirect_url=None, store=shared)
+            for _ in range(2)
+        ]
+        for endpoints in map(make, banks):
             await endpoints.handle_webhook(webhook_call(endpoints))
             await endpoints.aclose()
 
