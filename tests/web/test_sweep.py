@@ -1,0 +1,327 @@
+"""
+A sweep finds what lost webhooks would have told.
+"""
+
+import contextlib
+import datetime
+
+import attrs
+import pytest
+
+from bankconnect_async import (
+    AsyncBankConnect,
+    BankConnectError,
+    RetryPolicy,
+    SessionRequest,
+    SessionState,
+)
+from bankconnect_async._codec.event_keys import event_key
+from bankconnect_async._codec.webhooks import decode_webhook
+from bankconnect_async.errors import AuthenticationError
+from bankconnect_async.models.webhooks import ExpiryWebhook, UploadWebhook
+from bankconnect_async.sandbox import Fault, Sandbox
+from bankconnect_async.web.sweep import sweep
+
+
+MINUTE = datetime.timedelta(minutes=1)
+DAY = datetime.timedelta(days=1)
+#: An address at which nobody gets a webhook.
+LOST = "http://127.0.0.1:9/webhook"
+
+
+@attrs.define
+class Scene:
+    """
+    A sandbox whose webhooks are lost, its client, and a clock.
+    """
+
+    sandbox: Sandbox
+    bank: AsyncBankConnect
+    later: datetime.timedelta = 20 * MINUTE
+
+    def now(self):
+        """Return a time that is *later*."""
+        return datetime.datetime.now(datetime.UTC) + self.later
+
+    async def play(self, action="success", *, link_id="customer-42", **fields):
+        """Play a customer's journey, and return its session."""
+        session = await self.bank.create_session(
+            SessionRequest(link_id=link_id, redirect_url=None, **fields)
+        )
+        if action is not None:
+            await self.sandbox.play(session.session_id, action)
+        return session
+
+    async def sweep(self, **settings):
+        """Sweep, and return the report and the webhooks that it found."""
+        report = await sweep(self.bank, now=self.now, **settings)
+        items = await self.bank.store.take(
+            now=self.now(), limit=1000, lease=MINUTE
+        )
+        for item in items:
+            await self.bank.store.done(item.key)
+        return report, [decode_webhook(item.body) for item in items]
+
+    async def lost(self):
+        """Return the keys of the webhooks that were lost."""
+        return {
+            event_key(decode_webhook(sent.body))
+            for sent in await self.sandbox.webhooks_sent()
+        }
+
+    async def entries(self, link_id="customer-42"):
+        """Return the entries of a customer, newest first."""
+        return await self.bank.store.find(
+            api_id=self.bank.store_api_id, link_id=link_id
+        )
+
+    async def calls(self, work):
+        """Do some work, and return the number of requests that it sent."""
+        requests = self.sandbox.requests
+        await work
+        return self.sandbox.requests - requests
+
+
+def keys(webhooks):
+    """Return the keys of webhooks."""
+    return {event_key(webhook) for webhook in webhooks}
+
+
+@pytest.fixture(name="stage")
+async def _stage():
+    """Set a scene: ``await stage(dialect)``."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def stage(dialect, **settings):
+            sandbox = await stack.enter_async_context(
+                Sandbox(dialect, processing_time=0, webhook_url=LOST)
+            )
+            given = {
+                "api_key": sandbox.api_key,
+                "server_hash": sandbox.server_hash,
+            }
+            bank = await stack.enter_async_context(
+                AsyncBankConnect(
+                    base_url=sandbox.base_url,
+                    redirect_url=None,
+                    **{**given, **settings},
+                )
+            )
+            return Scene(sandbox, bank)
+
+        yield stage
+
+
+class TestBothFlows:
+    """
+    What a sweep does, whatever the flow.
+    """
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+    async def test_never_opened(self, stage, dialect):
+        """
+        A session that was never opened costs one call, and rarely.
+        """
+        scene = await stage(dialect)
+        await scene.play(None)
+
+        assert await scene.calls(scene.sweep()) == 1
+        assert await scene.calls(scene.sweep()) == 0
+        scene.later += 30 * MINUTE
+        assert await scene.calls(scene.sweep()) == 1
+
+    @pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+    async def test_lost_webhooks(self, stage, dialect):
+        """
+        Each lost webhook is found, with its key.
+        """
+        scene = await stage(dialect)
+        session = await scene.play()
+        if dialect == "session":
+            handle = scene.bank.session(session)
+            await handle.initiate_processing()
+            await handle.wait()
+
+        report, found = await scene.sweep()
+
+        assert report.found == len(found) == (2 if dialect == "session" else 1)
+        assert keys(found) == await scene.lost()
+
+    async def test_limit(self, stage):
+        """
+        A sweep checks no more sessions than it may, and the rest later.
+        """
+        scene = await stage("session")
+        for number in range(5):
+            await scene.play(None, link_id=f"customer-{number}")
+
+        reports = [
+            (await scene.sweep(limit=3, concurrency=2))[0] for _ in range(3)
+        ]
+
+        assert [report.checked for report in reports] == [3, 2, 0]
+
+    async def test_failures(self, stage):
+        """
+        What could not be checked is due again soon.
+        """
+        scene = await stage("session")
+        session = await scene.play()
+        scene.sandbox.faults.always(Fault.status(400))
+        report, _ = await scene.sweep()
+        assert report.failures == {"BadRequestError": 1}
+        (entry,) = await scene.entries()
+        assert "400" in entry.last_problem
+
+        scene.sandbox.faults.clear()
+        scene.later += 2 * DAY
+        report, (webhook,) = await scene.sweep()
+
+        assert webhook.session_id == session.session_id
+
+    async def test_refused_key(self, stage):
+        """
+        A key that the vendor refuses stops the sweep after one call.
+        """
+        scene = await stage("session")
+        for number in range(5):
+            await scene.play(None, link_id=f"customer-{number}")
+        scene.sandbox.faults.always(Fault.status(401))
+
+        with pytest.raises(AuthenticationError):
+            await scene.sweep(concurrency=1)
+        assert len(scene.sandbox.request_log) == 6
+
+    @pytest.mark.parametrize("dialect", ["seed", "session"])
+    async def test_ambiguous(self, stage, dialect):
+        """
+        A session that may exist is closed by time, without a call.
+        """
+        scene = await stage(dialect)
+        scene.sandbox.faults.always(Fault.reset(after=True))
+        with contextlib.suppress(BankConnectError):
+            await scene.bank.create_session(
+                "customer-42", retry=RetryPolicy(attempts=1)
+            )
+        scene.sandbox.faults.clear()
+
+        assert await scene.calls(scene.sweep()) == 0
+        scene.later = 31 * DAY
+        assert await scene.calls(scene.sweep()) == 0
+        (entry,) = await scene.entries()
+        assert entry.state is SessionState.EXPIRED
+
+
+class TestSessionFlow:
+    """
+    The upload status and the outcome of each session tell what happened.
+    """
+
+    async def test_expired(self, stage):
+        """
+        An expired session is told once.
+        """
+        scene = await stage("session")
+        session = await scene.play(None)
+        scene.sandbox.expire(session.session_id)
+
+        _, (webhook,) = await scene.sweep()
+
+        assert isinstance(webhook, ExpiryWebhook)
+        assert keys([webhook]) == await scene.lost()
+
+    async def test_processing_undone(self, stage):
+        """
+        Uploads that a browser reported are told if nobody processes them.
+        """
+        scene = await stage("session")
+        await scene.play()
+        (entry,) = await scene.entries()
+        await scene.bank.store.advance(
+            entry.entry_id,
+            SessionState.SUBMITTED,
+            at=datetime.datetime.now(datetime.UTC),
+        )
+
+        _, (webhook,) = await scene.sweep()
+
+        assert isinstance(webhook, UploadWebhook)
+
+    async def test_deleted(self, stage):
+        """
+        A session that was deleted is closed.
+        """
+        scene = await stage("session")
+        session = await scene.play()
+        await scene.bank.session(session).delete()
+
+        report, found = await scene.sweep()
+
+        assert (report.closed, found) == (1, [])
+        (entry,) = await scene.entries()
+        assert entry.state is SessionState.DELETED
+
+
+class TestEntityFlow:
+    """
+    The webhooks and the entities of a customer tell what happened.
+    """
+
+    async def test_older_journeys(self, stage):
+        """
+        A session does not get the entity of an earlier one.
+        """
+        scene = await stage("entity")
+        await scene.play()
+        _, (first,) = await scene.sweep()
+        await scene.bank.store.advance(
+            (await scene.entries())[0].entry_id,
+            SessionState.COMPLETED,
+            at=scene.now(),
+        )
+
+        await scene.play(None)
+        scene.later += 30 * MINUTE
+        report, found = await scene.sweep()
+        assert (report.checked, found) == (1, [])
+
+        await scene.play()
+        scene.later += 30 * MINUTE
+        _, (second,) = await scene.sweep()
+        assert second.entity_id != first.entity_id
+        owners = [entry.entity_ids for entry in await scene.entries()]
+        assert owners == [(second.entity_id,), (), (first.entity_id,)]
+
+    async def test_uploads_without_webhooks(self, stage):
+        """
+        With webhooks of net banking only, uploads are found by the entity.
+        """
+        scene = await stage("entity")
+        await scene.bank.update_webhook(LOST, flow="entity", mode=0)
+        await scene.play()
+        (entry,) = await scene.entries()
+        await scene.bank.store.advance(
+            entry.entry_id,
+            SessionState.OPENED,
+            at=datetime.datetime.now(datetime.UTC),
+        )
+
+        _, (webhook,) = await scene.sweep()
+
+        (entity_id,) = scene.sandbox.entities
+        assert webhook.entity_id == entity_id
+        assert webhook.progress == "completed"
+
+    async def test_expired(self, stage):
+        """
+        An entry is closed when nobody can open its session any more.
+        """
+        scene = await stage("entity")
+        await scene.play(None, session_expiry=60)
+        scene.later = 61 * MINUTE
+
+        report, found = await scene.sweep()
+
+        assert (report.closed, found) == (1, [])
+        (entry,) = await scene.entries()
+        assert entry.state is SessionState.EXPIRED
