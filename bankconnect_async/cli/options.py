@@ -3,6 +3,7 @@ Options that several commands share, and the client that they configure.
 """
 
 import functools
+import os
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,9 +13,15 @@ import attrs
 import click
 
 from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.config import read_environment
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.sessions import UNSET
 from bankconnect_async.sandbox import Dialect, Sandbox
+from bankconnect_async.store import (
+    SessionStore,
+    SQLiteSessionStore,
+    open_store,
+)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,6 +104,33 @@ class ApiOptions:
         if self.inline_frame:
             settings["redirect_url"] = None
         return settings | {"allow_http": self.allow_http}
+
+
+def find_store(address: str | None) -> SessionStore:
+    """
+    Return the store of ``--store``, else that of the environment.
+
+    Args:
+        address: The address of the store, for `open_store`.
+
+    Raises:
+        ConfigurationError: If there is none, or its address or keys are
+            wrong.
+    """
+    found = read_environment(
+        os.environ,
+        {"store": "BANKCONNECT_STORE", "keys": "BANKCONNECT_STORE_KEYS"},
+    )
+    address = address or found.get("store")
+    if address is None:
+        raise ConfigurationError(
+            "no store: set BANKCONNECT_STORE, or give --store"
+        )
+    store = open_store(address, found.get("keys"))
+    # Opening one would create it.
+    if isinstance(store, SQLiteSessionStore) and not store.path.exists():
+        raise ConfigurationError(f"{store.path}: there is no such store")
+    return store
 
 
 def require_redirect_url(redirect_url: object) -> None:

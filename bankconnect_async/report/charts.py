@@ -6,6 +6,7 @@ stretch, too.
 """
 
 import html
+import math
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,8 @@ import attrs
 _HEIGHT: Final = 100
 # The share of a column that stays empty beside it.
 _GAP: Final = 0.12
+# The first digits at the upper edge of a plot.
+_STEPS: Final = 1, 2, 4, 6, 8, 10
 
 
 @attrs.frozen(kw_only=True)
@@ -34,19 +37,20 @@ class Column:
     title: str
 
 
-def bar(value: float, most: float) -> str:
+def bar(value: float, most: float, *, part: int = 0) -> str:
     """
     Draw a horizontal bar, as decoration of a number beside it.
 
     Args:
         value: The value.
         most: The value of a full bar.
+        part: The number of the colour.
     """
     width = _HEIGHT * value / most if most else 0
     return (
         f'<svg class="bar" aria-hidden="true" viewBox="0 0 {_HEIGHT} 1" '
         f'preserveAspectRatio="none">'
-        f'<rect class="part-0" width="{width:.2f}" height="1"/></svg>'
+        f'<rect class="part-{part}" width="{width:.2f}" height="1"/></svg>'
     )
 
 
@@ -93,13 +97,14 @@ def _column(column: Column, top: float) -> str:
 
 def round_up(value: float) -> float:
     """
-    Return the next number of the form 1, 2 or 5 times a power of ten.
+    Return the next number of one even digit, or 1, times a power of ten.
+
+    Args:
+        value: A number above 0.
     """
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** (len(f"{int(value)}") - 1) if value >= 1 else 1.0
-    while power > value:
-        power /= 10
+    power = 10.0 ** math.floor(math.log10(value))
     return next(
-        step * power for step in (1, 2, 5, 10) if step * power >= value
+        step * power
+        for step in _STEPS
+        if step == _STEPS[-1] or step * power >= value
     )

@@ -55,8 +55,11 @@ def _creation_sections(report: CreationReport) -> Iterator[str]:
                     ("repeated link id", report.repeated),
                 )
             ],
-            values=(report.created, report.failed, report.repeated),
-            most=rows,
+            bars=[
+                bar(report.created, rows),
+                bar(report.failed, rows, part=1),
+                bar(report.repeated, rows, part=1),
+            ],
         ),
     )
     yield _section(
@@ -92,7 +95,8 @@ def _latency(report: CreationReport) -> Iterator[str]:
     buckets = report.latencies
     bars = list(_latency_columns(buckets))
     most = max(each.count for each in buckets)
-    top = round_up(most)
+    # Half of it is a whole number, too.
+    top = max(round_up(most), 2.0)
     facts = quantiles(report.latency)
     plot = columns(
         bars,
@@ -105,7 +109,7 @@ def _latency(report: CreationReport) -> Iterator[str]:
     yield _figure(
         "Sessions by the duration of the attempt that created them",
         plot,
-        y=(f"{top:,.0f}", f"{top / 2:,.6g}", "0"),
+        y=(f"{top:,.0f}", f"{top / 2:,.0f}", "0"),
         x=(duration(buckets[0].above), _range_end(buckets[-1])),
     )
     yield _table("Quantiles", ("Quantile", "Latency"), facts)
@@ -218,8 +222,7 @@ def _journey_sections(report: JourneyReport) -> Iterator[str]:
                 (name, number(count), share(count, report.sessions))
                 for name, count in funnel.items()
             ],
-            values=tuple(funnel.values()),
-            most=report.sessions,
+            bars=[bar(count, report.sessions) for count in funnel.values()],
         ),
         f"<p>The server may not have created {number(report.ambiguous)} of "
         f"them.</p>"
@@ -262,8 +265,7 @@ def _counts(caption: str, head: str, counts: Mapping[str, int]) -> str:
             (name, number(count), share(count, whole))
             for name, count in counts.items()
         ],
-        values=tuple(counts.values()),
-        most=max(counts.values()),
+        bars=[bar(count, max(counts.values())) for count in counts.values()],
     )
 
 
@@ -272,15 +274,12 @@ def _table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    values: Sequence[float] = (),
-    most: float = 0,
+    bars: Sequence[str] = (),
 ) -> str:
-    # A column of bars is decoration: the numbers stand beside them.
-    bars = [f'<td class="bars">{bar(value, most)}</td>' for value in values]
     body = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th>'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        + (bars[place] if bars else "")
+        + (f'<td class="bars">{bars[place]}</td>' if bars else "")
         + "</tr>"
         for place, (name, *cells) in enumerate(rows)
     )

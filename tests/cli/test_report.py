@@ -2,7 +2,9 @@
 ``bankconnect report``.
 """
 
+import asyncio
 import csv
+import datetime
 import io
 import json
 import os
@@ -12,6 +14,12 @@ import subprocess
 
 import pytest
 
+from bankconnect_async import (
+    SessionEntry,
+    SessionKey,
+    SessionState,
+    SQLiteSessionStore,
+)
 from bankconnect_async.sandbox import Fault
 
 
@@ -33,6 +41,28 @@ def _campaign(batch, tmp_path, service):
         return tmp_path / "out.jsonl", json.loads(ran.result.out)
 
     return run
+
+
+async def fill(store):
+    """Put a journey at each of three steps into a store."""
+    now = datetime.datetime.now(datetime.UTC)
+    states = SessionState.CREATED, SessionState.OPENED, SessionState.COMPLETED
+    async with store:
+        for state in states:
+            entry = SessionEntry(
+                entry_id=f"entry-{state.value}",
+                key=SessionKey(api_id="api", link_id=state.value),
+                session_id=f"session-{state.value}",
+                created_at=now,
+            )
+            await store.add([entry])
+            is_open = state is SessionState.OPENED
+            await store.advance(
+                entry.entry_id,
+                state,
+                at=now,
+                detail="wrong password" if is_open else None,
+            )
 
 
 def rows_of(path):
@@ -118,6 +148,48 @@ class TestFigures:
 
         assert b"\x1b[" in text
         assert "created" in text.decode()
+
+    @pytest.mark.parametrize("keys", [None, "k" * 32])
+    def test_store(self, bankconnect, campaign, tmp_path, monkeypatch, keys):
+        """
+        A store is counted alone or beside a journal, encrypted or not.
+        """
+        path, _ = campaign(b"link_id\na\nbad\n")
+        address = str(tmp_path / "sessions.db")
+        if keys is not None:
+            monkeypatch.setenv("BANKCONNECT_STORE_KEYS", keys)
+        asyncio.run(fill(SQLiteSessionStore(address, encryption_keys=keys)))
+
+        ran = bankconnect("report", path, "--store", address, "--json")
+        both = json.loads(ran.out)
+        monkeypatch.setenv("BANKCONNECT_STORE", f"sqlite:///{address}")
+        alone = json.loads(bankconnect("report", "--json").out)
+        page = tmp_path / "page.html"
+        text = bankconnect("report", "--html", page).out
+        without = json.loads(bankconnect("report", path, "--json").out)
+
+        assert both["creation"]["created"] == 1
+        assert alone == {"creation": None, "journeys": both["journeys"]}
+        assert without["journeys"] is None
+        funnel = alone["journeys"]["funnel"]
+        assert funnel["created"] == 3
+        assert (funnel["opened"], funnel["exited"]) == (2, 1)
+        assert "wrong password" in text
+        assert "wrong password" in page.read_text()
+
+    def test_no_store(self, bankconnect, tmp_path):
+        """
+        A store that is not there is an error, and is not created.
+        """
+        ran = bankconnect("report", "--store", tmp_path / "x.db")
+        assert (ran.code, ran.out) == (2, "")
+        assert "x.db: there is no such store" in ran.err
+        assert not list(tmp_path.iterdir())
+        ran = bankconnect("report")
+        assert ran.code == 2
+        assert "give --store" in ran.err
+        ran = bankconnect("report", "--store", "x", "--urls", "y")
+        assert "--urls and --failed require a JOURNAL" in ran.err
 
     def test_no_journal(self, bankconnect, tmp_path):
         """

@@ -2,6 +2,7 @@
 The command ``report``.
 """
 
+import asyncio
 import sys
 
 from collections.abc import Sequence
@@ -10,16 +11,29 @@ import click
 import orjson
 
 from bankconnect_async._printable import printable_json
+from bankconnect_async.cli.options import find_store
 from bankconnect_async.cli.output import new_file, write_output
-from bankconnect_async.report import CampaignReport
+from bankconnect_async.report import (
+    CampaignReport,
+    JourneyReport,
+    report_store,
+)
 from bankconnect_async.report.creation import RecordCounter
+from bankconnect_async.store import SessionStore
 
 from .files import copy_failed_rows, write_failed_ids, write_urls
 from .text import render_text
 
 
 @click.command()
-@click.argument("journals", metavar="JOURNAL...", nargs=-1, required=True)
+@click.argument("journals", metavar="[JOURNAL]...", nargs=-1)
+@click.option(
+    "--store",
+    "address",
+    metavar="STORE",
+    help="The store of the service, whose journeys are counted: a file of "
+    "SQLite, or postgresql://...; BANKCONNECT_STORE without a JOURNAL.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the figures as JSON."
 )
@@ -52,6 +66,7 @@ from .text import render_text
 def report(  # noqa: PLR0913
     *,
     journals: Sequence[str],
+    address: str | None,
     as_json: bool,
     html_path: str | None,
     urls_path: str | None,
@@ -59,25 +74,36 @@ def report(  # noqa: PLR0913
     source: str | None,
 ) -> None:
     """
-    Report what became of the rows of a batch.
+    Report what became of a campaign: of its rows, and of its journeys.
 
     JOURNAL is the OUT of a batch, which may be running; give those of all
     shards for one report. A link id counts once: as created if it has a
     session, else as failed with its latest error. Rows that were refused
     because an earlier row has the same link id count apart.
 
+    STORE has what became of each session: how many customers opened the
+    journey, submitted statements, or left. The environment variable
+    BANKCONNECT_STORE_KEYS has its keys, if it is encrypted.
+
     Only their owner can read the files of --urls and --failed. Anyone who has
     a URL can open the journey: treat it like a password.
     """
     if source is not None and failed_path is None:
         raise click.UsageError("--input requires --failed")
+    if not journals and (urls_path or failed_path):
+        raise click.UsageError("--urls and --failed require a JOURNAL")
+    journeys = None
+    if address is not None or not journals:
+        journeys = asyncio.run(_count_journeys(find_store(address)))
     counter = RecordCounter()
     if urls_path is None:
         counter.read(journals)
     else:
         with new_file(urls_path) as file:
             write_urls(file, counter, journals)
-    figures = CampaignReport(creation=counter.report())
+    figures = CampaignReport(
+        creation=counter.report() if journals else None, journeys=journeys
+    )
     if html_path is not None:
         with new_file(html_path) as file:
             file.write(figures.to_html().encode())
@@ -93,3 +119,11 @@ def report(  # noqa: PLR0913
     else:
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         write_output(render_text(figures, is_terminal=is_terminal).encode())
+
+
+async def _count_journeys(store: SessionStore) -> JourneyReport | None:
+    await store.open()
+    try:
+        return (await report_store(store)).journeys
+    finally:
+        await store.aclose()
