@@ -67,6 +67,16 @@ _RANKS: Final[Mapping[SessionState, int]] = {
 }
 #: The states in which the customer has submitted nothing yet.
 OPEN_STATES: Final = frozenset({SessionState.CREATED, SessionState.OPENED})
+#: The states in which the customer has submitted what can be used. After a
+#: failure the customer may try again.
+SUBMITTED_STATES: Final = frozenset(
+    {
+        SessionState.SUBMITTED,
+        SessionState.PROCESSING,
+        SessionState.COMPLETED,
+        SessionState.DELETED,
+    }
+)
 #: The states after which nothing is asked about a session.
 FINAL_STATES: Final = frozenset(
     {

@@ -10,7 +10,14 @@ from aiohttp import web
 from bankconnect_async.models.sessions import SessionRequest
 
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
-from .protocol import CONNECT, EVENTS, REDIRECT, RETURN, WEBHOOK
+from .protocol import (
+    CONNECT,
+    EVENTS,
+    INVITATION,
+    REDIRECT,
+    RETURN,
+    WEBHOOK,
+)
 from .service import CallbackService
 
 
@@ -40,6 +47,7 @@ def mount(
     GET return/…            the address to which such a journey returns
     POST events             the events that the page around the frame posts
     POST webhook/…          the vendor's webhooks
+    GET, POST invitation/…  the links of invitations, without a login
     ======================= ==============================================
 
     Args:
@@ -88,6 +96,7 @@ def mount(
 
     on_return = receive(service.handle_return, 0)
     on_event = receive(service.handle_event, MAX_EVENT)
+    on_invitation = receive(service.handle_invitation, 0)
     on_webhook = receive(service.handle_webhook, MAX_WEBHOOK)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
@@ -103,6 +112,8 @@ def mount(
             ),
             web.post(f"{root}/{EVENTS}", on_event),
             web.post(f"{root}/{WEBHOOK}/{{name}}", on_webhook),
+            web.get(f"{root}/{INVITATION}/{{token}}", on_invitation),
+            web.post(f"{root}/{INVITATION}/{{token}}", on_invitation),
         ]
     )
     app.cleanup_ctx.append(run)

@@ -5,7 +5,7 @@ Invitations: signed links for mail and SMS, whose tap begins a journey.
 import datetime
 
 from collections.abc import Mapping
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict
 
 import attrs
 
@@ -56,11 +56,9 @@ class Invitation:
     parameters: InvitationParameters
     path: str = attrs.field(repr=False)
 
-    def request(self, redirect_url: str | None) -> SessionRequest:
-        """Return the request for its session."""
-        return _build_request(
-            self.link_id, redirect_url=redirect_url, **self.parameters
-        )
+    def request(self) -> SessionRequest:
+        """Return the request for its session, without a redirect URL."""
+        return _build_request(self.link_id, self.parameters)
 
 
 @attrs.frozen(eq=False)
@@ -84,7 +82,7 @@ class InvitationLinks:
         Implement `CallbackProtocol.invitation_url`.
         """
         _check(invitation_id, max_age, parameters)
-        _build_request(link_id, redirect_url=None, **parameters)
+        _build_request(link_id, parameters)
         given = {
             name: str(value)
             for name, value in parameters.items()
@@ -168,14 +166,9 @@ def _check(
 
 
 def _build_request(
-    link_id: str,
-    *,
-    redirect_url: str | None,
-    **parameters: Unpack[InvitationParameters],
+    link_id: str, parameters: InvitationParameters
 ) -> SessionRequest:
-    return SessionRequest(
-        link_id=link_id, redirect_url=redirect_url, **parameters
-    )
+    return SessionRequest(link_id=link_id, redirect_url=None, **parameters)
 
 
 def _parse_parameters(given: Mapping[str, str]) -> InvitationParameters:

@@ -27,6 +27,7 @@ from bankconnect_async.models.webhooks import (
 from bankconnect_async.store.entries import SessionEntry, SessionState
 from bankconnect_async.store.protocol import SessionStore
 
+from .invitations import Invitation
 from .reports import BrowserReport
 
 
@@ -153,6 +154,18 @@ class SessionRecords:
             if found is not None and found.link_id == event.link_id:
                 return found
         return await self._find_single(event.link_id)
+
+    async def find_invited(
+        self, invitation: Invitation
+    ) -> Sequence[SessionEntry]:
+        """
+        Return the entries of an invitation, newest first.
+        """
+        return [
+            entry
+            for entry in await self._find_customer(invitation.link_id)
+            if entry.key.scope == invitation.invitation_id
+        ]
 
     async def apply(
         self,

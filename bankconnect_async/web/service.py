@@ -7,7 +7,7 @@ import datetime
 import functools
 import logging
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, get_args
@@ -26,6 +26,7 @@ from bankconnect_async.errors import (
 from bankconnect_async.models.events import Event, SuccessEvent
 from bankconnect_async.models.sessions import UNSET, SessionRequest
 from bankconnect_async.models.webhooks import Webhook
+from bankconnect_async.store.entries import SUBMITTED_STATES, SessionEntry
 
 from .dispatcher import (
     EventDispatcher,
@@ -36,11 +37,13 @@ from .dispatcher import (
 )
 from .failures import ANY_ERROR, failure_status
 from .http import WebRequest, WebResponse, plain
+from .invitations import Invitation
 from .journeys import Journey, JourneyStarter
 from .limits import RateLimit
 from .news import SessionRecords
 from .protocol import CallbackProtocol
 from .reports import BrowserReport
+from .sweep import SweepReport, sweep
 
 
 _UNCONFIRMED: Final = "the server did not confirm this success"
@@ -70,7 +73,7 @@ def _check_process(_: object, __: object, value: object) -> None:
 @attrs.define(eq=False)
 class CallbackService:
     """
-    Five endpoints, each from a `WebRequest` to a `WebResponse`.
+    Six endpoints, each from a `WebRequest` to a `WebResponse`.
 
     One callback gets every event and every webhook; their classes tell them
     apart. Every `SuccessEvent` that it gets has `confirmed=True`, so that
@@ -216,11 +219,16 @@ class CallbackService:
         found = await self._begin(request, customer)
         if isinstance(found, WebResponse):
             return found
+        return self._show_frame(request, found)
+
+    def _show_frame(
+        self, request: WebRequest, journey: Journey
+    ) -> WebResponse:
         return self.protocol.render_connect_page(
-            found.session,
+            journey.session,
             start_again_url=(
-                self.protocol.start_again_url(request, found.created_at)
-                if found.is_continued
+                self.protocol.start_again_url(request, journey.created_at)
+                if journey.is_continued
                 else None
             ),
         )
@@ -250,6 +258,72 @@ class CallbackService:
             )
         return self.protocol.start_redirect(
             found.session, entry_id=found.entry_id
+        )
+
+    async def handle_invitation(self, request: WebRequest) -> WebResponse:
+        """
+        Show an invitation, and begin its journey when the customer taps.
+
+        A GET, which programs send for previews, too, creates nothing. It gets
+        a page whose button posts to the same address. Only the post creates a
+        session, or continues or replaces the one of this invitation, with the
+        id of the invitation as the `scope` of the store. Once statements are
+        submitted, everybody gets a page that says so.
+
+        303, 200: The journey, by a redirect or in a frame
+        (`CallbackProtocol.invitation_frame`); or a page.
+        503, 502: As for `connect`; or the store cannot be used.
+        Others: See `CallbackProtocol.parse_invitation`.
+        """
+        invitation = self.protocol.parse_invitation(request)
+        if isinstance(invitation, WebResponse):
+            return invitation
+        try:
+            entries = await self._dispatcher.records.find_invited(invitation)
+        except StoreError as error:
+            _log.warning("an invitation is not shown: %s", error)
+            return self.protocol.render_failure(failure_status(error))
+        if any(entry.state in SUBMITTED_STATES for entry in entries):
+            return self.protocol.render_used_invitation()
+        if request.method == "POST":
+            return await self._begin_invited(request, invitation)
+        return self._show_invitation(request, entries)
+
+    async def _begin_invited(
+        self, request: WebRequest, invitation: Invitation
+    ) -> WebResponse:
+        is_frame = self.protocol.invitation_frame
+        return_url = functools.partial(
+            self.protocol.return_url, invitation.link_id
+        )
+        found = await self._begin(
+            request,
+            invitation.request(),
+            return_url=None if is_frame else return_url,
+            scope=invitation.invitation_id,
+        )
+        if isinstance(found, WebResponse):
+            return found
+        if is_frame:
+            return self._show_frame(request, found)
+        return self.protocol.start_redirect(
+            found.session, entry_id=found.entry_id, retry_path=invitation.path
+        )
+
+    def _show_invitation(
+        self, request: WebRequest, entries: Sequence[SessionEntry]
+    ) -> WebResponse:
+        now = self.protocol.now()
+        begun = [
+            entry.created_at
+            for entry in entries
+            if self.continue_for is not None
+            and entry.is_live(now=now, created_after=now - self.continue_for)
+        ]
+        if not begun:
+            return self.protocol.render_invitation()
+        return self.protocol.render_continue_page(
+            self.protocol.start_again_url(request, max(begun))
         )
 
     async def handle_event(self, request: WebRequest) -> WebResponse:
@@ -320,6 +394,42 @@ class CallbackService:
                 HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be used"
             )
         return plain(HTTPStatus.OK)
+
+    async def sweep(
+        self,
+        *,
+        limit: int | None = None,
+        concurrency: int = 64,
+        rate: float | None = None,
+    ) -> SweepReport:
+        """
+        Ask about sessions of which no webhook came, and hand on what they say.
+
+        It looks at the sessions of the store whose next check is due; call it
+        every few minutes, in one process or several. What it finds goes
+        through the store's inbox with the key of the lost webhook, so the
+        callback gets it once, also if the webhook comes later. A session that
+        nobody opened is asked about less and less often, and an expired one
+        once.
+
+        Args:
+            limit: The largest number of sessions; `None` for all that are due.
+            concurrency: The largest number of calls in flight.
+            rate: Requests per second, evenly spaced; `None` for no limit.
+
+        Raises:
+            StoreError: If the store cannot be used.
+            AuthenticationError: As any error that every other call would
+                meet, too.
+        """
+        return await sweep(
+            self.bank,
+            limit=limit,
+            concurrency=concurrency,
+            rate=rate,
+            now=self.protocol.now,
+            put=self._dispatcher.inbox.put,
+        )
 
     @property
     def pending(self) -> int:

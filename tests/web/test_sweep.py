@@ -4,9 +4,14 @@ A sweep finds what lost webhooks would have told.
 
 import contextlib
 import datetime
+import random
+import time
 
 import attrs
 import pytest
+
+from aiohttp import web
+from yarl import URL
 
 from bankconnect_async import (
     AsyncBankConnect,
@@ -18,7 +23,12 @@ from bankconnect_async import (
 from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async.errors import AuthenticationError
-from bankconnect_async.models.webhooks import ExpiryWebhook, UploadWebhook
+from bankconnect_async.models.webhooks import (
+    EnrichmentWebhook,
+    ExpiryWebhook,
+    ExtractionWebhook,
+    UploadWebhook,
+)
 from bankconnect_async.sandbox import Fault, Sandbox
 from bankconnect_async.web.sweep import sweep
 
@@ -325,3 +335,100 @@ class TestEntityFlow:
         assert (report.closed, found) == (1, [])
         (entry,) = await scene.entries()
         assert entry.state is SessionState.EXPIRED
+
+
+class TestService:
+    """
+    A service hands on what its sweep finds as if the webhook had come.
+    """
+
+    @pytest.mark.parametrize("dialect", ["entity", "session"])
+    async def test_webhooks_lost_at_random(
+        self, serve, told, until, json_call, dialect
+    ):
+        """
+        Where every fifth webhook is lost, one sweep finds every outcome, once
+        for each key, and knows the lost webhooks when they come after all.
+        """
+        seed = random.randrange(2**32)
+        print(f"seed {seed}")
+        losses, lost, arrived = random.Random(seed), [], []
+        later = [0.0]
+        async with serve(
+            dialect, now=lambda: time.time() + later[-1]
+        ) as service:
+            endpoints = service.endpoints
+            path = URL(endpoints.protocol.webhook_url).raw_path
+
+            async def deliver(body):
+                response = await endpoints.handle_webhook(
+                    json_call(body, path=path)
+                )
+                assert response.status == 200
+
+            async def relay(request):
+                body = await request.read()
+                if losses.random() < 0.2:
+                    lost.append(body)
+                else:
+                    await deliver(body)
+                arrived.append(body)
+                return web.Response()
+
+            async with listening(relay) as url:
+                await service.bank.update_webhook(url, flow=dialect)
+                for number in range(30):
+                    session = await service.bank.create_session(f"c-{number}")
+                    await service.sandbox.play(session.session_id, "success")
+                stages = 1 if dialect == "entity" else 2
+
+                def outcomes():
+                    return {
+                        webhook.link_id
+                        for webhook in told.events
+                        if isinstance(
+                            webhook, ExtractionWebhook | EnrichmentWebhook
+                        )
+                    }
+
+                await until(
+                    lambda: (
+                        len(arrived)
+                        == 30 + (stages - 1) * (30 - len(uploads(lost)))
+                    )
+                )
+                losses.random = lambda: 1.0
+                later.append(1200.0)
+
+                report = await endpoints.sweep()
+
+                assert report.found >= len(lost)
+                await until(lambda: len(outcomes()) == 30)
+                for body in lost:
+                    await deliver(body)
+                await until(lambda: not endpoints.pending)
+
+        told_keys = [event.key for event in told.events]
+        assert len(told_keys) == len({*told_keys}) == stages * 30
+
+
+def uploads(bodies):
+    """Return the webhooks about complete uploads."""
+    webhooks = map(decode_webhook, bodies)
+    return [each for each in webhooks if isinstance(each, UploadWebhook)]
+
+
+@contextlib.asynccontextmanager
+async def listening(handle):
+    """Serve a handler on a free port, and return its URL."""
+    app = web.Application()
+    app.router.add_post("/webhook", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0]
+        yield f"http://{host}:{port}/webhook"
+    finally:
+        await runner.cleanup()
