@@ -55,6 +55,7 @@ from .output import write_output
 from .report.command import report
 from .signals import serve_until_interrupted
 from .statements import fetch, upload, wait
+from .sweep import sweep
 from .trigger import trigger
 
 
@@ -416,7 +417,7 @@ def _batch_code(summary: BatchSummary) -> Exit:
     return Exit.OK
 
 
-for _command in demo, fetch, invite, report, trigger, upload, wait:
+for _command in demo, fetch, invite, report, sweep, trigger, upload, wait:
     app.add_command(_command)
 
 

@@ -31,9 +31,12 @@ _VARIABLES: Final = {
     "callback_url": "BANKCONNECT_CALLBACK_URL",
     "signing_key": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
+    "store": "BANKCONNECT_STORE",
+    "store_keys": "BANKCONNECT_STORE_KEYS",
+    "encryption_keys": "BANKCONNECT_STORE_KEYS",
 }
 # The commands whose requests carry the server hash, too.
-_WITH_HASH: Final = frozenset({"fetch", "wait"})
+_WITH_HASH: Final = frozenset({"fetch", "sweep", "wait"})
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",
     "use another path": "name another --output",
