@@ -7,7 +7,7 @@ import enum
 import functools
 import shlex
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Final
 
@@ -32,11 +32,12 @@ from bankconnect_async.journal.records import (
 from bankconnect_async.models.sessions import UNSET, Session
 from bankconnect_async.sandbox import Dialect, Sandbox
 
+from .batch.check import InputCheck, make_preparer
 from .batch.progress import BatchProgress
 from .batch.run import BatchRun
 from .batch.summary import BatchSummary
 from .demo.server import demo
-from .input.parameters import build_request
+from .input.parameters import build_request, check_defaults
 from .input.row_reader import RowReader
 from .input.rows import InputRows
 from .input.sources import Input, open_input, refuse_same_file
@@ -213,10 +214,28 @@ async def _create(
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--output",
-    required=True,
     metavar="OUT",
     help="A file of JSON lines, one for each row, to create or to resume; "
-    "- for stdout.",
+    "- for stdout. Required, except with --check.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only check INPUT: print the problems of each row, and send nothing. "
+    "It needs no key, and leaves OUT alone.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A session parameter of all rows that have no value of their own, "
+    "such as bank_name=axis; repeat the option for more.",
+)
+@click.option(
+    "--keep-created",
+    is_flag=True,
+    help="Skip changed rows, too, if OUT has a session for their link id.",
 )
 @click.option(
     "--fresh",
@@ -264,7 +283,10 @@ def batch(  # noqa: PLR0913
     *,
     api: ApiOptions,
     source: str,
-    output: str,
+    output: str | None,
+    check: bool,
+    params: tuple[str, ...],
+    keep_created: bool,
     fresh: bool,
     concurrency: int,
     rate: float | None,
@@ -286,10 +308,20 @@ def batch(  # noqa: PLR0913
     OUT gets one line for each row as soon as the row is done. Ctrl-C waits
     for the rows in flight; a second Ctrl-C cancels them. Run the same command
     again to resume: it skips the rows that have a session in OUT, and tries
-    failed ones again. It refuses an OUT of another API or of changed rows.
+    failed ones again. It refuses an OUT of another API or of changed rows,
+    unless --keep-created takes these as done.
 
     With --dask, secrets come from the environment of the workers.
     """
+    defaults = dict(map(_split_param, params))
+    check_defaults(defaults)
+    read_rows = functools.partial(
+        InputRows, allow_any_link_id=allow_any_link_id, defaults=defaults
+    )
+    if check:
+        ctx.exit(_check(api, source, read_rows, as_json=as_json))
+    if output is None:
+        raise click.UsageError("Missing option '--output'.")
     if cluster is not None and api.sandbox:
         raise click.UsageError(
             "--dask and --sandbox exclude each other: start bankconnect "
@@ -306,23 +338,22 @@ def batch(  # noqa: PLR0913
         # The workers of a cluster report theirs.
         api=None if connection is None else api.api_id(connection),
         fresh=fresh,
+        keep_created=keep_created,
         line_of=lines.pop,
     )
     with journal, closing(open_input(source)) as opened:
         if cluster is not None and not journal.is_resumable:
             raise click.UsageError("with --dask, --output must be a file")
         _print_journal_notes(journal)
-        rows = InputRows(
-            opened.stream,
-            name=opened.name,
-            allow_any_link_id=allow_any_link_id,
-        )
+        rows = read_rows(opened.stream, name=opened.name)
         rows.refuse_month_first(opened.reopen)
         summary = BatchSummary(total=_count_rows(opened, rows))
         progress = BatchProgress(summary)
         run = BatchRun(
             rows=RowReader(rows, opened),
-            columns=rows.columns,
+            columns=None
+            if rows.columns is None
+            else rows.columns | defaults.keys(),
             lines=lines,
             journal=journal,
             rate=rate,
@@ -349,6 +380,25 @@ def batch(  # noqa: PLR0913
         _print_summary(run, as_json=as_json)
         _print_resume_hint(run, ctx.meta[_ARGS])
     ctx.exit(_batch_code(summary))
+
+
+def _check(
+    api: ApiOptions,
+    source: str,
+    read_rows: Callable[..., InputRows],
+    *,
+    as_json: bool,
+) -> Exit:
+    result = InputCheck(make_preparer(api))
+    with closing(open_input(source)) as opened:
+        rows = read_rows(opened.stream, name=opened.name)
+        rows.refuse_month_first(opened.reopen)
+        result.run(rows)
+    if as_json:
+        write_output(orjson.dumps(result.as_dict()) + b"\n")
+    else:
+        print_message(result.as_text())
+    return Exit.FAILED if result.invalid else Exit.OK
 
 
 def _count_rows(source: Input, rows: InputRows) -> int | None:
@@ -379,6 +429,11 @@ def _print_summary(run: BatchRun, *, as_json: bool) -> None:
         click.echo(orjson.dumps(summary.as_dict()), err=True)
     else:
         write_output(orjson.dumps(summary.as_dict()) + b"\n")
+    if run.journal.kept:
+        print_message(
+            f"skipped {run.journal.kept} rows that were changed since their "
+            f"sessions were created"
+        )
     if summary.stopped is not None:
         print_message(summary.stopped)
 

@@ -41,6 +41,7 @@ _PHRASES: Final = {
     "allow_http=True": "--allow-http",
     "use another path": "name another --output",
     "fresh=True": "--fresh",
+    "keep_created=True": "--keep-created",
 }
 
 

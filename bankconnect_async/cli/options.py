@@ -16,6 +16,7 @@ from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.sessions import UNSET
+from bankconnect_async.retry import DeliveryMode, RetryPolicy
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.store import (
     SessionStore,
@@ -41,6 +42,7 @@ class ApiOptions:
         inline_frame: Whether sessions have no redirect URL.
         sandbox: Whether an embedded sandbox replaces the environment's API.
         dialect: The dialect of that sandbox.
+        attempts, delivery: Values of the retry policy, if given.
     """
 
     base_url: str | None
@@ -50,6 +52,8 @@ class ApiOptions:
     inline_frame: bool = False
     sandbox: bool = False
     dialect: Dialect = "seed"
+    attempts: int | None = None
+    delivery: DeliveryMode | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.redirect_url is not None and self.inline_frame:
@@ -103,6 +107,13 @@ class ApiOptions:
         }
         if self.inline_frame:
             settings["redirect_url"] = None
+        policy: dict[str, Any] = {
+            name: value
+            for name in ("attempts", "delivery")
+            if (value := getattr(self, name)) is not None
+        }
+        if policy:
+            settings["retry"] = RetryPolicy(**policy)
         return settings | {"allow_http": self.allow_http}
 
 
@@ -218,6 +229,19 @@ _SESSION_OPTIONS: list[_Option] = [
         "--inline-frame",
         is_flag=True,
         help="Use no redirect URL: journeys run in an <iframe>.",
+    ),
+    click.option(
+        "--attempts",
+        type=click.IntRange(1, 100),
+        metavar="N",
+        help="The maximum of attempts for each session, 3 by default; 1 "
+        "switches retries off.",
+    ),
+    click.option(
+        "--delivery",
+        type=click.Choice(get_args(DeliveryMode)),
+        help="Whether a request that may have arrived is sent again, which "
+        "is the default, or fails.",
     ),
 ]
 

@@ -57,6 +57,7 @@ _Path: TypeAlias = str | os.PathLike[str]
 # session. A number without it is the line of an input.
 _IS_CREATED: Final = 2**31
 _START_OVER: Final = "use another path, or fresh=True to start over"
+_KEEP: Final = "keep_created=True to take such inputs as done"
 _REPAIR: Final = (
     "the lines before it are records: correct or remove that line, or use "
     "another path"
@@ -105,6 +106,9 @@ class Journal:
             version; for a sandbox, whose port differs each time.
         fresh: Whether to start over, with a backup of an earlier file under a
             name with ``.old-``.
+        keep_created: Whether an input counts as done if the file holds a
+            session for its link id that another request created, such as one
+            with other dates; by default the file is refused.
         line_of: A function from the index of an input to its line; by default
             lines count from 1. It is called once for each index.
 
@@ -115,6 +119,7 @@ class Journal:
         failed: The number of failures recorded since it was opened.
         skipped: The number of inputs skipped, because the file holds their
             session.
+        kept: The number of these whose request was changed since.
         unrecorded: The number of outcomes that could not be written.
         unrecorded_outcomes: Those outcomes, with their sessions; keep them
             elsewhere.
@@ -133,12 +138,14 @@ class Journal:
         *,
         api: str | None = None,
         fresh: bool = False,
+        keep_created: bool = False,
         line_of: Callable[[int], int] | None = None,
     ) -> None:
         self.path: Final = os.fspath(path)
         self.given_api: Final = api
         self._api = api
         self._is_fresh = fresh
+        self._keeps_created = keep_created
         self._line_of = line_of or _count_from_1
         self._file: AppendFile | None = None
         # Held while a thread opens, reads, flushes or closes the file.
@@ -158,6 +165,7 @@ class Journal:
         self.created: int = 0
         self.failed: int = 0
         self.skipped: int = 0
+        self.kept: int = 0
         self.unrecorded_outcomes: list[Outcome] = []
         self._unrecorded_lines: list[int] = []
         # The outcomes that a pipe may not have taken yet.
@@ -354,22 +362,20 @@ class Journal:
             self._begun[index] = line, digest
             if before is not None:
                 self._known.exchange(link_id, before)
-                raise InvalidRequestError(
-                    fields={
-                        "link_id": (
-                            f"was given before, on line {before}; remove one",
-                        )
-                    }
-                )
+                raise duplicate_error(before)
             return True
-        if before != _created_number(digest):
+        if before == _created_number(digest):
+            self.skipped += 1
+        elif self._keeps_created:
+            self.skipped += 1
+            self.kept += 1
+        else:
             raise JournalMismatchError(
                 f"{self._opened.name}: holds a session for the link id of "
                 f"line {line} that was created by another request (its "
                 f"parameters or the redirect URL were changed since): "
-                f"{_START_OVER}"
+                f"{_START_OVER}, or {_KEEP}"
             )
-        self.skipped += 1
         return False
 
     def record(self, outcome: Outcome, *, line: int | None = None) -> None:
@@ -616,6 +622,15 @@ def _read_other(
         raise JournalMismatchError(
             f"{file.name}: {exc}: move it elsewhere"
         ) from None
+
+
+def duplicate_error(line: int) -> InvalidRequestError:
+    """
+    Return the error of a link id that an earlier line has, too.
+    """
+    return InvalidRequestError(
+        fields={"link_id": (f"was given before, on line {line}; remove one",)}
+    )
 
 
 def read_journal(*paths: _Path) -> Iterator[Record]:

@@ -122,7 +122,7 @@ class TestAgain:
 
         assert ran.result.code == 2
         assert reason in ran.result.err
-        assert "name another --output, or --fresh to start over\n" in (
+        assert "name another --output, or --fresh to start over" in (
             ran.result.err
         )
         assert "to go on" not in ran.result.err

@@ -82,15 +82,7 @@ def build_request(
     def parse(name: str, value: Any) -> Any:
         if name == "link_id":
             return value if allow_any_link_id else _undamaged_link_id(value)
-        if name.startswith(EXTRA):
-            return _extra(value)
-        if name in SECRETS:
-            raise ValueError(
-                "is a secret, which comes from the environment only"
-            )
-        if name not in PARAMETERS:
-            raise ValueError(f"is unknown; {_suggest(name)}")
-        return _PARSERS.get(name, _as_is)(value)
+        return _parse(name, value)
 
     parsed, problems = _parse_all(values, parse)
     given = {"redirect_url": UNSET, "link_id": values.get("link_id", "")}
@@ -103,6 +95,34 @@ def build_request(
     if extra:
         given["extra"] = extra
     return _build(SessionRequest, given, problems)
+
+
+def check_defaults(values: Mapping[str, str]) -> None:
+    """
+    Check parameters that all rows have, each on its own.
+
+    Raises:
+        InvalidRequestError: With every bad parameter in `fields`.
+    """
+
+    def parse(name: str, value: Any) -> Any:
+        if name == "link_id":
+            raise ValueError("comes from the rows")
+        return _parse(name, value)
+
+    _, problems = _parse_all(values, parse)
+    if problems:
+        raise InvalidRequestError(fields=problems)
+
+
+def _parse(name: str, value: Any) -> Any:
+    if name.startswith(EXTRA):
+        return _extra(value)
+    if name in SECRETS:
+        raise ValueError("is a secret, which comes from the environment only")
+    if name not in PARAMETERS:
+        raise ValueError(f"is unknown; {_suggest(name)}")
+    return _PARSERS.get(name, _as_is)(value)
 
 
 def _suggest(name: str) -> str:

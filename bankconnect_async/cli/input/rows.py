@@ -13,6 +13,7 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import attrs
@@ -127,6 +128,7 @@ class InputRows:
         stream: CSV or JSON lines; the content decides.
         name: The name of the file in errors.
         allow_any_link_id: Whether link ids that look damaged are accepted.
+        defaults: The parameters of rows that have none of their own.
 
     Attributes:
         header: The header of a CSV file; `None` for JSON lines, where each
@@ -138,10 +140,16 @@ class InputRows:
     """
 
     def __init__(
-        self, stream: BinaryIO, *, name: str, allow_any_link_id: bool = False
+        self,
+        stream: BinaryIO,
+        *,
+        name: str,
+        allow_any_link_id: bool = False,
+        defaults: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.header: Header | None
         self._name = name
+        self._defaults = defaults
         self._allow_any_link_id = allow_any_link_id
         with _named_errors(name, UNREADABLE):
             self.header, records = _read_head(InputLines(stream))
@@ -197,7 +205,9 @@ class InputRows:
         ):
             for record in self._records:
                 row = _build_row(
-                    record, allow_any_link_id=self._allow_any_link_id
+                    record,
+                    self._defaults,
+                    allow_any_link_id=self._allow_any_link_id,
                 )
                 if isinstance(row, BadRow):
                     self._check_dates(
@@ -317,12 +327,13 @@ def _refuse_other_formats(first: InputLine) -> None:
 
 
 def _build_row(
-    record: _Record, *, allow_any_link_id: bool
+    record: _Record, defaults: Mapping[str, str], *, allow_any_link_id: bool
 ) -> InputRow | BadRow:
     if record.problem is None:
         try:
             request = build_request(
-                record.values, allow_any_link_id=allow_any_link_id
+                {**defaults, **record.values},
+                allow_any_link_id=allow_any_link_id,
             )
             return InputRow(
                 line=record.line, request=request, values=record.values
