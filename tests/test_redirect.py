@@ -98,6 +98,17 @@ def make(**kwargs):
     return ReturnURL(**{"base": BASE, "secret": SECRET} | kwargs)
 
 
+def fits(ours, link_id):
+    """
+    Return whether a return URL has room for *link_id*.
+    """
+    try:
+        ours.build(link_id)
+    except InvalidRequestError:
+        return False
+    return True
+
+
 class TestDecodeRedirect:
     """
     `decode_redirect` returns an event or raises a `DecodeError`.
@@ -408,6 +419,36 @@ class TestReturnURL:
         else:
             with pytest.raises(InvalidCallbackError):
                 make(now=Clock()).decode(outcome)
+
+    def test_reference(self):
+        """
+        A reference is part of what is signed; it is left out where the URL
+        has no room for it.
+        """
+        ours = make()
+        url = ours.build("customer-42", reference="0123abcd")
+        path = url.raw_path
+        event, reference = ours.decode_journey(f"{path}?success=false")
+        others = [
+            path.replace("0123abcd", "0123abce"),
+            path.replace("0123abcd/", ""),
+            path.replace("0123abcd", "0123ABCD"),
+            path.replace("/0123abcd", "/0123abcd/0123abcd"),
+        ]
+
+        assert (event.link_id, reference) == ("customer-42", "0123abcd")
+        assert ours.decode(f"{url}?success=false") == event
+        for other in others:
+            with pytest.raises(InvalidCallbackError):
+                ours.decode(f"{other}?success=false")
+        longest = next(
+            link_id
+            for length in range(200, 0, -1)
+            if fits(ours, link_id := "x" * length)
+        )
+        tight = ours.build(longest, reference="0123abcd").raw_path
+        event, reference = ours.decode_journey(f"{tight}?success=false")
+        assert (event.link_id, reference) == (longest, None)
 
     def test_swapped(self):
         """

@@ -118,6 +118,22 @@ class Service:
         """The base URL of its endpoints."""
         return str(self.endpoints.protocol.base)
 
+    async def entries(self, link_id: str) -> Any:
+        """Return what the store knows of a customer, newest first."""
+        return await self.bank.store.find(
+            api_id=self.bank.store_api_id, link_id=link_id
+        )
+
+    async def connect(self, link_id: str) -> Any:
+        """Open the connect page, and return the session of the sandbox."""
+        known = set(self.sandbox.sessions)
+        async with self.http.get(
+            f"{self.base}/connect", headers={"X-Customer": link_id}
+        ) as answer:
+            assert answer.status == 200
+        (new,) = set(self.sandbox.sessions) - known
+        return self.sandbox.sessions[new]
+
     @property
     def origin(self) -> str:
         """The origin as a browser names it."""
@@ -129,11 +145,19 @@ Serve = Callable[..., AbstractAsyncContextManager[Service]]
 
 @pytest.fixture(name="serve")
 def _serve(told: Told) -> Serve:
-    """Run a service: ``async with serve(dialect) as service``."""
+    """
+    Run a service: ``async with serve(dialect) as service``.
+
+    *options* are of the service, *settings* of its protocol.
+    """
 
     @asynccontextmanager
     async def serve(
-        dialect: Any = "seed", *, prefix: str = "/bank", **settings: Any
+        dialect: Any = "seed",
+        *,
+        prefix: str = "/bank",
+        options: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Service]:
         app = web.Application()
         runner = web.AppRunner(app, access_log=None)
@@ -157,6 +181,7 @@ def _serve(told: Told) -> Serve:
                 CallbackProtocol(base, secret=SECRET, **settings),
                 on_event=told.on_event,
                 on_failure=told.on_failure,
+                **(options or {}),
             )
             mount(app, endpoints, get_customer=_get_customer, prefix=prefix)
             await runner.setup()
