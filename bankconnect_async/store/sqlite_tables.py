@@ -110,7 +110,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 # all of them.
 _MAX_UNINDEXED: Final = 4096
 # A group of fewer rows is indexed at once.
-_SMALL_GROUP: Final = 16
+_SMALL_GROUP: Final = 4
 # One statement for all rows of a group, because Python's lock changes hands
 # at each. Rows that are missing are NULL.
 _COLUMNS: Final = (
@@ -121,7 +121,7 @@ _ROW: Final = f"({', '.join('?' * 8)})"
 _INSERTS: Final = {
     size: f"INSERT OR IGNORE INTO entries ({_COLUMNS}) SELECT * FROM "
     f"(VALUES {', '.join([_ROW] * size)}) WHERE column1 IS NOT NULL"
-    for size in (1, 8, 32, 128)
+    for size in (1, 4, 16, 32, 64, 128)
 }
 _LARGEST_INSERT: Final = max(_INSERTS)
 _CENSUS: Final = """

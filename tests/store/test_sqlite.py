@@ -1,0 +1,717 @@
+"""
+The store in a SQLite file.
+"""
+
+import asyncio
+import datetime
+import logging
+import multiprocessing
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import pytest
+
+from bankconnect_async import (
+    ConfigurationError,
+    Reserved,
+    SessionState,
+    SQLiteSessionStore,
+    StoreError,
+)
+from bankconnect_async.store.network_drives import network_drive
+from bankconnect_async.store.sqlite_tables import MIGRATIONS
+
+
+API = "api/v1#1a2b3c4d"
+LEASE = datetime.timedelta(seconds=30)
+OLD, NEW = "old-" * 10, "new-" * 10
+
+
+def run(code, *args, **options):
+    """Start a process that runs *code*; its lines are read by the test."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def read_all(path):
+    """Return the bytes of the file and of those beside it."""
+    return b"".join(
+        each.read_bytes() for each in path.parent.glob(f"{path.name}*")
+    )
+
+
+class TestFile:
+    """The file on the disk"""
+
+    async def test_private(self, tmp_path, make_entry):
+        """
+        Its owner alone can read the file and those beside it, also if it was
+        there and open to others.
+        """
+        path = tmp_path / "sessions.db"
+        path.touch(0o644)
+        async with SQLiteSessionStore(path) as store:
+            await store.add([make_entry()])
+            modes = {
+                each.name: stat.S_IMODE(each.stat().st_mode)
+                for each in tmp_path.iterdir()
+            }
+
+        assert modes == {
+            "sessions.db": 0o600,
+            "sessions.db-wal": 0o600,
+            "sessions.db-shm": 0o600,
+        }
+
+    async def test_survives(self, tmp_path, make_entry, now):
+        """
+        What was stored is there when the file is opened again.
+        """
+        path = tmp_path / "sessions.db"
+        entry = make_entry()
+        async with SQLiteSessionStore(path) as store:
+            await store.add([entry])
+            await store.enqueue("k", b"body", at=now)
+        async with SQLiteSessionStore(path) as store:
+            found = await store.find(api_id=API, session_id=entry.session_id)
+            assert [each.entry_id for each in found] == [entry.entry_id]
+            assert not await store.enqueue("k", b"", at=now)
+
+    async def test_many_unindexed_entries(self, tmp_path, make_entry):
+        """
+        Entries are found before and after their ids are indexed.
+        """
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            entries = [make_entry(f"x{n}") for n in range(5000)]
+            for first in range(0, 5000, 500):
+                await store.add(entries[first : first + 500])
+            for entry in entries[:: len(entries) // 50]:
+                [found] = await store.find(
+                    api_id=API, session_id=entry.session_id
+                )
+                assert found.link_id == entry.link_id
+            assert await store.forget(link_id="x4999") == 1
+            assert not await store.find(api_id=API, link_id="x4999")
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (f"PRAGMA user_version={len(MIGRATIONS) + 1}", "a newer "),
+            ("PRAGMA application_id=7", "another program"),
+        ],
+        ids=["newer", "foreign"],
+    )
+    async def test_wrong_schema(self, tmp_path, damage, message):
+        """
+        A file of a newer version or of another program is refused, untouched.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path):
+            pass
+        with sqlite3.connect(path) as connection:
+            connection.execute(damage)
+        connection.close()
+        before = path.read_bytes()
+
+        with pytest.raises(StoreError, match=message) as caught:
+            await SQLiteSessionStore(path).open()
+
+        assert str(path) in str(caught.value)
+        assert path.read_bytes() == before
+
+    async def test_foreign_tables(self, tmp_path):
+        """
+        A database without our mark gets no tables of ours.
+        """
+        path = tmp_path / "app.db"
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE users (name)")
+        connection.close()
+
+        with pytest.raises(StoreError, match="another program"):
+            await SQLiteSessionStore(path).open()
+
+    @pytest.mark.parametrize("kind", ["text", "directory", "nowhere"])
+    async def test_no_database(self, tmp_path, kind):
+        """
+        A file of another format, a directory, and a path into nowhere are
+        clear errors.
+        """
+        path = tmp_path / "sessions.db"
+        if kind == "text":
+            path.write_text("link_id\ncustomer-42\n" * 100)
+        elif kind == "directory":
+            path.mkdir()
+        else:
+            path = tmp_path / "nowhere" / "sessions.db"
+
+        with pytest.raises(StoreError, match=str(path)):
+            await SQLiteSessionStore(path).open()
+
+        assert not [
+            each for each in threading.enumerate() if "store" in each.name
+        ]
+
+    @pytest.mark.parametrize("path", ["", ":memory:", "a\0b"])
+    def test_no_path(self, path):
+        """
+        A path that names no file is refused.
+        """
+        with pytest.raises(ConfigurationError, match="path"):
+            SQLiteSessionStore(path)
+
+    def test_network_drives(self, tmp_path):
+        """
+        The drive of a path is the last one mounted closest to it.
+        """
+        mounts = tmp_path / "mountinfo"
+        mounts.write_text(
+            "22 1 0:1 / / rw - ext4 /dev/sda rw\n"
+            f"23 22 0:2 / {tmp_path} rw shared:1 - nfs4 host:/x rw\n"
+            f"24 23 0:3 / {tmp_path}/local rw - xfs /dev/sdb rw\n"
+            "25 22 0:4 / /mnt/with\\040blank rw - cifs //host/x rw\n"
+        )
+
+        assert network_drive(tmp_path / "s.db", mounts) == "nfs4"
+        assert network_drive(tmp_path / "local/s.db", mounts) is None
+        assert network_drive(tmp_path / "s.db", tmp_path / "none") is None
+        assert network_drive(tmp_path / "s.db") is None
+
+    async def test_network_drive_is_refused(self, tmp_path, monkeypatch):
+        """
+        A file on a network drive is refused with what to use instead.
+        """
+        monkeypatch.setattr(
+            "bankconnect_async.store.sqlite.network_drive", lambda _: "nfs4"
+        )
+
+        with pytest.raises(StoreError, match=r"nfs4.*PostgresSessionStore"):
+            await SQLiteSessionStore(tmp_path / "s.db").open()
+
+    async def test_full_disk(self, tmp_path, make_entry):
+        """
+        A disk that is full is an error for everybody who waits; the store
+        works again when there is room.
+        """
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            limit = store._thread._connection
+            await store._thread.run_alone(
+                lambda: limit.execute("PRAGMA max_page_count = 1").fetchone()
+            )
+            failures = await asyncio.gather(
+                *(
+                    store.add([make_entry("full") for _ in range(50)])
+                    for _ in range(3)
+                ),
+                return_exceptions=True,
+            )
+            await store._thread.run_alone(
+                lambda: limit.execute(
+                    "PRAGMA max_page_count = 1000000"
+                ).fetchone()
+            )
+            await store.add([make_entry("later")])
+
+            assert {type(each) for each in failures} == {StoreError}
+            assert "full" in str(failures[0])
+            assert not await store.find(api_id=API, link_id="full")
+            assert await store.find(api_id=API, link_id="later")
+
+
+class TestUse:
+    """Opening, closing, and where a store can be used"""
+
+    async def test_opens_itself(self, tmp_path, make_entry):
+        """
+        The first call opens the store, once.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+        await asyncio.gather(*(store.add([make_entry("x")]) for _ in range(9)))
+
+        assert len(await store.find(api_id=API, link_id="x")) == 9
+        await store.aclose()
+
+    async def test_closed(self, tmp_path, make_entry):
+        """
+        A closed store is refused until it is opened again.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+        await store.aclose()
+        await store.open()
+        await store.open()
+        adding = asyncio.ensure_future(store.add([make_entry("x")]))
+        await asyncio.sleep(0)
+        await store.aclose()
+        await store.aclose()
+
+        assert await adding is None
+        with pytest.raises(StoreError, match="the store is closed"):
+            await store.add([make_entry("x")])
+        await store.open()
+        assert len(await store.find(api_id=API, link_id="x")) == 1
+        await store.aclose()
+
+    def test_other_loop(self, tmp_path, make_entry):
+        """
+        Another event loop is refused, and says what to do.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+        with asyncio.Runner() as runner:
+            runner.run(store.add([make_entry()]))
+            with pytest.raises(StoreError, match="one store for each loop"):
+                asyncio.run(store.add([make_entry()]))
+            with pytest.raises(StoreError, match="one store for each loop"):
+                asyncio.run(store.aclose())
+            runner.run(store.aclose())
+        asyncio.run(store.open())
+
+    def test_fork(self, tmp_path, make_entry):
+        """
+        A forked child gets a connection of its own, and both work on.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+
+        async def add(link_id, entry_id):
+            await store.add([make_entry(link_id, entry_id=entry_id)])
+
+        async def add_and_close():
+            await add("child", "1")
+            await store.aclose()
+
+        with asyncio.Runner() as runner, warnings.catch_warnings():
+            runner.run(add("parent", "2"))
+            # Python warns of forks beside threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = multiprocessing.get_context("fork").Process(
+                target=lambda: asyncio.run(add_and_close())
+            )
+            child.start()
+            child.join(30)
+            runner.run(add("parent", "3"))
+            found = [
+                len(runner.run(store.find(api_id=API, link_id=link_id)))
+                for link_id in ("parent", "child")
+            ]
+            runner.run(store.aclose())
+
+        assert child.exitcode == 0
+        assert found == [2, 1]
+
+    async def test_cancelled_caller(self, tmp_path, make_entry, now):
+        """
+        A caller that is cancelled disturbs no other.
+        """
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            tasks = [
+                asyncio.ensure_future(store.add([make_entry("x")]))
+                for _ in range(9)
+            ]
+            tasks.append(
+                asyncio.ensure_future(store.enqueue("k", b"", at=now))
+            )
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            tasks[-1].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+
+            assert results[1:-1] == [None] * 8
+            assert isinstance(results[0], asyncio.CancelledError)
+            assert len(await store.find(api_id=API, link_id="x")) >= 8
+
+    async def test_bad_argument_hurts_nobody_else(self, tmp_path, now):
+        """
+        A call that SQLite cannot take fails by itself.
+        """
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            bad, good = await asyncio.gather(
+                store.enqueue("\ud800", b"", at=now),
+                store.enqueue("good", b"", at=now),
+                return_exceptions=True,
+            )
+
+            assert isinstance(bad, UnicodeEncodeError)
+            assert good is True
+            assert len(await store.take(now=now, limit=9, lease=LEASE)) == 1
+
+    async def test_says_what_is_off(self, tmp_path, caplog):
+        """
+        Without keys, one line says that journeys cannot be continued.
+        """
+        with caplog.at_level(logging.INFO, "bankconnect_async"):
+            async with SQLiteSessionStore(tmp_path / "s.db"):
+                pass
+            async with SQLiteSessionStore(
+                tmp_path / "e.db", encryption_keys=NEW
+            ):
+                pass
+
+        [record] = caplog.records
+        assert "cannot be continued" in record.getMessage()
+        assert record.levelno == logging.INFO
+
+    async def test_repr(self, tmp_path):
+        """
+        The repr names the file, and no key.
+        """
+        store = SQLiteSessionStore(tmp_path / "e.db", encryption_keys=NEW)
+
+        assert repr(store) == f"SQLiteSessionStore('{tmp_path}/e.db')"
+
+
+class TestProcesses:
+    """Several processes on one file"""
+
+    async def test_thirty_reservations_of_two_processes(
+        self, tmp_path, make_key, make_entry, now
+    ):
+        """
+        Thirty loads over two processes make one session.
+        """
+        path = tmp_path / "sessions.db"
+        code = """
+            import asyncio, datetime, sys
+            from bankconnect_async import (
+                Reserved, SessionEntry, SessionKey, SQLiteSessionStore)
+            now = datetime.datetime.fromisoformat(sys.argv[2])
+            key = SessionKey(api_id=sys.argv[3], link_id="customer-42")
+            lease = datetime.timedelta(seconds=30)
+
+            async def load(store):
+                found = await store.reserve(key, now=now, lease=lease)
+                if isinstance(found, Reserved):
+                    await asyncio.sleep(0.2)
+                    await store.add([SessionEntry(
+                        entry_id=found.entry_id, key=key, created_at=now,
+                        redirect_url="https://journey.example/")])
+                    print("created")
+                return found.entry_id
+
+            async def main():
+                keys = "k" * 32
+                path = sys.argv[1]
+                async with SQLiteSessionStore(
+                    path, encryption_keys=keys
+                ) as store:
+                    found = await asyncio.gather(
+                        *(load(store) for _ in range(15)))
+                    print(*found)
+
+            asyncio.run(main())
+        """
+        processes = [run(code, path, now.isoformat(), API) for _ in range(2)]
+        outputs = await asyncio.gather(
+            *(
+                asyncio.to_thread(each.communicate, timeout=60)
+                for each in processes
+            )
+        )
+
+        words = [word for out, _ in outputs for word in out.split()]
+        assert words.count("created") == 1
+        assert len({*words} - {"created"}) == 1
+        assert len(words) == 31
+
+    async def test_right_of_a_killed_process(self, tmp_path, make_key, now):
+        """
+        The right of a killed process ends with its lease.
+        """
+        path = tmp_path / "sessions.db"
+        code = """
+            import asyncio, datetime, sys
+            from bankconnect_async import SessionKey, SQLiteSessionStore
+
+            async def main():
+                store = SQLiteSessionStore(
+                    sys.argv[1], encryption_keys="k" * 32)
+                await store.reserve(
+                    SessionKey(api_id=sys.argv[3], link_id="customer-42"),
+                    now=datetime.datetime.fromisoformat(sys.argv[2]),
+                    lease=datetime.timedelta(seconds=1))
+                print("reserved", flush=True)
+                await asyncio.sleep(60)
+
+            asyncio.run(main())
+        """
+        with run(code, path, now.isoformat(), API) as process:
+            line = await asyncio.to_thread(process.stdout.readline)
+            process.send_signal(signal.SIGKILL)
+        assert line == "reserved\n"
+        async with SQLiteSessionStore(path, encryption_keys="k" * 32) as store:
+            found = await asyncio.wait_for(
+                store.reserve(make_key(), now=now, lease=LEASE), 30
+            )
+
+        assert isinstance(found, Reserved)
+
+    async def test_kill_loses_nothing(self, tmp_path, now):
+        """
+        Processes that are killed while they write lose nothing that they
+        were told is stored, and damage nothing.
+        """
+        path = tmp_path / "sessions.db"
+        code = """
+            import asyncio, datetime, sys
+            from bankconnect_async import (
+                SessionEntry, SessionKey, SQLiteSessionStore)
+            now = datetime.datetime.fromisoformat(sys.argv[2])
+
+            async def work(store, name):
+                for number in range(10_000):
+                    entry_id = f"{name}-{number}"
+                    await store.add([SessionEntry(
+                        entry_id=entry_id, created_at=now,
+                        key=SessionKey(api_id="a", link_id="x"),
+                        session_id=entry_id)])
+                    await store.enqueue(entry_id, b"body", at=now)
+                    print(entry_id, flush=True)
+
+            async def main():
+                async with SQLiteSessionStore(sys.argv[1]) as store:
+                    await asyncio.gather(*(
+                        work(store, f"{sys.argv[3]}.{n}") for n in range(8)))
+
+            asyncio.run(main())
+        """
+        told = []
+        for round_ in range(2):
+            processes = [
+                run(code, path, now.isoformat(), f"{round_}.{n}")
+                for n in range(2)
+            ]
+            for process in processes:
+                told += [
+                    (await asyncio.to_thread(process.stdout.readline)).strip()
+                    for _ in range(40)
+                ]
+            for process in processes:
+                process.send_signal(signal.SIGKILL)
+                rest, _ = process.communicate()
+                told += rest.split("\n")[:-1]
+        async with SQLiteSessionStore(path) as store:
+            stored = {each.entry_id async for each in store.entries()}
+            items = await store.take(now=now, limit=100_000, lease=LEASE)
+            [check] = await store._run(
+                lambda tables: tables._db.execute(
+                    "PRAGMA integrity_check"
+                ).fetchone()
+            )
+
+        assert len(told) >= 160
+        assert not {*told} - stored
+        assert not {*told} - {item.key for item in items}
+        assert check == "ok"
+
+    async def test_opened_by_many_at_once(self, tmp_path):
+        """
+        Processes that create one file at the same time all get it.
+        """
+        code = """
+            import asyncio, sys
+            from bankconnect_async import SQLiteSessionStore
+
+            async def main():
+                sys.stdin.readline()
+                async with SQLiteSessionStore(sys.argv[1]):
+                    print("open")
+
+            asyncio.run(main())
+        """
+        processes = [
+            run(code, tmp_path / "s.db", stdin=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        outputs = [each.communicate("go\n", timeout=60) for each in processes]
+
+        assert [out for out, _ in outputs] == ["open\n"] * 3
+
+    async def test_locked_for_too_long(
+        self, tmp_path, monkeypatch, make_entry
+    ):
+        """
+        A lock that another process holds for too long is a clear error.
+        """
+        monkeypatch.setattr(
+            "bankconnect_async.store.sqlite.LOCK_TIMEOUT", 0.05
+        )
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="another process held"):
+                await store.add([make_entry()])
+            # Reading needs no lock.
+            assert not await store.find(api_id=API, link_id="customer-42")
+            other.close()
+            await store.add([make_entry()])
+
+
+class TestSecrets:
+    """What the files hold, and the keys"""
+
+    SECRETS = (
+        b"session-s3cret",
+        b"entity-s3cret",
+        b"customer-s3cret",
+        b"journey.example",
+        b"t0ken",
+        b"0012345678",
+        b"A. Sharma",
+    )
+
+    async def fill(self, store, make_entry, now):
+        """Write secrets into all tables, change them, and erase some."""
+        for number in range(2):
+            entry = make_entry(
+                f"customer-s3cret-{number}",
+                session_id=f"session-s3cret-{number}",
+                redirect_url="https://journey.example/?token=t0ken",
+                entity_ids=(f"entity-s3cret-{number}",),
+            )
+            await store.add([entry])
+            await store.advance(
+                entry.entry_id,
+                SessionState.OPENED,
+                at=now,
+                entity_id=f"entity-s3cret-x{number}",
+                detail="account 0012345678 of A. Sharma",
+            )
+            await store.enqueue(
+                f"session-s3cret-{number}/x",
+                b'{"account": "0012345678", "name": "A. Sharma"}',
+                at=now,
+                link_id=entry.link_id,
+            )
+            await store.reserve(
+                entry.key,
+                now=now,
+                lease=LEASE,
+                created_after=now,
+            )
+        await store.take(now=now, limit=1, lease=LEASE)
+        await store.done("session-s3cret-0/x")
+
+    async def test_encrypted(self, tmp_path, make_entry, now):
+        """
+        With keys, no id, URL, token, account number or name is in the bytes
+        of the files, before and after erasure.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path, encryption_keys=NEW) as store:
+            await self.fill(store, make_entry, now)
+            found = [each for each in self.SECRETS if each in read_all(path)]
+            await store.forget(link_id="customer-s3cret-0")
+            found += [each for each in self.SECRETS if each in read_all(path)]
+
+        assert not found
+        assert not [each for each in self.SECRETS if each in read_all(path)]
+
+    async def test_plain(self, tmp_path, make_entry, now):
+        """
+        Without keys, no URL and no token is in the files; what is forgotten
+        leaves no byte behind.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path) as store:
+            await self.fill(store, make_entry, now)
+            content = read_all(path)
+            for number in range(2):
+                await store.forget(link_id=f"customer-s3cret-{number}")
+            erased = read_all(path)
+
+        assert not [
+            each for each in (b"journey.example", b"t0ken") if each in content
+        ]
+        assert b"session-s3cret" in content
+        assert not [each for each in self.SECRETS if each in erased]
+
+    async def test_rotation(self, tmp_path, make_entry, make_key, now):
+        """
+        With a new key in front of the old one, everything is found; the old
+        one is refused to go while records need it, and can go afterwards.
+        """
+        path = tmp_path / "sessions.db"
+        entries = [make_entry(entity_ids=("entity-1",)) for _ in range(2)]
+        async with SQLiteSessionStore(path, encryption_keys=OLD) as store:
+            await store.add(entries)
+            await store.enqueue("done", b"", at=now)
+            await store.done("done")
+            await store.enqueue("open", b"body", at=now, link_id="x")
+        async with SQLiteSessionStore(
+            path, encryption_keys=[NEW, OLD]
+        ) as store:
+            for ids in (
+                {"link_id": "customer-42"},
+                {"entity_id": "entity-1"},
+                {"session_id": entries[1].session_id},
+            ):
+                assert entries[1] in await store.find(api_id=API, **ids)
+            assert not await store.enqueue("done", b"", at=now)
+            assert not await store.enqueue("open", b"", at=now)
+            [item] = await store.take(now=now, limit=9, lease=LEASE)
+            assert (item.key, item.body) == ("open", b"body")
+            await store.release("open")
+            live = await store.reserve(make_key(), now=now, lease=LEASE)
+            assert live in entries
+            await store.advance(
+                entries[0].entry_id, SessionState.OPENED, at=now
+            )
+            await store.forget(link_id="x")
+        with pytest.raises(StoreError, match="behind the newest"):
+            await SQLiteSessionStore(path, encryption_keys=NEW).open()
+        later = now + datetime.timedelta(hours=2)
+        async with SQLiteSessionStore(
+            path, encryption_keys=[NEW, OLD]
+        ) as store:
+            await store.advance(
+                entries[1].entry_id, SessionState.OPENED, at=now
+            )
+            await store.enqueue("later", b"", at=later)
+        async with SQLiteSessionStore(path, encryption_keys=NEW) as store:
+            for ids in (
+                {"link_id": "customer-42"},
+                {"entity_id": "entity-1"},
+                {"session_id": entries[1].session_id},
+            ):
+                found = await store.find(api_id=API, **ids)
+                assert entries[1].entry_id in {each.entry_id for each in found}
+            assert await store.forget(link_id="customer-42") == 2
+            assert not await store.find(api_id=API, entity_id="entity-1")
+
+    @pytest.mark.parametrize(
+        ("written", "opened", "message"),
+        [
+            (OLD, NEW, "give that key as well, behind the newest"),
+            (None, NEW, "without encryption keys"),
+            (OLD, None, "it is encrypted"),
+        ],
+        ids=["another", "none before", "none now"],
+    )
+    async def test_wrong_key(
+        self, tmp_path, make_entry, written, opened, message
+    ):
+        """
+        A wrong key is an error when the store opens, not later.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path, encryption_keys=written) as store:
+            await store.add([make_entry()])
+
+        with pytest.raises(StoreError, match=message):
+            await SQLiteSessionStore(path, encryption_keys=opened).open()
+
+    @pytest.mark.parametrize("keys", ["short", [], ["k" * 32, "short"], [""]])
+    def test_bad_keys(self, tmp_path, keys):
+        """
+        Keys that are too short or missing are refused at once.
+        """
+        with pytest.raises(ConfigurationError, match="32 bytes"):
+            SQLiteSessionStore(tmp_path / "s.db", encryption_keys=keys)
