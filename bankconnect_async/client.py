@@ -718,7 +718,9 @@ class AsyncBankConnect(StatementData):
                 included.
             journal: The journal that records every outcome when the loop asks
                 for the next one. Kinds of data that it holds as collected are
-                skipped and have no outcome.
+                skipped and have no outcome. Incomplete files in *to*, which a
+                killed process left behind, are removed: give each directory
+                a journal of its own.
 
         Raises:
             ConfigurationError: If a number is not above 0, or a kind is not

@@ -17,6 +17,9 @@ from typing import IO, Final
 from bankconnect_async.errors import InvalidRequestError
 
 
+#: The names of files that are not complete, as a pattern.
+PART_NAMES: Final = ".bankconnect-*.part"
+
 _PRIVATE: Final = 0o600
 # Windows translates ends of lines without it.
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)

@@ -3,7 +3,6 @@ The commands and their exit codes.
 """
 
 import asyncio
-import enum
 import functools
 import shlex
 
@@ -36,6 +35,8 @@ from .batch.check import InputCheck, make_preparer
 from .batch.progress import BatchProgress
 from .batch.run import BatchRun
 from .batch.summary import BatchSummary
+from .collect.command import collect
+from .commands import Exit, ResumableCommand, command_line, summary_code
 from .demo.server import demo
 from .input.parameters import build_request, check_defaults
 from .input.row_reader import RowReader
@@ -60,20 +61,7 @@ from .sweep import sweep
 from .trigger import trigger
 
 
-_ARGS: Final = "bankconnect_async.args"
 _FRESH: Final = "--fresh"
-
-
-class Exit(enum.IntEnum):
-    """
-    The exit codes of ``bankconnect``.
-    """
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    NOT_AUTHENTICATED = 3
-    INTERRUPTED = 130
 
 
 class _App(click.Group):
@@ -97,16 +85,6 @@ class _App(click.Group):
             raise CommandError(
                 "bankconnect: interrupted", Exit.INTERRUPTED
             ) from None
-
-
-class _BatchCommand(click.Command):
-    """
-    Remembers its arguments, to print the command that resumes the batch.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_ARGS] = list(args)
-        return super().parse_args(ctx, args)
 
 
 def _exit_code(error: BankConnectError) -> Exit:
@@ -210,7 +188,7 @@ async def _create(
         return await bank.create_session(request)
 
 
-@app.command(cls=_BatchCommand)
+@app.command(cls=ResumableCommand)
 @click.argument("source", metavar="INPUT")
 @click.option(
     "--output",
@@ -378,8 +356,8 @@ def batch(  # noqa: PLR0913
             asyncio.run(work)
         run.close()
         _print_summary(run, as_json=as_json)
-        _print_resume_hint(run, ctx.meta[_ARGS])
-    ctx.exit(_batch_code(summary))
+        _print_resume_hint(run, command_line(ctx, without=[_FRESH]))
+    ctx.exit(summary_code(summary))
 
 
 def _check(
@@ -438,7 +416,7 @@ def _print_summary(run: BatchRun, *, as_json: bool) -> None:
         print_message(summary.stopped)
 
 
-def _print_resume_hint(run: BatchRun, args: list[str]) -> None:
+def _print_resume_hint(run: BatchRun, words: list[str]) -> None:
     summary, journal = run.summary, run.journal
     if journal.is_damaged:
         # What stopped it says where the records are.
@@ -456,23 +434,22 @@ def _print_resume_hint(run: BatchRun, args: list[str]) -> None:
     is_over = summary.stopped is None and not summary.is_incomplete
     if is_over or summary.mismatched or not journal.is_resumable:
         return
-    again = [arg for arg in args if arg != _FRESH]
-    print_message(f"to resume: {shlex.join(['bankconnect', 'batch', *again])}")
+    print_message(f"to resume: {shlex.join(words)}")
 
 
-def _batch_code(summary: BatchSummary) -> Exit:
-    if summary.mismatched:
-        return Exit.USAGE
-    if summary.interrupted:
-        return Exit.INTERRUPTED
-    if summary.not_authenticated:
-        return Exit.NOT_AUTHENTICATED
-    if summary.failed or summary.stopped:
-        return Exit.FAILED
-    return Exit.OK
+_COMMANDS: Final = (
+    collect,
+    demo,
+    fetch,
+    invite,
+    report,
+    sweep,
+    trigger,
+    upload,
+    wait,
+)
 
-
-for _command in demo, fetch, invite, report, sweep, trigger, upload, wait:
+for _command in _COMMANDS:
     app.add_command(_command)
 
 

@@ -36,10 +36,11 @@ _VARIABLES: Final = {
     "encryption_keys": "BANKCONNECT_STORE_KEYS",
 }
 # The commands whose requests carry the server hash, too.
-_WITH_HASH: Final = frozenset({"fetch", "sweep", "wait"})
+_WITH_HASH: Final = frozenset({"collect", "fetch", "sweep", "wait"})
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",
     "use another path": "name another --output",
+    "use another journal": "name another --to",
     "fresh=True": "--fresh",
     "keep_created=True": "--keep-created",
 }

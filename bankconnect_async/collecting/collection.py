@@ -13,7 +13,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,6 +21,8 @@ from typing import Any, Final, Self
 import attrs
 
 from bankconnect_async._resources.base import ApiClient
+from bankconnect_async._resources.files import PART_NAMES
+from bankconnect_async._threads import run_in_thread
 from bankconnect_async.batch.protocols import Capacity
 from bankconnect_async.batch.session_batch import Batch, BatchOptions
 from bankconnect_async.batch.throttle import IdThrottle
@@ -136,6 +138,7 @@ class Collection:
         self._flow: Flow = flow
         self._api_id = options.api
         self._journal = journal
+        self._to = None if to is None else Path(to)
         self._skipped = 0
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
@@ -145,7 +148,7 @@ class Collection:
         self._batch = _FetchBatch(
             Collector(
                 api,
-                to=None if to is None else Path(to),
+                to=self._to,
                 save=save,
                 deadline=options.retry.deadline,
                 on_crash=self._stop,
@@ -199,6 +202,9 @@ class Collection:
                 await resources.enter_async_context(
                     self._journal.opened_for(self._api_id)
                 )
+                if self._to is not None:
+                    # The journal's lock keeps others away.
+                    await run_in_thread(_remove_torn, self._to, self._what)
             await resources.enter_async_context(self._batch)
             self._resources = resources.pop_all()
         return self
@@ -309,3 +315,11 @@ async def _iterate(
             await stack.enter_async_context(aclosing(source))
         async for item in source:
             yield item
+
+
+def _remove_torn(directory: Path, kinds: Iterable[str]) -> None:
+    """Remove the parts of files that a killed process left behind."""
+    for kind in kinds:
+        for path in (directory / kind).rglob(PART_NAMES):
+            with suppress(OSError):
+                path.unlink()

@@ -33,7 +33,7 @@ from .outcomes import Collected, CollectOutcome
 from .owners import Owner
 
 
-_ADVICE: Final = "use another path"
+_ADVICE: Final = "use another journal"
 # What is known of a kind of data.
 _BEGUN: Final = 0
 _COLLECTED: Final = 1

@@ -106,6 +106,11 @@ def _find_stored(item: Any) -> tuple[Owner, ...]:
     created_at: datetime.datetime | None = None
     entity_ids: tuple[str, ...] = ()
     match item:
+        case Owner():
+            return (item,)
+        case InvalidRequestError():
+            # What a reader of a file could not use.
+            raise item
         case Session():
             session_id = item.session_id
         case CreatedRecord():

@@ -93,14 +93,21 @@ def _batch(bankconnect, tmp_path) -> Callable[..., Batch]:
     return run
 
 
+@pytest.fixture(name="sandbox_settings")
+def _sandbox_settings() -> dict[str, Any]:
+    """Return the settings of the sandbox; tests replace them."""
+    return {}
+
+
 @pytest.fixture(name="service")
-def _service(monkeypatch) -> Iterator[Sandbox]:
+def _service(monkeypatch, sandbox_settings) -> Iterator[Sandbox]:
     """
     Serve the API in a thread, and point the environment to it.
     """
-    with _serving(Sandbox()) as sandbox:
+    with _serving(Sandbox(**sandbox_settings)) as sandbox:
         monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
         monkeypatch.setenv("BANKCONNECT_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("BANKCONNECT_SERVER_HASH", sandbox.server_hash)
         yield sandbox
 
 

@@ -37,7 +37,7 @@ class BatchProgress:
         self._summary = summary
         self._console = Console(file=cast("IO[str]", self._stderr))
         self._bar = Progress(
-            TextColumn("creating sessions"),
+            TextColumn(summary.title),
             BarColumn(bar_width=_WIDEST_BAR),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),

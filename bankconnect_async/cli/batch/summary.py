@@ -3,7 +3,7 @@ The counts of a batch, and their texts.
 """
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -36,6 +36,10 @@ class BatchSummary:
         stopped: The reason why the batch ended or sent no more, if it did so
             before the end of the input.
     """
+
+    #: What the progress bar says, and what is counted.
+    title: ClassVar[str] = "creating sessions"
+    unit: ClassVar[str] = "rows"
 
     total: int | None = None
     created: int = 0
@@ -128,7 +132,7 @@ class BatchSummary:
         """Return the text beside the bar."""
         parts = [
             f"{self.failed} failed{self._classes()}",
-            f"{self.recent_rate:.0f} rows/s",
+            f"{self.recent_rate:.0f} {self.unit}/s",
         ]
         if self.limit is not None:
             parts.append(f"limit {self.limit:.0f}/s")
@@ -145,7 +149,7 @@ class BatchSummary:
         """Return the progress as a line of a log."""
         total = "" if self.total is None else f" of {self.total}"
         return (
-            f"{_duration(self.seconds)}: {self.processed}{total} rows, "
+            f"{_duration(self.seconds)}: {self.processed}{total} {self.unit}, "
             f"{self.as_progress()}"
         )
 

@@ -1,0 +1,180 @@
+"""
+The command ``collect``.
+"""
+
+import asyncio
+import functools
+import shlex
+
+from contextlib import AbstractAsyncContextManager, closing
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from bankconnect_async.cli.batch.progress import BatchProgress
+from bankconnect_async.cli.commands import (
+    ResumableCommand,
+    command_line,
+    summary_code,
+)
+from bankconnect_async.cli.input.row_reader import RowReader
+from bankconnect_async.cli.input.sources import Input, open_input
+from bankconnect_async.cli.messages import explain, print_message
+from bankconnect_async.cli.options import ApiOptions, connection_options
+from bankconnect_async.cli.output import write_output
+from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.collecting.journal import CollectionJournal
+from bankconnect_async.collecting.kinds import KINDS, check_kinds
+from bankconnect_async.models import Rows, Transaction
+from bankconnect_async.tables import FORMATS, Format, encode_table
+
+from .files import CollectedFiles
+from .ids import IdRow, IdRows
+from .run import CollectRun
+from .summary import CollectSummary
+
+
+_JOURNAL: Final = "collected.jsonl"
+_KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
+
+
+@click.command(cls=ResumableCommand)
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "--to",
+    "directory",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The directory for the files, to create or to resume.",
+)
+@click.option(
+    "--what",
+    metavar="KIND,...",
+    default="transactions",
+    help=f"The data to collect: {_KINDS}.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="json",
+    help="The format of tables; parquet and xlsx need the extra [tables]. "
+    "What is no table is JSON.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=16,
+    help="The maximum of requests in flight.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The maximum of new requests per second.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as JSON."
+)
+@connection_options
+@click.pass_context
+def collect(  # noqa: PLR0913
+    ctx: click.Context,
+    *,
+    api: ApiOptions,
+    source: str,
+    directory: Path,
+    what: str,
+    format_: Format,
+    concurrency: int,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """
+    Fetch the data of many sessions into files.
+
+    INPUT is the OUT of a batch, or a CSV file with a header, or a file of
+    JSON lines, or - for stdin; each may be compressed with gzip. Its column
+    is session_id or entity_id; a link_id is copied to the journal. Rows of a
+    batch without a session are left out.
+
+    Each kind of data of each id is a file, KIND/ID.FORMAT in DIR, which
+    appears when it is complete, for its owner only. The PDFs are in pdfs/ID,
+    and their passwords in pdfs/ID.json. Run the same command again to resume:
+    DIR/collected.jsonl tells what is there, and data that was not ready is
+    fetched then. Ctrl-C waits for the requests in flight; a second Ctrl-C
+    cancels them.
+
+    The vendor deletes PDFs after 30 days.
+    """
+    kinds = check_kinds([each.strip() for each in what.split(",")])
+    # A missing extra shows now.
+    encode_table(Rows(Transaction), format_)
+    connection = api.connect()
+    with closing(open_input(source)) as opened:
+        rows = IdRows(opened.stream, name=opened.name)
+        summary = CollectSummary(total=_count_files(opened, rows, len(kinds)))
+        progress = BatchProgress(summary)
+        run = CollectRun(
+            rate=rate,
+            summary=summary,
+            progress=progress,
+            explain=functools.partial(explain, command=ctx.command),
+        )
+        files = CollectedFiles(directory, format_)
+        files.prepare(kinds)
+        journal = CollectionJournal(
+            directory / _JOURNAL,
+            api=api.api_id(connection),
+            format=format_,
+        )
+        with closing(progress):
+            asyncio.run(
+                _collect(
+                    connection,
+                    run,
+                    RowReader(rows, opened),
+                    what=kinds,
+                    to=directory,
+                    save=files.save,
+                    concurrency=concurrency,
+                    rate=rate,
+                    journal=journal,
+                )
+            )
+    _print_summary(summary, ctx, as_json=as_json)
+    ctx.exit(summary_code(summary))
+
+
+async def _collect(
+    connection: AbstractAsyncContextManager[AsyncBankConnect],
+    run: CollectRun,
+    rows: RowReader[IdRow],
+    **options: Any,
+) -> None:
+    async with connection as bank:
+        await run.process(bank.collect(run.items(rows), **options))
+
+
+def _count_files(source: Input, rows: IdRows, kinds: int) -> int | None:
+    lines = source.count_lines()
+    return None if lines is None else kinds * (lines - rows.has_header)
+
+
+def _print_summary(
+    summary: CollectSummary, ctx: click.Context, *, as_json: bool
+) -> None:
+    if as_json:
+        write_output(orjson.dumps(summary.as_dict()) + b"\n")
+    elif not summary.is_refused:
+        print_message(summary.as_text())
+    if summary.stopped is not None:
+        print_message(summary.stopped)
+    is_over = summary.stopped is None and not summary.is_incomplete
+    if (is_over and not summary.failed) or summary.mismatched:
+        return
+    print_message(f"to resume: {shlex.join(command_line(ctx))}")

@@ -1,0 +1,117 @@
+"""
+``bankconnect collect``: reads ids and writes a file for each kind of data.
+"""
+
+import asyncio
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any
+
+import attrs
+
+from bankconnect_async.cli.batch.progress import BatchProgress
+from bankconnect_async.cli.input.rows import InputFileError
+from bankconnect_async.cli.signals import on_interrupt
+from bankconnect_async.collecting.collection import Collection
+from bankconnect_async.errors import (
+    BankConnectError,
+    JournalError,
+    JournalMismatchError,
+)
+
+from .summary import CollectSummary
+
+
+@attrs.define(kw_only=True)
+class CollectRun:
+    """
+    One run of a collection over one input.
+
+    Attributes:
+        rate: The user's limit of requests per second, if there is one.
+        summary: The counts of this run.
+        progress: The display of the summary.
+        explain: Returns the message for an error, in words of the command
+            line.
+    """
+
+    rate: float | None
+    summary: CollectSummary
+    progress: BatchProgress
+    explain: Callable[[BankConnectError], str]
+    _is_closed: bool = attrs.field(default=False, init=False)
+    _warned: set[str] = attrs.field(factory=set, init=False)
+
+    async def items(self, rows: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        """Yield *rows* until the first Ctrl-C."""
+        async for row in rows:
+            if self._is_closed:
+                return
+            yield row
+
+    async def process(self, collection: Collection) -> None:
+        """
+        Wait for the collection, show its progress, and stop it on Ctrl-C.
+
+        An error that ends the collection early goes to the summary.
+        """
+
+        def update() -> None:
+            self.summary.update_collection(collection.stats(), self.rate)
+
+        with self.progress.live(update):
+            try:
+                await self._finish_or_cancel(collection)
+            except (InputFileError, JournalError, OSError) as exc:
+                self._abort(exc)
+        if collection.abort_cause is not None:
+            self.summary.stopped = (
+                f"bankconnect: stopped, nothing more was sent: "
+                f"{self.explain(collection.abort_cause)}"
+            )
+
+    async def _finish_or_cancel(self, collection: Collection) -> None:
+        task = asyncio.ensure_future(self._exhaust(collection))
+
+        def interrupt() -> None:
+            if self.summary.interrupted:
+                task.cancel()
+            else:
+                self._drain(collection)
+
+        with on_interrupt(interrupt):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not self.summary.interrupted:
+                    raise
+
+    async def _exhaust(self, collection: Collection) -> None:
+        async with collection:
+            async for outcome in collection:
+                if warning := getattr(outcome, "warning", None):
+                    self._warn(warning)
+
+    def _warn(self, warning: str) -> None:
+        # The journal has them all.
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self.progress.print(f"warning: {warning}")
+
+    def _drain(self, collection: Collection) -> None:
+        self.summary.interrupted = self._is_closed = True
+        collection.drain()
+        if count := collection.stats().in_flight:
+            self.progress.print(
+                f"stopping when the {count} requests in flight are done; "
+                f"press Ctrl-C again to cancel them"
+            )
+
+    def _abort(self, error: Exception) -> None:
+        self.summary.aborted = True
+        self.summary.mismatched = isinstance(error, JournalMismatchError)
+        self.summary.stopped = (
+            self.explain(error)
+            if isinstance(error, JournalError)
+            else str(error)
+        )

@@ -1,0 +1,409 @@
+"""
+``bankconnect collect``: files that are whole, and a command that resumes.
+"""
+
+import asyncio
+import contextlib
+import csv
+import datetime
+import io
+import json
+import random
+import signal
+import stat
+
+import pyarrow.parquet
+import pytest
+
+from bankconnect_async import AsyncBankConnect
+from bankconnect_async.journal import Journal
+from bankconnect_async.sandbox import Fault, statement_pdf
+
+
+PDF = statement_pdf()
+KINDS = "transactions,pdfs,accounts"
+
+
+@pytest.fixture(name="sandbox_settings")
+def _sandbox_settings():
+    """Serve the session flow, and process statements at once."""
+    return {"dialect": "session", "processing_time": 0}
+
+
+async def _campaign(service, path, count, *, process):
+    async with AsyncBankConnect(
+        service.api_key,
+        server_hash=service.server_hash,
+        base_url=service.base_url,
+        redirect_url=None,
+    ) as bank:
+        async with bank.create_sessions(
+            [f"customer-{number}" for number in range(count)],
+            journal=Journal(path),
+        ) as outcomes:
+            sessions = [each.session async for each in outcomes]
+        for session in sessions:
+            handle = bank.session(session.session_id)
+            await handle.upload(PDF)
+            if process:
+                await handle.initiate_processing()
+    return sorted(each.session_id for each in sessions)
+
+
+@pytest.fixture(name="campaign")
+def _campaign_fixture(service, tmp_path):
+    """Create sessions with statements; returns the journal and the ids."""
+
+    def campaign(count, *, process=True, name="campaign.jsonl"):
+        path = tmp_path / name
+        found = _campaign(service, path, count, process=process)
+        return path, asyncio.run(found)
+
+    return campaign
+
+
+def names(folder, suffix=".json"):
+    """Return the ids with a file in *folder*."""
+    return sorted(
+        path.name.removesuffix(suffix)
+        for path in folder.iterdir()
+        if path.is_file()
+    )
+
+
+def test_files_of_a_campaign(bankconnect, campaign, tmp_path):
+    """
+    Each kind of each session is a whole file for its owner only.
+    """
+    journal, ids = campaign(4)
+    to = tmp_path / "data"
+
+    ran = bankconnect("collect", journal, "--to", to, "--what", KINDS)
+
+    assert ran.code == 0, ran.err
+    assert ran.err.startswith("collected 12, failed 0, ")
+    assert sorted(path.name for path in to.iterdir()) == [
+        "accounts",
+        "collected.jsonl",
+        "pdfs",
+        "transactions",
+    ]
+    for kind in KINDS.split(","):
+        assert names(to / kind) == ids
+    for path in to.rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+    rows = json.loads((to / "transactions" / f"{ids[0]}.json").read_bytes())
+    assert rows
+    assert rows[0]["account_id"]
+    (listed,) = json.loads((to / "pdfs" / f"{ids[0]}.json").read_bytes())
+    assert (to / "pdfs" / listed["file"]).read_bytes() == PDF
+    assert "pdf_url" not in listed
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_formats(bankconnect, campaign, tmp_path, suffix):
+    """
+    Tables have the format that was asked for; what is no table is JSON.
+    """
+    journal, (id_,) = campaign(1)
+    to = tmp_path / "data"
+
+    ran = bankconnect(
+        *("collect", journal, "--to", to, "--format", suffix),
+        *("--what", "transactions,insights"),
+    )
+
+    assert ran.code == 0, ran.err
+    content = (to / "transactions" / f"{id_}.{suffix}").read_bytes()
+    assert json.loads((to / "insights" / f"{id_}.json").read_bytes())
+    match suffix:
+        case "csv":
+            rows = list(csv.DictReader(io.StringIO(content.decode())))
+            assert rows[0]["amount"]
+        case "parquet":
+            table = pyarrow.parquet.read_table(io.BytesIO(content))
+            assert table.num_rows
+        case "xlsx":
+            assert content.startswith(b"PK")
+
+
+def test_it_resumes(bankconnect, campaign, service, tmp_path):
+    """
+    The same command skips what is there, and fetches what was not ready.
+    """
+    done, done_ids = campaign(2)
+    waiting, waiting_ids = campaign(2, process=False, name="w.jsonl")
+    both = tmp_path / "both.jsonl"
+    both.write_bytes(done.read_bytes() + waiting.read_bytes())
+    to = tmp_path / "data"
+
+    first = bankconnect("collect", both, "--to", to, "--json")
+    for id_ in waiting_ids:
+        asyncio.run(_initiate(service, id_))
+    second = bankconnect("collect", both, "--to", to, "--json")
+    before = service.requests
+    third = bankconnect("collect", both, "--to", to)
+
+    summary = json.loads(first.out)
+    assert first.code == 1
+    assert (summary["collected"], summary["not_ready"]) == (2, 2)
+    assert f"to resume: bankconnect collect {both} --to" in first.err
+    summary = json.loads(second.out)
+    assert second.code == 0, second.err
+    assert (summary["collected"], summary["skipped"]) == (2, 2)
+    assert third.code == 0
+    assert third.err.startswith(
+        "collected 0, failed 0, skipped 4 there before, "
+    )
+    assert service.requests == before
+    assert names(to / "transactions") == sorted(done_ids + waiting_ids)
+
+
+async def _initiate(service, id_):
+    async with AsyncBankConnect(
+        service.api_key,
+        server_hash=service.server_hash,
+        base_url=service.base_url,
+        redirect_url=None,
+    ) as bank:
+        await bank.session(id_).initiate_processing()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ids: "session_id\n" + "\n".join(ids) + "\n\n",
+        lambda ids: "link_id;session_id\r\n" + f"a;{ids[0]}\r\n",
+        lambda ids: "entity_id,session_id\n" + f',"{ids[0]}"\n',
+        lambda ids: "\n" + json.dumps({"session_id": ids[0]}) + "\n",
+    ],
+    ids=["csv", "semicolons", "empty-cell", "json"],
+)
+def test_inputs(bankconnect, campaign, tmp_path, write):
+    """
+    A file of ids is CSV with a header or JSON lines.
+    """
+    _, ids = campaign(1)
+    source = tmp_path / "ids"
+    source.write_text(write(ids))
+
+    ran = bankconnect("collect", source, "--to", tmp_path / "data")
+
+    assert ran.code == 0, ran.err
+    assert names(tmp_path / "data" / "transactions") == ids
+
+
+def test_bad_rows(bankconnect, campaign, parse, tmp_path):
+    """
+    A row without an id fails by itself, and its record names the line.
+    """
+    _, (id_,) = campaign(1)
+    source, to = tmp_path / "ids.jsonl", tmp_path / "data"
+    rows = [
+        {"link_id": "a", "session_id": None},
+        {"link_id": "b", "error": {"type": "ServerError"}},
+        {"session_id": 7},
+        {"session_id": id_},
+        {"session_id": "../../../x"},
+    ]
+    lines = [json.dumps(row) for row in rows]
+    source.write_text("\n".join([*lines, "[]", "{"]))
+
+    ran = bankconnect("collect", source, "--to", to)
+
+    assert ran.code == 1
+    assert ran.err.startswith(
+        "collected 1, failed 5 (4 InvalidRequestError, 1 NotFoundError), "
+    )
+    records = parse((to / "collected.jsonl").read_text())
+    messages = {
+        each["error"]["message"] for each in records if "error" in each
+    }
+    assert "line 1 has neither a session_id nor an entity_id" in messages
+    assert "line 3 has a session_id that is no text" in messages
+    assert "line 6 is not a JSON object" in messages
+    assert names(to / "transactions") == [id_]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("a,b\n1,2\n", [], "is neither CSV with a session_id or entity_id"),
+        ("", [], "is empty"),
+        ("session_id\nx\n", ["--what", "statement"], "--what: "),
+        ("session_id\nx\n", ["--rate", "0"], "--rate"),
+    ],
+)
+def test_wrong_usage(bankconnect, service, tmp_path, case):
+    """
+    Wrong usage sends nothing, and its message says what is wrong.
+    """
+    content, args, message = case
+    source = tmp_path / "ids.csv"
+    source.write_text(content)
+
+    ran = bankconnect("collect", source, "--to", tmp_path / "data", *args)
+
+    assert ran.code == 2
+    assert message in ran.err
+    assert service.requests == 0
+
+
+def test_a_refused_key(bankconnect, campaign, monkeypatch, tmp_path):
+    """
+    A refused key stops the collection with an exit code of its own.
+    """
+    journal, _ = campaign(3)
+    monkeypatch.setenv("BANKCONNECT_SERVER_HASH", "another")
+
+    ran = bankconnect("collect", journal, "--to", tmp_path / "data")
+
+    assert ran.code == 3
+    assert "check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH" in ran.err
+
+
+def test_another_api(bankconnect, campaign, tmp_path):
+    """
+    A directory of another API is refused.
+    """
+    journal, _ = campaign(1)
+    to = tmp_path / "data"
+    bankconnect("collect", journal, "--to", to)
+    path = to / "collected.jsonl"
+    path.write_text(path.read_text().replace("127.0.0.1", "bank.example"))
+
+    ran = bankconnect("collect", journal, "--to", to)
+
+    assert ran.code == 2
+    assert "is of bank.example:" in ran.err
+    assert ran.err.endswith(": name another --to\n")
+
+
+def test_a_directory_that_cannot_be_written(
+    bankconnect, campaign, unprivileged, tmp_path
+):
+    """
+    The message names the directory that cannot be written.
+    """
+    journal, _ = campaign(1)
+    (tmp_path / "file").write_text("")
+
+    ran = bankconnect("collect", journal, "--to", tmp_path / "file" / "data")
+
+    assert ran.code == 2
+    assert "cannot be written: Not a directory" in ran.err
+
+
+def test_pdfs_that_are_deleted_soon(bankconnect, campaign, tmp_path):
+    """
+    It warns once of PDFs that the vendor deletes within a week.
+    """
+    journal, _ = campaign(2)
+    old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=25)
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    journal.write_text(
+        "".join(
+            json.dumps({**each, "at": f"{old:%Y-%m-%dT%H:%M:%SZ}"}) + "\n"
+            for each in records
+        )
+    )
+
+    ran = bankconnect("collect", journal, "--to", tmp_path / "data", "--json")
+
+    assert ran.code == 0
+    assert json.loads(ran.out)["warnings"] == 2
+    assert ran.err.count("warning: the vendor deletes the PDFs from ") == 1
+
+
+class TestKilled:
+    """
+    A process that is killed in the middle
+    """
+
+    async def _run(self, start, args, to, rng, total):
+        process = await start("collect", *args)
+        until = _count(to) + rng.randrange(1, total // 6)
+        while process.returncode is None and _count(to) < until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 0.02)
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()
+        return process.returncode
+
+    @pytest.mark.parametrize(
+        "count", [40, pytest.param(2000, marks=pytest.mark.long)]
+    )
+    async def test_every_file_is_whole(
+        self, start, service, tmp_path, parse, count
+    ):
+        """
+        Killed five times, every file is whole, none twice, none missing.
+        """
+        journal, to = tmp_path / "campaign.jsonl", tmp_path / "data"
+        ids = await asyncio.to_thread(
+            asyncio.run, _campaign(service, journal, count, process=True)
+        )
+        service.faults.random({Fault.status(503): 0.02}, seed=1)
+        seed = random.randrange(10**6)
+        print(f"seed {seed}")
+        rng = random.Random(seed)
+        args = (
+            *(journal, "--to", to, "--what", "upload-status,pdfs"),
+            *("--concurrency", 4),
+        )
+        codes = [
+            await self._run(start, args, to, rng, 2 * count) for _ in range(5)
+        ]
+        last = await start("collect", *args)
+        _, err = await last.communicate()
+
+        assert last.returncode == 0, err
+        assert -signal.SIGKILL in codes
+        assert names(to / "upload-status") == ids
+        assert names(to / "pdfs") == ids
+        for id_ in ids:
+            raw = (to / "upload-status" / f"{id_}.json").read_bytes()
+            assert json.loads(raw)
+            listed = json.loads((to / "pdfs" / f"{id_}.json").read_bytes())
+            assert [
+                (to / "pdfs" / each["file"]).read_bytes() == PDF
+                for each in listed
+            ] == [True]
+        assert not list(to.rglob(".bankconnect-*"))
+        records = parse((to / "collected.jsonl").read_text())
+        good = [
+            (each["id"], each["kind"])
+            for each in records
+            if "error" not in each
+        ]
+        assert sorted(good) == sorted(
+            (id_, kind) for id_ in ids for kind in ("upload-status", "pdfs")
+        )
+
+    async def test_an_interrupt_waits(self, start, service, tmp_path):
+        """
+        Ctrl-C waits for the requests in flight, and prints how to resume.
+        """
+        journal, to = tmp_path / "campaign.jsonl", tmp_path / "data"
+        await asyncio.to_thread(
+            asyncio.run, _campaign(service, journal, 30, process=True)
+        )
+        process = await start(
+            *("collect", journal, "--to", to, "--concurrency", 2)
+        )
+        while not _count(to):
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+
+        assert process.returncode == 130
+        assert b"interrupted\n" in err
+        assert b"to resume: bankconnect collect " in err
+        records = (to / "collected.jsonl").read_text().splitlines()
+        assert len(names(to / "transactions")) == len(records) < 30
+
+
+def _count(to):
+    return sum(1 for path in to.rglob("*.json") if path.is_file())
