@@ -217,6 +217,28 @@ def test_other_limiters(server, least):
     assert run.refusals() <= 0.12
 
 
+def test_requests_that_wait_for_connections():
+    """
+    A first burst that arrives faster than it was sent does not mislead.
+    """
+    rate = AdaptiveRate(0.0, max_pause=5)
+    for number in range(30):
+        rate.on_success(0.07 + number / 10_000, number / 1000)
+    rate.on_throttle(0.075, 0.03, 1.0)
+    now, tokens = 1.075, 30.0
+
+    while tokens >= 0:
+        delay = rate.delay(now)
+        now += delay
+        tokens = min(30, tokens + 300 * delay) - 1
+        rate.on_send(now)
+        if tokens >= 0:
+            rate.on_success(now, now)
+    rate.on_throttle(now, now, 1.0)
+
+    assert rate.found == pytest.approx(300, rel=0.02)
+
+
 @pytest.mark.parametrize("workers", [200, 1000])
 def test_far_away(workers):
     """

@@ -105,6 +105,9 @@ class AdaptiveRate:
 
     Attributes:
         ceiling: The rate that is never exceeded; it may be set at any time.
+        sharers: The number of processes that share the server's limit. The
+            curve of each is that many times slower, so that all together do
+            not probe more often than one.
         is_unlimited: Whether every request may be sent at once.
         served: The meter of accepted requests, by the time of their sending.
         resumed_at: The time when the latest pause ends.
@@ -115,15 +118,17 @@ class AdaptiveRate:
         self, now: float, *, max_pause: float, ceiling: float | None = None
     ) -> None:
         self._curve: _Curve | None = None
+        self.sharers: int = 1
         self.ceiling = ceiling
         self.served: Meter = Meter(slots=2000, width=0.005)
         self._failed = Meter(slots=2000, width=0.005)
         self._max_pause = max_pause
         # The requests that the server accepted before the first 429, and the
-        # seconds in which they were sent, up to the time below.
+        # seconds in which they arrived, up to the time below.
         self._burst = 0
         self._burst_seconds = 0.0
         self._burst_end = -math.inf
+        self._first_served_at = now
         # The times from which the curve counts, when the next request is due,
         # and when the pause ends.
         self.resumed_at: float = now
@@ -162,8 +167,12 @@ class AdaptiveRate:
         """Return the rate that is allowed now, if there is a limit."""
         if self._curve is None:
             return self.ceiling
-        rate = self._curve.at(max(0.0, now - self._epoch))
+        rate = self._rate_of(self._curve, max(0.0, now - self._epoch))
         return rate if self.ceiling is None else min(rate, self.ceiling)
+
+    def _rate_of(self, curve: _Curve, seconds: float) -> float:
+        # Slow start ends before others are known.
+        return curve.at(seconds if curve.doubling else seconds / self.sharers)
 
     def pause(self, now: float) -> float:
         """Return the seconds that are left of a pause."""
@@ -197,6 +206,8 @@ class AdaptiveRate:
 
     def on_success(self, now: float, sent_at: float) -> None:
         """Count a response of a server that accepts requests."""
+        if not self.served.total:
+            self._first_served_at = now
         self.served.add(sent_at)
         if sent_at <= self._cut_at:
             self._served_at_cut += 1
@@ -293,7 +304,7 @@ class AdaptiveRate:
         if not self._is_served:
             self._futile += 1
         elif self._curve is None:
-            self._measure_burst(now - round_trip)
+            self._measure_burst(now, round_trip)
             self.is_unlimited = False
             self._curve = _Curve(
                 limit=self._burst / _DOUBLING,
@@ -308,13 +319,17 @@ class AdaptiveRate:
         self._is_served = False
         self._probe_sent_at = None
 
-    def _measure_burst(self, end: float) -> None:
-        self._burst_end = end
+    def _measure_burst(self, now: float, round_trip: float) -> None:
+        self._burst_end = end = now - round_trip
         for start, count in self.served.backwards():
             if start < end - _DOUBLING:
                 break
             self._burst = count
-            self._burst_seconds = max(0.0, end - start)
+            # Requests that wait for new connections arrive in a shorter time
+            # than that in which they were sent.
+            self._burst_seconds = max(
+                0.0, min(end - start, now - self._first_served_at)
+            )
 
     def _follow(self, now: float, old: _Curve) -> _Curve:
         # A token bucket was empty at the last cut, as it is now. So it served
@@ -323,7 +338,7 @@ class AdaptiveRate:
         served = self.served.total - self._served_at_cut
         # The epoch is ahead while a pause of another process goes on.
         elapsed = max(0.0, now - self._epoch)
-        rate = old.at(elapsed)
+        rate = self._rate_of(old, elapsed)
         least = min(rate, max(served / seconds, self._beyond_burst()))
         most = min(rate, self._delivered())
         used = max(_USED, 1 - self._burst / max(1, served))

@@ -356,7 +356,7 @@ class BatchThrottle:
         queue = self._queue
         rate = queue.adaptive_rate
         self._is_due = False
-        if rate.is_unlimited:
+        if rate.is_unlimited and rate.served.total:
             rate.served.add(self.sent_at)
         else:
             was_probing = rate.is_probing
