@@ -244,6 +244,7 @@ class Worker:
             directive = Directive(
                 limit=shared.part(name, self.latest),
                 found=self.latest.found,
+                sharers=shared.sharers,
                 pause_end=shared.resumed_at,
             )
         apply_limit(self.rate, directive, now)
@@ -317,7 +318,17 @@ class TestOneBucket:
         """
         reached = score(simulate([60, 60], seed=seed), 0, 60)
 
-        assert reached.utilisation > 80
+        assert reached.utilisation > 85
+        assert reached.refused < 5
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_four(self, seed):
+        """
+        Four workers together do not probe more often than one.
+        """
+        reached = score(simulate([60] * 4, seed=seed), 0, 60)
+
+        assert reached.utilisation > 91
         assert reached.refused < 5
 
     def test_one_left(self):

@@ -61,6 +61,7 @@ class Directive:
             workers found it; `None` to keep what this process has found.
         found: The limit in the heartbeat that this share replaces. If the
             process has found another one since then, it keeps that.
+        sharers: The number of processes that share the server's limit.
         pause_end: The time on the process's own clock when a pause ends that
             the server demanded of any worker.
         drain: Whether to send nothing more.
@@ -73,6 +74,7 @@ class Directive:
     rate_end: float = 0.0
     limit: float | None = None
     found: float | None = None
+    sharers: int = 1
     pause_end: float = 0.0
     drain: bool = False
     abort: bool = False

@@ -179,6 +179,7 @@ class ClusterMonitor:
             self.directive,
             limit=self._limit.part(address, heartbeat),
             found=heartbeat.found,
+            sharers=self._limit.sharers,
             pause_end=workers.clock_of(address, self._limit.resumed_at),
         )
         if self._shares is None:

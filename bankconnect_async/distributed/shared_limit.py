@@ -37,6 +37,11 @@ class SharedLimit:
         # The workers that have not been told their new part yet.
         self._due: set[str] = set()
 
+    @property
+    def sharers(self) -> int:
+        """The number of workers that share the limit, or 1."""
+        return max(1, len(self._parts))
+
     def split(self, sharers: Collection[str]) -> bool:
         """
         Split the limit evenly, if other workers have work now.
@@ -111,6 +116,7 @@ def apply_limit(rate: AdaptiveRate, directive: Directive, now: float) -> None:
         directive: The directive.
         now: The time on the clock of this process.
     """
+    rate.sharers = directive.sharers
     if directive.limit is not None and directive.found == rate.found:
         rate.use_limit(now, directive.limit)
     if directive.pause_end > now:
