@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from ._codec.redirects import build_redirect, decode_redirect
     from ._codec.return_urls import ReturnURL
     from ._codec.webhooks import decode_webhook
-    from .batch import Created, Failed, Outcome, SessionBatch
+    from .batch import Created, Failed, Outcome, PacedClient, SessionBatch
     from .collecting import (
         Collected,
         Collection,
@@ -122,7 +122,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch": "Created Failed Outcome SessionBatch",
+            "batch": "Created Failed Outcome PacedClient SessionBatch",
             "models": "Rows arrow_schema",
             "collecting": (
                 "Collected Collection CollectionJournal CollectionStats "
@@ -216,6 +216,7 @@ __all__ = [
     "NotReadyError",
     "OutOfDateRangeError",
     "Outcome",
+    "PacedClient",
     "PasswordIncorrectError",
     "PaymentRequiredError",
     "PermissionDeniedError",

@@ -12,10 +12,12 @@ from bankconnect_async._lazy import lazy_names
 
 from .dispatcher import OnEvent, OnFailure
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
+from .invitations import Invitation, InvitationParameters
 from .pages import PageTexts
 from .protocol import CallbackProtocol
 from .reports import BrowserReport, Notification
 from .service import CallbackService
+from .sweep import SweepReport
 
 
 if TYPE_CHECKING:
@@ -31,10 +33,13 @@ __all__ = [
     "BrowserReport",
     "CallbackProtocol",
     "CallbackService",
+    "Invitation",
+    "InvitationParameters",
     "Notification",
     "OnEvent",
     "OnFailure",
     "PageTexts",
+    "SweepReport",
     "WebRequest",
     "WebResponse",
     "mount",

@@ -386,8 +386,10 @@ class _Sweeper:
         *,
         entity_id: str | None = None,
     ) -> None:
+        if entity_id is not None:
+            # The inbox finds the session by it.
+            await self._advance(entry, entry.state, entity_id=entity_id)
         raw = json.dumps(body, default=dict).encode()
-        # The inbox gets it first: what follows may not happen.
         key = event_key(decode_webhook(raw), self.bank.store_api_id)
         if self.put is not None:
             is_new = await self.put(key, raw, link_id=entry.link_id)
@@ -396,8 +398,9 @@ class _Sweeper:
                 key, raw, at=self.now(), link_id=entry.link_id
             )
         self._found += is_new
-        # The inbox sets the state.
-        await self._advance(entry, entry.state, entity_id=entity_id)
+        if entity_id is None:
+            # The inbox sets the state.
+            await self._advance(entry, entry.state)
 
     async def _settle(self, entry: SessionEntry) -> None:
         """Put the next check off, or close a session that is over."""

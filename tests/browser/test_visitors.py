@@ -32,6 +32,43 @@ async def test_a_link_in_webmail(serve, serve_page, page, framed, alone, way):
         assert (before, service.sandbox.created()) == (0, 1)
 
 
+async def test_an_invitation(serve, serve_page, page, new_context, alone):
+    """
+    An invitation in a mail begins with a tap, continues in another browser,
+    and says so once statements were submitted.
+    """
+    async with serve("session") as service:
+        url = service.protocol.invitation_url(
+            "customer-7",
+            invitation_id="spring",
+            parameters={"bank_name": "axis"},
+        )
+        async with serve_page(f'<a href="{url}">Your invitation</a>') as mail:
+            await page.goto(mail)
+            await page.get_by_role("link", name="Your invitation").click()
+        await expect(page.get_by_text("You are invited")).to_be_visible()
+        assert (service.sandbox.created(), await page.context.cookies()) == (
+            0,
+            [],
+        )
+        await page.get_by_role("button", name="Continue").click()
+        await alone(page).leave()
+        await page.get_by_role("link", name="Try again").click()
+
+        other = await (await new_context()).new_page()
+        await other.goto(url)
+        await other.get_by_role("button", name="Continue").click()
+        await alone(other).open()
+        await alone(other).succeed()
+        await expect(other.get_by_text("Thank you.")).to_be_visible()
+
+        await page.reload()
+        await expect(page.get_by_text("already submitted")).to_be_visible()
+        assert service.sandbox.created("customer-7") == 1
+
+    assert service.received.events[-1].link_id == "customer-7"
+
+
 async def test_a_form_of_another_site(serve, serve_page, page, watch):
     """
     A form of another site creates nothing.

@@ -29,7 +29,7 @@ from bankconnect_async.models.webhooks import (
     ExtractionWebhook,
     UploadWebhook,
 )
-from bankconnect_async.sandbox import Fault, Sandbox
+from bankconnect_async.sandbox import Fault, Sandbox, statement_pdf
 from bankconnect_async.web.sweep import sweep
 
 
@@ -341,6 +341,33 @@ class TestService:
     """
     A service hands on what its sweep finds as if the webhook had come.
     """
+
+    async def test_expired_in_part(self, serve, told, until):
+        """
+        The processing of a session that expired before all was uploaded is
+        tried, and the expiry is told with its accounts.
+        """
+        later = [0.0]
+        async with serve(
+            "session", now=lambda: time.time() + later[-1]
+        ) as service:
+            session = await service.bank.create_session("customer-42")
+            today = datetime.datetime.now(datetime.UTC).date()
+            await service.bank.session(session).upload(
+                statement_pdf(from_date=today - 30 * DAY), bank_name="axis"
+            )
+            service.sandbox.expire(session.session_id)
+            later.append(1200.0)
+
+            await service.endpoints.sweep()
+            await until(lambda: not service.endpoints.pending)
+
+            (webhook,) = told.events
+            assert isinstance(webhook, ExpiryWebhook)
+            assert webhook.link_id == "customer-42"
+            assert webhook.accounts
+            processed = service.sandbox.processed("initiate_processing")
+            assert (processed, told.failures) == (1, [])
 
     @pytest.mark.parametrize("dialect", ["entity", "session"])
     async def test_webhooks_lost_at_random(
