@@ -34,6 +34,7 @@ from bankconnect_async.sandbox import Dialect, Sandbox
 from .batch.check import InputCheck, make_preparer
 from .batch.progress import BatchProgress
 from .batch.run import BatchRun
+from .batch.shard import Shard, parse_shard
 from .batch.summary import BatchSummary
 from .collect.command import collect
 from .commands import Exit, ResumableCommand, command_line, summary_code
@@ -43,6 +44,7 @@ from .input.row_reader import RowReader
 from .input.rows import InputRows
 from .input.sources import Input, open_input, refuse_same_file
 from .invite import invite
+from .merge import merge
 from .messages import CommandError, explain, print_message
 from .options import (
     ApiOptions,
@@ -247,6 +249,15 @@ async def _create(
     help="With --dask, a directory that all workers share and only this OUT "
     "uses; OUT.shards by default.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=parse_shard,
+    help="Only every Nth row, beginning with row I from 0, into "
+    "OUT.shard-I-of-N: run N processes, then bankconnect merge. auto/N takes "
+    "I from a Kubernetes indexed job, auto both from an AWS Batch array job. "
+    "--rate is for each process.",
+)
 @any_link_id_option
 @click.option(
     "--json",
@@ -270,6 +281,7 @@ def batch(  # noqa: PLR0913
     rate: float | None,
     cluster: str | None,
     journal_dir: str | None,
+    shard: Shard | None,
     allow_any_link_id: bool,
     as_json: bool,
 ) -> None:
@@ -305,6 +317,10 @@ def batch(  # noqa: PLR0913
             "--dask and --sandbox exclude each other: start bankconnect "
             "sandbox, and set its variables for the workers"
         )
+    if cluster is not None and shard is not None:
+        raise click.UsageError("--dask and --shard exclude each other")
+    if shard is not None and output != "-":
+        output = shard.path(output)
     if cluster is None and journal_dir is not None:
         raise click.UsageError("--journal-dir requires --dask")
     # The input comes last, because a pipe can be read only once.
@@ -325,7 +341,10 @@ def batch(  # noqa: PLR0913
         _print_journal_notes(journal)
         rows = read_rows(opened.stream, name=opened.name)
         rows.refuse_month_first(opened.reopen)
-        summary = BatchSummary(total=_count_rows(opened, rows))
+        total = _count_rows(opened, rows)
+        if shard is not None and total is not None:
+            total = shard.size(total)
+        summary = BatchSummary(total=total)
         progress = BatchProgress(summary)
         run = BatchRun(
             rows=RowReader(rows, opened),
@@ -338,6 +357,7 @@ def batch(  # noqa: PLR0913
             summary=summary,
             progress=progress,
             explain=functools.partial(explain, command=ctx.command),
+            shard=shard,
         )
         with closing(progress):
             if connection is not None:
@@ -442,6 +462,7 @@ _COMMANDS: Final = (
     demo,
     fetch,
     invite,
+    merge,
     report,
     sweep,
     trigger,

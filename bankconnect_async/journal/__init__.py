@@ -6,6 +6,7 @@ from .journal import (
     Journal,
     read_journal,
 )
+from .merging import Conflict, MergeResult, merge_journals
 from .records import (
     CreatedRecord,
     FailedRecord,
@@ -14,9 +15,12 @@ from .records import (
 
 
 __all__ = [
+    "Conflict",
     "CreatedRecord",
     "FailedRecord",
     "Journal",
+    "MergeResult",
     "Record",
+    "merge_journals",
     "read_journal",
 ]

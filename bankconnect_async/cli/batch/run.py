@@ -29,6 +29,7 @@ from bankconnect_async.journal.journal import Journal
 from bankconnect_async.models.sessions import SessionRequest
 
 from .progress import BatchProgress
+from .shard import Shard
 from .summary import BatchSummary
 
 
@@ -54,6 +55,7 @@ class BatchRun:
         progress: The display of the summary.
         explain: Returns the message for an error, in words of the command
             line.
+        shard: The shard to which the run is limited, if there is one.
     """
 
     rows: RowReader[InputRow | BadRow]
@@ -64,6 +66,7 @@ class BatchRun:
     summary: BatchSummary
     progress: BatchProgress
     explain: Callable[[BankConnectError], str]
+    shard: Shard | None = None
     # The rows that make no request, by the name of their error.
     _invalid: Counter[str] = attrs.field(factory=Counter, init=False)
     _created_before: int = attrs.field(init=False)
@@ -121,7 +124,10 @@ class BatchRun:
     async def requests(self) -> AsyncIterator[SessionRequest]:
         """Yield the requests of the rows, and record the invalid rows."""
         index = 0
-        async for row in self.rows:
+        async for each in self.rows:
+            row = each if self.shard is None else self.shard.select(each)
+            if row is None:
+                continue
             if isinstance(row, BadRow):
                 self._record_invalid(row)
                 await self.journal.drain()
