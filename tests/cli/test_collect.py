@@ -15,7 +15,11 @@ import stat
 import pyarrow.parquet
 import pytest
 
-from bankconnect_async import AsyncBankConnect
+from bankconnect_async import (
+    AsyncBankConnect,
+    SessionState,
+    SQLiteSessionStore,
+)
 from bankconnect_async.journal import Journal
 from bankconnect_async.sandbox import Fault, statement_pdf
 
@@ -293,6 +297,64 @@ def test_a_directory_that_cannot_be_written(
 
     assert ran.code == 2
     assert "cannot be written: Not a directory" in ran.err
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_sessions_of_a_store(bankconnect, service, monkeypatch, tmp_path, by):
+    """
+    Of a store, the sessions that have data are collected.
+    """
+    path, to = tmp_path / "store.db", tmp_path / "data"
+    ids = asyncio.run(_stored_campaign(service, path))
+    args = ["--store", path]
+    if by == "environment":
+        monkeypatch.setenv("BANKCONNECT_STORE", str(path))
+        args = []
+
+    ran = bankconnect("collect", *args, "--to", to)
+
+    assert ran.code == 0, ran.err
+    assert ran.err.startswith("collected 2, failed 0, ")
+    assert names(to / "transactions") == ids
+
+
+async def _stored_campaign(service, path):
+    async with (
+        SQLiteSessionStore(path) as store,
+        AsyncBankConnect(
+            service.api_key,
+            server_hash=service.server_hash,
+            base_url=service.base_url,
+            redirect_url=None,
+            store=store,
+        ) as bank,
+    ):
+        ids = []
+        for number in range(4):
+            session = await bank.create_session(f"customer-{number}")
+            if number % 2:
+                continue
+            handle = bank.session(session.session_id)
+            await handle.upload(PDF)
+            await handle.initiate_processing()
+            (entry,) = await store.find(
+                api_id=bank.store_api_id, session_id=session.session_id
+            )
+            now = datetime.datetime.now(datetime.UTC)
+            await store.advance(entry.entry_id, SessionState.SUBMITTED, at=now)
+            ids.append(session.session_id)
+    return sorted(ids)
+
+
+def test_neither_input_nor_store(bankconnect, service, tmp_path):
+    """
+    Without an INPUT and a store the message says what to give.
+    """
+    ran = bankconnect("collect", "--to", tmp_path / "data")
+
+    assert ran.code == 2
+    assert "no store: set BANKCONNECT_STORE, or give --store" in ran.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_pdfs_that_are_deleted_soon(bankconnect, campaign, tmp_path):

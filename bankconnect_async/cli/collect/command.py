@@ -6,7 +6,7 @@ import asyncio
 import functools
 import shlex
 
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +19,13 @@ from bankconnect_async.cli.commands import (
     command_line,
     summary_code,
 )
-from bankconnect_async.cli.input.row_reader import RowReader
-from bankconnect_async.cli.input.sources import Input, open_input
+from bankconnect_async.cli.input.sources import open_input
 from bankconnect_async.cli.messages import explain, print_message
-from bankconnect_async.cli.options import ApiOptions, connection_options
+from bankconnect_async.cli.options import (
+    ApiOptions,
+    connection_options,
+    find_store,
+)
 from bankconnect_async.cli.output import write_output
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.collecting.journal import CollectionJournal
@@ -31,7 +34,7 @@ from bankconnect_async.models import Rows, Transaction
 from bankconnect_async.tables import FORMATS, Format, encode_table
 
 from .files import CollectedFiles
-from .ids import IdRow, IdRows
+from .inputs import FileOfIds, Inputs, StoredSessions
 from .run import CollectRun
 from .summary import CollectSummary
 
@@ -41,7 +44,14 @@ _KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
 
 
 @click.command(cls=ResumableCommand)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "--store",
+    "address",
+    metavar="STORE",
+    help="Collect the sessions of a store instead: a file of SQLite, or "
+    "postgresql://...; BANKCONNECT_STORE without an INPUT.",
+)
 @click.option(
     "--to",
     "directory",
@@ -86,7 +96,8 @@ def collect(  # noqa: PLR0913
     ctx: click.Context,
     *,
     api: ApiOptions,
-    source: str,
+    source: str | None,
+    address: str | None,
     directory: Path,
     what: str,
     format_: Format,
@@ -100,7 +111,8 @@ def collect(  # noqa: PLR0913
     INPUT is the OUT of a batch, or a CSV file with a header, or a file of
     JSON lines, or - for stdin; each may be compressed with gzip. Its column
     is session_id or entity_id; a link_id is copied to the journal. Rows of a
-    batch without a session are left out.
+    batch without a session are left out, and so are sessions of a store that
+    have no data.
 
     Each kind of data of each id is a file, KIND/ID.FORMAT in DIR, which
     appears when it is complete, for its owner only. The PDFs are in pdfs/ID,
@@ -114,38 +126,44 @@ def collect(  # noqa: PLR0913
     kinds = check_kinds([each.strip() for each in what.split(",")])
     # A missing extra shows now.
     encode_table(Rows(Transaction), format_)
+    if source is not None and address is not None:
+        raise click.UsageError("give either INPUT or --store")
     connection = api.connect()
-    with closing(open_input(source)) as opened:
-        rows = IdRows(opened.stream, name=opened.name)
-        summary = CollectSummary(total=_count_files(opened, rows, len(kinds)))
-        progress = BatchProgress(summary)
+    files = CollectedFiles(directory, format_)
+    with ExitStack() as stack:
+        inputs: Inputs
+        if source is None:
+            inputs = StoredSessions(find_store(address))
+        else:
+            inputs = FileOfIds(
+                stack.enter_context(closing(open_input(source)))
+            )
+        count = inputs.count()
+        summary = CollectSummary(total=count and count * len(kinds))
+        progress = stack.enter_context(closing(BatchProgress(summary)))
         run = CollectRun(
             rate=rate,
             summary=summary,
             progress=progress,
             explain=functools.partial(explain, command=ctx.command),
         )
-        files = CollectedFiles(directory, format_)
         files.prepare(kinds)
-        journal = CollectionJournal(
-            directory / _JOURNAL,
-            api=api.api_id(connection),
-            format=format_,
+        work = _collect(
+            connection,
+            run,
+            inputs,
+            what=kinds,
+            to=directory,
+            save=files.save,
+            concurrency=concurrency,
+            rate=rate,
+            journal=CollectionJournal(
+                directory / _JOURNAL,
+                api=api.api_id(connection),
+                format=format_,
+            ),
         )
-        with closing(progress):
-            asyncio.run(
-                _collect(
-                    connection,
-                    run,
-                    RowReader(rows, opened),
-                    what=kinds,
-                    to=directory,
-                    save=files.save,
-                    concurrency=concurrency,
-                    rate=rate,
-                    journal=journal,
-                )
-            )
+        asyncio.run(work)
     _print_summary(summary, ctx, as_json=as_json)
     ctx.exit(summary_code(summary))
 
@@ -153,16 +171,11 @@ def collect(  # noqa: PLR0913
 async def _collect(
     connection: AbstractAsyncContextManager[AsyncBankConnect],
     run: CollectRun,
-    rows: RowReader[IdRow],
+    inputs: Inputs,
     **options: Any,
 ) -> None:
-    async with connection as bank:
+    async with connection as bank, inputs.opened_for(bank) as rows:
         await run.process(bank.collect(run.items(rows), **options))
-
-
-def _count_files(source: Input, rows: IdRows, kinds: int) -> int | None:
-    lines = source.count_lines()
-    return None if lines is None else kinds * (lines - rows.has_header)
 
 
 def _print_summary(
