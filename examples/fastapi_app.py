@@ -1,5 +1,5 @@
 """
-The endpoints in FastAPI: five routes of one line each.
+The endpoints in FastAPI: six routes of one line each.
 
 With `BANKCONNECT_API_KEY`, `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and
 `SIGNING_KEY` set (`PUBLIC_URL` is scheme and host, such as
@@ -97,6 +97,11 @@ def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
     @app.get("/bank/return/{state:path}")  # noqa: FAST003
     async def returned(call: called) -> Response:
         return response(await service.handle_return(call))
+
+    @app.get("/bank/invitation/{token}")  # noqa: FAST003
+    @app.post("/bank/invitation/{token}")
+    async def invitation(call: called) -> Response:
+        return response(await service.handle_invitation(call))
 
     @app.post("/bank/events")
     async def events(call: called) -> Response:

@@ -279,6 +279,7 @@ class CallbackService:
         if isinstance(invitation, WebResponse):
             return invitation
         try:
+            await self.bank.store.open()
             entries = await self._dispatcher.records.find_invited(invitation)
         except StoreError as error:
             _log.warning("an invitation is not shown: %s", error)

@@ -122,6 +122,7 @@ async def sweep(  # noqa: PLR0913
             too.
         StoreError: If the store cannot be read or written.
     """
+    await bank.store.open()
     async with bank.paced(concurrency=concurrency, rate=rate) as paced:
         sweeper = _Sweeper(
             bank,

@@ -4,6 +4,7 @@ A sweep finds what lost webhooks would have told.
 
 import contextlib
 import datetime
+import math
 import random
 import time
 
@@ -102,9 +103,13 @@ async def _stage():
     """Set a scene: ``await stage(dialect)``."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def stage(dialect, **settings):
+        async def stage(dialect, *, processing_time=0, **settings):
             sandbox = await stack.enter_async_context(
-                Sandbox(dialect, processing_time=0, webhook_url=LOST)
+                Sandbox(
+                    dialect,
+                    processing_time=processing_time,
+                    webhook_url=LOST,
+                )
             )
             given = {
                 "api_key": sandbox.api_key,
@@ -156,6 +161,29 @@ class TestBothFlows:
 
         assert report.found == len(found) == (2 if dialect == "session" else 1)
         assert keys(found) == await scene.lost()
+
+    async def test_many_unopened_sessions(self, stage):
+        """
+        Of many sessions that nobody opened, only those that are due cost a
+        call.
+        """
+        scene = await stage("session")
+        await scene.play(None)
+        (entry,) = await scene.entries()
+        await scene.bank.store.add(
+            [
+                attrs.evolve(
+                    entry,
+                    entry_id=f"entry-{number}",
+                    next_check_at=entry.created_at
+                    + (number % 100 + 1) * 10 * MINUTE,
+                )
+                for number in range(3000)
+            ]
+        )
+
+        # Each hundredth is due after ten minutes, and so on.
+        assert await scene.calls(scene.sweep(concurrency=16)) == 2 * 30 + 1
 
     async def test_limit(self, stage):
         """
@@ -227,6 +255,23 @@ class TestSessionFlow:
     The upload status and the outcome of each session tell what happened.
     """
 
+    @pytest.mark.parametrize("code", ["UNPARSABLE", "INCOMPLETE_MONTHS", None])
+    async def test_failed(self, stage, code):
+        """
+        The end of processing has the key of its webhook, well or badly.
+        """
+        scene = await stage("session", processing_time=math.inf)
+        session = await scene.play()
+        await scene.bank.session(session).initiate_processing()
+        assert len((await scene.sweep())[1]) == 1
+        assert (await scene.entries())[0].state is SessionState.PROCESSING
+        scene.sandbox.finish(session.session_id, error_code=code)
+        scene.later *= 3
+
+        _, (webhook,) = await scene.sweep()
+
+        assert event_key(webhook) in await scene.lost()
+
     async def test_expired(self, stage):
         """
         An expired session is told once.
@@ -276,6 +321,24 @@ class TestEntityFlow:
     """
     The webhooks and the entities of a customer tell what happened.
     """
+
+    @pytest.mark.parametrize(
+        "error_type", ["MU003", "NB003", "NB000", "CONSENT_REJECTED"]
+    )
+    async def test_failed(self, stage, error_type):
+        """
+        A failure has the key of its webhook, if that had an entity or not.
+        """
+        scene = await stage("entity")
+        session = await scene.play(None)
+        await scene.sandbox.play(
+            session.session_id, "failure", error_type=error_type
+        )
+
+        _, found = await scene.sweep()
+
+        assert found
+        assert keys(found) == await scene.lost()
 
     async def test_older_journeys(self, stage):
         """
