@@ -39,6 +39,7 @@ from .batch.summary import BatchSummary
 from .collect.command import collect
 from .commands import Exit, ResumableCommand, command_line, summary_code
 from .demo.server import demo
+from .forget import forget
 from .input.parameters import build_request, check_defaults
 from .input.row_reader import RowReader
 from .input.rows import InputRows
@@ -461,6 +462,7 @@ _COMMANDS: Final = (
     collect,
     demo,
     fetch,
+    forget,
     invite,
     merge,
     report,

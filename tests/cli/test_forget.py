@@ -1,0 +1,221 @@
+"""
+``bankconnect forget``.
+"""
+
+import asyncio
+import datetime
+import gzip
+import json
+
+import pytest
+
+from bankconnect_async import (
+    SessionEntry,
+    SessionKey,
+    SQLiteSessionStore,
+)
+
+
+NOW = datetime.datetime.now(datetime.UTC)
+OLD = NOW - datetime.timedelta(days=400)
+KEY = "k" * 32
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path, monkeypatch):
+    """The path of a store of three customers, one of them long ago."""
+    path = tmp_path / "sessions.db"
+
+    async def fill():
+        async with SQLiteSessionStore(path, encryption_keys=KEY) as store:
+            await store.add(
+                [
+                    SessionEntry(
+                        entry_id=str(number),
+                        key=SessionKey(api_id="a", link_id=link_id),
+                        session_id=f"session-{number}",
+                        created_at=created_at,
+                    )
+                    for number, (link_id, created_at) in enumerate(
+                        [
+                            ("customer-4", NOW),
+                            ("customer-42", NOW),
+                            ("customer-42", OLD),
+                            ("customer-5", OLD),
+                        ]
+                    )
+                ]
+            )
+
+    asyncio.run(fill())
+    monkeypatch.setenv("BANKCONNECT_STORE_KEYS", KEY)
+    return path
+
+
+def left_in(path):
+    """Return the ids of the entries that are left."""
+
+    async def read():
+        async with SQLiteSessionStore(path, encryption_keys=KEY) as store:
+            return {entry.entry_id async for entry in store.entries()}
+
+    return asyncio.run(read())
+
+
+def test_link_id(bankconnect, path):
+    """
+    One customer is erased, and the command says what it cannot know.
+    """
+    result = bankconnect("forget", "customer-42", "--store", path)
+
+    assert result.code == 0
+    assert result.out.splitlines() == [
+        "2 sessions erased",
+        "journals, inputs and other files may still hold it: look with "
+        "--journal FILE",
+    ]
+    assert left_in(path) == {"0", "3"}
+
+
+def test_environment(bankconnect, path, monkeypatch):
+    """
+    The store comes from the environment, also as a URL.
+    """
+    monkeypatch.setenv("BANKCONNECT_STORE", f"sqlite:///{path}")
+
+    result = bankconnect("forget", "customer-4", "--json")
+
+    assert json.loads(result.out) == {"erased": 1, "files": {}}
+    assert left_in(path) == {"1", "2", "3"}
+
+
+def test_before(bankconnect, path):
+    """
+    Retention erases what is old, of all customers or of one.
+    """
+    day = (NOW - datetime.timedelta(days=100)).strftime("%d/%m/%Y")
+
+    first = bankconnect(
+        "forget", "customer-42", "--before", day, "--store", path
+    )
+    second = bankconnect("forget", "--before", day, "--store", path)
+
+    assert first.out.startswith("1 session erased\n")
+    assert second.out.startswith("1 session erased\n")
+    assert left_in(path) == {"0", "1"}
+
+
+def test_files(bankconnect, path, tmp_path):
+    """
+    Files that still hold the customer are listed with their lines, and the
+    exit code says so.
+    """
+    journal = tmp_path / "campaign.jsonl"
+    journal.write_text(
+        '{"link_id": "customer-4"}\n'
+        "\n"
+        '{"link_id": "customer-42"}\n'
+        '{"x": {"y": ["mail of customer-42."]}}\n'
+        '{"link_id": "\\u0063ustomer-42"}\n'
+        '{"link_id": "a-customer-42"}\n'
+    )
+    packed = tmp_path / "input.csv.gz"
+    packed.write_bytes(
+        gzip.compress(b"link_id,bank\ncustomer-42,axis\ncustomer-421,x\n")
+    )
+    empty = tmp_path / "empty.csv"
+    empty.touch()
+
+    files = [
+        word
+        for each in (journal, packed, empty)
+        for word in ("--journal", each)
+    ]
+    result = bankconnect(
+        "forget", "customer-42", "--store", path, *files, "--json"
+    )
+    again = bankconnect("forget", "customer-42", "--store", path, *files)
+
+    assert result.code == again.code == 1
+    assert json.loads(result.out) == {
+        "erased": 2,
+        "files": {str(journal): [3, 4, 5], str(packed): [2], str(empty): []},
+    }
+    assert again.out.splitlines() == [
+        "0 sessions erased",
+        f"{journal}: still holds customer-42: line 3, 4, 5",
+        f"{packed}: still holds customer-42: line 2",
+        f"{empty}: holds no customer-42",
+    ]
+
+
+def test_old_records(bankconnect, path, tmp_path):
+    """
+    With a day alone, records from before it are listed, and those that do not
+    tell their time.
+    """
+    journal = tmp_path / "campaign.jsonl"
+    journal.write_text(
+        f'{{"link_id": "a", "at": "{OLD.isoformat()}"}}\n'
+        f'{{"link_id": "b", "at": "{NOW.isoformat()}"}}\n'
+        '{"link_id": "c"}\n'
+        '{"link_id": "d", "at": 7}\n' + "no record\n"
+    )
+    day = (NOW - datetime.timedelta(days=100)).date()
+
+    result = bankconnect(
+        *("forget", "--before", day, "--store", path),
+        *("--journal", journal, "--json"),
+    )
+
+    assert json.loads(result.out)["files"] == {str(journal): [1, 3, 4]}
+
+
+def test_unreadable_file(bankconnect, path, tmp_path):
+    """
+    A file that cannot be read is an error before anything is erased.
+    """
+    result = bankconnect(
+        *("forget", "customer-42", "--store", path),
+        *("--journal", tmp_path / "none"),
+    )
+
+    assert result.code == 2
+    assert "none" in result.err
+    assert len(left_in(path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "give LINK_ID, or --before, or both"),
+        (["--before", "soon"], "is not a date"),
+        (["--before", "2999-01-01"], "lies in the future"),
+        (["customer-42"], "no store: set BANKCONNECT_STORE"),
+        (["customer-42", "--store", "nowhere.db"], "there is no such store"),
+    ],
+    ids=["nothing", "no date", "future", "no store", "missing store"],
+)
+def test_usage(bankconnect, tmp_path, monkeypatch, args, message):
+    """
+    What cannot be done is an error that says what to do.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    result = bankconnect("forget", *args)
+
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_wrong_key(bankconnect, path, monkeypatch):
+    """
+    A wrong key is one line, and erases nothing.
+    """
+    monkeypatch.setenv("BANKCONNECT_STORE_KEYS", "w" * 32)
+
+    result = bankconnect("forget", "customer-42", "--store", path)
+
+    assert result.code == 1
+    assert "encryption key that is not given" in result.err
+    assert "Traceback" not in result.err
