@@ -30,7 +30,11 @@ from yarl import URL
 
 
 if TYPE_CHECKING:
-    from bankconnect_async import AsyncBankConnect, SessionRequest
+    from bankconnect_async import (
+        AsyncBankConnect,
+        SessionRequest,
+        SessionStore,
+    )
 
 # What only one contender needs is imported when that one is opened: each
 # process is to hold no more than its own contender makes it hold.
@@ -139,7 +143,9 @@ def by_workers(create: Create, connections: int) -> Job:
     return job
 
 
-def _client(setting: Setting) -> "AsyncBankConnect":
+def _client(
+    setting: Setting, store: "SessionStore | None" = None
+) -> "AsyncBankConnect":
     from bankconnect_async import TLS, AsyncBankConnect, Pool
 
     ca_file = setting.target.ca_file
@@ -149,6 +155,7 @@ def _client(setting: Setting) -> "AsyncBankConnect":
         redirect_url=RETURN,
         tls=None if ca_file is None else TLS(ca_file=ca_file),
         pool=Pool(limit=setting.connections),
+        store=store,
     )
 
 
@@ -212,6 +219,30 @@ async def open_journal(setting: Setting) -> AsyncIterator[Job]:
                     map(request, ids),
                     concurrency=setting.connections,
                     journal=Journal(f"{home}/{next(numbers)}.jsonl"),
+                ) as outcomes:
+                    async for outcome in outcomes:
+                        assert isinstance(outcome, Created)
+                return []
+
+            yield job
+
+
+@asynccontextmanager
+async def open_store(setting: Setting) -> AsyncIterator[Job]:
+    """Give all ids to `create_sessions` at once, with a store in a file."""
+    from bankconnect_async import Created, SQLiteSessionStore
+
+    request = _requester(setting)
+    # One file, as a service has it.
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        async with (
+            SQLiteSessionStore(f"{home}/sessions.sqlite") as store,
+            _client(setting, store=store) as bank,
+        ):
+
+            async def job(ids: Iterable[str]) -> list[float]:
+                async with bank.create_sessions(
+                    map(request, ids), concurrency=setting.connections
                 ) as outcomes:
                     async for outcome in outcomes:
                         assert isinstance(outcome, Created)
@@ -390,6 +421,7 @@ _HERE: Final = (
     OURS,
     BATCH,
     Contender(name="create_sessions, journal", open=open_journal),
+    Contender(name="create_sessions, SQLite store", open=open_store),
     Contender(name="tuned aiohttp", open=open_tuned),
     Contender(name="httpx", open=open_httpx, size=250, rounds=0.25),
     Contender(name="bare protocol", open=open_floor),

@@ -33,6 +33,7 @@ _VARIABLES: Final = {
     "proxy": "BANKCONNECT_PROXY",
     "store": "BANKCONNECT_STORE",
     "store_keys": "BANKCONNECT_STORE_KEYS",
+    "dsn": "BANKCONNECT_STORE",
     "encryption_keys": "BANKCONNECT_STORE_KEYS",
 }
 # The commands whose requests carry the server hash, too.
