@@ -22,7 +22,6 @@ from bankconnect_async.errors import (
 from bankconnect_async.models.sessions import (
     Session,
     SessionRequest,
-    SessionResponse,
 )
 from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.store.entries import (
@@ -308,7 +307,7 @@ class StoringCreator:
         request: SessionRequest,
         retry: RetryPolicy | None,
         throttle: "Throttle",
-    ) -> tuple[tuple[SessionRequest, SessionResponse], int]:
+    ) -> tuple[tuple[SessionRequest, Session], int]:
         """
         Send a request, and add an entry after an ambiguous error.
         """
@@ -321,30 +320,19 @@ class StoringCreator:
                 error, link_id, request, self._scope
             )
             raise
-        return (request, answer), attempts
-
-    def build(
-        self,
-        link_id: str,
-        answer: tuple[SessionRequest, SessionResponse],
-        attempts: int,
-    ) -> tuple[SessionRequest, Session]:
-        """
-        Build a session, which `complete` adds to the store.
-        """
-        request, response = answer
-        return request, self._creator.build(link_id, response, attempts)
+        session = self._creator.build(link_id, answer, attempts)
+        return (request, session), attempts
 
     async def complete(
-        self, result: tuple[SessionRequest, Session]
+        self, result: tuple[tuple[SessionRequest, Session], int]
     ) -> Session:
         """
-        Add a session to the store, durably.
+        Add a session to the store, durably, and return it.
 
         Raises:
             StoreError: If the store cannot be written; it has the session.
         """
-        request, session = result
+        (request, session), _ = result
         await self._stored.add(session.link_id, request, session, self._scope)
         return session
 

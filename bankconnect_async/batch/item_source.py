@@ -101,9 +101,15 @@ class SyncItemSource(ItemSource[ItemT]):
     def _next(self) -> tuple[int, ItemT] | None:
         # No await lies between taking an item and registering it, because a
         # cancel in between would lose the item.
-        with self:
+        try:
             for item in self._source:
-                return self._register(item)
+                index = self.count
+                self.count = index + 1
+                self.outstanding[index] = item
+                return index, item
+        except BaseException as exc:
+            if not self.__exit__(type(exc), exc, None):
+                raise
         self.close()
         return None
 

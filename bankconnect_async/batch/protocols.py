@@ -35,7 +35,7 @@ class Indexed(Protocol):
 
 class ItemSender(Protocol[ItemT_contra, RequestT]):
     """
-    Sends the request of an item, and makes a result of the response.
+    Sends the request of an item.
     """
 
     @property
@@ -65,11 +65,10 @@ class ItemSender(Protocol[ItemT_contra, RequestT]):
         throttle: BatchThrottle,
         /,
     ) -> Awaitable[tuple[Any, int]]:
-        """Return an awaitable of the response and the number of attempts."""
-        ...
-
-    def build(self, id_: str, answer: Any, attempts: int, /) -> Any:
-        """Return the result of a response."""
+        """
+        Return an awaitable of the result: the response and the number of
+        attempts.
+        """
         ...
 
 

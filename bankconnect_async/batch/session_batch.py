@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
     from bankconnect_async._resources.stored_sessions import StoredSessions
+    from bankconnect_async.models.sessions import SessionResponse
 
     from .protocols import Capacity, ResultSink
 
@@ -159,11 +160,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._results: ResultBuffer[OutcomeT] = (
             OrderedResultBuffer() if options.ordered else ResultBuffer()
         )
-        self._report = (
-            self._results.put_nowait
-            if self._journal is None
-            else self._record_and_report
-        )
+        self._has_results = asyncio.Event()
+        self._is_awaited = False
         self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
         # In the order in which they began.
@@ -333,7 +331,11 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         return self
 
     async def __anext__(self) -> OutcomeT:
-        outcome = await self._results.get()
+        while not self._results:
+            self._has_results.clear()
+            self._is_awaited = True
+            await self._has_results.wait()
+        outcome = self._results.popleft()
         if outcome is None:
             # For whoever asks again.
             self._results.close()
@@ -362,6 +364,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             self._working -= 1
             if not self._working:
                 self._results.close()
+                self._wake_consumers()
 
     # One coroutine for all items: one for each would cost 3 % more.
     async def _process_items(self) -> None:
@@ -390,12 +393,11 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
                 self._sending.add(index)
                 self._counts.in_flight += 1
                 try:
-                    answer = await self._sender.send(
+                    result = await self._sender.send(
                         id_, request, self._options.retry, throttle
                     )
                 finally:
                     self._counts.in_flight -= 1
-                result = self._sender.build(id_, *answer)
                 try:
                     throttle.on_success()
                 except Exception as exc:  # noqa: BLE001 - the user's clock
@@ -461,9 +463,16 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         error.__cause__ = exc
         return error
 
-    def _record_and_report(self, outcome: OutcomeT) -> None:
-        self._record(outcome)
-        self._results.put_nowait(outcome)
+    def _report(self, outcome: OutcomeT) -> None:
+        if self._journal is not None:
+            self._record(outcome)
+        self._results.append(outcome)
+        if self._is_awaited:
+            self._wake_consumers()
+
+    def _wake_consumers(self) -> None:
+        self._is_awaited = False
+        self._has_results.set()
 
     def _record(self, outcome: OutcomeT) -> None:
         if self._journal is not None:
@@ -492,6 +501,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             del self._source.outstanding[index]
             self._room.release()
             self._results.skip(index)
+            self._wake_consumers()
         return False
 
     def _check_aborted(self) -> None:
@@ -557,33 +567,28 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
         index: int,
         item: Item,
         request: SessionRequest,
-        result: Session,
+        result: "Session | tuple[SessionResponse, int]",
         seconds: float,
     ) -> Created:
-        self._remember(result.link_id, request, result)
+        link_id = item if isinstance(item, str) else request.link_id
+        if isinstance(result, Session):
+            session = result
+        else:
+            answer, attempts = result
+            session = Session(
+                link_id=link_id,
+                redirect_url=answer.redirect_url,
+                session_id=answer.session_id,
+                attempts=attempts,
+            )
+        self._remember(link_id, request, session)
         return Created(
             index=index,
             item=item,
-            session=result,
+            session=session,
             request=request,
             seconds=seconds,
         )
-
-    def _remember(
-        self, link_id: str, request: SessionRequest, session: Session | None
-    ) -> None:
-        # Another store is written by the creator, which waits for it.
-        if self._stored is not None and self._stored.add_nowait is not None:
-            self._stored.add_nowait(
-                partial(
-                    self._stored.build,
-                    link_id,
-                    request,
-                    session,
-                    self._scope,
-                    self._clock.time(),
-                )
-            )
 
     def _make_failure(
         self,
@@ -599,6 +604,23 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
             if error.delivery in UNCERTAIN:
                 self._remember(request.link_id, request, None)
         return Failed(index=index, item=item, request=request, error=error)
+
+    def _remember(
+        self, link_id: str, request: SessionRequest, session: Session | None
+    ) -> None:
+        stored = self._stored
+        # A store that takes time is written by the creator.
+        if stored is not None and stored.add_nowait is not None:
+            stored.add_nowait(
+                partial(
+                    stored.build,
+                    link_id,
+                    request,
+                    session,
+                    self._scope,
+                    self._clock.time(),
+                )
+            )
 
 
 class _JournalErrors:

@@ -169,7 +169,9 @@ class Collector:
     @property
     def complete(
         self,
-    ) -> Callable[[tuple[Fetch, Any]], Awaitable[list[CollectOutcome]]]:
+    ) -> Callable[
+        [tuple[tuple[Fetch, Any], int]], Awaitable[list[CollectOutcome]]
+    ]:
         """The function that makes outcomes of a response."""
         return self._complete
 
@@ -201,14 +203,8 @@ class Collector:
             check_uploaded(await handle.upload_state())
         return (fetch, await getattr(handle, fetch.method)()), 1
 
-    def build(
-        self, _: str, answer: tuple[Fetch, Any], __: int
-    ) -> tuple[Fetch, Any]:
-        """Return what `complete` takes."""
-        return answer
-
     async def _complete(
-        self, answer: tuple[Fetch, Any]
+        self, result: tuple[tuple[Fetch, Any], int]
     ) -> list[CollectOutcome]:
         """
         Return the outcomes of a response, with their files on the disk.
@@ -216,7 +212,7 @@ class Collector:
         Raises:
             NotReadyError: If the data is not complete yet.
         """
-        fetch, response = answer
+        (fetch, response), _ = result
         check_ready(fetch.owner.flow, response)
         outcomes: list[CollectOutcome] = []
         for kind in fetch.kinds:
