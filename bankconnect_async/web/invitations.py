@@ -4,7 +4,7 @@ Invitations: signed links for mail and SMS, whose tap begins a journey.
 
 import datetime
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypedDict
 
 import attrs
@@ -83,13 +83,16 @@ class InvitationLinks:
         """
         _check(invitation_id, max_age, parameters)
         _build_request(link_id, parameters)
-        given = {
-            name: str(value)
-            for name, value in parameters.items()
-            if value is not None
-        }
+        # By position, which is shorter than by name.
+        values = [parameters.get(name) for name in _NAMES]
+        while values and values[-1] is None:
+            values.pop()
+        lifetime = int(max_age.total_seconds())
         token = self._serializer.dumps(
-            [link_id, invitation_id, int(max_age.total_seconds()), given]
+            [
+                *(link_id, invitation_id, lifetime),
+                *(value and str(value) for value in values),
+            ]
         )
         url = f"{self.base}/{token}"
         if len(url) > _MAX_LENGTH:
@@ -122,7 +125,7 @@ class InvitationLinks:
         )
         if found is None:
             raise InvalidCallbackError("the link is not an invitation of ours")
-        link_id, invitation_id, lifetime, given = found.value
+        link_id, invitation_id, lifetime, *values = found.value
         if found.age > lifetime:
             raise InvalidCallbackError(
                 "the invitation has expired", expired=True
@@ -130,7 +133,7 @@ class InvitationLinks:
         return Invitation(
             link_id=link_id,
             invitation_id=invitation_id,
-            parameters=_parse_parameters(given),
+            parameters=_parse_parameters(values),
             path=path,
         )
 
@@ -171,10 +174,11 @@ def _build_request(
     return SessionRequest(link_id=link_id, redirect_url=None, **parameters)
 
 
-def _parse_parameters(given: Mapping[str, str]) -> InvitationParameters:
+def _parse_parameters(values: Iterable[str | None]) -> InvitationParameters:
     parsed: Any = {
         name: datetime.date.fromisoformat(text) if name in _DATES else text
-        for name, text in given.items()
+        for name, text in zip(_NAMES, values, strict=False)
+        if text is not None
     }
     return parsed  # type: ignore[no-any-return] # signed by `build`
 

@@ -15,8 +15,10 @@ import attrs
 
 from itsdangerous import (
     BadData,
+    Serializer,
     TimestampSigner,
     URLSafeTimedSerializer,
+    base64_encode,
 )
 from yarl import URL
 
@@ -182,6 +184,17 @@ def derive_keys(
     )
 
 
+class _Serializer(URLSafeTimedSerializer):
+    """
+    Does not compress: a compressed token begins with a dot, and many servers
+    refuse paths with a part that does.
+    """
+
+    def dump_payload(self, obj: Any) -> bytes:
+        """Encode *obj* as JSON in base64."""
+        return base64_encode(Serializer.dump_payload(self, obj))
+
+
 def _serializer(
     newest_first: list[bytes], salt: str, now: Callable[[], float] | None
 ) -> Any:
@@ -189,7 +202,7 @@ def _serializer(
         def get_timestamp(self) -> int:
             return int(now()) if now else super().get_timestamp()
 
-    return URLSafeTimedSerializer(
+    return _Serializer(
         # itsdangerous signs with the last key.
         newest_first[::-1],
         salt=salt,

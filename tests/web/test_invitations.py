@@ -58,8 +58,9 @@ class TestLinks:
             "kündin/42", invitation_id="loan 7", parameters=given
         )
 
+        # No part of the path begins with a dot: many servers refuse that.
         assert re.fullmatch(
-            r"https://lender\.example/bank/invitation/[\w.-]{80,400}", url
+            rf"{BASE}/invitation/[\w-]{{80,150}}\.[\w-]+\.[\w-]{{43}}", url
         )
         invitation = ours.parse_invitation(WebRequest(path=path_of(url)))
         assert invitation.invitation_id == "loan 7"
@@ -102,10 +103,9 @@ class TestLinks:
         """
         frames = protocol(invitation_frame=True)
 
-        assert frames.invitation_url("a" * 400, invitation_id="a")
-        long = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+        assert frames.invitation_url("a" * 500, invitation_id="a")
         with pytest.raises(InvalidRequestError, match="shorten link_id"):
-            frames.invitation_url(long, invitation_id="a")
+            frames.invitation_url("ä" * 500, invitation_id="a")
 
     def test_clicks_that_are_tracked(self, ours):
         """
