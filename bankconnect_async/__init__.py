@@ -73,7 +73,14 @@ if TYPE_CHECKING:
     from ._codec.redirects import build_redirect, decode_redirect
     from ._codec.return_urls import ReturnURL
     from ._codec.webhooks import decode_webhook
-    from .batch import Created, Failed, Outcome, PacedClient, SessionBatch
+    from .batch import (
+        Created,
+        Failed,
+        Outcome,
+        PacedClient,
+        ResultSink,
+        SessionBatch,
+    )
     from .collecting import (
         Collected,
         Collection,
@@ -103,6 +110,7 @@ if TYPE_CHECKING:
         Webhook,
     )
     from .report import CampaignReport, report_journals, report_store
+    from .shards import run_shard
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
     from .store import (
         InboxItem,
@@ -122,7 +130,10 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch": "Created Failed Outcome PacedClient SessionBatch",
+            "batch": (
+                "Created Failed Outcome PacedClient ResultSink SessionBatch"
+            ),
+            "shards": "run_shard",
             "models": "Rows arrow_schema",
             "collecting": (
                 "Collected Collection CollectionJournal CollectionStats "
@@ -230,6 +241,7 @@ __all__ = [
     "RequestTimeoutError",
     "Reserved",
     "ResponseError",
+    "ResultSink",
     "RetryBudget",
     "RetryPolicy",
     "ReturnURL",
@@ -269,4 +281,5 @@ __all__ = [
     "open_store",
     "report_journals",
     "report_store",
+    "run_shard",
 ]

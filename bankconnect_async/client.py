@@ -76,12 +76,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._codec.return_urls import ReturnURL
+    from .batch import ResultSink
     from .collecting.collection import Collection
     from .collecting.collector import Save
     from .collecting.journal import CollectionJournal
     from .collecting.kinds import Flow
     from .collecting.owners import CollectItem
-    from .journal.journal import Journal
     from .models.events import Event
     from .stats import AttemptHook, Stats
     from .store import Reserved, SessionKey, SessionStore
@@ -562,7 +562,7 @@ class AsyncBankConnect(StatementData):
         ordered: bool = False,
         deadline: float = 120.0,
         scope: str = "",
-        journal: "Journal | None" = None,
+        journal: "ResultSink[SessionRequest, batch.Outcome] | None" = None,
     ) -> "batch.SessionBatch":
         """
         Create sessions for many customers: one outcome for each input.
@@ -604,10 +604,10 @@ class AsyncBankConnect(StatementData):
                 the longest pause, whatever the server asks for.
             scope: The campaign or loan, for the store, where a customer has
                 several.
-            journal: The journal that records every outcome before more is
-                sent. Inputs whose session it holds are skipped and have no
-                outcome. If it cannot be written, nothing more is sent, and
-                iterating raises `JournalError` in the end.
+            journal: The `Journal`, or another sink, that records every
+                outcome before more is sent. Inputs whose session it holds are
+                skipped and have no outcome. If it cannot be written, nothing
+                more is sent, and iterating raises `JournalError` in the end.
 
         Raises:
             ConfigurationError: If a number is not above 0.

@@ -10,6 +10,7 @@ from bankconnect_async._lazy import lazy_names
 if TYPE_CHECKING:
     from .outcomes import Created, Failed, Item, Outcome, Source
     from .paced import PacedClient
+    from .protocols import ResultSink
     from .session_batch import BatchOptions, SessionBatch
 else:
     # Creating a single session needs none of them. Whoever has one of them
@@ -19,6 +20,7 @@ else:
         {
             "outcomes": "Source",
             "paced": "PacedClient",
+            "protocols": "ResultSink",
             "session_batch": (
                 "BatchOptions Created Failed Item Outcome SessionBatch"
             ),
@@ -33,6 +35,7 @@ __all__ = [
     "Item",
     "Outcome",
     "PacedClient",
+    "ResultSink",
     "SessionBatch",
     "Source",
 ]

@@ -235,6 +235,25 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             is_probing=not self._send_queue.breaker.is_closed,
         )
 
+    async def run(self) -> BatchStats:
+        """
+        Run the batch to its end, and return its statistics.
+
+        The outcomes go to the journal alone. A batch that was not entered is
+        entered and left.
+
+        Raises:
+            JournalError: If the journal cannot be written, as all errors that
+                iterating raises.
+        """
+        if self._started is None:
+            async with self:
+                return await self.run()
+        async for _ in self:
+            # The journal has the outcome.
+            pass
+        return self.stats()
+
     def drain(self) -> None:
         """
         Take nothing more, and let what was sent come to its end.

@@ -34,7 +34,7 @@ from bankconnect_async.sandbox import Dialect, Sandbox
 from .batch.check import InputCheck, make_preparer
 from .batch.progress import BatchProgress
 from .batch.run import BatchRun
-from .batch.shard import Shard, parse_shard
+from .batch.shard import InputShard, parse_shard
 from .batch.summary import BatchSummary
 from .collect.command import collect
 from .commands import Exit, ResumableCommand, command_line, summary_code
@@ -282,7 +282,7 @@ def batch(  # noqa: PLR0913
     rate: float | None,
     cluster: str | None,
     journal_dir: str | None,
-    shard: Shard | None,
+    shard: InputShard | None,
     allow_any_link_id: bool,
     as_json: bool,
 ) -> None:

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from bankconnect_async.cli.batch.shard import Shard
+from bankconnect_async.cli.batch.shard import InputShard
 from bankconnect_async.journal import CreatedRecord, Journal, read_journal
 
 
@@ -133,10 +133,12 @@ class TestShard:
         """
         The number may come from Kubernetes or AWS Batch.
         """
-        shard = Shard.parse(text, environ)
+        shard = InputShard.parse(text, environ)
 
         assert (shard.index, shard.count) == expected
-        sizes = [Shard(i, shard.count).size(17) for i in range(shard.count)]
+        sizes = [
+            InputShard(i, shard.count).size(17) for i in range(shard.count)
+        ]
         assert sum(sizes) == 17
 
     @pytest.mark.parametrize(

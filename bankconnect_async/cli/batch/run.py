@@ -29,7 +29,7 @@ from bankconnect_async.journal.journal import Journal
 from bankconnect_async.models.sessions import SessionRequest
 
 from .progress import BatchProgress
-from .shard import Shard
+from .shard import InputShard
 from .summary import BatchSummary
 
 
@@ -66,7 +66,7 @@ class BatchRun:
     summary: BatchSummary
     progress: BatchProgress
     explain: Callable[[BankConnectError], str]
-    shard: Shard | None = None
+    shard: InputShard | None = None
     # The rows that make no request, by the name of their error.
     _invalid: Counter[str] = attrs.field(factory=Counter, init=False)
     _created_before: int = attrs.field(init=False)
@@ -106,7 +106,7 @@ class BatchRun:
                 rate=self.rate,
                 journal=self.journal,
             )
-            await self.process(batch, _exhaust(batch))
+            await self.process(batch, batch.run())
 
     def check_redirect_url(self, redirect_url: object) -> None:
         """
@@ -234,10 +234,3 @@ class BatchRun:
             if isinstance(error, JournalError)
             else str(error)
         )
-
-
-async def _exhaust(batch: SessionBatch) -> None:
-    async with batch:
-        async for _ in batch:
-            # The journal has the outcome.
-            pass

@@ -23,7 +23,7 @@ _COUNTS: Final = ("AWS_BATCH_JOB_ARRAY_SIZE",)
 
 
 @attrs.define
-class Shard:
+class InputShard:
     """
     Every row of an input whose place, from 0, leaves *index* modulo *count*.
 
@@ -96,12 +96,12 @@ class Shard:
 
 def parse_shard(
     _: click.Context, __: click.Parameter, text: str | None
-) -> Shard | None:
+) -> InputShard | None:
     """
     Parse the option ``--shard``.
     """
     try:
-        return None if text is None else Shard.parse(text)
+        return None if text is None else InputShard.parse(text)
     except ValueError as exc:
         raise click.BadParameter(f"{text!r} {exc}") from None
 
