@@ -13,7 +13,7 @@ import attrs
 
 from yarl import URL
 
-from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import Session, SessionRequest, mask_id
 
 
@@ -397,3 +397,18 @@ def check_ids(
     raise InvalidRequestError(
         fields={"link_id": ("give it, or session_id, or entity_id",)}
     )
+
+
+def check_window(dedup_window: datetime.timedelta) -> None:
+    """
+    Check the *dedup_window* of a store.
+
+    Raises:
+        ConfigurationError: If it is no time, or below 0.
+    """
+    if not isinstance(
+        dedup_window, datetime.timedelta
+    ) or dedup_window < datetime.timedelta(0):
+        raise ConfigurationError(
+            fields={"dedup_window": ("must be a timedelta of 0 or more",)}
+        )

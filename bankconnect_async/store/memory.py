@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from bankconnect_async.errors import StoreError
+from bankconnect_async.errors import ConfigurationError, StoreError
 
 from .entries import (
     DEDUP_WINDOW,
@@ -23,6 +23,7 @@ from .entries import (
     backoff,
     check_erasure,
     check_ids,
+    check_window,
     new_entry_id,
 )
 from .waiters import Waiters
@@ -69,7 +70,7 @@ class MemorySessionStore:
             known.
 
     Raises:
-        ValueError: If *limit* is below 1.
+        ConfigurationError: If *limit* is below 1, or *dedup_window* below 0.
 
     Attributes:
         keeps_urls: Whether journeys can be continued, which is so.
@@ -84,7 +85,8 @@ class MemorySessionStore:
         dedup_window: datetime.timedelta = DEDUP_WINDOW,
     ) -> None:
         if limit < 1:
-            raise ValueError("limit must be 1 or more")
+            raise ConfigurationError(fields={"limit": ("must be 1 or more",)})
+        check_window(dedup_window)
         self._limit: Final = limit
         self._window: Final = dedup_window
         # Entries that no other method has needed yet: a batch that asks

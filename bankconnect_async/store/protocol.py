@@ -58,7 +58,10 @@ class SessionStore(Protocol):
         Return the live entry of *key*, or the only right to create one.
 
         While somebody else has that right, it waits for the entry, for the
-        right to be released, or for the lease to end.
+        right to be released, or for the lease to end. The lease runs by the
+        store's clock, so that callers whose clocks differ take no right from
+        each other. A store that keeps no URLs has no live entries: it gives
+        everybody a right at once.
 
         Args:
             key: The customer and the purpose.
@@ -88,6 +91,9 @@ class SessionStore(Protocol):
     ) -> Sequence[SessionEntry]:
         """
         Return the entries with all ids that are given, newest first.
+
+        Raises:
+            InvalidRequestError: If no id is given besides *api_id*.
         """
         ...
 
@@ -162,8 +168,8 @@ class SessionStore(Protocol):
             link_id: The customer, if known, for `forget`.
 
         Returns:
-            False if the key is known: it is there, or was done within the
-            store's *dedup_window*.
+            False if the key is known: it is there, or it is done and was
+            last taken, or put in, within the store's *dedup_window*.
         """
         ...
 
@@ -190,7 +196,8 @@ class SessionStore(Protocol):
         End a lease: of work, by its key; or of a reservation, by its
         *entry_id*.
 
-        Work that is released is taken again after a backoff.
+        Work that is released is taken again after a backoff since it was
+        taken: a second, doubled with each attempt, five minutes at most.
         """
         ...
 
@@ -212,6 +219,7 @@ class SessionStore(Protocol):
             The number of entries that were erased.
 
         Raises:
-            InvalidRequestError: If neither is given.
+            InvalidRequestError: If neither is given, or *before* has no time
+                zone.
         """
         ...

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, NoReturn, Self, TypeVar
 
 from bankconnect_async._codec.return_urls import Secrets
 from bankconnect_async._tracebacks import hide_frames
@@ -33,6 +33,7 @@ from .entries import (
     SessionState,
     check_erasure,
     check_ids,
+    check_window,
     new_entry_id,
 )
 from .network_drives import network_drive
@@ -89,10 +90,11 @@ class SQLiteSessionStore:
             known.
 
     Raises:
-        ConfigurationError: If *path* or a key is wrong, or `cryptography` is
-            not installed.
+        ConfigurationError: If an argument is wrong, or `cryptography` is not
+            installed.
     """
 
+    @hide_frames
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -110,6 +112,7 @@ class SQLiteSessionStore:
                     )
                 }
             )
+        check_window(dedup_window)
         self.path: Final = Path(text).absolute()
         self._sealer: Final = make_sealer(encryption_keys)
         self._window: Final = dedup_window
@@ -120,6 +123,12 @@ class SQLiteSessionStore:
 
     def __repr__(self) -> str:
         return f"SQLiteSessionStore({str(self.path)!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a SQLiteSessionStore holds secrets and cannot be pickled; make "
+            "one in each process"
+        )
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -102,7 +102,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) WITHOUT ROWID
         """,
         "CREATE INDEX reservations_ends ON reservations (ends)",
-        "CREATE INDEX inbox_open ON inbox (available_at) WHERE NOT is_done",
+        """
+        CREATE INDEX inbox_open ON inbox (at, key, available_at)
+        WHERE NOT is_done
+        """,
         "CREATE INDEX inbox_done ON inbox (changed_at) WHERE is_done",
     ),
 )
@@ -163,14 +166,14 @@ class SQLiteTables:
         self._key_id = 0
         marks = ", ".join("?" * len(sealer.lookups("")))
         self._is_key = f"key IN ({marks})"
-        self._select = f"""
-            SELECT body, next_check_at FROM entries WHERE id IN (
+        self._candidates = f"""
+            id IN (
                 SELECT id FROM lookups WHERE number IN ({marks})
                 UNION ALL
                 SELECT id FROM entries
                 WHERE id > (SELECT upto FROM indexed)
                 AND (session IN ({marks}) OR link IN ({marks}))
-            ) AND created_at > ? ORDER BY created_at DESC, id DESC
+            )
         """
 
     def migrate(self) -> None:
@@ -282,7 +285,10 @@ class SQLiteTables:
         """
         numbers = self._numbers(name, text)
         found = self._db.execute(
-            self._select, [*numbers, *numbers, *numbers, created_after]
+            "SELECT body, next_check_at FROM entries "
+            f"WHERE {self._candidates} AND created_at > ? "
+            "ORDER BY created_at DESC, id DESC",
+            [*numbers * 3, created_after],
         )
         for body, next_check_at in found:
             yield self._decode(body, next_check_at)
@@ -518,9 +524,8 @@ class SQLiteTables:
         wheres = ["id > ?"]
         values: list[Any] = [id_]
         if link_id is not None:
-            numbers = self._numbers("link_id", link_id)
-            wheres.append(f"link IN ({', '.join('?' * len(numbers))})")
-            values += numbers
+            wheres.append(self._candidates)
+            values += self._numbers("link_id", link_id) * 3
         if before is not None:
             wheres.append("created_at < ?")
             values.append(encode_time(before))

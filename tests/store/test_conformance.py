@@ -262,6 +262,13 @@ class TestEntries:
             entry.entry_id for entry in entries
         }
 
+    async def test_find_nothing_by_no_id(self, store):
+        """
+        Without an id, a search is refused.
+        """
+        with pytest.raises(InvalidRequestError, match="session_id"):
+            await store.find(api_id=API)
+
 
 class TestAdvance:
     """Advancing an entry"""

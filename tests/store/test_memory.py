@@ -6,7 +6,11 @@ import datetime
 
 import pytest
 
-from bankconnect_async import MemorySessionStore, StoreError
+from bankconnect_async import (
+    ConfigurationError,
+    MemorySessionStore,
+    StoreError,
+)
 
 
 API = "api/v1#1a2b3c4d"
@@ -83,12 +87,20 @@ async def test_rights_are_bounded(make_key, now):
     assert len(store._reservations) <= 2
 
 
-def test_bad_limit():
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"dedup_window": -LEASE}, "dedup_window"),
+        ({"dedup_window": 60}, "dedup_window"),
+    ],
+)
+def test_bad_settings(settings, name):
     """
-    A store of no entries is refused.
+    A wrong setting is refused by its name.
     """
-    with pytest.raises(ValueError, match="limit must be 1 or more"):
-        MemorySessionStore(limit=0)
+    with pytest.raises(ConfigurationError, match=f"{name}.*must be"):
+        MemorySessionStore(**settings)
 
 
 def test_repr_shows_no_secrets():

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import logging
 import multiprocessing
+import pickle
 import signal
 import sqlite3
 import stat
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import traceback
 import warnings
 
 import pytest
@@ -707,6 +709,66 @@ class TestSecrets:
 
         with pytest.raises(StoreError, match=message):
             await SQLiteSessionStore(path, encryption_keys=opened).open()
+
+    async def test_no_secret_in_errors(self, tmp_path, make_entry, now):
+        """
+        Errors of a store show no secret, even in a traceback with locals.
+        """
+        secrets = [
+            b"s3cret-key " * 4,
+            b"0012345678",
+            b"t0ken",
+            b"session-9876",
+        ]
+        path = tmp_path / "sessions.db"
+        key = secrets[0].decode()
+        errors = []
+        with pytest.raises(ConfigurationError) as caught:
+            SQLiteSessionStore(path, encryption_keys=[key, "short"])
+        errors.append(caught.value)
+        async with SQLiteSessionStore(path, encryption_keys=key) as store:
+            connection = store._thread._connection
+            await store._thread.run_alone(
+                lambda: connection.execute("PRAGMA query_only = 1")
+            )
+            for call in (
+                store.add(
+                    [
+                        make_entry(
+                            session_id="session-9876543210",
+                            redirect_url="https://journey.example/?t0ken",
+                        )
+                    ]
+                ),
+                store.enqueue("session-9876543210", b"0012345678", at=now),
+                store.done("session-9876543210"),
+            ):
+                with pytest.raises(StoreError, match="readonly") as caught:
+                    await call
+                errors.append(caught.value)
+        # The first frame is this test.
+        shown = "".join(
+            line
+            for error in errors
+            for line in traceback.TracebackException(
+                type(error),
+                error,
+                error.__traceback__.tb_next,
+                capture_locals=True,
+            ).format()
+        )
+
+        assert "readonly" in shown
+        assert not [each for each in secrets if each.decode() in shown]
+
+    def test_pickle(self, tmp_path):
+        """
+        A store with keys cannot be pickled.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db", encryption_keys=NEW)
+
+        with pytest.raises(TypeError, match="make one in each process"):
+            pickle.dumps(store)
 
     @pytest.mark.parametrize("keys", ["short", [], ["k" * 32, "short"], [""]])
     def test_bad_keys(self, tmp_path, keys):

@@ -18,11 +18,14 @@ from bankconnect_async import (
     Delivery,
     Failed,
     Failure,
+    MemorySessionStore,
     Outcome,
     ProcessingFailedError,
     RetryPolicy,
     Session,
     SessionRequest,
+    SessionStore,
+    SQLiteSessionStore,
     Webhook,
 )
 from bankconnect_async import (
@@ -156,3 +159,10 @@ async def use_an_entity(bank: AsyncBankConnect) -> None:
     assert_type(
         await bank.net_banking_health(), answers.Rows[answers.BankHealth]
     )
+
+
+def stores() -> list[SessionStore]:
+    return [
+        MemorySessionStore(),
+        SQLiteSessionStore("sessions.db", encryption_keys=["k" * 32]),
+    ]
