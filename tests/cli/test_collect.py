@@ -11,9 +11,17 @@ import json
 import random
 import signal
 import stat
+import subprocess
+import threading
+
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+
+from aiohttp import web
+
+import bankconnect_async
 
 from bankconnect_async import (
     AsyncBankConnect,
@@ -376,6 +384,70 @@ def test_pdfs_that_are_deleted_soon(bankconnect, campaign, tmp_path):
     assert ran.code == 0
     assert json.loads(ran.out)["warnings"] == 2
     assert ran.err.count("warning: the vendor deletes the PDFs from ") == 1
+
+
+@pytest.mark.long
+def test_memory_is_flat(command, serve_sample, tmp_path):
+    """
+    Ten times as many sessions take no more memory.
+    """
+    peaks = []
+    program = (
+        "import resource, sys\n"
+        "from bankconnect_async.cli.app import app\n"
+        "try:\n    app(sys.argv[1:])\n"
+        "finally:\n    usage = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    print(usage.ru_maxrss)\n"
+    )
+    for count in (300, 3000):
+        source = tmp_path / f"{count}.csv"
+        ids = "".join(f"session-{number}\n" for number in range(count))
+        source.write_text("session_id\n" + ids)
+        to = tmp_path / f"data-{count}"
+        ran = subprocess.run(
+            [*command[:1], "-c", program, "collect", source, "--to", to],
+            capture_output=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert len(names(to / "transactions")) == count
+        peaks.append(int(ran.stdout))
+
+    print(peaks)
+    assert peaks[1] < peaks[0] + 8 * 1024
+
+
+@pytest.fixture(name="serve_sample")
+def _serve_sample(sample, monkeypatch):
+    """Serve the sample of insights for every session."""
+    content = sample("session_data.insights.response.json")
+
+    async def respond(_):
+        return web.Response(body=content, content_type="application/json")
+
+    async def start():
+        app = web.Application()
+        app.router.add_get("/{path:.*}", respond)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    port = runner.addresses[0][1]
+    url = f"http://127.0.0.1:{port}/bank-connect"
+    monkeypatch.setenv("BANKCONNECT_BASE_URL", url)
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    package = Path(bankconnect_async.__file__).parent
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    yield
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 class TestKilled:

@@ -57,7 +57,7 @@ def _complete(bank, service) -> Callable[..., Awaitable[list[Session]]]:
 def _vendor_of() -> Callable[
     [dict[str, Any]], AbstractAsyncContextManager[AsyncBankConnect]
 ]:
-    """A client of a server that lists the given PDFs."""
+    """A client of a server that lists the given PDFs, with a link each."""
 
     @asynccontextmanager
     async def serve(
@@ -65,7 +65,8 @@ def _vendor_of() -> Callable[
     ) -> AsyncIterator[AsyncBankConnect]:
         async def respond(request: web.Request) -> web.Response:
             if request.path == "/file":
-                return web.Response(body=PDF)
+                statuses = listing.get("file_statuses") or [200]
+                return web.Response(body=PDF, status=statuses.pop(0))
             origin = str(request.url.origin())
             statements = [
                 {**each, "pdf_url": each["pdf_url"] and origin + "/file"}

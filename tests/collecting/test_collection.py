@@ -2,6 +2,7 @@
 A collection gives each kind of data of each input one outcome.
 """
 
+import asyncio
 import datetime
 import math
 import stat
@@ -217,6 +218,52 @@ async def test_ids_cannot_leave_the_directory(vendor_of, tmp_path):
     assert found.warning == (
         "the vendor has deleted 1 of 5 files, as it does after 30 days"
     )
+
+
+async def test_an_expired_link_is_fetched_again(vendor_of, tmp_path):
+    """
+    A PDF whose link has expired fails, and a later run gets it by a new link.
+    """
+    listing = {
+        "statements": [{"statement_id": "a", "pdf_url": "/file"}],
+        "file_statuses": [403],
+    }
+    path = tmp_path / "collected.jsonl"
+
+    async def run(bank):
+        (found,) = await collect(
+            bank.collect(
+                ["entity"],
+                what=["pdfs"],
+                flow="entity",
+                to=tmp_path,
+                journal=CollectionJournal(path),
+            )
+        )
+        return found
+
+    async with vendor_of(listing) as bank:
+        first, second = await run(bank), await run(bank)
+
+    assert isinstance(first.error, NotFoundError)
+    assert isinstance(second, Collected)
+    assert second.files[0].path.read_bytes().startswith(b"%PDF")
+
+
+async def test_requests_of_one_item_keep_the_rate(bank, complete, service):
+    """
+    The second request of an item waits for its turn, too.
+    """
+    sessions = await complete(6)
+    before = service.requests
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    found = await collect(bank.collect(sessions, what=["pdfs"], rate=20))
+
+    assert all(isinstance(each, Collected) for each in found)
+    assert service.requests - before == 12
+    assert loop.time() - started >= 11 / 20 - 0.05
 
 
 @pytest.mark.parametrize(
