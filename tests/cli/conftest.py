@@ -6,7 +6,6 @@ own it has a terminal, signals and file descriptors.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -99,31 +98,30 @@ def _sandbox_settings() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture(name="service")
-def _service(monkeypatch, sandbox_settings) -> Iterator[Sandbox]:
-    """
-    Serve the API in a thread, and point the environment to it.
-    """
-    with _serving(Sandbox(**sandbox_settings)) as sandbox:
-        monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("BANKCONNECT_API_KEY", sandbox.api_key)
-        monkeypatch.setenv("BANKCONNECT_SERVER_HASH", sandbox.server_hash)
-        yield sandbox
-
-
-@contextlib.contextmanager
-def _serving(sandbox: Sandbox) -> Iterator[Sandbox]:
+@pytest.fixture(name="service_loop")
+def _service_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run the event loop of the service in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result()
-    try:
-        yield sandbox
-    finally:
-        asyncio.run_coroutine_threadsafe(sandbox.aclose(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(name="service")
+def _service(monkeypatch, sandbox_settings, service_loop) -> Iterator[Sandbox]:
+    """
+    Serve the API in a thread, and point the environment to it.
+    """
+    sandbox = Sandbox(**sandbox_settings)
+    asyncio.run_coroutine_threadsafe(sandbox.start(), service_loop).result()
+    monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("BANKCONNECT_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("BANKCONNECT_SERVER_HASH", sandbox.server_hash)
+    yield sandbox
+    asyncio.run_coroutine_threadsafe(sandbox.aclose(), service_loop).result()
 
 
 @pytest.fixture(name="command", scope="session")
