@@ -101,6 +101,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """
+    Test the examples for workflow engines.
+    """
+    session.install(".[sandbox]", *group("engines"))
+    folder = "examples/engines"
+    suite = ["-m", "pytest", "-o", f"pythonpath={folder}", folder]
+    session.run("python", *suite, env=INSTALLED)
+
+
+@nox.session
 def coverage_report(session: nox.Session) -> None:
     """
     Combine what the test runs measured, and hold it to the limit.
