@@ -5,9 +5,12 @@ A thread that owns a SQLite connection, and commits calls in groups.
 import asyncio
 import os
 import sqlite3
+import threading
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -145,7 +148,8 @@ class DatabaseThread:
     together.
 
     A thread switch and a commit cost more than a row, and both are paid once
-    for each group.
+    for each group. A plain queue hands the groups over, since an executor
+    would cost as much as ten rows.
 
     Args:
         path: The name of the file, for messages.
@@ -153,17 +157,29 @@ class DatabaseThread:
     Attributes:
         loop: The event loop of the callers.
         pid: The id of the process.
+
+    Raises:
+        StoreError: If the system has no thread left.
     """
 
     def __init__(self, path: str) -> None:
         self.loop: Final = asyncio.get_running_loop()
         self.pid: Final = os.getpid()
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._group = _Group()
-        self._running: asyncio.Future[None] | None = None
         self._is_scheduled = False
         self._had_many = False
+        # Resolved when no group is scheduled any more.
+        self._idle: asyncio.Future[None] | None = None
+        # A store that nobody closes does not keep the interpreter alive.
+        self._thread = threading.Thread(
+            target=_run_jobs, args=(self._queue,), name="store", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            raise StoreError(f"{path}: {exc}") from None
 
     def use(
         self,
@@ -221,8 +237,17 @@ class DatabaseThread:
         Raises:
             StoreError: If SQLite fails.
         """
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as exc:  # noqa: BLE001 - the caller raises it
+                result.set_exception(exc)
+
+        self._queue.put(run)
         try:
-            return await finish(self.loop.run_in_executor(self._thread, work))
+            return await finish(asyncio.wrap_future(result))
         except sqlite3.Error as exc:
             error = as_store_error(self._path, exc)
         raise error
@@ -230,16 +255,16 @@ class DatabaseThread:
     async def close(self) -> None:
         """Finish what waits, close the connection, and end the thread."""
         while self._is_scheduled:
-            if self._running is None:
-                await asyncio.sleep(0)
-            else:
-                await finish(self._running)
+            if self._idle is None:
+                self._idle = self.loop.create_future()
+            await finish(self._idle)
         await self.run_alone(self._connection.close)
         self.end()
 
     def end(self) -> None:
         """End the thread, which has no connection."""
-        self._thread.shutdown()
+        self._queue.put(None)
+        self._thread.join()
 
     def _schedule(self) -> None:
         # The calls of this round of the event loop go together. In a batch,
@@ -253,20 +278,27 @@ class DatabaseThread:
     def _start(self) -> None:
         group, self._group = self._group, _Group()
         self._had_many = len(group.adds) >= _MANY
-        try:
-            self._running = self.loop.run_in_executor(
-                self._thread, group.run, self._connection, self._add
-            )
-        except RuntimeError as exc:
-            # The system has no thread left, or the interpreter is ending.
-            group.error = StoreError(f"{self._path}: {exc}")
-            self._finish(group)
-        else:
-            self._running.add_done_callback(lambda _: self._finish(group))
+
+        def run() -> None:
+            group.run(self._connection, self._add)
+            # The loop may have been closed meanwhile.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._finish, group)
+
+        self._queue.put(run)
 
     def _finish(self, group: _Group) -> None:
-        self._running = None
         self._is_scheduled = False
         group.resolve(self._path)
         if self._group.adds or self._group.calls:
             self._schedule()
+        elif self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.set_result(None)
+
+
+def _run_jobs(queue: "SimpleQueue[Callable[[], object] | None]") -> None:
+    while (job := queue.get()) is not None:
+        job()
+        # It holds what was written until the next one comes.
+        del job
