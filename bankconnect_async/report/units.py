@@ -17,6 +17,9 @@ _UNITS: Final = (
     (1, "s"),
     (1e-3, "ms"),
 )
+_NEARLY_ONE: Final = 0.9995
+# From here on there are three digits without any after the point.
+_HUNDRED: Final = 100
 
 
 def number(value: int) -> str:
@@ -39,10 +42,15 @@ def share(part: int, whole: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return a duration with three digits and its unit."""
+    # What would be rounded to a whole larger unit is one.
     size, unit = next(
-        (each for each in _UNITS if seconds >= each[0]), _UNITS[-1]
+        (each for each in _UNITS if seconds >= each[0] * _NEARLY_ONE),
+        _UNITS[-1],
     )
-    return f"{seconds / size:.3g} {unit}"
+    value = seconds / size
+    return (
+        f"{value:,.0f} {unit}" if value >= _HUNDRED else f"{value:.3g} {unit}"
+    )
 
 
 def time(at: datetime.datetime) -> str:
