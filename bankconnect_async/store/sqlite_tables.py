@@ -115,7 +115,7 @@ _MAX_UNINDEXED: Final = 4096
 # A group of fewer rows is indexed at once.
 _SMALL_GROUP: Final = 4
 # One statement for all rows of a group, because Python's lock changes hands
-# at each. Rows that are missing are NULL.
+# at each. Rows that are missing are NULL. SQLite before 3.32 takes 999 values.
 _COLUMNS: Final = (
     "entry_id, key_id, api, session, link, created_at, next_check_at, body"
 )
@@ -124,7 +124,7 @@ _ROW: Final = f"({', '.join('?' * 8)})"
 _INSERTS: Final = {
     size: f"INSERT OR IGNORE INTO entries ({_COLUMNS}) SELECT * FROM "
     f"(VALUES {', '.join([_ROW] * size)}) WHERE column1 IS NOT NULL"
-    for size in (1, 4, 16, 32, 64, 128)
+    for size in (1, 4, 16, 32, 64, 124)
 }
 _LARGEST_INSERT: Final = max(_INSERTS)
 _CENSUS: Final = """
@@ -365,7 +365,7 @@ class SQLiteTables:
         numbers: list[int | None] = []
         if key_id != self._key_id:
             # Its ids must be found without the old key, too.
-            self._delete_lookups(id_, entry)
+            self._delete_lookups([(id_, entry)])
             numbers = [session, link, *entities]
         elif entity_id is not None:
             numbers = [self._number("entity_id", entity_id)]
@@ -397,8 +397,7 @@ class SQLiteTables:
                     min(limit, _LARGEST),
                 ],
             )
-            if (entry := self._decode(body, ends)).key.api_id
-            == (api_id or entry.key.api_id)
+            if api_id in {None, (entry := self._decode(body, ends)).key.api_id}
         ]
         self._db.executemany(
             "UPDATE entries SET next_check_at = ? WHERE id = ?",
@@ -534,14 +533,16 @@ class SQLiteTables:
             f"{' AND '.join(wheres)} ORDER BY id LIMIT ?",
             [*values, limit],
         ).fetchall()
-        erased = 0
-        for each, body in found:
-            entry = self._decode(body, None)
-            if link_id is None or entry.link_id == link_id:
-                self._delete_lookups(each, entry)
-                self._db.execute("DELETE FROM entries WHERE id = ?", (each,))
-                erased += 1
-        return (found[-1][0], erased) if found else None
+        doomed = [
+            (each, entry)
+            for each, body in found
+            if link_id in {None, (entry := self._decode(body, None)).link_id}
+        ]
+        self._delete_lookups(doomed)
+        self._db.executemany(
+            "DELETE FROM entries WHERE id = ?", [row[:1] for row in doomed]
+        )
+        return (found[-1][0], len(doomed)) if found else None
 
     def forget_work(
         self, link_id: str | None, before: datetime.datetime | None
@@ -609,17 +610,23 @@ class SQLiteTables:
             else decode_time(next_check_at),
         )
 
-    def _delete_lookups(self, id_: int, entry: SessionEntry) -> None:
-        ids = [("link_id", entry.link_id), ("session_id", entry.session_id)]
-        ids += [("entity_id", entity_id) for entity_id in entry.entity_ids]
+    def _delete_lookups(
+        self, entries: Sequence[tuple[int, SessionEntry]]
+    ) -> None:
         self._db.executemany(
             "DELETE FROM lookups WHERE number = ? AND id = ?",
-            [
+            # In the order of the index.
+            sorted(
                 (number, id_)
-                for name, text in ids
+                for id_, entry in entries
+                for name, text in (
+                    ("link_id", entry.link_id),
+                    ("session_id", entry.session_id),
+                    *(("entity_id", each) for each in entry.entity_ids),
+                )
                 if text is not None
                 for number in self._numbers(name, text)
-            ],
+            ),
         )
 
     def _number(self, name: str, text: str) -> int:
