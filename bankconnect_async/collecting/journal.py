@@ -162,28 +162,20 @@ class CollectionJournal:
         self._known.exchange(key, _COLLECTED)
         return True
 
-    def check(self) -> None:
-        """
-        Check that records can be kept; does not block.
-
-        Raises:
-            JournalError: If something is wrong with the file.
-        """
-        if self._file is not None:
-            self._file.check()
-
     def record(self, outcome: CollectOutcome) -> None:
         """
         Write the outcome of a kind of data.
 
         Raises:
-            JournalError: If it cannot be written.
+            JournalError: If it cannot be written, or another program deleted,
+                moved or changed the file.
         """
         if self._file is None:
             raise RuntimeError(
                 f"the journal {self.path} is not open: give it to "
                 f"collect(..., journal=...)"
             )
+        self._file.check()
         now = datetime.datetime.now(datetime.UTC)
         record: dict[str, Any] = {
             # Records of all journals begin with it.

@@ -53,7 +53,7 @@ class Collected:
     """
 
     index: int
-    item: Any
+    item: Any = attrs.field(repr=False)
     flow: Flow
     id: str = attrs.field(repr=mask_id)
     link_id: str | None = None
@@ -77,8 +77,9 @@ class NotCollected(Failed):
             *item* says when the session was created.
     """
 
-    item: Any
-    request: None = None
+    # It may be an id, which opens the journey in some dialects.
+    item: Any = attrs.field(repr=False)
+    request: None = attrs.field(default=None, repr=False)
     _owner: Owner | None = attrs.field(alias="owner", default=None, repr=False)
     kind: str
 

@@ -4,6 +4,7 @@ A collection gives each kind of data of each input one outcome.
 
 import asyncio
 import datetime
+import itertools
 import math
 import stat
 
@@ -17,6 +18,7 @@ from bankconnect_async import (
     CollectionJournal,
     ConfigurationError,
     InvalidRequestError,
+    JournalError,
     JournalMismatchError,
     NotCollected,
     NotFoundError,
@@ -566,6 +568,37 @@ class TestSave:
         assert sorted(saved + [each.id for each in rest]) == sorted(
             ids(sessions)
         )
+
+
+async def test_ids_are_in_no_repr(bank, complete):
+    """
+    The id of a session opens its journey, so no outcome prints it.
+    """
+    (session,) = await complete(1)
+
+    found = await collect(
+        bank.collect([session.session_id], what=("upload-status", "score"))
+    )
+
+    assert len(found) == 2
+    assert session.session_id not in repr(found)
+
+
+async def test_a_deleted_journal_stops_it(bank, tmp_path):
+    """
+    Another program that deletes the journal ends the collection.
+    """
+    path = tmp_path / "collected.jsonl"
+    source = (f"unknown-{number}" for number in itertools.count())
+
+    with pytest.raises(JournalError, match="was deleted"):
+        async with bank.collect(
+            source,
+            what=["upload-status"],
+            journal=CollectionJournal(path),
+        ) as outcomes:
+            async for _ in outcomes:
+                path.unlink(missing_ok=True)
 
 
 async def test_memory_is_constant(bank, complete):

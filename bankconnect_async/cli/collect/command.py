@@ -175,7 +175,7 @@ async def _collect(
     **options: Any,
 ) -> None:
     async with connection as bank, inputs.opened_for(bank) as rows:
-        await run.process(bank.collect(run.items(rows), **options))
+        await run.process(bank.collect(rows, **options))
 
 
 def _print_summary(

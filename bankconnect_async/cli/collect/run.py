@@ -4,8 +4,7 @@
 
 import asyncio
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any
+from collections.abc import Callable
 
 import attrs
 
@@ -39,15 +38,7 @@ class CollectRun:
     summary: CollectSummary
     progress: BatchProgress
     explain: Callable[[BankConnectError], str]
-    _is_closed: bool = attrs.field(default=False, init=False)
     _warned: set[str] = attrs.field(factory=set, init=False)
-
-    async def items(self, rows: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        """Yield *rows* until the first Ctrl-C."""
-        async for row in rows:
-            if self._is_closed:
-                return
-            yield row
 
     async def process(self, collection: Collection) -> None:
         """
@@ -99,7 +90,7 @@ class CollectRun:
             self.progress.print(f"warning: {warning}")
 
     def _drain(self, collection: Collection) -> None:
-        self.summary.interrupted = self._is_closed = True
+        self.summary.interrupted = True
         collection.drain()
         if count := collection.stats().in_flight:
             self.progress.print(
