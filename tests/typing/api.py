@@ -14,14 +14,20 @@ from yarl import URL
 from bankconnect_async import (
     AsyncBankConnect,
     BankConnectError,
+    Collected,
+    Collection,
+    CollectionJournal,
+    CollectionStats,
     Created,
     Delivery,
     Failed,
     Failure,
     MemorySessionStore,
+    NotCollected,
     Outcome,
     ProcessingFailedError,
     RetryPolicy,
+    SavedFile,
     Session,
     SessionRequest,
     SessionStore,
@@ -34,6 +40,7 @@ from bankconnect_async import (
 from bankconnect_async._resources.entities import EntityHandle
 from bankconnect_async._resources.sessions import SessionHandle
 from bankconnect_async.distributed import create_sessions_distributed
+from bankconnect_async.journal import read_journal
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.stats import BatchStats
 
@@ -99,6 +106,29 @@ async def create_many(bank: AsyncBankConnect) -> None:
         [SessionRequest(link_id="c", redirect_url=None), "customer-42"]
     ):
         pass
+
+
+async def collect_many(
+    bank: AsyncBankConnect, sessions: list[Session]
+) -> None:
+    async with bank.collect(read_journal("c.jsonl"), to="c") as collection:
+        assert_type(collection, Collection)
+        async for outcome in collection:
+            match outcome:
+                case Collected(kind=kind, files=files):
+                    assert_type(kind, str)
+                    assert_type(files, tuple[SavedFile, ...])
+                case NotCollected(error=error):
+                    assert_type(error, BankConnectError)
+                case _:
+                    assert_never(outcome)
+        assert_type(collection.stats(), CollectionStats)
+    bank.collect(sessions, what=["pdfs"], journal=CollectionJournal("j"))
+    bank.collect(["id"], flow="entity", save=_save)
+
+
+async def _save(collected: Collected) -> None:
+    del collected
 
 
 async def use_a_session(bank: AsyncBankConnect, webhook: Webhook) -> None:
