@@ -11,14 +11,11 @@ import json
 import os
 import socket
 import sys
+import time
 
 from aiohttp import web
 
-from bankconnect_async import (
-    AsyncBankConnect,
-    RetryPolicy,
-    SQLiteSessionStore,
-)
+from bankconnect_async import AsyncBankConnect, RetryPolicy, open_store
 from bankconnect_async.web import CallbackProtocol, CallbackService, mount
 
 
@@ -46,9 +43,7 @@ async def main(settings):
         if settings.get("is_stuck"):
             await asyncio.Event().wait()
 
-    store = SQLiteSessionStore(
-        settings["store"], encryption_keys=settings["key"]
-    )
+    store = open_store(settings["store"], settings["key"])
     bank = AsyncBankConnect(
         settings["api_key"],
         server_hash=settings["server_hash"],
@@ -59,12 +54,30 @@ async def main(settings):
     )
     service = CallbackService(
         bank,
-        CallbackProtocol(settings["public"], secret=settings["secret"]),
+        CallbackProtocol(
+            settings["public"],
+            secret=settings["secret"],
+            now=lambda: time.time() + settings.get("later", 0.0),
+        ),
         on_event=on_event,
+        continue_for=(
+            datetime.timedelta(minutes=30)
+            if settings.get("continues", True)
+            else None
+        ),
         lease=datetime.timedelta(seconds=settings["lease"]),
         poll_interval=0.05,
     )
+
+    async def sweep(_):
+        report = await service.sweep()
+        return web.json_response({"found": report.found})
+
+    async def pending(_):
+        return web.json_response({"pending": service.pending})
+
     app = web.Application()
+    app.add_routes([web.post("/sweep", sweep), web.get("/pending", pending)])
     mount(app, service, get_customer=get_customer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

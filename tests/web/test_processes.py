@@ -3,8 +3,10 @@ Several processes of a service share a store; any of them may be killed.
 """
 
 import asyncio
+import collections
 import contextlib
 import json
+import random
 import sys
 
 from pathlib import Path
@@ -13,14 +15,19 @@ import aiohttp
 import attrs
 import pytest
 
+from aiohttp import web
 from yarl import URL
 
+from bankconnect_async import AsyncBankConnect
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.web import CallbackProtocol
 
 
 SECRET = "correct horse battery staple, long enough"
 PUBLIC = "http://127.0.0.1:1/bank"
+ROLES = "create", "return", "webhook"
+#: A fifth of the webhooks is lost.
+LOSS = 0.2
 PROCESS = Path(__file__).with_name("service_process.py")
 
 
@@ -197,3 +204,217 @@ async def test_a_return_at_another_process(fleet, http):
 
     ((name, _, link_id),) = fleet.events
     assert (name, link_id) == ("SuccessEvent", "customer-42")
+
+
+@attrs.define
+class Campaign:
+    """
+    Journeys at a service whose processes are killed.
+
+    Attributes:
+        fleet: The service.
+        http: The client of browsers and of the vendor.
+        ours: The protocol of the service.
+        chance: The source of chance.
+        roles: The process of each role.
+        lost: The webhooks that the service did not answer.
+        is_lossy: Whether webhooks are lost.
+        kills: The number of processes that were killed.
+    """
+
+    fleet: Fleet
+    http: aiohttp.ClientSession
+    ours: CallbackProtocol
+    chance: random.Random
+    roles: dict[str, Process] = attrs.Factory(dict)
+    lost: list[bytes] = attrs.Factory(list)
+    is_lossy: bool = True
+    kills: int = 0
+    steps: asyncio.Queue[bool] = attrs.Factory(asyncio.Queue)
+
+    async def relay(self, request):
+        """Pass a webhook on, or lose it."""
+        body = await request.read()
+        if self.is_lossy and self.chance.random() < LOSS:
+            self.lost.append(body)
+        else:
+            await self.deliver(body)
+        return web.Response()
+
+    async def deliver(self, body):
+        """Post a webhook once; a connection that is cut loses it."""
+        url = self.roles["webhook"].url(self.ours.webhook_url)
+        try:
+            async with self.http.post(
+                url, data=body, headers={"Content-Type": "application/json"}
+            ) as answer:
+                if answer.status == 200:
+                    return
+        except aiohttp.ClientError:
+            pass
+        self.lost.append(body)
+
+    async def visit(self, role, url, **headers):
+        """Open a page, and reload it as long as the process is away."""
+        self.steps.put_nowait(False)
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with self.http.get(
+                    self.roles[role].url(url),
+                    headers=headers,
+                    allow_redirects=False,
+                ) as answer:
+                    if answer.status != 503:
+                        return answer.status, answer.headers.get("Location")
+            await asyncio.sleep(0.05)
+
+    async def play(self, number):
+        """Play the journey of one customer."""
+        status, journey = await self.visit(
+            "create", f"{PUBLIC}/redirect", **{"X-Customer": f"c-{number}"}
+        )
+        assert status == 303
+        played = await self.fleet.sandbox.play(
+            URL(journey).query["session_id"], "success"
+        )
+        # The last character before the query belongs to the signature.
+        path, _, query = played.redirect.partition("?")
+        forged = f"{path[:-4]}AAAA?{query}"
+        assert (await self.visit("return", forged))[0] == 403
+        assert (await self.visit("return", played.redirect))[0] == 200
+
+    async def kill(self, most, **settings):
+        """
+        Kill processes in the midst of journeys, and start others.
+
+        Args:
+            most: The largest number of steps between two kills.
+            **settings: The settings of the processes.
+        """
+        while True:
+            for _ in range(self.chance.randint(1, most)):
+                if await self.steps.get():
+                    return
+            role = self.chance.choice(ROLES)
+            await self.roles[role].kill()
+            self.kills += 1
+            self.roles[role] = await self.fleet.start(**settings)
+
+
+@pytest.fixture(name="campaign")
+def _campaign(fleet, http, ours):
+    """Return a campaign, whose chance has a seed that is printed."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return Campaign(fleet, http, ours, random.Random(seed))
+
+
+@pytest.fixture(name="address")
+def _address(request, tmp_path):
+    """Return the address of an empty store."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.sqlite")
+    server = request.getfixturevalue("postgres")
+    return server.dsn(server.create_database())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("address", "count"),
+    [("sqlite", 500), ("postgresql", 150)],
+    indirect=["address"],
+)
+async def test_every_outcome_is_told(campaign, until, address, count):
+    """
+    Sessions are created at one process, browsers return at another, and
+    webhooks come to a third. Each is killed at random, and every fifth
+    webhook is lost. After one sweep, a table with the events' keys has one
+    row for each outcome, also when the lost webhooks come after all. No
+    genuine return is refused, and no forged one is taken.
+    """
+    fleet, http = campaign.fleet, campaign.http
+    settings = {"store": address, "continues": False, "lease": 5}
+    for role in ROLES:
+        campaign.roles[role] = await fleet.start(**settings)
+    async with listening(campaign.relay) as url:
+        sandbox = fleet.sandbox
+        async with AsyncBankConnect(
+            sandbox.api_key,
+            server_hash=sandbox.server_hash,
+            base_url=sandbox.base_url,
+        ) as bank:
+            await bank.update_webhook(url, flow="session")
+        killer = asyncio.create_task(campaign.kill(count // 2, **settings))
+        limit = asyncio.Semaphore(8)
+
+        async def play(number):
+            async with limit:
+                await campaign.play(number)
+
+        async with asyncio.timeout(60 + count):
+            await asyncio.gather(*map(play, range(count)))
+        campaign.steps.put_nowait(True)
+        await killer
+        assert campaign.kills
+        for process in fleet.processes:
+            with contextlib.suppress(ProcessLookupError):
+                await process.kill()
+        # Twenty minutes later the sessions are due, and all leases are over.
+        campaign.is_lossy = False
+        last = await fleet.start(**settings, later=1200)
+        campaign.roles = dict.fromkeys(ROLES, last)
+        await settle(http, last)
+        async with http.post(f"http://127.0.0.1:{last.port}/sweep") as answer:
+            assert answer.status == 200
+
+        def rows():
+            table = {
+                key: (link_id, name) for name, key, link_id in fleet.events
+            }
+            return collections.Counter(table.values())
+
+        def expected(*names):
+            return {
+                (f"c-{number}", name)
+                for number in range(count)
+                for name in names
+            }
+
+        # That the uploads are complete matters no more.
+        ends = expected("SuccessEvent", "EnrichmentWebhook")
+        await until(lambda: rows().keys() >= ends)
+        late, campaign.lost = campaign.lost, []
+        for body in late:
+            await campaign.deliver(body)
+        everything = ends | expected("UploadWebhook")
+        await until(lambda: rows().keys() == everything)
+        await settle(http, last)
+
+    assert campaign.lost == []
+    assert rows() == dict.fromkeys(everything, 1)
+
+
+async def settle(http, process):
+    """Wait until a process has done what it began."""
+    while True:
+        async with http.get(
+            f"http://127.0.0.1:{process.port}/pending"
+        ) as answer:
+            if not (await answer.json())["pending"]:
+                return
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def listening(handle):
+    """Serve a handler of webhooks on a free port, and return its URL."""
+    app = web.Application()
+    app.router.add_post("/webhook", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        yield f"http://{host}:{port}/webhook"
+    finally:
+        await runner.cleanup()
