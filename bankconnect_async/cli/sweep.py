@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import attrs
@@ -51,7 +52,7 @@ def _load(
     if not module or not name:
         raise click.BadParameter("must be MODULE:FUNCTION")
     # As `python -m` does, unlike a script that pip installs.
-    sys.path.insert(0, str(os.getcwd()))  # noqa: PTH109
+    sys.path.insert(0, str(Path.cwd()))
     try:
         function: Any = pkgutil.resolve_name(text)
     except (ImportError, AttributeError, ValueError) as exc:

@@ -411,7 +411,8 @@ class CallbackService:
         through the store's inbox with the key of the lost webhook, so the
         callback gets it once, also if the webhook comes later. A session that
         nobody opened is asked about less and less often, and an expired one
-        once.
+        once. Complete uploads are told only while their processing has not
+        ended: then the end is all that matters.
 
         Args:
             limit: The largest number of sessions; `None` for all that are due.

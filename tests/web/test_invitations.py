@@ -13,7 +13,11 @@ import pytest
 
 from yarl import URL
 
-from bankconnect_async import SessionRequest, SessionState
+from bankconnect_async import (
+    SessionRequest,
+    SessionState,
+    SQLiteSessionStore,
+)
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.sandbox import Fault, Sandbox
 from bankconnect_async.web import CallbackService, WebRequest, WebResponse
@@ -228,9 +232,14 @@ async def _lender(bank_of, protocol, told):
     """Run a service: ``await lender(dialect)``."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def lender(dialect="session", **settings):
-            sandbox = await stack.enter_async_context(Sandbox(dialect))
-            bank = await stack.enter_async_context(bank_of(sandbox))
+        async def lender(
+            dialect="session", *, store=None, sandbox=None, **settings
+        ):
+            if sandbox is None:
+                sandbox = await stack.enter_async_context(Sandbox(dialect))
+            bank = await stack.enter_async_context(
+                bank_of(sandbox, store=store)
+            )
             service = CallbackService(
                 bank,
                 protocol(**settings),
@@ -254,14 +263,14 @@ class TestCrawlers:
     Whoever fetches a link begins nothing.
     """
 
-    @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    async def test_nothing_is_created(self, lender, method):
+    @pytest.mark.parametrize(("method", "count"), [("GET", 1000), ("HEAD", 9)])
+    async def test_nothing_is_created(self, lender, method, count):
         """
         Programs that fetch links for previews create no session, get no
         cookie and keep nothing.
         """
         lender = await lender()
-        links = [lender.link(f"customer-{number}") for number in range(200)]
+        links = [lender.link(f"customer-{number}") for number in range(count)]
 
         pages = [await lender.open(link, method) for link in links]
 
@@ -356,6 +365,26 @@ class TestTap:
         assert journey_of(await lender.tap(link)) == journey
         assert journey_of(await lender.tap(again)) != journey
         assert lender.sandbox.created() == 2
+
+    async def test_second_process(self, lender, tmp_path):
+        """
+        Taps at two processes at once make one session, too.
+        """
+        stores = [
+            SQLiteSessionStore(tmp_path / "store", encryption_keys="k" * 32)
+            for _ in range(2)
+        ]
+        first = await lender(store=stores[0])
+        second = await lender(store=stores[1], sandbox=first.sandbox)
+
+        one, other = await asyncio.gather(
+            first.tap(first.link()), second.tap(first.link())
+        )
+
+        assert journey_of(one) == journey_of(other)
+        assert first.sandbox.created() == 1
+        for store in stores:
+            await store.aclose()
 
     async def test_campaigns(self, lender):
         """
