@@ -774,24 +774,26 @@ class PostgresSessionStore:
             while self._waiting:
                 group = self._waiting[:_MAX_GROUP]
                 del self._waiting[:_MAX_GROUP]
-                problem = await self._insert(
+                error = await self._insert(
                     [row for rows, _ in group for row in rows]
                 )
                 for _, done in group:
                     if done.done():
                         continue
-                    if problem is None:
+                    if error is None:
                         done.set_result(None)
-                    else:
+                    elif isinstance(error, StoreError):
                         # Each caller adds facts to an error of its own.
-                        done.set_exception(StoreError(problem))
+                        done.set_exception(StoreError(error.message))
+                    else:
+                        done.set_exception(error)
         finally:
             self._writer = None
             for _, done in (*group, *self._waiting):
                 done.cancel()
             self._waiting.clear()
 
-    async def _insert(self, rows: "list[_Row]") -> str | None:
+    async def _insert(self, rows: "list[_Row]") -> Exception | None:
         *columns, entity_ids = map(list, zip(*rows, strict=True))
         pairs = [
             (entity_id, entry_id)
@@ -805,8 +807,8 @@ class PostgresSessionStore:
                 [entity_id for entity_id, _ in pairs],
                 [entry_id for _, entry_id in pairs],
             )
-        except StoreError as error:
-            return error.message
+        except Exception as error:  # noqa: BLE001 - the callers raise it
+            return error
         return None
 
     # Connections.

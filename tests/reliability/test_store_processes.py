@@ -231,11 +231,14 @@ class Scene:
             if response.status != 200:
                 self.refused.append(response.status)
 
-    async def kill_each(self, is_over):
-        """Kill each process at random moments, once or more often."""
+    async def kill_each(self, is_over, longest):
+        """
+        Kill each process, once or more often, at random moments of its life,
+        which lasts *longest* seconds at most.
+        """
         while True:
             for process in self.chance.sample(self.processes, 3):
-                await asyncio.sleep(self.chance.uniform(0, 0.3))
+                await asyncio.sleep(self.chance.uniform(0, longest))
                 process.kill()
                 await process.start()
             if is_over():
@@ -343,7 +346,7 @@ async def _scene(request, tmp_path, seed):
             await runner.cleanup()
 
 
-async def run(scene, journeys):
+async def run(scene, journeys, longest):
     """
     Play journeys while processes are killed, sweep, and let the lost
     webhooks arrive at last.
@@ -357,7 +360,9 @@ async def run(scene, journeys):
 
     async with asyncio.TaskGroup() as group:
         players = [group.create_task(play()) for _ in range(8)]
-        await scene.kill_each(lambda: all(player.done() for player in players))
+        await scene.kill_each(
+            lambda: all(player.done() for player in players), longest
+        )
     # A process starts the processing of each session, and the last webhook
     # of each is on its way, or lost.
     ended = 0
@@ -390,7 +395,7 @@ async def test_thirty_journeys(scene):
     """
     Each outcome is inserted once, whichever process is killed.
     """
-    await run(scene, 30)
+    await run(scene, 30, longest=0.3)
 
 
 @BOTH
@@ -399,4 +404,4 @@ async def test_five_hundred_journeys(scene):
     """
     So it is in a campaign.
     """
-    await run(scene, 500)
+    await run(scene, 500, longest=3)
