@@ -118,14 +118,20 @@ async def test_wrong_password_in_the_first_dialect(
 
 async def test_trying_again_in_the_first_dialect(serve, page, framed, until):
     """
-    The button opens the page again, with a new session.
+    The button opens the page again, which continues the session; another
+    button starts a new one, and is gone after the success.
     """
     async with serve("seed") as service:
         await page.goto(f"{service.base}/connect#here")
         await framed(page).open()
         await framed(page).fail("MU003", leave=True)
         await until(lambda: len(service.received.events) == 2)
+        start_again = page.get_by_role("button", name="Start again")
+        await expect(start_again).to_have_count(0)
         await page.get_by_role("button", name="Try again").click()
+        await expect(start_again).to_be_visible()
+        assert service.sandbox.created() == 1
+        await start_again.click()
         await until(lambda: service.sandbox.created() == 2)
         await expect(page.get_by_role("status")).to_have_count(0)
         await framed(page).open()
@@ -154,16 +160,19 @@ async def test_leaving_in_the_first_dialect(serve, serve_page, page, framed):
 @pytest.mark.parametrize("dialect", CURRENT)
 async def test_coming_back_after_an_exit(serve, page, framed, until, dialect):
     """
-    A customer who left the frame can start again.
+    A customer who left the frame can continue, or start again.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/connect")
-        await framed(page).leave()
-        await expect(page.get_by_role("status")).to_have_text(LEFT)
-        await expect(page.get_by_role("button")).to_have_count(1)
-        await page.get_by_role("button", name="Try again").click()
+        for _ in range(2):
+            await framed(page).leave()
+            await expect(page.get_by_role("status")).to_have_text(LEFT)
+            await expect(page.get_by_role("button")).to_have_count(1)
+            await page.get_by_role("button", name="Try again").click()
+        assert service.sandbox.created() == 1
+        await page.get_by_role("button", name="Start again").click()
         await framed(page).open()
-        assert service.sandbox.created() == 2
+        await until(lambda: service.sandbox.created() == 2)
         # What the page still has to tell would find the service gone.
         await page.goto("about:blank")
 

@@ -2,6 +2,8 @@
 The redirect workflow in a real browser.
 """
 
+import re
+
 import pytest
 
 from playwright.async_api import expect
@@ -32,24 +34,30 @@ async def test_success(serve, page, alone, dialect):
     assert (event.link_id, event.confirmed) == ("customer-42", True)
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Lax"
-    assert cookie["path"] == "/bank/return"
+    assert re.fullmatch("/bank/return/[0-9a-f]{8}", cookie["path"])
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_leave(serve, page, alone, dialect):
     """
-    After an exit the customer returns to a page that says so.
+    After an exit, which may be a failure, a page in neutral words offers to
+    try again: to continue the journey, or to start again.
     """
     async with serve(dialect) as service:
         await page.goto(f"{service.base}/redirect")
         await alone(page).leave()
-        await expect(page.get_by_text("You have left")).to_be_visible()
+        await expect(page.get_by_text("not complete yet")).to_be_visible()
         await page.get_by_role("link", name="Try again").click()
+        await expect(page.get_by_text("already begun")).to_be_visible()
+        await page.get_by_role("button", name="Continue").click()
+        await alone(page).leave()
+        assert service.sandbox.created() == 1
+        await page.get_by_role("link", name="Try again").click()
+        await page.get_by_role("button", name="Start again").click()
         await alone(page).open()
         assert service.sandbox.created() == 2
 
-    (event,) = service.received.events
-    assert event == ExitEvent(link_id="customer-42")
+    assert service.received.events == [ExitEvent(link_id="customer-42")] * 2
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -65,7 +73,7 @@ async def test_failure_then_exit(serve, page, alone, dialect):
         await expect(page.get_by_role("alert")).to_contain_text("NB004")
         assert service.received.events == []
         await journey.fail("NB005", leave=True)
-        await expect(page.get_by_text("You have left")).to_be_visible()
+        await expect(page.get_by_text("not complete yet")).to_be_visible()
 
     assert service.received.events == [ExitEvent(link_id="customer-42")]
 
@@ -89,7 +97,8 @@ async def test_failure_then_success(serve, page, alone):
 
 async def test_goes_on(serve, serve_page, page, alone):
     """
-    With a `next_url`, the browser ends there, without the outcome in the URL.
+    With a `next_url`, the browser ends there after a success, without the
+    outcome in the URL; after an exit there is a link to it.
     """
     async with (
         serve_page("<title>Account</title>") as account,
@@ -97,10 +106,16 @@ async def test_goes_on(serve, serve_page, page, alone):
     ):
         await page.goto(f"{service.base}/redirect")
         await alone(page).leave()
+        await page.get_by_role("link", name="Continue").click()
+        await page.wait_for_url(f"{account}/")
+        await page.goto(f"{service.base}/redirect")
+        await page.get_by_role("button", name="Continue").click()
+        await alone(page).open()
+        await alone(page).succeed()
         await page.wait_for_url(f"{account}/")
         assert await page.evaluate("document.referrer") == ""
 
-    assert len(service.received.events) == 1
+    assert len(service.received.events) == 2
 
 
 async def test_swapped_ids(serve, page, watch):
