@@ -59,6 +59,8 @@ _UNPROCESSED: Final = {
     SessionState.SUBMITTED,
 }
 _TEMPORARY: Final = 503
+# A session is stored within two minutes, or is not ours.
+_MATCH_ATTEMPTS: Final = 8
 
 _log: Final = logging.getLogger("bankconnect_async.web")
 
@@ -181,7 +183,10 @@ class EventDispatcher:
         Do an item of the inbox, and tell whether it is done.
         """
         kind, _, key = item.key.rpartition(":")
-        is_last = item.attempts + 1 >= self.max_attempts
+        attempts = self.max_attempts
+        if kind == UNMATCHED:
+            attempts = min(attempts, _MATCH_ATTEMPTS)
+        is_last = item.attempts + 1 >= attempts
         what: SuccessEvent | Webhook = UnknownWebhook(key=key)
         try:
             what = _decode(item)
@@ -227,6 +232,9 @@ class EventDispatcher:
         """
         if not isinstance(error, Exception):
             error = TimeoutError(_CANCELLED)
+        if not what.key:
+            key = event_key(what, self.records.api_id)
+            what = attrs.evolve(what, key=key)
         if self.hooks.on_failure is not None:
             try:
                 await self.hooks.on_failure(what, error)

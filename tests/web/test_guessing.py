@@ -78,6 +78,7 @@ async def test_guesses_are_bounded(endpoints, told, sandbox, guess, way):
     assert {type(error) for _, error in told.failures} == {
         InvalidCallbackError
     }
+    assert len({event.key for event, _ in told.failures}) == GUESSES
 
 
 async def test_new_tokens_do_not_help(make, sandbox, bank, guess):
