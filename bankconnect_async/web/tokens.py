@@ -7,6 +7,7 @@ A token names the customer and the session for which it was signed.
 import datetime
 import hashlib
 import hmac
+import json
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,7 +16,6 @@ import attrs
 
 from itsdangerous import (
     BadData,
-    Serializer,
     TimestampSigner,
     URLSafeTimedSerializer,
     base64_encode,
@@ -192,7 +192,7 @@ class _Serializer(URLSafeTimedSerializer):
 
     def dump_payload(self, obj: Any) -> bytes:
         """Encode *obj* as JSON in base64."""
-        return base64_encode(Serializer.dump_payload(self, obj))
+        return base64_encode(json.dumps(obj, separators=(",", ":")))
 
 
 def _serializer(
