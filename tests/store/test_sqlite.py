@@ -268,6 +268,11 @@ class TestUse:
         Another event loop is refused, and says what to do.
         """
         store = SQLiteSessionStore(tmp_path / "s.db")
+
+        async def reopen():
+            async with store:
+                return await store.find(api_id=API, link_id="customer-42")
+
         with asyncio.Runner() as runner:
             runner.run(store.add([make_entry()]))
             with pytest.raises(StoreError, match="one store for each loop"):
@@ -275,7 +280,7 @@ class TestUse:
             with pytest.raises(StoreError, match="one store for each loop"):
                 asyncio.run(store.aclose())
             runner.run(store.aclose())
-        asyncio.run(store.open())
+        assert len(asyncio.run(reopen())) == 1
 
     def test_fork(self, tmp_path, make_entry):
         """
