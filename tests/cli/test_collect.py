@@ -32,6 +32,8 @@ from bankconnect_async.sandbox import Fault, statement_pdf
 
 
 PDF = statement_pdf()
+# The bytes of a record of the journal, about.
+RECORD = 300
 KINDS = "transactions,pdfs,accounts"
 
 
@@ -453,8 +455,8 @@ class TestKilled:
 
     async def _run(self, start, args, to, rng, total):
         process = await start("collect", *args)
-        until = _count(to) + rng.randrange(1, total // 6)
-        while process.returncode is None and _count(to) < until:
+        until = _recorded(to) + rng.randrange(1, total // 6) * RECORD
+        while process.returncode is None and _recorded(to) < until:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 0.02)
         if process.returncode is None:
@@ -519,7 +521,7 @@ class TestKilled:
         process = await start(
             *("collect", journal, "--to", to, "--concurrency", 2)
         )
-        while not _count(to):
+        while not _recorded(to):
             await asyncio.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
@@ -531,5 +533,26 @@ class TestKilled:
         assert len(names(to / "transactions")) == len(records) < 30
 
 
-def _count(to):
-    return sum(1 for path in to.rglob("*.json") if path.is_file())
+async def test_a_silent_pipe(start, campaign, tmp_path):
+    """
+    Ctrl-C ends a collection whose input is a pipe that stays open.
+    """
+    _, (id_,) = await asyncio.to_thread(campaign, 1)
+    to = tmp_path / "data"
+    process = await start("collect", "-", "--to", to)
+    process.stdin.write(f"session_id\n{id_}\n".encode())
+    await process.stdin.drain()
+    while not _recorded(to):
+        await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 130
+    _, err = await process.communicate()
+
+    assert err.startswith(b"collected 1, failed 0, ")
+    assert names(to / "transactions") == [id_]
+
+
+def _recorded(to):
+    # The bytes of some records tell as well, and take no time to count.
+    journal = to / "collected.jsonl"
+    return journal.stat().st_size if journal.exists() else 0

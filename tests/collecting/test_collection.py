@@ -570,6 +570,19 @@ class TestSave:
         )
 
 
+async def test_a_directory_that_is_a_file(bank, complete, tmp_path):
+    """
+    Files that cannot be written end the collection with an `OSError`.
+    """
+    sessions = await complete(3)
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OSError, match="Not a directory"):
+        await collect(
+            bank.collect(sessions, what=["pdfs"], to=tmp_path / "file")
+        )
+
+
 async def test_ids_are_in_no_repr(bank, complete):
     """
     The id of a session opens its journey, so no outcome prints it.
