@@ -12,7 +12,6 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from functools import partial
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -268,6 +267,7 @@ class AsyncBankConnect(StatementData):
             store,
             api_id=_resources.store_api_id(self._service.name, self._api_key),
             clock=clock,
+            usual=self._creator.usual,
         )
         self._made_at = _calling_line()
 
@@ -499,11 +499,11 @@ class AsyncBankConnect(StatementData):
             await stored.add(link_id, request, session, scope, reserved)
         else:
             stored.add_nowait(
-                partial(
-                    stored.build,
+                (
                     link_id,
-                    request,
-                    session,
+                    None if request is stored.usual else request,
+                    answer.session_id,
+                    answer.redirect_url,
                     scope,
                     stored.now(),
                 )

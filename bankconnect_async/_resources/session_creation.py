@@ -48,6 +48,10 @@ class RequestPreparer:
     Args:
         redirect_url: The redirect URL of requests that name none.
 
+    Attributes:
+        usual: The request that all bare link ids share; `None` if each has a
+            redirect URL of its own, or none is known.
+
     Raises:
         ConfigurationError: If *redirect_url* is invalid.
     """
@@ -55,13 +59,13 @@ class RequestPreparer:
     def __init__(
         self, redirect_url: "str | URL | ReturnURL | None | Unset"
     ) -> None:
-        self._usual, self._returns = _read_redirect_url(redirect_url)
+        self.usual, self._returns = _read_redirect_url(redirect_url)
 
     @property
     def redirect_url(self) -> "str | ReturnURL | None | Unset":
         """The redirect URL of requests that name none."""
-        if self._usual is not None:
-            return self._usual.redirect_url
+        if self.usual is not None:
+            return self.usual.redirect_url
         return UNSET if self._returns is None else self._returns
 
     def prepare(
@@ -75,9 +79,9 @@ class RequestPreparer:
                 *redirect_url*, or *item* is not a request.
         """
         if isinstance(item, str):
-            if self._usual is not None:
+            if self.usual is not None:
                 check_link_id(item)
-                return item, self._usual
+                return item, self.usual
             return item, SessionRequest(
                 link_id=item, redirect_url=self._redirect_url(item)
             )
@@ -97,13 +101,13 @@ class RequestPreparer:
         Return a request for *item* that it does not share.
         """
         link_id, request = self.prepare(item)
-        if request is self._usual:
+        if request is self.usual:
             return request.with_link_id(link_id)
         return request
 
     def _redirect_url(self, link_id: str) -> str | None | Unset:
-        if self._usual is not None:
-            return self._usual.redirect_url
+        if self.usual is not None:
+            return self.usual.redirect_url
         if self._returns is not None:
             return str(self._returns.build(link_id))
         raise InvalidRequestError(
@@ -153,7 +157,7 @@ class SessionCreator(RequestPreparer):
         self._executor = executor
         self._content_type = CONTENT_TYPES[encoding]
         self._writer = SessionWriter(
-            api_key, encoding=encoding, usual=self._usual
+            api_key, encoding=encoding, usual=self.usual
         )
         self._operation = Operation(
             name="POST session",

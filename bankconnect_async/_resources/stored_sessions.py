@@ -5,7 +5,8 @@ The sessions of one client in its store.
 import datetime
 import hashlib
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     from .session_creation import SessionCreator
 
 
+#: The customer, the request (`None` for the usual one), the session's id and
+#: URL (`None` if there may be a session), the scope, the time of creation.
+NewSession: TypeAlias = tuple[
+    str, SessionRequest | None, str | None, str | None, str, float
+]
+
 _SALT: Final = "bankconnect_async.api_id "
 
 
@@ -66,19 +73,26 @@ class StoredSessions:
         store: The store; `None` for one in memory.
         api_id: The name of the API and of the account.
         clock: The clock.
+        usual: The request that all bare link ids share, if there is one.
 
     Attributes:
         store: The store.
         api_id: The name of the API and of the account.
-        add_nowait: The store's function that adds an entry or its builder
-            without waiting; `None` if writing takes time.
+        usual: The request that all bare link ids share, if there is one.
+        add_nowait: The function that adds a session to the memory without
+            waiting; `None` for another store.
         is_owned: Whether `aclose` closes the store.
         is_open: Whether the store was opened.
         now: The function that returns the time in seconds since the epoch.
     """
 
     def __init__(
-        self, store: SessionStore | None, *, api_id: str, clock: Clock
+        self,
+        store: SessionStore | None,
+        *,
+        api_id: str,
+        clock: Clock,
+        usual: SessionRequest | None,
     ) -> None:
         if store is not None and not hasattr(store, "add"):
             # A traceback with locals would show the password of an address.
@@ -92,12 +106,12 @@ class StoredSessions:
             )
         self.store: Final = MemorySessionStore() if store is None else store
         self.api_id: Final = api_id
-        self.add_nowait: Final = (
-            self.store.add_nowait
-            # Not a subclass: its own `add` would not be called.
-            if type(self.store) is MemorySessionStore
-            else None
-        )
+        self.usual: Final = usual
+        self.add_nowait: Callable[[NewSession], None] | None = None
+        # Not a subclass: its own `add` would not be called.
+        if type(self.store) is MemorySessionStore and not self.store.builder:
+            self.store.builder = self._build_new
+            self.add_nowait = self.store.add_nowait
         self.is_owned: bool = store is None
         self.now: Final = clock.time
         self.is_open: bool = self.add_nowait is not None
@@ -195,6 +209,16 @@ class StoredSessions:
             session=session,
             created=created,
         )
+
+    def _build_new(self, new: NewSession) -> SessionEntry:
+        link_id, request, session_id, url, scope, created = new
+        request = cast("SessionRequest", request or self.usual)
+        session = None
+        if url is not None:
+            session = Session(
+                link_id=link_id, redirect_url=url, session_id=session_id
+            )
+        return self.build(link_id, request, session, scope, created)
 
     async def add(
         self,

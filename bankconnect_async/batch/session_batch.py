@@ -600,7 +600,9 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
                 session_id=answer.session_id,
                 attempts=attempts,
             )
-        self._remember(link_id, request, session)
+            self._remember(
+                link_id, request, answer.session_id, answer.redirect_url
+            )
         return Created(
             index=index,
             item=item,
@@ -621,21 +623,25 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
                 # The request may be the one that all bare link ids share.
                 request = request.with_link_id(item)
             if error.delivery in UNCERTAIN:
-                self._remember(request.link_id, request, None)
+                self._remember(request.link_id, request, None, None)
         return Failed(index=index, item=item, request=request, error=error)
 
     def _remember(
-        self, link_id: str, request: SessionRequest, session: Session | None
+        self,
+        link_id: str,
+        request: SessionRequest,
+        session_id: str | None,
+        url: str | None,
     ) -> None:
         stored = self._stored
-        # A store that takes time is written by the creator.
+        # The creator has written to another store.
         if stored is not None and stored.add_nowait is not None:
             stored.add_nowait(
-                partial(
-                    stored.build,
+                (
                     link_id,
-                    request,
-                    session,
+                    None if request is stored.usual else request,
+                    session_id,
+                    url,
                     self._scope,
                     self._clock.time(),
                 )

@@ -7,7 +7,7 @@ import time
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -91,9 +91,10 @@ class MemorySessionStore:
         self._window: Final = dedup_window
         # Entries that no other method has needed yet: a batch that asks
         # nothing pays for no index.
-        self._new: Final[deque[SessionEntry | Callable[[], SessionEntry]]] = (
-            deque(maxlen=limit)
+        self._new: Final[deque[SessionEntry | tuple[Any, ...]]] = deque(
+            maxlen=limit
         )
+        self.builder: Callable[[tuple[Any, ...]], SessionEntry] | None = None
         self._entries: Final[dict[str, SessionEntry]] = {}
         # The entries of each id, by the name of the id and its text.
         self._index: Final[dict[tuple[str, str], dict[str, None]]] = {}
@@ -141,11 +142,9 @@ class MemorySessionStore:
             now += datetime.timedelta(seconds=time.monotonic() - started)
 
     @property
-    def add_nowait(
-        self,
-    ) -> Callable[[SessionEntry | Callable[[], SessionEntry]], None]:
+    def add_nowait(self) -> Callable[[SessionEntry | tuple[Any, ...]], None]:
         """
-        The function that adds one entry, or what makes it when it is needed.
+        The function that adds one entry, or facts for the *builder*.
         """
         # A C function, so a caller that keeps it pays for no frame.
         return self._new.append
@@ -358,8 +357,11 @@ class MemorySessionStore:
     def _update(self) -> None:
         """Index the new entries, and wake those that wait for them."""
         while self._new:
-            made = self._new.popleft()
-            entry = made() if callable(made) else made
+            entry = self._new.popleft()
+            if isinstance(entry, tuple):
+                if self.builder is None:
+                    raise TypeError("there is no builder of entries")
+                entry = self.builder(entry)
             if entry.entry_id not in self._entries:
                 self._put(entry)
             held = self._reservations.get(entry.key)

@@ -42,12 +42,13 @@ async def test_entries_are_made_when_needed(make_entry):
     store = MemorySessionStore(limit=2)
     made = []
 
-    def make():
-        made.append(make_entry("late"))
+    def make(facts):
+        made.append(make_entry(*facts))
         return made[-1]
 
+    store.builder = make
     for _ in range(5):
-        store.add_nowait(make)
+        store.add_nowait(("late",))
     assert not made
 
     assert len(await store.find(api_id=API, link_id="late")) == 2
