@@ -29,7 +29,7 @@ _log: Final = logging.getLogger("bankconnect_async.web")
 
 
 @attrs.frozen(kw_only=True)
-class Journey:
+class BegunJourney:
     """
     A session at which a customer can begin or continue.
 
@@ -69,7 +69,7 @@ class JourneyStarter:
         return_url: Callable[[str], str] | None,
         scope: str = "",
         created_after: datetime.datetime | None = None,
-    ) -> Journey:
+    ) -> BegunJourney:
         """
         Continue the session of *request*, or create one.
 
@@ -110,7 +110,7 @@ class JourneyStarter:
         if isinstance(found, Reserved):
             return await self._create(request, found, return_url, scope)
         await self._open(found.entry_id)
-        return Journey(
+        return BegunJourney(
             session=found.session(),
             entry_id=found.entry_id,
             created_at=found.created_at,
@@ -123,7 +123,7 @@ class JourneyStarter:
         reserved: Reserved,
         return_url: Callable[[str], str] | None,
         scope: str,
-    ) -> Journey:
+    ) -> BegunJourney:
         url = None if return_url is None else return_url(reserved.entry_id)
         try:
             session = await self.bank.create_session(
@@ -136,7 +136,7 @@ class JourneyStarter:
             await asyncio.shield(self._release(reserved))
             raise
         await self._open(reserved.entry_id)
-        return Journey(
+        return BegunJourney(
             session=session,
             entry_id=reserved.entry_id,
             created_at=self.now(),

@@ -38,7 +38,7 @@ from .dispatcher import (
 from .failures import ANY_ERROR, failure_status
 from .http import WebRequest, WebResponse, plain
 from .invitations import Invitation
-from .journeys import Journey, JourneyStarter
+from .journeys import BegunJourney, JourneyStarter
 from .limits import RateLimit
 from .news import SessionRecords
 from .protocol import CallbackProtocol
@@ -222,7 +222,7 @@ class CallbackService:
         return self._show_frame(request, found)
 
     def _show_frame(
-        self, request: WebRequest, journey: Journey
+        self, request: WebRequest, journey: BegunJourney
     ) -> WebResponse:
         return self.protocol.render_connect_page(
             journey.session,
@@ -477,7 +477,7 @@ class CallbackService:
         *,
         return_url: Callable[[str], str] | None = None,
         scope: str = "",
-    ) -> Journey | WebResponse:
+    ) -> BegunJourney | WebResponse:
         starter = JourneyStarter(
             bank=self.bank,
             continue_for=self.continue_for,

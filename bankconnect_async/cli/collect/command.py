@@ -34,7 +34,7 @@ from bankconnect_async.models import Rows, Transaction
 from bankconnect_async.tables import FORMATS, Format, encode_table
 
 from .files import CollectedFiles
-from .inputs import FileOfIds, Inputs, StoredSessions
+from .inputs import FileOfIds, Inputs, StoreInputs
 from .run import CollectRun
 from .summary import CollectSummary
 
@@ -133,7 +133,7 @@ def collect(  # noqa: PLR0913
     with ExitStack() as stack:
         inputs: Inputs
         if source is None:
-            inputs = StoredSessions(find_store(address))
+            inputs = StoreInputs(find_store(address))
         else:
             inputs = FileOfIds(
                 stack.enter_context(closing(open_input(source)))

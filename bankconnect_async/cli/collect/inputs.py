@@ -66,7 +66,7 @@ class FileOfIds:
         yield RowReader(self._rows, self._source)
 
 
-class StoredSessions:
+class StoreInputs:
     """
     The sessions of a store that have data.
 
