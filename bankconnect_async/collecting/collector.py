@@ -22,11 +22,12 @@ from bankconnect_async.errors import (
     BankConnectError,
     BatchStoppedError,
     InvalidRequestError,
+    NotReadyError,
 )
 from bankconnect_async.journal.file_system import fsync_directory
 from bankconnect_async.retry import RetryPolicy
 
-from .kinds import FILES, KINDS, check_ready, check_uploaded, read_kind
+from .kinds import FILES, KINDS, check_ready, is_uploaded, read_kind
 from .names import safe_name
 from .outcomes import Collected, CollectOutcome, NotCollected, SavedFile
 from .owners import Owner
@@ -200,7 +201,13 @@ class Collector:
         handle = fetch.owner.handle(api)
         if isinstance(handle, SessionHandle) and fetch.method == "pdfs":
             # The list may grow before that, and a later run would skip it.
-            check_uploaded(await handle.upload_state())
+            state = await handle.upload_state()
+            if not is_uploaded(state):
+                # The server has served what was sent.
+                throttle.on_success()
+                raise NotReadyError(
+                    "the customer has not completed the uploads"
+                )
         return (fetch, await getattr(handle, fetch.method)()), 1
 
     async def _complete(

@@ -80,15 +80,11 @@ def check_ready(flow: Flow, response: Any) -> None:
         )
 
 
-def check_uploaded(status: str | None) -> None:
+def is_uploaded(status: str) -> bool:
     """
-    Check that no more statements can be uploaded into a session.
-
-    Raises:
-        NotReadyError: If they can.
+    Tell from an `upload_status` whether no more statements can be uploaded.
     """
-    if status not in {COMPLETED, "EXPIRED"}:
-        raise NotReadyError("the customer has not completed the uploads")
+    return status in {COMPLETED, "EXPIRED"}
 
 
 def read_kind(response: Any, kind: Kind) -> Any:

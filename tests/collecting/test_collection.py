@@ -171,6 +171,19 @@ async def test_not_ready_is_told_apart(bank, complete, service):
     assert collection.stats().not_ready == 3
 
 
+async def test_what_is_not_ready_is_served(bank):
+    """
+    Requests for data that is not ready count as served by the server.
+    """
+    sessions = [await bank.create_session(f"c{number}") for number in range(3)]
+
+    collection = bank.collect(sessions, what=["pdfs"], rate=100)
+    found = await collect(collection)
+
+    assert all(each.is_not_ready for each in found)
+    assert collection.stats().rate > 0
+
+
 async def test_pdfs_are_files(bank, complete, tmp_path):
     """
     Each PDF is a whole file for its owner only.
