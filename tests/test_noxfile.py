@@ -90,5 +90,6 @@ def test_journals_that_were_put_aside_are_not_committed(tmp_path):
     """
     patterns = (ROOT / ".gitignore").read_text().splitlines()
 
-    for name in ("out.jsonl.old-1", "links.csv.old-23"):
+    names = "out.jsonl.old-1", "links.csv.old-23", "out.jsonl.shard-0-of-4"
+    for name in names:
         assert any(Path(name).match(each) for each in patterns)

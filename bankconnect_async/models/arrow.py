@@ -14,7 +14,7 @@ import typing
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, DecimalException
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -25,10 +25,13 @@ from ._fields import is_in_utc
 from ._rows import Rows, column_names
 
 
-try:
+if TYPE_CHECKING:
     import pyarrow
-except ImportError:  # the extra [tables]
-    pyarrow = None
+else:
+    try:
+        import pyarrow
+    except ImportError:  # the extra [tables]
+        pyarrow = None
 
 
 #: Converts the values of a column.

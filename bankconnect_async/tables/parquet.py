@@ -4,15 +4,18 @@ Rows as Parquet.
 
 import io
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bankconnect_async.models import Rows
 
 
-try:
+if TYPE_CHECKING:
     from pyarrow import parquet
-except ImportError:  # the extra [tables], which `to_arrow` checks
-    parquet = None
+else:
+    try:
+        from pyarrow import parquet
+    except ImportError:  # the extra [tables], which `to_arrow` checks
+        parquet = None
 
 
 def encode_parquet(rows: Rows[Any]) -> bytes:

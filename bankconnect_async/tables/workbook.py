@@ -6,7 +6,7 @@ import datetime
 import io
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bankconnect_async.errors import ConfigurationError, DecodeError
 from bankconnect_async.models import Rows
@@ -15,10 +15,13 @@ from bankconnect_async.models._rows import column_names
 from .cells import Cell, cells_of, printable
 
 
-try:
+if TYPE_CHECKING:
     import xlsxwriter
-except ImportError:  # the extra [tables]
-    xlsxwriter = None
+else:
+    try:
+        import xlsxwriter
+    except ImportError:  # the extra [tables]
+        xlsxwriter = None
 
 
 # The limits of the format.
