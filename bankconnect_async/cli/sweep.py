@@ -5,10 +5,10 @@
 import asyncio
 import datetime
 import inspect
-import os
 import pkgutil
 import sys
 
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -17,10 +17,9 @@ import click
 import orjson
 
 from bankconnect_async.client import AsyncBankConnect
-from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.events import Event
 from bankconnect_async.models.webhooks import Webhook
-from bankconnect_async.store import MemorySessionStore
+from bankconnect_async.store import SessionStore
 from bankconnect_async.web.dispatcher import (
     EventDispatcher,
     OnEvent,
@@ -32,7 +31,7 @@ from bankconnect_async.web.sweep import SweepReport
 from bankconnect_async.web.sweep import sweep as run_sweep
 
 from .messages import print_message
-from .options import ApiOptions, connection_options
+from .options import ApiOptions, connection_options, find_store
 from .output import write_output
 
 
@@ -65,6 +64,7 @@ def _load(
 @click.command()
 @click.option(
     "--store",
+    "address",
     metavar="STORE",
     help="The store of the service: a file of SQLite, or postgresql://..., "
     "instead of BANKCONNECT_STORE.",
@@ -110,7 +110,7 @@ def sweep(  # noqa: PLR0913
     ctx: click.Context,
     *,
     api: ApiOptions,
-    store: str | None,
+    address: str | None,
     limit: int | None,
     concurrency: int,
     rate: float | None,
@@ -131,10 +131,11 @@ def sweep(  # noqa: PLR0913
     The keys of an encrypted store come from BANKCONNECT_STORE_KEYS.
     """
     hooks = _Hooks(on_event)
-    environ = {**os.environ, **({"BANKCONNECT_STORE": store} if store else {})}
+    store = find_store(address)
     report = asyncio.run(
         _sweep(
-            AsyncBankConnect.from_env(environ, **api.settings()),
+            AsyncBankConnect.from_env(store=store, **api.settings()),
+            store,
             hooks,
             process,
             limit=limit,
@@ -188,15 +189,13 @@ class _Hooks:
 
 async def _sweep(
     client: AsyncBankConnect,
+    store: SessionStore,
     hooks: _Hooks,
     process: Process,
     **settings: Any,
 ) -> SweepReport:
-    async with client as bank:
-        if isinstance(bank.store, MemorySessionStore):
-            raise ConfigurationError(
-                "no store: set BANKCONNECT_STORE, or give --store"
-            )
+    # A client closes no store that it was given.
+    async with aclosing(store), client as bank:
         if hooks.function is None:
             return await run_sweep(bank, **settings)
         dispatcher = EventDispatcher(

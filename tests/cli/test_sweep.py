@@ -136,16 +136,21 @@ def test_bad_callbacks(bankconnect, events, name, problem):
     assert not events.exists()
 
 
-def test_no_store(bankconnect, monkeypatch):
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ((), "set BANKCONNECT_STORE, or give --store"),
+        (("--store", "missing.sqlite"), "there is no such store"),
+    ],
+)
+def test_no_store(bankconnect, args, problem):
     """
-    Without a store there is nothing to sweep.
+    Without a store there is nothing to sweep, and none is created.
     """
-    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
-
-    result = bankconnect("sweep")
+    result = bankconnect("sweep", *args)
 
     assert result.code == 2
-    assert "set BANKCONNECT_STORE, or give --store" in result.err
+    assert problem in result.err
 
 
 async def test_refused_key(sweep, monkeypatch):
