@@ -254,7 +254,7 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Finish what waits, close the connection, and end the thread."""
-        while self._is_scheduled:
+        while self._is_scheduled and not self.loop.is_closed():
             if self._idle is None:
                 self._idle = self.loop.create_future()
             await finish(self._idle)

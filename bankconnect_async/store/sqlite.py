@@ -157,8 +157,11 @@ class SQLiteSessionStore:
         if thread.pid != os.getpid():
             self._disown()
             return
-        self._check_loop(thread)
+        if not thread.loop.is_closed():
+            self._check_loop(thread)
         self._thread = None
+        # The next one may be for another event loop.
+        self._lock = asyncio.Lock()
         await thread.close()
 
     @property

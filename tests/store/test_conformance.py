@@ -536,6 +536,24 @@ class TestReserveWithoutUrls:
         assert found[0].entry_id != found[1].entry_id
 
 
+@pytest.mark.parametrize(
+    "store", [name for name in STORES if name not in KEEPING], indirect=True
+)
+async def test_nothing_to_continue(store, make_entry, make_key, now):
+    """
+    A store without URLs gives everybody a right at once.
+    """
+    await store.add([make_entry()])
+
+    found = await asyncio.gather(
+        *(store.reserve(make_key(), now=now, lease=LEASE) for _ in range(5))
+    )
+
+    assert {type(each) for each in found} == {Reserved}
+    assert len({each.entry_id for each in found}) == 5
+    await store.release(found[0].entry_id)
+
+
 class TestDue:
     """Leasing the entries that are due"""
 

@@ -16,6 +16,7 @@ import textwrap
 import threading
 import traceback
 import warnings
+import zlib
 
 import pytest
 
@@ -104,6 +105,21 @@ class TestFile:
                 assert found.link_id == entry.link_id
             assert await store.forget(link_id="x4999") == 1
             assert not await store.find(api_id=API, link_id="x4999")
+
+    async def test_ids_with_one_number(self, tmp_path, make_entry):
+        """
+        Ids with the same number in the index are told apart.
+        """
+        twins = "plumless", "buckeroo"
+        assert len({zlib.crc32(each.encode()) for each in twins}) == 1
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            await store.add([make_entry(each) for each in twins])
+            found = await store.find(api_id=API, link_id="plumless")
+            erased = await store.forget(link_id="plumless")
+            left = await store.find(api_id=API, link_id="buckeroo")
+
+        assert [each.link_id for each in found] == ["plumless"]
+        assert erased == len(left) == 1
 
     @pytest.mark.parametrize(
         ("damage", "message"),
@@ -281,6 +297,25 @@ class TestUse:
                 asyncio.run(store.aclose())
             runner.run(store.aclose())
         assert len(asyncio.run(reopen())) == 1
+
+    def test_closed_loop(self, tmp_path, make_entry):
+        """
+        A store whose event loop has ended can be closed in the next one.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+        asyncio.run(store.add([make_entry()]))
+        with pytest.raises(StoreError, match="one store for each loop"):
+            asyncio.run(store.add([make_entry()]))
+        asyncio.run(store.aclose())
+
+        async def add_many():
+            async with store:
+                await asyncio.gather(
+                    *(store.add([make_entry("x")]) for _ in range(9))
+                )
+                return await store.find(api_id=API, link_id="x")
+
+        assert len(asyncio.run(add_many())) == 9
 
     def test_fork(self, tmp_path, make_entry):
         """
