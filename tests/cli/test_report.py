@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 
@@ -147,7 +148,9 @@ class TestFigures:
                     break
 
         assert b"\x1b[" in text
-        assert "created" in text.decode()
+        lines = re.sub(r"\x1b\[[\d;]*m", "", text.decode()).splitlines()
+        assert any(line.startswith("created") for line in lines)
+        assert max(map(len, lines)) <= width
 
     @pytest.mark.parametrize("keys", [None, "k" * 32])
     def test_store(self, bankconnect, campaign, tmp_path, monkeypatch, keys):

@@ -4,9 +4,10 @@ A report as text.
 
 import io
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ from bankconnect_async.report.units import (
 )
 
 
-# The width of a file or a pipe, and that of a full bar.
+# The width of a file or a pipe, and the greatest one of a full bar.
 _WIDTH: Final = 100
 _BAR: Final = 30
 
@@ -64,7 +65,7 @@ def _print_creation(console: Console, report: CreationReport) -> None:
     if report.first_at is not None and report.last_at is not None:
         facts.append(("first record", time(report.first_at)))
         facts.append(("last record", time(report.last_at)))
-    _print_table(console, "Sessions created", facts)
+    _print_facts(console, "Sessions created", facts)
     _print_counts(
         console,
         "Rows",
@@ -80,16 +81,15 @@ def _print_creation(console: Console, report: CreationReport) -> None:
         console.print(
             f"{number(report.uncertain)} of them may have a session all the "
             f"same: reconcile them with the vendor.\n",
-            soft_wrap=True,
         )
     if report.latency.count:
-        _print_table(
+        _print_facts(
             console,
             "Latency of the attempts that created a session",
             quantiles(report.latency),
         )
     if report.rate:
-        _print_table(
+        _print_facts(
             console,
             "Rate",
             [
@@ -108,10 +108,9 @@ def _print_journeys(console: Console, report: JourneyReport) -> None:
         console.print(
             f"The server may not have created {number(report.ambiguous)} of "
             f"them.\n",
-            soft_wrap=True,
         )
     if report.completion.count:
-        _print_table(
+        _print_facts(
             console,
             "Time from a session to its statements",
             quantiles(report.completion),
@@ -128,34 +127,33 @@ def _print_counts(
     whole: int | None = None,
 ) -> None:
     whole = sum(counts.values()) if whole is None else whole
-    _print_table(
-        console,
-        title,
-        [
-            (
-                one_line(name),
-                number(count),
-                share(count, whole),
-                "█" * round(_BAR * count / whole) if whole else "",
-            )
-            for name, count in counts.items()
-        ],
-    )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(max_width=_BAR)
+    for name, count in counts.items():
+        table.add_row(
+            Text(one_line(name)),
+            number(count),
+            share(count, whole),
+            Bar(size=max(whole, 1), begin=0, end=count, color="blue"),
+        )
+    _print(console, title, table)
 
 
-def _print_table(
-    console: Console, title: str, rows: Iterable[Sequence[str]]
+def _print_facts(
+    console: Console, title: str, facts: Iterable[tuple[str, str]]
 ) -> None:
     table = Table.grid(padding=(0, 2))
-    for place, row in enumerate(rows):
-        if not place:
-            is_counts = len(row) > 2  # noqa: PLR2004 - name, number, share
-            table.add_column(overflow="fold")
-            for _ in row[1:3]:
-                table.add_column(justify="right" if is_counts else "left")
-            for _ in row[3:]:
-                table.add_column(style="blue")
-        table.add_row(*map(Text, row))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for name, text in facts:
+        table.add_row(name, Text(text))
+    _print(console, title, table)
+
+
+def _print(console: Console, title: str, table: Table) -> None:
     console.print(Text(title, style="bold"))
     console.print(table)
     console.print()
