@@ -13,7 +13,14 @@ from bankconnect_async._templates import render
 
 from .charts import Column, bar, columns, round_up
 from .figures import CreationReport, JourneyReport, LatencyBucket, RatePoint
-from .units import duration, number, quantiles, share, time
+from .units import (
+    duration,
+    number,
+    quantiles,
+    share,
+    three_digits,
+    time,
+)
 
 
 _render = functools.partial(render, str(__package__))
@@ -160,8 +167,8 @@ def _rate(points: Sequence[RatePoint]) -> Iterator[str]:
             bars,
             top=top,
             label=f"Columns: rows per second over time, created and failed; "
-            f"at most {peak.rate:,.3g} at {time(peak.at)}. The table below "
-            f"has the numbers.",
+            f"at most {three_digits(peak.rate)} at {time(peak.at)}. The table "
+            f"below has the numbers.",
             marks=marks,
         ),
         y=(f"{top:,.6g}", f"{top / 2:,.6g}", "0"),
@@ -176,7 +183,7 @@ def _rate(points: Sequence[RatePoint]) -> Iterator[str]:
                     time(each.at),
                     number(each.created),
                     number(each.failed),
-                    f"{each.rate:,.3g}",
+                    three_digits(each.rate),
                 )
                 for each in points
             ],

@@ -40,6 +40,11 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.1f} %"
 
 
+def three_digits(value: float) -> str:
+    """Return a number with three digits at least, and no exponent."""
+    return f"{value:,.0f}" if value >= _HUNDRED else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration with three digits and its unit."""
     # What would be rounded to a whole larger unit is one.
@@ -47,10 +52,7 @@ def duration(seconds: float) -> str:
         (each for each in _UNITS if seconds >= each[0] * _NEARLY_ONE),
         _UNITS[-1],
     )
-    value = seconds / size
-    return (
-        f"{value:,.0f} {unit}" if value >= _HUNDRED else f"{value:.3g} {unit}"
-    )
+    return f"{three_digits(seconds / size)} {unit}"
 
 
 def time(at: datetime.datetime) -> str:

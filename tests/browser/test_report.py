@@ -22,6 +22,10 @@ NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 HOSTILE = '"><img src=//x.example onerror=alert(1)><script>alert(2)</script>'
 LATENCY = Latency(count=9, p50=0.2, p90=0.5, p99=1.5, max=4000)
 
+WIDTH = "document.documentElement.scrollWidth"
+OPEN_DETAILS = """
+() => document.querySelectorAll("details").forEach((each) => each.open = true)
+"""
 # Elements whose content is wider than they are, and so cut off or overlapping.
 CLIPPED = """
 () => [...document.querySelectorAll("body *")]
@@ -55,7 +59,7 @@ def _address(tmp_path_factory):
             created=300_000 + place * 1000,
             failed=place * 100,
         )
-        for place in (*range(200), *range(1000, 1040))
+        for place in (*range(50), *range(1000, 1010))
     ]
     report = CampaignReport(
         creation=CreationReport(
@@ -106,26 +110,23 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-async def test_fits(new_context, address, width, scheme):
+async def test_fits(page, address):
     """
     The page fits screens and phones, in light and in dark, without a request.
     """
-    context = await new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme
-    )
-    page = await context.new_page()
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     await page.goto(address)
-    for summary in await page.locator("summary").all():
-        await summary.click()
+    await page.evaluate(OPEN_DETAILS)
 
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width
-    assert await page.evaluate(CLIPPED) == []
-    for one, other, least in await page.evaluate(COLOURS):
-        assert contrast(one, other) >= least, (one, other)
+    for width in (1280, 390):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await page.evaluate(WIDTH) <= width
+        assert await page.evaluate(CLIPPED) == []
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        for one, other, least in await page.evaluate(COLOURS):
+            assert contrast(one, other) >= least, (scheme, one, other)
     assert [url for url in requests if not url.startswith("data:")] == [
         address
     ]

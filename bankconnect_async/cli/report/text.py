@@ -23,6 +23,7 @@ from bankconnect_async.report.units import (
     number,
     quantiles,
     share,
+    three_digits,
     time,
 )
 
@@ -89,16 +90,10 @@ def _print_creation(console: Console, report: CreationReport) -> None:
             quantiles(report.latency),
         )
     if report.rate:
+        highest = three_digits(max(each.rate for each in report.rate))
+        width = duration(report.rate[0].seconds)
         _print_facts(
-            console,
-            "Rate",
-            [
-                (
-                    "highest",
-                    f"{max(each.rate for each in report.rate):,.3g} rows/s, "
-                    f"over {duration(report.rate[0].seconds)}",
-                )
-            ],
+            console, "Rate", [("highest", f"{highest} rows/s, over {width}")]
         )
 
 
