@@ -73,6 +73,7 @@ def pythons() -> list[str]:
 
 
 PYTHONS = pythons()
+EXAMPLES = "examples/engines"
 EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
 
 
@@ -103,12 +104,22 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def engines(session: nox.Session) -> None:
     """
-    Test the examples for workflow engines.
+    Test the example for Temporal in its own test environment.
     """
     session.install(".[sandbox]", *group("engines"))
-    folder = "examples/engines"
-    suite = ["-m", "pytest", "-o", f"pythonpath={folder}", folder]
+    suite = ["-m", "pytest", "-o", f"pythonpath={EXAMPLES}"]
+    suite.append(f"{EXAMPLES}/test_temporal.py")
     session.run("python", *suite, env=INSTALLED)
+
+
+@nox.session(default=False)
+def airflow(session: nox.Session) -> None:
+    """
+    Run the example for Airflow; installing Airflow takes a while.
+    """
+    session.install(".", *group("airflow"))
+    test = f"{EXAMPLES}/test_airflow.py"
+    session.run("python", "-m", "pytest", test, env=INSTALLED)
 
 
 @nox.session
