@@ -35,6 +35,7 @@ from bankconnect_async import (
     tables,
 )
 from bankconnect_async._codec import responses
+from bankconnect_async._resources.files import PartFile
 from bankconnect_async._resources.statement_kinds import (
     ENTITY_KINDS,
     SESSION_KINDS,
@@ -45,7 +46,7 @@ from bankconnect_async.models import (
     RecurringSet,
     Transaction,
 )
-from bankconnect_async.tables import encode_table, write_table
+from bankconnect_async.tables import encode_table, write_file, write_table
 
 
 #: The responses of both flows that hold rows, with their models.
@@ -430,6 +431,23 @@ class TestFiles:
 
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
         assert tables.FORMATS == ("json", "csv", "parquet", "xlsx")
+
+    def test_a_new_file_replaces_nothing(self, tmp_path, monkeypatch):
+        """
+        A file that came while a new one was written is kept.
+        """
+        path = tmp_path / "rows.csv"
+        path.write_bytes(b"theirs")
+        monkeypatch.setattr(PartFile, "_check_target", lambda _: None)
+
+        with pytest.raises(FileExistsError):
+            write_file(b"ours", path, is_new=True)
+
+        assert path.read_bytes() == b"theirs"
+        assert list(tmp_path.iterdir()) == [path]
+        write_file(b"ours", tmp_path / "new.csv", is_new=True)
+        assert (tmp_path / "new.csv").read_bytes() == b"ours"
+        assert len(list(tmp_path.iterdir())) == 2
 
     def test_a_full_disk_leaves_nothing(self, tmp_path):
         """

@@ -133,8 +133,23 @@ class PartFile:
         os.fsync(self._open().fileno())
         self._close()
         self._check_target()
-        self._path.replace(self._target)
+        self._move()
         self._is_there = False
+
+    def _move(self) -> None:
+        if self._is_new:
+            try:
+                # Unlike a rename, it replaces nothing that came since.
+                os.link(self._path, self._target)
+            except FileExistsError:
+                raise
+            except OSError:
+                # The file system has no links.
+                pass
+            else:
+                self.unlink()
+                return
+        self._path.replace(self._target)
 
     def discard(self) -> None:
         """
