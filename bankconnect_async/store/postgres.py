@@ -394,7 +394,7 @@ class PostgresSessionStore:
             name: text.format(schema=self._quoted)
             for name, text in _STATEMENTS.items()
         }
-        self._opening: Final = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._pool: Any = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._is_closed = False
@@ -439,8 +439,23 @@ class PostgresSessionStore:
                 await self._connect()
 
     async def aclose(self) -> None:
-        """Write what is pending, and disconnect."""
+        """
+        Write what is pending, and disconnect.
+
+        Raises:
+            StoreError: If the store belongs to another event loop, which
+                still runs.
+        """
         self._is_closed = True
+        if self._owner is not None:
+            pid, loop = self._owner
+            if pid != os.getpid() or loop.is_closed():
+                # The connections are another process's, or nobody can close
+                # them any more.
+                self._pool = self._owner = self._writer = None
+                self._opening = asyncio.Lock()
+                return
+            self._check_owner()
         async with self._opening:
             if self._pool is None:
                 return
@@ -848,12 +863,15 @@ class PostgresSessionStore:
             if self._is_closed:
                 raise StoreError("the store is closed: open it again")
             await self.open()
+        self._check_owner()
+        return self._pool
+
+    def _check_owner(self) -> None:
         if self._owner != (os.getpid(), asyncio.get_running_loop()):
             raise StoreError(
                 "the store belongs to another event loop or process: make "
                 "one store for each"
             )
-        return self._pool
 
     async def _connect(self) -> None:
         with self._errors():

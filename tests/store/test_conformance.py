@@ -519,26 +519,6 @@ class TestReserve:
 @pytest.mark.parametrize(
     "store", [name for name in STORES if name not in KEEPING], indirect=True
 )
-class TestReserveWithoutUrls:
-    """Reserving where nothing can be continued"""
-
-    async def test_grants_at_once(self, store, make_key, now):
-        """
-        Everybody gets a right at once, for there is nothing to wait for.
-        """
-        found = [
-            await store.reserve(make_key(), now=now, lease=LEASE)
-            for _ in range(2)
-        ]
-
-        assert not store.keeps_urls
-        assert all(isinstance(one, Reserved) for one in found)
-        assert found[0].entry_id != found[1].entry_id
-
-
-@pytest.mark.parametrize(
-    "store", [name for name in STORES if name not in KEEPING], indirect=True
-)
 async def test_nothing_to_continue(store, make_entry, make_key, now):
     """
     A store without URLs gives everybody a right at once.
@@ -551,6 +531,7 @@ async def test_nothing_to_continue(store, make_entry, make_key, now):
 
     assert {type(each) for each in found} == {Reserved}
     assert len({each.entry_id for each in found}) == 5
+    assert not store.keeps_urls
     await store.release(found[0].entry_id)
 
 

@@ -4,8 +4,10 @@ PostgreSQL as a store of sessions, at a real server.
 
 import asyncio
 import datetime
+import gc
 import operator
 import traceback
+import warnings
 
 import pytest
 
@@ -312,6 +314,26 @@ class TestTables:
             with pytest.raises(StoreError, match="another event loop"):
                 other.run(store.find(api_id=API, link_id="a"))
             runner.run(store.aclose())
+
+    def test_loop_that_ended(self, make_entry, postgres_dsn):
+        """
+        A store whose event loop has ended is closed and opened in another.
+        """
+        store = PostgresSessionStore(postgres_dsn)
+
+        async def reopen():
+            with pytest.raises(StoreError, match="another event loop"):
+                await store.find(api_id=API, link_id="a")
+            await store.aclose()
+            async with store:
+                return await store.find(api_id=API, link_id="a")
+
+        asyncio.run(store.add([make_entry("a")]))
+        with warnings.catch_warnings():
+            # Nobody has closed the connection.
+            warnings.simplefilter("ignore", ResourceWarning)
+            assert len(asyncio.run(reopen())) == 1
+            gc.collect()
 
     async def test_groups(self, make_store, make_entry):
         """
