@@ -4,7 +4,6 @@ The sweep: ask the server about sessions of which no webhook came.
 
 import asyncio
 import datetime
-import json
 import logging
 import math
 import uuid
@@ -17,6 +16,7 @@ import attrs
 
 from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async._codec.webhooks import decode_webhook
+from bankconnect_async._json import dump_json
 from bankconnect_async.batch import PacedClient
 from bankconnect_async.batch.session_batch import ABORTING
 from bankconnect_async.client import AsyncBankConnect
@@ -390,7 +390,7 @@ class _Sweeper:
         if entity_id is not None:
             # The inbox finds the session by it.
             await self._advance(entry, entry.state, entity_id=entity_id)
-        raw = json.dumps(body, default=dict).encode()
+        raw = dump_json(body)
         key = event_key(decode_webhook(raw), self.bank.store_api_id)
         if self.put is not None:
             is_new = await self.put(key, raw, link_id=entry.link_id)

@@ -272,6 +272,46 @@ class TestSessionFlow:
 
         assert event_key(webhook) in await scene.lost()
 
+    async def test_numbers_of_any_size(self, stage, raw_server, answer):
+        """
+        Webhooks are made of what the server says, with all its digits.
+        """
+        accounts = b'[{"account_status": "completed", "balance": 1234.10}]'
+
+        async def respond(server, reader, writer):
+            while head := await server.read_request(reader):
+                status = b'"upload_status": "COMPLETED", '
+                is_first = b"upload_status" in head
+                writer.write(
+                    answer(
+                        b'{%b"session_id": "s", "accounts": %b}'
+                        % (status if is_first else b"", accounts)
+                    )
+                )
+
+        scene = await stage("session")
+        session = await scene.play()
+        (entry,) = await scene.entries()
+        async with (
+            raw_server(respond) as server,
+            AsyncBankConnect(
+                scene.sandbox.api_key,
+                base_url=server.base_url,
+                redirect_url=None,
+            ) as bank,
+        ):
+            key = attrs.evolve(entry.key, api_id=bank.store_api_id)
+            await bank.store.add([attrs.evolve(entry, key=key)])
+
+            report = await sweep(bank, now=scene.now)
+            items = await bank.store.take(
+                now=scene.now(), limit=9, lease=MINUTE
+            )
+
+        assert (report.found, report.failures) == (2, {})
+        assert all(session.session_id.encode() in item.body for item in items)
+        assert all(b"1234.10" in item.body for item in items)
+
     async def test_expired(self, stage):
         """
         An expired session is told once.
