@@ -33,6 +33,11 @@ def apply_checks(
     return None
 
 
+def _is_visit(request: WebRequest) -> bool:
+    # Frameworks may route a HEAD request as a GET.
+    return request.method in {"GET", "POST"}
+
+
 def _is_navigation(request: WebRequest) -> bool:
     return request.headers.get("sec-fetch-dest", "document") == "document"
 
@@ -47,6 +52,11 @@ def _is_not_prefetch(request: WebRequest) -> bool:
 
 #: The checks of a page that creates a session.
 VISIT_CHECKS: Final[tuple[Check, ...]] = (
+    (
+        _is_visit,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "this page takes GET and POST only",
+    ),
     (
         _is_navigation,
         HTTPStatus.FORBIDDEN,

@@ -21,7 +21,10 @@ HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_RETRY_AFTER: Final = {"Retry-After": "5"}
+_STATUS_HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
+    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": "GET, POST"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "5"},
+}
 _CLOSED_POLICY: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"
 }
@@ -107,14 +110,14 @@ def plain(status: HTTPStatus, text: str = "") -> WebResponse:
             **HEADERS,
             **_CLOSED_POLICY,
             **(content_type if text else {}),
-            **retry_header(status),
+            **status_headers(status),
         },
         body=text.encode(),
     )
 
 
-def retry_header(status: HTTPStatus) -> Mapping[str, str]:
+def status_headers(status: HTTPStatus) -> Mapping[str, str]:
     """
-    Return the Retry-After header that goes with *status*, if any.
+    Return the headers that go with *status*, if any.
     """
-    return _RETRY_AFTER if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return _STATUS_HEADERS.get(status, {})

@@ -13,7 +13,7 @@ import attrs
 
 from bankconnect_async import _templates
 
-from .http import HEADERS, WebResponse, retry_header
+from .http import HEADERS, WebResponse, status_headers
 
 
 _ICON_POLICY: Final = "img-src data:"
@@ -226,7 +226,7 @@ class PageRenderer:
         )
         headers = {
             **HEADERS,
-            **retry_header(status),
+            **status_headers(status),
             "Content-Security-Policy": policy,
             "Content-Type": "text/html; charset=utf-8",
         }

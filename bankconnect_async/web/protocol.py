@@ -250,6 +250,9 @@ class CallbackProtocol:
 
         A visitor from another site gets a page whose button posts to the
         same address. Such a post counts as a visit.
+
+        405: It is neither a GET nor a POST.
+        403: Another site embeds, fetches or posts it, or it is a prefetch.
         """
         if request.method == "POST":
             return apply_checks(request, (*VISIT_CHECKS, self._post_check))
@@ -371,12 +374,13 @@ class CallbackProtocol:
             retry_path: The path at which another journey begins; by default
                 that of the redirect.
         """
-        way_back = self._keys.return_url
-        path = [way_back.base.raw_path, *filter(None, [_reference(entry_id)])]
+        # Long ids leave no room for the journey in a return URL.
+        way_back = URL(self.return_url(session.link_id, entry_id))
+        max_age = self._keys.return_url.max_age
         parts = (
             f"{_COOKIE}={self._keys.cookies.sign(session, retry_path)}",
-            f"Path={'/'.join(path)}",
-            f"Max-Age={way_back.max_age.total_seconds():.0f}",
+            f"Path={way_back.raw_path.rpartition('/')[0]}",
+            f"Max-Age={max_age.total_seconds():.0f}",
             "SameSite=Lax",
             "HttpOnly",
             *(["Secure"] if self.base.scheme == "https" else []),

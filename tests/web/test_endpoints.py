@@ -138,6 +138,19 @@ class TestBegin:
             await getattr(offline, way)(VISIT, link_id)
 
 
+@pytest.mark.parametrize("way", ["connect", "redirect"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "get"])
+async def test_other_methods(offline, way, method):
+    """
+    Only a GET or a POST begins a journey, whatever the framework routes.
+    """
+    reply = await getattr(offline, way)(
+        WebRequest(method=method), "customer-42"
+    )
+
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST")
+
+
 class TestCallbackTrouble:
     """
     An event that the callback rejects goes to the failure hook.

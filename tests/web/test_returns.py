@@ -2,6 +2,9 @@
 `parse_return` decodes and verifies a return URL and its cookie.
 """
 
+import re
+
+import attrs
 import pytest
 
 from yarl import URL
@@ -48,6 +51,24 @@ class TestReadReturn:
             session_id="s-1", link_id="customer-42"
         )
         assert claim.session.session_id == "s-1"
+
+    @pytest.mark.parametrize(
+        ("length", "has_journey"), [(40, True), (85, False)]
+    )
+    def test_path_of_the_cookie(self, ours, length, has_journey):
+        """
+        The browser sends the cookie to the return URL of its journey, also if
+        that has no room for the journey beside the customer.
+        """
+        link_id, entry_id = "x" * length, "0" * 32
+        reply = ours.start_redirect(
+            attrs.evolve(SESSION, link_id=link_id), entry_id=entry_id
+        )
+        path = re.search("Path=([^;]*)", reply.headers["Set-Cookie"])[1]
+        way_back = URL(ours.return_url(link_id, entry_id)).raw_path
+
+        assert path.endswith("/00000000") is has_journey
+        assert way_back.startswith(f"{path}/")
 
     @pytest.mark.parametrize(
         "cookie",
