@@ -57,7 +57,7 @@ async def confirm(
     found = {
         id_: entry
         for id_ in named
-        if (entry := await stored.find(id_)) is not None
+        if (entry := await stored.find(session_id=id_)) is not None
     }
     link_ids = {id_: entry.link_id for id_, entry in found.items()}
     if session is not None and session.session_id in named:
@@ -78,9 +78,12 @@ async def confirm(
     if not checked:
         is_missing = any(id_ in link_ids or id_ == entity_id for id_ in named)
         return attrs.evolve(event, confirmed=False if is_missing else None)
+    known = await stored.find(entity_id=entity_id) if owner else None
     for id_, entry in found.items():
-        # In the entity flow, the server has no uploads of a session.
-        if id_ in checked or owner is not None:
+        # In the entity flow, the server has no uploads of a session. The
+        # entity may be of an earlier journey, which is no success of this one.
+        is_owner = known is None or known.entry_id == entry.entry_id
+        if id_ in checked or (owner is not None and is_owner):
             await stored.submit(entry, entity_id if owner else None)
     unchecked: dict[str, Any] = {
         name: None for name in _IDS if getattr(event, name) not in checked

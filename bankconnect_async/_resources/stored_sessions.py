@@ -271,17 +271,18 @@ class StoredSessions:
             except StoreError as problem:
                 error.add_note(problem.message)
 
-    async def find(self, session_id: str) -> SessionEntry | None:
+    async def find(self, **ids: str) -> SessionEntry | None:
         """
         Return the entry of a session, if the store has one.
+
+        Args:
+            **ids: The *session_id*, or an *entity_id* that belongs to it.
 
         Raises:
             StoreError: If the store cannot be read.
         """
         await self.open()
-        found = await self.store.find(
-            api_id=self.api_id, session_id=session_id
-        )
+        found = await self.store.find(api_id=self.api_id, **ids)
         return found[0] if found else None
 
     async def submit(self, entry: SessionEntry, entity_id: str | None) -> None:

@@ -122,13 +122,12 @@ class SessionRecords:
         Return the entry of a webhook, if it is known.
         """
         if not isinstance(webhook, ExtractionWebhook):
-            return await self._find_session(webhook.session_id)
+            return await self._find_first(session_id=webhook.session_id)
         if webhook.entity_id is None:
             return None
-        known = await self.store.find(
-            api_id=self.api_id, entity_id=webhook.entity_id
-        )
-        return known[0] if known else await self._find_single(webhook.link_id)
+        return await self._find_first(
+            entity_id=webhook.entity_id
+        ) or await self._find_single(webhook.link_id)
 
     async def find_for_report(
         self, report: BrowserReport
@@ -141,8 +140,14 @@ class SessionRecords:
         """
         event = report.event
         if isinstance(event, SuccessEvent) and event.confirmed:
-            for id_ in (event.session_id, event.entity_id):
-                found = await self._find_session(id_)
+            for ids in (
+                {"session_id": event.session_id},
+                # The session flow has sent its id under this name, too.
+                {"session_id": event.entity_id},
+                # A customer may report the entity of an earlier journey.
+                {"entity_id": event.entity_id},
+            ):
+                found = await self._find_first(**ids)
                 if found is not None and found.link_id == event.link_id:
                     return found
         if report.reference is not None:
@@ -150,7 +155,9 @@ class SessionRecords:
                 if entry.entry_id.endswith(report.reference):
                     return entry
         if report.session is not None:
-            found = await self._find_session(report.session.session_id)
+            found = await self._find_first(
+                session_id=report.session.session_id
+            )
             if found is not None and found.link_id == event.link_id:
                 return found
         return await self._find_single(event.link_id)
@@ -194,14 +201,10 @@ class SessionRecords:
                 detail=news.problem,
             )
 
-    async def _find_session(
-        self, session_id: str | None
-    ) -> SessionEntry | None:
-        if session_id is None:
+    async def _find_first(self, **ids: str | None) -> SessionEntry | None:
+        if None in ids.values():
             return None
-        found = await self.store.find(
-            api_id=self.api_id, session_id=session_id
-        )
+        found = await self.store.find(api_id=self.api_id, **ids)
         return found[0] if found else None
 
     async def _find_customer(

@@ -19,6 +19,7 @@ from bankconnect_async import (
     ExtractionWebhook,
     InfoEvent,
     MemorySessionStore,
+    SessionRequest,
     SessionState,
     SuccessEvent,
     UnknownWebhook,
@@ -388,6 +389,48 @@ async def test_an_entity(serve, told, until, webhook_call, posted):
     states = {entry.session_id: entry.state for entry in entries}
     assert states[session.session_id] in {"submitted", "completed"}
     assert states[again.session_id] == "created"
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+async def test_the_entity_of_an_earlier_journey(make, bank_of, with_session):
+    """
+    A customer who reports the statements of an earlier journey has submitted
+    nothing in the present one.
+    """
+    async with Sandbox("entity") as sandbox, bank_of(sandbox) as bank:
+        service = make(bank)
+        outcome = ""
+        for bank_name in ("axis", "hdfc"):
+            await service.redirect(
+                WebRequest(),
+                SessionRequest(
+                    link_id="customer-42",
+                    redirect_url=None,
+                    bank_name=bank_name,
+                ),
+            )
+            session_id = [*sandbox.sessions][-1]
+            if not outcome:
+                played = await sandbox.play(session_id, "success")
+                outcome = URL(played.redirect).raw_query_string
+            (entry,) = await bank.store.find(
+                api_id=bank.store_api_id, session_id=session_id
+            )
+            path = URL(
+                service.protocol.return_url("customer-42", entry.entry_id)
+            )
+            also = f"&session_id={session_id}" if with_session else ""
+            reply = await service.handle_return(
+                WebRequest(path=f"{path.raw_path}?{outcome}{also}")
+            )
+            assert reply.status == 200
+        await service.aclose()
+        entries = await bank.store.find(
+            api_id=bank.store_api_id, link_id="customer-42"
+        )
+
+    assert [entry.state for entry in entries] == ["opened", "submitted"]
+    assert [len(entry.entity_ids) for entry in entries] == [0, 1]
 
 
 class TestOtherProcesses:
