@@ -56,11 +56,11 @@ class Owner:
     @property
     def pdfs_deleted_at(self) -> datetime.datetime | None:
         """When the vendor deletes the PDFs at the earliest, if known."""
-        return (
-            None
-            if self.created_at is None
-            else (self.created_at + PDF_LIFETIME)
-        )
+        try:
+            return self.created_at and self.created_at + PDF_LIFETIME
+        except OverflowError:
+            # A file may hold any time.
+            return None
 
     def handle(self, api: ApiClient) -> EntityHandle | SessionHandle:
         """

@@ -226,6 +226,8 @@ class _Merge:
         record = read_object(raw)
         if type(record.get("line")) is not int:
             raise ValueError(NO_RECORD)
+        # Those of each record of a link id are compared.
+        recorded_at(record)
         self._api = self._api or record["api"]
         if record["api"] != self._api:
             raise ValueError(

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 #: What a line is that no version wrote; the text follows "line N".
 NO_RECORD: Final = "is no record of a session"
+# A merge keeps times in 32 bits.
+_END: Final = 2**32
 # The start of every record, torn or not.
 _START: Final = b'{"link_id":'
 # Some editors put a byte order mark in front of a file.
@@ -291,16 +293,19 @@ def recorded_at(record: dict[str, Any]) -> datetime.datetime | None:
         ValueError: If that is no time.
     """
     at = record.get("at")
-    return None if at is None else _parse_time(at)
+    try:
+        return None if at is None else _parse_time(at)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(NO_RECORD) from None
 
 
 # Many records share their second.
 @functools.lru_cache(maxsize=64)
 def _parse_time(text: str) -> datetime.datetime:
     at = datetime.datetime.fromisoformat(text)
-    # Arithmetic fails at times too close to the year 1.
-    if at.tzinfo is None or at.timestamp() < 0:
-        raise ValueError("is no time of a record")
+    # Arithmetic fails at times close to the year 1 or 10000.
+    if at.tzinfo is None or not 0 <= at.timestamp() < _END:
+        raise ValueError
     return at.astimezone(datetime.UTC)
 
 

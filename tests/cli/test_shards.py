@@ -15,6 +15,8 @@ from bankconnect_async.journal import CreatedRecord, Journal, read_journal
 
 INLINE = "--inline-frame"
 API = "api.example/v1"
+# In UTC it is in the year 10000.
+LATEST = "9999-12-31T23:59:59-23:59"
 
 
 def record(link_id, line, session_id="", at="2026-01-01T00:00:00Z", api=API):
@@ -232,6 +234,9 @@ class TestMerge:
             ),
             (("link_id\na\n",), "line 1 is no record of a session"),
             (('{"link_id":"a"}\n',), "line 1 is no record"),
+            ((record("a", 2, "s", at=7),), "line 1 is no record"),
+            ((record("a", 2, at="yesterday"),), "line 1 is no record"),
+            ((record("a", 2, "s", at=LATEST),), "line 1 is no record"),
         ],
     )
     def test_makes_nothing_of_wrong_files(self, merge, journals, message):

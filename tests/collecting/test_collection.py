@@ -303,6 +303,24 @@ async def test_pdfs_that_are_deleted_soon(bank, complete, days, is_warned):
     assert (found.warning is not None) is is_warned
 
 
+async def test_any_time_of_creation(bank, complete):
+    """
+    A file may say that a session was created at any time.
+    """
+    (session,) = await complete(1)
+    entry = SessionEntry(
+        entry_id="e",
+        key=SessionKey(api_id="a", link_id="a"),
+        session_id=session.session_id,
+        created_at=datetime.datetime.max.replace(tzinfo=datetime.UTC),
+    )
+
+    (found,) = await collect(bank.collect([entry]))
+
+    assert isinstance(found, Collected)
+    assert found.pdfs_deleted_at is None
+
+
 async def test_bad_inputs_have_outcomes(bank, complete):
     """
     An input that is no id, and a kind of the other flow, fail by themselves.
