@@ -78,7 +78,9 @@ async def confirm(
     if not checked:
         is_missing = any(id_ in link_ids or id_ == entity_id for id_ in named)
         return attrs.evolve(event, confirmed=False if is_missing else None)
-    known = await stored.find(entity_id=entity_id) if owner else None
+    known = None
+    if entity_id is not None and owner is not None:
+        known = await stored.find(entity_id=entity_id)
     for id_, entry in found.items():
         # In the entity flow, the server has no uploads of a session. The
         # entity may be of an earlier journey, which is no success of this one.
