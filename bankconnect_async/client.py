@@ -311,7 +311,9 @@ class AsyncBankConnect(StatementData):
                 }
             )
         signing_key = found.pop("signing_key", None)
-        if signing_key is not None and "redirect_url" in found:
+        if signing_key is not None and isinstance(
+            found.get("redirect_url"), str | URL
+        ):
             from ._codec.return_urls import ReturnURL  # noqa: PLC0415
 
             found["redirect_url"] = ReturnURL(

@@ -929,6 +929,22 @@ class TestSetup:
             f"{url}?success=false"
         ) == ExitEvent(link_id="customer-42")
 
+    @pytest.mark.parametrize(
+        "given", [None, ReturnURL(RETURN, secret="s" * 32)]
+    )
+    def test_a_signing_key_that_signs_no_redirect_url(self, given):
+        """
+        A redirect URL of `None` or a `ReturnURL` stays as it is.
+        """
+        environ = {
+            "BANKCONNECT_API_KEY": "key",
+            "BANKCONNECT_SIGNING_KEY": "k" * 32,
+        }
+
+        bank = AsyncBankConnect.from_env(environ, redirect_url=given)
+
+        assert bank.redirect_url is given
+
     async def test_a_proxy_of_the_environment(self, raw_server, answer):
         """
         BANKCONNECT_PROXY is the proxy, credentials included.
