@@ -1,82 +1,40 @@
 """
-Every block of the README runs as printed.
+Every block of the README and of the page about campaigns runs as printed.
 """
 
 import os
 import re
 import shlex
+import socket
+import sqlite3
 import subprocess
 import sys
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-CONSOLE = [
-    line.removeprefix("$ ")
-    for block in re.findall(
-        r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL
-    )
-    for line in block.splitlines()
-]
+CAMPAIGNS = (ROOT / "docs" / "campaigns.md").read_text()
+BLOCK = re.compile(
+    r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
+# The first line of a block that is a file for the blocks below it.
+FILE = re.compile(r"# (\w+\.py)\n")
+# Ports of this machine.
+PORT = re.compile(r"(?<=\blocalhost:|127\.0\.0\.1:)\d+|(?<=\bport[ =])\d+")
+TIMEOUT = 120
+# The programs that a reader has installed.
+PROGRAMS = {
+    "bankconnect": "-c 'from bankconnect_async.cli import main; main()'",
+    "python": "-W error",
+}
 
 
-def run(arguments, where):
-    """
-    Run a command and return the finished process.
-
-    Development mode warns of steps that take 0.1 s, as they may on a loaded
-    machine; readers do not use it.
-    """
-    environment = {**os.environ}
-    environment.pop("PYTHONDEVMODE", None)
-    return subprocess.run(
-        arguments,
-        cwd=where,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
-@pytest.mark.parametrize("block", PYTHON)
-def test_python_blocks_run(block, tmp_path):
-    """
-    A reader can paste a block into a file and run it.
-    """
-    done = run([sys.executable, "-W", "error", "-c", block], tmp_path)
-
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("line", CONSOLE)
-def test_commands_run(line, tmp_path):
-    """
-    A reader can type a command, in a folder that has the examples.
-    """
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    program, *arguments = shlex.split(line)
-    assert program == "bankconnect"
-    script = "from bankconnect_async.cli import main; main()"
-
-    done = run([sys.executable, "-c", script, *arguments], tmp_path)
-
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr
-
-
-def test_the_mounted_service_closes_its_client(tmp_path):
-    """
-    The block that mounts the endpoints leaves no connection open.
-    """
-    (block,) = [each for each in PYTHON if "\nmount(" in each]
-    block += """
+SERVE = """
 import asyncio
 
 
@@ -90,17 +48,166 @@ async def serve():
 
 asyncio.run(serve())
 """
-    done = run([sys.executable, "-W", "error", "-c", block], tmp_path)
-
-    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_there_are_blocks():
+def read_blocks(page):
+    """Return a page's Python blocks and commands, as pairs with the kind."""
+    for language, text in BLOCK.findall(page):
+        if language == "python":
+            yield language, text
+        else:
+            for line in text.splitlines():
+                if line.startswith("$ "):
+                    yield language, line.removeprefix("$ ")
+
+
+@attrs.define
+class Reader:
     """
-    The README has blocks, so that the tests above have input.
+    Runs the blocks of a page in one folder, as a reader does in a terminal.
+
+    Attributes:
+        folder: The folder.
+        variables: The environment variables that were exported.
+        ports: Free ports for those of the page.
+        servers: The processes in the background.
     """
-    assert len(PYTHON) >= 4
-    assert len(CONSOLE) >= 4
+
+    folder: Path
+    variables: dict = attrs.field(factory=dict)
+    ports: dict = attrs.field(factory=dict)
+    servers: list = attrs.field(factory=list)
+
+    def __attrs_post_init__(self):
+        programs = self.folder / "bin"
+        programs.mkdir()
+        for name, arguments in PROGRAMS.items():
+            program = programs / name
+            program.write_text(
+                f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n'
+            )
+            program.chmod(0o700)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for server in self.servers:
+            server.terminate()
+        for server in self.servers:
+            server.communicate(timeout=TIMEOUT)
+
+    def run(self, language, text):
+        """
+        Run a Python block or a command, or save a block that is a file.
+        """
+        text = PORT.sub(self._free_port, text)
+        if file := FILE.match(text):
+            (self.folder / file[1]).write_text(text)
+        elif language == "python":
+            stderr = self._finish(["python", "-c", text])
+            assert stderr == ""
+        elif text.startswith("export "):
+            name, _, value = shlex.split(text)[1].partition("=")
+            self.variables[name] = value
+        elif text.endswith(" &"):
+            server = self._start(shlex.split(text.removesuffix(" &")))
+            self.servers.append(server)
+            # Servers print a line when they listen.
+            assert server.stdout.readline(), server.stderr.read()
+        else:
+            stderr = self._finish(["sh", "-c", text])
+            assert "Traceback" not in stderr
+
+    def _finish(self, arguments):
+        process = self._start(arguments)
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, stdout + stderr
+        return stderr
+
+    def _start(self, arguments):
+        environment = {
+            **os.environ,
+            **self.variables,
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+        }
+        # Development mode warns of steps that take 0.1 s, as they may on a
+        # loaded machine; readers do not use it.
+        environment.pop("PYTHONDEVMODE", None)
+        return subprocess.Popen(
+            arguments,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _free_port(self, found):
+        if found[0] not in self.ports:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                self.ports[found[0]] = str(listener.getsockname()[1])
+        return self.ports[found[0]]
+
+
+@pytest.fixture(name="reader")
+def _reader(tmp_path):
+    """Return a reader in a folder that has the examples."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    with Reader(tmp_path) as reader:
+        yield reader
+
+
+@pytest.mark.parametrize(("language", "text"), list(read_blocks(README)))
+def test_blocks_of_the_readme(language, text, reader):
+    """
+    A reader can run each Python block and each command by itself.
+    """
+    reader.run(language, text)
+
+
+def test_mounted_service(reader):
+    """
+    The block that mounts the endpoints leaves no connection open.
+    """
+    (block,) = [
+        text
+        for language, text in read_blocks(README)
+        if language == "python" and "\nmount(" in text
+    ]
+    reader.run("python", f"{block}{SERVE}")
+
+
+@pytest.mark.long
+def test_campaign(reader):
+    """
+    A reader can follow a campaign, and has each outcome once in the end.
+    """
+    for language, text in read_blocks(CAMPAIGNS):
+        reader.run(language, text)
+
+    with sqlite3.connect(reader.folder / "outcomes.db") as outcomes:
+        rows = outcomes.execute("SELECT link_id, outcome FROM outcomes")
+    assert sorted(rows) == [
+        ("customer-1", "EnrichmentWebhook"),
+        ("customer-1", "SuccessEvent"),
+        ("customer-1", "UploadWebhook"),
+        ("customer-2", "EnrichmentWebhook"),
+        ("customer-2", "SuccessEvent"),
+        ("customer-2", "UploadWebhook"),
+        ("customer-3", "EnrichmentWebhook"),
+        ("customer-3", "UploadWebhook"),
+    ]
+
+
+@pytest.mark.parametrize(("page", "least"), [(README, 12), (CAMPAIGNS, 20)])
+def test_there_are_blocks(page, least):
+    """
+    The pages have blocks, so that the tests above have input.
+    """
+    assert len(list(read_blocks(page))) >= least
 
 
 def test_the_two_commands_stand_there():
