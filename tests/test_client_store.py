@@ -476,6 +476,9 @@ class TestOwner:
         [
             ("mysql://user:pa55word@host/x", None, "store"),
             ("sqlite://pa55word", None, "store"),
+            ("postgresql:/user:pa55word@host/x", None, "store"),
+            ("postgresql+asyncpg://user:pa55word@host/x", None, "store"),
+            ("dbname=x password=pa55word", None, "store"),
             ("x.sqlite", "pa55word", "encryption_keys"),
         ],
     )

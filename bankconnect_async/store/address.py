@@ -23,6 +23,12 @@ _CLASSES: Final[Mapping[str, str]] = {
     "sqlite": "SQLiteSessionStore",
 }
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What was meant as the address of a database, perhaps with its password, is
+# no name of a file.
+_MISTAKEN: Final = re.compile(
+    r"(?:postgres(?:ql)?|sqlite)(?:\+\w+)?:|(?:.*\s)?(?:host|dbname|password)=",
+    re.IGNORECASE,
+)
 
 
 @hide_frames
@@ -46,7 +52,7 @@ def open_store(
         encryption_keys = [key.strip() for key in encryption_keys.split(",")]
     found = _SCHEME.match(address)
     scheme = found[1].lower() if found else "sqlite"
-    if scheme not in _CLASSES:
+    if scheme not in _CLASSES or (not found and _MISTAKEN.match(address)):
         raise ConfigurationError(
             fields={
                 "store": (
