@@ -39,6 +39,7 @@ from .entries import (
     backoff,
     check_erasure,
     check_ids,
+    check_window,
     new_entry_id,
 )
 from .sealing import (
@@ -83,12 +84,18 @@ _MIN_PAUSE: Final = 0.02
 _MAX_PAUSE: Final = 0.25
 # The keys of finished work that are dropped whenever work is done.
 _DROPPED: Final = 10
-# How many entries are read at a time.
+# How many entries are read or erased at a time.
 _PART: Final = 1000
 _MISSING: Final = (
     'needs the extra "postgres": pip install "bankconnect-async[postgres]"'
 )
 _SCHEMES: Final = "postgresql://", "postgres://"
+# Text that is not percent-encoded ends these parts of an address elsewhere
+# than its writer thinks, and a password could then be taken for a host.
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@]*)(?::[0-9]+)?"
+_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
+# The password of the private key for TLS.
+_KEY_PASSWORD: Final = re.compile("(sslpassword=)[^&]*")
 _SCHEMA: Final = re.compile("[a-z][a-z0-9_]{0,62}")
 # The pauses before work that was released is taken again, by its attempts.
 _BACKOFFS: Final = [backoff(attempts) for attempts in range(20)]
@@ -304,21 +311,36 @@ _STATEMENTS: Final = {
         ]
         WHERE key = ANY($1::text[]) AND body IS NOT NULL
     """,
-    "forget": """
-        WITH work AS (
-            DELETE FROM {schema}.inbox
+    "forget rights": """
+        DELETE FROM {schema}.reservations
+        WHERE link_id = ANY($1::text[]) OR until < clock_timestamp()
+    """,
+    # A part at a time, because each statement has to end in time.
+    "forget work": """
+        WITH found AS (
+            SELECT key FROM {schema}.inbox
             WHERE ($1::text[] IS NULL OR link_id = ANY($1))
             AND ($2::timestamptz IS NULL OR at < $2)
-        ), rights AS (
-            DELETE FROM {schema}.reservations
-            WHERE link_id = ANY($1) OR until < clock_timestamp()
+            LIMIT $3
         ), erased AS (
-            DELETE FROM {schema}.entries
+            DELETE FROM {schema}.inbox USING found
+            WHERE inbox.key = found.key
+            RETURNING inbox.key
+        )
+        SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM erased)
+    """,
+    "forget entries": """
+        WITH found AS (
+            SELECT entry_id FROM {schema}.entries
             WHERE ($1::text[] IS NULL OR link_id = ANY($1))
             AND ($2::timestamptz IS NULL OR created_at < $2)
-            RETURNING entry_id
+            LIMIT $3
+        ), erased AS (
+            DELETE FROM {schema}.entries USING found
+            WHERE entries.entry_id = found.entry_id
+            RETURNING entries.entry_id
         )
-        SELECT count(*) FROM erased
+        SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM erased)
     """,
 }
 
@@ -376,12 +398,13 @@ class PostgresSessionStore:
             "store": None if asyncpg else _MISSING,
             "dsn": _dsn_problem(dsn),
             "schema": _schema_problem(schema),
-            "max_connections": _positive_problem(max_connections),
+            "max_connections": _count_problem(max_connections),
             "timeout": _positive_problem(timeout),
         }
         fields = {name: (text,) for name, text in problems.items() if text}
         if fields:
             raise ConfigurationError(fields=fields)
+        check_window(dedup_window)
         self._dsn, self._password = _split_dsn(dsn)
         self._sealer: Final = make_sealer(encryption_keys)
         self._fingerprints: Final = fingerprints(self._sealer)
@@ -403,6 +426,7 @@ class PostgresSessionStore:
         self._waiters: Final = Waiters()
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
+        self._given_back: Final[set[asyncio.Task[list[Any]]]] = set()
 
     @property
     def keeps_urls(self) -> bool:
@@ -410,7 +434,8 @@ class PostgresSessionStore:
         return self._sealer.keeps_urls
 
     def __repr__(self) -> str:
-        return f"PostgresSessionStore({self._dsn!r}, schema={self._schema!r})"
+        dsn = _KEY_PASSWORD.sub(r"\1***", self._dsn)
+        return f"PostgresSessionStore({dsn!r}, schema={self._schema!r})"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -461,6 +486,8 @@ class PostgresSessionStore:
                 return
             if self._writer is not None:
                 await asyncio.wait((self._writer,))
+            if self._given_back:
+                await asyncio.wait(self._given_back)
             pool, self._pool, self._owner = self._pool, None, None
             try:
                 async with asyncio.timeout(self._timeout):
@@ -507,13 +534,30 @@ class PostgresSessionStore:
                 )
 
             with self._waiters.watch(key) as change:
-                found = await self._try_to_reserve(reserved, lease, is_live)
+                try:
+                    found = await self._try_to_reserve(
+                        reserved, lease, is_live
+                    )
+                except asyncio.CancelledError:
+                    self._give_back(reserved)
+                    raise
                 if found is not None:
                     return found
                 # Jitter, so that processes that wait spread out.
                 await change.wait(pause * random.uniform(0.5, 1))  # noqa: S311
             pause = min(pause * 1.5, _MAX_PAUSE)
             passed = datetime.timedelta(seconds=loop.time() - started)
+
+    def _give_back(self, reserved: Reserved) -> None:
+        """End a right that may be granted to a caller who has gone."""
+        task = asyncio.create_task(self._fetch("cancel", reserved.entry_id))
+        self._given_back.add(task)
+        task.add_done_callback(self._on_given_back)
+
+    def _on_given_back(self, task: "asyncio.Task[list[Any]]") -> None:
+        self._given_back.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.warning("a reservation ends by itself only: %s", error)
 
     async def _try_to_reserve(
         self,
@@ -745,8 +789,24 @@ class PostgresSessionStore:
         """
         check_erasure(link_id, before)
         link_ids = None if link_id is None else self._lookups(link_id)
-        (row,) = await self._fetch("forget", link_ids, before)
-        return int(row[0])
+        await self._fetch("forget rights", link_ids)
+        await self._erase("forget work", link_ids, before)
+        return await self._erase("forget entries", link_ids, before)
+
+    async def _erase(
+        self,
+        name: str,
+        link_ids: list[str] | None,
+        before: datetime.datetime | None,
+    ) -> int:
+        """Run a statement until it finds no more rows; count them."""
+        total, found = 0, True
+        while found:
+            [(found, erased)] = await self._fetch(
+                name, link_ids, before, _PART
+            )
+            total += erased
+        return total
 
     # Rows.
 
@@ -916,6 +976,11 @@ class PostgresSessionStore:
         except BaseException as error:  # noqa: BLE001 - it is raised again
             # The driver's frames hold the password.
             failure = without_frames(error)
+            if isinstance(error, ValueError) and not isinstance(
+                error, _ERRORS
+            ):
+                # Its text may quote a part of the address.
+                failure = StoreError("PostgreSQL: the address cannot be read")
         raise failure
 
     async def _prepare(self, connection: Any) -> None:
@@ -1037,15 +1102,39 @@ def _split_dsn(dsn: str) -> tuple[str, Secret | None]:
 
 
 def _dsn_problem(dsn: object) -> str | None:
-    if isinstance(dsn, str) and dsn.startswith(_SCHEMES):
+    if not isinstance(dsn, str) or not dsn.startswith(_SCHEMES):
+        return "must be a text that begins with postgresql://"
+    if _is_address(dsn):
         return None
-    return "must be a text that begins with postgresql://"
+    return (
+        "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with a user "
+        "and password that are percent-encoded"
+    )
+
+
+def _is_address(dsn: str) -> bool:
+    try:
+        address = urlsplit(dsn)
+    except ValueError:
+        return False
+    _, _, hosts = address.netloc.rpartition("@")
+    return (
+        _HOSTS.fullmatch(hosts) is not None
+        and "@" not in address.path + address.query
+        and "#" not in dsn
+    )
 
 
 def _schema_problem(schema: object) -> str | None:
     if isinstance(schema, str) and _SCHEMA.fullmatch(schema):
         return None
     return "must be 1 to 63 of a-z, 0-9 and _, and begin with a letter"
+
+
+def _count_problem(number: object) -> str | None:
+    if isinstance(number, int) and number > 0:
+        return None
+    return "must be a whole number above 0"
 
 
 def _positive_problem(number: object) -> str | None:

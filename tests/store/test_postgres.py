@@ -65,8 +65,15 @@ class TestSettings:
         [
             ({"dsn": "mysql://user:canary@host/db"}, "dsn"),
             ({"dsn": None}, "dsn"),
+            ({"dsn": "postgresql://me:1/canary@host/db"}, "dsn"),
+            ({"dsn": "postgresql://me:1?canary@host/db"}, "dsn"),
+            ({"dsn": "postgresql://me:1#canary@host/db"}, "dsn"),
+            ({"dsn": "postgresql://me:canary@[::1/db"}, "dsn"),
+            ({"dsn": "postgresql://me@host:canary/db"}, "dsn"),
             ({"schema": 'x"; DROP TABLE y'}, "schema"),
             ({"max_connections": 0}, "max_connections"),
+            ({"max_connections": 1.5}, "max_connections"),
+            ({"dedup_window": -MINUTE}, "dedup_window"),
             ({"timeout": "1"}, "timeout"),
             ({"encryption_keys": "canary"}, "encryption_keys"),
         ],
@@ -104,6 +111,10 @@ class TestSettings:
                 "postgres://me@one:1,two:2/db?target=%2Ftmp",
             ),
             ("postgresql:///db?host=/tmp", "postgresql:///db?host=%2Ftmp"),
+            (
+                "postgresql://me:canary@[::1]:5432/db?sslpassword=canary&a=b",
+                "postgresql://me@[::1]:5432/db?sslpassword=***&a=b",
+            ),
         ],
     )
     def test_repr(self, dsn, shown):
@@ -364,6 +375,42 @@ class TestTables:
         assert (
             await query(store, "SELECT count(*) FROM bankconnect.inbox") <= 3
         )
+
+    async def test_erased_in_parts(self, make_store, make_entry, now):
+        """
+        No statement erases more than 1,000 rows, however many there are, so
+        that each of them ends in time.
+        """
+        store = make_store()
+        await store.add(
+            [make_entry(entity_ids=("entity",)) for _ in range(2100)]
+        )
+        for number in range(3):
+            await store.enqueue(str(number), b"body", at=now)
+        await query(
+            store,
+            """
+            CREATE FUNCTION check_rows() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN
+                IF (SELECT count(*) FROM gone) > 1000 THEN
+                    RAISE ''too many at once'';
+                END IF;
+                RETURN NULL;
+            END'
+            """,
+        )
+        await query(
+            store,
+            """
+            CREATE TRIGGER check_rows AFTER DELETE ON bankconnect.entries
+            REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION check_rows()
+            """,
+        )
+
+        assert await store.forget(before=now + MINUTE) == 2100
+        assert not await store.find(api_id=API, entity_id="entity")
+        assert not await store.take(now=now, limit=9, lease=LEASE)
 
 
 class TestReserve:
