@@ -69,10 +69,12 @@ class _Group:
         self,
         connection: sqlite3.Connection,
         add: Callable[[Sequence[Any]], None],
+        check: Callable[[], None],
     ) -> None:
         """Run the group in one transaction; its thread calls this."""
         is_writer = self.rows or any(call.writes for call in self.calls)
         try:
+            check()
             connection.execute("BEGIN IMMEDIATE" if is_writer else "BEGIN")
             try:
                 if self.rows:
@@ -127,6 +129,8 @@ def as_store_error(path: str, error: Exception) -> Exception:
     if not isinstance(error, sqlite3.Error):
         return error
     text = str(error)
+    if name := getattr(error, "sqlite_errorname", None):
+        text += f" ({name})"
     if is_busy(error):
         text = f"another process held its lock for {LOCK_TIMEOUT:g} seconds"
     failure = StoreError(f"{path}: {text}")
@@ -167,6 +171,7 @@ class DatabaseThread:
         self.pid: Final = os.getpid()
         self._path = path
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._close: Callable[[], object] = _do_nothing
         self._group = _Group()
         self._is_scheduled = False
         self._had_many = False
@@ -185,6 +190,7 @@ class DatabaseThread:
         self,
         connection: sqlite3.Connection,
         add: Callable[[Sequence[Any]], None],
+        check: Callable[[], None],
     ) -> None:
         """
         Use a connection, which the thread itself made.
@@ -192,9 +198,13 @@ class DatabaseThread:
         Args:
             connection: The connection.
             add: The function that adds rows within a transaction.
+            check: The function that raises an error if the file is not the
+                one that was opened.
         """
         self._connection = connection
+        self._close = connection.close
         self._add = add
+        self._check = check
 
     async def add(self, rows: Sequence[Any]) -> None:
         """
@@ -225,10 +235,16 @@ class DatabaseThread:
             StoreError: If the file cannot be read or written.
         """
         future: asyncio.Future[T] = self.loop.create_future()
-        self._group.calls.append(_Call(work, future, writes))
-        if not self._is_scheduled:
-            self._schedule()
+        self._call(work, future, writes=writes)
         return await future
+
+    def run_unawaited(self, work: Callable[[], object]) -> None:
+        """
+        Run *work* after the calls before it; nobody gets its outcome.
+        """
+        future: asyncio.Future[Any] = self.loop.create_future()
+        future.cancel()
+        self._call(work, future, writes=True)
 
     async def run_alone(self, work: Callable[[], T]) -> T:
         """
@@ -254,17 +270,32 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Finish what waits, close the connection, and end the thread."""
-        while self._is_scheduled and not self.loop.is_closed():
-            if self._idle is None:
-                self._idle = self.loop.create_future()
-            await finish(self._idle)
-        await self.run_alone(self._connection.close)
-        self.end()
+        try:
+            while self._is_scheduled and not self.loop.is_closed():
+                if self._idle is None:
+                    self._idle = self.loop.create_future()
+                await finish(self._idle)
+        finally:
+            await self.end()
 
-    def end(self) -> None:
-        """End the thread, which has no connection."""
-        self._queue.put(None)
-        self._thread.join()
+    async def end(self) -> None:
+        """Close the connection, if there is one, and end the thread."""
+        try:
+            await self.run_alone(self._close)
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _call(
+        self,
+        work: Callable[[], Any],
+        future: asyncio.Future[Any],
+        *,
+        writes: bool,
+    ) -> None:
+        self._group.calls.append(_Call(work, future, writes))
+        if not self._is_scheduled:
+            self._schedule()
 
     def _schedule(self) -> None:
         # The calls of this round of the event loop go together. In a batch,
@@ -280,7 +311,7 @@ class DatabaseThread:
         self._had_many = len(group.adds) >= _MANY
 
         def run() -> None:
-            group.run(self._connection, self._add)
+            group.run(self._connection, self._add, self._check)
             # The loop may have been closed meanwhile.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._finish, group)
@@ -295,6 +326,10 @@ class DatabaseThread:
         elif self._idle is not None:
             idle, self._idle = self._idle, None
             idle.set_result(None)
+
+
+def _do_nothing() -> None:
+    """Close no connection, as there is none."""
 
 
 def _run_jobs(queue: "SimpleQueue[Callable[[], object] | None]") -> None:

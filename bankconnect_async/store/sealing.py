@@ -230,7 +230,20 @@ def encode_entry(entry: SessionEntry, *, keeps_urls: bool) -> bytes:
 def decode_entry(body: bytes) -> SessionEntry:
     """
     Decode what `encode_entry` returned.
+
+    Raises:
+        StoreError: If it is something else.
     """
+    try:
+        return _decode_entry(body)
+    except (TypeError, ValueError):
+        raise StoreError(
+            "an entry is damaged: restore the store from a backup, or use a "
+            "new one"
+        ) from None
+
+
+def _decode_entry(body: bytes) -> SessionEntry:
     (
         entry_id,
         api_id,

@@ -11,7 +11,6 @@ import sqlite3
 import time
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn, Self, TypeVar
 
@@ -51,6 +50,8 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 # A lock that is held while the file is created.
 _RETRY_PAUSE: Final = 0.02
+# The files that SQLite makes beside its file.
+_SUFFIXES: Final = ("-wal", "-shm")
 # How many entries are read or erased in one transaction.
 _PART: Final = 1000
 _PRAGMAS: Final = (
@@ -194,16 +195,20 @@ class SQLiteSessionStore:
         while True:
             passed = datetime.timedelta(seconds=time.monotonic() - started)
             with self._waiters.watch(key) as change:
-                found = await self._run(
-                    functools.partial(
-                        SQLiteTables.reserve,
-                        key=key,
-                        now=now + passed,
-                        lease=lease,
-                        created_after=created_after,
-                        reserved=reserved,
+                try:
+                    found = await self._run(
+                        functools.partial(
+                            SQLiteTables.reserve,
+                            key=key,
+                            now=now + passed,
+                            lease=lease,
+                            created_after=created_after,
+                            reserved=reserved,
+                        )
                     )
-                )
+                except asyncio.CancelledError:
+                    self._give_back(reserved)
+                    raise
                 if not isinstance(found, float):
                     return found
                 await change.wait(min(pause, max(found, 0.001)))
@@ -384,6 +389,14 @@ class SQLiteSessionStore:
         await thread.run_alone(self._tables.checkpoint)
         return total
 
+    def _give_back(self, reserved: Reserved) -> None:
+        """End a right that may be granted to a caller who has gone."""
+        thread = None if self._is_closed else self._usable()
+        if thread is not None:
+            thread.run_unawaited(
+                functools.partial(self._tables.release, reserved.entry_id)
+            )
+
     async def _run(
         self, work: Callable[..., T], *args: object, writes: bool = True
     ) -> T:
@@ -427,7 +440,7 @@ class SQLiteSessionStore:
                     functools.partial(self._connect, thread)
                 )
             except BaseException:
-                thread.end()
+                await thread.end()
                 raise
             self._tables, self._thread = tables, thread
         if not self._sealer.keeps_urls:
@@ -441,7 +454,7 @@ class SQLiteSessionStore:
     def _connect(self, thread: DatabaseThread) -> SQLiteTables:
         """Connect within the thread."""
         try:
-            _prepare_file(self.path)
+            identity = _prepare_file(self.path)
         except OSError as exc:
             raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
         deadline = time.monotonic() + LOCK_TIMEOUT
@@ -467,7 +480,11 @@ class SQLiteSessionStore:
                 if isinstance(exc, StoreError):
                     raise StoreError(f"{self.path}: {exc}") from None
                 raise
-            thread.use(connection, tables.add)
+            thread.use(
+                connection,
+                tables.add,
+                functools.partial(_check_file, self.path, identity),
+            )
             return tables
 
     def _set_up(self, connection: sqlite3.Connection) -> SQLiteTables:
@@ -484,8 +501,8 @@ class SQLiteSessionStore:
         return tables
 
 
-def _prepare_file(path: Path) -> None:
-    """Create the file, or make it private."""
+def _prepare_file(path: Path) -> tuple[int, int]:
+    """Create the file, or make it private, and return what identifies it."""
     if drive := network_drive(path):
         raise StoreError(
             f"{path}: it is on a network drive ({drive}), where processes "
@@ -496,6 +513,38 @@ def _prepare_file(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if path.stat().st_mode & 0o077 and path.is_file():
-            with suppress(PermissionError):
-                path.chmod(0o600)
+        file = path.resolve()
+        for suffix in ("", *_SUFFIXES):
+            _make_private(file.with_name(file.name + suffix))
+    return _identify(path)
+
+
+def _make_private(path: Path) -> None:
+    if not path.is_file() or not path.stat().st_mode & 0o077:
+        return
+    try:
+        path.chmod(0o600)
+    except PermissionError:
+        raise StoreError(
+            f"{path}: it belongs to another user, and not only its owner can "
+            f"read it: use a file of your own"
+        ) from None
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _check_file(path: Path, identity: tuple[int, int]) -> None:
+    """Check that *path* is still the file that was opened."""
+    try:
+        is_same = _identify(path) == identity
+    except OSError:
+        is_same = False
+    if not is_same:
+        # What is written there now, no other process finds.
+        raise StoreError(
+            f"{path}: the file was removed or replaced while it was open: "
+            f"put it back, or close the store and open it again"
+        )

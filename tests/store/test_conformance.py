@@ -451,6 +451,25 @@ class TestReserve:
 
         assert [reserved.key for reserved in found] == keys
 
+    async def test_cancelled_right(self, store, make_key, now):
+        """
+        Whoever is cancelled while the right is granted holds it no longer.
+        """
+        for steps in (2**exponent for exponent in range(20)):
+            key = make_key(f"cancelled-{steps}")
+            reserving = asyncio.create_task(
+                store.reserve(key, now=now, lease=LEASE)
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            reserving.cancel()
+            await asyncio.wait([reserving])
+            if not reserving.cancelled():
+                break
+            async with asyncio.timeout(LEASE.total_seconds() / 2):
+                found = await store.reserve(key, now=now, lease=LEASE)
+            assert isinstance(found, Reserved)
+
     async def test_cancelled_waiter(self, store, make_key, now):
         """
         A caller that is cancelled while it waits takes no right with it.

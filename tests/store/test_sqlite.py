@@ -216,6 +216,61 @@ class TestFile:
         with pytest.raises(StoreError, match=r"nfs4.*PostgresSessionStore"):
             await SQLiteSessionStore(tmp_path / "s.db").open()
 
+    async def test_of_another_user(self, tmp_path, monkeypatch):
+        """
+        A file that others can read, and that only its owner can make
+        private, is refused.
+        """
+        path = tmp_path / "sessions.db"
+        path.touch(0o644)
+
+        def refuse(path, mode):
+            raise PermissionError
+
+        # Tests may run as root, who may change every file.
+        monkeypatch.setattr("pathlib.Path.chmod", refuse)
+
+        with pytest.raises(StoreError, match="another user"):
+            await SQLiteSessionStore(path).open()
+
+    @pytest.mark.parametrize("is_replaced", [False, True])
+    async def test_file_is_removed(self, tmp_path, make_entry, is_replaced):
+        """
+        Nothing is written to a file that was removed or replaced, where no
+        other process would find it.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path) as store:
+            await store.add([make_entry("before")])
+            for each in tmp_path.glob("sessions.db*"):
+                each.unlink()
+            if is_replaced:
+                async with SQLiteSessionStore(path):
+                    pass
+            with pytest.raises(StoreError, match="removed or replaced"):
+                await store.add([make_entry("after")])
+            with pytest.raises(StoreError, match="removed or replaced"):
+                await store.find(api_id=API, link_id="before")
+            await store.aclose()
+            await store.open()
+            await store.add([make_entry("reopened")])
+        async with SQLiteSessionStore(path) as store:
+            assert await store.find(api_id=API, link_id="reopened")
+
+    async def test_damaged_entry(self, tmp_path, make_entry):
+        """
+        An entry that cannot be read is a clear error.
+        """
+        async with SQLiteSessionStore(tmp_path / "s.db") as store:
+            await store.add([make_entry()])
+            other = sqlite3.connect(tmp_path / "s.db")
+            with other:
+                other.execute("UPDATE entries SET body = substr(body, 2)")
+            other.close()
+
+            with pytest.raises(StoreError, match="damaged"):
+                await store.find(api_id=API, link_id="customer-42")
+
     async def test_full_disk(self, tmp_path, make_entry):
         """
         A disk that is full is an error for everybody who waits; the store
@@ -278,6 +333,26 @@ class TestUse:
         await store.open()
         assert len(await store.find(api_id=API, link_id="x")) == 1
         await store.aclose()
+
+    async def test_cancelled_closing(self, tmp_path, make_entry):
+        """
+        Closing and opening leave no thread when they are cancelled.
+        """
+        store = SQLiteSessionStore(tmp_path / "s.db")
+        await store.open()
+        adding = asyncio.ensure_future(store.add([make_entry("x")]))
+        await asyncio.sleep(0)
+        for change in (store.aclose, store.open):
+            changing = asyncio.ensure_future(change())
+            await asyncio.sleep(0)
+            changing.cancel()
+            await asyncio.wait([changing])
+
+            assert changing.cancelled()
+            assert not [
+                each for each in threading.enumerate() if each.name == "store"
+            ]
+        assert await adding is None
 
     def test_other_loop(self, tmp_path, make_entry):
         """
