@@ -9,11 +9,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tomllib
 
 from pathlib import Path
 
 import attrs
 import pytest
+
+from bankconnect_async.cli.app import app
 
 
 ROOT = Path(__file__).parent.parent
@@ -208,6 +211,32 @@ def test_there_are_blocks(page, least):
     The pages have blocks, so that the tests above have input.
     """
     assert len(list(read_blocks(page))) >= least
+
+
+def read_table(head):
+    """Return the names in the first column of a table of the README."""
+    rows = README.partition(f"| {head} |")[2].split("\n\n")[0]
+    cells = re.findall(r"^\| ([^|]*) \|", rows, re.MULTILINE)
+    return set(re.findall(r"`(\w+)", "".join(cells)))
+
+
+def test_tables_of_the_readme():
+    """
+    The README lists all extras, all commands and all environment variables.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    sources = (ROOT / "bankconnect_async").rglob("*.py")
+    variables = {
+        name
+        for source in sources
+        for name in re.findall(r"\bBANKCONNECT_[A-Z_]+\b", source.read_text())
+    }
+
+    assert read_table("Extra") == (
+        project["project"]["optional-dependencies"].keys()
+    )
+    assert read_table("Command") == app.commands.keys()
+    assert read_table("Variable") == variables - {"BANKCONNECT_"}
 
 
 def test_the_two_commands_stand_there():
