@@ -13,6 +13,7 @@ import orjson
 
 from bankconnect_async._codec.event_keys import digest, event_key
 from bankconnect_async._codec.webhooks import decode_webhook
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     AlreadyProcessingError,
@@ -115,6 +116,7 @@ class EventDispatcher:
         self.records = records
         self.inbox = Inbox(store=records.store, work=self.work, **settings)
 
+    @hide_frames
     async def accept(self, webhook: Webhook, body: bytes) -> bool:
         """
         Put a webhook into the inbox, durably.
@@ -269,6 +271,7 @@ class EventDispatcher:
     ) -> None:
         await self.records.apply(entry, news_of(what), at=self.inbox.now())
 
+    @hide_frames
     async def _process_uploads(
         self, webhook: Webhook, entry: SessionEntry, body: bytes
     ) -> None:
@@ -279,6 +282,7 @@ class EventDispatcher:
         ):
             await self._process(entry, body, after=type(webhook).__name__)
 
+    @hide_frames
     async def _process(
         self,
         entry: SessionEntry,

@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import StoreError
 from bankconnect_async.store.entries import InboxItem
 from bankconnect_async.store.protocol import SessionStore
@@ -71,6 +72,7 @@ class Inbox:
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
 
+    @hide_frames
     async def put(
         self, key: str, body: bytes, *, link_id: str | None = None
     ) -> bool:
@@ -122,9 +124,14 @@ class Inbox:
             Exception: What *work* raises.
         """
         await self.start()
-        if await self.store.enqueue(
-            key, body, at=self.now() + self.lease, link_id=link_id
-        ):
+        try:
+            is_new = await self.store.enqueue(
+                key, body, at=self.now() + self.lease, link_id=link_id
+            )
+        finally:
+            # A traceback with locals would show it.
+            del body
+        if is_new:
             is_done = False
             try:
                 await work()

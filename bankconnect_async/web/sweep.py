@@ -17,6 +17,8 @@ import attrs
 from bankconnect_async._codec.event_keys import event_key
 from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async._json import dump_json
+from bankconnect_async._resources.sessions import SessionHandle
+from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.batch import PacedClient
 from bankconnect_async.batch.session_batch import ABORTING
 from bankconnect_async.client import AsyncBankConnect
@@ -215,7 +217,7 @@ class _Sweeper:
             elif entry.session_id is None or not _is_uuid(entry.session_id):
                 await self._check_entities(entry)
             else:
-                await self._check_session(entry, entry.session_id)
+                await self._check_session(entry)
         except StoreError:
             raise
         except BankConnectError as error:
@@ -232,16 +234,14 @@ class _Sweeper:
             # Another attempt has time.
             await self._advance(entry, entry.state, detail=str(error))
 
-    async def _check_session(
-        self, entry: SessionEntry, session_id: str
-    ) -> None:
+    async def _check_session(self, entry: SessionEntry) -> None:
         try:
             if entry.state in OPEN_STATES:
-                is_uploaded = await self._check_uploads(entry, session_id)
+                is_uploaded = await self._check_uploads(entry)
             else:
                 is_uploaded = True
             if is_uploaded:
-                await self._check_processing(entry, session_id)
+                await self._check_processing(entry)
         except NotFoundError as error:
             if error.code is None:
                 # Not the vendor's own API.
@@ -251,10 +251,12 @@ class _Sweeper:
             else:
                 await self._check_entities(entry)
 
-    async def _check_uploads(
-        self, entry: SessionEntry, session_id: str
-    ) -> bool:
-        status = await self.api.session(session_id).upload_status()
+    def _handle(self, entry: SessionEntry) -> SessionHandle:
+        # Frames have no id of a session, which opens the journey.
+        return self.api.session(str(entry.session_id))
+
+    async def _check_uploads(self, entry: SessionEntry) -> bool:
+        status = await self._handle(entry).upload_status()
         if status.upload_status == COMPLETED:
             await self._tell_uploads(entry, status, WebhookName.UPLOADED)
             return True
@@ -266,10 +268,8 @@ class _Sweeper:
             await self._advance(entry, entry.state)
         return False
 
-    async def _check_processing(
-        self, entry: SessionEntry, session_id: str
-    ) -> None:
-        handle = self.api.session(session_id)
+    async def _check_processing(self, entry: SessionEntry) -> None:
+        handle = self._handle(entry)
         try:
             status = await handle.status()
         except NotReadyError as error:
@@ -285,7 +285,7 @@ class _Sweeper:
         await self._tell(
             entry,
             {
-                "session_id": session_id,
+                "session_id": entry.session_id,
                 "event_name": WebhookName.ENRICHED,
                 "insights_available": status.insights_available,
                 "accounts": status.raw.get("accounts"),
@@ -380,6 +380,7 @@ class _Sweeper:
             if statement.status in _SETTLED
         ]
 
+    @hide_frames
     async def _tell(
         self,
         entry: SessionEntry,

@@ -3,33 +3,51 @@ Secrets take every path through every fault and appear nowhere.
 """
 
 import asyncio
+import json
 import logging
 import pickle
 import socket
+import sqlite3
+import time
 import traceback
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import attrs
 import pytest
 
 from aiohttp.http_writer import StreamWriter
+from yarl import URL
 
 from bankconnect_async import (
     AsyncBankConnect,
     BankConnectError,
     RetryPolicy,
+    SQLiteSessionStore,
     SuccessEvent,
     Timeouts,
 )
 from bankconnect_async.sandbox import Fault, Sandbox
 from bankconnect_async.testing import FakeClock
+from bankconnect_async.web import CallbackProtocol, CallbackService, WebRequest
 
 
 # Short enough that a part of one is noticed, too.
 KEY = "canary-key-5c1f9d"
 HASH = "canary-hash-7e20b4"
+ACCOUNT = "canary-account-4302"
+SIGNING = "canary-signing-key-of-32-bytes-or-more"
+SEALING = "canary-sealing-key-of-32-bytes-or-more"
+NAMES = (
+    "SESSION_EXPIRY_NOTIFICATION",
+    "SESSION_REQUIREMENT_COMPLETION_NOTIFICATION",
+)
+#: Work can be taken, but not put in.
+CLOSE_INBOX = """
+    CREATE TRIGGER closed BEFORE INSERT ON inbox
+    BEGIN SELECT RAISE(FAIL, 'closed'); END
+"""
 
 FAULTS = {
     "good": None,
@@ -244,3 +262,174 @@ async def test_the_watch_is_awake(canaries):
         watch.see(exc)
 
     assert watch.find([KEY])
+
+
+@attrs.frozen(repr=False)
+class Lender:
+    """
+    A service, and what happens to it.
+    """
+
+    sandbox: Sandbox
+    service: CallbackService
+    later: list[float]
+
+    @property
+    def link(self):
+        """The link of an invitation."""
+        return self.service.protocol.invitation_url(
+            "customer-41", invitation_id="spring"
+        )
+
+    @property
+    def secrets(self):
+        """What nobody may read: sessions in work have secret ids."""
+        protocol, sessions = self.service.protocol, self.sandbox.sessions
+        return [
+            *(KEY, ACCOUNT, SIGNING, SEALING),
+            self.link.rpartition(".")[2],
+            URL(protocol.webhook_url).name,
+            *(session.redirect_url for session in sessions.values()),
+            *(
+                id_
+                for id_, session in sessions.items()
+                if session.link_id == "customer-41"
+            ),
+        ]
+
+    async def visit(self):
+        """Begin journeys in each way."""
+        visit = WebRequest()
+        await self.service.handle_invitation(
+            WebRequest(
+                method="POST",
+                path=URL(self.link).raw_path,
+                headers={"Origin": "https://lender.example"},
+            )
+        )
+        await self.service.connect(visit, "customer-42")
+        await self.service.redirect(visit, "customer-43")
+
+    async def finish(self):
+        """Report the outcomes of journeys, but for the invitation's."""
+        protocol = self.service.protocol
+        for id_, session in list(self.sandbox.sessions.items()):
+            if session.link_id == "customer-41":
+                continue
+            with suppress(ValueError):
+                await self.sandbox.play(id_, "success")
+            path = URL(protocol.return_url(session.link_id)).raw_path
+            query = f"success=true&session_id={id_}"
+            await self.service.handle_return(
+                WebRequest(path=f"{path}?{query}")
+            )
+            for name in NAMES:
+                body = {
+                    "session_id": id_,
+                    "event_name": name,
+                    "accounts": [{"account_number": ACCOUNT}],
+                }
+                await self.service.handle_webhook(
+                    WebRequest(
+                        method="POST",
+                        path=URL(protocol.webhook_url).raw_path,
+                        headers={"Content-Type": "application/json"},
+                        body=json.dumps(body).encode(),
+                    )
+                )
+
+    async def sweep(self):
+        """Sweep two days later; return the error, if there is one."""
+        self.later.append(self.later[-1] + 172_800.0)
+        try:
+            await self.service.sweep()
+        except BankConnectError as error:
+            return error
+        return None
+
+
+async def fail(_):
+    """Fail, as the callback of a service."""
+    raise RuntimeError("the callback failed")
+
+
+@pytest.fixture(name="lender")
+async def _lender(tmp_path):
+    """Run a service whose callback fails, and whose secrets are canaries."""
+    later = [0.0]
+    async with (
+        Sandbox("session", api_key=KEY) as sandbox,
+        SQLiteSessionStore(
+            tmp_path / "sessions.db", encryption_keys=[SEALING]
+        ) as store,
+        AsyncBankConnect(
+            KEY,
+            server_hash=sandbox.server_hash,
+            base_url=sandbox.base_url,
+            redirect_url=None,
+            store=store,
+            retry=RetryPolicy(attempts=1),
+        ) as bank,
+    ):
+        protocol = CallbackProtocol(
+            "https://lender.example/bank",
+            secret=SIGNING,
+            now=lambda: time.time() + later[-1],
+        )
+        service = CallbackService(
+            bank, protocol, on_event=fail, poll_interval=0.01, max_attempts=2
+        )
+        yield Lender(sandbox, service, later)
+        await service.aclose(0.1)
+
+
+async def test_services_show_no_secret(lender, caplog, tmp_path):
+    """
+    While the callback, the vendor and the store fail one after the other, no
+    log, repr or traceback with locals holds a key, a link, a URL, an account
+    number or the id of a session in work.
+    """
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(enabled=True)
+    watch = Watch()
+    faults = [
+        lender.sandbox.faults.clear,
+        lambda: lender.sandbox.faults.always(Fault.status(500)),
+        lambda: lender.sandbox.faults.always(Fault.status(401)),
+        lambda: change(tmp_path / "sessions.db", CLOSE_INBOX),
+        lambda: change(tmp_path / "sessions.db", "DROP TABLE entries"),
+    ]
+    errors = []
+    for fault in faults:
+        lender.sandbox.faults.clear()
+        await lender.visit()
+        await lender.finish()
+        fault()
+        await lender.visit()
+        await lender.finish()
+        errors.append(await lender.sweep())
+
+    for error in errors:
+        if error is not None:
+            watch.see(error)
+    for record in caplog.records:
+        if record.exc_info:
+            watch.see(record.exc_info[1])
+    watch.read(caplog.records)
+    bank = lender.service.bank
+    watch.shown += map(repr, (lender.service, bank, bank.store))
+    assert [type(each).__name__ for each in errors] == [
+        "NoneType",
+        "NoneType",
+        "AuthenticationError",
+        "StoreError",
+        "StoreError",
+    ]
+    assert "the callback failed" in "".join(watch.shown)
+    assert watch.find(lender.secrets) == []
+
+
+def change(path, statement):
+    """Change the database of a store that is open."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
