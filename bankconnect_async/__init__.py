@@ -13,10 +13,9 @@ __version__ = "0.1.0"
 
 from ._lazy import lazy_names
 from .client import AsyncBankConnect
-from .config import CURRENT_BASE_URL, DEFAULT_BASE_URL, TLS, Pool, Timeouts
+from .config import CURRENT_BASE_URL, DEFAULT_BASE_URL, Pool, Timeouts
 from .errors import (
     AlreadyProcessingError,
-    Attempt,
     AuthenticationError,
     BadRequestError,
     BankConnectError,
@@ -32,7 +31,6 @@ from .errors import (
     Delivery,
     DownloadError,
     DuplicateStatementError,
-    Failure,
     ForeignMessageError,
     HeadTooLargeError,
     InvalidCallbackError,
@@ -63,7 +61,7 @@ from .errors import (
     UnsupportedStatementError,
     WaitTimeoutError,
 )
-from .models.sessions import UNSET, Consent, Metadata, Session, SessionRequest
+from .models.sessions import UNSET, Session, SessionRequest
 from .retry import RetryBudget, RetryPolicy
 
 
@@ -90,7 +88,8 @@ if TYPE_CHECKING:
         SavedFile,
     )
     from .embed import Listener, content_security_policy, iframe_html
-    from .models import Rows, arrow_schema
+    from .error_details import Attempt, Failure
+    from .models import Consent, Metadata, Rows, arrow_schema
     from .models.events import (
         ErrorEvent,
         ErrorType,
@@ -124,6 +123,7 @@ if TYPE_CHECKING:
         SQLiteSessionStore,
         open_store,
     )
+    from .tls import TLS
 else:
     # Creating a session does not need these modules, so they are imported on
     # first use (PEP 562).
@@ -134,7 +134,7 @@ else:
                 "Created Failed Outcome PacedClient ResultSink SessionBatch"
             ),
             "shards": "run_shard",
-            "models": "Rows arrow_schema",
+            "models": "Consent Metadata Rows arrow_schema",
             "collecting": (
                 "Collected Collection CollectionJournal CollectionStats "
                 "NotCollected SavedFile"
@@ -147,6 +147,7 @@ else:
                 "EnrichmentWebhook ExpiryWebhook ExtractionWebhook "
                 "UnknownWebhook UploadWebhook Webhook"
             ),
+            "error_details": "Attempt Failure",
             "embed": "Listener content_security_policy iframe_html",
             "_codec.browser_messages": "Channel decode_event",
             "_codec.redirects": "build_redirect decode_redirect",
@@ -157,6 +158,7 @@ else:
                 "SessionStore open_store"
             ),
             "report": "CampaignReport report_journals report_store",
+            "tls": "TLS",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
             "_codec.event_keys": "event_key",
             "_codec.webhooks": "decode_webhook",

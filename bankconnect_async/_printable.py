@@ -14,7 +14,7 @@ from urllib.parse import quote
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS: Final = "…"
 # All characters except printable ASCII and the line feed.
-_RARE: Final = re.compile(r"[^\n\x20-\x7e]")
+_RARE: Final = r"[^\n\x20-\x7e]"
 
 
 def one_line(text: str, length: int | None = None) -> str:
@@ -59,7 +59,7 @@ def printable_json(raw: bytes) -> bytes:
     """
     if raw.isascii() and b"\x7f" not in raw:
         return raw
-    return _RARE.sub(_escape, raw.decode()).encode()
+    return re.sub(_RARE, _escape, raw.decode()).encode()
 
 
 def _escape(match: "re.Match[str]") -> str:

@@ -42,7 +42,6 @@ from .config import (
     CURRENT_BASE_URL,
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
-    TLS,
     Pool,
     Secret,
     Service,
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from .models.events import Event
     from .stats import AttemptHook, Stats
     from .store import Reserved, SessionKey, SessionStore
+    from .tls import TLS
 
 
 E = TypeVar("E", bound="Event")
@@ -132,7 +132,7 @@ class ClientSettings(WorkerSettings, total=False):
 
     api_key: str
     server_hash: str | None
-    tls: TLS | ssl.SSLContext | None
+    tls: "TLS | ssl.SSLContext | None"
     proxy: str | URL | None
     client_session: aiohttp.ClientSession | None
     store: "SessionStore | None"
@@ -196,7 +196,7 @@ class AsyncBankConnect(StatementData):
         retry: RetryPolicy = _RETRY,
         timeouts: Timeouts = _TIMEOUTS,
         pool: Pool = _POOL,
-        tls: TLS | ssl.SSLContext | None = None,
+        tls: "TLS | ssl.SSLContext | None" = None,
         proxy: str | URL | None = None,
         allow_http: bool = False,
         client_session: aiohttp.ClientSession | None = None,
@@ -207,6 +207,7 @@ class AsyncBankConnect(StatementData):
         check_instance("retry", retry, RetryPolicy)
         check_instance("timeouts", timeouts, Timeouts)
         check_instance("pool", pool, Pool)
+        _check_tls(tls)
         # First of all, so that no traceback with locals shows them.
         api_key, server_hash = hide(api_key), hide(server_hash)
         proxy_credentials = None
@@ -766,6 +767,16 @@ def _build_request(
         )
     values: SessionParameters = {"redirect_url": UNSET, **parameters}
     return SessionRequest(link_id=link_id, **values)
+
+
+def _check_tls(tls: object) -> None:
+    # Not by its class: most clients have none, and do without the module.
+    if not (
+        isinstance(tls, ssl.SSLContext | None) or hasattr(tls, "build_context")
+    ):
+        raise ConfigurationError(
+            fields={"tls": ("must be a TLS or an ssl.SSLContext",)}
+        )
 
 
 def _calling_line() -> str:

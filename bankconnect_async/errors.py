@@ -55,11 +55,13 @@ import enum
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypedDict, Unpack
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from ._printable import one_line
+
+
+if TYPE_CHECKING:
+    from .error_details import Attempt, Failure
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -106,32 +108,6 @@ class Phase(enum.StrEnum):
     RESPONDED = "responded"
 
 
-@attrs.frozen(kw_only=True)
-class Attempt:
-    """
-    One attempt of an operation, in the timeline of an error.
-
-    Attributes:
-        number: The number of the attempt; 1 for the first.
-        phase: How far it came.
-        delivery: Whether the server can have processed it.
-        reason: The problem, in one short line.
-        status: The HTTP status, if the server responded.
-        wait: The seconds of the wait after it; `None` for the last one.
-        tokens: The tokens left in the client's retry budget afterwards.
-        stopped: The reason why no further attempt was made; `None` if one was.
-    """
-
-    number: int
-    phase: Phase
-    delivery: Delivery
-    reason: str
-    status: int | None = None
-    wait: float | None = None
-    tokens: float | None = None
-    stopped: str | None = None
-
-
 class BankConnectError(Exception):
     """
     The root of all errors of this package.
@@ -144,7 +120,7 @@ class BankConnectError(Exception):
     """
 
     delivery: Delivery | None = None
-    attempts: tuple[Attempt, ...] = ()
+    attempts: "tuple[Attempt, ...]" = ()
 
     # Every subclass takes its message by position and its facts by name, with
     # defaults. So the default reduction, class and args plus attributes,
@@ -574,25 +550,6 @@ class DownloadError(BankConnectError):
     delivery: Delivery | None = Delivery.REJECTED
 
 
-@attrs.frozen(kw_only=True)
-class Failure:
-    """
-    A statement or account whose processing failed, and the reason.
-
-    Attributes:
-        statement_id: The id of the statement; `None` if the failure is about
-            an account.
-        account_id: The id of the account, where the vendor names one.
-        code: The vendor's code, if there is one (contract, `webhooks.md`).
-        message: The vendor's text.
-    """
-
-    statement_id: str | None = None
-    account_id: str | None = None
-    code: str | None = None
-    message: str | None = None
-
-
 class ProcessingFailedError(BankConnectError):
     """
     Processing ended, and a part of it failed.
@@ -610,7 +567,7 @@ class ProcessingFailedError(BankConnectError):
         self,
         message: str = "",
         *,
-        failures: Iterable[Failure] = (),
+        failures: "Iterable[Failure]" = (),
         response: Any = None,
     ) -> None:
         self.failures: tuple[Failure, ...] = tuple(failures)

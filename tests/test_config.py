@@ -13,6 +13,7 @@ from bankconnect_async import (
     CURRENT_BASE_URL,
     DEFAULT_BASE_URL,
     TLS,
+    AsyncBankConnect,
     ConfigurationError,
     Pool,
     Timeouts,
@@ -262,3 +263,13 @@ class TestTLS:
         The repr hides the password.
         """
         assert "canary" not in repr(TLS(key_password="canary"))
+
+    @pytest.mark.parametrize("tls", [False, "ca.pem"])
+    def test_nothing_else(self, tls):
+        """
+        Anything else is refused, so verification cannot be switched off.
+        """
+        with pytest.raises(ConfigurationError, match="SSLContext") as e:
+            AsyncBankConnect("key", tls=tls)
+
+        assert list(e.value.fields) == ["tls"]

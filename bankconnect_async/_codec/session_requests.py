@@ -4,6 +4,7 @@ Session requests: requests to bytes, responses to sessions.
 
 import codecs
 import datetime
+import functools
 import ipaddress
 import re
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
+import attrs
 import orjson
 
 from yarl import URL
@@ -18,8 +20,6 @@ from yarl import URL
 from bankconnect_async.errors import InvalidRequestError, InvalidResponseError
 from bankconnect_async.models.sessions import (
     UNSET,
-    Consent,
-    Metadata,
     SessionRequest,
     SessionResponse,
 )
@@ -36,15 +36,17 @@ CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
 _PRIMITIVES: Final = frozenset({str, int, float, bool})
 # An authority that all parsers split alike, and nothing in the rest that
 # browsers drop or rewrite.
-_OPENABLE = re.compile(
+_OPENABLE = (
     r"((?i:https?))://"
     r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
     r"(?:[/?#][^\x00-\x20\x7f\\]*)?"
 )
+# Compiled with the first response, not with every import.
+_openable = functools.cache(functools.partial(re.compile, _OPENABLE))
 _LAST_PORT = 65535
 # Some parsers refuse hosts with this text or in brackets.
 _ENCODED_LABEL = "--"
-_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+_LOOPBACK = r"localhost|127(?:\.[0-9]{1,3}){3}|::1"
 
 
 def date_text(day: datetime.date) -> str:
@@ -59,7 +61,7 @@ def is_loopback(host: str | None) -> bool:
     """
     Return whether *host* can only be this machine.
     """
-    return host is not None and _LOOPBACK.fullmatch(host) is not None
+    return host is not None and re.fullmatch(_LOOPBACK, host) is not None
 
 
 def read_id(value: object) -> str | None:
@@ -74,13 +76,12 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, datetime.date):
         return date_text(value)
-    if isinstance(value, Consent | Metadata):
-        return _given(value)
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
-    return value
+    # A group of parameters, such as `Metadata`.
+    return _given(value) if attrs.has(value.__class__) else value
 
 
 def encode_session(
@@ -177,7 +178,7 @@ def canonical_session(
     return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
 
 
-def _given(request: SessionRequest | Consent | Metadata) -> dict[str, Any]:
+def _given(request: object) -> dict[str, Any]:
     return {
         name: value if value.__class__ is str else _plain(value)
         for name, value in vars(request).items()
@@ -309,7 +310,7 @@ def url_problem(text: str, *, allow_http: bool) -> str | None:
 
     Only absolute https URLs may, and http URLs of this machine.
     """
-    parts = _OPENABLE.fullmatch(text)
+    parts = _openable().fullmatch(text)
     if parts is None:
         return "is not an absolute https URL"
     scheme, host, port = parts.groups()

@@ -46,7 +46,7 @@ _KNOWN: Final = ("3.14.",)
 _SHORTEST_LIFE, _LONGEST_LIFE, _LOOKUP = 0.7, 0.9, 0.1
 # The longest life of a looked up address, in seconds.
 _LONGEST_LOOKUP: Final = 10
-_TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+_TIMEOUT: Final = r"\btimeout\s*=\s*\"?(\d{1,9})"
 # The seconds that a request may take to a server that is about to close.
 _MARGIN: Final = 1.0
 
@@ -208,7 +208,7 @@ def make_connector(
 
 @functools.lru_cache(maxsize=64)
 def _parse_keep_alive(text: str) -> float:
-    found = _TIMEOUT.search(text)
+    found = re.search(_TIMEOUT, text, re.IGNORECASE)
     if found is None:
         return float("inf")
     seconds = float(found[1])

@@ -14,8 +14,8 @@ import tenacity
 
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async.clock import Clock
+from bankconnect_async.error_details import Attempt
 from bankconnect_async.errors import (
-    Attempt,
     BankConnectError,
     Delivery,
     InvalidResponseError,

@@ -11,7 +11,7 @@ import ssl
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import aiohttp
 import attrs
@@ -20,7 +20,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from bankconnect_async._threads import run_in_thread
-from bankconnect_async.config import TLS, Pool, Timeouts
+from bankconnect_async.config import Pool, Timeouts
 from bankconnect_async.errors import (
     ClientClosedError,
     Delivery,
@@ -48,6 +48,10 @@ from .error_mapping import (
 from .operation import OK, Operation
 from .response_bodies import decompress, read_body
 from .semaphore import FifoSemaphore
+
+
+if TYPE_CHECKING:
+    from bankconnect_async.tls import TLS
 
 
 # Pools that a child process inherited. Closing one would take the parent's
@@ -164,7 +168,7 @@ class TransportSettings(TypedDict):
     headers: Mapping[str, str]
     timeouts: Timeouts
     pool: Pool
-    tls: TLS | ssl.SSLContext | None
+    tls: "TLS | ssl.SSLContext | None"
     proxy: URL | None
     proxy_credentials: str | None
     borrowed: aiohttp.ClientSession | None
@@ -307,7 +311,7 @@ class Transport:
         session = self._borrowed
         if session is None:
             tls = self._tls
-            if isinstance(tls, TLS):
+            if tls is not None and not isinstance(tls, ssl.SSLContext):
                 tls = await run_in_thread(tls.build_context)
                 if self._closed:
                     raise ClientClosedError("the client was closed meanwhile")
@@ -574,7 +578,11 @@ class Transport:
     async def _without_certificate(self) -> dict[str, Any]:
         # A client certificate would identify the client.
         tls = self._tls
-        if not isinstance(tls, TLS) or tls.cert_file is None:
+        if (
+            tls is None
+            or isinstance(tls, ssl.SSLContext)
+            or tls.cert_file is None
+        ):
             return {}
         if self._anonymous_tls is None:
             tls = attrs.evolve(

@@ -27,8 +27,8 @@ from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
+from bankconnect_async.error_details import Failure
 from bankconnect_async.errors import (
-    Failure,
     InvalidRequestError,
     InvalidResponseError,
     ProcessingFailedError,

@@ -16,12 +16,12 @@ from bankconnect_async._codec import responses
 from bankconnect_async._printable import one_line
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.config import hide
+from bankconnect_async.error_details import Failure
 from bankconnect_async.errors import (
     AlreadyProcessingError,
     BankConnectError,
     Delivery,
     DuplicateStatementError,
-    Failure,
     NotFoundError,
     NotReadyError,
     ProcessingFailedError,

@@ -89,13 +89,8 @@ if TYPE_CHECKING:
         UploadState,
         UploadStatus,
     )
-    from .sessions import (
-        UNSET,
-        Consent,
-        Metadata,
-        Session,
-        SessionRequest,
-    )
+    from .parameter_groups import Consent, Metadata
+    from .sessions import UNSET, Session, SessionRequest
     from .uploads import (
         EntityUpload,
         SessionUpload,
@@ -142,7 +137,8 @@ else:
                 "SessionReports SessionStatus StatementStages StatementStats "
                 "TopMonth TopTransactions UploadState UploadStatus"
             ),
-            "sessions": "Consent Metadata Session SessionRequest UNSET",
+            "parameter_groups": "Consent Metadata",
+            "sessions": "Session SessionRequest UNSET",
             "uploads": "EntityUpload SessionUpload",
             "webhooks": (
                 "DateRange EnrichmentWebhook ExpiryWebhook ExtractionWebhook "

@@ -14,14 +14,20 @@ import math
 import re
 import unicodedata
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, TypedDict, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict, cast
 
 import attrs
 
 from yarl import URL
 
+from bankconnect_async import models
 from bankconnect_async.errors import InvalidRequestError
+
+
+# Few requests have them: `models` imports their module on first use.
+if TYPE_CHECKING:
+    from .parameter_groups import Consent, Metadata
 
 
 class Unset(enum.Enum):
@@ -40,13 +46,12 @@ UNSET: Final = Unset.UNSET
 _Rule: TypeAlias = Callable[[Any], str | None]
 
 # The server judges path, query and fragment.
-_URL = re.compile(
+_URL = (
     r"https?://"
     r"(?:[^\s\x00-\x1f\x7f/?#\\@]*@)?"
     r"(?:\[[0-9a-f:.]+\]|[^\s\x00-\x1f\x7f/?#\\@:\[\]]+)"
     r"(?::[0-9]{1,5})?"
-    r"(?:[/?#][^\s\x00-\x1f\x7f]*)?",
-    re.IGNORECASE,
+    r"(?:[/?#][^\s\x00-\x1f\x7f]*)?"
 )
 _PERIODS = ("from_date", "to_date"), ("max_from_date", "max_to_date")
 _SECRETS = frozenset({"apikey", "xapikey", "serverhash"})
@@ -70,7 +75,7 @@ def _text(*, max_length: int | None = None, is_id: bool = False) -> _Rule:
         # A printable text has a UTF-8 form and no control characters.
         if is_id and value.isprintable():
             return None
-        if not _is_unicode(value):
+        if not is_unicode(value):
             return "holds bytes that are not UTF-8"
         return _unprintable_id(value) if is_id else None
 
@@ -95,7 +100,7 @@ def _url(*, max_length: int | None = None) -> _Rule:
     def judge(value: str) -> str | None:
         if problem := text(value):
             return problem
-        if not _URL.fullmatch(value):
+        if not re.fullmatch(_URL, value, re.IGNORECASE):
             return (
                 "is not an absolute http or https URL, such as "
                 "https://lender.example/return"
@@ -147,7 +152,10 @@ def _flag(value: object) -> str | None:
     return None
 
 
-def _date(value: object) -> str | None:
+def date_problem(value: object) -> str | None:
+    """
+    Return the reason why *value* is not a date, else `None`.
+    """
     if isinstance(value, datetime.datetime):
         return "must be a date without a time: use .date()"
     if not isinstance(value, datetime.date):
@@ -166,7 +174,7 @@ def _choice(*choices: str) -> _Rule:
 
 def _consents(value: object) -> str | None:
     if not isinstance(value, Mapping) or not all(
-        type(key) is str and _is_unicode(key) and _is_consent(entry)
+        type(key) is str and is_unicode(key) and _is_consent(entry)
         for key, entry in value.items()
     ):
         return "must map texts to Consent values or to texts"
@@ -175,24 +183,13 @@ def _consents(value: object) -> str | None:
 
 def _is_consent(value: object) -> bool:
     if isinstance(value, str):
-        return _is_unicode(value)
-    return isinstance(value, Consent)
+        return is_unicode(value)
+    return isinstance(value, models.Consent)
 
 
-def _instance_of(type_: type) -> _Rule:
-    def rule(value: object) -> str | None:
-        if not isinstance(value, type_):
-            return f"must be a {type_.__name__}"
-        return None
-
-    return rule
-
-
-def _names(value: object) -> str | None:
-    if not isinstance(value, tuple) or not all(
-        isinstance(name, str) and _is_unicode(name) for name in value
-    ):
-        return "must be a sequence of texts"
+def _metadata(value: object) -> str | None:
+    if not isinstance(value, models.Metadata):
+        return "must be a Metadata"
     return None
 
 
@@ -200,7 +197,7 @@ def _extra(value: object) -> str | None:
     if not isinstance(value, Mapping):
         return "must map parameter names to values"
     for name, entry in value.items():
-        if type(name) is not str or not name or not _is_unicode(name):
+        if type(name) is not str or not name or not is_unicode(name):
             return f"has the name {name!r}, which is not a text"
         if re.sub("[^a-z0-9]", "", name.lower()) in _SECRETS:
             return f"must not hold {name}: keys and secrets go to the client"
@@ -211,7 +208,10 @@ def _extra(value: object) -> str | None:
     return None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """
+    Return whether *text* has a UTF-8 form.
+    """
     # Only lone surrogates, which `surrogateescape` makes of undecodable
     # bytes, have no UTF-8 form.
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
@@ -222,7 +222,7 @@ def _is_json(value: object, nest: int) -> bool:
     if type(value) is dict:
         return nest > 0 and all(
             type(name) is str
-            and _is_unicode(name)
+            and is_unicode(name)
             and _is_json(entry, nest - 1)
             for name, entry in value.items()
         )
@@ -234,7 +234,7 @@ def _is_json(value: object, nest: int) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     if type(value) is str:
-        return _is_unicode(value)
+        return is_unicode(value)
     return value is None or type(value) is bool
 
 
@@ -242,7 +242,15 @@ def _param(rule: _Rule, **kwargs: Any) -> Any:
     return attrs.field(metadata=_rule(rule), **kwargs)
 
 
-def _optional(rule: _Rule, **kwargs: Any) -> Any:
+def optional(rule: _Rule, **kwargs: Any) -> Any:
+    """
+    Define a parameter that may be `None`; `check_fields` applies its *rule*.
+
+    Args:
+        rule: The function that returns what is wrong with a value, if
+            anything.
+        **kwargs: Further arguments of `attrs.field`.
+    """
     return _param(rule, default=None, **kwargs)
 
 
@@ -255,7 +263,13 @@ def _rules(cls: type[Any]) -> Mapping[str, _Rule]:
     }
 
 
-def _check(value: Any) -> None:
+def check_fields(value: Any) -> None:
+    """
+    Check the parameters of *value* by their rules.
+
+    Raises:
+        InvalidRequestError: With every bad parameter in `fields`.
+    """
     rules = _rules(value.__class__)
     values = value.__dict__
     problems: dict[str, tuple[str, ...]] = {
@@ -289,13 +303,6 @@ def _logo_text(value: str | URL | None) -> str | None:
     return str(value) if isinstance(value, URL) else value
 
 
-def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    # A text is an iterable of texts too, but never a list of names.
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return value  # type: ignore[return-value] # the rule refuses it
-    return tuple(value)
-
-
 def _dict(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return dict(value) if isinstance(value, Mapping) else value
 
@@ -318,60 +325,10 @@ def _rule(rule: _Rule) -> dict[str, _Rule]:
     return {"rule": rule}
 
 
-@attrs.frozen(kw_only=True, slots=False)
-class Consent:
-    """
-    The dates of one Account Aggregator consent (contract, v2 session API).
-
-    Attributes:
-        from_date: The first day of data; `None` leaves it to the vendor.
-        to_date: The last day of data, after *from_date*.
-        consent_expiry: The day on which the consent ends.
-
-    Raises:
-        InvalidRequestError: With every bad date in `fields`.
-    """
-
-    from_date: datetime.date | None = _optional(_date)
-    to_date: datetime.date | None = _optional(_date)
-    consent_expiry: datetime.date | None = _optional(_date)
-
-    def __attrs_post_init__(self) -> None:
-        _check(self)
-
-
 def _consent_dict(
-    value: Mapping[str, Consent | str] | None,
-) -> Mapping[str, Consent | str] | None:
+    value: "Mapping[str, Consent | str] | None",
+) -> "Mapping[str, Consent | str] | None":
     return _dict(value)
-
-
-@attrs.frozen(kw_only=True, slots=False)
-class Metadata:
-    """
-    Names that help the vendor to recognise people in the statements.
-
-    Attributes:
-        names: The names of the customer.
-        employer_names: The names of employers, to find salaries.
-        companies_for_self_transfer: The customer's own companies.
-
-    Raises:
-        InvalidRequestError: With every bad list in `fields`.
-    """
-
-    names: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, metadata=_rule(_names), repr=False
-    )
-    employer_names: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, metadata=_rule(_names), repr=False
-    )
-    companies_for_self_transfer: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, metadata=_rule(_names), repr=False
-    )
-
-    def __attrs_post_init__(self) -> None:
-        _check(self)
 
 
 class SessionParameters(TypedDict, total=False):
@@ -397,8 +354,8 @@ class SessionParameters(TypedDict, total=False):
     aa_recurring_frequency_unit: str | None
     aa_recurring_frequency_value: int | None
     aa_journey_code: str | None
-    consents: Mapping[str, Consent | str] | None
-    metadata: Metadata | None
+    consents: "Mapping[str, Consent | str] | None"
+    metadata: "Metadata | None"
     max_from_date: datetime.date | None
     max_to_date: datetime.date | None
     program_id: str | None
@@ -462,41 +419,41 @@ class SessionRequest:
     redirect_url: str | None | Unset = attrs.field(
         converter=_url_text, metadata=_rule(_url(max_length=200))
     )
-    from_date: datetime.date | None = _optional(_date)
-    to_date: datetime.date | None = _optional(_date)
-    bank_name: str | None = _optional(_text(max_length=50))
-    bank: str | None = _optional(_text())
+    from_date: datetime.date | None = optional(date_problem)
+    to_date: datetime.date | None = optional(date_problem)
+    bank_name: str | None = optional(_text(max_length=50))
+    bank: str | None = optional(_text())
     logo_url: str | None = attrs.field(
         default=None, converter=_logo_text, metadata=_rule(_url())
     )
-    mode: str | None = _optional(_choice("pdf", "aa", "online"))
-    mobile_number: str | None = _optional(_text(), repr=False)
-    journey_mode: str | None = _optional(_text(max_length=50))
-    session_expiry: int | None = _optional(_whole(5, 43200))
-    accept_anything: bool | None = _optional(_flag)
-    is_mobile_field_editable: bool | None = _optional(_flag)
-    aa_journey_mode: str | None = _optional(
+    mode: str | None = optional(_choice("pdf", "aa", "online"))
+    mobile_number: str | None = optional(_text(), repr=False)
+    journey_mode: str | None = optional(_text(max_length=50))
+    session_expiry: int | None = optional(_whole(5, 43200))
+    accept_anything: bool | None = optional(_flag)
+    is_mobile_field_editable: bool | None = optional(_flag)
+    aa_journey_mode: str | None = optional(
         _choice("only_once", "only_recurring", "once_with_recurring")
     )
-    aa_recurring_tenure_month_count: int | None = _optional(_whole(1))
-    aa_recurring_tenure_month: float | None = _optional(_number(1))
-    aa_recurring_frequency_unit: str | None = _optional(
+    aa_recurring_tenure_month_count: int | None = optional(_whole(1))
+    aa_recurring_tenure_month: float | None = optional(_number(1))
+    aa_recurring_frequency_unit: str | None = optional(
         _choice("year", "month", "day", "hour")
     )
-    aa_recurring_frequency_value: int | None = _optional(_whole(1, 5))
-    aa_journey_code: str | None = _optional(_text())
+    aa_recurring_frequency_value: int | None = optional(_whole(1, 5))
+    aa_journey_code: str | None = optional(_text())
     # Mappings cannot be hashed; equality still compares them.
-    consents: Mapping[str, Consent | str] | None = attrs.field(
+    consents: "Mapping[str, Consent | str] | None" = attrs.field(
         default=None,
         converter=_consent_dict,
         metadata=_rule(_consents),
         hash=False,
     )
-    metadata: Metadata | None = _optional(_instance_of(Metadata))
-    max_from_date: datetime.date | None = _optional(_date)
-    max_to_date: datetime.date | None = _optional(_date)
-    program_id: str | None = _optional(_text())
-    aa_vendor: str | None = _optional(_text())
+    metadata: "Metadata | None" = optional(_metadata)
+    max_from_date: datetime.date | None = optional(date_problem)
+    max_to_date: datetime.date | None = optional(date_problem)
+    program_id: str | None = optional(_text())
+    aa_vendor: str | None = optional(_text())
     extra: Mapping[str, Any] | None = attrs.field(
         default=None,
         converter=_dict,
@@ -506,7 +463,7 @@ class SessionRequest:
     )
 
     def __attrs_post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
 
     def with_link_id(self, link_id: str) -> Self:
         """
@@ -579,7 +536,8 @@ class Session:
         return str(self._redirect_url)
 
 
-@attrs.define(kw_only=True)
+# No repr: the URL is a credential.
+@attrs.define(kw_only=True, eq=False, repr=False)
 class SessionResponse:
     """
     The body of a 2xx response of `session/`, as it is on the wire.
@@ -590,5 +548,5 @@ class SessionResponse:
             query of the URL.
     """
 
-    redirect_url: str = attrs.field(repr=False)
-    session_id: str | None = attrs.field(default=None, repr=mask_id)
+    redirect_url: str
+    session_id: str | None = None

@@ -9,11 +9,10 @@ import pytest
 from bankconnect_async.cli.input.dates import parse_date
 from bankconnect_async.cli.input.parameters import build_request, is_parameter
 from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.models import Consent, Metadata
 from bankconnect_async.models.sessions import (
     PARAMETERS,
     UNSET,
-    Consent,
-    Metadata,
     SessionRequest,
 )
 

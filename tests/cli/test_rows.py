@@ -26,7 +26,7 @@ from bankconnect_async.cli.input.rows import (
     UntrustedRowsError,
 )
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.models.sessions import UNSET, Consent, Metadata
+from bankconnect_async.models import UNSET, Consent, Metadata
 
 
 JUNE = datetime.date(2026, 6, 30)

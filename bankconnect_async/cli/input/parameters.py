@@ -14,11 +14,10 @@ import attrs
 import orjson
 
 from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.models import Consent, Metadata
 from bankconnect_async.models.sessions import (
     PARAMETERS,
     UNSET,
-    Consent,
-    Metadata,
     SessionRequest,
     check_link_id,
 )

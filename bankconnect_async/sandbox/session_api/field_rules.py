@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from bankconnect_async.models.sessions import Consent, Metadata
+from bankconnect_async.models import Consent, Metadata
 from bankconnect_async.sandbox.banks import find_bank
 from bankconnect_async.sandbox.http.errors import (
     ApiError,
