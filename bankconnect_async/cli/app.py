@@ -114,9 +114,10 @@ def app() -> None:
     """
     Create FinBox Bank Connect sessions and fetch statement data.
 
-    Secrets come from the environment: BANKCONNECT_API_KEY and, for the
-    commands fetch and wait, BANKCONNECT_SERVER_HASH. The commands session
-    and batch need no key with --sandbox.
+    Secrets come from the environment: BANKCONNECT_API_KEY and, for statement
+    data, BANKCONNECT_SERVER_HASH. BANKCONNECT_STORE names the store of the
+    commands sweep, collect, report and forget, to which batch and session
+    write, too. The commands session and batch need no key with --sandbox.
     """
 
 

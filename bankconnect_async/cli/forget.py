@@ -83,13 +83,13 @@ def forget(  # noqa: PLR0913
     as_json: bool,
 ) -> None:
     """
-    Erase what the store knows of the customer LINK_ID, or of all customers
-    before a day.
+    Erase sessions from the store, and the webhooks that wait for them.
 
-    It erases sessions and the webhooks that wait for them. It changes no
-    file: with --journal it lists the lines that still hold the link id, or
-    records from before that day, and then exits with 1. Files may be
-    compressed with gzip. Backups and files that are not named are not
+    Give LINK_ID for the sessions of one customer, --before for those of all
+    customers, or both for older ones of one customer. No other file is
+    changed: --journal lists the lines of a file that still hold the link id,
+    or records from before that day, and then the command exits with 1. Files
+    may be compressed with gzip. Backups and files that are not named are not
     searched.
 
     The keys of an encrypted store come from BANKCONNECT_STORE_KEYS.

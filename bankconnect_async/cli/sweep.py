@@ -119,14 +119,14 @@ def sweep(  # noqa: PLR0913
     as_json: bool,
 ) -> None:
     """
-    Ask about sessions of which no webhook came.
+    Ask the server about sessions of which no webhook came.
 
     It looks at the sessions of the store whose next check is due, and puts
     what it finds into the store's inbox, from which your running services
     hand it on as if the webhook had come. Run it every few minutes, such as
     by cron: a session that nobody opened is asked about less and less often.
 
-    With --on-event, it hands on what is in the inbox by itself, too.
+    With --on-event, it hands on what is in the inbox, as a service does.
 
     The keys of an encrypted store come from BANKCONNECT_STORE_KEYS.
     """

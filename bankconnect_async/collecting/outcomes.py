@@ -49,7 +49,8 @@ class Collected:
         files: The files of the rows, if they were to be downloaded.
         pdfs_deleted_at: When the vendor deletes the PDFs at the earliest, if
             *item* says when the session was created.
-        warning: What is lost, or soon will be; `None` if nothing is.
+        warning: A text about PDFs that are deleted, or soon will be; `None` if
+            there are none.
     """
 
     index: int

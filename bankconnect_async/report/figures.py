@@ -108,11 +108,11 @@ class JourneyReport:
     What a store tells about the journeys of customers.
 
     Attributes:
-        states: The number of sessions by how far they have come.
+        states: The number of sessions by their state.
         exited: The number of sessions of which the customer left the journey
             or met an error, and has submitted nothing since.
-        problems: The number of sessions by what their latest exit, error or
-            failure said.
+        problems: The number of sessions by the text of their latest exit,
+            error or failure.
         ambiguous: The number of sessions that the server may not have
             created.
         completion: The times from the creation of a session until its

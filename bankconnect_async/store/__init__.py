@@ -1,8 +1,8 @@
 """
 Stores of sessions: what became of each, for every process of a service.
 
-`SessionStore` is the protocol. What it keeps are `SessionEntry` and
-`InboxItem`.
+`SessionStore` is the protocol. A store keeps a `SessionEntry` for each session
+and an `InboxItem` for each webhook.
 """
 
 from typing import TYPE_CHECKING

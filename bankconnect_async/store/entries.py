@@ -1,5 +1,5 @@
 """
-What a store of sessions knows of each session, and how that changes.
+The entries of a store of sessions, and the rules by which they change.
 """
 
 import datetime
@@ -114,23 +114,23 @@ class SessionEntry:
     What a store knows of one session.
 
     Attributes:
-        entry_id: The id of the entry, which is ours.
+        entry_id: Our own id of the entry.
         key: The customer and the purpose.
         session_id: The vendor's id; `None` in the entity flow of v1, or if it
             is unknown whether the server created the session.
         redirect_url: The URL of the journey; `None` in a store that keeps
             no URLs.
-        is_frame: Whether it is of the inline-frame workflow.
-        is_ambiguous: Whether the server may have created it without our
-            getting its response.
+        is_frame: Whether the journey runs in an inline frame.
+        is_ambiguous: Whether the response was lost, so that nobody knows if
+            the server created it.
         entity_ids: The entities that were found for it.
-        created_at: When it was created, by our clock.
-        expires_at: *created_at* and the `session_expiry` that was sent; else
-            `None`.
-        state: How far it has come.
-        last_problem: What the latest exit, error or failure said.
-        changed_at: When its state last changed.
-        next_check_at: When to ask the server about it; `None` for never.
+        created_at: The time of its creation, by our clock.
+        expires_at: The time of its expiry: *created_at* plus the
+            `session_expiry` that was sent; `None` if none was.
+        state: The state.
+        last_problem: The text of the latest exit, error or failure.
+        changed_at: The time of the last change of the state.
+        next_check_at: The time to ask the server about it; `None` for never.
     """
 
     entry_id: str
@@ -215,10 +215,10 @@ class SessionEntry:
         holds. The next check is put off, or is over in a final state.
 
         Args:
-            state: The state that an event or the server told.
-            at: When that was.
+            state: The state that an event or the server reports.
+            at: The time of the event or the answer.
             entity_id: An entity that belongs to it.
-            detail: What went wrong.
+            detail: The text of a problem.
         """
         entity_ids = self.entity_ids
         if entity_id is not None and entity_id not in entity_ids:
@@ -300,7 +300,7 @@ def build_entry(
 @attrs.frozen(kw_only=True)
 class Reserved:
     """
-    The only right to create the session of a key.
+    The only right to create the session of a key, until its lease ends.
 
     Add an entry with its *entry_id*, or give the right back with
     `SessionStore.release`.
@@ -308,7 +308,7 @@ class Reserved:
     Attributes:
         entry_id: The id for the entry.
         key: The customer and the purpose.
-        until: When the right ends by itself.
+        until: The end of the lease.
     """
 
     entry_id: str
@@ -322,10 +322,10 @@ class InboxItem:
     Work that is done at least once: a webhook, or a call to make.
 
     Attributes:
-        key: What it is; one key is done once.
+        key: The key; work with a known key is not put in again.
         body: The content, which may hold account numbers.
-        at: When it was put in.
-        attempts: How often it was taken before.
+        at: The time from which it could be taken.
+        attempts: The number of times that it was taken before.
     """
 
     key: str = attrs.field(repr=mask_id)

@@ -59,8 +59,8 @@ class MemorySessionStore:
     """
     Stores the newest sessions in this process; a client's default.
 
-    It is for one event loop. Nothing survives the process, and other
-    processes see nothing of it.
+    It is for one event loop. Its content ends with the process, and other
+    processes cannot see it.
 
     Args:
         limit: The number of entries, and of items in the inbox. The oldest
@@ -73,7 +73,7 @@ class MemorySessionStore:
         ConfigurationError: If *limit* is below 1, or *dedup_window* below 0.
 
     Attributes:
-        keeps_urls: Whether journeys can be continued, which is so.
+        keeps_urls: Always true: journeys can be continued.
     """
 
     keeps_urls: Final = True

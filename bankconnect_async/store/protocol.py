@@ -18,7 +18,7 @@ from .entries import (
 
 class SessionStore(Protocol):
     """
-    Where a client and its service keep what they know of sessions.
+    Keeps what became of sessions, for a client and its service.
 
     All times are aware. A store raises `StoreError` if it cannot be read or
     written. Leases end by themselves, so a killed process blocks nothing for
@@ -57,11 +57,11 @@ class SessionStore(Protocol):
         """
         Return the live entry of *key*, or the only right to create one.
 
-        While somebody else has that right, it waits for the entry, for the
-        right to be released, or for the lease to end. The lease runs by the
+        While another caller has that right, it waits until the entry is
+        added, the right is released, or the lease ends. The lease runs by the
         store's clock, so that callers whose clocks differ take no right from
         each other. A store that keeps no URLs has no live entries: it gives
-        everybody a right at once.
+        every caller a right at once.
 
         Args:
             key: The customer and the purpose.
@@ -74,10 +74,11 @@ class SessionStore(Protocol):
 
     async def add(self, entries: Sequence[SessionEntry], /) -> None:
         """
-        Add entries; when it returns, a killed process does not lose them.
+        Add entries durably: once it returns, a killed process does not lose
+        them.
 
-        It replaces the reservation with the same *entry_id*. An entry that
-        is there already is left as it is.
+        An entry replaces the reservation with the same *entry_id*. An entry
+        that is there already stays as it is.
         """
         ...
 
@@ -103,8 +104,8 @@ class SessionStore(Protocol):
         """
         Yield all entries in constant memory, in the order of their addition.
 
-        The store can be read and written meanwhile; an entry that is added or
-        erased then may come or not.
+        The store can be read and written meanwhile. It may or may not yield
+        an entry that is added or erased meanwhile.
 
         Args:
             api_id: The API of the entries; `None` for all.
@@ -162,14 +163,14 @@ class SessionStore(Protocol):
         Put work into the inbox, durably.
 
         Args:
-            key: What the work is.
+            key: The key of the work.
             body: The content, which is erased when the work is done.
             at: The time from which it can be taken.
             link_id: The customer, if known, for `forget`.
 
         Returns:
-            False if the key is known: it is there, or it is done and was
-            last taken, or put in, within the store's *dedup_window*.
+            False if the key is known: the work is in the inbox, or it is done
+            and was last taken, or put in, within the store's *dedup_window*.
         """
         ...
 
@@ -181,7 +182,12 @@ class SessionStore(Protocol):
         lease: datetime.timedelta,
     ) -> Sequence[InboxItem]:
         """
-        Lease work that nobody has leased, oldest first.
+        Lease work that is not leased, oldest first.
+
+        Args:
+            now: The time.
+            limit: The largest number of items.
+            lease: How long the lease lasts.
         """
         ...
 

@@ -73,7 +73,8 @@ def _check_process(_: object, __: object, value: object) -> None:
 @attrs.define(eq=False)
 class CallbackService:
     """
-    Six endpoints, each from a `WebRequest` to a `WebResponse`.
+    The endpoints of a service; each takes a `WebRequest` and returns a
+    `WebResponse`.
 
     One callback gets every event and every webhook; their classes tell them
     apart. Every `SuccessEvent` that it gets has `confirmed=True`, so that
@@ -110,10 +111,10 @@ class CallbackService:
             with 429 and go to the failure hook, so that nobody guesses ids.
         max_attempts: The number of times that a webhook or success is handed
             to a callback that fails, in about an hour.
-        lease: The time after which what a killed process had begun is begun
-            again; longer than the callback takes.
-        poll_interval: The seconds between two looks into the store for what
-            other processes left, and for what is to be tried again.
+        lease: The time after which the work of a killed process is begun
+            again. The callback must take less.
+        poll_interval: The seconds between two looks into the store for the
+            work of killed processes, and for work that is to be tried again.
     """
 
     bank: AsyncBankConnect
@@ -168,7 +169,7 @@ class CallbackService:
 
     async def start(self) -> None:
         """
-        Begin to hand on what the store has, such as after a crash.
+        Begin to hand on what is in the store, such as after a crash.
 
         The first webhook does so, too; `mount` does it when the application
         starts.
@@ -404,15 +405,15 @@ class CallbackService:
         rate: float | None = None,
     ) -> SweepReport:
         """
-        Ask about sessions of which no webhook came, and hand on what they say.
+        Ask the server about sessions of which no webhook came, and hand on
+        what it says.
 
         It looks at the sessions of the store whose next check is due; call it
         every few minutes, in one process or several. What it finds goes
-        through the store's inbox with the key of the lost webhook, so the
-        callback gets it once, also if the webhook comes later. A session that
-        nobody opened is asked about less and less often, and an expired one
-        once. Complete uploads are told only while their processing has not
-        ended: then the end is all that matters.
+        through the store's inbox with the key of the lost webhook, so that a
+        webhook which comes later is known. A session that nobody opened is
+        asked about less and less often, and an expired one once. If the
+        processing of uploads has ended, only its end is handed on.
 
         Args:
             limit: The largest number of sessions; `None` for all that are due.

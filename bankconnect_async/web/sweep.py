@@ -77,11 +77,11 @@ class Put(Protocol):
 @attrs.frozen(kw_only=True)
 class SweepReport:
     """
-    What a sweep did.
+    The result of a sweep.
 
     Attributes:
         checked: The number of sessions that were due.
-        found: The number of events that no webhook had told.
+        found: The number of events of which no webhook had come.
         closed: The number of sessions that expired without an event.
         failures: The number of sessions that could not be checked, by the
             names of the errors. The next sweep tries them again.

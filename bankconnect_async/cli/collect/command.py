@@ -110,9 +110,9 @@ def collect(  # noqa: PLR0913
 
     INPUT is the OUT of a batch, or a CSV file with a header, or a file of
     JSON lines, or - for stdin; each may be compressed with gzip. Its column
-    is session_id or entity_id; a link_id is copied to the journal. Rows of a
-    batch without a session are left out, and so are sessions of a store that
-    have no data.
+    is session_id or entity_id; a link_id is copied to the journal. Without
+    INPUT, it collects the sessions of a store. Rows of a batch without a
+    session are left out, and so are sessions of a store that have no data.
 
     Each kind of data of each id is a file, KIND/ID.FORMAT in DIR, which
     appears when it is complete, for its owner only. The PDFs are in pdfs/ID,

@@ -74,12 +74,12 @@ def report(  # noqa: PLR0913
     source: str | None,
 ) -> None:
     """
-    Report what became of a campaign: of its rows, and of its journeys.
+    Report what became of the rows and the journeys of a campaign.
 
     JOURNAL is the OUT of a batch, which may be running; give those of all
     shards for one report. A link id counts once: as created if it has a
     session, else as failed with its latest error. Rows that were refused
-    because an earlier row has the same link id count apart.
+    because an earlier row has the same link id are counted apart.
 
     STORE has what became of each session: how many customers opened the
     journey, submitted statements, or left. The environment variable
