@@ -7,6 +7,9 @@ scheme and host, such as `https://lender.example`; the endpoints are below
 `/bank`)::
 
     python -m aiohttp.web -H 127.0.0.1 -P 8080 examples.aiohttp_app:from_env
+
+With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
+processes share the sessions.
 """
 
 import os
@@ -21,7 +24,9 @@ from bankconnect_async.web import CallbackProtocol, CallbackService, mount
 
 async def on_event(event: Event | Webhook) -> None:
     """
-    Take what happened. A success that comes here is confirmed.
+    Handle what happened, perhaps twice: insert it by `event.key`.
+
+    A success that comes here is confirmed.
     """
     match event:
         case SuccessEvent(link_id=link_id):
@@ -32,7 +37,7 @@ async def on_event(event: Event | Webhook) -> None:
 
 async def on_failure(what: Event | Webhook, error: Exception) -> None:
     """
-    Keep what could not be taken; a real service would queue it.
+    Look at what failed. The store hands webhooks and successes on again.
     """
     print(f"{type(what).__name__} is to be looked at: {error}")
 

@@ -6,6 +6,9 @@ With `BANKCONNECT_API_KEY`, `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and
 `https://lender.example`; the endpoints are below `/bank`)::
 
     uvicorn --factory examples.fastapi_app:from_env
+
+With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
+processes share the sessions.
 """
 
 import os
@@ -29,7 +32,9 @@ from bankconnect_async.web import (
 
 async def on_event(event: Event | Webhook) -> None:
     """
-    Take what happened. A success that comes here is confirmed.
+    Handle what happened, perhaps twice: insert it by `event.key`.
+
+    A success that comes here is confirmed.
     """
     match event:
         case SuccessEvent(link_id=link_id, entity_id=id_, session_id=None):
