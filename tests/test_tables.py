@@ -396,6 +396,18 @@ class TestFiles:
         assert cells["date"].value == "0001-01-01 00:00:00"
         assert cells["chq_num"].value == "007"
 
+    def test_writes_any_time_into_workbooks(self):
+        """
+        A time that is in the year 10000 in UTC is a text.
+        """
+        text = "9999-12-31T23:59:59-23:59"
+        account = Account(last_updated=datetime.datetime.fromisoformat(text))
+
+        content = encode_table(Rows(Account, [account]), "xlsx")
+
+        sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+        assert text.replace("T", " ") in [cell.value for cell in sheet[2]]
+
     def test_refuses_texts_that_no_cell_takes(self):
         """
         A text is never cut; the error names its cell.

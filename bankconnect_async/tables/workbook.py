@@ -28,6 +28,7 @@ else:
 _MAX_ROWS: Final = 1_048_576
 _MAX_TEXT: Final = 32_767
 _FIRST_YEAR: Final = 1900
+_LAST_YEAR: Final = 9999
 _MAX_NUMBER: Final = Decimal("1e300")
 
 _WIDTH: Final = 20
@@ -83,10 +84,13 @@ def _write(
             sheet.write_boolean(*place, cell)
         case int() | Decimal() if -_MAX_NUMBER < cell < _MAX_NUMBER:
             sheet.write_number(*place, float(cell))
-        case datetime.datetime() if cell.year >= _FIRST_YEAR:
+        # In UTC, a time may be in the year after.
+        case datetime.datetime() if _FIRST_YEAR <= cell.year < _LAST_YEAR:
             if cell.tzinfo:
                 cell = cell.astimezone(datetime.UTC).replace(tzinfo=None)
             sheet.write_datetime(*place, cell, time_format)
+        case datetime.datetime():
+            sheet.write_string(*place, str(cell))
         case datetime.date() if cell.year >= _FIRST_YEAR:
             sheet.write_datetime(*place, cell)
         case _:
