@@ -92,10 +92,18 @@ def merge_journals(output: _Path, *paths: _Path) -> MergeResult:
     """
     name = os.fspath(output)
     with contextlib.ExitStack() as stack:
-        files = []
+        files: list[AppendFile] = []
+        known: dict[str, str] = {}
         for path in [os.fspath(each) for each in paths]:
             if not Path(path).is_file():
                 raise JournalError(f"{path}: is no file")
+            # The lock of the first would look like that of a batch.
+            file = os.path.realpath(path)
+            if file in known:
+                raise JournalError(
+                    f"{path}: is the same file as {known[file]}"
+                )
+            known[file] = path
             files.append(AppendFile.open(path))
             stack.callback(files[-1].close_unchanged)
         merge = _Merge(files)

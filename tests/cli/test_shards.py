@@ -251,15 +251,18 @@ class TestMerge:
 
     def test_overwrites_nothing(self, bankconnect, tmp_path):
         """
-        The result is a new file, and missing journals are not made.
+        The result is a new file, missing journals are not made, and none is
+        merged with itself.
         """
         path = tmp_path / "0.jsonl"
         path.write_text(record("a", 2))
 
         onto = bankconnect("merge", path, path)
         missing = bankconnect("merge", tmp_path / "out", tmp_path / "none")
+        twice = bankconnect("merge", tmp_path / "out", path, path)
 
-        assert (onto.code, missing.code) == (2, 2)
+        assert (onto.code, missing.code, twice.code) == (2, 2, 2)
+        assert "0.jsonl: is the same file as" in twice.err
         assert "exists already: name another --output" in onto.err
         assert "none: is no file" in missing.err
         assert list(tmp_path.iterdir()) == [path]
