@@ -3,6 +3,8 @@
 """
 
 import asyncio
+import csv
+import io
 import os
 import re
 import signal
@@ -38,69 +40,130 @@ def entries(page, kind):
     return page.locator(f'#entries [data-kind="{kind}"]')
 
 
-@pytest.fixture(name="demo")
-def _demo_fixture():
-    """Serve the demo in a dialect: ``async with demo(dialect) as url``."""
-    return lambda dialect: _demo._serving(_demo._listen(0), dialect)
+@pytest_asyncio.fixture(name="demo", loop_scope="session", scope="module")
+async def _demo_fixture():
+    """Serve the demo in all dialects, and return its URL."""
+    async with _demo._serving(_demo._listen(0), "seed") as url:
+        yield url
 
 
-@pytest.mark.parametrize(
-    ("dialect", "webhooks"),
-    [
-        ("seed", ["ExtractionWebhook"]),
-        ("entity", ["ExtractionWebhook"]),
-        ("session", ["UploadWebhook", "EnrichmentWebhook"]),
-    ],
-)
-async def test_both_workflows(demo, page, framed, alone, dialect, webhooks):
+def customer(page, name):
     """
-    Both workflows show a confirmed success and its webhooks; in the session
-    flow, processing starts by itself.
+    Return the link of a customer's invitation.
     """
+    return page.get_by_role("link", name=name)
 
-    async def expect_webhooks(count):
-        for name in webhooks:
-            told = entries(page, "webhook").filter(has_text=name)
-            await expect(told).to_have_count(count)
 
-    async with demo(dialect) as url:
-        await page.goto(url)
-        await expect(page.get_by_text("Nothing yet.")).to_be_visible()
-        await expect(page.get_by_text("not FinBox")).to_be_visible()
-        await page.get_by_role("link", name="In a frame").click()
-        await framed(page).open(bank="Axis Bank")
-        await framed(page).succeed()
-        await expect(page.get_by_text("Thank you.")).to_be_visible()
-        await expect(entries(page, "success")).to_contain_text(CONFIRMED)
-        await expect_webhooks(1)
-        await page.get_by_role("link", name="Choose again").click()
-        await page.get_by_role("link", name="By redirect").click()
-        await alone(page).open("Net banking", bank="Axis Bank")
-        await alone(page).succeed()
-        await expect(page.get_by_text("Welcome back.")).to_be_visible()
-        await expect(entries(page, "success")).to_have_count(2)
-        await expect_webhooks(2)
-        sources = page.locator("#entries .source")
-        words = await sources.all_text_contents()
+async def test_campaign(demo, page, new_context, alone):
+    """
+    Links create nothing, a second device continues, a sweep finds the
+    outcomes of lost webhooks, and statements arrive as a table.
+    """
+    figures = page.locator(".figures dd")
+    rows = page.locator("#rows tr")
+    await page.goto(f"{demo}session/")
+    await expect(page.locator(".customers a")).to_have_count(12)
+    await customer(page, "Chetan Rao").click()
+    await expect(page.get_by_text("You are invited")).to_be_visible()
+    await page.go_back()
+    await expect(figures).to_have_text(["12", "0", "0", "0"])
 
-    assert words.count("redirect") == 1
-    assert words.count("webhook") == 2 * len(webhooks)
+    await customer(page, "Chetan Rao").click()
+    await page.get_by_role("button", name="Continue").click()
+    await alone(page).choose_bank("Axis Bank")
+    other = await (await new_context()).new_page()
+    await other.goto(f"{demo}session/")
+    await expect(customer(other, "Chetan Rao")).to_contain_text("opened")
+    await customer(other, "Chetan Rao").click()
+    await expect(other.get_by_text("already begun")).to_be_visible()
+    await other.get_by_role("button", name="Continue").click()
+    await alone(other).open(bank="Axis Bank")
+    await alone(other).succeed()
+    await expect(other.get_by_text("Welcome back.")).to_be_visible()
+    chetan = customer(other, "Chetan Rao")
+    await expect(chetan).to_contain_text("completed")
+    await expect(chetan).to_contain_text("1 session")
+    await customer(other, "Chetan Rao").click()
+    await expect(other.get_by_text("already submitted")).to_be_visible()
+
+    await page.goto(f"{demo}session/")
+    await expect(rows).to_have_count(4)
+    await expect(rows.first).to_contain_text("Chetan Rao")
+    await lose_and_sweep(page, count=11, lost=22)
+    total = (await figures.nth(3).text_content()).replace(",", "")
+    async with page.expect_download() as pending:
+        await page.get_by_role("link", name="Download all as CSV").click()
+    download = await pending.value
+    text = await asyncio.to_thread(Path(await download.path()).read_text)
+    assert len(list(csv.DictReader(io.StringIO(text)))) == int(total)
+
+
+async def lose_and_sweep(page, *, count, lost):
+    """
+    Let customers answer while webhooks are lost, and sweep.
+    """
+    completed = page.locator(".state", has_text="completed")
+    await page.get_by_role("button", name="Lose webhooks").click()
+    await page.get_by_role("button", name="Let them answer").click()
+    await expect(entries(page, "lost")).to_have_count(lost)
+    await expect(completed).to_have_count(12 - count)
+    await page.get_by_role("button", name="Sweep").click()
+    await expect(completed).to_have_count(12)
+    await expect(page.locator("#rows tr")).to_have_count(48)
+    found = entries(page, "sweep").locator("dd").nth(1)
+    await expect(found).to_have_text(str(count))
+
+
+@pytest.mark.parametrize("dialect", ["seed", "entity"])
+async def test_dialects(demo, page, dialect):
+    """
+    The page switches to a campaign in another dialect.
+    """
+    await page.goto(f"{demo}session/")
+    await page.get_by_role("link", name=dialect, exact=True).click()
+    await expect(page.locator(".figures dd").nth(1)).to_have_text("0")
+    await lose_and_sweep(page, count=12, lost=12)
+
+
+async def test_both_workflows(demo, page, framed, alone):
+    """
+    Both workflows show a confirmed success and its webhooks; processing
+    starts by itself.
+    """
+    await page.goto(f"{demo}session/")
+    await page.get_by_role("link", name="One customer").click()
+    await page.get_by_role("link", name="In a frame").click()
+    await framed(page).open(bank="Axis Bank")
+    await framed(page).succeed()
+    await expect(page.get_by_text("Thank you.")).to_be_visible()
+    own = page.locator("#entries li", has_text=re.compile("customer-42"))
+    success = own.filter(has_text=CONFIRMED)
+    await expect(success).to_have_count(1)
+    await page.get_by_role("link", name="Choose again").click()
+    await page.get_by_role("link", name="By redirect").click()
+    await alone(page).open("Net banking", bank="Axis Bank")
+    await alone(page).succeed()
+    await expect(page.get_by_text("Welcome back.")).to_be_visible()
+    await expect(success).to_have_count(2)
+    for name in ("UploadWebhook", "EnrichmentWebhook"):
+        await expect(own.filter(has_text=name)).to_have_count(2)
+    words = await own.locator(".source").all_text_contents()
+    assert (words.count("redirect"), words.count("webhook")) == (1, 4)
 
 
 async def test_failure_and_exit(demo, page, framed):
     """
     A failure, an exit and steps have entries with their raw messages.
     """
-    async with demo("session") as url:
-        await page.goto(f"{url}frame")
-        await framed(page).open(bank="Axis Bank")
-        await framed(page).fail("MU004", leave=True)
-        await expect(entries(page, "error")).to_contain_text("MU004")
-        await expect(entries(page, "exit")).to_contain_text("ExitEvent")
-        await expect(entries(page, "info")).to_have_count(2)
-        error = entries(page, "error")
-        await error.get_by_text("As delivered").click()
-        await expect(error.locator("pre")).to_contain_text('"MU004"')
+    await page.goto(f"{demo}session/frame")
+    await framed(page).open(bank="Axis Bank")
+    await framed(page).fail("MU004", leave=True)
+    await expect(entries(page, "error")).to_contain_text("MU004")
+    await expect(entries(page, "exit")).to_contain_text("ExitEvent")
+    await expect(entries(page, "info")).to_have_count(2)
+    error = entries(page, "error")
+    await error.get_by_text("As delivered").click()
+    await expect(error.locator("pre")).to_contain_text('"MU004"')
 
 
 async def test_forged_success(demo, page, watch):
@@ -108,13 +171,13 @@ async def test_forged_success(demo, page, watch):
     The page shows that the service refuses a stolen success.
     """
     watch.expected.append("status of 403")
-    async with demo("session") as url:
-        await page.goto(url)
-        await page.get_by_role("button", name="Try it").click()
-        await expect(page.get_by_text("could not confirm")).to_be_visible()
-        await page.get_by_role("link", name="Continue").click()
-        await expect(entries(page, "refused")).to_contain_text(REFUSED)
-        await expect(entries(page, "success")).to_have_count(0)
+    await page.goto(f"{demo}session/workflows")
+    await page.get_by_role("button", name="Try it").click()
+    await expect(page.get_by_text("could not confirm")).to_be_visible()
+    await page.get_by_role("link", name="Continue").click()
+    await expect(entries(page, "refused")).to_contain_text(REFUSED)
+    stolen = entries(page, "success").filter(has_text="customer-42")
+    await expect(stolen).to_have_count(0)
 
 
 async def test_goes_dark_and_narrow(demo, new_context):
@@ -127,26 +190,27 @@ async def test_goes_dark_and_narrow(demo, new_context):
         is_mobile=True,
     )
     page = await context.new_page()
-    async with demo("seed") as url:
-        for path in ("", "frame"):
-            await page.goto(f"{url}{path}")
-            await expect(page.get_by_text("live", exact=True)).to_be_visible()
-            width, ground = await page.evaluate(
-                """() => [document.scrollingElement.scrollWidth,
-                    getComputedStyle(document.body).backgroundColor]"""
-            )
-            assert width <= 360
-            assert sum(map(int, re.findall(r"\d+", ground))) < 150
+    for path in ("", "workflows", "frame"):
+        await page.goto(f"{demo}seed/{path}")
+        await expect(page.get_by_text("live", exact=True)).to_be_visible()
+        width, ground = await page.evaluate(
+            """() => [document.scrollingElement.scrollWidth,
+                getComputedStyle(document.body).backgroundColor]"""
+        )
+        assert width <= 360
+        assert sum(map(int, re.findall(r"\d+", ground))) < 150
 
 
-async def test_says_when_it_is_gone(demo, page, watch):
+async def test_says_when_it_is_gone(page, watch):
     """
-    The page shows that the demo has ended.
+    The page shows that it is a sandbox, and that the demo has ended.
     """
     watch.expected.append("net::ERR_")
-    async with demo("seed") as url:
+    async with _demo._serving(_demo._listen(0), "seed") as url:
         await page.goto(url)
         await expect(page.get_by_text("live", exact=True)).to_be_visible()
+        await expect(page.get_by_text("not FinBox")).to_be_visible()
+        await expect(page.get_by_text("Nothing yet.")).to_be_visible()
     await expect(page.get_by_text("not connected")).to_be_visible()
 
 
@@ -154,27 +218,42 @@ async def test_other_names_redirect(demo):
     """
     Other names of this machine redirect to the demo's URL.
     """
-    async with demo("seed") as url, aiohttp.ClientSession() as http:
-        other = URL(url).with_host("localhost")
-        async with http.get(other, allow_redirects=False) as response:
-            assert response.status == 307
-            assert response.headers["Location"] == url
+    other = URL(demo).with_host("localhost")
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(other, allow_redirects=False) as response,
+    ):
+        assert response.status == 307
+        assert response.headers["Location"] == demo
+
+
+async def test_unreadable_webhook(demo):
+    """
+    What is no webhook gets lost without an entry.
+    """
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{demo}seed/lost", data=b"[") as response,
+    ):
+        assert response.status == 503
 
 
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
         ("GET", "", {"Host": "evil.example"}, 400),
-        ("GET", "frame", {"Host": "evil.example"}, 400),
-        ("GET", "live", {"Host": "evil.example"}, 400),
-        ("GET", "frame", {"Sec-Purpose": "prefetch"}, 403),
-        ("GET", "frame", {"Sec-Fetch-Dest": "iframe"}, 403),
-        ("POST", "forge", {"Origin": "https://evil.example"}, 403),
-        ("POST", "forge", {"Sec-Fetch-Site": "cross-site"}, 403),
-        ("POST", "frame", {"Origin": "https://evil.example"}, 403),
-        ("POST", "bank/connect", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("GET", "seed/frame", {"Host": "evil.example"}, 400),
+        ("GET", "seed/live", {"Host": "evil.example"}, 400),
+        ("GET", "seed/frame", {"Sec-Purpose": "prefetch"}, 403),
+        ("GET", "seed/frame", {"Sec-Fetch-Dest": "iframe"}, 403),
+        ("POST", "seed/forge", {"Origin": "https://evil.example"}, 403),
+        ("POST", "seed/forge", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", "seed/sweep", {"Origin": "https://evil.example"}, 403),
+        ("POST", "seed/lost", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", "seed/frame", {"Origin": "https://evil.example"}, 403),
+        ("POST", "seed/bank/connect", {"Sec-Fetch-Site": "same-site"}, 403),
         ("GET", "", {"Host": "laptop:1"}, 307),
-        ("GET", "frame", {"Sec-Fetch-Site": "cross-site"}, 200),
+        ("GET", "seed/frame", {"Sec-Fetch-Site": "cross-site"}, 200),
     ],
 )
 async def test_requests_of_other_sites(

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 import attrs
@@ -20,6 +20,7 @@ from bankconnect_async.models.events import (
     SuccessEvent,
 )
 from bankconnect_async.models.webhooks import Webhook
+from bankconnect_async.web import SweepReport
 
 
 _MAX_ENTRIES: Final = 200
@@ -36,7 +37,7 @@ _SHOWN: Final = frozenset({"raw", "confirmed"})
 @attrs.frozen(kw_only=True)
 class Entry:
     """
-    One event of the feed.
+    One event of the feed, or the report of a sweep.
 
     Attributes:
         number: The number of the entry, from 1.
@@ -45,7 +46,7 @@ class Entry:
         source: The way that the event came.
         title: The name of the event's class.
         note: A remark.
-        fields: The fields of the event that are texts or flags.
+        fields: The fields of the event that are texts, numbers or flags.
         raw: The event as it was delivered.
     """
 
@@ -61,13 +62,16 @@ class Entry:
 
 class EventFeed:
     """
-    Keeps the latest entries, and sends new ones to its followers.
+    Keeps the latest entries, and wakes those who wait for new ones.
+
+    Attributes:
+        is_closed: Whether no more entries come.
     """
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self._count = 0
-        self._is_closed = False
+        self.is_closed = False
         self._changed = asyncio.Condition()
 
     async def add(self, event: Event | Webhook) -> None:
@@ -89,33 +93,47 @@ class EventFeed:
         """
         await self._add(event, kind="refused", note=str(error))
 
+    async def add_lost(self, webhook: Webhook) -> None:
+        """
+        Add a webhook that does not reach the service.
+        """
+        await self._add(
+            webhook, kind="lost", note="lost: the service does not get it"
+        )
+
+    async def add_report(self, report: SweepReport) -> None:
+        """
+        Add the report of a sweep.
+        """
+        await self._add(report, kind="sweep", note="")
+
     async def close(self, _: object = None) -> None:
         """
-        End the iteration of all followers.
+        Wake everybody for the last time.
         """
         async with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._changed.notify_all()
 
-    async def follow(self, after: int) -> AsyncIterator[Entry]:
+    async def wait(self, after: int, seconds: float) -> Sequence[Entry]:
         """
-        Yield the entries after number *after*, and each new one.
+        Return the entries after number *after*, as soon as there are some.
+
+        Args:
+            after: The number of the last entry that is known.
+            seconds: The longest time to wait for a new one.
         """
-        while True:
-            async with self._changed:
-                while not (self._is_closed or self._count > after):
-                    await self._changed.wait()
-                if self._is_closed:
-                    return
-                entries = [
-                    each for each in self._entries if each.number > after
-                ]
-            after = self._count
-            for entry in entries:
-                yield entry
+        async with self._changed:
+            try:
+                async with asyncio.timeout(seconds):
+                    while not (self.is_closed or self._count > after):
+                        await self._changed.wait()
+            except TimeoutError:
+                pass
+            return [each for each in self._entries if each.number > after]
 
     async def _add(
-        self, event: Event | Webhook, *, kind: str, note: str
+        self, event: Event | Webhook | SweepReport, *, kind: str, note: str
     ) -> None:
         async with self._changed:
             self._count += 1
@@ -128,23 +146,28 @@ class EventFeed:
                     title=type(event).__name__,
                     note=note,
                     fields=_fields(event),
-                    raw=event.raw,
+                    raw=attrs.asdict(event)
+                    if isinstance(event, SweepReport)
+                    else event.raw,
                 )
             )
             self._changed.notify_all()
 
 
-def _source(event: Event | Webhook) -> str:
+def _source(event: Event | Webhook | SweepReport) -> str:
+    if isinstance(event, SweepReport):
+        return "sweep"
     if isinstance(event, get_args(Webhook)):
         return "webhook"
     is_return = attrs.fields(ReturnQuery).success.name in event.raw
     return "redirect" if is_return else "browser message"
 
 
-def _fields(event: Event | Webhook) -> dict[str, str]:
+def _fields(event: Event | Webhook | SweepReport) -> dict[str, str]:
     return {
         name: str(value)
         for name in attrs.fields_dict(type(event))
         if name not in _SHOWN
-        and isinstance(value := getattr(event, name), str | bool)
+        and isinstance(value := getattr(event, name), str | int)
+        and value != ""
     }

@@ -1,5 +1,5 @@
 """
-The command ``demo``: a small service in front of a sandbox.
+The command ``demo``: a small service in front of a sandbox, per dialect.
 """
 
 import asyncio
@@ -8,8 +8,8 @@ import socket
 import webbrowser
 
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from typing import Final, Literal
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, get_args
 
 import click
 
@@ -25,19 +25,21 @@ from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.sandbox import Dialect, Sandbox
 from bankconnect_async.sandbox.http.origins import host_name
-from bankconnect_async.web import CallbackProtocol, CallbackService, mount
+from bankconnect_async.web import CallbackProtocol, mount
 
-from .event_feed import EventFeed
-from .pages import CUSTOMER, Pages
+from .campaign import AdjustableClock, Campaign
+from .pages import CUSTOMER, Pages, guard
 
 
 _HOST: Final = "127.0.0.1"
+# The page shows that statements are processed meanwhile.
+_PROCESSING_TIME: Final = 1.0
 
 
 @click.command()
 @port_option(8610)
 @allow_host_option
-@dialect_option("The dialect of the sandbox.")
+@dialect_option("The dialect of the first page; the page has the others.")
 @click.option(
     "--open",
     "is_opened",
@@ -52,7 +54,7 @@ def demo(
     is_opened: bool,
 ) -> None:
     """
-    Serve a demo of both workflows until interrupted.
+    Serve a demo until interrupted: a campaign from invitations to statements.
 
     It needs no account and no network: a sandbox on this machine simulates
     the bank connection.
@@ -89,58 +91,62 @@ async def _serving(
     hosts: Collection[str] = frozenset(),
 ) -> AsyncIterator[str]:
     url = f"http://{_HOST}:{listener.getsockname()[1]}/"
+    app = web.Application(middlewares=[guard(url, hosts)])
+
+    async def show_first(_: web.Request) -> web.Response:
+        raise web.HTTPSeeOther(f"/{dialect}/")
+
+    app.router.add_get("/", show_first, allow_head=False)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(listener)
+        for name in get_args(Dialect):
+            campaign = await stack.enter_async_context(_campaign(url, name))
+            pages = Pages(root=f"/{name}/", campaign=campaign)
+            app.add_routes(pages.routes())
+            app.on_shutdown.append(campaign.feed.close)
+            mount(app, campaign.service, get_customer=_get_customer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, listener).start()
+        yield url
+
+
+@asynccontextmanager
+async def _campaign(url: str, dialect: Dialect) -> AsyncIterator[Campaign]:
+    clock = AdjustableClock()
     webhook_secret = secrets.token_urlsafe()
     protocol = CallbackProtocol(
-        f"{url}bank",
+        f"{url}{dialect}/bank",
         secret=secrets.token_bytes(),
         webhook_secret=webhook_secret,
-        next_url="/?back",
+        next_url=f"/{dialect}/?back",
+        now=clock.time,
     )
-    flow: Literal["session", "entity"]
-    flow = "session" if dialect == "session" else "entity"
-    with listener:
-        async with (
-            Sandbox(dialect, webhook_secret=webhook_secret) as sandbox,
-            AsyncBankConnect(
-                sandbox.api_key,
-                server_hash=sandbox.server_hash,
-                base_url=sandbox.base_url,
-                redirect_url=None,
-            ) as bank,
-        ):
-            await bank.update_webhook(protocol.webhook_url, flow=flow)
-            pages = Pages(
-                url=url,
-                hosts=hosts,
-                sandbox=sandbox,
-                bank=bank,
-                protocol=protocol,
-                feed=EventFeed(),
-            )
-            runner = web.AppRunner(
-                _make_app(pages), access_log=None, shutdown_timeout=2
-            )
-            await runner.setup()
-            try:
-                await web.SockSite(runner, listener).start()
-                yield url
-            finally:
-                await runner.cleanup()
-
-
-def _make_app(pages: Pages) -> web.Application:
-    feed = pages.feed
-    app = web.Application(middlewares=[pages.guard])
-    app.add_routes(pages.routes())
-    app.on_shutdown.append(feed.close)
-    service = CallbackService(
-        pages.bank,
-        pages.protocol,
-        on_event=feed.add,
-        on_failure=feed.add_failure,
-    )
-    mount(app, service, get_customer=_get_customer)
-    return app
+    async with (
+        Sandbox(
+            dialect,
+            webhook_secret=webhook_secret,
+            processing_time=_PROCESSING_TIME,
+            clock=clock,
+        ) as sandbox,
+        AsyncBankConnect(
+            sandbox.api_key,
+            server_hash=sandbox.server_hash,
+            base_url=sandbox.base_url,
+            redirect_url=None,
+            clock=clock,
+        ) as bank,
+    ):
+        campaign = Campaign(
+            sandbox=sandbox,
+            bank=bank,
+            protocol=protocol,
+            clock=clock,
+            lost_url=f"{url}{dialect}/lost",
+        )
+        await campaign.set_webhooks(are_lost=False)
+        yield campaign
 
 
 async def _get_customer(_: web.Request) -> str:

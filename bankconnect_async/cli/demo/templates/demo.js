@@ -36,9 +36,38 @@
     byId("live").classList.toggle("on", isLive);
   };
 
-  const source = new EventSource("/live");
+  const showCampaign = ({ figures, customers, rows }) => {
+    for (const [name, value] of Object.entries(figures)) {
+      document.querySelector(`[data-figure="${name}"]`).textContent =
+        value.toLocaleString("en-IN");
+    }
+    for (const [id, { state, sessions }] of Object.entries(customers)) {
+      const link = document.querySelector(`[data-customer="${id}"]`);
+      link.dataset.state = state;
+      link.querySelector(".state").textContent = state;
+      link.querySelector(".sessions").textContent =
+        `\u00b7 ${sessions} ${sessions === 1 ? "session" : "sessions"}`;
+    }
+    byId("rows").replaceChildren(...rows.map(makeRow));
+    byId("no-rows").hidden = rows.length > 0;
+    byId("table").hidden = rows.length === 0;
+  };
+
+  const makeRow = (cells) => {
+    const row = document.createElement("tr");
+    for (const text of cells) {
+      row.insertCell().textContent = text;
+    }
+    return row;
+  };
+
+  const source = new EventSource(document.querySelector("main").dataset.live);
   source.addEventListener("open", () => showStatus("live", true));
   source.addEventListener("error", () => showStatus("not connected", false));
   source.addEventListener("message", (message) =>
     show(JSON.parse(message.data)));
+  if (byId("rows")) {
+    source.addEventListener("campaign", (message) =>
+      showCampaign(JSON.parse(message.data)));
+  }
 })();
