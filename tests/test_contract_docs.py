@@ -7,8 +7,6 @@ import re
 
 from pathlib import Path
 
-import pytest
-
 import bankconnect_async
 
 
@@ -69,16 +67,3 @@ def test_samples_are_listed(fixture_names):
 
     assert len(names) == len(set(names))
     assert set(names) <= fixture_names
-
-
-@pytest.mark.parametrize(
-    "path", sorted(CONTRACT.rglob("*.md")), ids=lambda path: path.name
-)
-def test_links_lead_somewhere(path):
-    """
-    A relative link leads to a file of this repository.
-    """
-    links = re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))
-
-    for link in links:
-        assert (path.parent / link).exists(), link

@@ -1,5 +1,7 @@
 """
-Every block of the README and of the page about campaigns runs as printed.
+The blocks of the README and of the page about campaigns run as printed.
+
+The links of all pages lead somewhere.
 """
 
 import os
@@ -20,6 +22,11 @@ from bankconnect_async.cli.app import app
 
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "benchmarks").rglob("*.md"),
+]
 README = (ROOT / "README.md").read_text()
 CAMPAIGNS = (ROOT / "docs" / "campaigns.md").read_text()
 BLOCK = re.compile(
@@ -237,6 +244,28 @@ def test_tables_of_the_readme():
     )
     assert read_table("Command") == app.commands.keys()
     assert read_table("Variable") == variables - {"BANKCONNECT_"}
+
+
+def anchors(text):
+    """Return the anchors of a page's headings, as hosts of Git make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page):
+    """
+    Each link within the repository leads to a file, and to its heading.
+    """
+    for target in re.findall(r"\]\(([^()\s]+)\)", page.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            path, _, anchor = target.partition("#")
+            found = page.parent / path if path else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found.read_text()), target
 
 
 def test_the_two_commands_stand_there():
