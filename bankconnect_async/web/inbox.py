@@ -12,7 +12,6 @@ from typing import Final
 import attrs
 
 from bankconnect_async._tracebacks import hide_frames
-from bankconnect_async.errors import StoreError
 from bankconnect_async.store.entries import InboxItem
 from bankconnect_async.store.protocol import SessionStore
 
@@ -68,7 +67,6 @@ class Inbox:
             StoreError: If the store cannot be used.
         """
         await self.store.open()
-        # A store may have raised what none should.
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
 
@@ -188,7 +186,7 @@ class Inbox:
             items = await self.store.take(
                 now=self.now(), limit=free, lease=self.lease
             )
-        except StoreError:
+        except Exception:  # noqa: BLE001 - its work must not wait forever
             _log.exception("the inbox cannot be read")
             return 0
         for item in items:
@@ -210,7 +208,7 @@ class Inbox:
     async def _settle(self, key: str, *, is_done: bool) -> None:
         try:
             await (self.store.done if is_done else self.store.release)(key)
-        except StoreError:
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("work is done again when its lease ends")
 
     def _on_done(self, task: asyncio.Task[None]) -> None:

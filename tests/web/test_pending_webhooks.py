@@ -153,6 +153,33 @@ class TestWebhooks:
         assert told.events == told.failures == []
         assert "disk full" in caplog.text
 
+    async def test_a_store_that_raises_anything(
+        self, make, webhook_call, told, until, caplog
+    ):
+        """
+        What a store raises is logged, and its work is done when it can be
+        read again.
+        """
+
+        class Broken(MemorySessionStore):
+            errors = 3
+
+            async def take(self, **kwargs):
+                if self.errors:
+                    self.errors -= 1
+                    raise RuntimeError("no such store")
+                return await super().take(**kwargs)
+
+        endpoints = make(
+            AsyncBankConnect("key", redirect_url=None, store=Broken()),
+            poll_interval=0.01,
+        )
+        await endpoints.handle_webhook(webhook_call(endpoints))
+        await until(lambda: told.events)
+        await endpoints.aclose()
+
+        assert caplog.text.count("the inbox cannot be read") == 3
+
     async def test_not_understood(self, offline, webhook_call, told):
         """
         An object of an unknown shape is refused, and goes to the failure hook.
