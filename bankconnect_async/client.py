@@ -459,17 +459,17 @@ class AsyncBankConnect(StatementData):
         """
         Create a session, and get the URL at which the customer begins.
 
-        The session is in the store when it is returned. If the server may
-        have created one without our getting its response, the store gets an
-        entry that says so.
+        When the session is returned, it is in the store. If the response is
+        lost, so that nobody knows whether there is a session, the store gets
+        an entry that is marked as ambiguous.
 
         Args:
             request: A `link_id`, or a complete request.
             scope: The campaign or loan, for the store, where a customer has
                 several.
             reserved: The reservation that `SessionStore.reserve` returned for
-                the `session_key` of this request; its scope applies. Unless
-                an entry took its place, release it after an error.
+                the `session_key` of this request; its scope applies. After an
+                error, release it; that does nothing if an entry replaced it.
             retry: The retry policy; by default the client's.
             **parameters: The parameters of a `SessionRequest`, beside a
                 `link_id`.
