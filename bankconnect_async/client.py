@@ -19,7 +19,6 @@ from typing import (
     Final,
     NoReturn,
     Self,
-    TypedDict,
     TypeVar,
     Unpack,
     overload,
@@ -61,7 +60,6 @@ from .errors import (
 from .models.sessions import (
     UNSET,
     Session,
-    SessionParameters,
     SessionRequest,
     Unset,
 )
@@ -74,6 +72,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._codec.return_urls import ReturnURL
+    from .arguments import ClientSettings, SessionParameters
     from .batch import ResultSink
     from .collecting.collection import Collection
     from .collecting.collector import Save
@@ -108,36 +107,6 @@ _BASE_URLS: Final[Mapping[str, str]] = {
 _RETRY: Final = RetryPolicy()
 _TIMEOUTS: Final = Timeouts()
 _POOL: Final = Pool()
-
-
-class WorkerSettings(TypedDict, total=False):
-    """
-    The settings that a worker process takes from its coordinator.
-    """
-
-    base_url: str | URL | None
-    version: str
-    redirect_url: "str | URL | ReturnURL | None | Unset"
-    allow_http: bool
-    encoding: Encoding
-    retry: RetryPolicy
-    timeouts: Timeouts
-    pool: Pool
-
-
-class ClientSettings(WorkerSettings, total=False):
-    """
-    The arguments of `AsyncBankConnect`, for functions that pass them on.
-    """
-
-    api_key: str
-    server_hash: str | None
-    tls: "TLS | ssl.SSLContext | None"
-    proxy: str | URL | None
-    client_session: aiohttp.ClientSession | None
-    store: "SessionStore | None"
-    on_attempt: "AttemptHook | None"
-    clock: Clock
 
 
 class AsyncBankConnect(StatementData):
@@ -276,7 +245,7 @@ class AsyncBankConnect(StatementData):
     def from_env(
         cls,
         environ: Mapping[str, str] = os.environ,
-        **settings: Unpack[ClientSettings],
+        **settings: "Unpack[ClientSettings]",
     ) -> Self:
         """
         Make a client from `BANKCONNECT_*` environment variables.
@@ -443,7 +412,7 @@ class AsyncBankConnect(StatementData):
         scope: str = "",
         reserved: "Reserved | None" = None,
         retry: RetryPolicy | None = None,
-        **parameters: Unpack[SessionParameters],
+        **parameters: "Unpack[SessionParameters]",
     ) -> Session: ...
 
     async def create_session(
@@ -454,7 +423,7 @@ class AsyncBankConnect(StatementData):
         scope: str = "",
         reserved: "Reserved | None" = None,
         retry: RetryPolicy | None = None,
-        **parameters: Unpack[SessionParameters],
+        **parameters: "Unpack[SessionParameters]",
     ) -> Session:
         """
         Create a session, and get the URL at which the customer begins.
@@ -758,7 +727,7 @@ class AsyncBankConnect(StatementData):
 
 
 def _build_request(
-    link_id: SessionRequest | str, parameters: SessionParameters
+    link_id: SessionRequest | str, parameters: "SessionParameters"
 ) -> SessionRequest:
     if isinstance(link_id, SessionRequest):
         raise InvalidRequestError(

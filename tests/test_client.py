@@ -49,8 +49,7 @@ from bankconnect_async import (
     decode_event,
 )
 from bankconnect_async._codec.error_responses import error_from_response
-from bankconnect_async.client import ClientSettings
-from bankconnect_async.models.sessions import SessionParameters
+from bankconnect_async.arguments import ClientSettings, SessionParameters
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox
 
 

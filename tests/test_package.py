@@ -60,9 +60,9 @@ def test_only_transport_speaks_aiohttp():
     assert users <= {
         "_http",
         "_resources",
+        "arguments.py",
         "cli",
         "client.py",
-        "config.py",
         "sandbox",
         "web",
     }

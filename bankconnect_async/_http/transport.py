@@ -11,7 +11,7 @@ import ssl
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import attrs
@@ -151,29 +151,6 @@ class LoopResources:
         return failure
 
 
-class TransportSettings(TypedDict):
-    """
-    The settings of a `Transport`.
-
-    Attributes:
-        headers: The headers of every request.
-        timeouts: The time limits of one attempt.
-        pool: The settings of the pool.
-        tls: The TLS settings; `None` for the system's certificates.
-        proxy: The address of an HTTP proxy, without credentials.
-        proxy_credentials: The value of the Proxy-Authorization header.
-        borrowed: A session of the caller's, which is never closed.
-    """
-
-    headers: Mapping[str, str]
-    timeouts: Timeouts
-    pool: Pool
-    tls: "TLS | ssl.SSLContext | None"
-    proxy: URL | None
-    proxy_credentials: str | None
-    borrowed: aiohttp.ClientSession | None
-
-
 class Transport:
     """
     Sends single requests over one pool of connections.
@@ -182,7 +159,13 @@ class Transport:
     a client that was made before a fork gets a pool of its own in the child.
 
     Args:
-        **settings: The settings, all of them.
+        headers: The headers of every request.
+        timeouts: The time limits of one attempt.
+        pool: The settings of the pool.
+        tls: The TLS settings; `None` for the system's certificates.
+        proxy: The address of an HTTP proxy, without credentials.
+        proxy_credentials: The value of the Proxy-Authorization header.
+        borrowed: A session of the caller's, which is never closed.
 
     Attributes:
         timeouts: The time limits of one attempt.
@@ -192,13 +175,23 @@ class Transport:
             would break requests.
     """
 
-    def __init__(self, **settings: Unpack[TransportSettings]) -> None:
-        self.timeouts: Timeouts = settings["timeouts"]
-        self._headers = settings["headers"]
-        self._pool = settings["pool"]
-        self._tls = settings["tls"]
-        self._proxy = settings["proxy"]
-        self._borrowed = settings["borrowed"]
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        pool: Pool,
+        tls: "TLS | ssl.SSLContext | None",
+        proxy: URL | None,
+        proxy_credentials: str | None,
+        borrowed: aiohttp.ClientSession | None,
+    ) -> None:
+        self.timeouts: Timeouts = timeouts
+        self._headers = headers
+        self._pool = pool
+        self._tls = tls
+        self._proxy = proxy
+        self._borrowed = borrowed
         self._anonymous_tls: ssl.SSLContext | None = None
         self._pid = _Process.id
         self._bound: LoopResources | None = None
@@ -209,9 +202,8 @@ class Transport:
         # Whether requests have to check their connections themselves.
         self._checks_connection = self._borrowed is not None
         self._proxy_headers: dict[str, str] = {}
-        credentials = settings["proxy_credentials"]
-        if credentials is not None:
-            self._proxy_headers["Proxy-Authorization"] = credentials
+        if proxy_credentials is not None:
+            self._proxy_headers["Proxy-Authorization"] = proxy_credentials
         self._per_request: dict[str, Any] = {"allow_redirects": False}
         if self._proxy is not None:
             self._per_request["proxy"] = self._proxy

@@ -30,6 +30,7 @@ from yarl import URL
 from bankconnect_async._hooks import HookRunner, was_cancelled
 from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async._threads import finish_in_thread, run_in_thread
+from bankconnect_async.arguments import WorkerSettings
 from bankconnect_async.batch.item_source import (
     check_source,
     source_error,
@@ -41,7 +42,6 @@ from bankconnect_async.batch.outcomes import (
     batch_stopped_error,
 )
 from bankconnect_async.batch.session_batch import check_number
-from bankconnect_async.client import WorkerSettings
 from bankconnect_async.config import SECRET_SETTINGS, read_environment
 from bankconnect_async.errors import (
     BankConnectError,

@@ -15,7 +15,7 @@ import re
 import unicodedata
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 import attrs
 
@@ -329,38 +329,6 @@ def _consent_dict(
     value: "Mapping[str, Consent | str] | None",
 ) -> "Mapping[str, Consent | str] | None":
     return _dict(value)
-
-
-class SessionParameters(TypedDict, total=False):
-    """
-    The parameters of a `SessionRequest` besides its `link_id`.
-    """
-
-    redirect_url: str | URL | None | Unset
-    from_date: datetime.date | None
-    to_date: datetime.date | None
-    bank_name: str | None
-    bank: str | None
-    logo_url: str | URL | None
-    mode: str | None
-    mobile_number: str | None
-    journey_mode: str | None
-    session_expiry: int | None
-    accept_anything: bool | None
-    is_mobile_field_editable: bool | None
-    aa_journey_mode: str | None
-    aa_recurring_tenure_month_count: int | None
-    aa_recurring_tenure_month: float | None
-    aa_recurring_frequency_unit: str | None
-    aa_recurring_frequency_value: int | None
-    aa_journey_code: str | None
-    consents: "Mapping[str, Consent | str] | None"
-    metadata: "Metadata | None"
-    max_from_date: datetime.date | None
-    max_to_date: datetime.date | None
-    program_id: str | None
-    aa_vendor: str | None
-    extra: Mapping[str, Any] | None
 
 
 @attrs.frozen(kw_only=True, slots=False)
