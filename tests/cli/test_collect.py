@@ -9,6 +9,7 @@ import datetime
 import io
 import json
 import random
+import resource
 import signal
 import stat
 import subprocess
@@ -315,6 +316,26 @@ def test_a_directory_that_cannot_be_written(
 
     assert ran.code == 2
     assert "cannot be written: Not a directory" in ran.err
+
+
+def test_a_full_disk(bankconnect, campaign, tmp_path):
+    """
+    The message says why nothing more is written; a later run resumes.
+    """
+    journal, _ = campaign(1)
+    command = ["collect", journal, "--to", tmp_path / "data"]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        full = bankconnect(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    again = bankconnect(*command)
+
+    assert (full.code, again.code) == (1, 0)
+    assert "a file cannot be written: File too large\n" in full.err
+    assert again.err.startswith("collected 1, failed 0, ")
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])

@@ -101,8 +101,14 @@ class CollectRun:
     def _abort(self, error: Exception) -> None:
         self.summary.aborted = True
         self.summary.mismatched = isinstance(error, JournalMismatchError)
-        self.summary.stopped = (
-            self.explain(error)
-            if isinstance(error, JournalError)
-            else str(error)
-        )
+        match error:
+            case JournalError():
+                text = self.explain(error)
+            case OSError():
+                text = (
+                    f"bankconnect: stopped, {error.filename or 'a file'} "
+                    f"cannot be written: {error.strerror}"
+                )
+            case _:
+                text = str(error)
+        self.summary.stopped = text
