@@ -88,6 +88,8 @@ class CallbackService:
     confirmed successes are handed on at least once: if the callback fails, or
     the process is killed, they are handed on again, by any process. Each has
     a `key`; a callback that inserts by it ends with one row per outcome.
+    Services with different API keys need a store each, because every service
+    of a store takes whatever is in its inbox.
 
     If a browser disconnects or a framework cancels the request, the event
     is still processed, and `aclose` waits for it.

@@ -464,14 +464,14 @@ def _find_owner(
     for sibling in siblings:
         if webhook.entity_id in sibling.entity_ids:
             return sibling.entry_id
-    told_at = webhook.date_time and _as_utc(webhook.date_time) + _ZONES
+    told_at = webhook.date_time and _as_utc(webhook.date_time)
     return next(
         (
             sibling.entry_id
             for sibling in siblings
             if not sibling.is_ambiguous
             and sibling.state not in FINAL_STATES
-            and (told_at is None or sibling.created_at <= told_at)
+            and (told_at is None or sibling.created_at - _ZONES <= told_at)
         ),
         None,
     )
