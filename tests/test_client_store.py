@@ -506,6 +506,31 @@ class TestOwner:
         ]
         assert not [line for line in ours if "pa55word" in line]
 
+    async def test_subclass(self, sandbox, tmp_path):
+        """
+        A store of one's own class gets all entries by its own `add`.
+        """
+        added = []
+
+        class Watched(SQLiteSessionStore):
+            async def add(self, entries, /):
+                added.extend(entries)
+                await super().add(entries)
+
+        async with (
+            Watched(tmp_path / "s.db") as store,
+            connect(sandbox, store=store) as bank,
+        ):
+            await bank.create_session("customer-42")
+            async with bank.create_sessions(["customer-43"]) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        assert [entry.link_id for entry in added] == [
+            "customer-42",
+            "customer-43",
+        ]
+
     def test_refuses_what_is_no_store(self):
         """
         A text is no store: the error names the function that makes one.

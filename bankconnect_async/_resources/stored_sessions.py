@@ -5,7 +5,7 @@ The sessions of one client in its store.
 import datetime
 import hashlib
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
@@ -26,6 +26,7 @@ from bankconnect_async.models.sessions import (
 )
 from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.store.entries import (
+    CreatedFacts,
     Reserved,
     SessionEntry,
     SessionKey,
@@ -112,6 +113,13 @@ class StoredSessions:
         if type(self.store) is MemorySessionStore and not self.store.builder:
             self.store.builder = self._build_new
             self.add_nowait = self.store.add_nowait
+        # A store may take the facts without an entry, which is cheaper. That
+        # of a subclass would not call its own `add`.
+        self._add_facts: Callable[[CreatedFacts], Awaitable[None]] | None = (
+            getattr(store, "add_facts", None)
+            if "add_facts" in vars(type(store))
+            else None
+        )
         self.is_owned: bool = store is None
         self.now: Final = clock.time
         self.is_open: bool = self.add_nowait is not None
@@ -129,15 +137,18 @@ class StoredSessions:
             request: The other parameters.
             scope: The campaign or loan.
         """
-        # Bare link ids share a request.
-        if request is not self._digested:
-            self._digested, self._digest = request, journey_digest(request)
         return SessionKey(
             api_id=self.api_id,
             link_id=link_id,
             scope=scope,
-            request_digest=self._digest,
+            request_digest=self._request_digest(request),
         )
+
+    def _request_digest(self, request: SessionRequest) -> str:
+        # Bare link ids share a request.
+        if request is not self._digested:
+            self._digested, self._digest = request, journey_digest(request)
+        return self._digest
 
     def check(
         self, reserved: Reserved, link_id: str, request: SessionRequest
@@ -242,15 +253,41 @@ class StoredSessions:
         Raises:
             StoreError: If the store cannot be written; it has the session.
         """
-        entry = self.build(link_id, request, session, scope, self.now())
-        if reserved is not None:
-            entry = attrs.evolve(
-                entry, entry_id=reserved.entry_id, key=reserved.key
-            )
         try:
+            if self._add_facts and session is not None and reserved is None:
+                await self._add_facts(
+                    self._facts(link_id, request, session, scope)
+                )
+                return
+            entry = self.build(link_id, request, session, scope, self.now())
+            if reserved is not None:
+                entry = attrs.evolve(
+                    entry, entry_id=reserved.entry_id, key=reserved.key
+                )
             await self.store.add((entry,))
         except Exception as exc:
             raise _not_stored(exc, session) from exc
+
+    def _facts(
+        self,
+        link_id: str,
+        request: SessionRequest,
+        session: Session,
+        scope: str,
+    ) -> CreatedFacts:
+        created = self.now()
+        return CreatedFacts(
+            new_entry_id(created),
+            self.api_id,
+            link_id,
+            scope,
+            self._request_digest(request),
+            session.session_id,
+            session.url,
+            request.redirect_url is None,
+            created,
+            request.session_expiry,
+        )
 
     async def add_ambiguous(
         self,

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
@@ -206,22 +206,19 @@ class DatabaseThread:
         self._add = add
         self._check = check
 
-    async def add(self, rows: Sequence[Any]) -> None:
+    def add(self, rows: Iterable[Any]) -> asyncio.Future[None]:
         """
-        Add rows with the next group, and wait for its commit.
+        Add rows with the next group, and return the future of its commit.
 
-        Raises:
-            StoreError: If the group cannot be written.
+        Its error is a `StoreError` if the group cannot be written.
         """
         future: asyncio.Future[None] = self.loop.create_future()
         group = self._group
         group.rows += rows
         group.adds.append(future)
-        # They hold ids, which a traceback with locals would print.
-        del rows
         if not self._is_scheduled:
             self._schedule()
-        await future
+        return future
 
     async def run(self, work: Callable[[], T], *, writes: bool = True) -> T:
         """

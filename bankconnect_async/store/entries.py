@@ -6,8 +6,9 @@ import datetime
 import enum
 import os
 
+from collections import deque
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import attrs
 
@@ -297,6 +298,39 @@ def build_entry(
     )
 
 
+class CreatedFacts(NamedTuple):
+    """
+    What a store needs of a session that was just created.
+
+    It costs a tenth of a `SessionEntry`.
+
+    Attributes:
+        entry_id: The id of the entry.
+        api_id, link_id, scope, request_digest: The customer and the purpose;
+            see `SessionKey`.
+        session_id: The vendor's id, if there is one.
+        redirect_url: The URL of the journey.
+        is_frame: Whether it is of the inline-frame workflow.
+        created: When it was created, in seconds since the epoch.
+        minutes: The `session_expiry` that was sent, if there was one.
+    """
+
+    entry_id: str
+    api_id: str
+    link_id: str
+    scope: str
+    request_digest: str
+    session_id: str | None
+    redirect_url: str
+    is_frame: bool
+    created: float
+    minutes: int | None
+
+    def __repr__(self) -> str:
+        # The id and the URL of the session are secrets.
+        return f"CreatedFacts(entry_id={self.entry_id!r})"
+
+
 @attrs.frozen(kw_only=True)
 class Reserved:
     """
@@ -343,8 +377,31 @@ def new_entry_id(time: float) -> str:
     Args:
         time: The time, in seconds since 1970.
     """
-    # The system's random bytes, because a fork copies a generator of ours.
-    return f"{int(time * 1000):012x}{os.urandom(10).hex()}"
+    try:
+        part = _random_parts.pop()
+    except IndexError:
+        part = _draw_parts()
+    return f"{int(time * 1000):012x}{part}"
+
+
+# The system's random bytes, many at once: a call costs as much as an id.
+_random_parts: Final[deque[str]] = deque()
+_PART_LENGTH: Final = 20
+
+
+def _draw_parts() -> str:
+    digits = os.urandom(64 * _PART_LENGTH // 2).hex()
+    parts = [
+        digits[first : first + _PART_LENGTH]
+        for first in range(0, len(digits), _PART_LENGTH)
+    ]
+    _random_parts.extend(parts[1:])
+    return parts[0]
+
+
+if hasattr(os, "register_at_fork"):
+    # A child would use the same ones as its parent.
+    os.register_at_fork(after_in_child=_random_parts.clear)
 
 
 def backoff(attempts: int) -> datetime.timedelta:

@@ -14,9 +14,17 @@ import orjson
 from bankconnect_async._codec.return_urls import Secrets, parse_secrets
 from bankconnect_async.errors import ConfigurationError, StoreError
 
-from .entries import SessionEntry, SessionKey, SessionState
+from .entries import (
+    MIN_INTERVAL,
+    CreatedFacts,
+    SessionEntry,
+    SessionKey,
+    SessionState,
+)
 
 
+_CREATED: Final = SessionState.CREATED.value
+_MIN_SECONDS: Final = MIN_INTERVAL.total_seconds()
 _SALT: Final = b"bankconnect_async.store "
 _FINGERPRINT: Final = "bankconnect_async.store: the key of this store"
 
@@ -214,13 +222,47 @@ def encode_entry(entry: SessionEntry, *, keeps_urls: bool) -> bytes:
         entry.is_frame,
         entry.is_ambiguous,
         entry.entity_ids,
-        entry.created_at,
-        entry.expires_at,
+        encode_time(entry.created_at),
+        _encode_time(entry.expires_at),
         entry.state,
         entry.last_problem,
-        entry.changed_at,
-        entry.next_check_at,
+        _encode_time(entry.changed_at),
+        _encode_time(entry.next_check_at),
     )
+    return _dump(fields)
+
+
+def encode_facts(
+    facts: CreatedFacts, *, keeps_urls: bool
+) -> tuple[bytes, float]:
+    """
+    Encode the entry of a session that was just created.
+
+    Returns:
+        What `encode_entry` returns, and the seconds of the next check.
+    """
+    *ids, redirect_url, is_frame, created, minutes = facts
+    next_check, expires = created + _MIN_SECONDS, None
+    if minutes is not None:
+        expires = created + 60 * minutes
+        next_check = min(next_check, expires)
+    fields = (
+        *ids,
+        redirect_url if keeps_urls else None,
+        is_frame,
+        False,
+        (),
+        created,
+        expires,
+        _CREATED,
+        None,
+        None,
+        next_check,
+    )
+    return _dump(fields), next_check
+
+
+def _dump(fields: tuple[Any, ...]) -> bytes:
     try:
         return orjson.dumps(fields)
     except TypeError:
@@ -275,12 +317,12 @@ def _decode_entry(body: bytes) -> SessionEntry:
         is_frame=is_frame,
         is_ambiguous=is_ambiguous,
         entity_ids=tuple(entity_ids),
-        created_at=datetime.datetime.fromisoformat(created_at),
-        expires_at=_parse_time(expires_at),
+        created_at=decode_time(created_at),
+        expires_at=_decode_time(expires_at),
         state=SessionState(state),
         last_problem=last_problem,
-        changed_at=_parse_time(changed_at),
-        next_check_at=_parse_time(next_check_at),
+        changed_at=_decode_time(changed_at),
+        next_check_at=_decode_time(next_check_at),
     )
 
 
@@ -291,10 +333,6 @@ def _to_unicode(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_to_unicode, value))
     return value
-
-
-def _parse_time(text: str | None) -> datetime.datetime | None:
-    return None if text is None else datetime.datetime.fromisoformat(text)
 
 
 def encode_time(time: datetime.datetime) -> float:
@@ -309,3 +347,11 @@ def decode_time(seconds: float) -> datetime.datetime:
     Return the aware time, in UTC.
     """
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+
+
+def _encode_time(time: datetime.datetime | None) -> float | None:
+    return None if time is None else encode_time(time)
+
+
+def _decode_time(seconds: float | None) -> datetime.datetime | None:
+    return None if seconds is None else decode_time(seconds)

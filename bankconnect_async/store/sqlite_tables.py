@@ -5,6 +5,7 @@ All of this runs in the thread that owns the connection.
 """
 
 import datetime
+import functools
 import math
 import sqlite3
 import time
@@ -18,6 +19,7 @@ import attrs
 from bankconnect_async.errors import StoreError
 
 from .entries import (
+    CreatedFacts,
     InboxItem,
     Reserved,
     SessionEntry,
@@ -31,6 +33,7 @@ from .sealing import (
     describe_foreign_key,
     describe_key,
     encode_entry,
+    encode_facts,
     encode_time,
     fingerprints,
 )
@@ -114,19 +117,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 _MAX_UNINDEXED: Final = 4096
 # A group of fewer rows is indexed at once.
 _SMALL_GROUP: Final = 4
-# One statement for all rows of a group, because Python's lock changes hands
-# at each. Rows that are missing are NULL. SQLite before 3.32 takes 999 values.
+# Few statements for the rows of a group, because Python's lock changes hands
+# at each. SQLite before 3.32 takes 999 values.
 _COLUMNS: Final = (
     "entry_id, key_id, api, session, link, created_at, next_check_at, body"
 )
-_EMPTY: Final = (None,) * 8
 _ROW: Final = f"({', '.join('?' * 8)})"
 _INSERTS: Final = {
-    size: f"INSERT OR IGNORE INTO entries ({_COLUMNS}) SELECT * FROM "
-    f"(VALUES {', '.join([_ROW] * size)}) WHERE column1 IS NOT NULL"
-    for size in (1, 4, 16, 32, 64, 124)
+    size: f"INSERT OR IGNORE INTO entries ({_COLUMNS}) VALUES "
+    f"{', '.join([_ROW] * size)}"
+    for size in (64, 32, 16, 8, 4, 2, 1)
 }
-_LARGEST_INSERT: Final = max(_INSERTS)
 _CENSUS: Final = """
     SELECT (SELECT upto FROM indexed), (SELECT max(id) FROM entries),
     EXISTS (SELECT 1 FROM reservations)
@@ -137,10 +138,13 @@ _SEEDS: Final = {
     name: zlib.crc32(name.encode())
     for name in ("session_id", "link_id", "entity_id")
 }
+_SESSION_SEED: Final = _SEEDS["session_id"]
+_LINK_SEED: Final = _SEEDS["link_id"]
 
 #: The columns of an entry, and the numbers of its entities.
 Row: TypeAlias = tuple[
-    str, int, int, int | None, int, float, float | None, bytes, list[int]
+    tuple[str, int, int, int | None, int, float, float | None, bytearray],
+    Sequence[int],
 ]
 
 
@@ -222,31 +226,59 @@ class SQLiteTables:
         """
         session_id, next_check_at = entry.session_id, entry.next_check_at
         sealer = self._sealer
-        return (
+        body = encode_entry(entry, keeps_urls=sealer.keeps_urls)
+        row = (
             entry.entry_id,
             self._key_id,
-            _checksum(entry.key.api_id),
+            _api_number(entry.key.api_id),
             None
             if session_id is None
             else self._number("session_id", session_id),
             self._number("link_id", entry.key.link_id),
             encode_time(entry.created_at),
             None if next_check_at is None else encode_time(next_check_at),
-            sealer.seal(encode_entry(entry, keeps_urls=sealer.keeps_urls)),
-            [self._number("entity_id", each) for each in entry.entity_ids],
+            bytearray(sealer.seal(body)),
         )
+        return row, [
+            self._number("entity_id", each) for each in entry.entity_ids
+        ]
+
+    def encode_facts(self, facts: CreatedFacts) -> Row:
+        """
+        Return the row of a session that was just created.
+        """
+        session_id, sealer = facts.session_id, self._sealer
+        lookup, number = sealer.lookup, zlib.crc32
+        body, next_check = encode_facts(facts, keeps_urls=sealer.keeps_urls)
+        # As `_checksum` does, without a call of it.
+        row = (
+            facts.entry_id,
+            self._key_id,
+            _api_number(facts.api_id),
+            None
+            if session_id is None
+            else number(
+                lookup(session_id).encode(errors="replace"), _SESSION_SEED
+            ),
+            number(lookup(facts.link_id).encode(errors="replace"), _LINK_SEED),
+            facts.created,
+            next_check,
+            # Python's driver binds it sooner than bytes.
+            bytearray(sealer.seal(body)),
+        )
+        return row, ()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Insert rows, and end their reservations."""
-        for first in range(0, len(rows), _LARGEST_INSERT):
-            part = rows[first : first + _LARGEST_INSERT]
-            size = next(size for size in _INSERTS if size >= len(part))
-            columns: list[Any] = []
-            for row in part:
-                columns += row[:-1]
-            columns += _EMPTY * (size - len(part))
-            self._db.execute(_INSERTS[size], columns)
-        entities = [(n, row[0]) for row in rows for n in row[-1]]
+        first = 0
+        for size, insert in _INSERTS.items():
+            while first + size <= len(rows):
+                columns: list[Any] = []
+                for row, _ in rows[first : first + size]:
+                    columns += row
+                self._db.execute(insert, columns)
+                first += size
+        entities = [(number, row[0]) for row, ids in rows for number in ids]
         if entities:
             self._db.executemany(
                 "INSERT OR IGNORE INTO lookups "
@@ -257,7 +289,7 @@ class SQLiteTables:
         if has_reservations:
             self._db.executemany(
                 "DELETE FROM reservations WHERE entry_id = ?",
-                [row[:1] for row in rows],
+                [row[:1] for row, _ in rows],
             )
         if len(rows) < _SMALL_GROUP or newest - upto > _MAX_UNINDEXED:
             self._db.execute(
@@ -354,9 +386,8 @@ class SQLiteTables:
             raise StoreError(f"no entry with the id {entry_id!r}")
         id_, key_id, body, next_check_at = found
         entry = change(self._decode(body, next_check_at))
-        _, _, _, session, link, _, next_check_at, body, entities = self.encode(
-            entry
-        )
+        row, entities = self.encode(entry)
+        _, _, _, session, link, _, next_check_at, body = row
         self._db.execute(
             "UPDATE entries SET key_id = ?, session = ?, link = ?, "
             "next_check_at = ?, body = ? WHERE id = ?",
@@ -393,7 +424,7 @@ class SQLiteTables:
                 f"{where} ORDER BY next_check_at, id LIMIT ?",
                 [
                     encode_time(now),
-                    *([] if api_id is None else [_checksum(api_id)]),
+                    *([] if api_id is None else [_api_number(api_id)]),
                     min(limit, _LARGEST),
                 ],
             )
@@ -637,6 +668,11 @@ class SQLiteTables:
             _checksum(each, _SEEDS[name])
             for each in self._sealer.lookups(text)
         ]
+
+
+@functools.lru_cache(maxsize=64)
+def _api_number(api_id: str) -> int:
+    return _checksum(api_id)
 
 
 def _checksum(text: str, seed: int = 0) -> int:

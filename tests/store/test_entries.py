@@ -5,6 +5,8 @@ Entries: their ranks, and when they are checked.
 import datetime
 import heapq
 import itertools
+import multiprocessing
+import warnings
 
 import pytest
 
@@ -216,6 +218,27 @@ class TestIds:
         assert len(set(ids)) == 300
         assert {len(each) for each in ids} == {32}
         assert max(ids[::3]) < min(ids[1::3]) < max(ids[1::3]) < min(ids[2::3])
+
+    def test_ids_of_forks(self):
+        """
+        A forked child makes other ids than its parent.
+        """
+        context = multiprocessing.get_context("fork")
+        ids = context.SimpleQueue()
+        new_entry_id(0.0)
+        with warnings.catch_warnings():
+            # Python warns of forks beside threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            children = [
+                context.Process(target=lambda: ids.put(new_entry_id(0.0)))
+                for _ in range(2)
+            ]
+            for child in children:
+                child.start()
+        for child in children:
+            child.join(30)
+
+        assert len({ids.get(), ids.get(), new_entry_id(0.0)}) == 3
 
     def test_backoff(self):
         """

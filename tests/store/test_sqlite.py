@@ -18,15 +18,20 @@ import traceback
 import warnings
 import zlib
 
+import attrs
 import pytest
 
 from bankconnect_async import (
     ConfigurationError,
     Reserved,
+    Session,
+    SessionKey,
+    SessionRequest,
     SessionState,
     SQLiteSessionStore,
     StoreError,
 )
+from bankconnect_async.store.entries import CreatedFacts, build_entry
 from bankconnect_async.store.network_drives import network_drive
 from bankconnect_async.store.sqlite_tables import MIGRATIONS
 
@@ -232,6 +237,99 @@ class TestFile:
 
         with pytest.raises(StoreError, match="another user"):
             await SQLiteSessionStore(path).open()
+
+    @pytest.mark.parametrize("minutes", [None, 5, 60])
+    @pytest.mark.parametrize("keys", [None, NEW], ids=["plain", "encrypted"])
+    async def test_created_facts(self, tmp_path, keys, minutes, now):
+        """
+        The facts of a session make the entry that `build_entry` makes.
+        """
+        url = "https://journey.example/?token=t"
+        facts = CreatedFacts(
+            entry_id="entry",
+            api_id=API,
+            link_id="customer-42",
+            scope="loan",
+            request_digest="digest",
+            session_id="session-9876543210",
+            redirect_url=url,
+            is_frame=True,
+            created=now.timestamp() + 0.123456,
+            minutes=minutes,
+        )
+        store = SQLiteSessionStore(tmp_path / "s.db", encryption_keys=keys)
+        await store.add_facts(facts)
+        await store.add_facts(facts)
+        found = [
+            await store.find(api_id=API, session_id=facts.session_id),
+            await store.find(api_id=API, link_id="customer-42"),
+            await store.due(
+                now=now + datetime.timedelta(minutes=15),
+                limit=9,
+                lease=LEASE,
+            ),
+        ]
+        await store.aclose()
+
+        entry = build_entry(
+            key=SessionKey(
+                api_id=API,
+                link_id="customer-42",
+                scope="loan",
+                request_digest="digest",
+            ),
+            request=SessionRequest(
+                link_id="customer-42",
+                redirect_url=None,
+                session_expiry=minutes,
+            ),
+            session=Session(
+                link_id="customer-42",
+                redirect_url=url,
+                session_id=facts.session_id,
+            ),
+            entry_id="entry",
+            created=facts.created,
+        )
+        if not keys:
+            entry = attrs.evolve(entry, redirect_url=None)
+        assert found[:2] == [[entry], [entry]]
+        assert [each.entry_id for each in found[2]] == (
+            ["entry"] if minutes == 5 else []
+        )
+        assert "session" not in repr(facts)
+        assert "token" not in repr(facts)
+
+    async def test_created_facts_wake(self, tmp_path, make_key, now):
+        """
+        Who waits for the session of a customer gets it at once.
+        """
+        async with SQLiteSessionStore(
+            tmp_path / "s.db", encryption_keys=NEW
+        ) as store:
+            key = make_key()
+            right = await store.reserve(key, now=now, lease=LEASE)
+            waiting = asyncio.ensure_future(
+                store.reserve(key, now=now, lease=LEASE)
+            )
+            await store.find(api_id=API, link_id="x")
+            await store.add_facts(
+                CreatedFacts(
+                    entry_id=right.entry_id,
+                    api_id=API,
+                    link_id=key.link_id,
+                    scope="",
+                    request_digest="",
+                    session_id="s",
+                    redirect_url="https://journey.example/",
+                    is_frame=False,
+                    created=now.timestamp(),
+                    minutes=None,
+                )
+            )
+            found = await asyncio.wait_for(waiting, 20)
+
+        assert found.session_id == "s"
 
     @pytest.mark.parametrize("is_replaced", [False, True])
     async def test_file_is_removed(self, tmp_path, make_entry, is_replaced):
