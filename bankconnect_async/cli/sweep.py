@@ -209,10 +209,14 @@ async def _sweep(
             lease=_LEASE,
             poll_interval=1.0,
         )
+        inbox = dispatcher.inbox
+        await inbox.start()
         try:
-            return await run_sweep(bank, put=dispatcher.inbox.put, **settings)
+            return await run_sweep(bank, put=inbox.put, **settings)
         finally:
-            await dispatcher.inbox.aclose(_GRACE)
+            # Of earlier runs, too.
+            await inbox.take()
+            await inbox.aclose(_GRACE)
 
 
 def _describe(report: SweepReport, hooks: _Hooks) -> str:

@@ -171,14 +171,20 @@ class Inbox:
         while True:
             # Before the look, so that nothing is overlooked.
             self._changed.clear()
-            if not await self._take():
+            if not await self.take():
                 try:
                     async with asyncio.timeout(self.poll_interval):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
 
-    async def _take(self) -> int:
+    async def take(self) -> int:
+        """
+        Begin the work that may be begun now.
+
+        Returns:
+            The number of items that the store gave.
+        """
         free = self.limit - len(self.running)
         if free <= 0:
             return 0

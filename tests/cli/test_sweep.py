@@ -5,6 +5,7 @@
 import asyncio
 import datetime
 import json
+import sys
 import time
 
 import pytest
@@ -55,6 +56,8 @@ async def _sweep(bankconnect, tmp_path, monkeypatch):
 def _events(tmp_path, monkeypatch):
     """Write callbacks to a module, and return the file of the first one."""
     monkeypatch.syspath_prepend(tmp_path)
+    # That of the test before.
+    monkeypatch.delitem(sys.modules, "lender_events", raising=False)
     path = str(tmp_path / "events")
     (tmp_path / "lender_events.py").write_text(
         "import pathlib\n"
@@ -101,6 +104,19 @@ async def test_callback(sweep, events):
 
     assert result.code == 0
     assert json.loads(result.out)["handed_on"] == 1
+    assert events.read_text() == "UploadWebhook customer-42\n"
+
+
+async def test_callback_gets_what_waits(sweep, events):
+    """
+    A callback gets what an earlier run left, also if nothing new is found.
+    """
+    await sweep()
+
+    result = await sweep("--on-event", "lender_events:on_event", "--json")
+
+    counts = json.loads(result.out)
+    assert (counts["found"], counts["handed_on"]) == (0, 1)
     assert events.read_text() == "UploadWebhook customer-42\n"
 
 
