@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -198,9 +199,11 @@ def test_campaign(reader):
     for language, text in read_blocks(CAMPAIGNS):
         reader.run(language, text)
 
-    with sqlite3.connect(reader.folder / "outcomes.db") as outcomes:
-        rows = outcomes.execute("SELECT link_id, outcome FROM outcomes")
-    assert sorted(rows) == [
+    with closing(sqlite3.connect(reader.folder / "outcomes.db")) as outcomes:
+        rows = sorted(
+            outcomes.execute("SELECT link_id, outcome FROM outcomes")
+        )
+    assert rows == [
         ("customer-1", "EnrichmentWebhook"),
         ("customer-1", "SuccessEvent"),
         ("customer-1", "UploadWebhook"),
