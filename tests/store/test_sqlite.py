@@ -953,6 +953,20 @@ class TestSecrets:
                         )
                     ]
                 ),
+                store.add_facts(
+                    CreatedFacts(
+                        entry_id="entry",
+                        api_id=API,
+                        link_id="customer-42",
+                        scope="",
+                        request_digest="",
+                        session_id="session-9876543210",
+                        redirect_url="https://journey.example/?t0ken",
+                        is_frame=False,
+                        created=now.timestamp(),
+                        minutes=None,
+                    )
+                ),
                 store.enqueue("session-9876543210", b"0012345678", at=now),
                 store.done("session-9876543210"),
             ):
