@@ -5,7 +5,7 @@ Prepare, send and decode the requests that create sessions.
 import functools
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -59,7 +59,9 @@ class RequestPreparer:
     def __init__(
         self, redirect_url: "str | URL | ReturnURL | None | Unset"
     ) -> None:
-        self.usual, self._returns = _read_redirect_url(redirect_url)
+        usual, returns = _read_redirect_url(redirect_url)
+        self.usual: SessionRequest | None = usual
+        self._returns = returns
 
     @property
     def redirect_url(self) -> "str | ReturnURL | None | Unset":
@@ -138,7 +140,7 @@ class SessionCreator(RequestPreparer):
         ConfigurationError: If *encoding* or *redirect_url* is invalid.
     """
 
-    complete: Final = None
+    complete: None = None
 
     def __init__(
         self,

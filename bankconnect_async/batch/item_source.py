@@ -82,6 +82,8 @@ class SyncItemSource(ItemSource[ItemT]):
     A plain iterable; the worker that needs an item takes it.
     """
 
+    count: int
+
     def __init__(self, source: Iterable[ItemT], room: FifoSemaphore) -> None:
         super().__init__(room)
         self._source: Iterator[ItemT] = iter(source)
@@ -104,7 +106,7 @@ class SyncItemSource(ItemSource[ItemT]):
         try:
             for item in self._source:
                 index = self.count
-                self.count = index + 1
+                self.count += 1
                 self.outstanding[index] = item
                 return index, item
         except BaseException as exc:

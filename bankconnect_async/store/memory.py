@@ -76,7 +76,7 @@ class MemorySessionStore:
         keeps_urls: Always true: journeys can be continued.
     """
 
-    keeps_urls: Final = True
+    keeps_urls: bool = True
 
     def __init__(
         self,

@@ -68,6 +68,8 @@ else:
 
 T = TypeVar("T")
 
+# Its types are partial, and it may be missing.
+_DRIVER: Final[Any] = asyncpg
 _ERRORS: Final[tuple[type[Exception], ...]] = (
     OSError,
     TimeoutError,
@@ -945,7 +947,7 @@ class PostgresSessionStore:
             finally:
                 await connection.close()
             settings = {"statement_cache_size": 0} if self._is_pooled else {}
-            self._pool = await asyncpg.create_pool(
+            self._pool = await _DRIVER.create_pool(
                 min_size=0,
                 max_size=self._max_connections,
                 connect=self._dial,
@@ -963,7 +965,7 @@ class PostgresSessionStore:
 
     async def _dial(self, *_: Any, **settings: Any) -> Any:
         try:
-            return await asyncpg.connect(
+            return await _DRIVER.connect(
                 self._dsn,
                 # The driver takes no subclass.
                 password=None

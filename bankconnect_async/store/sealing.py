@@ -66,7 +66,7 @@ class PlainSealer:
     Writes everything as it is, but for URLs, which it leaves out.
     """
 
-    keeps_urls: Final = False
+    keeps_urls: bool = False
 
     def lookup(self, text: str, /) -> str:
         """Return *text*."""
@@ -98,7 +98,7 @@ class EncryptingSealer:
             installed.
     """
 
-    keeps_urls: Final = True
+    keeps_urls: bool = True
 
     def __init__(self, encryption_keys: Secrets) -> None:
         try:

@@ -210,7 +210,7 @@ class SQLiteSessionStore:
                 except asyncio.CancelledError:
                     self._give_back(reserved)
                     raise
-                if not isinstance(found, float):
+                if isinstance(found, Reserved | SessionEntry):
                     return found
                 await change.wait(min(pause, max(found, 0.001)))
             pause = min(2 * pause, _LONGEST_PAUSE)

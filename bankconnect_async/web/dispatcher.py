@@ -114,7 +114,9 @@ class EventDispatcher:
         self.process = process
         self.max_attempts = max_attempts
         self.records = records
-        self.inbox = Inbox(store=records.store, work=self.work, **settings)
+        self.inbox: Inbox = Inbox(
+            store=records.store, work=self.work, **settings
+        )
 
     @hide_frames
     async def accept(self, webhook: Webhook, body: bytes) -> bool:

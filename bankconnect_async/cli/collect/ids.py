@@ -54,7 +54,7 @@ class IdRows:
             ) from exc
         if first is None:
             raise InputFileError(f"{name}: is empty")
-        self.has_header = not first.text.lstrip().startswith("{")
+        self.has_header: bool = not first.text.lstrip().startswith("{")
         self._rows: Iterator[IdRow | None]
         if self.has_header:
             self._rows = self._read_csv(first, lines)

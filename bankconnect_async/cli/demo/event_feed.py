@@ -71,7 +71,7 @@ class EventFeed:
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self._count = 0
-        self.is_closed = False
+        self.is_closed: bool = False
         self._changed = asyncio.Condition()
 
     async def add(self, event: Event | Webhook) -> None:
