@@ -129,7 +129,7 @@ def invite(  # noqa: PLR0913
         _check_columns(opened.name, rows.columns)
         rows.refuse_month_first(opened.reopen)
         merged = _Merged(rows, make_link)
-        part = PartFile(Path(output))
+        part = PartFile(Path(output), is_new=True)
         try:
             part.create()
             for block in merged.blocks():

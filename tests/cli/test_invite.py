@@ -128,6 +128,19 @@ def test_long_link_ids_in_frames(invite):
     assert invite(f"link_id\n{'a' * 200}", "--inline-frame").code == 0
 
 
+def test_output_that_is_a_link(invite, out):
+    """
+    Nothing is written over a link, wherever it leads.
+    """
+    out.symlink_to(out.with_name("nowhere"))
+
+    result = invite("link_id\na\n")
+
+    assert result.code == 2
+    assert "cannot be written: File exists" in result.err
+    assert out.is_symlink()
+
+
 def test_existing_output(invite, out):
     """
     A file that exists is kept.
