@@ -57,11 +57,14 @@ hypothesis.settings.load_profile("default")
 
 def pytest_configure() -> None:
     """
-    Let the programs that tests start hear SIGINT.
+    Let the programs that tests start hear SIGINT, and store bytecode.
 
     A shell that runs the suite in the background (`&`) has it ignored, and
-    every child would inherit that.
+    every child would inherit that. Without stored bytecode, most of the time
+    of the suite would go into compiling the same modules in every program.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
