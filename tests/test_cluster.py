@@ -239,7 +239,8 @@ class TestLostWorkers:
         await until(lambda: service.created() > 50)
         worker.kill()
         await worker.wait()
-        await asyncio.sleep(1.5)
+        scheduler = cluster.log_of(cluster.scheduler)
+        await until(lambda: "Lost all workers" in scheduler.read_text())
         batch.drain()
         stats = await asyncio.wait_for(running, 15)
 

@@ -289,23 +289,26 @@ class TestOnTheWire:
         assert said.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"\r\nConnection: close\r\n" not in said
 
-    async def test_hang_up_waits_for_idleness(self, sandbox, call):
+    async def test_hang_up_waits_for_idleness(
+        self, sandbox, call, monkeypatch
+    ):
         """
         A connection in use is not closed, an idle one is.
         """
-        sandbox.faults.script(Fault.hang_up(0.4), None, Fault.hang_up(0.1))
-        caller = await call()
+        sandbox.faults.script(Fault.hang_up(30), None, Fault.hang_up(30))
         loop = asyncio.get_running_loop()
+        clock, ahead = loop.time, 0
+        monkeypatch.setattr(loop, "time", lambda: clock() + ahead)
+        caller = await call()
         for _ in range(2):
             await caller.send()
             assert (await caller.read_answer())[0] == 200
-        await asyncio.sleep(0.45)
+        ahead += 31
         await caller.send()
         assert (await caller.read_answer())[0] == 200
-        started = loop.time()
+        ahead += 31
 
         assert await end_of(caller) == (b"", True)
-        assert loop.time() - started > 0.05
         assert sandbox.connections == 1
 
 
