@@ -84,8 +84,9 @@ def tests(session: nox.Session) -> None:
     Run the suite against the installed wheel, not the checkout.
     """
     session.install(f".[{EXTRAS}]", *group("cov"))
-    # Two at a time; those in a browser stay together, because they share it.
-    suite = ["-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
+    # One more than a small machine has cores, because many tests wait for
+    # sockets; those in a browser stay together, because they share it.
+    suite = ["-m", "pytest", "--numprocesses=3", "--dist=loadgroup"]
     # No line is for one version only, so that once is enough for measuring
     # coverage, for development mode, which takes several times as long, and
     # for the tests that are long in themselves.
