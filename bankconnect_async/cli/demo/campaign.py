@@ -133,6 +133,7 @@ class Campaign:
         init=False, factory=dict
     )
     loses_webhooks: bool = attrs.field(init=False, default=False)
+    _lock: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
 
     async def on_event(self, event: Event | Webhook) -> None:
         """
@@ -169,26 +170,11 @@ class Campaign:
         """
         Play the journeys of the customers who have not tapped their link.
         """
-        origin = str(self.protocol.base.origin())
-        tapped = await self._entries()
-        for link_id, link in self.links.items():
-            if link_id in tapped:
-                continue
-            await self.service.handle_invitation(
-                WebRequest(
-                    method="POST",
-                    path=URL(link, encoded=True).raw_path,
-                    headers={"Origin": origin},
-                )
-            )
-            for entry in (await self._entries()).get(link_id, ()):
-                played = await self.sandbox.play(
-                    entry.session_id or "", "success"
-                )
-                way_back = URL(played.redirect or "", encoded=True)
-                await self.service.handle_return(
-                    WebRequest(path=way_back.raw_path_qs)
-                )
+        # A double click must not play a journey twice.
+        async with self._lock:
+            tapped = await self._entries()
+            for link_id in sorted(self.links.keys() - tapped.keys()):
+                await self._answer(link_id)
 
     async def snapshot(self) -> dict[str, Any]:
         """
@@ -226,6 +212,21 @@ class Campaign:
             Transaction,
             itertools.chain.from_iterable(self.statements.values()),
         )
+
+    async def _answer(self, link_id: str) -> None:
+        await self.service.handle_invitation(
+            WebRequest(
+                method="POST",
+                path=URL(self.links[link_id], encoded=True).raw_path,
+                headers={"Origin": str(self.protocol.base.origin())},
+            )
+        )
+        for entry in (await self._entries()).get(link_id, ()):
+            played = await self.sandbox.play(entry.session_id or "", "success")
+            way_back = URL(played.redirect or "", encoded=True)
+            await self.service.handle_return(
+                WebRequest(path=way_back.raw_path_qs)
+            )
 
     async def _collect(self, link_id: str) -> None:
         completed = [

@@ -53,7 +53,6 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# No form-action: Chromium applies it to redirects that answer a post, too.
 _POLICY: Final = (
     "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action "
     "'self'; frame-ancestors 'none'; script-src 'nonce-{0}'; style-src "
@@ -61,6 +60,8 @@ _POLICY: Final = (
 )
 # The icon is part of the document.
 _ICON_POLICY: Final = "img-src data:"
+_LOST: Final = "lost"
+_DELIVERED: Final = "delivered"
 # States change without an event, too, such as when a customer taps.
 _INTERVAL: Final = 0.5
 
@@ -164,6 +165,7 @@ class Pages:
             else "",
             webhooks="Webhooks are lost." if are_lost else "Webhooks arrive.",
             switch="Deliver webhooks" if are_lost else "Lose webhooks",
+            choice=_DELIVERED if are_lost else _LOST,
         )
         return self._page(
             stage,
@@ -217,9 +219,9 @@ class Pages:
         await self.campaign.let_others_answer()
         raise web.HTTPSeeOther(self.root)
 
-    async def _switch_webhooks(self, _: web.Request) -> web.Response:
-        campaign = self.campaign
-        await campaign.set_webhooks(are_lost=not campaign.loses_webhooks)
+    async def _switch_webhooks(self, request: web.Request) -> web.Response:
+        chosen = (await request.post()).get("webhooks")
+        await self.campaign.set_webhooks(are_lost=chosen == _LOST)
         raise web.HTTPSeeOther(self.root)
 
     async def _sweep(self, _: web.Request) -> web.Response:
