@@ -4,9 +4,11 @@ The campaign of ``bankconnect demo``, without a browser.
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from bankconnect_async.cli.demo import campaign as _campaign
+from bankconnect_async.cli.demo import pages as _pages
 from bankconnect_async.cli.demo import server as _server
 from bankconnect_async.sandbox import Fault
 
@@ -44,3 +46,28 @@ async def test_answers_and_collects_again(customers, unused_tcp_port, until):
         assert "customer-02" not in campaign.statements
         campaign.clock.ahead += 10
         await until(lambda: campaign.statements.keys() == customers.keys())
+
+
+async def test_stream_ends(monkeypatch):
+    """
+    The stream of a page ends when the browser leaves.
+    """
+    ended = asyncio.Event()
+    stream = _pages.Pages._stream
+
+    async def watched(self, request):
+        try:
+            return await stream(self, request)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(_pages.Pages, "_stream", watched)
+    async with _server._serving(_server._listen(0), "seed") as url:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{url}seed/live") as response,
+        ):
+            assert await response.content.readline() == b"retry: 1000\n"
+            assert not ended.is_set()
+        async with asyncio.timeout(20):
+            await ended.wait()

@@ -188,7 +188,7 @@ class Campaign:
                 "completed": sum(
                     entry.state is SessionState.COMPLETED for entry in newest
                 ),
-                "transactions": len(self.transactions()),
+                "transactions": sum(map(len, self.statements.values())),
             },
             "customers": {
                 entry.link_id: {

@@ -247,7 +247,8 @@ class Pages:
             await response.write(b"retry: 1000\n\n")
             after = int(seen) if seen.isdecimal() else 0
             shown = b""
-            while not feed.is_closed:
+            # It is `None` once the browser has left; a write tells so, too.
+            while request.transport is not None and not feed.is_closed:
                 snapshot = orjson.dumps(await self.campaign.snapshot())
                 if snapshot != shown:
                     shown = snapshot
