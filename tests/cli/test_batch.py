@@ -43,6 +43,14 @@ def errors(batch):
     }
 
 
+# All are handled by the same lines.
+SIGNALS = [
+    signal.SIGINT,
+    pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+    pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+]
+
+
 class TestMainJob:
     """
     A file through an embedded sandbox.
@@ -582,9 +590,7 @@ class TestProcess:
         assert "stdout: holds the 0 rows that were done; 2 more were" in err
         assert "its reader takes nothing: 2 outcomes (line 2, 3) " in err
 
-    @pytest.mark.parametrize(
-        "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    )
+    @pytest.mark.parametrize("number", SIGNALS)
     async def test_input_that_yields_nothing_for_long(
         self, start, tmp_path, until, number
     ):
@@ -632,9 +638,7 @@ class TestProcess:
         assert b"stdout: cannot be written: No space left" in err
         assert process.returncode == 1
 
-    @pytest.mark.parametrize(
-        "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    )
+    @pytest.mark.parametrize("number", SIGNALS)
     async def test_interrupted(self, start, tmp_path, parse, until, number):
         """
         Ctrl-C or SIGTERM keeps the rows that were sent, and reports where they

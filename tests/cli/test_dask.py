@@ -140,7 +140,13 @@ class TestLocal:
     Worker processes that live as long as the command.
     """
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize(
+        "number",
+        [
+            signal.SIGINT,
+            pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+        ],
+    )
     async def test_interrupt(self, start, service, tmp_path, until, number):
         """
         Ctrl-C or a closed terminal ends all processes of the command, and no
@@ -159,6 +165,7 @@ class TestLocal:
         assert len(set(lines)) == len(lines) == service.created() < 100_000
         assert b'"error"' not in b"".join(lines)
 
+    @pytest.mark.long
     async def test_interrupt_while_starting(
         self, start, service, tmp_path, until
     ):
@@ -238,6 +245,7 @@ class TestLocal:
         assert len(done.stderr.splitlines()) < 40
         assert service.requests == 0
 
+    @pytest.mark.long
     async def test_interrupt_twice(self, start, service, tmp_path, until):
         """
         A second Ctrl-C cancels the rows in flight, and no row is lost.
@@ -269,6 +277,7 @@ class TestLocal:
         )
         return process, output
 
+    @pytest.mark.long
     async def test_kill(self, start, service, tmp_path, until):
         """
         If the command and its workers are killed, running it again creates

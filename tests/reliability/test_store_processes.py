@@ -390,7 +390,11 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "scene",
+    ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.long)],
+    indirect=True,
+)
 async def test_thirty_journeys(scene):
     """
     Each outcome is inserted once, whichever process is killed.
