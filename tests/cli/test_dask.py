@@ -153,7 +153,7 @@ class TestLocal:
         row is lost.
         """
         process, output = await self._begin(start, tmp_path)
-        await until(lambda: service.created() > 50, seconds=60)
+        await until(lambda: service.created() > 50, seconds=110)
         os.killpg(process.pid, number)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
@@ -180,7 +180,7 @@ class TestLocal:
             lists = children.glob("*/children")
             return sum(len(each.read_text().split()) for each in lists) > 1
 
-        await until(has_workers, seconds=60)
+        await until(has_workers, seconds=110)
         os.killpg(process.pid, signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
@@ -253,7 +253,7 @@ class TestLocal:
         service.faults.script(*[None] * 60)
         service.faults.always(Fault.stall(after=True))
         process, output = await self._begin(start, tmp_path)
-        await until(lambda: service.created() > 100, seconds=60)
+        await until(lambda: service.created() > 100, seconds=110)
         os.killpg(process.pid, signal.SIGINT)
         async with asyncio.timeout(60):
             await process.stderr.readuntil(b"to cancel them")
@@ -288,7 +288,7 @@ class TestLocal:
         words = "batch", source, "--output", output, INLINE, "--dask", "local"
         words = *words, "--concurrency", 20
         process = await start(*words)
-        await until(lambda: service.created() > 300, seconds=60)
+        await until(lambda: service.created() > 300, seconds=110)
         process.kill()
         await process.wait()
         before = service.created()
