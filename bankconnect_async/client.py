@@ -173,15 +173,15 @@ class AsyncBankConnect(StatementData):
         on_attempt: "AttemptHook | None" = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        # First of all, so that no traceback with locals shows them.
+        api_key, server_hash = hide(api_key), hide(server_hash)
+        proxy = None if proxy is None else Secret(proxy)
         check_instance("retry", retry, RetryPolicy)
         check_instance("timeouts", timeouts, Timeouts)
         check_instance("pool", pool, Pool)
         _check_tls(tls)
-        # First of all, so that no traceback with locals shows them.
-        api_key, server_hash = hide(api_key), hide(server_hash)
         proxy_credentials = None
         if proxy is not None:
-            proxy = Secret(proxy)
             proxy, proxy_credentials = parse_proxy(proxy)
         self._api_key = secret("api_key", api_key)
         self._server_hash = (
@@ -280,23 +280,12 @@ class AsyncBankConnect(StatementData):
                     )
                 }
             )
-        signing_key = found.pop("signing_key", None)
-        if signing_key is not None and isinstance(
-            found.get("redirect_url"), str | URL
-        ):
-            from ._codec.return_urls import ReturnURL  # noqa: PLC0415
+        # Services that name all settings in their code do without it.
+        from .environment import resolve_texts  # noqa: PLC0415
 
-            found["redirect_url"] = ReturnURL(
-                found["redirect_url"], secret=signing_key
-            )
-        store_keys = found.pop("store_keys", None)
-        is_owned = isinstance(found.get("store"), str)
-        if is_owned:
-            from .store import open_store  # noqa: PLC0415
-
-            found["store"] = open_store(found["store"], store_keys)
+        owns_store = resolve_texts(found)
         bank = cls(found.pop("api_key"), **found)
-        bank._stored.is_owned = is_owned or found.get("store") is None
+        bank._stored.is_owned = owns_store
         return bank
 
     async def __aenter__(self) -> Self:

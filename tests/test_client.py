@@ -674,6 +674,9 @@ class TestSetup:
             {"base_url": "http://api.example"},
             {"api_key": f"canary-{'x' * 100} "},
             {"proxy": "socks5://user:canary@127.0.0.1"},
+            {"retry": 3},
+            {"pool": 1},
+            {"tls": False},
         ],
     )
     def test_secrets_stay_out_of_tracebacks(self, settings):

@@ -20,6 +20,9 @@ _UNITS: Final = (
 _NEARLY_ONE: Final = 0.9995
 # From here on there are three digits without any after the point.
 _HUNDRED: Final = 100
+# The percentages beyond which one digit after the point says none or all.
+_SMALL: Final = 0.1
+_LARGE: Final = 99.95
 
 
 def number(value: int) -> str:
@@ -33,9 +36,9 @@ def share(part: int, whole: int) -> str:
         return ""
     percent = 100 * part / whole
     # A few of a million are neither none nor all.
-    if part and percent < 0.1:  # noqa: PLR2004
+    if part and percent < _SMALL:
         return "< 0.1 %"
-    if part != whole and percent >= 99.95:  # noqa: PLR2004
+    if part != whole and percent >= _LARGE:
         return "> 99.9 %"
     return f"{percent:.1f} %"
 

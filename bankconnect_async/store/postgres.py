@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import logging
 import os
-import random
 import re
 
 from collections.abc import (
@@ -28,6 +27,7 @@ from bankconnect_async._redaction import redactor
 from bankconnect_async._tracebacks import hide_frames, without_frames
 from bankconnect_async.config import Secret
 from bankconnect_async.errors import ConfigurationError, StoreError
+from bankconnect_async.retry import uniform
 
 from .entries import (
     DEDUP_WINDOW,
@@ -546,7 +546,7 @@ class PostgresSessionStore:
                 if found is not None:
                     return found
                 # Jitter, so that processes that wait spread out.
-                await change.wait(pause * random.uniform(0.5, 1))  # noqa: S311
+                await change.wait(pause * uniform(0.5, 1))
             pause = min(pause * 1.5, _MAX_PAUSE)
             passed = datetime.timedelta(seconds=loop.time() - started)
 

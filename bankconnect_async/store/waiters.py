@@ -63,9 +63,9 @@ class KeyWatch:
         if not futures:
             del self._futures[self._key]
 
-    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Wait for the change, at most *timeout* seconds."""
-        await asyncio.wait((self._future,), timeout=timeout)
+    async def wait(self, seconds: float) -> None:
+        """Wait for the change, at most so many *seconds*."""
+        await asyncio.wait((self._future,), timeout=seconds)
 
 
 def _finish(futures: "set[asyncio.Future[None]] | tuple[()]") -> None:
