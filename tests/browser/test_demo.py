@@ -127,10 +127,9 @@ async def test_dialects(demo, page, dialect):
 
 async def test_both_workflows(demo, page, framed, alone):
     """
-    Both workflows show a confirmed success and its webhooks; processing
-    starts by itself.
+    Both workflows show a confirmed success and its webhook.
     """
-    await page.goto(f"{demo}session/")
+    await page.goto(f"{demo}entity/")
     await page.get_by_role("link", name="One customer").click()
     await page.get_by_role("link", name="In a frame").click()
     await framed(page).open(bank="Axis Bank")
@@ -145,10 +144,9 @@ async def test_both_workflows(demo, page, framed, alone):
     await alone(page).succeed()
     await expect(page.get_by_text("Welcome back.")).to_be_visible()
     await expect(success).to_have_count(2)
-    for name in ("UploadWebhook", "EnrichmentWebhook"):
-        await expect(own.filter(has_text=name)).to_have_count(2)
+    await expect(own.filter(has_text="ExtractionWebhook")).to_have_count(2)
     words = await own.locator(".source").all_text_contents()
-    assert (words.count("redirect"), words.count("webhook")) == (1, 4)
+    assert (words.count("redirect"), words.count("webhook")) == (1, 2)
 
 
 async def test_failure_and_exit(demo, page, framed):
