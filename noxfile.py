@@ -13,8 +13,6 @@ import nox
 
 
 nox.options.reuse_venv = "yes"
-# uv installs in seconds what takes pip a minute for each environment.
-nox.options.default_venv_backend = "uv|virtualenv"
 # CI must not pass because an interpreter is missing.
 nox.options.error_on_missing_interpreters = "CI" in os.environ
 
@@ -25,6 +23,23 @@ DECLARED = nox.project.python_versions(PROJECT)
 # what is tested; development mode shows what was left open.
 INSTALLED = {"PYTHONSAFEPATH": "1"}
 STRICT = {**INSTALLED, "PYTHONDEVMODE": "1"}
+
+
+def backend() -> str:
+    """
+    Return the tool that makes environments.
+
+    uv installs in seconds what takes pip a minute for each environment. But
+    it does not read pip's settings, so it serves only where it finds
+    packages without them.
+    """
+    uv = shutil.which("uv", path=Path(sys.executable).parent)
+    if uv is None:
+        return "virtualenv"
+    command = [uv, "pip", "install", "--dry-run", "--no-cache", "-p"]
+    command += [sys.executable, "--reinstall", "attrs"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return "virtualenv" if done.returncode else "uv"
 
 
 def group(name: str) -> list[str]:
@@ -73,6 +88,7 @@ def pythons() -> list[str]:
     return here
 
 
+nox.options.default_venv_backend = backend()
 PYTHONS = pythons()
 EXAMPLES = "examples/engines"
 EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
