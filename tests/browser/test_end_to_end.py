@@ -28,7 +28,6 @@ async def test_from_a_session_to_a_table(serve, page, framed, until, tmp_path):
         assert event.confirmed is True
 
         session = service.bank.session(event.session_id)
-        await session.initiate_processing()
         status = await session.wait(timeout=60)
         insights = await session.insights()
 

@@ -39,7 +39,7 @@ def make_entry(make_key):
         number = next(numbers)
         return SessionEntry(
             **{
-                "entry_id": f"entry-{number}",
+                "entry_id": f"entry-{number:06}",
                 "key": key or make_key(link_id),
                 "session_id": f"session-{number}",
                 "redirect_url": f"https://journey.example/{number}?token=t",
