@@ -94,6 +94,22 @@ EXAMPLES = "examples/engines"
 EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
 
 
+def selection(python: str) -> str:
+    """
+    Return the expression for the tests that run on this Python.
+    """
+    is_long = python == PYTHONS[len(PYTHONS) // 2]
+    in_browser = python == PYTHONS[0]
+    match is_long, in_browser:
+        case True, True:
+            return ""
+        case True, False:
+            return "long or not browser"
+        case False, True:
+            return "not long"
+    return "not long and not browser"
+
+
 @nox.session(python=PYTHONS, tags=["tests"])
 def tests(session: nox.Session) -> None:
     """
@@ -104,10 +120,9 @@ def tests(session: nox.Session) -> None:
     # sockets; those in a browser stay together, because they share it.
     suite = ["-m", "pytest", "--numprocesses=3", "--dist=loadgroup"]
     # No line is for one version only, so that once is enough for measuring
-    # coverage, for development mode, which takes several times as long, and
-    # for the tests that are long in themselves.
-    if session.python != PYTHONS[len(PYTHONS) // 2]:
-        suite += ["-m", "not long"]
+    # coverage, for development mode, which takes several times as long, for
+    # the tests that are long in themselves, and for those in a browser.
+    suite += ["-m", selection(str(session.python))]
     env = STRICT if session.python == PYTHONS[-1] else INSTALLED
     suite += session.posargs
     if session.python == PYTHONS[0]:

@@ -195,7 +195,7 @@ async def test_account_aggregator(page, alone, failure, parameters):
 
 
 @pytest.mark.parametrize("dialect", ["seed", "entity"])
-async def test_choice_of_account_aggregator(page, alone, dialect):
+async def test_choice_of_account_aggregator(page, alone, until, dialect):
     """
     The page offers it where the dialect knows it.
     """
@@ -213,5 +213,6 @@ async def test_choice_of_account_aggregator(page, alone, dialect):
         if dialect == "entity":
             await choice.click()
             await alone(page).succeed()
+            await until(lambda: sandbox.entities)
             (entity,) = sandbox.entities.values()
             assert entity.link_id == "customer-42"
