@@ -146,6 +146,8 @@ class Reader:
         # Development mode warns of steps that take 0.1 s, as they may on a
         # loaded machine; readers do not use it.
         environment.pop("PYTHONDEVMODE", None)
+        # Blocks import files that the reader has saved.
+        environment.pop("PYTHONSAFEPATH", None)
         return subprocess.Popen(
             arguments,
             cwd=self.folder,

@@ -135,6 +135,7 @@ class TestDask:
         assert "holds the 0 rows that were done" in ran.result.err
 
 
+@pytest.mark.long
 class TestLocal:
     """
     Worker processes that live as long as the command.
@@ -144,7 +145,7 @@ class TestLocal:
         "number",
         [
             signal.SIGINT,
-            pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+            signal.SIGHUP,
         ],
     )
     async def test_interrupt(self, start, service, tmp_path, until, number):
@@ -165,7 +166,6 @@ class TestLocal:
         assert len(set(lines)) == len(lines) == service.created() < 100_000
         assert b'"error"' not in b"".join(lines)
 
-    @pytest.mark.long
     async def test_interrupt_while_starting(
         self, start, service, tmp_path, until
     ):
@@ -245,7 +245,6 @@ class TestLocal:
         assert len(done.stderr.splitlines()) < 40
         assert service.requests == 0
 
-    @pytest.mark.long
     async def test_interrupt_twice(self, start, service, tmp_path, until):
         """
         A second Ctrl-C cancels the rows in flight, and no row is lost.
@@ -277,7 +276,6 @@ class TestLocal:
         )
         return process, output
 
-    @pytest.mark.long
     async def test_kill(self, start, service, tmp_path, until):
         """
         If the command and its workers are killed, running it again creates

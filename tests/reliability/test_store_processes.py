@@ -390,11 +390,7 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize(
-    "scene",
-    ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.long)],
-    indirect=True,
-)
+@pytest.mark.parametrize("scene", ["SQLite"], indirect=True)
 async def test_thirty_journeys(scene):
     """
     Each outcome is inserted once, whichever process is killed.

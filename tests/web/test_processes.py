@@ -320,9 +320,7 @@ def _address(request, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("address", "count"),
-    [("sqlite", 500), ("postgresql", 150)],
-    indirect=["address"],
+    ("address", "count"), [("sqlite", 150)], indirect=["address"]
 )
 async def test_every_outcome_is_told(campaign, until, address, count):
     """
