@@ -116,14 +116,18 @@ def tests(session: nox.Session) -> None:
     Run the suite against the installed wheel, not the checkout.
     """
     session.install(f".[{EXTRAS}]", *group("cov"))
+    env = STRICT if session.python == PYTHONS[-1] else INSTALLED
     # One more than a small machine has cores, because many tests wait for
-    # sockets; those in a browser stay together, because they share it.
-    suite = ["-m", "pytest", "--numprocesses=3", "--dist=loadgroup"]
+    # sockets. But development mode prints each step of an event loop that
+    # takes long, so there no process may wait for a core.
+    processes = 2 if env is STRICT else 3
+    suite = ["-m", "pytest", f"--numprocesses={processes}"]
+    # The tests in a browser stay together, because they share it.
+    suite.append("--dist=loadgroup")
     # No line is for one version only, so that once is enough for measuring
     # coverage, for development mode, which takes several times as long, for
     # the tests that are long in themselves, and for those in a browser.
     suite += ["-m", selection(str(session.python))]
-    env = STRICT if session.python == PYTHONS[-1] else INSTALLED
     suite += session.posargs
     if session.python == PYTHONS[0]:
         session.run("coverage", "run", *suite, env=env)
