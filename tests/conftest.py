@@ -3,6 +3,7 @@ Shared fixtures: samples of the contract, servers, clocks.
 """
 
 import asyncio
+import fcntl
 import functools
 import itertools
 import json
@@ -144,8 +145,12 @@ class Debian:
         """
         found = self._find(commands)
         if found is None and self.is_root and self.which("apt-get"):
-            self._install(package)
-            found = self._find(commands)
+            # Several processes run the tests, and dpkg serves one at a time.
+            with _one_at_a_time():
+                found = self._find(commands)
+                if found is None:
+                    self._install(package)
+                    found = self._find(commands)
         return found
 
     def _find(self, commands: Iterable[str]) -> str | None:
@@ -160,6 +165,18 @@ class Debian:
                     package,
                 )
             )
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    lock = Path(tempfile.gettempdir()) / "bankconnect-async-apt.lock"
+    with open(lock, "w", opener=_open_no_link) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 @contextmanager

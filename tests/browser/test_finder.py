@@ -2,6 +2,10 @@
 The search for a browser to run these tests in.
 """
 
+import threading
+
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 
@@ -70,6 +74,28 @@ def test_package(find):
     assert find(machine) == "/bin/chromium"
     assert machine.ran[0] == "apt-get update"
     assert machine.ran[1].startswith("apt-get install -y")
+
+
+def test_two_at_once(find):
+    """
+    Of two that miss the package, one installs it and the other waits.
+    """
+    machine = Machine("apt-get")
+    second = threading.Barrier(2)
+
+    def run(command):
+        try:
+            second.wait(timeout=0.5)
+        except threading.BrokenBarrierError:
+            return Machine.run(machine, command)
+        pytest.fail("both run a command")
+
+    machine.run = run
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(find, [machine, machine]))
+
+    assert found == ["/bin/chromium"] * 2
+    assert len(machine.ran) == 2
 
 
 @pytest.mark.parametrize(
