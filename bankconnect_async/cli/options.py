@@ -65,16 +65,22 @@ class ApiOptions:
                 "--base-url and --sandbox exclude each other"
             )
 
-    def connect(self) -> AbstractAsyncContextManager[AsyncBankConnect]:
+    def connect(
+        self, **settings: Any
+    ) -> AbstractAsyncContextManager[AsyncBankConnect]:
         """
         Make a client, and the embedded sandbox behind it if requested.
+
+        Args:
+            **settings: Further arguments of the client. Without a *store*,
+                it opens that of the environment.
 
         Raises:
             ConfigurationError: If a setting is missing or wrong.
         """
         if self.sandbox:
-            return self._connect_to_sandbox()
-        return AsyncBankConnect.from_env(**self.settings())
+            return self._connect_to_sandbox(settings)
+        return AsyncBankConnect.from_env(**self.settings(), **settings)
 
     def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
         """
@@ -87,9 +93,11 @@ class ApiOptions:
         return f"sandbox/{self.dialect}/{self.version or 'v1'}"
 
     @asynccontextmanager
-    async def _connect_to_sandbox(self) -> AsyncIterator[AsyncBankConnect]:
+    async def _connect_to_sandbox(
+        self, settings: dict[str, Any]
+    ) -> AsyncIterator[AsyncBankConnect]:
         # A first try with a file of link ids needs no redirect URL.
-        settings: dict[str, Any] = {"redirect_url": None, **self.settings()}
+        settings = {"redirect_url": None, **self.settings(), **settings}
         async with (
             Sandbox(self.dialect) as sandbox,
             AsyncBankConnect(

@@ -9,6 +9,7 @@ import os
 import sys
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 import click
@@ -51,6 +52,11 @@ _flow_option = click.option(
     default="entity",
     help="The kind of ID: an entity or a session.",
 )
+
+
+def _connect(api: ApiOptions) -> AbstractAsyncContextManager[AsyncBankConnect]:
+    # These commands create no sessions, so that they need no store.
+    return api.connect(store=None)
 
 
 def _handle(
@@ -150,7 +156,7 @@ def fetch(  # noqa: PLR0913
     given = {name: value for name, value in filters.items() if value}
 
     async def run() -> Rows[Any] | Mapping[str, Any]:
-        async with api.connect() as bank:
+        async with _connect(api) as bank:
             handle = _handle(bank, flow, id_)
             if unknown := given.keys() - filters_of(handle, kind):
                 raise click.UsageError(
@@ -190,7 +196,7 @@ def wait(*, api: ApiOptions, id_: str, flow: str, timeout: float) -> None:
     """
 
     async def run() -> None:
-        async with api.connect() as bank:
+        async with _connect(api) as bank:
             handle = _handle(bank, flow, id_)
             async for step in handle.watch(timeout=timeout):
                 print_message(_describe(step))
@@ -238,7 +244,7 @@ def upload(
     ((name, id_),) = given.items()
 
     async def run() -> Mapping[str, Any]:
-        async with api.connect() as bank:
+        async with _connect(api) as bank:
             send: Callable[..., Awaitable[Any]]
             if name == "link_id":
                 send = functools.partial(bank.upload, link_id=id_)

@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import sys
 
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -134,7 +134,7 @@ def sweep(  # noqa: PLR0913
     store = find_store(address)
     report = asyncio.run(
         _sweep(
-            AsyncBankConnect.from_env(store=store, **api.settings()),
+            api.connect(store=store),
             store,
             hooks,
             process,
@@ -188,7 +188,7 @@ class _Hooks:
 
 
 async def _sweep(
-    client: AsyncBankConnect,
+    client: AbstractAsyncContextManager[AsyncBankConnect],
     store: SessionStore,
     hooks: _Hooks,
     process: Process,

@@ -254,6 +254,20 @@ class TestFetch:
         assert message in result.err
         assert responses["requests"] == []
 
+    def test_opens_no_store(
+        self, responses, bankconnect, monkeypatch, tmp_path
+    ):
+        """
+        The store of the environment is for commands that create sessions.
+        """
+        path = tmp_path / "sessions.db"
+        monkeypatch.setenv("BANKCONNECT_STORE", str(path))
+        responses[f"entity/{E}/transactions/"] = transactions('{"amount":1}')
+        result = bankconnect("fetch", E)
+
+        assert result.code == 0, result.err
+        assert not path.exists()
+
     def test_unknown_id(self, responses, bankconnect):
         """
         An unknown id is reported in one line, without advice on sessions.

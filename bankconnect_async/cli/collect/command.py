@@ -128,7 +128,8 @@ def collect(  # noqa: PLR0913
     encode_table(Rows(Transaction), format_)
     if source is not None and address is not None:
         raise click.UsageError("give either INPUT or --store")
-    connection = api.connect()
+    # It creates no sessions; those of a store are among the inputs.
+    connection = api.connect(store=None)
     files = CollectedFiles(directory, format_)
     with ExitStack() as stack:
         inputs: Inputs
