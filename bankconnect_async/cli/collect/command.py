@@ -30,8 +30,7 @@ from bankconnect_async.cli.output import write_output
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.collecting.journal import CollectionJournal
 from bankconnect_async.collecting.kinds import KINDS, check_kinds
-from bankconnect_async.models import Rows, Transaction
-from bankconnect_async.tables import FORMATS, Format, encode_table
+from bankconnect_async.tables import FORMATS, Format, check_format
 
 from .files import CollectedFiles
 from .inputs import FileOfIds, Inputs, StoreInputs
@@ -124,8 +123,7 @@ def collect(  # noqa: PLR0913
     The vendor deletes PDFs after 30 days.
     """
     kinds = check_kinds([each.strip() for each in what.split(",")])
-    # A missing extra shows now.
-    encode_table(Rows(Transaction), format_)
+    check_format(format_)
     if source is not None and address is not None:
         raise click.UsageError("give either INPUT or --store")
     # It creates no sessions; those of a store are among the inputs.
