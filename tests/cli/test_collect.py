@@ -533,7 +533,7 @@ class TestKilled:
             (id_, kind) for id_ in ids for kind in ("upload-status", "pdfs")
         )
 
-    async def test_an_interrupt_waits(self, start, campaign, tmp_path):
+    async def test_an_interrupt_waits(self, start, campaign, until, tmp_path):
         """
         Ctrl-C waits for the requests in flight, and prints how to resume.
         """
@@ -542,8 +542,7 @@ class TestKilled:
         process = await start(
             *("collect", journal, "--to", to, "--concurrency", 2)
         )
-        while not _recorded(to):
-            await asyncio.sleep(0.01)
+        await until(lambda: _recorded(to))
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
 
@@ -554,7 +553,7 @@ class TestKilled:
         assert len(names(to / "transactions")) == len(records) < 30
 
 
-async def test_a_silent_pipe(start, campaign, tmp_path):
+async def test_a_silent_pipe(start, campaign, until, tmp_path):
     """
     Ctrl-C ends a collection whose input is a pipe that stays open.
     """
@@ -563,8 +562,7 @@ async def test_a_silent_pipe(start, campaign, tmp_path):
     process = await start("collect", "-", "--to", to)
     process.stdin.write(f"session_id\n{id_}\n".encode())
     await process.stdin.drain()
-    while not _recorded(to):
-        await asyncio.sleep(0.01)
+    await until(lambda: _recorded(to))
     process.send_signal(signal.SIGINT)
     assert await process.wait() == 130
     _, err = await process.communicate()
