@@ -5,24 +5,23 @@ Options that several commands share, and the client that they configure.
 import functools
 import os
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, get_args
 
 import attrs
 import click
 
+import bankconnect_async.sandbox as sandboxes
+import bankconnect_async.store as stores
+
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.models.sessions import UNSET
 from bankconnect_async.retry import DeliveryMode, RetryPolicy
-from bankconnect_async.sandbox import Dialect, Sandbox
-from bankconnect_async.store import (
-    SessionStore,
-    SQLiteSessionStore,
-    open_store,
-)
+from bankconnect_async.sandbox import Dialect
+from bankconnect_async.store import SessionStore, open_store
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,7 +98,7 @@ class ApiOptions:
         # A first try with a file of link ids needs no redirect URL.
         settings = {"redirect_url": None, **self.settings(), **settings}
         async with (
-            Sandbox(self.dialect) as sandbox,
+            sandboxes.Sandbox(self.dialect) as sandbox,
             AsyncBankConnect(
                 sandbox.api_key, base_url=sandbox.base_url, **settings
             ) as bank,
@@ -147,9 +146,33 @@ def find_store(address: str | None) -> SessionStore:
         )
     store = open_store(address, found.get("keys"))
     # Opening one would create it.
-    if isinstance(store, SQLiteSessionStore) and not store.path.exists():
+    if (
+        isinstance(store, stores.SQLiteSessionStore)
+        and not store.path.exists()
+    ):
         raise ConfigurationError(f"{store.path}: there is no such store")
     return store
+
+
+def split_params(params: Iterable[str]) -> dict[str, str]:
+    """
+    Return the values of ``--param`` by their names.
+
+    Args:
+        params: The texts, of the form NAME=VALUE.
+
+    Raises:
+        click.UsageError: If one has another form.
+    """
+    return dict(map(_split_param, params))
+
+
+def _split_param(param: str) -> tuple[str, str]:
+    name, equals, value = param.partition("=")
+    if not equals:
+        # The message does not show the text, which may be a secret.
+        raise click.UsageError("--param takes NAME=VALUE")
+    return name, value
 
 
 def require_redirect_url(redirect_url: object) -> None:

@@ -93,6 +93,36 @@ async def test_without_the_extra(missing):
     assert b"Traceback" not in err
 
 
+async def test_a_command_imports_no_others():
+    """
+    A command does without the libraries of others and without the sandbox.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import sys\n"
+        "from bankconnect_async.cli.app import app\n"
+        "app(['fetch', '--help'], standalone_mode=False)\n"
+        "print(*sys.modules)",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+
+    modules = set(out.decode().splitlines()[-1].split())
+    assert "bankconnect_async.cli.statements" in modules
+    assert not modules & {
+        "aiohttp.web",
+        "bankconnect_async.collecting",
+        "bankconnect_async.report",
+        "bankconnect_async.sandbox.server",
+        "bankconnect_async.web",
+        "pyarrow",
+        "pypdf",
+        "rich",
+        "sqlite3",
+    }
+
+
 def test_as_a_module(monkeypatch, capsys):
     """
     The package runs as a module, under the name of the script.

@@ -194,12 +194,15 @@ class TestLocal:
         ]
         assert len(lines) <= 4
 
-    async def test_interrupt_while_importing(self, start, tmp_path, until):
+    @pytest.mark.parametrize("module", ["click", "rich"])
+    async def test_interrupt_while_importing(
+        self, start, tmp_path, until, module
+    ):
         """
         Ctrl-C during imports prints one line.
         """
         begun = tmp_path / "begun"
-        (tmp_path / "click.py").write_text(
+        (tmp_path / f"{module}.py").write_text(
             "import pathlib, time\n"
             f"pathlib.Path({str(begun)!r}).touch()\n"
             "time.sleep(60)\n"

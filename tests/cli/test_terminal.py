@@ -235,7 +235,7 @@ class TestCommands:
         async def create(*_, **__):
             return session
 
-        monkeypatch.setattr("bankconnect_async.cli.app._create", create)
+        monkeypatch.setattr("bankconnect_async.cli.session._create", create)
 
         plain = bankconnect("session", "c", "--sandbox")
         as_json = bankconnect("session", "c", "--sandbox", "--json")
