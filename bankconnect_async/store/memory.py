@@ -45,14 +45,12 @@ class _Work:
         link_id: The customer, if known.
         changed_at: When it was put in, or last taken.
         available_at: When it can be taken.
-        is_done: Whether only its key is kept.
     """
 
     item: InboxItem
     link_id: str | None
     changed_at: datetime.datetime
     available_at: datetime.datetime
-    is_done: bool = False
 
 
 class MemorySessionStore:
@@ -167,10 +165,11 @@ class MemorySessionStore:
         Return the entries with all ids that are given, newest first.
         """
         self._update()
-        found = self._index.get(check_ids(session_id, entity_id, link_id), {})
-        entries = [
+        return [
             entry
-            for entry in map(self._entries.__getitem__, found)
+            for entry in self._with_id(
+                *check_ids(session_id, entity_id, link_id)
+            )
             if entry.has_ids(
                 api_id=api_id,
                 session_id=session_id,
@@ -178,8 +177,6 @@ class MemorySessionStore:
                 link_id=link_id,
             )
         ]
-        entries.sort(key=_created_at, reverse=True)
-        return entries
 
     async def advance(
         self,
@@ -386,7 +383,9 @@ class MemorySessionStore:
     def _with_id(self, name: str, text: str) -> list[SessionEntry]:
         entry_ids = self._index.get((name, text), {})
         entries = [self._entries[entry_id] for entry_id in entry_ids]
-        return sorted(entries, key=_created_at, reverse=True)
+        return sorted(
+            entries, key=lambda entry: entry.created_at, reverse=True
+        )
 
     def _grant(
         self,
@@ -417,7 +416,3 @@ def _ids(entry: SessionEntry) -> Iterable[tuple[str, str]]:
     for entity_id in entry.entity_ids:
         yield "entity_id", entity_id
     yield "link_id", entry.key.link_id
-
-
-def _created_at(entry: SessionEntry) -> datetime.datetime:
-    return entry.created_at
