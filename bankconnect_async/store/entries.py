@@ -368,6 +368,22 @@ class InboxItem:
     attempts: int = 0
 
 
+def new_reservation(
+    key: SessionKey, *, now: datetime.datetime, lease: datetime.timedelta
+) -> Reserved:
+    """
+    Return a reservation with a new id.
+
+    Args:
+        key: The customer and the purpose.
+        now: The time.
+        lease: The duration of the right.
+    """
+    return Reserved(
+        entry_id=new_entry_id(now.timestamp()), key=key, until=now + lease
+    )
+
+
 def new_entry_id(time: float) -> str:
     """
     Return a new id for an entry, which sorts by time.

@@ -24,7 +24,7 @@ from .entries import (
     check_erasure,
     check_ids,
     check_window,
-    new_entry_id,
+    new_reservation,
 )
 from .waiters import Waiters
 
@@ -401,9 +401,7 @@ class MemorySessionStore:
                     del self._reservations[other]
         if len(self._reservations) >= self._limit:
             del self._reservations[next(iter(self._reservations))]
-        reserved = Reserved(
-            entry_id=new_entry_id(time.time()), key=key, until=now + lease
-        )
+        reserved = new_reservation(key, now=now, lease=lease)
         self._reservations[key] = _Reservation(
             reserved, passed + lease.total_seconds()
         )

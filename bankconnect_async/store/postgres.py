@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 
 from collections.abc import (
     AsyncIterator,
@@ -40,7 +41,7 @@ from .entries import (
     check_erasure,
     check_ids,
     check_window,
-    new_entry_id,
+    new_reservation,
 )
 from .sealing import (
     decode_entry,
@@ -513,23 +514,14 @@ class PostgresSessionStore:
         """
         if not self.keeps_urls:
             # There is nothing to continue, so nobody has to wait.
-            return Reserved(
-                entry_id=new_entry_id(now.timestamp()),
-                key=key,
-                until=now + lease,
-            )
-        loop = asyncio.get_running_loop()
-        started, pause = loop.time(), _MIN_PAUSE
-        passed = datetime.timedelta()
+            return new_reservation(key, now=now, lease=lease)
+        started, pause = time.monotonic(), _MIN_PAUSE
+        at = now
         while True:
-            reserved = Reserved(
-                entry_id=new_entry_id(now.timestamp()),
-                key=key,
-                until=now + passed + lease,
-            )
+            reserved = new_reservation(key, now=at, lease=lease)
 
             def is_live(
-                entry: SessionEntry, at: datetime.datetime = now + passed
+                entry: SessionEntry, at: datetime.datetime = at
             ) -> bool:
                 return entry.key == key and entry.is_live(
                     now=at, created_after=created_after
@@ -548,7 +540,8 @@ class PostgresSessionStore:
                 # Jitter, so that processes that wait spread out.
                 await change.wait(pause * uniform(0.5, 1))
             pause = min(pause * 1.5, _MAX_PAUSE)
-            passed = datetime.timedelta(seconds=loop.time() - started)
+            passed = time.monotonic() - started
+            at = now + datetime.timedelta(seconds=passed)
 
     def _give_back(self, reserved: Reserved) -> None:
         """End a right that may be granted to a caller who has gone."""

@@ -34,7 +34,7 @@ from .entries import (
     check_erasure,
     check_ids,
     check_window,
-    new_entry_id,
+    new_reservation,
 )
 from .network_drives import network_drive
 from .sealing import make_sealer
@@ -186,25 +186,21 @@ class SQLiteSessionStore:
         Without encryption keys there are no live entries, so that everybody
         gets a right at once. See `SessionStore.reserve`.
         """
-        reserved = Reserved(
-            entry_id=new_entry_id(time.time()), key=key, until=now + lease
-        )
-        if not self._sealer.keeps_urls:
-            return reserved
-        pause = _FIRST_PAUSE
-        started = time.monotonic()
+        if not self.keeps_urls:
+            return new_reservation(key, now=now, lease=lease)
+        started, pause = time.monotonic(), _FIRST_PAUSE
+        at = now
         while True:
-            passed = datetime.timedelta(seconds=time.monotonic() - started)
+            reserved = new_reservation(key, now=at, lease=lease)
             with self._waiters.watch(key) as change:
                 try:
                     found = await self._run(
                         functools.partial(
                             SQLiteTables.reserve,
-                            key=key,
-                            now=now + passed,
+                            reserved=reserved,
+                            now=at,
                             lease=lease,
                             created_after=created_after,
-                            reserved=reserved,
                         )
                     )
                 except asyncio.CancelledError:
@@ -214,6 +210,8 @@ class SQLiteSessionStore:
                     return found
                 await change.wait(min(pause, max(found, 0.001)))
             pause = min(2 * pause, _LONGEST_PAUSE)
+            passed = time.monotonic() - started
+            at = now + datetime.timedelta(seconds=passed)
 
     async def add(self, entries: Sequence[SessionEntry], /) -> None:
         """

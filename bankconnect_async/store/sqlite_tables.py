@@ -23,7 +23,6 @@ from .entries import (
     InboxItem,
     Reserved,
     SessionEntry,
-    SessionKey,
     backoff,
 )
 from .sealing import (
@@ -327,16 +326,16 @@ class SQLiteTables:
 
     def reserve(
         self,
-        key: SessionKey,
+        reserved: Reserved,
         *,
         now: datetime.datetime,
         lease: datetime.timedelta,
         created_after: datetime.datetime | None,
-        reserved: Reserved,
     ) -> Reserved | SessionEntry | float:
         """
         Return the live entry, *reserved*, or the seconds to wait.
         """
+        key = reserved.key
         oldest = () if created_after is None else (encode_time(created_after),)
         for entry in self.find("link_id", key.link_id, *oldest):
             if entry.key == key and entry.is_live(

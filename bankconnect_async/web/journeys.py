@@ -18,7 +18,7 @@ from bankconnect_async.store.entries import (
     Reserved,
     SessionEntry,
     SessionState,
-    new_entry_id,
+    new_reservation,
 )
 
 
@@ -94,11 +94,7 @@ class JourneyStarter:
         await self.bank.store.open()
         found: Reserved | SessionEntry
         if self.continue_for is None or not self.bank.store.keeps_urls:
-            found = Reserved(
-                entry_id=new_entry_id(now.timestamp()),
-                key=key,
-                until=now + _LEASE,
-            )
+            found = new_reservation(key, now=now, lease=_LEASE)
         else:
             oldest = now - self.continue_for
             found = await self.bank.store.reserve(

@@ -404,7 +404,8 @@ class TestReserve:
 
     async def test_lease_ends(self, store, make_key, now):
         """
-        The right of a caller that died goes to another when its lease ends.
+        The right of a caller that died goes to another when its lease ends;
+        the lease of the other one runs from then.
         """
         lease = datetime.timedelta(milliseconds=100)
         first = await store.reserve(make_key(), now=now, lease=lease)
@@ -415,6 +416,7 @@ class TestReserve:
 
         assert isinstance(second, Reserved)
         assert second.entry_id != first.entry_id
+        assert second.until > now + LEASE
         # The first one is late: its session is kept all the same.
         await store.release(first.entry_id)
         with pytest.raises(TimeoutError):
