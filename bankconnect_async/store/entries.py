@@ -7,7 +7,7 @@ import enum
 import os
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
 import attrs
@@ -240,6 +240,30 @@ class SessionEntry:
             last_problem=self.last_problem if detail is None else detail,
         )
         return attrs.evolve(entry, next_check_at=next_check(entry, at))
+
+
+def find_live(
+    entries: Iterable[SessionEntry],
+    key: SessionKey,
+    *,
+    now: datetime.datetime,
+    created_after: datetime.datetime | None = None,
+) -> SessionEntry | None:
+    """
+    Return the first entry of *key* whose journey can be continued.
+
+    Args:
+        entries: The entries, in the order of preference.
+        key: The customer and the purpose.
+        now: The time.
+        created_after: The time before which a session is too old.
+    """
+    for entry in entries:
+        if entry.key == key and entry.is_live(
+            now=now, created_after=created_after
+        ):
+            return entry
+    return None
 
 
 def next_check(

@@ -24,6 +24,7 @@ from .entries import (
     check_erasure,
     check_ids,
     check_window,
+    find_live,
     new_reservation,
 )
 from .waiters import Waiters
@@ -125,11 +126,14 @@ class MemorySessionStore:
         """
         while True:
             self._update()
-            for entry in self._with_id("link_id", key.link_id):
-                if entry.key == key and entry.is_live(
-                    now=now, created_after=created_after
-                ):
-                    return entry
+            entry = find_live(
+                self._with_id("link_id", key.link_id),
+                key,
+                now=now,
+                created_after=created_after,
+            )
+            if entry is not None:
+                return entry
             held = self._reservations.get(key)
             started = time.monotonic()
             left = 0.0 if held is None else held.ends - started

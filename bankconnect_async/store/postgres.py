@@ -41,6 +41,7 @@ from .entries import (
     check_erasure,
     check_ids,
     check_window,
+    find_live,
     new_reservation,
 )
 from .sealing import (
@@ -519,18 +520,13 @@ class PostgresSessionStore:
         at = now
         while True:
             reserved = new_reservation(key, now=at, lease=lease)
-
-            def is_live(
-                entry: SessionEntry, at: datetime.datetime = at
-            ) -> bool:
-                return entry.key == key and entry.is_live(
-                    now=at, created_after=created_after
-                )
-
             with self._waiters.watch(key) as change:
                 try:
                     found = await self._try_to_reserve(
-                        reserved, lease, is_live
+                        reserved,
+                        now=at,
+                        lease=lease,
+                        created_after=created_after,
                     )
                 except asyncio.CancelledError:
                     self._give_back(reserved)
@@ -557,8 +553,10 @@ class PostgresSessionStore:
     async def _try_to_reserve(
         self,
         reserved: Reserved,
+        *,
+        now: datetime.datetime,
         lease: datetime.timedelta,
-        is_live: Callable[[SessionEntry], bool],
+        created_after: datetime.datetime | None,
     ) -> Reserved | SessionEntry | None:
         key = reserved.key
         newest, *older = self._lookups(describe_key(key))
@@ -578,7 +576,12 @@ class PostgresSessionStore:
             rows = await connection.fetch(
                 self._statements["find"], key.api_id, None, link_ids, None
             )
-            live = next(filter(is_live, map(self._entry, rows)), None)
+            live = find_live(
+                map(self._entry, rows),
+                key,
+                now=now,
+                created_after=created_after,
+            )
             if live is None:
                 return reserved if granted else None
             if granted:

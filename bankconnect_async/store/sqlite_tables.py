@@ -24,6 +24,7 @@ from .entries import (
     Reserved,
     SessionEntry,
     backoff,
+    find_live,
 )
 from .sealing import (
     Sealer,
@@ -337,11 +338,14 @@ class SQLiteTables:
         """
         key = reserved.key
         oldest = () if created_after is None else (encode_time(created_after),)
-        for entry in self.find("link_id", key.link_id, *oldest):
-            if entry.key == key and entry.is_live(
-                now=now, created_after=created_after
-            ):
-                return entry
+        entry = find_live(
+            self.find("link_id", key.link_id, *oldest),
+            key,
+            now=now,
+            created_after=created_after,
+        )
+        if entry is not None:
+            return entry
         keys = self._sealer.lookups(describe_key(key))
         time_now = time.time()
         self._db.execute(
