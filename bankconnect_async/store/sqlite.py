@@ -297,9 +297,7 @@ class SQLiteSessionStore:
                 state, at=at, entity_id=entity_id, detail=detail
             )
 
-        return await self._run(
-            lambda tables: tables.advance(entry_id, change, entity_id)
-        )
+        return await self._run(lambda tables: tables.advance(entry_id, change))
 
     async def due(
         self,
@@ -433,8 +431,7 @@ class SQLiteSessionStore:
         thread = self._thread
         if thread is None or thread.pid != os.getpid():
             return None
-        if thread.loop is not asyncio.get_running_loop():
-            self._check_loop(thread)
+        self._check_loop(thread)
         return thread
 
     def _check_loop(self, thread: DatabaseThread) -> None:

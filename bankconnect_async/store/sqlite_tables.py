@@ -168,15 +168,17 @@ class SQLiteTables:
         self._sealer: Final = sealer
         self._window: Final = window.total_seconds()
         self._key_id = 0
+        # One for each key.
         marks = ", ".join("?" * len(sealer.lookups("")))
         self._is_key = f"key IN ({marks})"
+        self._is_link = f"link IN ({marks})"
         self._candidates = f"""
             id IN (
                 SELECT id FROM lookups WHERE number IN ({marks})
                 UNION ALL
                 SELECT id FROM entries
                 WHERE id > (SELECT upto FROM indexed)
-                AND (session IN ({marks}) OR link IN ({marks}))
+                AND (session IN ({marks}) OR {self._is_link})
             )
         """
 
@@ -372,7 +374,6 @@ class SQLiteTables:
         self,
         entry_id: str,
         change: Callable[[SessionEntry], SessionEntry],
-        entity_id: str | None,
     ) -> SessionEntry:
         """
         Replace an entry by what *change* makes of it.
@@ -389,23 +390,22 @@ class SQLiteTables:
             raise StoreError(f"no entry with the id {entry_id!r}")
         id_, key_id, body, next_check_at = found
         entry = change(self._decode(body, next_check_at))
-        row, entities = self.encode(entry)
+        row, numbers = self.encode(entry)
         _, _, _, session, link, _, next_check_at, body = row
         self._db.execute(
             "UPDATE entries SET key_id = ?, session = ?, link = ?, "
             "next_check_at = ?, body = ? WHERE id = ?",
             (self._key_id, session, link, next_check_at, body, id_),
         )
-        numbers: list[int | None] = []
         if key_id != self._key_id:
             # Its ids must be found without the old key, too.
             self._delete_lookups([(id_, entry)])
-            numbers = [session, link, *entities]
-        elif entity_id is not None:
-            numbers = [self._number("entity_id", entity_id)]
+            numbers = [link, *numbers]
+            if session is not None:
+                numbers.append(session)
         self._db.executemany(
             "INSERT OR IGNORE INTO lookups VALUES (?, ?)",
-            [(number, id_) for number in numbers if number is not None],
+            [(number, id_) for number in numbers],
         )
         return entry
 
@@ -587,14 +587,11 @@ class SQLiteTables:
         wheres: list[str] = []
         values: list[Any] = []
         if link_id is not None:
-            links = self._sealer.lookups(link_id)
-            wheres.append(f"link IN ({', '.join('?' * len(links))})")
-            values += links
-            numbers = self._numbers("link_id", link_id)
+            wheres.append(self._is_link)
+            values += self._sealer.lookups(link_id)
             self._db.execute(
-                "DELETE FROM reservations WHERE link IN "
-                f"({', '.join('?' * len(numbers))})",
-                numbers,
+                f"DELETE FROM reservations WHERE {self._is_link}",
+                self._numbers("link_id", link_id),
             )
         if before is not None:
             wheres.append("at < ?")
