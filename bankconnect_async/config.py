@@ -95,18 +95,36 @@ def _secret_problem(value: object) -> str | None:
     return None
 
 
-def _seconds(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+def seconds_problem(value: object) -> str | None:
+    """
+    Return the problem of a number of seconds, if it has one.
+    """
     if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not 0 < value < float("inf")
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 < value < float("inf")
     ):
-        _refuse(attribute.name, "must be a number of seconds above 0")
+        return None
+    return "must be a number of seconds above 0"
+
+
+def count_problem(value: object) -> str | None:
+    """
+    Return the problem of a number of things, if it has one.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return None
+    return "must be a whole number, 1 or more"
+
+
+def _seconds(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if problem := seconds_problem(value):
+        _refuse(attribute.name, problem)
 
 
 def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        _refuse(attribute.name, "must be a whole number, 1 or more")
+    if problem := count_problem(value):
+        _refuse(attribute.name, problem)
 
 
 def _refuse(name: str, problem: str) -> None:

@@ -30,6 +30,7 @@ from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async._http.retrying import RetryState
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async._tracebacks import without_frames
+from bankconnect_async.config import count_problem, seconds_problem
 from bankconnect_async.errors import (
     BadRequestError,
     BankConnectError,
@@ -107,15 +108,11 @@ async def download(
 
 
 def _check_limits(max_bytes: int, deadline: float) -> None:
-    fields = {}
-    if type(max_bytes) is not int or max_bytes < 1:
-        fields["max_bytes"] = ("must be a whole number, 1 or more",)
-    if (
-        not isinstance(deadline, int | float)
-        or isinstance(deadline, bool)
-        or not 0 < deadline < float("inf")
-    ):
-        fields["deadline"] = ("must be a number of seconds above 0",)
+    problems = {
+        "max_bytes": count_problem(max_bytes),
+        "deadline": seconds_problem(deadline),
+    }
+    fields = {name: (text,) for name, text in problems.items() if text}
     if fields:
         raise ConfigurationError(fields=fields)
 

@@ -26,7 +26,7 @@ import attrs
 from bankconnect_async._codec.return_urls import Secrets
 from bankconnect_async._redaction import redactor
 from bankconnect_async._tracebacks import hide_frames, without_frames
-from bankconnect_async.config import Secret
+from bankconnect_async.config import Secret, count_problem, seconds_problem
 from bankconnect_async.errors import ConfigurationError, StoreError
 from bankconnect_async.retry import uniform
 
@@ -402,8 +402,8 @@ class PostgresSessionStore:
             "store": None if asyncpg else _MISSING,
             "dsn": _dsn_problem(dsn),
             "schema": _schema_problem(schema),
-            "max_connections": _count_problem(max_connections),
-            "timeout": _positive_problem(timeout),
+            "max_connections": count_problem(max_connections),
+            "timeout": seconds_problem(timeout),
         }
         fields = {name: (text,) for name, text in problems.items() if text}
         if fields:
@@ -1127,15 +1127,3 @@ def _schema_problem(schema: object) -> str | None:
     if isinstance(schema, str) and _SCHEMA.fullmatch(schema):
         return None
     return "must be 1 to 63 of a-z, 0-9 and _, and begin with a letter"
-
-
-def _count_problem(number: object) -> str | None:
-    if isinstance(number, int) and number > 0:
-        return None
-    return "must be a whole number above 0"
-
-
-def _positive_problem(number: object) -> str | None:
-    if isinstance(number, int | float) and number > 0:
-        return None
-    return "must be a number above 0"

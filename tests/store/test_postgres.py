@@ -73,8 +73,11 @@ class TestSettings:
             ({"schema": 'x"; DROP TABLE y'}, "schema"),
             ({"max_connections": 0}, "max_connections"),
             ({"max_connections": 1.5}, "max_connections"),
+            ({"max_connections": True}, "max_connections"),
             ({"dedup_window": -MINUTE}, "dedup_window"),
             ({"timeout": "1"}, "timeout"),
+            ({"timeout": True}, "timeout"),
+            ({"timeout": float("inf")}, "timeout"),
             ({"encryption_keys": "canary"}, "encryption_keys"),
         ],
     )
