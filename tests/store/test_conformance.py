@@ -4,6 +4,7 @@ What every store of sessions does alike.
 
 import asyncio
 import datetime
+import itertools
 import operator
 
 import attrs
@@ -367,12 +368,16 @@ class TestReserve:
         Of thirty callers one creates the session, and all others get it.
         """
         created = []
+        numbers = itertools.count(1)
+        all_ask = asyncio.Event()
 
         async def load():
+            if next(numbers) == 30:
+                all_ask.set()
             found = await store.reserve(make_key(), now=now, lease=LEASE)
             if isinstance(found, Reserved):
                 created.append(found)
-                await asyncio.sleep(0.05)
+                await all_ask.wait()
                 await store.add(
                     [make_entry(entry_id=found.entry_id, key=found.key)]
                 )

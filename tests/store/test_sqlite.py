@@ -600,11 +600,14 @@ class TestProcesses:
             now = datetime.datetime.fromisoformat(sys.argv[2])
             key = SessionKey(api_id=sys.argv[3], link_id="customer-42")
             lease = datetime.timedelta(seconds=30)
+            numbers = iter(range(15))
 
             async def load(store):
+                if next(numbers) == 14:
+                    print("asks", flush=True)
                 found = await store.reserve(key, now=now, lease=lease)
                 if isinstance(found, Reserved):
-                    await asyncio.sleep(0.2)
+                    await asyncio.to_thread(sys.stdin.readline)
                     await store.add([SessionEntry(
                         entry_id=found.entry_id, key=key, created_at=now,
                         redirect_url="https://journey.example/")])
@@ -623,10 +626,16 @@ class TestProcesses:
 
             asyncio.run(main())
         """
-        processes = [run(code, path, now.isoformat(), API) for _ in range(2)]
+        processes = [
+            run(code, path, now.isoformat(), API, stdin=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for each in processes:
+            line = await asyncio.to_thread(each.stdout.readline)
+            assert line == "asks\n"
         outputs = await asyncio.gather(
             *(
-                asyncio.to_thread(each.communicate, timeout=60)
+                asyncio.to_thread(each.communicate, "add\n", timeout=60)
                 for each in processes
             )
         )
@@ -653,11 +662,13 @@ class TestProcesses:
                     now=datetime.datetime.fromisoformat(sys.argv[2]),
                     lease=datetime.timedelta(seconds=1))
                 print("reserved", flush=True)
-                await asyncio.sleep(60)
+                sys.stdin.read()
 
             asyncio.run(main())
         """
-        with run(code, path, now.isoformat(), API) as process:
+        with run(
+            code, path, now.isoformat(), API, stdin=subprocess.PIPE
+        ) as process:
             line = await asyncio.to_thread(process.stdout.readline)
             process.send_signal(signal.SIGKILL)
         assert line == "reserved\n"
