@@ -477,6 +477,8 @@ class TestReserve:
                 found = await store.reserve(key, now=now, lease=LEASE)
             assert isinstance(found, Reserved)
 
+        assert isinstance(reserving.result(), Reserved)
+
     async def test_cancelled_waiter(self, store, make_key, now):
         """
         A caller that is cancelled while it waits takes no right with it.
