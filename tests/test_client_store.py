@@ -1,5 +1,5 @@
 """
-What clients write to their store of sessions, and find there.
+The entries that clients write to their store of sessions, and find there.
 """
 
 import asyncio
@@ -448,7 +448,7 @@ class TestConfirm:
 
 class TestOwner:
     """
-    Whose a store is, and how it is named.
+    The owner of a store, and its address
     """
 
     async def test_closes_only_its_own(self, sandbox, path, store):

@@ -168,7 +168,7 @@ class StoredSessions:
         self, creator: "SessionCreator", scope: str
     ) -> "SessionCreator | StoringCreator":
         """
-        Return what creates the sessions of a batch.
+        Return the creator of the sessions of a batch.
 
         Args:
             creator: The creator of sessions.

@@ -21,8 +21,8 @@ from bankconnect_async.models.sessions import Session, SessionRequest, mask_id
 #: The shortest and the longest time between two looks at a session.
 MIN_INTERVAL: Final = datetime.timedelta(minutes=15)
 MAX_INTERVAL: Final = datetime.timedelta(days=1)
-#: How long the key of work that is done stays known. The entity flow repeats
-#: genuine failures in equal words, so the time must be short.
+#: The time for which the key of work that is done stays known. The entity
+#: flow repeats genuine failures in equal words, so the time must be short.
 DEDUP_WINDOW: Final = datetime.timedelta(hours=1)
 #: The longest time until work that was released is taken again.
 MAX_BACKOFF: Final = datetime.timedelta(minutes=5)
@@ -30,7 +30,7 @@ MAX_BACKOFF: Final = datetime.timedelta(minutes=5)
 
 class SessionState(enum.StrEnum):
     """
-    How far a session has come.
+    The progress of a session.
 
     Attributes:
         CREATED: The server created it, or may have.
@@ -112,7 +112,7 @@ class SessionKey:
 @attrs.frozen(kw_only=True)
 class SessionEntry:
     """
-    What a store knows of one session.
+    One session in a store: its ids, its URL and its state.
 
     Attributes:
         entry_id: Our own id of the entry.
@@ -324,7 +324,7 @@ def build_entry(
 
 class CreatedFacts(NamedTuple):
     """
-    What a store needs of a session that was just created.
+    The facts of a session that was just created.
 
     It costs a tenth of a `SessionEntry`.
 
@@ -335,7 +335,7 @@ class CreatedFacts(NamedTuple):
         session_id: The vendor's id, if there is one.
         redirect_url: The URL of the journey.
         is_frame: Whether it is of the inline-frame workflow.
-        created: When it was created, in seconds since the epoch.
+        created: The time of creation, in seconds since the epoch.
         minutes: The `session_expiry` that was sent, if there was one.
     """
 
@@ -449,7 +449,7 @@ def backoff(attempts: int) -> datetime.timedelta:
     Return the time between taking work that fails and taking it again.
 
     Args:
-        attempts: How often it was taken.
+        attempts: The number of times that it was taken.
     """
     seconds = 2.0 ** min(max(attempts - 1, 0), 16)
     return min(datetime.timedelta(seconds=seconds), MAX_BACKOFF)

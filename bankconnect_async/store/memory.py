@@ -44,8 +44,8 @@ class _Work:
     Attributes:
         item: The item; its body is empty when the work is done.
         link_id: The customer, if known.
-        changed_at: When it was put in, or last taken.
-        available_at: When it can be taken.
+        changed_at: The time at which it was put in, or last taken.
+        available_at: The time from which it can be taken.
     """
 
     item: InboxItem

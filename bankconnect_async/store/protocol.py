@@ -66,7 +66,7 @@ class SessionStore(Protocol):
         Args:
             key: The customer and the purpose.
             now: The time.
-            lease: How long the right lasts.
+            lease: The duration of the right.
             created_after: The time before which a session is too old to
                 continue; `None` for no limit.
         """
@@ -146,7 +146,7 @@ class SessionStore(Protocol):
         Args:
             now: The time.
             limit: The largest number of entries.
-            lease: How long the lease lasts.
+            lease: The duration of the lease.
             api_id: The API whose entries to lease; `None` for all.
         """
         ...
@@ -187,7 +187,7 @@ class SessionStore(Protocol):
         Args:
             now: The time.
             limit: The largest number of items.
-            lease: How long the lease lasts.
+            lease: The duration of the lease.
         """
         ...
 

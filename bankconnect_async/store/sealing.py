@@ -31,7 +31,7 @@ _FINGERPRINT: Final = "bankconnect_async.store: the key of this store"
 
 class Sealer(Protocol):
     """
-    How a store writes what it must be able to read, or to look up.
+    The encoding of what a store reads again, or looks up.
     """
 
     @property

@@ -28,7 +28,7 @@ from bankconnect_async.sandbox import Sandbox
 
 
 SERVICE = Path(__file__).with_name("store_service.py")
-#: What each journey ends with.
+#: The kinds of the outcomes of each journey.
 KINDS = ["EnrichmentWebhook", "SuccessEvent", "UploadWebhook"]
 TABLE = """
 CREATE TABLE outcomes (
@@ -67,8 +67,8 @@ class Process:
     A process of the service.
 
     Attributes:
-        settings: What `store_service.serve` gets.
-        kills: How often it was killed.
+        settings: The arguments of `store_service.serve`.
+        kills: The number of times that it was killed.
     """
 
     settings: dict

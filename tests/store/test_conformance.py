@@ -1,5 +1,5 @@
 """
-What every store of sessions does alike.
+The behaviour that all stores of sessions share.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bankconnect_async.store.entries import DEDUP_WINDOW
 LEASE = datetime.timedelta(seconds=30)
 MINUTE = datetime.timedelta(minutes=1)
 API = "api/v1#1a2b3c4d"
-#: What link ids and details may hold.
+#: Texts that link ids and details may hold.
 WEIRD = [
     "Ω≈ç√∫ 👩‍👩‍👧",
     "'; DROP TABLE entries; --",
@@ -815,7 +815,7 @@ class TestForget:
 
     async def test_before(self, store, make_entry, now):
         """
-        What is older than a time is erased, entries and work alike.
+        Entries and work that are older than a time are erased.
         """
         old = now - datetime.timedelta(days=90)
         await store.add([make_entry("a", created_at=old), make_entry("a")])

@@ -53,7 +53,7 @@ RANKS = {
 
 
 class TestAdvance:
-    """How news change an entry"""
+    """Changes of an entry after news"""
 
     @pytest.mark.parametrize("state", RANKS)
     def test_ranks(self, make_entry, now, state):
@@ -128,7 +128,7 @@ class TestAdvance:
 
 
 class TestNextCheck:
-    """When the server is asked again"""
+    """The time of the next check"""
 
     @pytest.mark.parametrize("state", SessionState)
     def test_final_states_end_it(self, make_entry, now, state):

@@ -169,7 +169,7 @@ class TestSecrets:
 
 
 class TestServer:
-    """What happens to the server"""
+    """Failures and settings of the server"""
 
     async def test_nobody_listens(self, make_store):
         """
@@ -442,7 +442,7 @@ class TestReserve:
 
 
 class TestEncryption:
-    """What the database holds"""
+    """The content of the database"""
 
     SECRETS = (
         *("session-canary", "entity-canary", "token-canary"),

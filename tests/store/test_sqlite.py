@@ -83,7 +83,7 @@ class TestFile:
 
     async def test_survives(self, tmp_path, make_entry, now):
         """
-        What was stored is there when the file is opened again.
+        Stored entries and work are there when the file is opened again.
         """
         path = tmp_path / "sessions.db"
         entry = make_entry()
@@ -302,7 +302,7 @@ class TestFile:
 
     async def test_created_facts_wake(self, tmp_path, make_key, now):
         """
-        Who waits for the session of a customer gets it at once.
+        A caller that waits for the session of a customer gets it at once.
         """
         async with SQLiteSessionStore(
             tmp_path / "s.db", encryption_keys=NEW
@@ -781,7 +781,7 @@ class TestProcesses:
 
 
 class TestSecrets:
-    """What the files hold, and the keys"""
+    """The content of the files, and the keys"""
 
     SECRETS = (
         b"session-s3cret",
