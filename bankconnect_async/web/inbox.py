@@ -48,16 +48,18 @@ class Inbox:
     _tasks: dict[asyncio.Task[None], str] = attrs.field(
         init=False, factory=dict
     )
-    # The keys that were put in here and have not been tried yet.
-    _accepted: set[str] = attrs.field(init=False, factory=set)
+    # The keys that were put in here and have not been taken yet, with the
+    # number of looks that had begun by then.
+    _accepted: dict[str, int] = attrs.field(init=False, factory=dict)
+    _looks: int = attrs.field(init=False, default=0)
     _changed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _finished: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _loop: asyncio.Task[None] | None = attrs.field(init=False, default=None)
 
     @property
     def pending(self) -> int:
-        """The number of items in work, or put in here and not tried yet."""
-        return len(self._accepted | self.running.keys())
+        """The number of items in work, or put in here and not taken yet."""
+        return len(self._accepted.keys() | self.running.keys())
 
     async def start(self) -> None:
         """
@@ -93,7 +95,7 @@ class Inbox:
             key, body, at=self.now(), link_id=link_id
         )
         if is_new:
-            self._accepted.add(key)
+            self._accepted[key] = self._looks
             self._changed.set()
         return is_new
 
@@ -163,8 +165,8 @@ class Inbox:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        if left := self._accepted - self.running.keys():
-            _log.warning("%d items are left in the inbox", len(left))
+        if self._accepted:
+            _log.warning("%d items are left in the inbox", len(self._accepted))
         return list(self.running.values())
 
     async def _run(self) -> None:
@@ -188,6 +190,8 @@ class Inbox:
         free = self.limit - len(self.running)
         if free <= 0:
             return 0
+        self._looks += 1
+        look = self._looks
         try:
             items = await self.store.take(
                 now=self.now(), limit=free, lease=self.lease
@@ -199,10 +203,23 @@ class Inbox:
             # Taking it again while it is in work renews its lease.
             if item.key not in self.running:
                 self.running[item.key] = item
+                self._accepted.pop(item.key, None)
                 task = asyncio.create_task(self._do(item))
                 self._tasks[task] = item.key
                 task.add_done_callback(self._on_done)
+        if len(items) < free:
+            self._drop_accepted(look)
         return len(items)
+
+    def _drop_accepted(self, look: int) -> None:
+        # Another process has taken what was put in before a look that found
+        # everything.
+        self._accepted = {
+            key: looks
+            for key, looks in self._accepted.items()
+            if looks >= look
+        }
+        self._finished.set()
 
     async def _do(self, item: InboxItem) -> None:
         is_done = False
@@ -220,6 +237,5 @@ class Inbox:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         key = self._tasks.pop(task)
         del self.running[key]
-        self._accepted.discard(key)
         self._changed.set()
         self._finished.set()
