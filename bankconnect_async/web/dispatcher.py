@@ -197,11 +197,14 @@ class EventDispatcher:
             if isinstance(what, SuccessEvent):
                 await self.hooks.on_event(what)
                 return True
+            entry = await self.records.find_for_webhook(what)
+            if entry is not None and not isinstance(what, ExtractionWebhook):
+                what = attrs.evolve(what, link_id=entry.link_id)
             do = {
                 PROCESSING: self._start_processing,
                 UNMATCHED: self._match,
             }.get(kind, self._hand_on)
-            return await do(what, item) or is_last
+            return await do(what, entry, item) or is_last
         except ANY_ERROR as error:
             is_last = is_last or isinstance(error, DecodeError)
             if kind != PROCESSING or is_last:
@@ -248,41 +251,34 @@ class EventDispatcher:
                 return
         log_failure(what, error, is_last=is_last)
 
-    async def _hand_on(self, webhook: Webhook, item: InboxItem) -> bool:
-        entry = await self.records.find_for_webhook(webhook)
-        if entry is not None:
-            await self._record(webhook, entry)
-            await self._process_uploads(webhook, entry, item.body)
-        elif getattr(webhook, "session_id", None) is not None:
+    async def _hand_on(
+        self, webhook: Webhook, entry: SessionEntry | None, item: InboxItem
+    ) -> bool:
+        is_matched = await self._match(webhook, entry, item)
+        if not is_matched and getattr(webhook, "session_id", None) is not None:
             # Its session may be stored in a moment.
             await self.inbox.put(f"{UNMATCHED}:{item.key}", item.body)
-        if not isinstance(webhook, ExtractionWebhook):
-            webhook = attrs.evolve(webhook, link_id=_owner(webhook, entry))
         await self.hooks.on_event(webhook)
         return True
 
-    async def _match(self, webhook: Webhook, item: InboxItem) -> bool:
-        entry = await self.records.find_for_webhook(webhook)
-        if entry is not None:
-            await self._record(webhook, entry)
-            await self._process_uploads(webhook, entry, item.body)
-        return entry is not None
-
-    async def _record(
-        self, what: Event | Webhook, entry: SessionEntry
-    ) -> None:
-        await self.records.apply(entry, news_of(what), at=self.inbox.now())
-
-    @hide_frames
-    async def _process_uploads(
-        self, webhook: Webhook, entry: SessionEntry, body: bytes
-    ) -> None:
+    async def _match(
+        self, webhook: Webhook, entry: SessionEntry | None, item: InboxItem
+    ) -> bool:
+        if entry is None:
+            return False
+        await self._record(webhook, entry)
         # Whether an expired session that is filled in part can be processed
         # is not documented, so that is tried, too.
         if isinstance(webhook, UploadWebhook) or (
             isinstance(webhook, ExpiryWebhook) and webhook.accounts
         ):
-            await self._process(entry, body, after=type(webhook).__name__)
+            await self._process(entry, item.body, after=type(webhook).__name__)
+        return True
+
+    async def _record(
+        self, what: Event | Webhook, entry: SessionEntry
+    ) -> None:
+        await self.records.apply(entry, news_of(what), at=self.inbox.now())
 
     @hide_frames
     async def _process(
@@ -299,8 +295,9 @@ class EventDispatcher:
             f"{PROCESSING}:{digest(facts)}", body, link_id=entry.link_id
         )
 
-    async def _start_processing(self, webhook: Webhook, _: InboxItem) -> bool:
-        entry = await self.records.find_for_webhook(webhook)
+    async def _start_processing(
+        self, webhook: Webhook, entry: SessionEntry | None, _: InboxItem
+    ) -> bool:
         if entry is None or entry.session_id is None:
             # It was erased meanwhile.
             return True
@@ -312,11 +309,6 @@ class EventDispatcher:
             if failure_status(error) == _TEMPORARY:
                 raise
             # Another attempt would be refused, too.
-            webhook = attrs.evolve(
-                webhook,
-                key=event_key(webhook, self.records.api_id),
-                link_id=entry.link_id,
-            )
             await self.report_failure(webhook, error)
             return True
         await self.records.apply(
@@ -367,4 +359,6 @@ def _decode(item: InboxItem) -> SuccessEvent | Webhook:
     kind, _, key = item.key.rpartition(":")
     if kind == SUCCESS:
         return SuccessEvent(key=key, confirmed=True, **orjson.loads(item.body))
-    return attrs.evolve(decode_webhook(item.body), key=key)
+    webhook = decode_webhook(item.body)
+    # The key of processing is not that of its webhook.
+    return webhook if kind == PROCESSING else attrs.evolve(webhook, key=key)

@@ -25,7 +25,9 @@ from bankconnect_async import (
     UnknownWebhook,
     UploadWebhook,
 )
-from bankconnect_async.errors import UnparsableStatementError
+from bankconnect_async._codec.event_keys import event_key
+from bankconnect_async._codec.webhooks import decode_webhook
+from bankconnect_async.errors import ConnectError, UnparsableStatementError
 from bankconnect_async.models.sessions import Session
 from bankconnect_async.models.webhooks import WebhookAccount
 from bankconnect_async.sandbox import Sandbox
@@ -567,3 +569,29 @@ async def test_a_success_whose_callback_fails(
     assert event.confirmed is True
     assert event.key
     assert len(told.failures) == 1
+
+
+async def test_the_customer_of_a_failure(
+    make, bank_of, told, until, webhook_call
+):
+    """
+    A webhook that goes to the failure hook has its key and the customer's
+    link id, if the callback fails or if processing cannot be started.
+    """
+    async with Sandbox("session") as sandbox, bank_of(sandbox) as bank:
+        service = make(bank, max_attempts=1, **QUICK)
+        session = await bank.create_session("customer-42")
+        webhook = body(session.session_id)
+        told.breaks = RuntimeError("no database")
+        async with sandbox.outage():
+            await service.handle_webhook(webhook_call(service, webhook))
+            await until(lambda: len(told.failures) == 2)
+            await service.aclose()
+
+    reported = {(what.key, what.link_id) for what, _ in told.failures}
+    expected = event_key(decode_webhook(webhook), bank.store_api_id)
+    assert reported == {(expected, "customer-42")}
+    assert {type(error) for _, error in told.failures} == {
+        RuntimeError,
+        ConnectError,
+    }
