@@ -36,7 +36,7 @@ from bankconnect_async.store.entries import (
     SessionState,
 )
 
-from .failures import ANY_ERROR, failure_status
+from .failures import ANY_ERROR, is_temporary
 from .inbox import Inbox
 from .news import News, SessionRecords, news_of
 
@@ -59,7 +59,6 @@ _UNPROCESSED: Final = {
     SessionState.EXPIRED,
     SessionState.SUBMITTED,
 }
-_TEMPORARY: Final = 503
 # A session is stored within two minutes, or is not ours.
 _MATCH_ATTEMPTS: Final = 8
 
@@ -306,7 +305,7 @@ class EventDispatcher:
         except AlreadyProcessingError:
             pass
         except BankConnectError as error:
-            if failure_status(error) == _TEMPORARY:
+            if is_temporary(error):
                 raise
             # Another attempt would be refused, too.
             await self.report_failure(webhook, error)

@@ -30,6 +30,13 @@ _TEMPORARY: Final = (
 )
 
 
+def is_temporary(error: BaseException) -> bool:
+    """
+    Tell whether a retry may succeed.
+    """
+    return isinstance(error, _TEMPORARY)
+
+
 def failure_status(error: BaseException) -> HTTPStatus:
     """
     Map an error of the client to the status of a response.
@@ -39,7 +46,7 @@ def failure_status(error: BaseException) -> HTTPStatus:
     502 if the vendor refuses for good, such as for a wrong key; 500 for any
     other error.
     """
-    if isinstance(error, _TEMPORARY):
+    if is_temporary(error):
         return HTTPStatus.SERVICE_UNAVAILABLE
     if isinstance(error, BankConnectError):
         return HTTPStatus.BAD_GATEWAY

@@ -10,6 +10,7 @@ import uuid
 
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import attrs
@@ -27,15 +28,14 @@ from bankconnect_async.errors import (
     BatchStoppedError,
     NotFoundError,
     NotReadyError,
-    RateLimitError,
-    ServerError,
     StoreError,
-    TransportError,
 )
 from bankconnect_async.models import COMPLETED, Entity, UploadStatus
 from bankconnect_async.models.webhooks import ExtractionWebhook, WebhookName
 from bankconnect_async.store import SessionEntry, SessionState
 from bankconnect_async.store.entries import FINAL_STATES, OPEN_STATES
+
+from .failures import is_temporary
 
 
 _LEASE: Final = datetime.timedelta(minutes=10)
@@ -44,15 +44,9 @@ _LIFETIME: Final = datetime.timedelta(days=30)
 # The vendor names no time zone for the time of a webhook.
 _ZONES: Final = datetime.timedelta(days=1)
 _RECENT: Final = datetime.timedelta(days=2)
-_GONE: Final = 410
 _EXPIRED: Final = "EXPIRED"
 _NOT_REQUESTED: Final = "PROCESSING_NOT_REQUESTED"
 _SETTLED: Final = frozenset({"completed", "failed"})
-_TRANSIENT: Final = (
-    TransportError,
-    ServerError,
-    RateLimitError,
-)
 
 _MESSAGES: Final[Mapping[str, str]] = {
     WebhookName.UPLOADED: "Upload Completed",
@@ -230,7 +224,7 @@ class _Sweeper:
         _log.info("session %s was not checked: %s", entry.entry_id, error)
         if isinstance(error, (*ABORTING, BatchStoppedError)):
             self._error = self._error or error
-        elif not isinstance(error, _TRANSIENT):
+        elif not is_temporary(error):
             # Another attempt has time.
             await self._advance(entry, entry.state, detail=str(error))
 
@@ -246,7 +240,10 @@ class _Sweeper:
             if error.code is None:
                 # Not the vendor's own API.
                 raise
-            if error.status == _GONE or entry.state not in OPEN_STATES:
+            if (
+                error.status == HTTPStatus.GONE
+                or entry.state not in OPEN_STATES
+            ):
                 await self._close(entry, SessionState.DELETED, str(error))
             else:
                 await self._check_entities(entry)
