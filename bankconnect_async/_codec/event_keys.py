@@ -26,6 +26,7 @@ from bankconnect_async.models.webhooks import (
     ExtractionWebhook,
     UploadWebhook,
     Webhook,
+    WebhookAccount,
 )
 
 
@@ -92,48 +93,35 @@ def _is_fact(attribute: "attrs.Attribute[Any]", _: object) -> bool:
 
 def enrichment_result(webhook: EnrichmentWebhook) -> str:
     """
-    Return `completed` if there are insights to fetch, else `failed`.
-    """
-    return processing_result(
-        webhook.accounts, insights_available=webhook.insights_available
-    )
-
-
-def processing_result(
-    accounts: Iterable[Any], *, insights_available: bool | None
-) -> str:
-    """
     Return what came of processing: `completed` or `failed`.
 
     It failed if the vendor says that there are no insights, or if each
     account failed.
-
-    Args:
-        accounts: The accounts, of a webhook or of the session's status.
-        insights_available: What the vendor says; `None` in versions that do
-            not.
     """
-    failures = [
-        (account.account_status or "").lower() == _FAILED
-        for account in accounts
-    ]
-    is_failed = insights_available is False or (failures and all(failures))
+    failures = list(map(has_failed, webhook.accounts))
+    is_failed = webhook.insights_available is False or (
+        failures and all(failures)
+    )
     return _FAILED if is_failed else "completed"
+
+
+def has_failed(account: WebhookAccount) -> bool:
+    """
+    Tell whether the processing of an account failed.
+    """
+    return (account.account_status or "").lower() == _FAILED
 
 
 def digest(facts: Any) -> str:
     """
     Return a digest of *facts*, whatever JSON values they are.
     """
+    parts: Iterable[bytes]
     try:
-        raw = [orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)]
+        parts = [orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)]
     # Nested deeply, or with values that JSON allows and orjson does not.
     except TypeError:
-        return _digest(_tokens(facts))
-    return _digest(raw)
-
-
-def _digest(parts: Iterable[bytes]) -> str:
+        parts = _tokens(facts)
     hashed = hashlib.sha256()
     for part in parts:
         hashed.update(part)

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from bankconnect_async._codec.event_keys import enrichment_result
+from bankconnect_async._codec.event_keys import enrichment_result, has_failed
 from bankconnect_async._printable import one_line
 from bankconnect_async.models.events import (
     ErrorEvent,
@@ -31,7 +31,6 @@ from .invitations import Invitation
 from .reports import BrowserReport
 
 
-_FAILED: Final = "failed"
 _LEFT: Final = "the customer left"
 # The most characters of a problem; a browser may send any text.
 _MAX_TEXT: Final = 500
@@ -94,7 +93,7 @@ def _first_problem(webhook: EnrichmentWebhook) -> str | None:
         (
             _join([account.error_code, account.error_message])
             for account in webhook.accounts
-            if (account.account_status or "").lower() == _FAILED
+            if has_failed(account)
         ),
         None,
     )
