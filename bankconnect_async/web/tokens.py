@@ -27,6 +27,7 @@ from bankconnect_async._codec.return_urls import (
     ReturnURL,
     Secrets,
     has_one_spelling,
+    parse_secrets,
 )
 from bankconnect_async.models.sessions import Session
 
@@ -166,8 +167,7 @@ def derive_keys(
     return_url = ReturnURL(
         return_base, secret=secret, max_age=max_age, now=now
     )
-    several = [secret] if isinstance(secret, str | bytes) else secret
-    keys = [one.encode() if isinstance(one, str) else one for one in several]
+    keys = parse_secrets(secret)
 
     def serializer(purpose: str) -> Any:
         return _serializer(keys, f"{_SALT} {purpose} {return_url.base}", now)
