@@ -452,8 +452,7 @@ class CallbackProtocol:
             return self._pages.render_notice(text, status=status)
         if request.method != "POST":
             return invitation
-        checks = (*VISIT_CHECKS, self._post_check)
-        return apply_checks(request, checks) or invitation
+        return self.check_visit(request) or invitation
 
     def render_invitation(self) -> WebResponse:
         """
