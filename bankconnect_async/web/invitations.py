@@ -35,6 +35,7 @@ class InvitationParameters(TypedDict, total=False):
     mode: str | None
 
 
+_NAMES: Final = tuple(InvitationParameters.__annotations__)
 _DATES: Final = frozenset({"from_date", "to_date"})
 
 
@@ -181,6 +182,3 @@ def _parse_parameters(values: Iterable[str | None]) -> InvitationParameters:
         if text is not None
     }
     return parsed  # type: ignore[no-any-return] # signed by `build`
-
-
-_NAMES: Final = tuple(InvitationParameters.__annotations__)
