@@ -7,7 +7,7 @@ import datetime
 import functools
 import logging
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, get_args
@@ -219,7 +219,7 @@ class CallbackService:
         refused = self.protocol.check_visit(request)
         if refused is not None:
             return refused
-        found = await self._begin(request, customer)
+        found = await self._begin(request, customer, is_frame=True)
         if isinstance(found, WebResponse):
             return found
         return self._show_frame(request, found)
@@ -247,12 +247,10 @@ class CallbackService:
 
         The arguments, statuses and errors are those of `connect`.
         """
-        link_id = customer if isinstance(customer, str) else customer.link_id
-        return_url = functools.partial(self.protocol.return_url, link_id)
         refused = self.protocol.check_visit(request)
         if refused is not None:
             return refused
-        found = await self._begin(request, customer, return_url=return_url)
+        found = await self._begin(request, customer, is_frame=False)
         if isinstance(found, WebResponse):
             return found
         if found.is_continued and request.method != "POST":
@@ -297,13 +295,10 @@ class CallbackService:
         self, request: WebRequest, invitation: Invitation
     ) -> WebResponse:
         is_frame = self.protocol.invitation_frame
-        return_url = functools.partial(
-            self.protocol.return_url, invitation.link_id
-        )
         found = await self._begin(
             request,
             invitation.request(),
-            return_url=None if is_frame else return_url,
+            is_frame=is_frame,
             scope=invitation.invitation_id,
         )
         if isinstance(found, WebResponse):
@@ -461,9 +456,7 @@ class CallbackService:
             task.cancel()
         await self._wait(grace)
         for what in self._tasks.values():
-            log_failure(
-                what, TimeoutError("the task ignored its cancellation")
-            )
+            log_failure(what, TimeoutError(_IGNORED))
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:
@@ -478,7 +471,7 @@ class CallbackService:
         request: WebRequest,
         customer: str | SessionRequest,
         *,
-        return_url: Callable[[str], str] | None = None,
+        is_frame: bool,
         scope: str = "",
     ) -> BegunJourney | WebResponse:
         starter = JourneyStarter(
@@ -488,10 +481,13 @@ class CallbackService:
         )
         if isinstance(customer, str):
             customer = SessionRequest(link_id=customer, redirect_url=UNSET)
+        return_url = functools.partial(
+            self.protocol.return_url, customer.link_id
+        )
         try:
             return await starter.begin(
                 customer,
-                return_url=return_url,
+                return_url=None if is_frame else return_url,
                 scope=scope,
                 created_after=self.protocol.parse_start_again(request),
             )

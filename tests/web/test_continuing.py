@@ -380,9 +380,7 @@ async def test_a_scope_for_each_campaign(bank, service, sandbox):
         await service._begin(
             proceed("redirect"),
             "customer-42",
-            return_url=lambda entry_id: service.protocol.return_url(
-                "customer-42", entry_id
-            ),
+            is_frame=False,
             scope=scope,
         )
         for scope in ("spring", "autumn", "spring")
