@@ -92,7 +92,7 @@ class Campaign:
         protocol: The protocol of the service's endpoints.
         clock: The clock of all three.
         lost_url: The URL at which webhooks get lost.
-        feed: What the service receives.
+        feed: The events that the service receives.
         service: The service.
         links: The links of the invitations, by customer.
         statements: The transactions, by customer.
