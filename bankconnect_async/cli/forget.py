@@ -20,7 +20,7 @@ from bankconnect_async.store import SessionStore
 
 from .input.dates import FORMS, parse_date
 from .input.sources import open_input
-from .options import find_store
+from .options import find_store, json_option, store_option
 from .output import write_output
 
 
@@ -54,12 +54,9 @@ def _midnight(
     metavar="DATE",
     help=f"Erase only what was created before this day ({FORMS}).",
 )
-@click.option(
-    "--store",
-    "address",
-    metavar="STORE",
-    help="The store, instead of BANKCONNECT_STORE: a file of SQLite, or "
-    "postgresql://...",
+@store_option(
+    "The store, instead of BANKCONNECT_STORE: a file of SQLite, or "
+    "postgresql://..."
 )
 @click.option(
     "--journal",
@@ -69,9 +66,7 @@ def _midnight(
     help="A journal or another file of text, in which to look for what is "
     "erased; repeat the option for more.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON."
-)
+@json_option("Print the result as JSON.")
 @click.pass_context
 def forget(  # noqa: PLR0913
     ctx: click.Context,

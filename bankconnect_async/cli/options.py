@@ -200,6 +200,44 @@ def port_option(default: int) -> Callable[[F], F]:
     )
 
 
+def json_option(text: str) -> Callable[[F], F]:
+    """Make the option ``--json`` with *text* as its help."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def store_option(text: str) -> Callable[[F], F]:
+    """Make the option ``--store`` with *text* as its help."""
+    return click.option("--store", "address", metavar="STORE", help=text)
+
+
+def param_option(text: str) -> Callable[[F], F]:
+    """Make the option ``--param`` with *text* as its help."""
+    return click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", help=text
+    )
+
+
+def concurrency_option(default: int, text: str) -> Callable[[F], F]:
+    """Make the option ``--concurrency`` with *text* as its help."""
+    return click.option(
+        "--concurrency",
+        type=click.IntRange(1, 10_000),
+        metavar="N",
+        default=default,
+        help=text,
+    )
+
+
+def rate_option(text: str) -> Callable[[F], F]:
+    """Make the option ``--rate`` with *text* as its help."""
+    return click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help=text,
+    )
+
+
 def dialect_option(text: str) -> Callable[[F], F]:
     """Make the option ``--dialect`` with *text* as its help."""
     return click.option(

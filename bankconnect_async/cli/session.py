@@ -23,6 +23,8 @@ from .input.parameters import build_request
 from .options import (
     ApiOptions,
     any_link_id_option,
+    json_option,
+    param_option,
     require_redirect_url,
     session_options,
     split_params,
@@ -32,21 +34,12 @@ from .output import write_output
 
 @click.command()
 @click.argument("link_id")
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A session parameter, such as bank_name=axis or "
-    "from_date=01/01/2026; repeat the option for more.",
+@param_option(
+    "A session parameter, such as bank_name=axis or "
+    "from_date=01/01/2026; repeat the option for more."
 )
 @any_link_id_option
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print a JSON object, even if the request fails.",
-)
+@json_option("Print a JSON object, even if the request fails.")
 @session_options
 def session(
     *,

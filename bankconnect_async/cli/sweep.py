@@ -31,7 +31,15 @@ from bankconnect_async.web.sweep import SweepReport
 from bankconnect_async.web.sweep import sweep as run_sweep
 
 from .messages import print_message
-from .options import ApiOptions, connection_options, find_store
+from .options import (
+    ApiOptions,
+    concurrency_option,
+    connection_options,
+    find_store,
+    json_option,
+    rate_option,
+    store_option,
+)
 from .output import write_output
 
 
@@ -62,12 +70,9 @@ def _load(
 
 
 @click.command()
-@click.option(
-    "--store",
-    "address",
-    metavar="STORE",
-    help="The store of the service: a file of SQLite, or postgresql://..., "
-    "instead of BANKCONNECT_STORE.",
+@store_option(
+    "The store of the service: a file of SQLite, or postgresql://..., "
+    "instead of BANKCONNECT_STORE."
 )
 @click.option(
     "--limit",
@@ -75,19 +80,8 @@ def _load(
     metavar="N",
     help="The maximum of sessions to check; all that are due by default.",
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=64,
-    help="The maximum of requests in flight.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The maximum of requests per second.",
-)
+@concurrency_option(64, "The maximum of requests in flight.")
+@rate_option("The maximum of requests per second.")
 @click.option(
     "--on-event",
     callback=_load,
@@ -101,9 +95,7 @@ def _load(
     default="on-completion",
     help="With --on-event, when to start the processing of uploads.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the summary as JSON."
-)
+@json_option("Print the summary as JSON.")
 @connection_options
 @click.pass_context
 def sweep(  # noqa: PLR0913

@@ -31,6 +31,10 @@ from bankconnect_async.cli.messages import explain, print_message
 from bankconnect_async.cli.options import (
     ApiOptions,
     any_link_id_option,
+    concurrency_option,
+    json_option,
+    param_option,
+    rate_option,
     session_options,
     split_params,
 )
@@ -61,13 +65,9 @@ _FRESH: Final = "--fresh"
     help="Only check INPUT: print the problems of each row, and send nothing. "
     "It needs no key, and leaves OUT alone.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A session parameter of all rows that have no value of their own, "
-    "such as bank_name=axis; repeat the option for more.",
+@param_option(
+    "A session parameter of all rows that have no value of their own, "
+    "such as bank_name=axis; repeat the option for more."
 )
 @click.option(
     "--keep-created",
@@ -79,20 +79,11 @@ _FRESH: Final = "--fresh"
     is_flag=True,
     help="Start over; an existing OUT is backed up, such as to OUT.old-1.",
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=64,
-    help="The maximum of requests in flight; with --dask, for each worker "
-    "process.",
+@concurrency_option(
+    64,
+    "The maximum of requests in flight; with --dask, for each worker process.",
 )
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The maximum of new requests per second.",
-)
+@rate_option("The maximum of new requests per second.")
 @click.option(
     "--dask",
     "cluster",
@@ -116,12 +107,7 @@ _FRESH: Final = "--fresh"
     "--rate is for each process.",
 )
 @any_link_id_option
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the summary as JSON; to stdout, unless OUT is stdout.",
-)
+@json_option("Print the summary as JSON; to stdout, unless OUT is stdout.")
 @session_options
 @click.pass_context
 def batch(  # noqa: PLR0913

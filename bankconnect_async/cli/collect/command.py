@@ -23,8 +23,12 @@ from bankconnect_async.cli.input.sources import open_input
 from bankconnect_async.cli.messages import explain, print_message
 from bankconnect_async.cli.options import (
     ApiOptions,
+    concurrency_option,
     connection_options,
     find_store,
+    json_option,
+    rate_option,
+    store_option,
 )
 from bankconnect_async.cli.output import write_output
 from bankconnect_async.client import AsyncBankConnect
@@ -44,12 +48,9 @@ _KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
 
 @click.command(cls=ResumableCommand)
 @click.argument("source", metavar="[INPUT]", required=False)
-@click.option(
-    "--store",
-    "address",
-    metavar="STORE",
-    help="Collect the sessions of a store instead: a file of SQLite, or "
-    "postgresql://...; BANKCONNECT_STORE without an INPUT.",
+@store_option(
+    "Collect the sessions of a store instead: a file of SQLite, or "
+    "postgresql://...; BANKCONNECT_STORE without an INPUT."
 )
 @click.option(
     "--to",
@@ -73,22 +74,9 @@ _KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
     help="The format of tables; parquet and xlsx need the extra [tables]. "
     "What is no table is JSON.",
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=16,
-    help="The maximum of requests in flight.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The maximum of new requests per second.",
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the summary as JSON."
-)
+@concurrency_option(16, "The maximum of requests in flight.")
+@rate_option("The maximum of new requests per second.")
+@json_option("Print the summary as JSON.")
 @connection_options
 @click.pass_context
 def collect(  # noqa: PLR0913

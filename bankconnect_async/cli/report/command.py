@@ -11,7 +11,11 @@ import click
 import orjson
 
 from bankconnect_async._printable import printable_json
-from bankconnect_async.cli.options import find_store
+from bankconnect_async.cli.options import (
+    find_store,
+    json_option,
+    store_option,
+)
 from bankconnect_async.cli.output import new_file, write_output
 from bankconnect_async.report import (
     CampaignReport,
@@ -27,16 +31,11 @@ from .text import render_text
 
 @click.command()
 @click.argument("journals", metavar="[JOURNAL]...", nargs=-1)
-@click.option(
-    "--store",
-    "address",
-    metavar="STORE",
-    help="The store of the service, whose journeys are counted: a file of "
-    "SQLite, or postgresql://...; BANKCONNECT_STORE without a JOURNAL.",
+@store_option(
+    "The store of the service, whose journeys are counted: a file of "
+    "SQLite, or postgresql://...; BANKCONNECT_STORE without a JOURNAL."
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the figures as JSON."
-)
+@json_option("Print the figures as JSON.")
 @click.option(
     "--html",
     "html_path",
