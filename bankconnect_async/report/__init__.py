@@ -1,5 +1,5 @@
 """
-What became of a campaign: counts, errors, latencies and rates.
+The counts, errors, latencies and rates of a campaign.
 """
 
 from .creation import report_journals

@@ -55,7 +55,7 @@ class LatencyBucket:
 @attrs.frozen(kw_only=True)
 class CreationReport:
     """
-    What journals tell about the creation of sessions.
+    The figures of journals about the creation of sessions.
 
     Each row of the input is in one of `created`, `failed` and `repeated`.
 
@@ -105,7 +105,7 @@ class CreationReport:
 @attrs.frozen(kw_only=True)
 class JourneyReport:
     """
-    What a store tells about the journeys of customers.
+    The figures of a store about the journeys of customers.
 
     Attributes:
         states: The number of sessions by their state.

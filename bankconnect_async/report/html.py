@@ -36,8 +36,8 @@ def render_report(
     Return the whole page.
 
     Args:
-        creation: What journals tell.
-        journeys: What a store tells.
+        creation: The figures of journals, if there are any.
+        journeys: The figures of a store, if there is one.
     """
     sections = [
         *([] if creation is None else _creation_sections(creation)),

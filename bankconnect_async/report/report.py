@@ -18,8 +18,8 @@ class CampaignReport:
     The figures of a campaign. They name no customer.
 
     Attributes:
-        creation: What its journals tell; `None` without any.
-        journeys: What its store tells; `None` without one.
+        creation: The figures of its journals; `None` without any.
+        journeys: The figures of its store; `None` without one.
     """
 
     creation: CreationReport | None = None
