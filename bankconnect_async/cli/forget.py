@@ -7,7 +7,7 @@ import datetime
 import re
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from typing import Any, Final
 
 import attrs
@@ -114,28 +114,26 @@ async def _forget(
     link_id: str | None,
     before: datetime.datetime | None,
 ) -> int:
-    await store.open()
-    try:
+    async with aclosing(store):
+        await store.open()
         return await store.forget(link_id=link_id, before=before)
-    finally:
-        await store.aclose()
 
 
 @attrs.frozen
 class _Wanted:
     """
-    What is erased.
+    The sessions to erase.
 
     Attributes:
         link_id: The customer; `None` for all.
-        before: The time before which it was created; `None` for any.
+        before: The time before which they were created; `None` for any.
     """
 
     link_id: str | None
     before: datetime.datetime | None
 
     def is_in(self, raw: bytes) -> bool:
-        """Tell whether a line of a file holds it."""
+        """Tell whether a line of a file holds one of them."""
         record = _parse(raw)
         if self.link_id is not None and not self._has_link_id(raw, record):
             return False

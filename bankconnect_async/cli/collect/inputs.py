@@ -1,9 +1,13 @@
 """
-What a collection collects: the ids of a file, or the sessions of a store.
+The inputs of a collection: the ids of a file, or the sessions of a store.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+)
 from typing import Any, Final, Protocol
 
 from bankconnect_async.cli.input.row_reader import RowReader
@@ -85,11 +89,9 @@ class StoreInputs:
         self, bank: AsyncBankConnect, /
     ) -> AsyncIterator[AsyncIterable[SessionEntry]]:
         """Yield the entries of the API of *bank*."""
-        await self._store.open()
-        try:
+        async with aclosing(self._store):
+            await self._store.open()
             yield self._entries(bank.store_api_id)
-        finally:
-            await self._store.aclose()
 
     async def _entries(self, api_id: str) -> AsyncIterator[SessionEntry]:
         async for entry in self._store.entries(api_id=api_id):

@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import click
 import orjson
@@ -121,8 +122,6 @@ def report(  # noqa: PLR0913
 
 
 async def _count_journeys(store: SessionStore) -> JourneyReport | None:
-    await store.open()
-    try:
+    async with aclosing(store):
+        await store.open()
         return (await report_store(store)).journeys
-    finally:
-        await store.aclose()
