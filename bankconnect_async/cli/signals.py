@@ -11,7 +11,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 
 T = TypeVar("T")
@@ -46,6 +46,35 @@ def on_interrupt(handle: Callable[[], None]) -> Iterator[None]:
         with suppress(NotImplementedError):
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+async def finish_or_cancel(
+    work: Awaitable[Any], drain: Callable[[], None]
+) -> None:
+    """
+    Wait for *work*; the first signal drains it, and another one cancels it.
+
+    Args:
+        work: The work.
+        drain: Makes the work end early.
+    """
+    task = asyncio.ensure_future(work)
+    is_draining = False
+
+    def interrupt() -> None:
+        nonlocal is_draining
+        if is_draining:
+            task.cancel()
+        else:
+            is_draining = True
+            drain()
+
+    with on_interrupt(interrupt):
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not is_draining:
+                raise
 
 
 async def serve_until_interrupted(

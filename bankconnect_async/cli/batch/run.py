@@ -16,7 +16,7 @@ from bankconnect_async.batch.session_batch import SessionBatch
 from bankconnect_async.cli.input.row_reader import RowReader
 from bankconnect_async.cli.input.rows import BadRow, InputFileError, InputRow
 from bankconnect_async.cli.options import require_redirect_url
-from bankconnect_async.cli.signals import on_interrupt
+from bankconnect_async.cli.signals import finish_or_cancel
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     BankConnectError,
@@ -164,7 +164,7 @@ class BatchRun:
 
         with self.progress.live(update):
             try:
-                await self._finish_or_cancel(batch, work)
+                await finish_or_cancel(work, lambda: self._drain(batch))
             except (InputFileError, JournalError, BatchStoppedError) as exc:
                 self._abort(exc)
         self._count_cancelled()
@@ -173,24 +173,6 @@ class BatchRun:
                 f"bankconnect: stopped, nothing more was sent: "
                 f"{self.explain(batch.abort_cause)}"
             )
-
-    async def _finish_or_cancel(
-        self, batch: "AnyBatch", work: Awaitable[Any]
-    ) -> None:
-        task = asyncio.ensure_future(work)
-
-        def interrupt() -> None:
-            if self.summary.interrupted:
-                task.cancel()
-            else:
-                self._drain(batch)
-
-        with on_interrupt(interrupt):
-            try:
-                await task
-            except asyncio.CancelledError:
-                if not self.summary.interrupted:
-                    raise
 
     def _drain(self, batch: "AnyBatch") -> None:
         self.summary.interrupted = True

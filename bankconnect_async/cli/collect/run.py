@@ -2,15 +2,13 @@
 ``bankconnect collect``: reads ids and writes a file for each kind of data.
 """
 
-import asyncio
-
 from collections.abc import Callable
 
 import attrs
 
 from bankconnect_async.cli.batch.progress import BatchProgress
 from bankconnect_async.cli.input.rows import InputFileError
-from bankconnect_async.cli.signals import on_interrupt
+from bankconnect_async.cli.signals import finish_or_cancel
 from bankconnect_async.collecting.collection import Collection
 from bankconnect_async.errors import (
     BankConnectError,
@@ -52,7 +50,9 @@ class CollectRun:
 
         with self.progress.live(update):
             try:
-                await self._finish_or_cancel(collection)
+                await finish_or_cancel(
+                    self._exhaust(collection), lambda: self._drain(collection)
+                )
             except (InputFileError, JournalError, OSError) as exc:
                 self._abort(exc)
         if collection.abort_cause is not None:
@@ -60,22 +60,6 @@ class CollectRun:
                 f"bankconnect: stopped, nothing more was sent: "
                 f"{self.explain(collection.abort_cause)}"
             )
-
-    async def _finish_or_cancel(self, collection: Collection) -> None:
-        task = asyncio.ensure_future(self._exhaust(collection))
-
-        def interrupt() -> None:
-            if self.summary.interrupted:
-                task.cancel()
-            else:
-                self._drain(collection)
-
-        with on_interrupt(interrupt):
-            try:
-                await task
-            except asyncio.CancelledError:
-                if not self.summary.interrupted:
-                    raise
 
     async def _exhaust(self, collection: Collection) -> None:
         async with collection:
