@@ -16,9 +16,9 @@ from bankconnect_async.cli.messages import print_message
 from bankconnect_async.cli.options import ApiOptions
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import InvalidRequestError
-from bankconnect_async.journal.compact_map import CompactMap
-from bankconnect_async.journal.journal import duplicate_error
 from bankconnect_async.models.sessions import UNSET
+
+from .duplicates import LinkIds
 
 
 # What decides about a row; neither a key nor a store is needed.
@@ -58,7 +58,7 @@ class InputCheck:
     _preparer: RequestPreparer
     valid: int = 0
     failures: Counter[str] = attrs.Factory(Counter)
-    _known: CompactMap = attrs.field(factory=CompactMap, init=False)
+    _link_ids: LinkIds = attrs.field(factory=LinkIds, init=False)
 
     @property
     def invalid(self) -> int:
@@ -79,16 +79,13 @@ class InputCheck:
     def _check(self, row: InputRow | BadRow) -> None:
         if isinstance(row, BadRow):
             raise row.error
-        link_id, request = row.request.link_id, row.request
+        request = row.request
         if (
             request.redirect_url is not UNSET
             or self._preparer.redirect_url is not UNSET
         ):
             self._preparer.prepare(request)
-        before = self._known.exchange(link_id, row.line)
-        if before is not None:
-            self._known.exchange(link_id, before)
-            raise duplicate_error(before)
+        self._link_ids.add(row)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as an object for JSON."""

@@ -12,8 +12,9 @@ import attrs
 import click
 
 from bankconnect_async.cli.input.rows import BadRow, InputRow
-from bankconnect_async.journal.compact_map import CompactMap
-from bankconnect_async.journal.journal import duplicate_error
+from bankconnect_async.errors import InvalidRequestError
+
+from .duplicates import LinkIds
 
 
 _FORM: Final = re.compile("(auto|[0-9]{1,9})(?:/([0-9]{1,9}))?")
@@ -34,7 +35,7 @@ class InputShard:
 
     index: int
     count: int
-    _known: CompactMap = attrs.field(factory=CompactMap, init=False)
+    _link_ids: LinkIds = attrs.field(factory=LinkIds, init=False)
     _place: int = attrs.field(default=0, init=False)
 
     @classmethod
@@ -82,14 +83,11 @@ class InputShard:
         is_ours = self._place % self.count == self.index
         self._place += 1
         if isinstance(row, InputRow):
-            link_id = row.request.link_id
-            before = self._known.exchange(link_id, row.line)
-            if before is not None:
-                self._known.exchange(link_id, before)
+            try:
+                self._link_ids.add(row)
+            except InvalidRequestError as error:
                 row = BadRow(
-                    line=row.line,
-                    link_id=link_id,
-                    error=duplicate_error(before),
+                    line=row.line, link_id=row.request.link_id, error=error
                 )
         return row if is_ours else None
 
