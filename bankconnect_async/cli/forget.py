@@ -19,6 +19,8 @@ from bankconnect_async.journal.records import recorded_at
 from bankconnect_async.store import SessionStore
 
 from .input.dates import FORMS, parse_date
+from .input.file_types import find_unsearchable_type
+from .input.rows import InputFileError
 from .input.sources import open_input
 from .options import find_store, json_option, store_option
 from .output import write_output
@@ -91,6 +93,8 @@ def forget(  # noqa: PLR0913
     """
     if link_id is None and before is None:
         raise click.UsageError("give LINK_ID, or --before, or both")
+    if link_id == "":
+        raise click.UsageError("LINK_ID is empty")
     wanted = _Wanted(link_id, before)
     store = find_store(address)
     # A file that cannot be read is an error before anything is erased.
@@ -149,11 +153,7 @@ class _Wanted:
         return at is None or at < self.before
 
     def _has_link_id(self, raw: bytes, record: Any) -> bool:
-        texts = (
-            [raw.decode(errors="replace")]
-            if record is None
-            else _texts(record)
-        )
+        texts = _decode(raw) if record is None else _texts(record)
         # Not as a part of another id.
         whole = re.compile(
             rf"(?<![\w-]){re.escape(self.link_id or '')}(?![\w-])"
@@ -167,6 +167,15 @@ def _parse(raw: bytes) -> Any:
         return orjson.loads(raw.removeprefix(_BOM))
     except orjson.JSONDecodeError:
         return None
+
+
+def _decode(raw: bytes) -> Iterator[str]:
+    """Yield the text of a line, in each encoding that it may have."""
+    text = raw.decode(errors="replace")
+    yield text
+    if "\ufffd" in text:
+        # Excel saves CSV in the encoding of Windows unless told otherwise.
+        yield raw.decode("cp1252", errors="replace")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -184,9 +193,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _find_lines(path: str, wanted: _Wanted) -> Iterator[int]:
+    is_first = True
     with closing(open_input(path)) as opened:
         for number, raw in enumerate(opened.stream, 1):
-            if raw.strip() and wanted.is_in(raw):
+            head = raw.strip()
+            if not head:
+                continue
+            if is_first and (found := find_unsearchable_type(head)):
+                raise InputFileError(f"{opened.name}: {found}")
+            is_first = False
+            if wanted.is_in(raw):
                 yield number
 
 

@@ -186,15 +186,58 @@ def test_unreadable_file(bankconnect, path, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("customer-42\n".encode("utf-16"), "is UTF-16"),
+        ("customer-42\n".encode("utf-16-le"), "is UTF-16"),
+        (b"PK\x03\x04 [Content_Types].xml", "is a workbook (.xlsx)"),
+        (b"SQLite format 3\0", "is a SQLite database"),
+    ],
+    ids=["UTF-16", "no mark", "workbook", "database"],
+)
+def test_unsearchable_file(bankconnect, path, tmp_path, content, message):
+    """
+    A file whose text cannot be searched is never said to hold nothing.
+    """
+    file = tmp_path / "customers"
+    file.write_bytes(content)
+
+    result = bankconnect(
+        *("forget", "customer-42", "--store", path, "--journal", file)
+    )
+
+    assert result.code == 2
+    assert f"{file}: {message}" in result.err
+    assert len(left_in(path)) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_other_texts(bankconnect, path, tmp_path, encoding):
+    """
+    A log, a page of HTML and an old encoding of Windows are searched.
+    """
+    file = tmp_path / "page.html"
+    file.write_text("<html>\n<b>Müller-1</b> ß\n", encoding=encoding)
+
+    result = bankconnect(
+        *("forget", "Müller-1", "--store", path, "--journal", file, "--json")
+    )
+
+    assert json.loads(result.out)["files"] == {str(file): [2]}
+    assert result.code == 1
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         ([], "give LINK_ID, or --before, or both"),
+        ([""], "LINK_ID is empty"),
         (["--before", "soon"], "is not a date"),
         (["--before", "2999-01-01"], "lies in the future"),
         (["customer-42"], "no store: set BANKCONNECT_STORE"),
         (["customer-42", "--store", "nowhere.db"], "there is no such store"),
     ],
-    ids=["nothing", "no date", "future", "no store", "missing store"],
+    ids=["nothing", "empty", "no date", "future", "no store", "missing store"],
 )
 def test_usage(bankconnect, tmp_path, monkeypatch, args, message):
     """

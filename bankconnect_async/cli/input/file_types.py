@@ -54,11 +54,6 @@ def find_file_type(head: bytes) -> str | None:
         The type and advice, as a text after the file's name; `None` if the
         file may be CSV or JSON lines.
     """
-    for beginning, text in _BEGINNINGS.items():
-        if head.startswith(beginning):
-            return text
-    if head.startswith(_ZIP):
-        return _describe_zip(head)
     lower = head[:20].lower()
     for beginning, text in _MARKUP.items():
         if lower.startswith(beginning):
@@ -66,6 +61,20 @@ def find_file_type(head: bytes) -> str | None:
                 f"{text}, as some sites export tables: open it in a "
                 f"spreadsheet, and {_SAVE_AS_CSV}"
             )
+    return find_unsearchable_type(head)
+
+
+def find_unsearchable_type(head: bytes) -> str | None:
+    """
+    Return the type of a file whose lines do not hold its text as it is.
+
+    See `find_file_type`.
+    """
+    for beginning, text in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return text
+    if head.startswith(_ZIP):
+        return _describe_zip(head)
     if len(head) > 1 and not (any(head[::2]) and any(head[1::2])):
         return f"is UTF-16: {_SAVE_AS_CSV}"
     if b"\0" in head:
