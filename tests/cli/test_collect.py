@@ -198,10 +198,11 @@ def test_it_resumes(bankconnect, campaign, service, tmp_path):
     [
         lambda ids: "session_id\n" + "\n".join(ids) + "\n\n",
         lambda ids: "link_id;session_id\r\n" + f"a;{ids[0]}\r\n",
+        lambda ids: f"sep=;\r\nnote;session_id;note\r\na;{ids[0]};b\r\n",
         lambda ids: "entity_id,session_id\n" + f',"{ids[0]}"\n',
         lambda ids: "\n" + json.dumps({"session_id": ids[0]}) + "\n",
     ],
-    ids=["csv", "semicolons", "empty-cell", "json"],
+    ids=["csv", "semicolons", "declared", "empty-cell", "json"],
 )
 def test_inputs(bankconnect, campaign, tmp_path, write):
     """
@@ -254,6 +255,12 @@ def test_bad_rows(bankconnect, campaign, parse, tmp_path):
     [
         ("a,b\n1,2\n", [], "is neither CSV with a session_id or entity_id"),
         ("", [], "is empty"),
+        ("\0i\0d\0\n", [], "is UTF-16: save it as CSV in UTF-8"),
+        ("PK\x03\x04 xl/", [], "is a workbook (.xlsx)"),
+        ("session_id\rx\r", [], "has lines that end in CR alone"),
+        ('[{"session_id": "x"}]', [], "is a JSON array"),
+        ("entity_id,a,entity_id\nx,y,z\n", [], "column entity_id twice"),
+        ("session_id\x1a\n", [], "its first line ends with the byte 0x1A"),
         ("session_id\nx\n", ["--what", "statement"], "--what: "),
         ("session_id\nx\n", ["--rate", "0"], "--rate"),
     ],

@@ -5,14 +5,21 @@ The sessions and entities in an input file.
 import csv
 import datetime
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import orjson
 
 from bankconnect_async.cli.input.lines import InputLine, InputLines
-from bankconnect_async.cli.input.rows import UNREADABLE, InputFileError
+from bankconnect_async.cli.input.rows import (
+    CUT_OFF,
+    UNREADABLE,
+    FileError,
+    named_errors,
+    read_first,
+    refuse_repeated,
+)
 from bankconnect_async.collecting.owners import Owner
 from bankconnect_async.errors import InvalidRequestError
 
@@ -21,9 +28,9 @@ from bankconnect_async.errors import InvalidRequestError
 IdRow: TypeAlias = Owner | InvalidRequestError
 
 _COLUMNS: Final = ("entity_id", "session_id")
-_DELIMITERS: Final = ",", ";", "\t"
 # The keys of the time when a session was created: ours, and that of records.
 _TIMES: Final = ("created_at", "at")
+_USED: Final = frozenset({*_COLUMNS, "link_id", *_TIMES})
 
 
 class IdRows:
@@ -45,21 +52,15 @@ class IdRows:
 
     def __init__(self, stream: BinaryIO, *, name: str) -> None:
         self._name = name
-        try:
-            lines = InputLines(stream)
-            first = next((line for line in lines if line.raw.strip()), None)
-        except OSError as exc:
-            raise InputFileError(
-                f"{name}: {UNREADABLE.format(exc.strerror)}"
-            ) from exc
-        if first is None:
-            raise InputFileError(f"{name}: is empty")
-        self.has_header: bool = not first.text.lstrip().startswith("{")
         self._rows: Iterator[IdRow | None]
-        if self.has_header:
-            self._rows = self._read_csv(first, lines)
-        else:
-            self._rows = map(_read_json, chain([first], lines))
+        with named_errors(name, UNREADABLE):
+            lines = InputLines(stream)
+            first, delimiters = read_first(lines)
+            self.has_header: bool = bool(delimiters)
+            if delimiters:
+                self._rows = _read_csv(first, delimiters, lines)
+            else:
+                self._rows = map(_read_json, chain([first], lines))
 
     def __iter__(self) -> Iterator[IdRow]:
         """
@@ -68,30 +69,24 @@ class IdRows:
         Raises:
             InputFileError: If the file cannot be read to its end.
         """
-        try:
+        with named_errors(self._name, CUT_OFF):
             for row in self._rows:
                 if row is not None:
                     yield row
-        except OSError as exc:
-            raise InputFileError(
-                f"{self._name}: cannot be read to its end: {exc.strerror}. "
-                f"Copy it to this machine, and try again"
-            ) from exc
 
-    def _read_csv(
-        self, header: InputLine, lines: InputLines
-    ) -> Iterator[IdRow | None]:
-        for delimiter in _DELIMITERS:
-            names = [
-                each.strip() for each in _cells(header.text, delimiter) or ()
-            ]
-            if set(_COLUMNS) & set(names):
-                return (_read_cells(line, delimiter, names) for line in lines)
-        raise InputFileError(
-            f"{self._name}: is neither CSV with a session_id or entity_id "
-            f"column in its first line nor JSON lines, such as the OUT of "
-            f"batch"
-        )
+
+def _read_csv(
+    header: InputLine, delimiters: Sequence[str], lines: InputLines
+) -> Iterator[IdRow | None]:
+    for delimiter in delimiters:
+        names = [each.strip() for each in _cells(header.text, delimiter) or ()]
+        if set(_COLUMNS) & set(names):
+            refuse_repeated([name for name in names if name in _USED])
+            return (_read_cells(line, delimiter, names) for line in lines)
+    raise FileError(
+        "is neither CSV with a session_id or entity_id column in its first "
+        "line nor JSON lines, such as the OUT of batch"
+    )
 
 
 def _cells(text: str, delimiter: str) -> list[str] | None:

@@ -41,6 +41,10 @@ from .parameters import (
 UNREADABLE: Final = (
     "cannot be read: {}. Give a CSV file, a JSON lines file, or - for stdin"
 )
+#: The message for a file whose end cannot be read.
+CUT_OFF: Final = (
+    "cannot be read to its end: {}. Copy it to this machine, and try again"
+)
 _DELIMITERS: Final = ",", ";", "\t"
 # The line with which Excel files declare their delimiter.
 _SEP = re.compile(r'"?sep=([^\w\s"\']|\t)"?[,;\t]*', re.IGNORECASE)
@@ -151,11 +155,11 @@ class InputRows:
         self._name = name
         self._defaults = defaults
         self._allow_any_link_id = allow_any_link_id
-        with _named_errors(name, UNREADABLE):
+        with named_errors(name, UNREADABLE):
             self.header, records = _read_head(InputLines(stream))
             first = next(records, None)
             if first is None:
-                raise _FileError(
+                raise FileError(
                     "has a header and no rows: add a row for each customer"
                 )
         self._records = chain([first], records)
@@ -182,7 +186,7 @@ class InputRows:
         """
         if not (self.columns is None or self.columns & _DATE_COLUMNS):
             return
-        with suppress(OSError, _FileError):
+        with suppress(OSError, FileError):
             if not _may_have_month_first(reopen()):
                 return
             if (stream := reopen()) is not None:
@@ -198,11 +202,7 @@ class InputRows:
             UntrustedRowsError: If a date was written month first.
             InputFileError: If the file cannot be read to its end.
         """
-        with _named_errors(
-            self._name,
-            "cannot be read to its end: {}. Copy it to this machine, and try "
-            "again",
-        ):
+        with named_errors(self._name, CUT_OFF):
             for record in self._records:
                 row = _build_row(
                     record,
@@ -242,9 +242,9 @@ class _Record:
     problem: str | None = None
 
 
-class _FileError(Exception):
+class FileError(Exception):
     """
-    The file cannot be used; the message continues after its name.
+    A file cannot be used; the message continues after its name.
     """
 
 
@@ -252,10 +252,17 @@ _Head: TypeAlias = tuple[Header | None, Iterator[_Record]]
 
 
 @contextmanager
-def _named_errors(name: str, unreadable: str) -> Iterator[None]:
+def named_errors(name: str, unreadable: str) -> Iterator[None]:
+    """
+    Raise errors of a file as an `InputFileError` that names it.
+
+    Args:
+        name: The name of the file.
+        unreadable: The message for an `OSError`, with a place for its text.
+    """
     try:
         yield
-    except _FileError as exc:
+    except FileError as exc:
         raise InputFileError(f"{name}: {exc}") from None
     except OSError as exc:
         raise InputFileError(
@@ -277,22 +284,47 @@ def _may_have_month_first(stream: BinaryIO | None) -> bool:
     return False
 
 
-def _read_head(lines: InputLines) -> _Head:
+def read_first(lines: InputLines) -> tuple[InputLine, Sequence[str]]:
+    """
+    Read the header of CSV, or the first of JSON lines.
+
+    Returns:
+        The line, and the delimiters that CSV may have; none for JSON lines.
+
+    Raises:
+        FileError: If the file is empty, or neither.
+    """
     first = _next_filled(lines)
     if first is None:
-        raise _FileError(
-            "is empty: write a CSV header and rows, or JSON lines"
-        )
+        raise FileError("is empty: write a CSV header and rows, or JSON lines")
     _refuse_other_formats(first)
     if first.text.lstrip().startswith("{"):
-        lines.put_back([first])
-        return None, _json_records(lines)
-    delimiters: Iterable[str] = _DELIMITERS
+        return first, ()
+    delimiters: Sequence[str] = _DELIMITERS
     if match := _SEP.fullmatch(first.text.strip("\r\n")):
         delimiters = (match[1],)
         first = _next_filled(lines) or first
     if first.problem is not None:
-        raise _FileError(f"cannot be used, its first line {first.problem}")
+        raise FileError(f"cannot be used, its first line {first.problem}")
+    return first, delimiters
+
+
+def refuse_repeated(columns: Sequence[str]) -> None:
+    """
+    Refuse columns of which one is there twice.
+
+    Raises:
+        FileError: If there is one.
+    """
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise FileError(f"has the column {', '.join(twice)} twice: remove one")
+
+
+def _read_head(lines: InputLines) -> _Head:
+    first, delimiters = read_first(lines)
+    if not delimiters:
+        lines.put_back([first])
+        return None, _json_records(lines)
     header = _parse_header(first.text, delimiters)
     return header, _csv_records(lines, header)
 
@@ -304,23 +336,23 @@ def _next_filled(lines: InputLines) -> InputLine | None:
 def _refuse_other_formats(first: InputLine) -> None:
     head = first.raw.strip()
     if (found := find_file_type(head)) is not None:
-        raise _FileError(found)
+        raise FileError(found)
     if head.startswith(b"["):
-        raise _FileError(
+        raise FileError(
             "is a JSON array: write one JSON object on each line instead"
         )
     if head == b"{":
-        raise _FileError(
+        raise FileError(
             "has a JSON object that goes over several lines: write each on "
             "one line"
         )
     if b"\r" in head:
-        raise _FileError(
+        raise FileError(
             "has lines that end in CR alone: save it with LF or CRLF"
         )
     start = first.text.lstrip(string.whitespace)[:1]
     if first.problem is None and is_invisible(start):
-        raise _FileError(
+        raise FileError(
             f"begins with the invisible character {name_of(start)} on line "
             f"{first.number}: remove it, or save the file again in UTF-8"
         )
@@ -365,11 +397,11 @@ def _parse_header(line: str, delimiters: Iterable[str]) -> Header:
             )
         similar = similar or next(filter(_is_like_link_id, columns), None)
     if similar is not None:
-        raise _FileError(
+        raise FileError(
             f"has a column {similar!r} and no link_id: call it link_id"
         )
     # The message does not show the line, which may be a customer's data.
-    raise _FileError(
+    raise FileError(
         "is neither CSV with a link_id column in its first line nor JSON "
         "lines: name the column of your customer ids link_id"
     )
@@ -387,26 +419,23 @@ def _is_like_link_id(name: str) -> bool:
 
 def _check_columns(columns: Sequence[str]) -> None:
     if secrets := SECRETS.intersection(columns):
-        raise _FileError(
+        raise FileError(
             f"has a column {', '.join(sorted(secrets))}: remove it. Secrets "
             f"come from the environment (BANKCONNECT_API_KEY), never from a "
             f"file"
         )
     if "" in columns:
-        raise _FileError(
+        raise FileError(
             f"has no name for column {columns.index('') + 1}: name it or "
             f"remove it (pandas leaves its row numbers out with index=False)"
         )
     if unknown := [name for name in columns if not is_parameter(name)]:
-        raise _FileError(
+        raise FileError(
             f"has unknown columns: {', '.join(map(_suggest, unknown))}. "
             f"Remove them, or call one {EXTRA}NAME to send it to the vendor "
             f"as NAME. Known: {', '.join(sorted(PARAMETERS))}"
         )
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise _FileError(
-            f"has the column {', '.join(twice)} twice: remove one"
-        )
+    refuse_repeated(columns)
 
 
 def _suggest(name: str) -> str:
@@ -486,7 +515,7 @@ def _find_header(
     if names == header.columns:
         return "repeats the header: remove it"
     if "link_id" in names and all(map(is_parameter, names)):
-        raise _FileError(
+        raise FileError(
             f"has another header on line {line.number}: make a file of its "
             f"own of the rows below it. Nothing more is sent"
         )
