@@ -2,10 +2,10 @@
 A journal of a collection: which kinds of data are stored already.
 """
 
-import datetime
 import functools
 import os
 import threading
+import time
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +24,7 @@ from bankconnect_async.journal.append_file import AppendFile
 from bankconnect_async.journal.compact_map import CompactMap
 from bankconnect_async.journal.records import (
     describe_error,
+    format_time,
     is_record_start,
     printable,
     read_lines,
@@ -176,7 +177,6 @@ class CollectionJournal:
                 f"collect(..., journal=...)"
             )
         self._file.check()
-        now = datetime.datetime.now(datetime.UTC)
         record: dict[str, Any] = {
             # Records of all journals begin with it.
             "link_id": _text(outcome.link_id),
@@ -198,7 +198,7 @@ class CollectionJournal:
         record |= {
             "format": self._format,
             "api": self._api,
-            "at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            "at": format_time(int(time.time())),
         }
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         self._file.append(printable_json(line))

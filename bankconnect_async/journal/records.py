@@ -159,7 +159,7 @@ def encode_record(
         api: The name of the API.
         request: The digest of the request.
     """
-    at = _timestamp(int(time.time()))
+    at = format_time(int(time.time()))
     if isinstance(outcome, Created):
         session = outcome.session
         return _dumps(
@@ -190,7 +190,10 @@ def encode_record(
 
 # Formatting the time of each record would cost a microsecond.
 @functools.lru_cache(maxsize=1)
-def _timestamp(seconds: int) -> str:
+def format_time(seconds: int) -> str:
+    """
+    Format a time, in seconds since the epoch, as records have it.
+    """
     at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
