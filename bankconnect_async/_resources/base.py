@@ -63,7 +63,7 @@ class ApiClient:
         base_url: The URL up to and including ``/bank-connect``.
         hash_header: The header with the server hash, if there is one.
         allow_http: Whether plain http is allowed for any host.
-        changes: The notifier, which several clients can share.
+        changes: The notifier of another client, to share it.
 
     Attributes:
         clock: The clock of the executor.
@@ -160,6 +160,24 @@ class ApiClient:
     ) -> T:
         result, _ = await self.executor.execute(operation, body, policy=retry)
         return result
+
+
+class ApiView(ApiClient):
+    """
+    Sends requests to the endpoints of another client, in a way of its own.
+
+    Args:
+        api: The other client.
+    """
+
+    def __init__(self, api: ApiClient) -> None:
+        super().__init__(
+            executor=api.executor,
+            base_url=api.base_url,
+            hash_header=api.hash_header,
+            allow_http=api.allow_http,
+            changes=api.changes,
+        )
 
 
 def text_problem(value: object) -> str | None:

@@ -10,7 +10,7 @@ import attrs
 from bankconnect_async._http.bodies import RequestBody
 from bankconnect_async._http.operation import Operation
 from bankconnect_async._http.semaphore import FifoSemaphore
-from bankconnect_async._resources.base import ApiClient
+from bankconnect_async._resources.base import ApiClient, ApiView
 from bankconnect_async._resources.statement_data import StatementData
 from bankconnect_async.retry import RetryPolicy
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _DEADLINE: Final = 120.0
 
 
-class _PacedApi(ApiClient):
+class _PacedApi(ApiView):
     """
     Sends requests as the workers of a batch do.
     """
@@ -37,13 +37,7 @@ class _PacedApi(ApiClient):
     def __init__(
         self, api: ApiClient, *, concurrency: int, rate: float | None
     ) -> None:
-        super().__init__(
-            executor=api.executor,
-            base_url=api.base_url,
-            hash_header=api.hash_header,
-            allow_http=api.allow_http,
-            changes=api.changes,
-        )
+        super().__init__(api)
         policy = api.executor.retry
         self._policy: Final = attrs.evolve(
             policy, deadline=max(policy.deadline, _DEADLINE)

@@ -12,7 +12,7 @@ import attrs
 
 from bankconnect_async._http.bodies import RequestBody
 from bankconnect_async._http.operation import Operation
-from bankconnect_async._resources.base import ApiClient
+from bankconnect_async._resources.base import ApiClient, ApiView
 from bankconnect_async._resources.downloads import download
 from bankconnect_async._resources.sessions import SessionHandle
 from bankconnect_async._threads import run_in_thread
@@ -102,7 +102,7 @@ class Fetch(Part):
     method: str
 
 
-class _ThrottledApi(ApiClient):
+class _ThrottledApi(ApiView):
     """
     Sends the requests of one item, at the pace of its batch.
     """
@@ -110,13 +110,7 @@ class _ThrottledApi(ApiClient):
     def __init__(
         self, api: ApiClient, retry: RetryPolicy, throttle: BatchThrottle
     ) -> None:
-        super().__init__(
-            executor=api.executor,
-            base_url=api.base_url,
-            hash_header=api.hash_header,
-            allow_http=api.allow_http,
-            changes=api.changes,
-        )
+        super().__init__(api)
         self._retry = retry
         self._throttle = throttle
         self._is_first = True
@@ -167,15 +161,6 @@ class Collector:
         self._deadline = deadline
         self._on_crash = on_crash
 
-    @property
-    def complete(
-        self,
-    ) -> Callable[
-        [tuple[tuple[Fetch, Any], int]], Awaitable[list[CollectOutcome]]
-    ]:
-        """The function that makes outcomes of a response."""
-        return self._complete
-
     def prepare(self, part: BadPart | Fetch) -> tuple[str, Fetch]:
         """
         Return the id of the session or entity, and the request.
@@ -210,7 +195,7 @@ class Collector:
                 )
         return (fetch, await getattr(handle, fetch.method)()), 1
 
-    async def _complete(
+    async def complete(
         self, result: tuple[tuple[Fetch, Any], int]
     ) -> list[CollectOutcome]:
         """
