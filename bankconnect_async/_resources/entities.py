@@ -63,11 +63,13 @@ Analysis: TypeAlias = Literal[
     "xlsx_report",
 ]
 
+#: The statuses of a statement that is in progress.
+UNSETTLED: Final = frozenset({None, "processing"})
+
 _PATHS: Final[Mapping[str, str]] = {
     "expense_categories": "get_expense_categories"
 }
 _FAILED: Final = "failed"
-_UNSETTLED: Final = frozenset({None, "processing"})
 _FORMER: Final = "transaction_status"
 
 
@@ -341,7 +343,7 @@ class EntityHandle:
             self.entity_id,
             fetch=_ProgressQuery(self._get, analysis),
             is_done=lambda progress: all(
-                each.status not in _UNSETTLED for each in progress
+                each.status not in UNSETTLED for each in progress
             ),
         )
 

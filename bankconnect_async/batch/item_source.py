@@ -57,6 +57,9 @@ class ItemSource(abc.ABC, Generic[ItemT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        return self._catch(exc)
+
+    def _catch(self, exc: BaseException | None) -> bool:
         if isinstance(exc, asyncio.CancelledError):
             if not self._is_closed:
                 self.error = source_error(exc)
@@ -110,7 +113,7 @@ class SyncItemSource(ItemSource[ItemT]):
                 self.outstanding[index] = item
                 return index, item
         except BaseException as exc:
-            if not self.__exit__(type(exc), exc, None):
+            if not self._catch(exc):
                 raise
         self.close()
         return None
@@ -190,16 +193,20 @@ def source_error(
     return error
 
 
-def check_source(source: object) -> None:
+def check_source(source: object, ids: str = "link ids") -> None:
     """
     Refuse a single text, which is an iterable of characters.
+
+    Args:
+        source: The source.
+        ids: The kind of ids that it has, for the message.
 
     Raises:
         ConfigurationError: If *source* is a text.
     """
     if isinstance(source, str | bytes):
         raise ConfigurationError(
-            fields={"source": ("is one text: give a list of link ids",)}
+            fields={"source": (f"is one text: give a list of {ids}",)}
         )
 
 

@@ -285,11 +285,7 @@ class BatchThrottle:
         self.throttled_for = 0.0
         await self._slots.acquire()
         self._has_slot = True
-        if not await self._queue.acquire(is_first=True):
-            return False
-        self._is_due = True
-        self.sent_at = self._queue.clock.monotonic()
-        return True
+        return await self._wait_for_turn(is_first=True)
 
     async def acquire_next(self) -> bool:
         """
@@ -299,7 +295,10 @@ class BatchThrottle:
             Whether to send it; `False` once nothing is sent any more.
         """
         self.on_success()
-        if not await self._queue.acquire(is_first=False):
+        return await self._wait_for_turn(is_first=False)
+
+    async def _wait_for_turn(self, *, is_first: bool) -> bool:
+        if not await self._queue.acquire(is_first=is_first):
             return False
         self._is_due = True
         self.sent_at = self._queue.clock.monotonic()
@@ -328,11 +327,10 @@ class BatchThrottle:
         served = queue.adaptive_rate.served.total
         if seconds and not await self._sleep(seconds):
             return False
-        if not await queue.acquire(is_first=False):
+        if not await self._wait_for_turn(is_first=False):
             return False
-        self._is_due = True
         queue.retries += 1
-        now = self.sent_at = queue.clock.monotonic()
+        now = self.sent_at
         if queue.adaptive_rate.served.total > served:
             own = 0.0 if self._is_excused else seconds
             self.throttled_for += now - began - own

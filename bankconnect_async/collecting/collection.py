@@ -23,6 +23,7 @@ import attrs
 from bankconnect_async._resources.base import ApiClient
 from bankconnect_async._resources.files import PART_NAMES
 from bankconnect_async._threads import run_in_thread
+from bankconnect_async.batch.item_source import check_source
 from bankconnect_async.batch.protocols import Capacity
 from bankconnect_async.batch.session_batch import Batch, BatchOptions
 from bankconnect_async.batch.throttle import IdThrottle
@@ -129,10 +130,7 @@ class Collection:
             raise ConfigurationError(
                 fields={"flow": ("must be entity or session",)}
             )
-        if isinstance(source, str | bytes):
-            raise ConfigurationError(
-                fields={"source": ("is one text: give a list of ids",)}
-            )
+        check_source(source, "ids")
         self._source = source
         self._what = check_kinds(what)
         self._flow: Flow = flow

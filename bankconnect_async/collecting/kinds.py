@@ -5,6 +5,7 @@ The kinds of data that can be collected, and how each is fetched.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
+from bankconnect_async._resources.entities import UNSETTLED
 from bankconnect_async._resources.statement_kinds import (
     ENTITY_KINDS,
     SESSION_KINDS,
@@ -17,9 +18,6 @@ from bankconnect_async.models import COMPLETED
 
 #: The two flows of the vendor.
 Flow: TypeAlias = Literal["entity", "session"]
-
-_UNSETTLED: Final = frozenset({None, "processing"})
-
 
 #: The kinds of each flow, by their names.
 KINDS: Final[Mapping[Flow, Mapping[str, Kind]]] = {
@@ -71,7 +69,7 @@ def check_ready(flow: Flow, response: Any) -> None:
     waiting = [
         each
         for each in getattr(response, "progress", ())
-        if each.status in _UNSETTLED
+        if each.status in UNSETTLED
     ]
     if waiting:
         raise NotReadyError(
