@@ -85,8 +85,6 @@ class SyncItemSource(ItemSource[ItemT]):
     A plain iterable; the worker that needs an item takes it.
     """
 
-    count: int
-
     def __init__(self, source: Iterable[ItemT], room: FifoSemaphore) -> None:
         super().__init__(room)
         self._source: Iterator[ItemT] = iter(source)

@@ -14,10 +14,9 @@ from typing import Any, Final
 import orjson
 
 from bankconnect_async._printable import printable_json
-from bankconnect_async._threads import finish_in_thread, run_in_thread
+from bankconnect_async._threads import run_in_thread
 from bankconnect_async.errors import (
     ConfigurationError,
-    JournalError,
     JournalMismatchError,
 )
 from bankconnect_async.journal.append_file import AppendFile
@@ -25,10 +24,9 @@ from bankconnect_async.journal.compact_map import CompactMap
 from bankconnect_async.journal.records import (
     describe_error,
     format_time,
-    is_record_start,
     printable,
-    read_lines,
 )
+from bankconnect_async.journal.recovery import finish_writing, recover
 
 from .outcomes import Collected, CollectOutcome
 from .owners import Owner
@@ -115,7 +113,7 @@ class CollectionJournal:
         finally:
             self._file = None
             for file in opened:
-                await _finish(file)
+                await finish_writing(file.close)
 
     def _open(
         self, opened: list[AppendFile], cancelled: threading.Event
@@ -128,25 +126,14 @@ class CollectionJournal:
             )
         self.collected = self.failed = 0
         self._known = CompactMap()
-        end, missing, count = 0, b"", 0
-        lines = read_lines(
-            file.lines(is_record_start),
-            functools.partial(_read_of, self._api),
-        )
+        decode = functools.partial(_read_of, self._api)
         try:
-            for raw, record in lines:
-                end += len(raw)
-                missing = b"" if raw.endswith(b"\n") else b"\n"
-                if record is not None:
-                    count += 1
-                    self._remember(record)
-                if cancelled.is_set():
-                    return
+            for record in recover(file, decode, cancelled):
+                self._remember(record)
         except ValueError as exc:
             raise JournalMismatchError(
                 f"{file.name}: {exc}: {_ADVICE}"
             ) from None
-        file.repair(end=end, missing=missing, count=count)
 
     def _remember(self, record: dict[str, Any]) -> None:
         if "error" not in record:
@@ -207,23 +194,6 @@ class CollectionJournal:
             self._remember(record)
         else:
             self.failed += 1
-
-
-async def _finish(file: AppendFile) -> None:
-    # A cancellation must not hide an error about lost records.
-    errors = []
-
-    def close() -> None:
-        try:
-            file.close()
-        except JournalError as error:
-            errors.append(error)
-
-    try:
-        await finish_in_thread(close)
-    finally:
-        for error in errors:
-            raise error
 
 
 def _key(flow: str, id_: str, kind: str, format_: str) -> str:

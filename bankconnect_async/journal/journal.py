@@ -39,6 +39,7 @@ from .records import (
     read_lines,
     read_object,
 )
+from .recovery import finish_writing, recover
 
 
 __all__ = [
@@ -326,7 +327,7 @@ class Journal:
             yield
         finally:
             try:
-                await self._finish(self.close if is_ours else self._sync)
+                await finish_writing(self.close if is_ours else self._sync)
             finally:
                 self._is_in_use = False
 
@@ -529,22 +530,6 @@ class Journal:
             )
         return self._file
 
-    async def _finish(self, work: Callable[[], None]) -> None:
-        # A cancellation must not hide an error about lost records.
-        errors = []
-
-        def finish() -> None:
-            try:
-                work()
-            except JournalError as error:
-                errors.append(error)
-
-        try:
-            await finish_in_thread(finish)
-        finally:
-            for error in errors:
-                raise error
-
     def _sync(self) -> None:
         with self._lock:
             if self._file is not None:
@@ -565,30 +550,22 @@ class Journal:
     def _read(self, api: str, cancelled: threading.Event) -> None:
         file = self._opened
         self._reset()
-        end, missing, count = 0, b"", 0
-        lines = read_lines(
-            file.lines(is_record_start), functools.partial(_read_of, api)
-        )
+        decode = functools.partial(_read_of, api)
+        is_empty = True
         try:
-            for raw, record in lines:
-                if cancelled.is_set():
-                    # Nobody waits for it: the file stays as it is.
-                    return
-                end += len(raw)
-                missing = b"" if raw.endswith(b"\n") else b"\n"
-                if record is not None:
-                    count += 1
-                    self._remember(record)
+            for record in recover(file, decode, cancelled):
+                self._remember(record)
+                is_empty = False
         except ValueError as exc:
             is_other = isinstance(exc.__cause__, _OtherApiError)
             # Starting over would create all sessions before it again.
-            advice = _REPAIR if count and not is_other else _START_OVER
+            advice = _START_OVER if is_empty or is_other else _REPAIR
             raise JournalMismatchError(
                 f"{file.name}: {exc}: {advice}"
             ) from None
-        file.repair(end=end, missing=missing, count=count)
-        self._api = api
-        self._is_ready = True
+        if not cancelled.is_set():
+            self._api = api
+            self._is_ready = True
 
     def _remember(self, record: dict[str, Any]) -> None:
         if "error" not in record:
