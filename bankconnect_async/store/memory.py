@@ -303,11 +303,7 @@ class MemorySessionStore:
         work = self._pending.get(key)
         if work is not None:
             work.available_at = work.changed_at + backoff(work.item.attempts)
-        for session_key, held in self._reservations.items():
-            if held.reserved.entry_id == key:
-                del self._reservations[session_key]
-                self._waiters.wake(session_key)
-                break
+        self._end_reservations(lambda held: held.reserved.entry_id == key)
 
     async def entries(
         self, *, api_id: str | None = None
@@ -353,6 +349,9 @@ class MemorySessionStore:
             for key, work in list(works.items()):
                 if is_meant(work.link_id, work.item.at):
                     del works[key]
+        self._end_reservations(
+            lambda held: held.reserved.key.link_id == link_id
+        )
         return len(doomed)
 
     def _update(self) -> None:
@@ -371,6 +370,14 @@ class MemorySessionStore:
             self._waiters.wake(entry.key)
         while len(self._entries) > self._limit:
             self._remove(next(iter(self._entries)))
+
+    def _end_reservations(
+        self, is_over: Callable[[_Reservation], bool]
+    ) -> None:
+        for key, held in list(self._reservations.items()):
+            if is_over(held):
+                del self._reservations[key]
+                self._waiters.wake(key)
 
     def _put(self, entry: SessionEntry) -> None:
         self._entries[entry.entry_id] = entry
@@ -400,9 +407,7 @@ class MemorySessionStore:
     ) -> Reserved:
         passed = time.monotonic()
         if len(self._reservations) >= self._limit:
-            for other, held in list(self._reservations.items()):
-                if held.ends <= passed:
-                    del self._reservations[other]
+            self._end_reservations(lambda held: held.ends <= passed)
         if len(self._reservations) >= self._limit:
             del self._reservations[next(iter(self._reservations))]
         reserved = new_reservation(key, now=now, lease=lease)

@@ -544,6 +544,27 @@ class TestReserve:
         assert found == entries[0]
 
 
+@keeping
+async def test_forgotten_right(store, make_key, now):
+    """
+    The rights of a customer who is forgotten end, and no one else's.
+    """
+    keys = make_key("a"), make_key("a", scope="loan-2"), make_key("b")
+    for key in keys:
+        await store.reserve(key, now=now, lease=LEASE)
+
+    await store.forget(link_id="a")
+
+    for key in keys[:2]:
+        async with asyncio.timeout(LEASE.total_seconds() / 2):
+            found = await store.reserve(key, now=now, lease=LEASE)
+        assert isinstance(found, Reserved)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(
+            store.reserve(keys[2], now=now, lease=LEASE), 0.05
+        )
+
+
 @pytest.mark.parametrize(
     "store", [name for name in STORES if name not in KEEPING], indirect=True
 )
