@@ -294,6 +294,8 @@ class AsyncBankConnect(StatementData):
             await self._executor.transport.open()
         except BaseException:
             await self._stored.aclose()
+            # The caller may enter again.
+            self._stored.is_open = False
             raise
         return self
 

@@ -14,8 +14,10 @@ import traceback
 
 import attrs
 import pytest
+import trustme
 
 from bankconnect_async import (
+    TLS,
     AsyncBankConnect,
     BadRequestError,
     ConfigurationError,
@@ -96,15 +98,18 @@ def now():
     return datetime.datetime.now(datetime.UTC)
 
 
-def start(program, sandbox, path):
-    """Start a process with a client that has a store in a file."""
-    environment = {
-        **os.environ,
+def make_environment(sandbox, address):
+    """Return the environment of a client that has a store."""
+    return {
         "BANKCONNECT_API_KEY": sandbox.api_key,
         "BANKCONNECT_BASE_URL": sandbox.base_url,
         "BANKCONNECT_REDIRECT_URL": RETURN,
-        "BANKCONNECT_STORE": str(path),
+        "BANKCONNECT_STORE": str(address),
     }
+
+
+def start(program, sandbox, path):
+    """Start a process with a client that has a store in a file."""
     head = (
         "import asyncio\n"
         "from bankconnect_async import AsyncBankConnect\n"
@@ -114,7 +119,7 @@ def start(program, sandbox, path):
     body = "".join(f"        {line}\n" for line in program.splitlines())
     return subprocess.Popen(
         [sys.executable, "-c", f"{head}{body}asyncio.run(main())\n"],
-        env=environment,
+        env={**os.environ, **make_environment(sandbox, path)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -455,12 +460,7 @@ class TestOwner:
         """
         A client closes the store that it made from the environment.
         """
-        environment = {
-            "BANKCONNECT_API_KEY": sandbox.api_key,
-            "BANKCONNECT_BASE_URL": sandbox.base_url,
-            "BANKCONNECT_REDIRECT_URL": RETURN,
-            "BANKCONNECT_STORE": f"sqlite:///{path}",
-        }
+        environment = make_environment(sandbox, f"sqlite:///{path}")
         async with AsyncBankConnect.from_env(environment) as bank:
             await bank.create_session("customer-42")
             assert bank.store is not store
@@ -470,6 +470,25 @@ class TestOwner:
         with pytest.raises(StoreError):
             await entries_of(bank, "customer-42")
         assert await entries_of(other, "customer-42")
+
+    async def test_opens_again_after_a_failure(self, sandbox, path, tmp_path):
+        """
+        A client that could not be opened opens its store again.
+        """
+        authority = tmp_path / "authority.pem"
+        bank = AsyncBankConnect.from_env(
+            make_environment(sandbox, path), tls=TLS(ca_file=authority)
+        )
+        with pytest.raises(ConfigurationError, match="ca_file"):
+            async with bank:
+                pass
+        trustme.CA().cert_pem.write_to_path(authority)
+
+        async with bank:
+            await bank.create_session("customer-42")
+            (entry,) = await entries_of(bank, "customer-42")
+
+        assert entry.session_id in sandbox.sessions
 
     @pytest.mark.parametrize(
         ("address", "keys", "problem"),
