@@ -92,22 +92,24 @@ class _Group:
 
     def resolve(self, path: str) -> None:
         """Hand the outcomes to the callers."""
-        failure = self.error
         for future in self.adds:
-            if future.done():
-                continue
-            if failure is None:
-                future.set_result(None)
-            else:
-                future.set_exception(as_store_error(path, failure))
+            _resolve(future, None, self.error, path)
         for call in self.calls:
-            error = failure or call.error
-            if call.future.done():
-                continue
-            if error is None:
-                call.future.set_result(call.result)
-            else:
-                call.future.set_exception(as_store_error(path, error))
+            _resolve(call.future, call.result, self.error or call.error, path)
+
+
+def _resolve(
+    future: asyncio.Future[Any],
+    result: Any,
+    error: Exception | None,
+    path: str,
+) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(as_store_error(path, error))
 
 
 def _run_call(connection: sqlite3.Connection, call: _Call) -> None:
@@ -124,8 +126,13 @@ def _run_call(connection: sqlite3.Connection, call: _Call) -> None:
 
 def as_store_error(path: str, error: Exception) -> Exception:
     """
-    Return the `StoreError` for an error of SQLite, and any other as it is.
+    Return a new `StoreError` for one of a store or an error of SQLite.
+
+    Any other error is returned as it is.
     """
+    if isinstance(error, StoreError):
+        # Each caller of a group adds facts to an error of its own.
+        return StoreError(error.message)
     if not isinstance(error, sqlite3.Error):
         return error
     text = str(error)

@@ -345,8 +345,15 @@ class TestFile:
             if is_replaced:
                 async with SQLiteSessionStore(path):
                     pass
-            with pytest.raises(StoreError, match="removed or replaced"):
-                await store.add([make_entry("after")])
+            errors = await asyncio.gather(
+                store.add([make_entry("after")]),
+                store.add([make_entry("after")]),
+                return_exceptions=True,
+            )
+            assert [type(error) for error in errors] == [StoreError] * 2
+            assert "removed or replaced" in str(errors[0])
+            # Each caller may add facts to it.
+            assert errors[0] is not errors[1]
             with pytest.raises(StoreError, match="removed or replaced"):
                 await store.find(api_id=API, link_id="before")
             await store.aclose()
