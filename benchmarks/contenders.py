@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SessionRequest,
         SessionStore,
     )
+    from bankconnect_async.journal import Journal
 
 # What only one contender needs is imported when that one is opened: each
 # process is to hold no more than its own contender makes it hold.
@@ -56,7 +57,7 @@ Open = Callable[["Setting"], AbstractAsyncContextManager[Job]]
 @attrs.frozen(kw_only=True)
 class Target:
     """
-    Where sessions are asked for.
+    The server that creates sessions.
 
     Attributes:
         base_url: Up to and including ``/bank-connect``.
@@ -81,7 +82,7 @@ class Target:
 @attrs.frozen(kw_only=True)
 class Setting:
     """
-    What all contenders are given alike.
+    The work that all contenders do.
 
     Attributes:
         target: The server.
@@ -183,72 +184,63 @@ async def open_ours(setting: Setting) -> AsyncIterator[Job]:
         )
 
 
-@asynccontextmanager
-async def open_batch(setting: Setting) -> AsyncIterator[Job]:
-    """Give all ids to `create_sessions` at once."""
+def _in_one_batch(
+    bank: "AsyncBankConnect",
+    setting: Setting,
+    make_journal: "Callable[[], Journal | None]" = lambda: None,
+) -> Job:
     from bankconnect_async import Created
 
     request = _requester(setting)
+
+    async def job(ids: Iterable[str]) -> list[float]:
+        async with bank.create_sessions(
+            map(request, ids),
+            concurrency=setting.connections,
+            journal=make_journal(),
+        ) as outcomes:
+            async for outcome in outcomes:
+                assert isinstance(outcome, Created)
+        return []
+
+    return job
+
+
+@asynccontextmanager
+async def open_batch(setting: Setting) -> AsyncIterator[Job]:
+    """Give all ids to `create_sessions` at once."""
     async with _client(setting) as bank:
-
-        async def job(ids: Iterable[str]) -> list[float]:
-            async with bank.create_sessions(
-                map(request, ids), concurrency=setting.connections
-            ) as outcomes:
-                async for outcome in outcomes:
-                    assert isinstance(outcome, Created)
-            return []
-
-        yield job
+        yield _in_one_batch(bank, setting)
 
 
 @asynccontextmanager
 async def open_journal(setting: Setting) -> AsyncIterator[Job]:
     """Give all ids to `create_sessions` at once, with a journal."""
-    from bankconnect_async import Created
     from bankconnect_async.journal import Journal
 
-    request = _requester(setting)
     # A new file for each block, as each batch has one.
     numbers = itertools.count()
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         async with _client(setting) as bank:
-
-            async def job(ids: Iterable[str]) -> list[float]:
-                async with bank.create_sessions(
-                    map(request, ids),
-                    concurrency=setting.connections,
-                    journal=Journal(f"{home}/{next(numbers)}.jsonl"),
-                ) as outcomes:
-                    async for outcome in outcomes:
-                        assert isinstance(outcome, Created)
-                return []
-
-            yield job
+            yield _in_one_batch(
+                bank,
+                setting,
+                lambda: Journal(f"{home}/{next(numbers)}.jsonl"),
+            )
 
 
 @asynccontextmanager
 async def open_store(setting: Setting) -> AsyncIterator[Job]:
     """Give all ids to `create_sessions` at once, with a store in a file."""
-    from bankconnect_async import Created, SQLiteSessionStore
+    from bankconnect_async import SQLiteSessionStore
 
-    request = _requester(setting)
     # One file, as a service has it.
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         async with (
             SQLiteSessionStore(f"{home}/sessions.sqlite") as store,
             _client(setting, store=store) as bank,
         ):
-
-            async def job(ids: Iterable[str]) -> list[float]:
-                async with bank.create_sessions(
-                    map(request, ids), concurrency=setting.connections
-                ) as outcomes:
-                    async for outcome in outcomes:
-                        assert isinstance(outcome, Created)
-                return []
-
-            yield job
+            yield _in_one_batch(bank, setting)
 
 
 @asynccontextmanager
