@@ -93,7 +93,7 @@ UNCERTAIN: Final = frozenset({Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE})
 
 class Phase(enum.StrEnum):
     """
-    How far an attempt came.
+    The phase of an attempt when it ended.
 
     Attributes:
         QUEUED: It waited for a free slot of the client.

@@ -42,7 +42,7 @@ _EVERY: Final = 20
 @attrs.frozen(kw_only=True)
 class ReportCost:
     """
-    What a report cost.
+    The cost of a report.
 
     Attributes:
         seconds: The time until it was done.

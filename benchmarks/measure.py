@@ -111,7 +111,7 @@ def take_turns(base: Opened, other: Opened, rounds: int) -> Iterator[Pair]:
 @attrs.frozen(kw_only=True)
 class Result:
     """
-    What blocks of one contender tell.
+    The result of the blocks of one contender.
 
     Attributes:
         name: Of the contender.

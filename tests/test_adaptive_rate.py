@@ -96,7 +96,7 @@ class Failing:
 @attrs.define
 class Run:
     """
-    What a simulated batch did, by second.
+    A simulated batch, counted by the second.
     """
 
     rate: AdaptiveRate
@@ -456,7 +456,7 @@ def test_one_round_of_requests_makes_one_cut():
 
 def test_late_refusals_are_of_the_past():
     """
-    What was sent before a pause prolongs it, and makes no other one.
+    Requests sent before a pause prolong it, and make no other one.
     """
     rate = controller()
     rate.on_success(0.5, sent_at=0.4)

@@ -1,5 +1,5 @@
 """
-What a session costs stays what it is.
+The cost of a session does not grow.
 
 Nothing here reads a clock that others move: CPU time counts beside that of
 other code in the same process, and modules and sends are counted.
@@ -98,7 +98,7 @@ def test_imports_what_it_needs():
 )
 def test_answers_need_no_new_memory():
     """
-    What an answer is read into is there already: no page of it is mapped.
+    Answers are read into memory that is there already: no page is mapped.
     """
     faults = run(
         f"import sys; sys.path.append({str(ROOT)!r})\n"

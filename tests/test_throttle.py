@@ -289,7 +289,7 @@ async def test_a_stop_reaches_those_that_wait_to_begin(bank, sandbox, held):
 
 async def test_a_drain_lets_retries_end(bank, sandbox, held):
     """
-    What was sent comes to its end; what waits to be sent does not begin.
+    A drain lets requests end that were sent, and begins no others.
     """
     sandbox.faults.script(Fault.status(429, retry_after=60), prefix="slow")
     async with bank.create_sessions(
@@ -312,7 +312,7 @@ async def test_a_drain_lets_retries_end(bank, sandbox, held):
 
 async def test_a_cancel_is_not_a_stop(held):
     """
-    Who is cancelled while waiting is cancelled.
+    A task that is cancelled while it waits is cancelled.
     """
     queue = SendQueue(held, max_pause=120)
     [throttle] = throttles(queue)

@@ -31,7 +31,7 @@ _POINTS: Final = 120
 @attrs.frozen(kw_only=True)
 class Curve:
     """
-    What the server answered in the course of one run.
+    The server's responses in the course of one run.
 
     Attributes:
         step: The seconds from point to point.

@@ -44,7 +44,7 @@ EVERYTHING: Final = 100.0
 @attrs.frozen
 class Target:
     """
-    What to reach in a span of time, in percent.
+    A goal for a span of time, in percent.
 
     Attributes:
         start: The time where the span starts.
@@ -128,7 +128,7 @@ class Scenario:
 @attrs.frozen
 class _Hint:
     """
-    What a refusal says about the time to wait.
+    The time to wait, as a refusal names it.
     """
 
     title: str

@@ -62,7 +62,7 @@ class Controller(Protocol):
 @attrs.frozen
 class Run:
     """
-    What came of one simulation.
+    The outcome of one simulation.
 
     Attributes:
         served: The times when a request was accepted, ordered.
@@ -216,7 +216,7 @@ class Simulation:
 @attrs.frozen
 class Score:
     """
-    How well a controller did, in percent.
+    The success of a controller, in percent.
 
     Attributes:
         utilisation: The share of the limit that was used.

@@ -437,7 +437,7 @@ class TestJournal:
 
     async def test_resumes(self, bank, complete, service, tmp_path):
         """
-        What is collected is skipped, and what is not ready is fetched again.
+        A later run skips collected data, and fetches what was not ready.
         """
         done = await complete(3)
         waiting = await complete(2, process=False)
@@ -465,7 +465,7 @@ class TestJournal:
         self, bank, complete, tmp_path
     ):
         """
-        What the loop was working on when it failed is collected again.
+        The outcome that the loop failed on is collected again.
         """
         sessions = await complete(6)
         path = tmp_path / "collected.jsonl"
@@ -489,7 +489,7 @@ class TestJournal:
 
     async def test_formats_are_told_apart(self, bank, complete, tmp_path):
         """
-        What was collected in one format is collected in another again.
+        Data collected in one format is collected in another again.
         """
         sessions = await complete(1)
         path = tmp_path / "collected.jsonl"
@@ -572,7 +572,7 @@ class TestSave:
         self, bank, complete, tmp_path
     ):
         """
-        What it raises ends the collection, and a later one resumes.
+        Its error ends the collection, and a later one resumes.
         """
         sessions = await complete(8)
         saved = []

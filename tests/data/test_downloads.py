@@ -1172,8 +1172,8 @@ def _break_disk(monkeypatch):
 )
 async def test_a_full_disk_is_told(store, bank, tmp_path, break_disk, trouble):
     """
-    What the system says about the file is not taken for the network's, even
-    where a disk far away says it in the network's words.
+    The system's errors about the file are not taken for the network's, even
+    where a disk far away uses the network's words.
     """
     break_disk(*trouble)
 

@@ -65,7 +65,7 @@ class Proxy:
     """
     A proxy that tunnels, and hands on requests of plain HTTP byte by byte.
 
-    What breaks on one side breaks on the other in the same way.
+    A connection that breaks on one side breaks on the other, the same way.
     """
 
     def __init__(self) -> None:

@@ -283,7 +283,7 @@ class Lender:
 
     @property
     def secrets(self):
-        """What nobody may read: sessions in work have secret ids."""
+        """The texts that nobody may read, with ids of sessions in work."""
         protocol, sessions = self.service.protocol, self.sandbox.sessions
         return [
             *(KEY, ACCOUNT, SIGNING, SEALING),
