@@ -82,6 +82,7 @@ class CollectionJournal:
         self.path: Final = os.fspath(path)
         self.collected: int = 0
         self.failed: int = 0
+        self._given_api: Final = api
         self._api = api
         self._format = format
         self._file: AppendFile | None = None
@@ -104,7 +105,7 @@ class CollectionJournal:
         cancelled = threading.Event()
         opened: list[AppendFile] = []
         try:
-            self._api = self._api or api
+            self._api = self._given_api or api
             await run_in_thread(
                 self._open, opened, cancelled, on_cancel=cancelled.set
             )

@@ -530,6 +530,25 @@ class TestJournal:
                 )
             assert path.read_bytes() == before
 
+    async def test_a_journal_that_is_used_again_is_checked_again(
+        self, bank, complete, tmp_path
+    ):
+        """
+        A journal that one client has used is refused for another API.
+        """
+        sessions = await complete(1)
+        journal = CollectionJournal(tmp_path / "collected.jsonl")
+        await collect(bank.collect(sessions, journal=journal))
+
+        async with (
+            Sandbox("session") as other,
+            AsyncBankConnect(
+                other.api_key, base_url=other.base_url, redirect_url=None
+            ) as stranger,
+        ):
+            with pytest.raises(JournalMismatchError):
+                await collect(stranger.collect(sessions, journal=journal))
+
     async def test_a_torn_record_is_repaired(self, bank, complete, tmp_path):
         """
         A record that was torn by a kill is collected again.
