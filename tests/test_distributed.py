@@ -701,6 +701,9 @@ class TestSettings:
         for address in (
             "postgresql://u:pa55word@db/x",
             "postgresql://db/x?password=pa55word",
+            "postgresql://db/x?sslpassword=pa55word",
+            "postgresql://u:pa55word@db:port/x",
+            "host=db dbname=x password = pa55word",
         ):
             with pytest.raises(ConfigurationError, match="workers") as caught:
                 create_sessions_distributed(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import platform
+import re
 import secrets
 
 from collections import Counter
@@ -22,6 +23,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
+from urllib.parse import unquote
 
 import attrs
 
@@ -767,11 +769,14 @@ def _check_store(address: str) -> str:
 
 
 def _has_password(address: str) -> bool:
+    # In a query or among the words of a DSN.
+    if re.search(r"password\s*=", unquote(address), re.IGNORECASE):
+        return True
     try:
-        url = URL(address)
+        return URL(address).password is not None
     except ValueError:
-        return False
-    return url.password is not None or "password" in url.query
+        # A password that is not escaped, or a port that is no number.
+        return "@" in address
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
