@@ -6,7 +6,16 @@ import datetime
 import logging
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, Unpack
+from typing import (
+    Any,
+    Final,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+)
 
 import attrs
 import orjson
@@ -40,6 +49,8 @@ from .failures import ANY_ERROR, is_temporary
 from .inbox import Inbox
 from .news import News, SessionRecords, news_of
 
+
+P = ParamSpec("P")
 
 OnEvent: TypeAlias = Callable[[Event | Webhook], Awaitable[None]]
 OnFailure: TypeAlias = Callable[[Event | Webhook, Exception], Awaitable[None]]
@@ -166,7 +177,7 @@ class EventDispatcher:
         if entry is not None:
             await self._record(event, entry)
         if not isinstance(event, SuccessEvent):
-            await self.hooks.on_event(event)
+            await _call(self.hooks.on_event, event)
             return
         if (
             entry is not None
@@ -177,7 +188,7 @@ class EventDispatcher:
         await self.inbox.do(
             f"{SUCCESS}:{event.key}",
             _encode_success(event),
-            lambda: self.hooks.on_event(event),
+            lambda: _call(self.hooks.on_event, event),
             link_id=event.link_id,
         )
 
@@ -194,7 +205,7 @@ class EventDispatcher:
         try:
             what = _decode(item)
             if isinstance(what, SuccessEvent):
-                await self.hooks.on_event(what)
+                await _call(self.hooks.on_event, what)
                 return True
             entry = await self.records.find_for_webhook(what)
             if entry is not None and not isinstance(what, ExtractionWebhook):
@@ -243,7 +254,7 @@ class EventDispatcher:
             what = attrs.evolve(what, key=key)
         if self.hooks.on_failure is not None:
             try:
-                await self.hooks.on_failure(what, error)
+                await _call(self.hooks.on_failure, what, error)
             except ANY_ERROR:
                 _log.exception("the failure hook failed")
             else:
@@ -257,7 +268,7 @@ class EventDispatcher:
         if not is_matched and getattr(webhook, "session_id", None) is not None:
             # Its session may be stored in a moment.
             await self.inbox.put(f"{UNMATCHED}:{item.key}", item.body)
-        await self.hooks.on_event(webhook)
+        await _call(self.hooks.on_event, webhook)
         return True
 
     async def _match(
@@ -334,6 +345,19 @@ def log_failure(
         f": {ids}" if ids else "",
         exc_info=error,
     )
+
+
+async def _call(
+    hook: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Call a hook; its error is one of `ANY_ERROR`, or ends the process."""
+    try:
+        await hook(*args, **kwargs)
+    except (*ANY_ERROR, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:
+        # Such as a panic of a library in Rust.
+        raise RuntimeError(f"the hook raised {type(exc).__name__}") from exc
 
 
 def _owner(webhook: Webhook, entry: SessionEntry | None) -> str | None:

@@ -44,7 +44,7 @@ class Told:
 
     events: list[Any] = attrs.Factory(list)
     failures: list[tuple[Any, Exception]] = attrs.Factory(list)
-    breaks: Exception | None = None
+    breaks: BaseException | None = None
 
     async def on_event(self, event: Any) -> None:
         """Take an event, or raise."""

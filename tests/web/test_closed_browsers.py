@@ -226,6 +226,31 @@ async def test_anything_that_confirming_raises(make, told, claim, error):
     assert reply.status in {500, 503}
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_callback_that_panics(make, told, claim, way):
+    """
+    A callback that raises no `Exception` gets a response and loses no event.
+    """
+
+    class Panic(BaseException):
+        pass
+
+    endpoints = make(AsyncBankConnect("key", redirect_url=None))
+
+    async def confirm(event, *, session):
+        return attrs.evolve(event, confirmed=True)
+
+    endpoints.bank.confirm = confirm
+    told.breaks = Panic("in Rust")
+    reply = await claim(endpoints, way)
+
+    ((event, error),) = told.failures
+    assert reply.status == 500
+    assert event.entity_id == "e-1"
+    assert isinstance(error, RuntimeError)
+    assert error.__cause__ is told.breaks
+
+
 class TestHooksThatCancel:
     """
     A hook that raises `CancelledError` loses no event silently.

@@ -16,6 +16,12 @@ from bankconnect_async.models.webhooks import ExtractionWebhook, UnknownWebhook
 LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
+class Panic(BaseException):
+    """
+    A panic of a library in Rust, which is no `Exception`.
+    """
+
+
 class TestWebhooks:
     """
     A webhook is acknowledged at once, and none is lost.
@@ -108,7 +114,8 @@ class TestWebhooks:
         ]
         assert "is to be tried again" in caplog.records[1].message
 
-    async def test_last_attempt(self, make, webhook_call, told, until):
+    @pytest.mark.parametrize("error", [RuntimeError, Panic])
+    async def test_last_attempt(self, make, webhook_call, told, until, error):
         """
         A webhook whose callback fails every time goes to the failure hook
         each time, and is not tried forever.
@@ -118,7 +125,7 @@ class TestWebhooks:
             max_attempts=2,
             poll_interval=0.01,
         )
-        told.breaks = RuntimeError("no database")
+        told.breaks = error("no database")
         await endpoints.handle_webhook(webhook_call(endpoints))
         await until(lambda: len(told.failures) == 2)
         await until(lambda: not endpoints.pending)
@@ -131,6 +138,9 @@ class TestWebhooks:
         assert [webhook.statement_id for webhook, _ in told.failures] == [
             "st-1"
         ] * 2
+        for _, failure in told.failures:
+            assert isinstance(failure, RuntimeError)
+            assert told.breaks in {failure, failure.__cause__}
 
     async def test_store_fails(self, make, webhook_call, told, caplog):
         """
