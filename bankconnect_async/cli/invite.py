@@ -9,14 +9,12 @@ import os
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 import click
 import orjson
 
 from bankconnect_async._printable import one_line
-from bankconnect_async._resources.files import PartFile
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import PARAMETERS, UNSET, SessionRequest
@@ -28,6 +26,7 @@ from .input.rows import BadRow, InputFileError, InputRow, InputRows
 from .input.sources import open_input, refuse_same_file
 from .messages import CommandError, print_message
 from .options import any_link_id_option
+from .output import new_file
 
 
 _COLUMN: Final = "invitation_url"
@@ -106,11 +105,6 @@ def invite(  # noqa: PLR0913
     """
     protocol = _make_protocol(callback_url, invitation_frame=inline_frame)
     refuse_same_file(source, output)
-    if Path(output).exists():
-        raise CommandError(
-            f"{output}: exists already and is not overwritten: name another "
-            f"--output"
-        )
 
     def make_link(request: SessionRequest) -> str:
         return protocol.invitation_url(
@@ -120,7 +114,10 @@ def invite(  # noqa: PLR0913
             parameters=_parameters(request),
         )
 
-    with closing(open_input(source)) as opened:
+    with (
+        new_file(output, other="--output") as file,
+        closing(open_input(source)) as opened,
+    ):
         rows = InputRows(
             opened.stream,
             name=opened.name,
@@ -129,25 +126,14 @@ def invite(  # noqa: PLR0913
         _check_columns(opened.name, rows.columns)
         rows.refuse_month_first(opened.reopen)
         merged = _Merged(rows, make_link)
-        part = PartFile(Path(output), is_new=True)
-        try:
-            part.create()
-            for block in merged.blocks():
-                part.append(block)
-            if merged.bad:
-                merged.print_problems()
-                raise CommandError(
-                    f"{opened.name}: {merged.bad} rows are wrong: nothing was "
-                    f"written",
-                    exit_code=1,
-                )
-            part.commit()
-        except OSError as exc:
+        file.writelines(merged.blocks())
+        if merged.bad:
+            merged.print_problems()
             raise CommandError(
-                f"{output}: cannot be written: {exc.strerror}"
-            ) from exc
-        finally:
-            part.discard()
+                f"{opened.name}: {merged.bad} rows are wrong: nothing was "
+                f"written",
+                exit_code=1,
+            )
     print_message(f"{output}: {merged.good} invitations")
 
 

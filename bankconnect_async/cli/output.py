@@ -3,20 +3,25 @@ Writes results to stdout or to a new file.
 """
 
 import errno
+import io
 import os
 import sys
-import tempfile
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from bankconnect_async._resources.files import PartFile
 from bankconnect_async.tables import write_file
 
 from .messages import CommandError
+
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def write_output(content: bytes, path: str = "-") -> None:
@@ -51,41 +56,56 @@ def write_output(content: bytes, path: str = "-") -> None:
 
 
 @contextmanager
-def new_file(path: str) -> Iterator[BinaryIO]:
+def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
     """
     Write a new file that only its owner can read, whole or not at all.
 
     Args:
         path: The path of the file.
+        other: The thing to name anew if the path is taken.
 
     Raises:
         CommandError: If the file exists or cannot be written.
     """
-    target = Path(path)
-    if path == "-" or os.path.lexists(path):
+    if os.path.lexists(path):
         raise CommandError(
-            "stdout is for the figures: name a file instead of -"
-            if path == "-"
-            else f"{path}: exists already and is not overwritten: name "
-            f"another file"
+            f"{path}: exists already and is not overwritten: name another "
+            f"{other}"
         )
+    part = PartFile(Path(path), is_new=True)
     try:
-        fd, part = tempfile.mkstemp(
-            prefix=f".{target.name}-", dir=target.parent
-        )
-        try:
-            with os.fdopen(fd, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(part).replace(target)
-        finally:
-            with suppress(FileNotFoundError):
-                Path(part).unlink()
+        part.create()
+        with io.BufferedWriter(_PartStream(part)) as file:
+            yield file
+        part.commit()
     except OSError as exc:
         raise CommandError(
             f"{path}: cannot be written: {exc.strerror}"
         ) from exc
+    finally:
+        part.discard()
+
+
+class _PartStream(io.RawIOBase):
+    """
+    Appends to a file that is not complete.
+
+    Args:
+        part: The file, which stays open.
+    """
+
+    def __init__(self, part: PartFile) -> None:
+        self._part = part
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, content: "ReadableBuffer") -> int:
+        """Write all of *content*."""
+        raw = bytes(content)
+        self._part.append(raw)
+        return len(raw)
 
 
 def _write_to_stdout(content: bytes) -> None:

@@ -137,7 +137,7 @@ def test_output_that_is_a_link(invite, out):
     result = invite("link_id\na\n")
 
     assert result.code == 2
-    assert "cannot be written: File exists" in result.err
+    assert "merge.csv: exists already and is not overwritten" in result.err
     assert out.is_symlink()
 
 

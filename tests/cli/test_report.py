@@ -21,6 +21,8 @@ from bankconnect_async import (
     SessionState,
     SQLiteSessionStore,
 )
+from bankconnect_async.cli.messages import CommandError
+from bankconnect_async.cli.output import new_file
 from bankconnect_async.sandbox import Fault
 
 
@@ -331,6 +333,21 @@ class TestFiles:
             assert "exists already and is not overwritten" in ran.err
             ran = bankconnect("report", path, option, "-")
             assert "name a file instead of -" in ran.err
+
+    def test_file_that_came_since(self, tmp_path):
+        """
+        A file that came while ours was written is not overwritten, either.
+        """
+        path = tmp_path / "report.html"
+        with (
+            pytest.raises(CommandError, match="File exists"),
+            new_file(str(path)) as file,
+        ):
+            file.write(b"ours")
+            path.write_bytes(b"theirs")
+
+        assert path.read_bytes() == b"theirs"
+        assert list(tmp_path.iterdir()) == [path]
 
     def test_usage(self, bankconnect, tmp_path):
         """

@@ -12,6 +12,7 @@ import click
 import orjson
 
 from bankconnect_async._printable import printable_json
+from bankconnect_async.cli.messages import CommandError
 from bankconnect_async.cli.options import (
     find_store,
     json_option,
@@ -30,6 +31,16 @@ from .files import copy_failed_rows, write_failed_ids, write_urls
 from .text import render_text
 
 
+def _refuse_stdout(
+    _: click.Context, __: click.Parameter, path: str | None
+) -> str | None:
+    if path == "-":
+        raise CommandError(
+            "stdout is for the figures: name a file instead of -"
+        )
+    return path
+
+
 @click.command()
 @click.argument("journals", metavar="[JOURNAL]...", nargs=-1)
 @store_option(
@@ -40,12 +51,14 @@ from .text import render_text
 @click.option(
     "--html",
     "html_path",
+    callback=_refuse_stdout,
     metavar="FILE",
     help="A new page with the figures and plots, which needs no network.",
 )
 @click.option(
     "--urls",
     "urls_path",
+    callback=_refuse_stdout,
     metavar="FILE",
     help="A new CSV file of the sessions: link_id, session_id and "
     "redirect_url.",
@@ -53,6 +66,7 @@ from .text import render_text
 @click.option(
     "--failed",
     "failed_path",
+    callback=_refuse_stdout,
     metavar="FILE",
     help="A new file of the rows without a session, as an INPUT of batch.",
 )
