@@ -9,16 +9,15 @@ import click
 
 from bankconnect_async._printable import one_line
 from bankconnect_async.errors import (
+    UNCERTAIN,
     AuthenticationError,
     BankConnectError,
     ConfigurationError,
-    Delivery,
     JournalError,
     PasswordIncorrectError,
 )
 
 
-_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 # The environment variables of settings, by the names in the library.
 _VARIABLES: Final = {
     "api_key": "BANKCONNECT_API_KEY",
@@ -85,7 +84,7 @@ def explain(error: BankConnectError, command: click.Command) -> str:
             advice = "check BANKCONNECT_API_KEY"
         case PasswordIncorrectError():
             advice = "give the PDF's in BANKCONNECT_PDF_PASSWORD"
-        case BankConnectError() if error.delivery in _UNCERTAIN:
+        case BankConnectError() if error.delivery in UNCERTAIN:
             advice = "a session may exist"
         case _:
             return str(error)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from bankconnect_async._http.histogram import Histogram
-from bankconnect_async.errors import Delivery, InvalidRequestError
+from bankconnect_async.errors import UNCERTAIN, InvalidRequestError
 from bankconnect_async.journal.compact_map import CompactMap
 from bankconnect_async.journal.journal import read_journal_with
 from bankconnect_async.journal.records import (
@@ -36,7 +36,6 @@ _TAKEN: Final = 2**31 - 1
 # A file of somebody else's may have any number of names.
 _MAX_NAMES: Final = 1000
 _OTHER: Final = ("other", False)
-_UNCERTAIN: Final = Delivery.AMBIGUOUS, Delivery.CREATED_UNREADABLE
 # The widths of slices of time in seconds, each a multiple of the one before.
 _WIDTHS: Final = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400)
 _MAX_SLICES: Final = 240
@@ -93,7 +92,7 @@ def _decode(raw: bytes) -> Row:
         else:
             name = error["type"]
             is_invalid = record["request"] is None
-            is_uncertain = error["delivery"] in _UNCERTAIN
+            is_uncertain = error["delivery"] in UNCERTAIN
             # Only a valid request has a digest, so that its link id is wrong
             # beside that of another row only.
             is_repeated = (
