@@ -20,6 +20,7 @@ from bankconnect_async.store import SessionStore
 
 from .input.dates import FORMS, parse_date
 from .input.file_types import find_unsearchable_type
+from .input.lines import UTF8_BOM
 from .input.rows import InputFileError
 from .input.sources import open_input
 from .options import find_store, json_option, store_option
@@ -28,7 +29,6 @@ from .output import write_output
 
 # Lines that are named one by one.
 _NAMED: Final = 20
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 def _midnight(
@@ -164,7 +164,7 @@ class _Wanted:
 def _parse(raw: bytes) -> Any:
     """Parse a line of JSON; `None` for any other text."""
     try:
-        return orjson.loads(raw.removeprefix(_BOM))
+        return orjson.loads(raw.removeprefix(UTF8_BOM))
     except orjson.JSONDecodeError:
         return None
 

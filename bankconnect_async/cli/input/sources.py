@@ -18,7 +18,7 @@ import attrs
 
 from bankconnect_async.journal.file_system import read_at
 
-from .rows import UNREADABLE, InputFileError
+from .rows import UNREADABLE, InputFileError, named_errors
 
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def open_input(path: str) -> Input:
         InputFileError: If it cannot be read.
     """
     name = "stdin" if path == _STDIN else path
-    try:
+    with named_errors(name, UNREADABLE):
         raw = _open_stdin() if path == _STDIN else io.FileIO(path)
         is_file = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         pipe = None if is_file else Pipe(raw)
@@ -195,10 +195,6 @@ def open_input(path: str) -> Input:
             start=raw.tell() if is_file else 0,
             fd=raw.fileno(),
         )
-    except OSError as exc:
-        raise InputFileError(
-            f"{name}: {UNREADABLE.format(exc.strerror)}"
-        ) from exc
 
 
 def refuse_same_file(source: str, output: str) -> None:
