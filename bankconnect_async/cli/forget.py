@@ -18,7 +18,7 @@ from bankconnect_async._printable import one_line, printable_json
 from bankconnect_async.journal.records import recorded_at
 from bankconnect_async.store import SessionStore
 
-from .input.dates import FORMS, parse_date
+from .input.dates import FORMS, parse_day
 from .input.file_types import find_unsearchable_type
 from .input.lines import UTF8_BOM
 from .input.rows import InputFileError
@@ -32,14 +32,11 @@ _NAMED: Final = 20
 
 
 def _midnight(
-    _: click.Context, __: click.Parameter, text: str | None
+    ctx: click.Context, param: click.Parameter, text: str | None
 ) -> datetime.datetime | None:
-    if text is None:
+    day = parse_day(ctx, param, text)
+    if day is None:
         return None
-    try:
-        day = parse_date(text)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from None
     midnight = datetime.datetime.combine(day, datetime.time()).astimezone()
     if midnight > datetime.datetime.now(datetime.UTC):
         raise click.BadParameter(

@@ -3,7 +3,6 @@ The commands ``upload``, ``wait`` and ``fetch``.
 """
 
 import asyncio
-import datetime
 import functools
 import os
 import sys
@@ -34,7 +33,7 @@ from bankconnect_async.tables import (
     encode_table,
 )
 
-from .input.dates import parse_date
+from .input.dates import parse_day
 from .messages import print_message
 from .options import ApiOptions, connection_options
 from .output import write_output
@@ -76,15 +75,6 @@ def _run(work: Coroutine[Any, Any, T], *, name: str = "") -> T:
         raise
 
 
-def _parse_day(
-    _: click.Context, __: click.Parameter, text: str | None
-) -> datetime.date | None:
-    try:
-        return None if text is None else parse_date(text)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from None
-
-
 @click.command()
 @_id_argument
 @click.option(
@@ -105,13 +95,13 @@ def _parse_day(
 @click.option(
     "--from-date",
     metavar="DAY",
-    callback=_parse_day,
+    callback=parse_day,
     help="The first day of transactions, DD/MM/YYYY or YYYY-MM-DD.",
 )
 @click.option(
     "--to-date",
     metavar="DAY",
-    callback=_parse_day,
+    callback=parse_day,
     help="The last day of transactions.",
 )
 @click.option(

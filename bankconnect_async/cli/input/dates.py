@@ -9,6 +9,8 @@ import re
 from contextlib import suppress
 from typing import Final
 
+import click
+
 from .damage import quote, trim
 
 
@@ -53,6 +55,18 @@ def parse_date(text: str) -> datetime.date:
             with suppress(ValueError):
                 return datetime.date(**parts)
     raise ValueError(f"{quote(text)} is not a date: use {FORMS}")
+
+
+def parse_day(
+    _: click.Context, __: click.Parameter, text: str | None
+) -> datetime.date | None:
+    """
+    Parse the day of an option.
+    """
+    try:
+        return None if text is None else parse_date(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
 
 
 def has_no_month(text: str) -> bool:
