@@ -37,9 +37,12 @@ class BatchSummary:
             before the end of the input.
     """
 
-    #: What the progress bar says, and what is counted.
+    #: The title of the progress bar, the unit of the counts, and the words
+    #: for what is done in this run and in an earlier one.
     title: ClassVar[str] = "creating sessions"
     unit: ClassVar[str] = "rows"
+    done: ClassVar[str] = "created"
+    done_before: ClassVar[str] = "created before"
 
     total: int | None = None
     created: int = 0
@@ -121,10 +124,12 @@ class BatchSummary:
 
     def as_text(self) -> str:
         """Return the summary as one line of text."""
+        skipped = f", skipped {self.skipped} {self.done_before}"
         return (
-            f"created {self.created}, failed {self.failed}{self._classes()}"
-            + (f", skipped {self.skipped} created before" * bool(self.skipped))
-            + f", {self.seconds:.1f} s, {self.rate:.0f} rows/s"
+            f"{self.done} {self.created}, "
+            f"failed {self.failed}{self._classes()}"
+            + (skipped if self.skipped else "")
+            + f", {self.seconds:.1f} s, {self.rate:.0f} {self.unit}/s"
             + (", interrupted" if self.interrupted else "")
         )
 

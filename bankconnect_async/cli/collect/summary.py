@@ -23,6 +23,8 @@ class CollectSummary(BatchSummary):
 
     title: ClassVar[str] = "collecting"
     unit: ClassVar[str] = "files"
+    done: ClassVar[str] = "collected"
+    done_before: ClassVar[str] = "there before"
     warnings: int = 0
 
     @property
@@ -52,12 +54,3 @@ class CollectSummary(BatchSummary):
             "not_ready": self.not_ready,
             "warnings": self.warnings,
         }
-
-    def as_text(self) -> str:
-        """Return the summary as one line of text."""
-        return (
-            f"collected {self.created}, failed {self.failed}{self._classes()}"
-            + (f", skipped {self.skipped} there before" * bool(self.skipped))
-            + f", {self.seconds:.1f} s, {self.rate:.0f} files/s"
-            + (", interrupted" if self.interrupted else "")
-        )
