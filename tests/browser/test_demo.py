@@ -225,15 +225,22 @@ async def test_other_names_redirect(demo):
         assert response.headers["Location"] == demo
 
 
-async def test_unreadable_webhook(demo):
+async def test_unreadable_webhook(page):
     """
-    What is no webhook gets lost without an entry.
+    A body that is not a webhook gets lost without an entry.
     """
     async with (
+        _demo._serving(_demo._listen(0), "seed") as url,
         aiohttp.ClientSession() as http,
-        http.post(f"{demo}seed/lost", data=b"[") as response,
     ):
-        assert response.status == 503
+        for body in (b"[", b'{"progress": "failed"}'):
+            async with http.post(f"{url}seed/lost", data=body) as response:
+                assert response.status == 503
+        await page.goto(f"{url}seed/")
+        await expect(page.locator("#entries li")).to_have_count(1)
+        await expect(entries(page, "lost")).to_contain_text("failed")
+        # The page would miss the end of the demo.
+        await page.goto("about:blank")
 
 
 @pytest.mark.parametrize(
