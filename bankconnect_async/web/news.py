@@ -1,5 +1,5 @@
 """
-What events and webhooks say about a session, and to which one they belong.
+News of sessions in events and webhooks, and the entries to which it belongs.
 """
 
 import datetime
@@ -39,7 +39,7 @@ _MAX_TEXT: Final = 500
 @attrs.frozen(kw_only=True)
 class News:
     """
-    What became of a session.
+    A change of a session.
 
     Attributes:
         state: The state; `None` if that is the same.

@@ -410,7 +410,8 @@ class CallbackService:
         through the store's inbox with the key of the lost webhook, so that a
         webhook which comes later is known. A session that nobody opened is
         asked about less and less often, and an expired one once. If the
-        processing of uploads has ended, only its end is handed on.
+        store knows that statements were submitted, that is handed on only if
+        nobody processes them.
 
         Args:
             limit: The largest number of sessions; `None` for all that are due.

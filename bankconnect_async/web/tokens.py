@@ -94,7 +94,7 @@ class SignedSession:
 @attrs.frozen
 class Signed:
     """
-    What a genuine token holds.
+    The content of a genuine token.
 
     Attributes:
         value: The value.

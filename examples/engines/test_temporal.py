@@ -55,7 +55,7 @@ async def test_shards_create_all_sessions(sandbox, links, tmp_path):
 
 async def test_a_cancelled_shard_goes_on(sandbox, links, tmp_path):
     """
-    What a cancelled activity created is not created again.
+    A session that a cancelled activity created is not created again.
     """
     shard = ShardInput(str(links), str(tmp_path), 0, 1)
     sandbox.faults.script(Fault.stall(), prefix="customer-7")

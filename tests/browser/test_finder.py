@@ -109,7 +109,7 @@ def test_two_at_once(find):
 )
 def test_download(find, machine, is_root):
     """
-    Where there is no package, Playwright downloads a browser.
+    Without a package, Playwright downloads a browser.
     """
     assert find(machine, is_root=is_root).endswith("chrome")
     assert machine.ran[-1].endswith("playwright install chromium")

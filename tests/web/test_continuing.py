@@ -288,7 +288,7 @@ async def test_only_the_same_journey(service, sandbox, others):
 
 async def test_submitted(service, sandbox):
     """
-    What was submitted is not continued.
+    A session whose statements were submitted is not continued.
     """
     await service.connect(visit("connect"), "customer-42")
     (entry,) = await service.bank.store.find(

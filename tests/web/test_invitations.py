@@ -260,7 +260,7 @@ def journey_of(response):
 
 class TestCrawlers:
     """
-    Whoever fetches a link begins nothing.
+    A program that fetches a link begins nothing.
     """
 
     @pytest.mark.parametrize(("method", "count"), [("GET", 1000), ("HEAD", 9)])

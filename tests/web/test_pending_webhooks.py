@@ -167,7 +167,7 @@ class TestWebhooks:
         self, make, webhook_call, told, until, caplog
     ):
         """
-        What a store raises is logged, and its work is done when it can be
+        An error of a store is logged, and its work is done when it can be
         read again.
         """
 
