@@ -291,7 +291,9 @@ class TestHooksThatCancel:
         )
         assert "customer-42" not in caplog.text
 
-    async def test_a_hook_that_never_ends(self, make, webhook_call, caplog):
+    async def test_a_hook_that_never_ends(
+        self, make, webhook_call, caplog, until
+    ):
         """
         Closing ends after twice its grace period, and names what is lost.
         """
@@ -315,9 +317,7 @@ class TestHooksThatCancel:
         finally:
             stop.set()
         (record,) = caplog.records
-        async with asyncio.timeout(10):
-            while endpoints.pending:
-                await asyncio.sleep(0)
+        await until(lambda: not endpoints.pending)
 
         assert (
             "ExtractionWebhook is to be tried again: {'entity_id': 'e-1'"

@@ -49,6 +49,16 @@ def body(session_id, event_name=UPLOADED, **rest):
     ).encode()
 
 
+async def entry_of(bank, session_id):
+    """
+    Return what the store knows of a session.
+    """
+    (entry,) = await bank.store.find(
+        api_id=bank.store_api_id, session_id=session_id
+    )
+    return entry
+
+
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
@@ -234,9 +244,7 @@ async def test_processing_after_an_outage(
             assert sandbox.processed("initiate_processing") == 0
         await until(lambda: sandbox.processed("initiate_processing"))
         await service.aclose()
-        (entry,) = await bank.store.find(
-            api_id=bank.store_api_id, session_id=session.session_id
-        )
+        entry = await entry_of(bank, session.session_id)
 
     assert entry.state == SessionState.PROCESSING
     assert told.failures == []
@@ -258,9 +266,7 @@ async def test_processing_that_was_requested_before(
         )
         await until(lambda: not service.pending)
         await service.aclose()
-        (entry,) = await bank.store.find(
-            api_id=bank.store_api_id, session_id=session.session_id
-        )
+        entry = await entry_of(bank, session.session_id)
 
     assert entry.state == SessionState.PROCESSING
     assert told.failures == []
@@ -283,9 +289,7 @@ async def test_an_expired_session_that_is_filled_in_part(
             await service.handle_webhook(webhook_call(service, expiry))
             await until(lambda: not service.pending)
         await service.aclose()
-        (entry,) = await bank.store.find(
-            api_id=bank.store_api_id, session_id=session.session_id
-        )
+        entry = await entry_of(bank, session.session_id)
 
     (expired,) = told.events
     ((reported, error),) = told.failures
@@ -321,9 +325,7 @@ async def test_a_webhook_before_its_session_is_stored(
         )
         await until(lambda: sandbox.processed("initiate_processing"))
         await service.aclose()
-        (entry,) = await bank.store.find(
-            api_id=bank.store_api_id, session_id=session.session_id
-        )
+        entry = await entry_of(bank, session.session_id)
 
     (webhook,) = told.events
     assert webhook.link_id is None
@@ -415,9 +417,7 @@ async def test_the_entity_of_an_earlier_journey(make, bank_of, with_session):
             if not outcome:
                 played = await sandbox.play(session_id, "success")
                 outcome = URL(played.redirect).raw_query_string
-            (entry,) = await bank.store.find(
-                api_id=bank.store_api_id, session_id=session_id
-            )
+            entry = await entry_of(bank, session_id)
             path = URL(
                 service.protocol.return_url("customer-42", entry.entry_id)
             )
