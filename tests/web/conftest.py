@@ -34,7 +34,7 @@ BASE = "https://lender.example/bank"
 @attrs.define
 class Told:
     """
-    What the service was told.
+    A recorder of what the service hands on.
 
     Attributes:
         events: Events and webhooks, in order.
@@ -211,6 +211,26 @@ def _until() -> Callable[..., Awaitable[None]]:
                 await asyncio.sleep(0.005)
 
     return until
+
+
+@pytest.fixture(name="listening", scope="session")
+def _listening() -> Callable[..., AbstractAsyncContextManager[str]]:
+    """Serve a handler of webhooks on a free port; yields its URL."""
+
+    @asynccontextmanager
+    async def listening(handle: Any) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/webhook", handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0]
+            yield f"http://{host}:{port}/webhook"
+        finally:
+            await runner.cleanup()
+
+    return listening
 
 
 @pytest.fixture(name="make")

@@ -98,7 +98,7 @@ class Fleet:
 
     @property
     def events(self):
-        """What the callbacks of all processes got, in order."""
+        """The events that the callbacks of all processes got, in order."""
         path = self.folder / "events.jsonl"
         if not path.exists():
             return []
@@ -322,7 +322,9 @@ def _address(request, tmp_path):
 @pytest.mark.parametrize(
     ("address", "count"), [("sqlite", 150)], indirect=["address"]
 )
-async def test_every_outcome_is_told(campaign, until, address, count):
+async def test_every_outcome_is_told(
+    campaign, until, listening, address, count
+):
     """
     Sessions are created at one process, browsers return at another, and
     webhooks come to a third. Each is killed at random, and every fifth
@@ -394,25 +396,11 @@ async def test_every_outcome_is_told(campaign, until, address, count):
 
 async def settle(http, process):
     """Wait until a process has done what it began."""
-    while True:
-        async with http.get(
-            f"http://127.0.0.1:{process.port}/pending"
-        ) as answer:
-            if not (await answer.json())["pending"]:
-                return
-        await asyncio.sleep(0.05)
-
-
-@contextlib.asynccontextmanager
-async def listening(handle):
-    """Serve a handler of webhooks on a free port, and return its URL."""
-    app = web.Application()
-    app.router.add_post("/webhook", handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"http://{host}:{port}/webhook"
-    finally:
-        await runner.cleanup()
+    async with asyncio.timeout(60):
+        while True:
+            async with http.get(
+                f"http://127.0.0.1:{process.port}/pending"
+            ) as answer:
+                if not (await answer.json())["pending"]:
+                    return
+            await asyncio.sleep(0.05)
