@@ -6,9 +6,9 @@ import asyncio
 import datetime
 import hashlib
 import logging
+import math
 import os
 import re
-import time
 
 from collections.abc import (
     AsyncIterator,
@@ -28,7 +28,6 @@ from bankconnect_async._redaction import redactor
 from bankconnect_async._tracebacks import hide_frames, without_frames
 from bankconnect_async.config import Secret, count_problem, seconds_problem
 from bankconnect_async.errors import ConfigurationError, StoreError
-from bankconnect_async.retry import uniform
 
 from .entries import (
     DEDUP_WINDOW,
@@ -44,6 +43,7 @@ from .entries import (
     find_live,
     new_reservation,
 )
+from .reserving import poll_reservation
 from .sealing import (
     decode_entry,
     describe_foreign_key,
@@ -82,10 +82,6 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 _MAX_INDEXED: Final = 500
 # The most entries of one INSERT.
 _MAX_GROUP: Final = 1000
-# The first and the longest pause, in seconds, between two looks at a
-# reservation of another process.
-_MIN_PAUSE: Final = 0.02
-_MAX_PAUSE: Final = 0.25
 # The keys of finished work that are dropped whenever work is done.
 _DROPPED: Final = 10
 # How many entries are read or erased at a time.
@@ -513,31 +509,21 @@ class PostgresSessionStore:
         The lease runs by the clock of the database; see
         `SessionStore.reserve`.
         """
+        reserved = new_reservation(key, now=now, lease=lease)
         if not self.keeps_urls:
             # There is nothing to continue, so nobody has to wait.
-            return new_reservation(key, now=now, lease=lease)
-        started, pause = time.monotonic(), _MIN_PAUSE
-        at = now
-        while True:
-            reserved = new_reservation(key, now=at, lease=lease)
-            with self._waiters.watch(key) as change:
-                try:
-                    found = await self._try_to_reserve(
-                        reserved,
-                        now=at,
-                        lease=lease,
-                        created_after=created_after,
-                    )
-                except asyncio.CancelledError:
-                    self._give_back(reserved)
-                    raise
-                if found is not None:
-                    return found
-                # Jitter, so that processes that wait spread out.
-                await change.wait(pause * uniform(0.5, 1))
-            pause = min(pause * 1.5, _MAX_PAUSE)
-            passed = time.monotonic() - started
-            at = now + datetime.timedelta(seconds=passed)
+            return reserved
+        return await poll_reservation(
+            reserved,
+            attempt=lambda right, passed: self._try_to_reserve(
+                right,
+                now=now + passed,
+                lease=lease,
+                created_after=created_after,
+            ),
+            give_back=self._give_back,
+            waiters=self._waiters,
+        )
 
     def _give_back(self, reserved: Reserved) -> None:
         """End a right that may be granted to a caller who has gone."""
@@ -557,12 +543,12 @@ class PostgresSessionStore:
         now: datetime.datetime,
         lease: datetime.timedelta,
         created_after: datetime.datetime | None,
-    ) -> Reserved | SessionEntry | None:
+    ) -> Reserved | SessionEntry | float:
         key = reserved.key
         newest, *older = self._lookups(describe_key(key))
         link_ids = self._lookups(key.link_id)
 
-        async def work(connection: Any) -> Reserved | SessionEntry | None:
+        async def work(connection: Any) -> Reserved | SessionEntry | float:
             # The reservation comes first: an entry that replaces another
             # one's is then visible.
             granted = await connection.fetchval(
@@ -583,7 +569,7 @@ class PostgresSessionStore:
                 created_after=created_after,
             )
             if live is None:
-                return reserved if granted else None
+                return reserved if granted else math.inf
             if granted:
                 await connection.execute(
                     self._statements["cancel"], reserved.entry_id

@@ -37,6 +37,7 @@ from .entries import (
     new_reservation,
 )
 from .network_drives import network_drive
+from .reserving import poll_reservation
 from .sealing import make_sealer
 from .sqlite_tables import SQLiteTables
 from .waiters import Waiters
@@ -46,9 +47,6 @@ T = TypeVar("T")
 
 _log: Final = logging.getLogger("bankconnect_async")
 
-# The pauses between two looks at a right that another process holds.
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
 # A lock that is held while the file is created.
 _RETRY_PAUSE: Final = 0.02
 # The files that SQLite makes beside its file.
@@ -186,32 +184,23 @@ class SQLiteSessionStore:
         Without encryption keys there are no live entries, so that everybody
         gets a right at once. See `SessionStore.reserve`.
         """
+        reserved = new_reservation(key, now=now, lease=lease)
         if not self.keeps_urls:
-            return new_reservation(key, now=now, lease=lease)
-        started, pause = time.monotonic(), _FIRST_PAUSE
-        at = now
-        while True:
-            reserved = new_reservation(key, now=at, lease=lease)
-            with self._waiters.watch(key) as change:
-                try:
-                    found = await self._run(
-                        functools.partial(
-                            SQLiteTables.reserve,
-                            reserved=reserved,
-                            now=at,
-                            lease=lease,
-                            created_after=created_after,
-                        )
-                    )
-                except asyncio.CancelledError:
-                    self._give_back(reserved)
-                    raise
-                if isinstance(found, Reserved | SessionEntry):
-                    return found
-                await change.wait(min(pause, max(found, 0.001)))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            passed = time.monotonic() - started
-            at = now + datetime.timedelta(seconds=passed)
+            return reserved
+        return await poll_reservation(
+            reserved,
+            attempt=lambda right, passed: self._run(
+                functools.partial(
+                    SQLiteTables.reserve,
+                    reserved=right,
+                    now=now + passed,
+                    lease=lease,
+                    created_after=created_after,
+                )
+            ),
+            give_back=self._give_back,
+            waiters=self._waiters,
+        )
 
     async def add(self, entries: Sequence[SessionEntry], /) -> None:
         """
