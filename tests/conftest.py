@@ -39,7 +39,7 @@ import hypothesis
 import pytest
 import trustme
 
-from bankconnect_async import Pool, Timeouts
+from bankconnect_async import AsyncBankConnect, Pool, Timeouts
 from bankconnect_async._http.transport import Transport
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock
@@ -99,6 +99,22 @@ async def _sandbox() -> AsyncIterator[Sandbox]:
     """Run a sandbox in the default dialect."""
     async with Sandbox() as sandbox:
         yield sandbox
+
+
+@pytest.fixture(name="client_of", scope="session")
+def _client_of() -> Callable[..., AsyncBankConnect]:
+    """Return a function that makes a client of a sandbox."""
+
+    def make(sandbox: Sandbox, **settings: Any) -> AsyncBankConnect:
+        given: dict[str, Any] = {
+            "api_key": sandbox.api_key,
+            "server_hash": sandbox.server_hash,
+        }
+        return AsyncBankConnect(
+            base_url=sandbox.base_url, redirect_url=None, **given | settings
+        )
+
+    return make
 
 
 @pytest.fixture(name="make_transport", scope="session")

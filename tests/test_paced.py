@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from bankconnect_async import (
-    AsyncBankConnect,
     AuthenticationError,
     BatchStoppedError,
     ConfigurationError,
@@ -24,25 +23,17 @@ async def _sandbox():
         yield sandbox
 
 
-def client(sandbox, **settings):
-    """Return a client of the sandbox."""
-    given = {"api_key": sandbox.api_key, "server_hash": sandbox.server_hash}
-    return AsyncBankConnect(
-        base_url=sandbox.base_url, redirect_url=None, **{**given, **settings}
-    )
-
-
 class TestPace:
     """
     Calls share one rate, one pause and one end.
     """
 
-    async def test_rate(self, sandbox):
+    async def test_rate(self, sandbox, client_of):
         """
         A fixed rate spaces the calls evenly.
         """
         clock = FakeClock()
-        async with client(sandbox, clock=clock) as bank:
+        async with client_of(sandbox, clock=clock) as bank:
             session = await bank.create_session("customer-42")
             async with bank.paced(rate=10, concurrency=4) as paced:
                 handle = paced.session(session)
@@ -52,11 +43,11 @@ class TestPace:
 
         assert 1.7 <= clock.now <= 2.1
 
-    async def test_concurrency(self, sandbox):
+    async def test_concurrency(self, sandbox, client_of):
         """
         No more calls are in flight than there are slots.
         """
-        async with client(sandbox) as bank:
+        async with client_of(sandbox) as bank:
             session = await bank.create_session("customer-42")
             most = 0
 
@@ -75,21 +66,21 @@ class TestPace:
 
         assert most == 3
 
-    async def test_unknown_ids(self, sandbox):
+    async def test_unknown_ids(self, sandbox, client_of):
         """
         Ids that the vendor does not know are no outage.
         """
-        async with client(sandbox) as bank, bank.paced() as paced:
+        async with client_of(sandbox) as bank, bank.paced() as paced:
             for number in range(50):
                 with pytest.raises(NotFoundError):
                     await paced.session(f"unknown-{number}").progress()
 
-    async def test_refused_key(self, sandbox):
+    async def test_refused_key(self, sandbox, client_of):
         """
         After a refused key nothing more is sent.
         """
         async with (
-            client(sandbox, api_key="wrong") as bank,
+            client_of(sandbox, api_key="wrong") as bank,
             bank.paced() as paced,
         ):
             with pytest.raises(AuthenticationError):
@@ -100,12 +91,12 @@ class TestPace:
 
         assert sandbox.requests == requests
 
-    async def test_429(self, sandbox):
+    async def test_429(self, sandbox, client_of):
         """
         A 429 pauses all calls for as long as the server asks.
         """
         clock = FakeClock()
-        async with client(sandbox, clock=clock) as bank:
+        async with client_of(sandbox, clock=clock) as bank:
             session = await bank.create_session("customer-42")
             sandbox.faults.script(Fault.status(429, retry_after=7))
             async with bank.paced(concurrency=1) as paced:
@@ -117,11 +108,11 @@ class TestPace:
         assert clock.now >= 7
 
     @pytest.mark.parametrize("bad", [{"rate": 0}, {"concurrency": 0.5}])
-    async def test_settings(self, sandbox, bad):
+    async def test_settings(self, sandbox, client_of, bad):
         """
         A number that is not above 0 is refused.
         """
-        bank = client(sandbox)
+        bank = client_of(sandbox)
 
         with pytest.raises(ConfigurationError) as caught:
             bank.paced(**bad)

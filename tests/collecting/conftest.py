@@ -25,14 +25,9 @@ async def _service() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture(name="bank")
-async def _bank(service) -> AsyncIterator[AsyncBankConnect]:
+async def _bank(service, client_of) -> AsyncIterator[AsyncBankConnect]:
     """A client of it."""
-    async with AsyncBankConnect(
-        service.api_key,
-        server_hash=service.server_hash,
-        base_url=service.base_url,
-        redirect_url=None,
-    ) as bank:
+    async with client_of(service) as bank:
         yield bank
 
 

@@ -11,7 +11,6 @@ import stat
 import pytest
 
 from bankconnect_async import (
-    AsyncBankConnect,
     AuthenticationError,
     BatchStoppedError,
     Collected,
@@ -105,19 +104,14 @@ async def test_kinds_of_input(bank, complete, tmp_path):
     }
 
 
-async def test_entities(tmp_path):
+async def test_entities(client_of, tmp_path):
     """
     Entities have kinds of their own, and are not ready while a statement is
     in progress.
     """
     async with (
         Sandbox("entity", processing_time=math.inf) as sandbox,
-        AsyncBankConnect(
-            sandbox.api_key,
-            server_hash=sandbox.server_hash,
-            base_url=sandbox.base_url,
-            redirect_url=None,
-        ) as bank,
+        client_of(sandbox) as bank,
     ):
         uploaded = await bank.upload(
             statement_pdf(), link_id="a", bank_name="axis"
@@ -406,17 +400,12 @@ async def test_faults_are_repeated(bank, complete, service):
     assert all(isinstance(each, Collected) for each in found)
 
 
-async def test_a_refused_key_stops_it(service, complete):
+async def test_a_refused_key_stops_it(service, complete, client_of):
     """
     After a refused key nothing more is sent, and each input has its outcome.
     """
     sessions = await complete(30)
-    async with AsyncBankConnect(
-        service.api_key,
-        server_hash="another",
-        base_url=service.base_url,
-        redirect_url=None,
-    ) as stranger:
+    async with client_of(service, server_hash="another") as stranger:
         before = service.requests
         collection = stranger.collect(sessions, concurrency=2)
         found = await collect(collection)
@@ -531,7 +520,7 @@ class TestJournal:
             assert path.read_bytes() == before
 
     async def test_a_journal_that_is_used_again_is_checked_again(
-        self, bank, complete, tmp_path
+        self, bank, complete, client_of, tmp_path
     ):
         """
         A journal that one client has used is refused for another API.
@@ -542,9 +531,7 @@ class TestJournal:
 
         async with (
             Sandbox("session") as other,
-            AsyncBankConnect(
-                other.api_key, base_url=other.base_url, redirect_url=None
-            ) as stranger,
+            client_of(other) as stranger,
         ):
             with pytest.raises(JournalMismatchError):
                 await collect(stranger.collect(sessions, journal=journal))
