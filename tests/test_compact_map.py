@@ -21,6 +21,9 @@ def test_knows_what_it_has():
 
     assert not any(map(known.exchange, texts, numbers))
     assert list(map(known.exchange, texts, numbers)) == list(numbers)
+    assert list(map(known.get, texts)) == list(numbers)
+    assert known.get("customer-20000") is None
+    assert len(known) == 20_000
     assert known.exchange("customer-20000", 2**32 - 1) is None
     assert known.exchange("customer-20000", 0) == 2**32 - 1
     assert len(known) == 20_001
@@ -50,6 +53,7 @@ def test_digest_across_entries(monkeypatch):
     known.exchange(str(0x01000000_00000000), 0x02000000)
     key = 0x02000000_01000000 & (2**63 - 1)
 
+    assert known.get(str(key)) is None
     assert known.exchange(str(key), 7) is None
     assert known.exchange(str(key), 8) == 7
     assert known.exchange(str(0x01000000_00000000), 0) == 0x02000000

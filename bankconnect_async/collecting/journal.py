@@ -33,8 +33,7 @@ from .owners import Owner
 
 
 _ADVICE: Final = "use another journal"
-# What is known of a kind of data.
-_BEGUN: Final = 0
+# Only what is collected is known, so any number does.
 _COLLECTED: Final = 1
 
 
@@ -146,10 +145,7 @@ class CollectionJournal:
     def is_collected(self, owner: Owner, kind: str) -> bool:
         """Tell whether a kind of data is recorded as collected."""
         key = _key(owner.flow, printable(owner.id), kind, self._format)
-        if self._known.exchange(key, _BEGUN) != _COLLECTED:
-            return False
-        self._known.exchange(key, _COLLECTED)
-        return True
+        return self._known.get(key) is not None
 
     def record(self, outcome: CollectOutcome) -> None:
         """

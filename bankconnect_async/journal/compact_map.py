@@ -38,28 +38,47 @@ class CompactMap:
     def __len__(self) -> int:
         return self._count
 
+    def get(self, text: str) -> int | None:
+        """
+        Return the number of *text*; `None` if it has none.
+        """
+        at, _, start = self._find(text)
+        return None if start < 0 else _number(self._buckets[at], start)
+
     def exchange(self, text: str, number: int) -> int | None:
         """
         Map *text* to *number*, and return its earlier number.
         """
-        key, buckets = digest(text), self._buckets
-        at = key & (2 * self._round - 1)
-        if at >= len(buckets):
-            at -= self._round
-        bucket, entry = buckets[at], _ENTRY.pack(key, number)
-        start = bucket.find(entry[:_KEY])
-        while start >= 0:
-            end = start + _SIZE
-            if not start % _SIZE:
-                buckets[at] = b"".join((bucket[:start], entry, bucket[end:]))
-                return int.from_bytes(bucket[start + _KEY : end], "little")
-            # The bytes belong to two other entries.
-            start = bucket.find(entry[:_KEY], start + 1)
-        buckets[at] = bucket + entry
+        at, key, start = self._find(text)
+        bucket, entry = self._buckets[at], key + number.to_bytes(4, "little")
+        if start >= 0:
+            self._buckets[at] = b"".join(
+                (bucket[:start], entry, bucket[start + _SIZE :])
+            )
+            return _number(bucket, start)
+        self._buckets[at] = bucket + entry
         self._count += 1
         if self._count > self._most:
             self._split()
         return None
+
+    def _find(self, text: str) -> tuple[int, bytes, int]:
+        """
+        Return the place of the bucket, the key, and the start of the entry.
+        """
+        number = digest(text)
+        at = number & (2 * self._round - 1)
+        if at >= len(self._buckets):
+            at -= self._round
+        bucket, key = (
+            self._buckets[at],
+            number.to_bytes(_KEY, "little", signed=True),
+        )
+        start = bucket.find(key)
+        while start % _SIZE and start >= 0:
+            # The bytes belong to two other entries.
+            start = bucket.find(key, start + 1)
+        return at, key, start
 
     def _split(self) -> None:
         buckets, size = self._buckets, self._round
@@ -72,6 +91,10 @@ class CompactMap:
         self._most += _ENTRIES
         if len(buckets) == 2 * size:
             self._round = len(buckets)
+
+
+def _number(bucket: bytes, start: int) -> int:
+    return int.from_bytes(bucket[start + _KEY : start + _SIZE], "little")
 
 
 def digest(text: str) -> int:

@@ -163,18 +163,16 @@ class _Merge:
 
     def _is_latest(self, number: int, record: _Record) -> bool:
         link_id, at = record["link_id"], _seconds(record)
-        time = self._times.exchange(link_id, at)
-        if time is None:
+        time = self._times.get(link_id)
+        is_latest = time is None or at >= time
+        if time is not None:
+            other = self._sessions.get(link_id) or 0
+            kept, dropped = (number, other) if is_latest else (other, number)
+            self._add_conflict(record, kept=kept, dropped=dropped)
+        if is_latest:
+            self._times.exchange(link_id, at)
             self._sessions.exchange(link_id, number)
-            return True
-        other = self._sessions.exchange(link_id, number) or 0
-        if at >= time:
-            self._add_conflict(record, kept=number, dropped=other)
-            return True
-        self._times.exchange(link_id, time)
-        self._sessions.exchange(link_id, other)
-        self._add_conflict(record, kept=other, dropped=number)
-        return False
+        return is_latest
 
     def _add_conflict(
         self, record: _Record, *, kept: int, dropped: int
@@ -214,8 +212,8 @@ class _Merge:
 
     def _is_chosen(self, number: int, record: _Record) -> bool:
         if "error" in record:
-            return _look_up(self._last, _input(record)) == 2 * number
-        return _look_up(self._sessions, record["link_id"]) == number
+            return self._last.get(_input(record)) == 2 * number
+        return self._sessions.get(record["link_id"]) == number
 
     def _records(self, starts: list[int]) -> Iterator[tuple[bytes, _Record]]:
         number = 0
@@ -252,10 +250,3 @@ def _seconds(record: _Record) -> int:
     at = recorded_at(record)
     # Records of earlier versions have no time.
     return 0 if at is None else int(at.timestamp())
-
-
-def _look_up(numbers: CompactMap, text: str) -> int | None:
-    number = numbers.exchange(text, 0)
-    if number is not None:
-        numbers.exchange(text, number)
-    return number
