@@ -78,7 +78,9 @@ class ApiOptions:
             ConfigurationError: If a setting is missing or wrong.
         """
         if self.sandbox:
-            return self._connect_to_sandbox(settings)
+            # The sandbox is imported here, before an event loop runs.
+            sandbox = sandboxes.Sandbox(self.dialect)
+            return self._connect_to_sandbox(sandbox, settings)
         return AsyncBankConnect.from_env(**self.settings(), **settings)
 
     def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
@@ -93,12 +95,12 @@ class ApiOptions:
 
     @asynccontextmanager
     async def _connect_to_sandbox(
-        self, settings: dict[str, Any]
+        self, sandbox: "sandboxes.Sandbox", settings: dict[str, Any]
     ) -> AsyncIterator[AsyncBankConnect]:
         # A first try with a file of link ids needs no redirect URL.
         settings = {"redirect_url": None, **self.settings(), **settings}
         async with (
-            sandboxes.Sandbox(self.dialect) as sandbox,
+            sandbox,
             AsyncBankConnect(
                 sandbox.api_key, base_url=sandbox.base_url, **settings
             ) as bank,

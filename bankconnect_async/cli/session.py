@@ -5,19 +5,21 @@ The command ``session``.
 import asyncio
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import click
 import orjson
 
 from bankconnect_async._printable import printable_json, printable_url
+from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, ConfigurationError
 from bankconnect_async.journal.records import (
     describe_error,
     describe_session,
     printable,
 )
-from bankconnect_async.models.sessions import UNSET, Session
+from bankconnect_async.models.sessions import UNSET, Session, SessionRequest
 
 from .input.parameters import build_request
 from .options import (
@@ -56,9 +58,8 @@ def session(
     """
     values = split_params(params) | {"link_id": link_id}
     try:
-        created = asyncio.run(
-            _create(api, values, allow_any_link_id=allow_any_link_id)
-        )
+        request = build_request(values, allow_any_link_id=allow_any_link_id)
+        created = asyncio.run(_create(api.connect(), request))
     except ConfigurationError:
         raise
     except BankConnectError as error:
@@ -77,10 +78,10 @@ def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
 
 
 async def _create(
-    api: ApiOptions, values: dict[str, str], *, allow_any_link_id: bool
+    connection: AbstractAsyncContextManager[AsyncBankConnect],
+    request: SessionRequest,
 ) -> Session:
-    request = build_request(values, allow_any_link_id=allow_any_link_id)
-    async with api.connect() as bank:
+    async with connection as bank:
         if request.redirect_url is UNSET:
             require_redirect_url(bank.redirect_url)
         return await bank.create_session(request)
