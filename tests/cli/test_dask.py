@@ -186,13 +186,15 @@ class TestLocal:
 
         assert process.returncode == 130
         assert b"Traceback" not in err
-        # In Python's development mode, asyncio reports slow steps.
+        # On a slow machine there is progress before the interrupt, and in
+        # Python's development mode asyncio reports slow steps.
         lines = [
             line
             for line in err.splitlines()
             if not line.startswith(b"Executing ")
+            and b" of 100000 rows, " not in line
         ]
-        assert len(lines) <= 4
+        assert len(lines) == 4
 
     @pytest.mark.parametrize("module", ["click", "rich"])
     async def test_interrupt_while_importing(
