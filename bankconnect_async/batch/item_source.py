@@ -106,10 +106,7 @@ class SyncItemSource(ItemSource[ItemT]):
         # cancel in between would lose the item.
         try:
             for item in self._source:
-                index = self.count
-                self.count += 1
-                self.outstanding[index] = item
-                return index, item
+                return self._register(item)
         except BaseException as exc:
             if not self._catch(exc):
                 raise

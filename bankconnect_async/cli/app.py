@@ -38,7 +38,7 @@ _MODULES: Final = {
 }
 _NAMES: Final = sorted(" ".join(_MODULES.values()).split())
 
-_load, _ = lazy_names(__name__, _MODULES)
+_load = lazy_names(__name__, _MODULES)[0]
 
 
 class _Commands(Mapping[str, click.Command]):
