@@ -525,7 +525,9 @@ class AsyncBankConnect(StatementData):
         ordered: bool = False,
         deadline: float = 120.0,
         scope: str = "",
-        journal: "ResultSink[SessionRequest, batch.Outcome] | None" = None,
+        journal: (
+            "ResultSink[SessionRequest, batch.Outcome] | SessionStore | None"
+        ) = None,
     ) -> "batch.SessionBatch":
         """
         Create sessions for many customers: one outcome for each input.
@@ -571,9 +573,12 @@ class AsyncBankConnect(StatementData):
                 outcome before more is sent. Inputs whose session it holds are
                 skipped and have no outcome. If it cannot be written, nothing
                 more is sent, and iterating raises `JournalError` in the end.
+                It may be the client's *store*: inputs with a session of the
+                same *scope* are skipped, those that failed are not.
 
         Raises:
-            ConfigurationError: If a number is not above 0.
+            ConfigurationError: If a number is not above 0, or *journal* is
+                another store than the client's.
         """
         return batch.SessionBatch(
             self._stored.creator(self._creator, scope),
@@ -585,7 +590,7 @@ class AsyncBankConnect(StatementData):
                 ordered=ordered,
                 retry=attrs.evolve(self._executor.retry, deadline=deadline),
                 clock=self._executor.clock,
-                journal=journal,
+                journal=batch.make_sink(journal, self._stored, scope),
             ),
             scope=scope,
             stored=self._stored,

@@ -20,13 +20,17 @@ from .stats import BatchStats
 if TYPE_CHECKING:
     from .batch.outcomes import Outcome
     from .batch.protocols import ResultSink
+    from .store import SessionStore
 
 Heartbeat: TypeAlias = Callable[[BatchStats], object]
 
 
 async def run_shard(  # noqa: PLR0913
     rows: Iterable[SessionRequest | str] | AsyncIterable[SessionRequest | str],
-    journal: "str | os.PathLike[str] | ResultSink[SessionRequest, Outcome]",
+    journal: (
+        "str | os.PathLike[str] | ResultSink[SessionRequest, Outcome] | "
+        "SessionStore"
+    ),
     *,
     client: AsyncBankConnect | None = None,
     concurrency: int = 64,
@@ -47,8 +51,8 @@ async def run_shard(  # noqa: PLR0913
 
     Args:
         rows: The requests or bare link ids, sync or async.
-        journal: The path of the shard's own journal; or a `Journal`, or
-            another sink.
+        journal: The path of the shard's own journal; or a `Journal`, the
+            *client*'s store, or another sink.
         client: The client; by default one from `BANKCONNECT_*` environment
             variables, which is closed in the end.
         concurrency: The largest number of requests in flight.

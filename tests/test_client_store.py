@@ -556,3 +556,77 @@ class TestOwner:
         """
         with pytest.raises(ConfigurationError, match="open_store"):
             AsyncBankConnect("key", store="sessions.sqlite")
+
+
+class TestAsSink:
+    """
+    A store that a batch takes in the place of a journal.
+    """
+
+    async def test_resumes(self, sandbox, path):
+        """
+        A batch creates the sessions that the store does not have, of the same
+        customer, scope and parameters.
+        """
+        async with (
+            SQLiteSessionStore(path) as store,
+            connect(sandbox, store=store, retry=ONCE) as bank,
+        ):
+            first = bank.create_sessions(["a", "b"], journal=store)
+            assert (await first.run()).created == 2
+            sandbox.faults.script(Fault.reset(after=True))
+            lost = bank.create_sessions(["c"], journal=store, concurrency=1)
+            assert (await lost.run()).failed == 1
+
+        async with (
+            SQLiteSessionStore(path) as store,
+            connect(sandbox, store=store, retry=ONCE) as bank,
+        ):
+            axis = SessionRequest(
+                link_id="a", redirect_url=RETURN, bank_name="axis"
+            )
+            rows = ["a", "b", "c", "d", axis]
+            again = await bank.create_sessions(rows, journal=store).run()
+            other = await bank.create_sessions(
+                ["a"], journal=store, scope="other"
+            ).run()
+
+        assert (again.created, again.skipped) == (3, 2)
+        assert (other.created, other.skipped) == (1, 0)
+
+    async def test_memory(self, sandbox):
+        """
+        The client's own memory is a store, too.
+        """
+        async with connect(sandbox) as bank:
+            await bank.create_session("a")
+            stats = await bank.create_sessions(
+                ["a", "b"], journal=bank.store
+            ).run()
+
+        assert (stats.created, stats.skipped) == (1, 1)
+
+    async def test_duplicates(self, sandbox):
+        """
+        An input that is given twice fails with its first line.
+        """
+        async with connect(sandbox) as bank:
+            batch = bank.create_sessions(
+                ["a", "a"], journal=bank.store, ordered=True
+            )
+            async with batch as outcomes:
+                created, failed = [outcome async for outcome in outcomes]
+
+        assert isinstance(created, Created)
+        assert "on line 1" in str(failed.error)
+
+    async def test_another_store(self, sandbox):
+        """
+        A store that the client does not write is refused, as is anything
+        that is no sink.
+        """
+        async with connect(sandbox) as bank:
+            with pytest.raises(ConfigurationError, match="another store"):
+                bank.create_sessions([], journal=MemorySessionStore())
+            with pytest.raises(ConfigurationError, match="must be a Journal"):
+                bank.create_sessions([], journal="out.jsonl")

@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from bankconnect_async.journal import compact_map
-from bankconnect_async.journal.compact_map import CompactMap
+from bankconnect_async import _compact_map as compact_map
+from bankconnect_async._compact_map import CompactMap
 
 
 def test_knows_what_it_has():

@@ -53,7 +53,7 @@ MEMBERS = {
     "journal/journal.py Journal": (
         "claim hand_over absorbing serving heal put_aside"
     ),
-    "journal/compact_map.py CompactMap": "swap",
+    "_compact_map.py CompactMap": "swap",
     "distributed/worker.py WorkerRunner": "heed look leave forsake",
     "web/service.py CallbackService": "take_event continue_to",
     "client.py AsyncBankConnect": (

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .paced import PacedClient
     from .protocols import ResultSink
     from .session_batch import BatchOptions, SessionBatch
+    from .store_sink import make_sink
 else:
     # Creating a single session needs none of them. Whoever has one of them
     # can start a batch once the process is out of file descriptors.
@@ -24,6 +25,7 @@ else:
             "session_batch": (
                 "BatchOptions Created Failed Item Outcome SessionBatch"
             ),
+            "store_sink": "make_sink",
         },
     )
 
@@ -38,4 +40,5 @@ __all__ = [
     "ResultSink",
     "SessionBatch",
     "Source",
+    "make_sink",
 ]

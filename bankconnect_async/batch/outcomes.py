@@ -7,7 +7,11 @@ from typing import TypeAlias
 
 import attrs
 
-from bankconnect_async.errors import BankConnectError, BatchStoppedError
+from bankconnect_async.errors import (
+    BankConnectError,
+    BatchStoppedError,
+    InvalidRequestError,
+)
 from bankconnect_async.models.sessions import Session, SessionRequest
 
 
@@ -85,4 +89,13 @@ def batch_stopped_error(cause: BankConnectError) -> BatchStoppedError:
     """Return the error of an item that comes after the batch was aborted."""
     return BatchStoppedError(
         f"not sent: the batch was stopped, because {cause.message}"
+    )
+
+
+def duplicate_error(line: int) -> InvalidRequestError:
+    """
+    Return the error of a link id that an earlier line has, too.
+    """
+    return InvalidRequestError(
+        fields={"link_id": (f"was given before, on line {line}; remove one",)}
     )

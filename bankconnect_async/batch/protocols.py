@@ -93,6 +93,8 @@ class Capacity(Protocol):
 class ResultSink(Protocol[RequestT_contra, OutcomeT_contra]):
     """
     A record of a batch's outcomes; a `Journal` is one.
+
+    A batch also takes the store of its client in the place of a sink.
     """
 
     @property
@@ -106,7 +108,7 @@ class ResultSink(Protocol[RequestT_contra, OutcomeT_contra]):
         ...
 
     def opened_for(
-        self, api: str, *, concurrency: int = 1
+        self, api: str, /, *, concurrency: int = 1
     ) -> AbstractAsyncContextManager[None]:
         """
         Stay open for one batch.

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from bankconnect_async._compact_map import CompactMap
 from bankconnect_async._printable import printable_json
 from bankconnect_async._threads import run_in_thread
 from bankconnect_async.errors import (
@@ -20,7 +21,6 @@ from bankconnect_async.errors import (
     JournalMismatchError,
 )
 from bankconnect_async.journal.append_file import AppendFile
-from bankconnect_async.journal.compact_map import CompactMap
 from bankconnect_async.journal.records import (
     describe_error,
     format_time,

@@ -16,19 +16,22 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from bankconnect_async._codec.request_digests import request_digest
+from bankconnect_async._compact_map import CompactMap
 from bankconnect_async._threads import finish_in_thread, run_in_thread
-from bankconnect_async.batch.outcomes import Created, Outcome
+from bankconnect_async.batch.outcomes import (
+    Created,
+    Outcome,
+    duplicate_error,
+)
 from bankconnect_async.errors import (
     UNCERTAIN,
     ConfigurationError,
-    InvalidRequestError,
     JournalError,
     JournalMismatchError,
 )
 from bankconnect_async.models.sessions import SessionRequest
 
 from .append_file import AppendFile
-from .compact_map import CompactMap
 from .records import (
     CreatedRecord,
     FailedRecord,
@@ -599,15 +602,6 @@ def _read_other(
         raise JournalMismatchError(
             f"{file.name}: {exc}: move it elsewhere"
         ) from None
-
-
-def duplicate_error(line: int) -> InvalidRequestError:
-    """
-    Return the error of a link id that an earlier line has, too.
-    """
-    return InvalidRequestError(
-        fields={"link_id": (f"was given before, on line {line}; remove one",)}
-    )
 
 
 def read_journal(*paths: _Path) -> Iterator[Record]:

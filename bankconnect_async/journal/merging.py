@@ -12,11 +12,11 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from bankconnect_async._compact_map import CompactMap
 from bankconnect_async._resources.files import PartFile
 from bankconnect_async.errors import JournalError, JournalMismatchError
 
 from .append_file import AppendFile
-from .compact_map import CompactMap
 from .records import (
     NO_RECORD,
     is_record_start,

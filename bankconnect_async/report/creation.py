@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from bankconnect_async._compact_map import CompactMap
 from bankconnect_async._http.histogram import Histogram
 from bankconnect_async.errors import UNCERTAIN, InvalidRequestError
-from bankconnect_async.journal.compact_map import CompactMap
 from bankconnect_async.journal.journal import read_journal_with
 from bankconnect_async.journal.records import (
     NO_RECORD,

@@ -4,9 +4,9 @@ Link ids that several rows have, before any of them is sent.
 
 import attrs
 
+from bankconnect_async._compact_map import CompactMap
+from bankconnect_async.batch.outcomes import duplicate_error
 from bankconnect_async.cli.input.rows import InputRow
-from bankconnect_async.journal.compact_map import CompactMap
-from bankconnect_async.journal.journal import duplicate_error
 
 
 @attrs.define
