@@ -11,13 +11,27 @@ from bankconnect_async.journal.file_system import read_at, seek_and_read
 # Take away what Windows has not. Real Windows also refuses to rename or
 # remove an open file, which `rename` and `unlink` here do as well.
 WITHOUT_POSIX = """
-import os, pathlib, sys
+import errno, fcntl, os, pathlib, struct, sys, types
 
 import bankconnect_async
 
 assert "bankconnect_async.journal.journal" not in sys.modules
 sys.platform = "win32"
 sys.modules["fcntl"] = None
+
+
+def locking(fd, mode, size):
+    # A lock of bytes that belongs to an open file, as there.
+    assert (mode, size) == (2, 1)
+    at = os.lseek(fd, 0, os.SEEK_CUR)
+    wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, at, size, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+    except BlockingIOError:
+        raise PermissionError(errno.EACCES, "Permission denied") from None
+
+
+sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)
 os.supports_fd.clear()
 for name in (
     "O_CLOEXEC", "O_NONBLOCK", "fchmod", "pread", "readlink", "set_blocking",
@@ -54,7 +68,7 @@ for name in "rename", "unlink":
 
 def write(path, *link_ids, fresh=False):
     with Journal(path, api="api", fresh=fresh) as journal:
-        assert not journal.is_locked
+        assert journal.is_locked
         for index, link_id in enumerate(link_ids):
             request = SessionRequest(link_id=link_id, redirect_url=None)
             session = Session(
@@ -119,6 +133,28 @@ print(*sorted(os.listdir(os.path.dirname(path))))
         "out.jsonl",
         "out.jsonl.old-1",
     ]
+
+
+def test_second_writer(tmp_path):
+    """
+    One writer at a time has the file, and others can read it meanwhile.
+    """
+    program = """
+from bankconnect_async import JournalLockedError
+
+write(path, "a")
+with Journal(path, api="api"):
+    print(*[record.link_id for record in read_journal(path)])
+    try:
+        Journal(path).open()
+    except JournalLockedError:
+        print("refused")
+write(path, "b")
+print(*[record.link_id for record in read_journal(path)])
+"""
+    printed = run(tmp_path / "out.jsonl", program)
+
+    assert printed == ["a", "refused", "a", "b"]
 
 
 def test_changed(tmp_path):

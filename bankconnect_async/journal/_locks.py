@@ -1,21 +1,33 @@
 """
-Locks that keep a second writer away from a file; Windows has none.
+Locks that keep a second writer away from a file.
 """
 
 import errno
+import os
 import sys
 
 from typing import Final
 
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 
 # What file systems without locks say, as some in networks do.
 _UNSUPPORTED: Final = frozenset(
-    {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+    {
+        errno.EINVAL,
+        errno.ENOLCK,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+    }
 )
+# Nobody can read a byte that is locked on Windows, so it is the last one to
+# which its C library can count.
+_LOCKED_BYTE: Final = 2**31 - 1
 
 
 def lock(fd: int) -> bool:
@@ -25,12 +37,21 @@ def lock(fd: int) -> bool:
     Raises:
         BlockingIOError: If another process has locked it.
     """
-    if sys.platform != "win32":
+    try:
+        _lock(fd)
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def _lock(fd: int) -> None:
+    if sys.platform == "win32":
+        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            if exc.errno not in _UNSUPPORTED:
-                raise
-        else:
-            return True
-    return False
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except PermissionError as exc:
+            raise BlockingIOError(exc.errno, exc.strerror) from exc
+    else:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

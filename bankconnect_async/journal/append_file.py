@@ -69,6 +69,7 @@ class AppendFile:
         name: The name of the file in messages.
         is_stdout: Whether it is stdout, where nothing else may be printed.
         is_locked: Whether a second writer is kept away.
+        is_private: Whether only its owner can read it, once it is repaired.
         backup: The path that the earlier file was moved to, if it was.
         fd: The file descriptor; -1 after `close`.
         unsynced: After `close`, the lines that may not be on the disk.
@@ -79,6 +80,7 @@ class AppendFile:
     is_stdout: bool
     fd: int
     is_locked: bool = False
+    is_private: bool = attrs.field(default=True, init=False)
     backup: str | None = None
     unsynced: list[bytes] = attrs.field(factory=list, init=False)
     unwritten: int = attrs.field(default=0, init=False)
@@ -259,7 +261,7 @@ class AppendFile:
         Truncate the file to *end*, or append the *missing* end of a line.
 
         Each is one step, so that it may be interrupted anywhere. A file that
-        others can read is made private.
+        others can read is made private, if its file system can do that.
 
         Args:
             end: The end of the last whole line.
@@ -272,7 +274,7 @@ class AppendFile:
         if self._end is None:
             return
         try:
-            make_private(self.fd)
+            self.is_private = make_private(self.fd)
             if end < self._end:
                 os.ftruncate(self.fd, end)
         except OSError as exc:

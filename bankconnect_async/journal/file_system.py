@@ -66,11 +66,27 @@ def open_stream(path: Path, cancelled: threading.Event) -> int:
             return fd
 
 
-def make_private(fd: int) -> None:
-    """Let nobody but its owner read a file, where systems know owners."""
-    is_readable = stat.S_IMODE(os.fstat(fd).st_mode) & ~PRIVATE
-    if is_readable and os.chmod in os.supports_fd:
+def make_private(fd: int) -> bool:
+    """
+    Let nobody but its owner read a file, and tell whether that is so.
+
+    CIFS and vfat have the same permissions for all files, and Windows has
+    others.
+    """
+    if os.chmod not in os.supports_fd:
+        return True
+    if _is_private(fd):
+        return True
+    try:
         os.chmod(fd, PRIVATE)
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED | {errno.EPERM}:
+            raise
+    return _is_private(fd)
+
+
+def _is_private(fd: int) -> bool:
+    return not stat.S_IMODE(os.fstat(fd).st_mode) & ~PRIVATE
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

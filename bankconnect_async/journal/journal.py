@@ -132,8 +132,10 @@ class Journal:
         is_resumable: Whether a batch can resume from it, unlike from a pipe.
         is_damaged: Whether another program deleted, moved or changed the
             file while it was open.
-        is_locked: Whether a second writer is kept away. Windows and some
-            network file systems have no locks: run one writer at a time.
+        is_locked: Whether a second writer is kept away. Some network file
+            systems have no locks: run one writer at a time.
+        is_private: Whether only its owner can read the file. CIFS and vfat
+            cannot restrict that, and the file holds session URLs.
     """
 
     def __init__(
@@ -198,6 +200,11 @@ class Journal:
                 source=self,
                 stacklevel=2,
             )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only its owner can read the file, as far as is known."""
+        return self._file is None or self._file.is_private
 
     @property
     def unrecorded(self) -> int:

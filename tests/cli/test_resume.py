@@ -226,6 +226,26 @@ class TestAgain:
         assert ran.result.code == 0
         assert "make sure that no other command writes" in ran.result.err
 
+    @pytest.mark.parametrize("number", [errno.EPERM, None])
+    def test_no_permissions(self, batch, monkeypatch, tmp_path, number):
+        """
+        The command warns if others can read the output, whether the file
+        system refuses another mode or ignores it.
+        """
+
+        def chmod(fd, mode):
+            if number is not None:
+                raise OSError(number, os.strerror(number))
+
+        path = tmp_path / "out.jsonl"
+        path.touch(0o644)
+        monkeypatch.setattr(os, "chmod", chmod)
+        monkeypatch.setattr(os, "supports_fd", {chmod})
+        ran = batch(csv_of(2), "--sandbox")
+
+        assert ran.result.code == 0
+        assert "other users can read it" in ran.result.err
+
     def test_output_is_the_input(self, bankconnect, tmp_path):
         """
         An output that is the input is refused under any name.

@@ -259,6 +259,11 @@ def _print_journal_notes(journal: Journal) -> None:
             f"{journal.path}: cannot be locked; make sure that no other "
             f"command writes to it"
         )
+    if not journal.is_private:
+        print_message(
+            f"{journal.path}: other users can read it, because its file "
+            f"system has no permissions of files; it will hold session URLs"
+        )
 
 
 def _print_summary(run: BatchRun, *, as_json: bool) -> None:
