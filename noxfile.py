@@ -91,6 +91,8 @@ def pythons() -> list[str]:
 nox.options.default_venv_backend = backend()
 PYTHONS = pythons()
 EXAMPLES = "examples/engines"
+QUICK = ["--numprocesses=3", "--dist=loadgroup"]
+QUICK += ["-m", "not long and not browser"]
 EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
 
 
@@ -136,6 +138,28 @@ def tests(session: nox.Session) -> None:
             session.notify("coverage_report")
     else:
         session.run("python", *suite, env=env)
+
+
+@nox.session(python=PYTHONS[0], venv_backend="uv", default=False)
+def lowest(session: nox.Session) -> None:
+    """
+    Run the suite with the lowest versions that the project declares.
+    """
+    session.install(
+        "--resolution=lowest-direct", f".[{EXTRAS}]", *group("tests")
+    )
+    session.run("python", "-m", "pytest", *QUICK, env=INSTALLED)
+
+
+@nox.session(python=PYTHONS[-1], venv_backend="uv", default=False)
+def prerelease(session: nox.Session) -> None:
+    """
+    Run the suite with the newest aiohttp, pre-releases included.
+    """
+    # A requirement that names a pre-release allows them. The last one of
+    # version 4 is older than version 3.8.
+    session.install(f".[{EXTRAS}]", *group("tests"), "aiohttp>=3.14.0rc0,<4")
+    session.run("python", "-m", "pytest", *QUICK, env=INSTALLED)
 
 
 @nox.session
