@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     )
     from .embed import Listener, content_security_policy, iframe_html
     from .error_details import Attempt, Failure
-    from .models import Consent, Metadata, Rows, arrow_schema
+    from .models import Consent, Metadata, Rows, arrow_schema, json_default
     from .models.events import (
         ErrorEvent,
         ErrorType,
@@ -134,7 +134,7 @@ else:
                 "Created Failed Outcome PacedClient ResultSink SessionBatch"
             ),
             "shards": "run_shard",
-            "models": "Consent Metadata Rows arrow_schema",
+            "models": "Consent Metadata Rows arrow_schema json_default",
             "collecting": (
                 "Collected Collection CollectionJournal CollectionStats "
                 "NotCollected SavedFile"
@@ -280,6 +280,7 @@ __all__ = [
     "decode_webhook",
     "event_key",
     "iframe_html",
+    "json_default",
     "open_store",
     "report_journals",
     "report_store",

@@ -96,8 +96,10 @@ def test_who_creates_sessions_imports_nothing_else():
         "_resources.polling",
         "_resources.sessions",
         "_resources.uploads",
+        "models.core_schemas",
         "models.entities",
         "models.insights",
+        "models.values",
         "sandbox",
     }
 

@@ -16,6 +16,8 @@ from bankconnect_async._lazy import lazy_names
 
 if TYPE_CHECKING:
     from . import arrow as arrow
+    from . import core_schemas as core_schemas
+    from . import values as values
     from ._rows import Rows
     from .accounts import (
         Account,
@@ -90,11 +92,12 @@ if TYPE_CHECKING:
         UploadStatus,
     )
     from .parameter_groups import Consent, Metadata
-    from .sessions import UNSET, Session, SessionRequest
+    from .sessions import UNSET, Session, SessionRequest, Value
     from .uploads import (
         EntityUpload,
         SessionUpload,
     )
+    from .values import json_default
     from .webhooks import (
         DateRange,
         EnrichmentWebhook,
@@ -138,7 +141,7 @@ else:
                 "TopMonth TopTransactions UploadState UploadStatus"
             ),
             "parameter_groups": "Consent Metadata",
-            "sessions": "Session SessionRequest UNSET",
+            "sessions": "Session SessionRequest UNSET Value",
             "uploads": "EntityUpload SessionUpload",
             "webhooks": (
                 "DateRange EnrichmentWebhook ExpiryWebhook ExtractionWebhook "
@@ -146,8 +149,9 @@ else:
                 "WebhookAccount WebhookName WebhookStatement"
             ),
             "arrow": "arrow_schema",
+            "values": "json_default",
         },
-        submodules=("arrow",),
+        submodules=("arrow", "core_schemas", "values"),
     )
 
 
@@ -230,9 +234,11 @@ __all__ = [
     "UploadState",
     "UploadStatus",
     "UploadWebhook",
+    "Value",
     "Webhook",
     "WebhookAccount",
     "WebhookName",
     "WebhookStatement",
     "arrow_schema",
+    "json_default",
 ]

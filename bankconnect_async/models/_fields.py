@@ -22,6 +22,7 @@ import orjson
 from bankconnect_async.errors import DecodeError
 
 from ._rows import rows_of
+from .sessions import Value
 
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ _TIMESTAMP: Final = re.compile(
 
 
 @attrs.frozen(kw_only=True)
-class Model:
+class Model(Value):
     """
     An object that the vendor sent.
 

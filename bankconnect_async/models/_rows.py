@@ -49,6 +49,10 @@ class Rows(tuple[T, ...]):  # noqa: SLOT001 - tuples take no slots
     def __getnewargs__(self) -> tuple[Any, ...]:
         return self.row_type, tuple(self)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return models.core_schemas.rows_schema(source, handler)
+
     def to_arrow(self) -> "pyarrow.Table":
         """
         Convert to an Arrow table with the schema `arrow_schema(row_type)`.

@@ -41,6 +41,7 @@ from .accounts import (
     Transaction,
     rows,
 )
+from .sessions import Value
 
 
 def _as_it_is(value: Any, _path: str, _problems: list[str]) -> Any:
@@ -174,7 +175,7 @@ class ExpenseCategories(EntityResponse):
 
 
 @attrs.frozen(kw_only=True)
-class TopAmount:
+class TopAmount(Value):
     """
     One of the largest credits or debits of a month.
 

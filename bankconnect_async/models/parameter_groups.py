@@ -8,7 +8,13 @@ from collections.abc import Iterable
 
 import attrs
 
-from .sessions import check_fields, date_problem, is_unicode, optional
+from .sessions import (
+    Value,
+    check_fields,
+    date_problem,
+    is_unicode,
+    optional,
+)
 
 
 def _names(value: object) -> str | None:
@@ -27,7 +33,7 @@ def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class Consent:
+class Consent(Value):
     """
     The dates of one Account Aggregator consent (contract, v2 session API).
 
@@ -49,7 +55,7 @@ class Consent:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class Metadata:
+class Metadata(Value):
     """
     Names that help the vendor to recognise people in the statements.
 

@@ -30,6 +30,35 @@ if TYPE_CHECKING:
     from .parameter_groups import Consent, Metadata
 
 
+class Value:
+    """
+    A value that converts to a dictionary, and with which pydantic works.
+
+    pydantic takes an instance as it is, and makes one from what `as_dict`
+    returns, in Python and from JSON. It serialises the same keys; in JSON, a
+    `decimal.Decimal` is a text with all its digits.
+    """
+
+    __slots__ = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        Return the attributes as a dictionary, without `raw`.
+
+        Values within it become dictionaries, rows become lists, and URLs
+        become texts; numbers and times stay as they are. An event or a
+        webhook also has the key `type`, the name of its class.
+
+        A repr hides secrets. This does not: the URL of a session and account
+        numbers are in it.
+        """
+        return models.values.as_dict(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+        return models.core_schemas.value_schema(cls, handler)
+
+
 class Unset(enum.Enum):
     """
     The type of `UNSET`: "not given", where `None` has a meaning of its own.
@@ -332,7 +361,7 @@ def _consent_dict(
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class SessionRequest:
+class SessionRequest(Value):
     """
     A request for a session (contract, `session/`, all dialects).
 
@@ -469,7 +498,7 @@ def mask_id(text: str | None) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Session:
+class Session(Value):
     """
     A created session.
 
