@@ -316,14 +316,17 @@ class AsyncBankConnect(StatementData):
 
         Args:
             drain: The seconds to wait for calls in flight before that. New
-                calls are refused meanwhile.
+                calls are refused meanwhile. A cancel ends the wait only.
 
         Raises:
             ClientClosedError: If the client's event loop runs in another
                 thread. The client stays open.
         """
-        await self._executor.aclose(drain=drain)
-        await self._stored.aclose()
+        try:
+            await self._executor.aclose(drain=drain)
+        finally:
+            if not self._executor.transport.is_open:
+                await self._stored.aclose()
 
     def __del__(self) -> None:
         executor = getattr(self, "_executor", None)

@@ -20,6 +20,7 @@ from bankconnect_async import (
     TLS,
     AsyncBankConnect,
     BadRequestError,
+    ClientClosedError,
     ConfigurationError,
     Created,
     Delivery,
@@ -470,6 +471,27 @@ class TestOwner:
         with pytest.raises(StoreError):
             await entries_of(bank, "customer-42")
         assert await entries_of(other, "customer-42")
+
+    async def test_closes_after_a_cancel(self, sandbox, path):
+        """
+        A cancel while calls come to their end closes connections and store.
+        """
+        sandbox.faults.script(Fault.stall())
+        environment = make_environment(sandbox, f"sqlite:///{path}")
+        bank = AsyncBankConnect.from_env(environment)
+        call = asyncio.create_task(bank.create_session("customer-42"))
+        while not sandbox.requests:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(bank.aclose(drain=3600))
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+        with pytest.raises(ClientClosedError):
+            await call
+        with pytest.raises(StoreError):
+            await bank.store.find(api_id="api", link_id="customer-42")
 
     async def test_opens_again_after_a_failure(self, sandbox, path, tmp_path):
         """

@@ -310,8 +310,10 @@ class RequestExecutor:
         """
         self.transport.check_closable()
         self._closing = True
-        if drain > 0 and self._in_flight:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(drain):
-                    await self._idle.wait()
-        await self.transport.aclose()
+        try:
+            if drain > 0 and self._in_flight:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(drain):
+                        await self._idle.wait()
+        finally:
+            await self.transport.aclose()
