@@ -108,6 +108,7 @@ if TYPE_CHECKING:
         UploadWebhook,
         Webhook,
     )
+    from .portal import BlockingPortal
     from .report import CampaignReport, report_journals, report_store
     from .shards import run_shard
     from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
@@ -157,6 +158,7 @@ else:
                 "SQLiteSessionStore SessionEntry SessionKey SessionState "
                 "SessionStore open_store"
             ),
+            "portal": "BlockingPortal",
             "report": "CampaignReport report_journals report_store",
             "tls": "TLS",
             "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
@@ -183,6 +185,7 @@ __all__ = [
     "BankNotDetectedError",
     "BatchStats",
     "BatchStoppedError",
+    "BlockingPortal",
     "CampaignReport",
     "CertificateError",
     "Channel",
