@@ -3,6 +3,7 @@ Every check of this project; ``nox`` runs the default ones.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -228,6 +229,24 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+
+
+@nox.session
+def testing_extra(session: nox.Session) -> None:
+    """
+    Run the test file of the page on testing, with its extra alone.
+    """
+    session.install(".[testing]")
+    page = Path("docs", "testing.md").read_text(encoding="utf-8")
+    (block,) = re.findall(
+        r"^```python\n# test_invite\.py\n(.*?)^```",
+        page,
+        re.MULTILINE | re.DOTALL,
+    )
+    file = Path(session.create_tmp()) / "test_invite.py"
+    file.write_text(block, encoding="utf-8")
+    suite = ["-m", "pytest", f"--rootdir={file.parent}", "-c", os.devnull]
+    session.run("python", *suite, str(file), env=INSTALLED)
 
 
 @nox.session(default=False)

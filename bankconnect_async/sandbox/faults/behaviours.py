@@ -208,7 +208,8 @@ class Stall(FaultBehaviour):
 @attrs.frozen(kw_only=True)
 class CannedResponse(FaultBehaviour):
     """
-    See `Fault.html`, `Fault.empty`, `Fault.status` and `Fault.redirect`.
+    See `Fault.html`, `Fault.empty`, `Fault.error`, `Fault.status` and
+    `Fault.redirect`.
     """
 
     status: int = 200
@@ -218,6 +219,7 @@ class CannedResponse(FaultBehaviour):
     as_date: bool = False
     location: str | None = None
     body: bytes = attrs.field(default=b"", repr=False)
+    content_type: str = "text/html"
 
     async def apply(self, context: FaultContext) -> web.StreamResponse:
         """Send this response instead of the good one."""
@@ -233,7 +235,7 @@ class CannedResponse(FaultBehaviour):
         return web.Response(
             status=self.status,
             body=self.body,
-            content_type="text/html",
+            content_type=self.content_type,
             headers=headers,
         )
 

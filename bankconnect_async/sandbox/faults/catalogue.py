@@ -5,6 +5,7 @@ The faults that a sandbox can inject.
 from typing import Final, Self
 
 import attrs
+import orjson
 
 from aiohttp import web
 
@@ -30,6 +31,14 @@ _ERRORS: Final = range(400, 600)
 _PAGE: Final = (
     b"<!doctype html>\n<title>Gateway</title>\n<p>Please wait.</p>\n"
 )
+
+
+def _checked(status: int) -> int:
+    if status not in _ERRORS:
+        raise ConfigurationError(
+            fields={"status": ("must be a number from 400 to 599",)}
+        )
+    return status
 
 
 @attrs.frozen(kw_only=True)
@@ -144,14 +153,34 @@ class Fault:
         Raises:
             ConfigurationError: If *status* is not an error.
         """
-        if status not in _ERRORS:
-            raise ConfigurationError(
-                fields={"status": ("must be a number from 400 to 599",)}
-            )
         behaviour = CannedResponse(
-            status=status, retry_after=retry_after, as_date=as_date, body=_PAGE
+            status=_checked(status),
+            retry_after=retry_after,
+            as_date=as_date,
+            body=_PAGE,
         )
         return cls(behaviour=behaviour, after=after)
+
+    @classmethod
+    def error(cls, code: str, message: str = "", *, status: int = 400) -> Self:
+        """
+        Answer with an error of the API.
+
+        Args:
+            code: The code, such as `INVALID_BANK_NAME`.
+            message: The vendor's text; by default the code.
+            status: The HTTP status, 400 to 599.
+
+        Raises:
+            ConfigurationError: If *status* is not an error.
+        """
+        body = {"error": {"code": code, "message": message or code}}
+        behaviour = CannedResponse(
+            status=_checked(status),
+            body=orjson.dumps(body),
+            content_type="application/json",
+        )
+        return cls(behaviour=behaviour)
 
     @classmethod
     def redirect(

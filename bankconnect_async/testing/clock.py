@@ -1,8 +1,5 @@
 """
-Test doubles for code that uses this package.
-
-The best double of the vendor is `bankconnect_async.sandbox.Sandbox`: real
-HTTP, no patching. This module controls what a real part cannot: time.
+A double of the clock.
 """
 
 import asyncio

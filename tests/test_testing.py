@@ -1,0 +1,251 @@
+"""
+The pytest plugin and the parts for tests of our users.
+"""
+
+import json
+import re
+import subprocess
+import sys
+
+from pathlib import Path
+
+import pytest
+
+import bankconnect_async
+
+from bankconnect_async import (
+    EnrichmentWebhook,
+    ExpiryWebhook,
+    ExtractionWebhook,
+    UploadWebhook,
+    decode_webhook,
+)
+from bankconnect_async.models.webhooks import WebhookName
+from bankconnect_async.testing import (
+    enrichment_webhook,
+    expiry_webhook,
+    extraction_webhook,
+    upload_webhook,
+)
+
+
+pytest_plugins = ("pytester",)
+
+PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
+FILE = re.compile(
+    r"^```python\n# (test_\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
+INI = """
+[pytest]
+asyncio_default_fixture_loop_scope = {scope}
+asyncio_default_test_loop_scope = {scope}
+asyncio_mode = {mode}
+filterwarnings = error
+"""
+# The plugin, wherever the package is not installed.
+OPTIONS = ("-p", "_bankconnect_async_pytest", "-p", "no:cacheprovider")
+
+
+@pytest.fixture(name="run")
+def _run(pytester, monkeypatch):
+    """Return a function that runs a test file in a suite of its own."""
+    # Settings of this suite are not for that one.
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(text, *options, mode="strict", scope="function"):
+        pytester.makeini(INI.format(mode=mode, scope=scope))
+        pytester.makepyfile(text)
+        return pytester.runpytest_inprocess(*OPTIONS, *options)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "scope", "least"),
+    [
+        ((), "strict", "function", 40),
+        (("-k", "not failure"), "auto", "session", 4),
+    ],
+    ids=["strict", "auto"],
+)
+def test_the_page_on_testing(options, mode, scope, least, run):
+    """
+    A reader's copy of the test file passes without a warning, in both modes
+    of pytest-asyncio.
+    """
+    ((_, text),) = FILE.findall(PAGE.read_text())
+
+    found = run(text, *options, mode=mode, scope=scope).parseoutcomes()
+
+    assert found.keys() <= {"passed", "deselected"}
+    assert found["passed"] >= least
+
+
+def test_duplicates_fail_the_test(run):
+    """
+    A test that created a session twice fails, and the failure names the
+    customer; one that failed by itself shows its own failure.
+    """
+    result = run(
+        """
+        import pytest
+        from bankconnect_async.sandbox import Fault
+
+        pytestmark = [
+            pytest.mark.asyncio,
+            pytest.mark.usefixtures("no_duplicate_sessions"),
+        ]
+
+        async def test_twin(bankconnect, bankconnect_faults):
+            bankconnect_faults.script(Fault.reset(after=True))
+            await bankconnect.create_session("customer-42")
+
+        async def test_own_failure(bankconnect, bankconnect_faults):
+            bankconnect_faults.script(Fault.reset(after=True))
+            await bankconnect.create_session("customer-42")
+            assert False, "own"
+
+        async def test_two_customers(bankconnect):
+            await bankconnect.create_session("customer-1")
+            await bankconnect.create_session("customer-2")
+        """
+    )
+
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "sessions were created twice: 2 of customer-42",
+            "*AssertionError: own",
+        ]
+    )
+
+
+def test_fixtures_under_anyio(run):
+    """
+    The fixtures work in a test that anyio's plugin runs, and take settings
+    from a fixture that is overridden.
+    """
+    result = run(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.anyio
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.fixture
+        def bankconnect_sandbox_settings():
+            return {"dialect": "session", "api_key": "another"}
+
+        @pytest.fixture
+        def bankconnect_settings():
+            return {"redirect_url": "https://lender.example/return"}
+
+        async def test_create(bankconnect, bankconnect_sandbox):
+            session = await bankconnect.create_session("customer-42")
+            (request,) = bankconnect_sandbox.request_log
+            found = request.parameters["redirect_url"]
+            assert found == "https://lender.example/return"
+            assert bankconnect_sandbox.api_key == "another"
+            assert session.session_id
+        """
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_other_suites_do_not_import_the_package():
+    """
+    The plugin by itself imports nothing of the package.
+    """
+    code = (
+        "import sys, _bankconnect_async_pytest as plugin\n"
+        "print(plugin.__name__, 'bankconnect_async' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=Path(bankconnect_async.__file__).parent.parent,
+    )
+
+    assert done.stdout == "_bankconnect_async_pytest False\n"
+
+
+def shape(document):
+    """Return the keys of a document, at all depths."""
+    if isinstance(document, dict):
+        return {key: shape(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [shape(each) for each in document[:1]]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("body", "cls", "sample_name"),
+    [
+        (
+            extraction_webhook("e", link_id="c"),
+            ExtractionWebhook,
+            "entity.completed",
+        ),
+        (
+            extraction_webhook("e", progress="failed", reason="Bad"),
+            ExtractionWebhook,
+            "entity.failed",
+        ),
+        (
+            upload_webhook("s"),
+            UploadWebhook,
+            "session.requirement_completion",
+        ),
+        (
+            expiry_webhook("s", accounts=upload_webhook("s")["accounts"]),
+            ExpiryWebhook,
+            "session.expiry",
+        ),
+        (
+            enrichment_webhook("s"),
+            EnrichmentWebhook,
+            "session.enrichment.completed",
+        ),
+        (
+            enrichment_webhook("s", error_code="UNPARSABLE"),
+            EnrichmentWebhook,
+            "session.enrichment.failed",
+        ),
+    ],
+)
+def test_bodies_of_webhooks(body, cls, sample_name, sample_json):
+    """
+    Each body has the keys of the documented sample, at all depths, and decodes
+    to the class of its event.
+    """
+    assert shape(body) == shape(sample_json(f"webhook.{sample_name}.json"))
+    webhook = decode_webhook(json.dumps(body))
+    assert type(webhook) is cls
+
+
+def test_arguments_of_webhooks():
+    """
+    Arguments set what the webhook says.
+    """
+    renamed = upload_webhook("s", event_name=WebhookName.UPLOADED_2024)
+    failed = enrichment_webhook(
+        "s", error_code="INCOMPLETE_MONTHS", insights_available=True
+    )
+
+    assert (
+        decode_webhook(renamed).event_name == "SESSION_COMPLETION_NOTIFICATION"
+    )
+    assert decode_webhook(expiry_webhook("s")).accounts == ()
+    found = decode_webhook(failed)
+    assert found.insights_available
+    assert found.accounts[0].account_status == "failed"
+    (account,) = decode_webhook(upload_webhook("s")).accounts
+    assert account.months[0] == "2025-10"
+    assert account.months[-1] == "2026-03"
