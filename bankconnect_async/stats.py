@@ -9,10 +9,11 @@ from typing import TypeAlias
 import attrs
 
 from .errors import BankConnectError
+from .models.sessions import Value
 
 
 @attrs.frozen(kw_only=True)
-class Latency:
+class Latency(Value):
     """
     Durations of successful attempts, in seconds.
 
@@ -33,7 +34,7 @@ class Latency:
 
 
 @attrs.frozen(kw_only=True)
-class Stats:
+class Stats(Value):
     """
     A snapshot of a client.
 
@@ -57,7 +58,7 @@ class Stats:
 
 
 @attrs.frozen(kw_only=True)
-class BatchStats:
+class BatchStats(Value):
     """
     A snapshot of a batch.
 

@@ -21,16 +21,22 @@ from yarl import URL
 
 from bankconnect_async import (
     UNSET,
+    BatchStats,
+    CollectionStats,
     Consent,
     ErrorEvent,
     ErrorType,
     Event,
     ExitEvent,
     InfoEvent,
+    Latency,
     Metadata,
     Rows,
     Session,
+    SessionEntry,
+    SessionKey,
     SessionRequest,
+    Stats,
     SuccessEvent,
     UnknownEvent,
     Webhook,
@@ -48,9 +54,26 @@ from bankconnect_async.models import (
 )
 
 
+INDIA = datetime.timezone(datetime.timedelta(hours=5.5))
 TOKEN = "canary-token"
 LINK = f"https://bankconnect.invalid/?token={TOKEN}"
 SESSION = Session(link_id="customer-42", redirect_url=URL(LINK))
+ENTRY = SessionEntry(
+    entry_id="1",
+    key=SessionKey(api_id="a", link_id="customer-42"),
+    redirect_url=LINK,
+    entity_ids=("e",),
+    # pydantic writes the zone of UTC as a letter.
+    created_at=datetime.datetime(2026, 1, 2, 3, 4, tzinfo=INDIA),
+)
+STATS = Stats(
+    in_flight=1,
+    waiting=0,
+    tokens=0.5,
+    attempts={"succeeded": 3},
+    connections_opened=None,
+    latency=Latency(count=3, p50=0.25),
+)
 EVENTS = [
     SuccessEvent(link_id="customer-42", session_id="s", confirmed=True),
     ExitEvent(reason="left", is_failure=False),
@@ -69,7 +92,8 @@ REQUEST = SessionRequest(
     extra={"partner": {"id": 1}},
 )
 CLASSES = [
-    each for each in map(models.__getattr__, models.__all__) if attrs.has(each)
+    *filter(attrs.has, map(models.__getattr__, models.__all__)),
+    *(BatchStats, CollectionStats, Latency, SessionEntry, SessionKey, Stats),
 ]
 
 
@@ -193,6 +217,8 @@ class TestPydantic:
         [
             (Session, SESSION),
             (SessionRequest, REQUEST),
+            (SessionEntry, ENTRY),
+            (Stats, STATS),
             *((Event, each) for each in EVENTS),
         ],
     )

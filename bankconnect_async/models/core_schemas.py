@@ -47,7 +47,6 @@ def value_schema(cls: type[Any], handler: Any) -> core_schema.CoreSchema:
     """
     fields = core_schema.typed_dict_schema(
         dict(_fields(cls, handler)),
-        cls_name=cls.__name__,
         extra_behavior="forbid" if cls in _STRICT else "ignore",
         metadata={
             "pydantic_js_updates": {

@@ -15,7 +15,12 @@ import attrs
 from yarl import URL
 
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
-from bankconnect_async.models.sessions import Session, SessionRequest, mask_id
+from bankconnect_async.models.sessions import (
+    Session,
+    SessionRequest,
+    Value,
+    mask_id,
+)
 
 
 #: The shortest and the longest time between two looks at a session.
@@ -90,7 +95,7 @@ FINAL_STATES: Final = frozenset(
 
 
 @attrs.frozen(kw_only=True)
-class SessionKey:
+class SessionKey(Value):
     """
     The customer and the purpose of a session.
 
@@ -110,7 +115,7 @@ class SessionKey:
 
 
 @attrs.frozen(kw_only=True)
-class SessionEntry:
+class SessionEntry(Value):
     """
     One session in a store: its ids, its URL and its state.
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
-from typing import assert_never, assert_type
+from typing import Any, assert_never, assert_type
 
 from yarl import URL
 
@@ -43,6 +43,12 @@ from bankconnect_async.distributed import create_sessions_distributed
 from bankconnect_async.journal import read_journal
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.stats import BatchStats
+from bankconnect_async.testing import (
+    FAILURES,
+    DocumentedFailure,
+    enrichment_webhook,
+    make_client,
+)
 
 
 async def create() -> None:
@@ -58,6 +64,7 @@ async def create() -> None:
         assert_type(session, Session)
         assert_type(session.redirect_url, URL)
         assert_type(session.url, str)
+        assert_type(session.as_dict(), dict[str, Any])
         assert_type(
             await bank.create_session(
                 "customer-42", bank_name="axis", from_date=date(2026, 1, 1)
@@ -189,6 +196,13 @@ async def use_an_entity(bank: AsyncBankConnect) -> None:
     assert_type(
         await bank.net_banking_health(), answers.Rows[answers.BankHealth]
     )
+
+
+def test_parts(sandbox: Sandbox) -> None:
+    assert_type(FAILURES, tuple[DocumentedFailure, ...])
+    assert_type(FAILURES[0].error, type[BankConnectError])
+    assert_type(enrichment_webhook("id"), dict[str, Any])
+    assert_type(make_client(sandbox), AsyncBankConnect)
 
 
 def stores() -> list[SessionStore]:
