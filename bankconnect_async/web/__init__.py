@@ -1,15 +1,17 @@
 """
 Endpoints through which a service learns the outcome of journeys.
 
-`mount` adds the routes to an `aiohttp.web` application. For any other
-framework, `CallbackService` takes a `WebRequest` and returns a `WebResponse`;
-`CallbackProtocol` parses and renders without I/O.
+`mount` adds the routes to an `aiohttp.web` application; `asgi_app` makes an
+ASGI application, which FastAPI, Starlette, Litestar and Quart mount. For any
+other framework, `CallbackService` takes a `WebRequest` and returns a
+`WebResponse`; `CallbackProtocol` parses and renders without I/O.
 """
 
 from typing import TYPE_CHECKING
 
 from bankconnect_async._lazy import lazy_names
 
+from .asgi import asgi_app
 from .dispatcher import OnEvent, OnFailure
 from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
 from .invitations import Invitation, InvitationParameters
@@ -42,6 +44,7 @@ __all__ = [
     "SweepReport",
     "WebRequest",
     "WebResponse",
+    "asgi_app",
     "mount",
     "read_body",
 ]

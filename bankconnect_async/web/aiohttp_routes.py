@@ -7,23 +7,12 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from bankconnect_async.models.sessions import SessionRequest
-
-from .http import MAX_EVENT, MAX_WEBHOOK, WebRequest, WebResponse, read_body
-from .protocol import (
-    CONNECT,
-    EVENTS,
-    INVITATION,
-    REDIRECT,
-    RETURN,
-    WEBHOOK,
-)
+from .endpoints import ENDPOINTS, Customer, Target, below, respond
+from .http import WebRequest
 from .service import CallbackService
 
 
-GetCustomer: TypeAlias = Callable[
-    [web.Request], Awaitable[str | SessionRequest]
-]
+GetCustomer: TypeAlias = Callable[[web.Request], Awaitable[Customer]]
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 
@@ -51,75 +40,89 @@ def mount(
     ======================= ==============================================
 
     Args:
-        app: The application, before it starts.
+        app: The application, before it starts. It may become a
+            sub-application: if the path of `CallbackProtocol.base` begins
+            with the prefix of `add_subapp`, the endpoints are at that path.
         service: The service that answers.
         get_customer: The coroutine function that identifies the customer by
-            your own authentication. For strangers it raises an exception of
-            `aiohttp.web`, such as `HTTPUnauthorized` or `HTTPFound`.
+            your own authentication. For strangers it returns `None` (401) or
+            a `WebResponse`, or raises an exception of `aiohttp.web`, such as
+            `HTTPUnauthorized` or `HTTPFound`.
         prefix: The path at which the application sees the endpoints, if a
             proxy in front of it rewrites paths; by default that of
             `CallbackProtocol.base`.
     """
     public = service.protocol.base.raw_path.rstrip("/")
-    root = public if prefix is None else prefix.rstrip("/")
 
-    def convert(request: web.Request, body: bytes = b"") -> WebRequest:
-        return WebRequest(
-            method=request.method,
-            path=public + request.raw_path.removeprefix(root),
-            headers=request.headers,
-            body=body,
-        )
-
-    def visit(
-        name: str,
-        start: Callable[
-            [WebRequest, str | SessionRequest], Awaitable[WebResponse]
-        ],
-    ) -> tuple[web.RouteDef, ...]:
+    def handler(name: str) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
-            customer = await get_customer(request)
-            return _response(await start(convert(request), customer))
-
-        path = f"{root}/{name}"
-        # A HEAD request must not create a session.
-        return web.get(path, handle, allow_head=False), web.post(path, handle)
-
-    def receive(
-        process: Callable[[WebRequest], Awaitable[WebResponse]], limit: int
-    ) -> _Handler:
-        async def handle(request: web.Request) -> web.Response:
-            body = await read_body(request.content.iter_any(), limit)
-            return _response(await process(convert(request, body)))
+            target = Target(name, request.match_info.get("token", ""))
+            query = request.raw_path.partition("?")[2]
+            response = await respond(
+                service,
+                target.endpoint,
+                WebRequest(
+                    method=request.method,
+                    path=target.url(public, query),
+                    headers=request.headers,
+                ),
+                chunks=_read_chunks(request),
+                get_customer=lambda: get_customer(request),
+            )
+            return web.Response(
+                status=response.status,
+                headers=response.headers,
+                body=response.body,
+            )
 
         return handle
 
-    on_return = receive(service.handle_return, 0)
-    on_event = receive(service.handle_event, MAX_EVENT)
-    on_invitation = receive(service.handle_invitation, 0)
-    on_webhook = receive(service.handle_webhook, MAX_WEBHOOK)
+    for name, endpoint in ENDPOINTS.items():
+        path = f"/{name}/{{token:.+}}" if endpoint.has_token else f"/{name}"
+        resource = _Resource(path, public=public, prefix=prefix)
+        # The endpoints themselves refuse other methods.
+        resource.add_route("*", handler(name))
+        app.router.register_resource(resource)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with service:
             yield
 
-    app.add_routes(
-        [
-            *visit(CONNECT, service.connect),
-            *visit(REDIRECT, service.redirect),
-            web.get(
-                f"{root}/{RETURN}/{{state:.+}}", on_return, allow_head=False
-            ),
-            web.post(f"{root}/{EVENTS}", on_event),
-            web.post(f"{root}/{WEBHOOK}/{{name}}", on_webhook),
-            web.get(f"{root}/{INVITATION}/{{token}}", on_invitation),
-            web.post(f"{root}/{INVITATION}/{{token}}", on_invitation),
-        ]
-    )
     app.cleanup_ctx.append(run)
 
 
-def _response(response: WebResponse) -> web.Response:
-    return web.Response(
-        status=response.status, headers=response.headers, body=response.body
-    )
+async def _read_chunks(request: web.Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except web.RequestPayloadError as error:
+        raise ConnectionResetError("the body is malformed") from error
+
+
+class _Resource(web.DynamicResource):
+    """
+    The path of an endpoint, also within a sub-application.
+
+    aiohttp adds the prefix of a sub-application to each of its paths, but
+    the path of the base contains it already.
+    """
+
+    def __init__(self, path: str, *, public: str, prefix: str | None) -> None:
+        self._endpoint_path = path
+        self._public = public if prefix is None else None
+        self._root = public if prefix is None else prefix.rstrip("/")
+        self._mounted_at = ""
+        super().__init__(self._root + path)
+
+    def add_prefix(self, prefix: str) -> None:
+        """Move the path into a sub-application at *prefix*."""
+        # aiohttp comes from the innermost application to the outermost.
+        self._mounted_at = prefix + self._mounted_at
+        is_part = (
+            self._public is not None
+            and below(self._public, self._mounted_at) is not None
+        )
+        root = self._root if is_part else self._mounted_at + self._root
+        match web.DynamicResource(root + self._endpoint_path).get_info():
+            case {"formatter": formatter, "pattern": pattern}:
+                self._formatter, self._pattern = formatter, pattern

@@ -151,7 +151,7 @@ def _json_checks(limit: int) -> tuple[Check, ...]:
         ),
         # A compressed body can have any size once it is decompressed.
         (
-            _is_uncompressed,
+            is_uncompressed,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body must not be compressed",
         ),
@@ -163,7 +163,10 @@ def _is_json(request: WebRequest) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def _is_uncompressed(request: WebRequest) -> bool:
+def is_uncompressed(request: WebRequest) -> bool:
+    """
+    Tell whether the body is as long as it seems.
+    """
     coding = request.headers.get("content-encoding", "identity")
     return coding.strip().lower() == "identity"
 

@@ -2,7 +2,7 @@
 Framework-independent HTTP request and response types.
 """
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -30,8 +30,18 @@ _CLOSED_POLICY: Final = {
 }
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def _combine(
+    headers: Mapping[str, str] | list[tuple[str, str]],
+) -> dict[str, str]:
+    # HTTP/2 sends each cookie in a header of its own.
+    pairs = headers if isinstance(headers, list) else headers.items()
+    combined: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        separator = "; " if key == "cookie" else ", "
+        before = [combined[key]] if key in combined else []
+        combined[key] = separator.join([*before, value])
+    return combined
 
 
 @attrs.frozen(kw_only=True)
@@ -42,14 +52,15 @@ class WebRequest:
     Attributes:
         method: The method, such as `POST`.
         path: The path and query as the browser sent them, still quoted.
-        headers: The headers; their names may be in any case.
+        headers: The headers, as a mapping or as pairs; their names may be in
+            any case.
         body: The raw body; `read_body` reads one up to a limit.
     """
 
     method: str = "GET"
     path: str = attrs.field(default="", repr=False)
     headers: Mapping[str, str] = attrs.field(
-        factory=dict, converter=_lower, repr=False
+        factory=dict, converter=_combine, repr=False
     )
     body: bytes = attrs.field(default=b"", repr=False)
 
@@ -114,6 +125,17 @@ def plain(status: HTTPStatus, text: str = "") -> WebResponse:
         },
         body=text.encode(),
     )
+
+
+def method_not_allowed(allowed: Iterable[str]) -> WebResponse:
+    """
+    Make the response to a method that is none of *allowed*.
+    """
+    methods = ", ".join(allowed)
+    refused = plain(
+        HTTPStatus.METHOD_NOT_ALLOWED, f"this address takes {methods} only"
+    )
+    return attrs.evolve(refused, headers={**refused.headers, "Allow": methods})
 
 
 def status_headers(status: HTTPStatus) -> Mapping[str, str]:

@@ -117,6 +117,8 @@ class CallbackService:
             again. The callback must take less.
         poll_interval: The seconds between two looks into the store for the
             work of killed processes, and for work that is to be tried again.
+        body_timeout: The seconds within which the body of a request must
+            arrive at `mount` or `asgi_app`.
     """
 
     bank: AsyncBankConnect
@@ -136,6 +138,7 @@ class CallbackService:
         default=datetime.timedelta(minutes=5), kw_only=True
     )
     poll_interval: float = attrs.field(default=5.0, kw_only=True)
+    body_timeout: float = attrs.field(default=10.0, kw_only=True)
     _tasks: dict[asyncio.Task[Any], Event | Webhook] = attrs.field(
         init=False, factory=dict
     )
