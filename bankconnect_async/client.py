@@ -38,7 +38,7 @@ from ._resources.session_creation import SessionCreator
 from ._resources.statement_data import StatementData
 from .clock import SYSTEM_CLOCK, Clock
 from .config import (
-    CURRENT_BASE_URL,
+    BASE_URLS,
     DEFAULT_BASE_URL,
     SECRET_SETTINGS,
     Pool,
@@ -95,15 +95,11 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "redirect_url": "BANKCONNECT_REDIRECT_URL",
     "signing_key": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
+    "ca_file": "BANKCONNECT_CA_FILE",
     "store": "BANKCONNECT_STORE",
     "store_keys": "BANKCONNECT_STORE_KEYS",
 }
 
-
-_BASE_URLS: Final[Mapping[str, str]] = {
-    "v1": DEFAULT_BASE_URL,
-    "v2": CURRENT_BASE_URL,
-}
 _RETRY: Final = RetryPolicy()
 _TIMEOUTS: Final = Timeouts()
 _POOL: Final = Pool()
@@ -188,7 +184,7 @@ class AsyncBankConnect(StatementData):
             None if server_hash is None else secret("server_hash", server_hash)
         )
         if base_url is None:
-            base_url = _BASE_URLS.get(version, DEFAULT_BASE_URL)
+            base_url = BASE_URLS.get(version, DEFAULT_BASE_URL)
         self._service = Service.parse(
             base_url, version=version, allow_http=allow_http
         )
@@ -251,11 +247,16 @@ class AsyncBankConnect(StatementData):
         Make a client from `BANKCONNECT_*` environment variables.
 
         They are `BANKCONNECT_API_KEY`, `_SERVER_HASH`, `_BASE_URL`,
-        `_API_VERSION`, `_REDIRECT_URL`, `_SIGNING_KEY`, `_PROXY`, `_STORE`
-        and `_STORE_KEYS`; a blank one counts as not set. With a signing key
-        of 32 bytes or more, the redirect URL becomes a `ReturnURL`. The store
-        is an address for `store.open_store`, and its keys are separated by
-        commas, the newest first; the client closes it.
+        `_API_VERSION`, `_REDIRECT_URL`, `_SIGNING_KEY`, `_PROXY`, `_CA_FILE`,
+        `_STORE` and `_STORE_KEYS`; a blank one counts as not set. With a
+        signing key of 32 bytes or more, the redirect URL becomes a
+        `ReturnURL`. The CA file is a PEM file that is trusted in addition.
+        The store is an address for `store.open_store`, and its keys are
+        separated by commas, the newest first; the client closes it.
+
+        Without a proxy, that of `HTTPS_PROXY` is used for an https API that
+        `NO_PROXY` does not name, as by other programs; `proxy=None` ignores
+        it. `HTTP_PROXY` is never read.
 
         Args:
             environ: The environment.
@@ -269,8 +270,16 @@ class AsyncBankConnect(StatementData):
         for name in SECRET_SETTINGS & given.keys():
             given[name] = hide(given[name])
         found: dict[str, Any] = read_environment(environ, _VARIABLES)
-        del environ
         found |= given
+        # Services that name all settings in their code do without it.
+        from .environment import find_proxy, resolve_texts  # noqa: PLC0415
+
+        found["system_proxy"] = find_proxy(
+            environ,
+            found.get("base_url")
+            or BASE_URLS.get(found.get("version", ""), DEFAULT_BASE_URL),
+        )
+        del environ
         if "api_key" not in found:
             raise ConfigurationError(
                 fields={
@@ -280,9 +289,6 @@ class AsyncBankConnect(StatementData):
                     )
                 }
             )
-        # Services that name all settings in their code do without it.
-        from .environment import resolve_texts  # noqa: PLC0415
-
         owns_store = resolve_texts(found)
         bank = cls(found.pop("api_key"), **found)
         bank._stored.is_owned = owns_store

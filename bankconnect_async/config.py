@@ -36,6 +36,11 @@ SECRET_SETTINGS: Final = frozenset(
 DEFAULT_BASE_URL: Final = "https://portal.finbox.in/bank-connect"
 #: Host and prefix of today's documentation (dialects B and C).
 CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
+#: The base URL of each version, for clients that name none.
+BASE_URLS: Final[Mapping[str, str]] = {
+    "v1": DEFAULT_BASE_URL,
+    "v2": CURRENT_BASE_URL,
+}
 
 _VERSIONS = "v1", "v2"
 # A host name of valid labels; a longer one would fail at the first request.

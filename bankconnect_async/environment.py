@@ -2,17 +2,28 @@
 Make objects of the texts of environment variables.
 """
 
-from typing import Any
+import urllib.request
+
+from collections.abc import Mapping
+from typing import Any, Final
 
 from yarl import URL
 
 from ._codec.return_urls import ReturnURL
+from .config import Secret, parse_proxy
+from .errors import ConfigurationError
 from .store import open_store
+from .tls import TLS
+
+
+#: The variables of other programs' proxies, the first that is set counts.
+PROXY_VARIABLES: Final = ("https_proxy", "HTTPS_PROXY")
+_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
 
 
 def resolve_texts(settings: dict[str, Any]) -> bool:
     """
-    Replace a signing key and a store's address and keys by their objects.
+    Replace a proxy, a CA, a signing key and a store's address by objects.
 
     Args:
         settings: The settings for a client, which are changed.
@@ -23,6 +34,13 @@ def resolve_texts(settings: dict[str, Any]) -> bool:
     Raises:
         ConfigurationError: If one of them is bad.
     """
+    system_proxy = settings.pop("system_proxy", None)
+    # A borrowed session has its own ways.
+    if system_proxy is not None and settings.get("client_session") is None:
+        settings.setdefault("proxy", _check_proxy(*system_proxy))
+    ca_file = settings.pop("ca_file", None)
+    if ca_file is not None:
+        settings.setdefault("tls", TLS(ca_file=ca_file))
     signing_key = settings.pop("signing_key", None)
     base = settings.get("redirect_url")
     if signing_key is not None and isinstance(base, str | URL):
@@ -33,3 +51,48 @@ def resolve_texts(settings: dict[str, Any]) -> bool:
         return address is None
     settings["store"] = open_store(address, keys)
     return True
+
+
+def find_proxy(
+    environ: Mapping[str, str], base_url: object
+) -> tuple[str, Secret] | None:
+    """
+    Find the proxy that the variables of other programs name for an API.
+
+    ``HTTPS_PROXY`` counts for an https API that ``NO_PROXY`` does not name,
+    as for curl and pip. The names may be in lower case.
+
+    Args:
+        environ: The environment.
+        base_url: The URL of the API.
+
+    Returns:
+        The name of the variable and the address in it, if there is one.
+    """
+    name = next((each for each in PROXY_VARIABLES if environ.get(each)), None)
+    try:
+        url = URL(str(base_url))
+        host = url.host_port_subcomponent or ""
+    except (ValueError, IndexError):
+        # The client names the problem.
+        return None
+    if name is None or url.scheme != "https":
+        return None
+    exceptions = next(filter(None, map(environ.get, _EXCEPTIONS)), "")
+    is_exempt = urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]
+        host, {"no": exceptions}
+    )
+    if is_exempt:
+        return None
+    address = environ[name].strip()
+    return name, Secret(address if "://" in address else f"http://{address}")
+
+
+def _check_proxy(name: str, address: Secret) -> Secret:
+    try:
+        parse_proxy(address)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            fields={name: error.fields["proxy"]}
+        ) from None
+    return address

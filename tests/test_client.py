@@ -731,6 +731,77 @@ class TestSetup:
         assert bank.redirect_url == RETURN
         assert "portal.finbox.in/bank-connect/v1/" in repr(other)
 
+    @pytest.mark.parametrize(
+        ("environ", "proxy"),
+        [
+            (
+                {"HTTPS_PROXY": "http://p.example:3128"},
+                "http://p.example:3128",
+            ),
+            ({"https_proxy": "p.example:3128"}, "http://p.example:3128"),
+            (
+                {
+                    "HTTPS_PROXY": "http://p.example:3128",
+                    "BANKCONNECT_PROXY": "http://ours.example:1",
+                },
+                "http://ours.example:1",
+            ),
+            (
+                {
+                    "HTTPS_PROXY": "http://p.example:3128",
+                    "NO_PROXY": "localhost,.finbox.in",
+                },
+                "None",
+            ),
+            (
+                {
+                    "HTTPS_PROXY": "http://p.example:3128",
+                    "BANKCONNECT_BASE_URL": "http://127.0.0.1:1/bank-connect",
+                },
+                "None",
+            ),
+            ({"HTTP_PROXY": "http://p.example:3128"}, "None"),
+        ],
+    )
+    def test_takes_the_proxy_of_other_programs(self, environ, proxy):
+        """
+        Without BANKCONNECT_PROXY, an https API is reached through
+        HTTPS_PROXY, unless NO_PROXY or an argument exempts it.
+        """
+        environ = {"BANKCONNECT_API_KEY": "key", **environ}
+        bank = AsyncBankConnect.from_env(environ)
+        without = AsyncBankConnect.from_env(environ, proxy=None)
+
+        assert str(bank._executor.transport._proxy) == proxy
+        assert without._executor.transport._proxy is None
+
+    async def test_the_environment_names_a_ca(self):
+        """
+        A file of BANKCONNECT_CA_FILE that cannot be read is an error.
+        """
+        bank = AsyncBankConnect.from_env(
+            {
+                "BANKCONNECT_API_KEY": "key",
+                "BANKCONNECT_CA_FILE": "/no/such.pem",
+            }
+        )
+
+        with pytest.raises(
+            ConfigurationError, match=r"ca_file: /no/such\.pem"
+        ):
+            await bank.create_session("customer-42", redirect_url=None)
+
+    @pytest.mark.parametrize("proxy", ["ftp://canary@p.example", "http://a b"])
+    def test_a_bad_proxy_of_other_programs_is_named(self, proxy):
+        """
+        The error names the variable, and shows no password.
+        """
+        with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+            AsyncBankConnect.from_env(
+                {"BANKCONNECT_API_KEY": "key", "HTTPS_PROXY": proxy}
+            )
+        assert "canary" not in str(caught.value)
+
     def test_the_environment_needs_a_key(self):
         """
         Without a key the error names the variable to set.

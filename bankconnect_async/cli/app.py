@@ -26,6 +26,7 @@ _MODULES: Final = {
     ".batch.command": "batch",
     ".collect.command": "collect",
     ".demo.server": "demo",
+    ".doctor.command": "doctor",
     ".forget": "forget",
     ".invite": "invite",
     ".merge": "merge",

@@ -30,6 +30,7 @@ _VARIABLES: Final = {
     "callback_url": "BANKCONNECT_CALLBACK_URL",
     "signing_key": "BANKCONNECT_SIGNING_KEY",
     "proxy": "BANKCONNECT_PROXY",
+    "ca_file": "BANKCONNECT_CA_FILE",
     "store": "BANKCONNECT_STORE",
     "store_keys": "BANKCONNECT_STORE_KEYS",
     "dsn": "BANKCONNECT_STORE",

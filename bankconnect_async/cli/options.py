@@ -38,6 +38,7 @@ class ApiOptions:
         base_url, version, redirect_url: Values that override those of the
             environment.
         allow_http: Whether an API without TLS is allowed.
+        proxy: The address of a proxy that overrides the environment's.
         inline_frame: Whether sessions have no redirect URL.
         sandbox: Whether an embedded sandbox replaces the environment's API.
         dialect: The dialect of that sandbox.
@@ -46,6 +47,7 @@ class ApiOptions:
 
     base_url: str | None
     allow_http: bool
+    proxy: str | None = None
     version: str | None = None
     redirect_url: str | None = None
     inline_frame: bool = False
@@ -62,6 +64,13 @@ class ApiOptions:
         if self.base_url is not None and self.sandbox:
             raise click.UsageError(
                 "--base-url and --sandbox exclude each other"
+            )
+        if self.proxy is not None and self.sandbox:
+            raise click.UsageError("--proxy and --sandbox exclude each other")
+        if self.proxy is not None and "@" in self.proxy:
+            # Other users of the machine see the command line.
+            raise click.UsageError(
+                "--proxy takes no user and password: set BANKCONNECT_PROXY"
             )
 
     def connect(
@@ -81,6 +90,8 @@ class ApiOptions:
             # The sandbox is imported here, before an event loop runs.
             sandbox = sandboxes.Sandbox(self.dialect)
             return self._connect_to_sandbox(sandbox, settings)
+        if self.proxy is not None:
+            settings["proxy"] = self.proxy
         return AsyncBankConnect.from_env(**self.settings(), **settings)
 
     def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
@@ -264,7 +275,7 @@ any_link_id_option: _Option = click.option(
     is_flag=True,
     help="Accept link ids that look damaged, such as 1.23457E+11 or '00123.",
 )
-_CONNECTION_OPTIONS: list[_Option] = [
+_ADDRESS_OPTIONS: list[_Option] = [
     click.option(
         "--base-url",
         metavar="URL",
@@ -276,6 +287,21 @@ _CONNECTION_OPTIONS: list[_Option] = [
         help="Allow an API without TLS, such as a sandbox in a container.",
     ),
 ]
+_CONNECTION_OPTIONS: list[_Option] = [
+    *_ADDRESS_OPTIONS,
+    click.option(
+        "--proxy",
+        metavar="URL",
+        help="The address of an HTTP proxy, instead of BANKCONNECT_PROXY or "
+        "HTTPS_PROXY.",
+    ),
+]
+api_version_option: _Option = click.option(
+    "--api-version",
+    "version",
+    metavar="VERSION",
+    help="v1 or v2, instead of BANKCONNECT_API_VERSION.",
+)
 _SESSION_OPTIONS: list[_Option] = [
     click.option(
         "--sandbox",
@@ -284,12 +310,7 @@ _SESSION_OPTIONS: list[_Option] = [
     ),
     dialect_option("The dialect of the embedded sandbox."),
     *_CONNECTION_OPTIONS,
-    click.option(
-        "--api-version",
-        "version",
-        metavar="VERSION",
-        help="v1 or v2, instead of BANKCONNECT_API_VERSION.",
-    ),
+    api_version_option,
     click.option(
         "--redirect-url",
         metavar="URL",
@@ -327,6 +348,13 @@ def _add_options(command: F, options: list[_Option]) -> F:
     for option in reversed(options):
         gather = option(gather)
     return gather  # type: ignore[return-value]
+
+
+def address_options(command: F) -> F:
+    """
+    Add the options of a server's address, as the argument ``api``.
+    """
+    return _add_options(command, _ADDRESS_OPTIONS)
 
 
 def connection_options(command: F) -> F:

@@ -26,7 +26,7 @@ from bankconnect_async.errors import (
     InvalidRequestError,
 )
 
-from .options import ApiOptions, connection_options
+from .options import ApiOptions, address_options
 from .output import write_output
 
 
@@ -100,7 +100,7 @@ _EVENTS: Final[Mapping[str, _Trigger]] = {
     metavar="CODE",
     help="With finish: the code of a failure, such as UNPARSABLE.",
 )
-@connection_options
+@address_options
 def trigger(
     *,
     event: str,

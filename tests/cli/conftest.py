@@ -54,8 +54,12 @@ def _parse_fixture() -> Callable[[str], list[Any]]:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch):
-    for name in [name for name in os.environ if "BANKCONNECT" in name]:
-        monkeypatch.delenv(name)
+    for name in [*os.environ]:
+        if "BANKCONNECT" in name or name.lower() in {
+            "https_proxy",
+            "no_proxy",
+        }:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(name="bankconnect")

@@ -125,13 +125,16 @@ async def test_a_command_imports_no_others():
     }
 
 
-def test_as_a_module(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "module", ["bankconnect_async", "bankconnect_async.cli"]
+)
+def test_as_a_module(monkeypatch, capsys, module):
     """
     The package runs as a module, under the name of the script.
     """
     monkeypatch.setattr(sys, "argv", ["x", "--version"])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("bankconnect_async.cli", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
 
     assert stop.value.code == 0
     assert capsys.readouterr().out.startswith("bankconnect, version ")

@@ -155,11 +155,8 @@ def batch(  # noqa: PLR0913
         ctx.exit(_check(api, source, read_rows, as_json=as_json))
     if output is None:
         raise click.UsageError("Missing option '--output'.")
-    if cluster is not None and api.sandbox:
-        raise click.UsageError(
-            "--dask and --sandbox exclude each other: start bankconnect "
-            "sandbox, and set its variables for the workers"
-        )
+    if cluster is not None:
+        _check_cluster_options(api)
     if cluster is not None and shard is not None:
         raise click.UsageError("--dask and --shard exclude each other")
     if shard is not None and output != "-":
@@ -221,6 +218,19 @@ def batch(  # noqa: PLR0913
         _print_summary(run, as_json=as_json)
         _print_resume_hint(run, command_line(ctx, without=[_FRESH]))
     ctx.exit(summary_code(summary))
+
+
+def _check_cluster_options(api: ApiOptions) -> None:
+    if api.sandbox:
+        raise click.UsageError(
+            "--dask and --sandbox exclude each other: start bankconnect "
+            "sandbox, and set its variables for the workers"
+        )
+    if api.proxy is not None:
+        raise click.UsageError(
+            "--dask and --proxy exclude each other: set BANKCONNECT_PROXY for "
+            "the workers"
+        )
 
 
 def _check(

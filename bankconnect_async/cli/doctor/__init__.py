@@ -1,0 +1,3 @@
+"""
+``bankconnect doctor``: find out why the API cannot be used.
+"""

@@ -1,0 +1,168 @@
+"""
+The command ``doctor``.
+"""
+
+import asyncio
+import functools
+import os
+
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+import attrs
+import click
+import orjson
+
+from bankconnect_async._codec.session_requests import is_loopback
+from bankconnect_async._printable import one_line, printable_json
+from bankconnect_async.cli.commands import Exit
+from bankconnect_async.cli.messages import explain
+from bankconnect_async.cli.options import (
+    ApiOptions,
+    api_version_option,
+    connection_options,
+    json_option,
+)
+from bankconnect_async.cli.output import write_output
+from bankconnect_async.config import (
+    BASE_URLS,
+    DEFAULT_BASE_URL,
+    Service,
+    read_environment,
+    secret,
+)
+from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.tls import TLS
+
+from .api import ApiProbe
+from .findings import Finding, Findings
+from .network import ServerAddress, check_network
+from .settings import Route, Secrets, make_route
+from .webhook import WebhookProbe
+
+
+_VARIABLES: Final = {
+    "api_key": "BANKCONNECT_API_KEY",
+    "server_hash": "BANKCONNECT_SERVER_HASH",
+    "base_url": "BANKCONNECT_BASE_URL",
+    "version": "BANKCONNECT_API_VERSION",
+    "ca_file": "BANKCONNECT_CA_FILE",
+}
+_SECRETS: Final = frozenset({"api_key", "server_hash"})
+# The checks that need a connection, and that of webhooks.
+_REST: Final = ("clock", "path", "dialect", "key", "server hash", "webhook")
+
+
+@click.command()
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="The URL of your service's webhooks, instead of that of "
+    "BANKCONNECT_CALLBACK_URL and BANKCONNECT_SIGNING_KEY.",
+)
+@json_option("Print the findings as a JSON object.")
+@api_version_option
+@connection_options
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    *,
+    api: ApiOptions,
+    webhook_url: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Check the settings, the network and the API, and print what to do.
+
+    It tries the name, the port or the proxy, the TLS certificate, the clock,
+    the path, the dialect, the API key, the server hash and the URL of
+    webhooks. A line says what each check found and, after an arrow, what to
+    do.
+
+    It sends GET requests only: to session/, net_banking_health/ and the
+    upload status of an unknown session, and to the URL of webhooks. No
+    session is created, and nothing is charged. With --json, nothing else is
+    printed.
+
+    It exits with 1 if a check failed.
+    """
+
+    def report(finding: Finding) -> None:
+        if not as_json:
+            line = one_line(finding.line())
+            write_output(f"{line}\n".encode())
+
+    findings = Findings(report)
+    asyncio.run(
+        _examine(
+            findings,
+            api,
+            functools.partial(explain, command=ctx.command),
+            webhook_url,
+        )
+    )
+    if as_json:
+        facts = {
+            "ok": findings.is_good,
+            "checks": list(map(attrs.asdict, findings.all)),
+        }
+        write_output(printable_json(orjson.dumps(facts)) + b"\n")
+    ctx.exit(Exit.OK if findings.is_good else Exit.FAILED)
+
+
+async def _examine(
+    findings: Findings,
+    api: ApiOptions,
+    explain_error: Callable[[ConfigurationError], str],
+    webhook_url: str | None,
+) -> None:
+    try:
+        service, secrets, route = _read_settings(api)
+    except ConfigurationError as error:
+        findings.add(Finding("settings", "failed", explain_error(error)))
+        findings.skip(_REST, "an earlier check failed")
+        return
+    findings.add(Finding("settings", "ok", str(service.session_url())))
+    target = ServerAddress(service.base_url, _address_setting(api))
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        if await check_network(findings, target, route):
+            probe = ApiProbe(
+                http=http,
+                service=service,
+                route=route,
+                secrets=secrets,
+                setting=target.setting,
+            )
+            await probe.check(findings)
+        findings.skip(_REST[:-1], "an earlier check failed")
+        webhooks = WebhookProbe(
+            http=http,
+            route=route,
+            is_local=is_loopback(service.base_url.host),
+            given=webhook_url,
+        )
+        await findings.run(_REST[-1], webhooks.check())
+
+
+def _read_settings(api: ApiOptions) -> tuple[Service, Secrets, Route]:
+    found = read_environment(os.environ, _VARIABLES)
+    given = found | api.settings()
+    version = given.get("version", "v1")
+    service = Service.parse(
+        given.get("base_url") or BASE_URLS.get(version, DEFAULT_BASE_URL),
+        version=version,
+        allow_http=api.allow_http,
+    )
+    secrets = Secrets(
+        **{name: secret(name, found[name]) for name in _SECRETS & found.keys()}
+    )
+    tls = TLS(ca_file=found.get("ca_file")).build_context()
+    route = make_route(service, tls, api.proxy)
+    # The settings that say nothing about the connection.
+    api.connect(api_key="unset")
+    return service, secrets, route
+
+
+def _address_setting(api: ApiOptions) -> str:
+    return "BANKCONNECT_BASE_URL" if api.base_url is None else "--base-url"

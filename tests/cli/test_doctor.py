@@ -1,0 +1,389 @@
+"""
+``bankconnect doctor``, in front of good and of broken servers.
+"""
+
+import asyncio
+import datetime
+import email.utils
+import json
+import ssl
+import threading
+
+from collections.abc import Iterator
+
+import attrs
+import pytest
+import trustme
+
+from bankconnect_async.sandbox import Sandbox
+
+
+CHECKS = [
+    *("settings", "name", "port", "certificate", "clock", "path", "dialect"),
+    *("key", "server hash", "webhook"),
+]
+DENIED = b'{"detail": "Method GET not allowed."}'
+# Answers to paths of a server that is nearly the vendor's.
+ANSWERS = {
+    "/late/bank-connect/v1/session/": (405, {"Date": 3600.0}, DENIED),
+    "/moved/bank-connect/v1/session/": (
+        301,
+        {"Location": "https://api.example/bank-connect/v1/session/"},
+        b"",
+    ),
+    "/old/bank-connect/v1/session/": (405, {}, DENIED),
+    "/down/bank-connect/v1/session/": (503, {}, b"<html>"),
+    "/portal/bank-connect/v1/session/": (200, {}, b"<html>"),
+}
+
+
+async def answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    head = await reader.read(2**16)
+    # The beginning of a TLS handshake is not HTTP.
+    method, path, *_ = [*head.decode(errors="replace").split(" "), ""]
+    status, given, body = ANSWERS.get(path, (404, {}, b"<html>"))
+    headers = {"Content-Length": len(body), "Connection": "close", **given}
+    if method == "CONNECT":
+        status = 407
+    if "Date" in headers:
+        now = datetime.datetime.now(datetime.UTC)
+        later = now + datetime.timedelta(seconds=headers["Date"])
+        headers["Date"] = email.utils.format_datetime(later, usegmt=True)
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    writer.write(f"HTTP/1.1 {status} X\r\n{''.join(lines)}\r\n".encode())
+    writer.write(body)
+    await writer.drain()
+    writer.close()
+
+
+@attrs.frozen
+class Servers:
+    """
+    The servers of the tests.
+
+    Attributes:
+        good: The base URL of a sandbox with a certificate that is trusted.
+        expired, self_signed: Those of sandboxes with other certificates.
+        odd: The URL of the server of `ANSWERS`.
+        authority: The file of the trusted authority.
+    """
+
+    good: str
+    expired: str
+    self_signed: str
+    odd: str
+    authority: str
+
+
+@pytest.fixture(name="servers", scope="module")
+def _servers(tmp_path_factory) -> Iterator[Servers]:
+    """Run all servers in one thread."""
+    authority = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    good, expired, self_signed = (
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(3)
+    )
+    authority.issue_cert("127.0.0.1").configure_cert(good)
+    authority.issue_cert("127.0.0.1", not_after=past).configure_cert(expired)
+    with (
+        authority.private_key_pem.tempfile() as key,
+        authority.cert_pem.tempfile() as cert,
+    ):
+        self_signed.load_cert_chain(cert, key)
+    sandboxes = [Sandbox(ssl=each) for each in (good, expired, self_signed)]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    for sandbox in sandboxes:
+        run(sandbox.start())
+    odd = run(asyncio.start_server(answer, "127.0.0.1", 0))
+    host, port = odd.sockets[0].getsockname()
+    yield Servers(
+        *(sandbox.base_url for sandbox in sandboxes),
+        f"http://{host}:{port}",
+        str(path),
+    )
+    for sandbox in sandboxes:
+        run(sandbox.aclose())
+    odd.close()
+    run(odd.wait_closed())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(name="doctor")
+def _doctor(bankconnect, servers, monkeypatch):
+    """
+    Run the command with settings of the good server, and others instead.
+    """
+
+    def run(*args, **settings):
+        environment = {
+            "BASE_URL": servers.good,
+            "API_KEY": "sandbox-api-key",
+            "SERVER_HASH": "sandbox-server-hash",
+            "CA_FILE": servers.authority,
+            **settings,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(f"BANKCONNECT_{name}", value)
+        args = args or ("--webhook-url", f"{servers.good}/v1/session/")
+        result = bankconnect("doctor", "--json", *args)
+        assert result.err == ""
+        facts = json.loads(result.out)
+        assert facts["ok"] == (result.code == 0)
+        return result.code, facts["checks"]
+
+    return run
+
+
+def failures(checks):
+    return {
+        each["check"]: f"{each['found']} -> {each['advice']}"
+        for each in checks
+        if each["status"] == "failed"
+    }
+
+
+def test_a_good_setup_passes(doctor):
+    """
+    Every check of a good setup passes, and the command exits with 0.
+    """
+    code, checks = doctor()
+
+    assert code == 0
+    assert [each["check"] for each in checks] == CHECKS
+    assert {each["status"] for each in checks} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "args", "check", "words"),
+    [
+        pytest.param(
+            {"BASE_URL": "https://mistyped.invalid/bank-connect"},
+            *((), "name"),
+            ["mistyped.invalid", "correct BANKCONNECT_BASE_URL"],
+            id="name",
+        ),
+        pytest.param(
+            {"BASE_URL": "https://127.0.0.1:{closed}/bank-connect"},
+            *((), "port"),
+            ["127.0.0.1:{closed}", "refused", "BANKCONNECT_BASE_URL"],
+            id="port",
+        ),
+        pytest.param(
+            {"BASE_URL": "{expired}"},
+            *((), "certificate"),
+            ["expired", "renew it"],
+            id="expired",
+        ),
+        pytest.param(
+            {"BASE_URL": "{self_signed}", "CA_FILE": ""},
+            *((), "certificate"),
+            ["self-signed certificate", "set BANKCONNECT_CA_FILE"],
+            id="self-signed",
+        ),
+        pytest.param(
+            {"BASE_URL": "{tls}//{odd_host}/bank-connect"},
+            *((), "certificate"),
+            ["does not speak TLS", "http://"],
+            id="no TLS",
+        ),
+        pytest.param(
+            {"PROXY": "http://127.0.0.1:{closed}"},
+            *((), "proxy"),
+            ["127.0.0.1:{closed}", "correct BANKCONNECT_PROXY"],
+            id="proxy",
+        ),
+        pytest.param(
+            {"PROXY": "{odd}"},
+            *((), "proxy"),
+            ["answers 407", "another user and password"],
+            id="proxy's user",
+        ),
+        pytest.param(
+            {},
+            *(("--proxy", "http://127.0.0.1:{closed}"), "proxy"),
+            ["correct --proxy"],
+            id="--proxy",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/late/bank-connect"},
+            *((), "clock"),
+            ["3600 s behind", "by NTP"],
+            id="clock",
+        ),
+        pytest.param(
+            {"API_KEY": "wrong"},
+            *((), "key"),
+            ["401: BANKCONNECT_API_KEY is refused", "FinBox gave you"],
+            id="key",
+        ),
+        pytest.param(
+            {"API_KEY": ""},
+            *((), "key"),
+            ["BANKCONNECT_API_KEY is not set", "FinBox gave you"],
+            id="no key",
+        ),
+        pytest.param(
+            {"SERVER_HASH": "wrong"},
+            *((), "server hash"),
+            ["403: BANKCONNECT_SERVER_HASH is refused", "FinBox gave you"],
+            id="hash",
+        ),
+        pytest.param(
+            {"BASE_URL": "{root}"},
+            *((), "path"),
+            ["answers 404", "set BANKCONNECT_BASE_URL to {good}"],
+            id="path",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/nowhere/bank-connect"},
+            *((), "path"),
+            ["no Session API", "correct the path"],
+            id="another server",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/portal/bank-connect"},
+            *((), "path"),
+            ["answers 200, which is not the API's", "firewall"],
+            id="portal",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/down/bank-connect"},
+            *((), "path"),
+            ["answers 503", "wait"],
+            id="outage",
+        ),
+        pytest.param(
+            {"BASE_URL": "http://api.example/bank-connect"},
+            *((), "settings"),
+            ["BANKCONNECT_BASE_URL: uses plain http", "use https"],
+            id="http",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/moved/bank-connect"},
+            *((), "path"),
+            ["redirects to https://api.example", "write https://"],
+            id="http that redirects",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/old/bank-connect", "API_VERSION": "v2"},
+            *((), "dialect"),
+            ["has v1, and no v2", "set BANKCONNECT_API_VERSION to v1"],
+            id="dialect",
+        ),
+        pytest.param(
+            {},
+            *(("--webhook-url", "https://127.0.0.1:{closed}/w"), "webhook"),
+            ["cannot be reached", "start the service"],
+            id="webhook's port",
+        ),
+        pytest.param(
+            {},
+            *(("--webhook-url", "{odd}/w-secret"), "webhook"),
+            ["answers GET with 404", "correct the path in --webhook-url"],
+            id="webhook's path",
+        ),
+        pytest.param(
+            {"CALLBACK_URL": "{odd}/bank", "SIGNING_KEY": "short"},
+            *(("--allow-http",), "webhook"),
+            ["BANKCONNECT_SIGNING_KEY", "32"],
+            id="signing key",
+        ),
+    ],
+)
+def test_a_broken_setup_is_named(  # noqa: PLR0913, PLR0917
+    doctor, servers, unused_tcp_port, settings, args, check, words
+):
+    """
+    The first check that fails is that of the cause: it says what it found
+    and what to do, and the command exits with 1.
+    """
+    places = attrs.asdict(servers) | {
+        "closed": unused_tcp_port,
+        "root": servers.good.removesuffix("/bank-connect"),
+        "odd_host": servers.odd.removeprefix("http://"),
+        "tls": "https:",
+    }
+    code, checks = doctor(
+        *(each.format(**places) for each in args),
+        **{name: each.format(**places) for name, each in settings.items()},
+    )
+
+    found = failures(checks)
+    assert code == 1
+    assert next(iter(found)) == check
+    for each in words:
+        assert each.format(**places) in found[check]
+    text = json.dumps(checks)
+    assert "w-secret" not in text
+    assert "sandbox-api-key" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://192.168.1.5/w", "FinBox cannot reach 192.168.1.5"),
+        ("http://lender.example/w", "is http"),
+        ("lender.example", "not an absolute https URL"),
+    ],
+)
+def test_webhooks_from_outside_need_a_public_url(doctor, url, words):
+    """
+    For an API that is not on this machine, a URL of webhooks that FinBox
+    cannot use fails, even if it answers here.
+    """
+    code, checks = doctor(
+        *("--webhook-url", url),
+        BASE_URL="https://mistyped.invalid/bank-connect",
+    )
+
+    assert code == 1
+    assert words in failures(checks)["webhook"]
+
+
+@pytest.mark.parametrize("dialect", ["seed", "entity", "session"])
+def test_it_leaves_no_trace(bankconnect, monkeypatch, service_loop, dialect):
+    """
+    In every dialect a good setup passes in lines, with GET requests alone.
+    """
+    sandbox = Sandbox(dialect)
+    asyncio.run_coroutine_threadsafe(sandbox.start(), service_loop).result()
+    monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("BANKCONNECT_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("BANKCONNECT_SERVER_HASH", sandbox.server_hash)
+    result = bankconnect("doctor")
+    methods = {request.method for request in sandbox.request_log}
+    asyncio.run_coroutine_threadsafe(sandbox.aclose(), service_loop).result()
+
+    assert (result.code, result.err) == (0, "")
+    assert [line.split()[0] for line in result.out.splitlines()] == [
+        *["ok"] * 9,
+        "skipped",
+    ]
+    assert methods == {"GET"}
+    assert sandbox.created() == 0
+
+
+def test_https_proxy_is_tried(doctor, monkeypatch, servers):
+    """
+    Without BANKCONNECT_PROXY the doctor takes that of other programs, unless
+    NO_PROXY names the host.
+    """
+    monkeypatch.setenv("HTTPS_PROXY", servers.odd)
+    _, refused = doctor()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    code, _ = doctor()
+
+    assert "of HTTPS_PROXY" in failures(refused)["proxy"]
+    assert code == 0
