@@ -5,8 +5,11 @@ pytest imports this module whenever it starts, so that it stands beside the
 package: a suite that uses none of the fixtures does not import the package.
 """
 
-from collections.abc import AsyncIterator, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+import inspect
+
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -19,9 +22,11 @@ except ImportError:  # anyio's own plugin runs async fixtures of pytest
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from bankconnect_async import AsyncBankConnect
+    from bankconnect_async import AsyncBankConnect, BlockingPortal
     from bankconnect_async.sandbox import Faults, Sandbox
     from bankconnect_async.testing import DocumentedFailure, FakeClock
+
+T = TypeVar("T")
 
 _FAILURE = "bankconnect_failure"
 _NO_DUPLICATES = "no_duplicate_sessions"
@@ -32,6 +37,26 @@ def _package() -> "ModuleType":
     import bankconnect_async.testing  # noqa: PLC0415
 
     return bankconnect_async
+
+
+@asynccontextmanager
+async def _entered(
+    request: pytest.FixtureRequest, resource: "AbstractAsyncContextManager[T]"
+) -> "AsyncIterator[T]":
+    function = request.function
+    # A test of hypothesis calls the function that was written.
+    given = getattr(function, "hypothesis", None)
+    if inspect.iscoroutinefunction(getattr(given, "inner_test", function)):
+        async with resource as entered:
+            yield entered
+        return
+    # The loop of this fixture does not run during a synchronous test.
+    portal = request.getfixturevalue("bankconnect_portal")
+    entered = portal.call(resource.__aenter__)
+    try:
+        yield entered
+    finally:
+        portal.call(resource.__aexit__, None, None, None)
 
 
 @pytest.fixture
@@ -59,15 +84,26 @@ def bankconnect_clock() -> "FakeClock":
     return clock
 
 
+@pytest.fixture
+def bankconnect_portal() -> "Iterator[BlockingPortal]":
+    """
+    The loop of the sandbox and the client in a synchronous test.
+    """
+    with _package().BlockingPortal() as portal:
+        yield portal
+
+
 @_async_fixture
 async def bankconnect_sandbox(
+    request: pytest.FixtureRequest,
     bankconnect_sandbox_settings: "Mapping[str, Any]",
 ) -> "AsyncIterator[Sandbox]":
     """
     A running sandbox, which processes statements at once.
     """
     settings = {"processing_time": 0, **bankconnect_sandbox_settings}
-    async with _package().sandbox.Sandbox(**settings) as sandbox:
+    sandbox = _package().sandbox.Sandbox(**settings)
+    async with _entered(request, sandbox):
         yield sandbox
 
 
@@ -91,7 +127,7 @@ async def bankconnect(
     client = package.testing.make_client(
         bankconnect_sandbox, **{**settings, **bankconnect_settings}
     )
-    async with client:
+    async with _entered(request, client):
         yield client
 
 
@@ -112,7 +148,7 @@ async def bankconnect_failure(
     """
     failure: DocumentedFailure = request.param
     if failure.fault is None:
-        async with bankconnect_sandbox.outage():
+        async with _entered(request, bankconnect_sandbox.outage()):
             yield failure
     else:
         bankconnect_sandbox.faults.always(failure.fault)

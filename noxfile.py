@@ -234,19 +234,19 @@ def build(session: nox.Session) -> None:
 @nox.session
 def testing_extra(session: nox.Session) -> None:
     """
-    Run the test file of the page on testing, with its extra alone.
+    Run the test files of the page on testing, with its extra alone.
     """
     session.install(".[testing]")
     page = Path("docs", "testing.md").read_text(encoding="utf-8")
-    (block,) = re.findall(
-        r"^```python\n# test_invite\.py\n(.*?)^```",
+    folder = Path(session.create_tmp())
+    for name, text in re.findall(
+        r"^```python\n# (test_\w+\.py)\n(.*?)^```",
         page,
         re.MULTILINE | re.DOTALL,
-    )
-    file = Path(session.create_tmp()) / "test_invite.py"
-    file.write_text(block, encoding="utf-8")
-    suite = ["-m", "pytest", f"--rootdir={file.parent}", "-c", os.devnull]
-    session.run("python", *suite, str(file), env=INSTALLED)
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+    suite = ["-m", "pytest", f"--rootdir={folder}", "-c", os.devnull]
+    session.run("python", *suite, str(folder), env=INSTALLED)
 
 
 @nox.session(default=False)

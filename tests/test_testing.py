@@ -33,7 +33,7 @@ pytest_plugins = ("pytester",)
 
 PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
 FILE = re.compile(
-    r"^```python\n# (test_\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL
+    r"^```python\n# test_\w+\.py\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
 INI = """
 [pytest]
@@ -52,9 +52,10 @@ def _run(pytester, monkeypatch):
     # Settings of this suite are not for that one.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
-    def run(text, *options, mode="strict", scope="function"):
+    def run(*texts, options=(), mode="strict", scope="function"):
         pytester.makeini(INI.format(mode=mode, scope=scope))
-        pytester.makepyfile(text)
+        names = map("test_{}".format, range(len(texts)))
+        pytester.makepyfile(**dict(zip(names, texts, strict=True)))
         return pytester.runpytest_inprocess(*OPTIONS, *options)
 
     return run
@@ -70,12 +71,14 @@ def _run(pytester, monkeypatch):
 )
 def test_the_page_on_testing(options, mode, scope, least, run):
     """
-    A reader's copy of the test file passes without a warning, in both modes
+    A reader's copies of the test files pass without a warning, in both modes
     of pytest-asyncio.
     """
-    ((_, text),) = FILE.findall(PAGE.read_text())
+    files = FILE.findall(PAGE.read_text())
 
-    found = run(text, *options, mode=mode, scope=scope).parseoutcomes()
+    found = run(*files, options=options, mode=mode, scope=scope)
+
+    found = found.parseoutcomes()
 
     assert found.keys() <= {"passed", "deselected"}
     assert found["passed"] >= least
@@ -118,6 +121,38 @@ def test_duplicates_fail_the_test(run):
             "*AssertionError: own",
         ]
     )
+
+
+def test_synchronous_tests(run):
+    """
+    The fixtures work in a test without a loop: faults, duplicates, and an
+    outage among the failures.
+    """
+    result = run(
+        """
+        import pytest
+        from bankconnect_async.sandbox import Fault
+
+        @pytest.mark.usefixtures("no_duplicate_sessions")
+        def test_twin(bankconnect, bankconnect_faults, bankconnect_portal):
+            bankconnect_faults.script(Fault.reset(after=True))
+            bankconnect_portal.call(bankconnect.create_session, "customer-42")
+
+        def test_failures(
+            bankconnect, bankconnect_failure, bankconnect_portal
+        ):
+            with pytest.raises(bankconnect_failure.error):
+                bankconnect_portal.call(bankconnect.create_session, "c")
+        """,
+        options=("-k", "twin or refused or 500"),
+    )
+
+    found = result.parseoutcomes()
+    assert {name: found[name] for name in ("passed", "failed")} == {
+        "passed": 2,
+        "failed": 1,
+    }
+    result.stdout.fnmatch_lines(["*created twice: 2 of customer-42"])
 
 
 def test_fixtures_under_anyio(run):
