@@ -25,6 +25,8 @@ from .messages import CommandError, explain
 _MODULES: Final = {
     ".batch.command": "batch",
     ".collect.command": "collect",
+    ".completion": "completion",
+    ".decode": "decode",
     ".demo.server": "demo",
     ".doctor.command": "doctor",
     ".forget": "forget",

@@ -164,3 +164,21 @@ async def test_closed_streams(command, closed, problem):
     assert err.startswith(problem)
     assert err.count(b"\n") == 1
     assert process.returncode == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(bankconnect, monkeypatch, shell):
+    """
+    The script of a shell asks the program itself, which lists its commands.
+    """
+    script = bankconnect("completion", shell)
+    monkeypatch.setenv("_BANKCONNECT_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "bankconnect de")
+    monkeypatch.setenv("COMP_CWORD", "de" if shell == "fish" else "1")
+    found = bankconnect()
+
+    assert (script.code, script.err) == (0, "")
+    assert f"_BANKCONNECT_COMPLETE={shell}_complete" in script.out
+    for command in ("decode", "demo"):
+        assert command in found.out
+    assert "batch" not in found.out
