@@ -22,6 +22,7 @@ from bankconnect_async import (
 )
 from bankconnect_async.models.webhooks import WebhookName
 from bankconnect_async.testing import (
+    FAILURES,
     enrichment_webhook,
     expiry_webhook,
     extraction_webhook,
@@ -31,7 +32,9 @@ from bankconnect_async.testing import (
 
 pytest_plugins = ("pytester",)
 
-PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "testing.md"
+CONTRACT = DOCS / "contract" / "session-api.md"
 FILE = re.compile(
     r"^```python\n# test_\w+\.py\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -284,3 +287,17 @@ def test_arguments_of_webhooks():
     (account,) = decode_webhook(upload_webhook("s")).accounts
     assert account.months[0] == "2025-10"
     assert account.months[-1] == "2026-03"
+
+
+def test_every_documented_failure_is_a_case():
+    """
+    The failures have each code of the contract's table, with its status.
+    """
+    table = CONTRACT.read_text().partition("## Error codes")[2]
+    codes = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", table, re.MULTILINE)
+
+    cases = {each.name: each.fault for each in FAILURES}
+    assert len(codes) >= 19
+    for code, status in codes:
+        assert cases[code].behaviour.status == int(status)
+    assert len(cases) == len(FAILURES)
