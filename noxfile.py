@@ -94,7 +94,7 @@ PYTHONS = pythons()
 EXAMPLES = "examples/engines"
 QUICK = ["--numprocesses=3", "--dist=loadgroup"]
 QUICK += ["-m", "not long and not browser"]
-EXTRAS = "cli,dask,encryption,postgres,sandbox,speed,tables"
+EXTRAS = "cli,dask,encryption,otel,postgres,sandbox,speed,tables"
 
 
 def selection(python: str) -> str:

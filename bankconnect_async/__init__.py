@@ -111,7 +111,15 @@ if TYPE_CHECKING:
     from .portal import BlockingPortal
     from .report import CampaignReport, report_journals, report_store
     from .shards import run_shard
-    from .stats import AttemptEnd, AttemptStart, BatchStats, Latency, Stats
+    from .stats import (
+        AttemptEnd,
+        AttemptStart,
+        BatchStats,
+        Latency,
+        ResponseHead,
+        Stats,
+        Telemetry,
+    )
     from .store import (
         InboxItem,
         MemorySessionStore,
@@ -124,6 +132,7 @@ if TYPE_CHECKING:
         SQLiteSessionStore,
         open_store,
     )
+    from .telemetry import OpenTelemetry
     from .tls import TLS
 else:
     # Creating a session does not need these modules, so they are imported on
@@ -161,7 +170,11 @@ else:
             "portal": "BlockingPortal",
             "report": "CampaignReport report_journals report_store",
             "tls": "TLS",
-            "stats": "AttemptEnd AttemptStart BatchStats Latency Stats",
+            "stats": (
+                "AttemptEnd AttemptStart BatchStats Latency ResponseHead "
+                "Stats Telemetry"
+            ),
+            "telemetry": "OpenTelemetry",
             "_codec.event_keys": "event_key",
             "_codec.webhooks": "decode_webhook",
         },
@@ -230,6 +243,7 @@ __all__ = [
     "NotCollected",
     "NotFoundError",
     "NotReadyError",
+    "OpenTelemetry",
     "OutOfDateRangeError",
     "Outcome",
     "PacedClient",
@@ -246,6 +260,7 @@ __all__ = [
     "RequestTimeoutError",
     "Reserved",
     "ResponseError",
+    "ResponseHead",
     "ResultSink",
     "RetryBudget",
     "RetryPolicy",
@@ -266,6 +281,7 @@ __all__ = [
     "Stats",
     "StoreError",
     "SuccessEvent",
+    "Telemetry",
     "Timeouts",
     "TransportError",
     "UnknownEvent",

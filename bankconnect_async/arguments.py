@@ -21,7 +21,7 @@ from .config import Pool, Timeouts
 from .models.parameter_groups import Consent, Metadata
 from .models.sessions import Unset
 from .retry import RetryPolicy
-from .stats import AttemptHook
+from .stats import AttemptHook, Telemetry
 from .store import SessionStore
 from .tls import TLS
 
@@ -52,6 +52,7 @@ class ClientSettings(WorkerSettings, total=False):
     proxy: str | URL | None
     client_session: aiohttp.ClientSession | None
     store: SessionStore | None
+    telemetry: Telemetry | None
     on_attempt: AttemptHook | None
     clock: Clock
 

@@ -2,6 +2,7 @@
 The client: one short method for each thing the vendor's API does.
 """
 
+import functools
 import inspect
 import os
 import ssl
@@ -31,7 +32,7 @@ from yarl import URL
 
 from . import __version__, _resources, batch
 from ._codec.session_requests import Encoding
-from ._http.executor import RequestExecutor
+from ._http.executor import ObservedExecutor, RequestExecutor
 from ._http.transport import Transport
 from ._resources.base import ApiClient
 from ._resources.session_creation import SessionCreator
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     from .collecting.kinds import Flow
     from .collecting.owners import CollectItem
     from .models.events import Event
-    from .stats import AttemptHook, Stats
+    from .stats import AttemptHook, Stats, Telemetry
     from .store import Reserved, SessionKey, SessionStore
     from .tls import TLS
 
@@ -140,9 +141,11 @@ class AsyncBankConnect(StatementData):
         store: The store of sessions, which may be shared by processes; by
             default the memory of this process, for the newest 10,000. It is
             opened when it is needed, and stays open when the client closes.
+        telemetry: The observer of calls and attempts, such as an
+            `OpenTelemetry`.
         on_attempt: The hook that is called when an attempt begins; the
-            function that it returns is called when that attempt ends. It
-            serves metrics and traces; an exception is logged and ignored.
+            function that it returns is called when that attempt ends. An
+            exception is logged and ignored.
         clock: The clock, which tests replace.
 
     Raises:
@@ -166,6 +169,7 @@ class AsyncBankConnect(StatementData):
         allow_http: bool = False,
         client_session: aiohttp.ClientSession | None = None,
         store: "SessionStore | None" = None,
+        telemetry: "Telemetry | None" = None,
         on_attempt: "AttemptHook | None" = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -176,6 +180,7 @@ class AsyncBankConnect(StatementData):
         check_instance("timeouts", timeouts, Timeouts)
         check_instance("pool", pool, Pool)
         _check_tls(tls)
+        _check_telemetry(telemetry)
         proxy_credentials = None
         if proxy is not None:
             proxy, proxy_credentials = parse_proxy(proxy)
@@ -189,29 +194,39 @@ class AsyncBankConnect(StatementData):
             base_url, version=version, allow_http=allow_http
         )
         self._session_url = self._service.session_url()
-        self._executor = RequestExecutor(
-            Transport(
-                headers={
-                    "x-api-key": self._api_key,
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"bankconnect-async/{__version__}",
-                },
-                timeouts=timeouts,
-                pool=pool,
-                tls=tls,
-                proxy=proxy,
-                proxy_credentials=proxy_credentials,
-                borrowed=client_session,
-            ),
+        transport = Transport(
+            headers={
+                "x-api-key": self._api_key,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"bankconnect-async/{__version__}",
+            },
+            timeouts=timeouts,
+            pool=pool,
+            tls=tls,
+            proxy=proxy,
+            proxy_credentials=proxy_credentials,
+            borrowed=client_session,
+        )
+        make_executor = (
+            RequestExecutor
+            if telemetry is None and on_attempt is None
+            else functools.partial(
+                ObservedExecutor, telemetry=telemetry, on_attempt=on_attempt
+            )
+        )
+        self._executor = make_executor(
+            transport,
             retry=retry,
             clock=clock,
-            on_attempt=on_attempt,
             secrets=[
                 *(text for text in (self._api_key, self._server_hash) if text),
                 *proxy_secrets(proxy_credentials),
             ],
         )
+        if telemetry is not None:
+            url = self._session_url
+            telemetry.observe(self._executor, url.host or "", url.port or 0)
         self._api = ApiClient(
             executor=self._executor,
             base_url=self._service.base_url,
@@ -750,6 +765,13 @@ def _check_tls(tls: object) -> None:
     ):
         raise ConfigurationError(
             fields={"tls": ("must be a TLS or an ssl.SSLContext",)}
+        )
+
+
+def _check_telemetry(telemetry: object) -> None:
+    if telemetry is not None and not hasattr(telemetry, "on_call"):
+        raise ConfigurationError(
+            fields={"telemetry": ("must be an OpenTelemetry",)}
         )
 
 

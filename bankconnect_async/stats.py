@@ -4,7 +4,7 @@ Counters of clients and batches, and attempt hooks.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 
@@ -111,10 +111,22 @@ class AttemptStart:
     Attributes:
         operation: The operation's name, such as ``POST session``; no ids.
         number: The number of the attempt, from 1.
+        call_id: A random id, which all attempts of one call share; it is not
+            sent.
+        method: The HTTP method.
+        template: The path below the base URL, with names in the place of
+            ids, such as ``/v1/entity/{entity_id}/``.
+        host: The host of the server.
+        port: The port of the server.
     """
 
     operation: str
     number: int
+    call_id: str
+    method: str
+    template: str
+    host: str
+    port: int
 
 
 @attrs.frozen(kw_only=True)
@@ -124,13 +136,29 @@ class AttemptEnd:
 
     Attributes:
         seconds: The duration, with the wait for a slot.
+        status: The status of the response; `None` if there was none.
         error: The error; `None` for a success.
         cancelled: Whether the attempt was cancelled.
     """
 
     seconds: float
+    status: int | None = None
     error: BankConnectError | None = None
     cancelled: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ResponseHead:
+    """
+    The status and the headers of a response.
+
+    Attributes:
+        status: The status.
+        headers: The headers, whose names are found in any case.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
 
 
 #: A hook that is called when an attempt begins, and whose result is called
@@ -138,6 +166,62 @@ class AttemptEnd:
 AttemptHook: TypeAlias = Callable[
     [AttemptStart], Callable[[AttemptEnd], None] | None
 ]
+
+
+class Telemetry(Protocol):
+    """
+    Observes the calls of clients; `telemetry.OpenTelemetry` does.
+
+    What its methods and their results raise is logged and ignored.
+    """
+
+    def observe(self, source: "GaugeSource", host: str, port: int, /) -> None:
+        """
+        Report the numbers of a client as long as that exists.
+
+        Args:
+            source: The numbers; only a weak reference to it is kept.
+            host: The host of the client's server.
+            port: The port of the client's server.
+        """
+        ...
+
+    def on_call(
+        self, operation: str, /
+    ) -> Callable[[int, BaseException | None], None]:
+        """
+        Observe the start of a call.
+
+        Args:
+            operation: The operation's name, such as ``POST session``.
+
+        Returns:
+            The function to call at its end, with the number of attempts and
+            the error.
+        """
+        ...
+
+    def on_attempt(
+        self, attempt: AttemptStart, /
+    ) -> Callable[[AttemptEnd], None]:
+        """
+        Observe the start of an attempt, as an `AttemptHook`.
+        """
+        ...
+
+
+class GaugeSource(Protocol):
+    """
+    The present numbers of a client, which any thread may ask for.
+    """
+
+    def gauges(self) -> Mapping[str, float]:
+        """
+        Return the requests `in_flight` and `waiting`, and the `tokens` of the
+        retry budget; with batches that are limited, also the `rate_limit`
+        of all of them, in requests per second.
+        """
+        ...
 
 
 class Meter:

@@ -60,10 +60,10 @@ class Double:
     async def open(self):
         pass
 
-    def reserve(self, concurrency):
+    def reserve(self, concurrency, rate_limit):
         pass
 
-    def release(self, concurrency):
+    def release(self, concurrency, rate_limit):
         pass
 
     async def send(self, link_id, request, retry, throttle):
@@ -627,7 +627,7 @@ async def test_a_client_that_is_closed_meanwhile_leaves_no_journal_open():
     """
 
     class Closed(Double):
-        def reserve(self, concurrency):
+        def reserve(self, concurrency, rate_limit):
             raise ClientClosedError("the client is closed")
 
     class Sink:

@@ -11,7 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bankconnect_async._codec.error_responses import error_from_response
 from bankconnect_async._redaction import redactor
-from bankconnect_async.stats import AttemptEnd, AttemptStart, Latency, Stats
+from bankconnect_async.stats import (
+    AttemptEnd,
+    AttemptStart,
+    Latency,
+    ResponseHead,
+    Stats,
+)
 
 from .retrying import RetryState
 
@@ -20,6 +26,7 @@ __all__ = [
     "AttemptEnd",
     "AttemptStart",
     "Latency",
+    "ResponseHead",
     "RetryState",
     "Stats",
     "ThreadPoolExecutor",

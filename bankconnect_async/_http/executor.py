@@ -3,13 +3,15 @@ Executes operations: attempts until there is a result, and their counters.
 """
 
 import asyncio
+import functools
 import logging
 import time
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,12 +34,23 @@ from .transport import Response, Transport
 
 
 if TYPE_CHECKING:
-    from bankconnect_async.stats import AttemptHook, Stats
+    from bankconnect_async.stats import (
+        AttemptEnd,
+        AttemptHook,
+        AttemptStart,
+        ResponseHead,
+        Stats,
+        Telemetry,
+    )
 
     from .throttling import Throttle
 
 
 T = TypeVar("T")
+# Takes an operation, its body, the seconds left and the attempt's number.
+Attempt: TypeAlias = Callable[
+    [Operation[T], RequestBody | None, float, int], Awaitable[T]
+]
 
 # A body of this size holds up the loop for milliseconds while it is decoded.
 _LARGE = 128 * 1024
@@ -54,7 +67,6 @@ class RequestExecutor:
         transport: The transport that sends single requests.
         retry: The retry policy.
         clock: The clock.
-        on_attempt: The hook that is called for every attempt, if any.
         secrets: The secrets to redact from responses.
 
     Attributes:
@@ -70,7 +82,6 @@ class RequestExecutor:
         *,
         retry: RetryPolicy,
         clock: Clock,
-        on_attempt: "AttemptHook | None",
         secrets: Sequence[str],
     ) -> None:
         from . import deferred  # noqa: PLC0415
@@ -79,7 +90,6 @@ class RequestExecutor:
         self.retry = retry
         self.clock = clock
         self.budget: RetryBudget = RetryBudget()
-        self._on_attempt = on_attempt
         self._hooks = HookRunner()
         self._secrets = secrets
         self._failed: Counter[str] = Counter()
@@ -96,6 +106,7 @@ class RequestExecutor:
         *,
         policy: RetryPolicy | None = None,
         throttle: "Throttle | None" = None,
+        attempt: "Attempt[T] | None" = None,
     ) -> tuple[T, int]:
         """
         Execute *operation*.
@@ -105,6 +116,8 @@ class RequestExecutor:
             body: The body to send, if any.
             policy: The retry policy, instead of the client's own.
             throttle: The throttle for further attempts, in a batch.
+            attempt: The function that makes an attempt, instead of this
+                object's own.
 
         Returns:
             The result, and the number of attempts it took.
@@ -115,7 +128,8 @@ class RequestExecutor:
         """
         if policy is None:
             policy = self.retry
-        attempt = self._attempt if self._on_attempt is None else self._observe
+        if attempt is None:
+            attempt = self._attempt
         deadline = self.clock.monotonic() + policy.deadline
         self._begin()
         try:
@@ -163,39 +177,6 @@ class RequestExecutor:
             if self._closing and not self._in_flight:
                 self._idle.set()
 
-    async def _observe(
-        self,
-        operation: Operation[T],
-        body: RequestBody | None,
-        time_left: float,
-        number: int,
-    ) -> T:
-        on_end = self._on_attempt and self._hooks.run(
-            "on_attempt",
-            self._on_attempt,
-            self._deferred.AttemptStart(
-                operation=operation.name, number=number
-            ),
-        )
-        started = time.monotonic()
-        error: BankConnectError | None = None
-        cancelled = True
-        try:
-            result = await self._attempt(operation, body, time_left, number)
-            cancelled = False
-        except BankConnectError as exc:
-            error, cancelled = exc, False
-            raise
-        finally:
-            if on_end is not None:
-                end = self._deferred.AttemptEnd(
-                    seconds=time.monotonic() - started,
-                    error=error,
-                    cancelled=cancelled,
-                )
-                self._hooks.run("what on_attempt returned", on_end, end)
-        return result
-
     async def _attempt(
         self,
         operation: Operation[T],
@@ -209,6 +190,8 @@ class RequestExecutor:
             response = await self.transport.send(
                 operation, body, time_left=time_left
             )
+            if operation.on_response is not None:
+                self._report(response, operation.on_response)
             if len(response.body) > _LARGE:
                 result = await run_in_thread(self._decode, operation, response)
             else:
@@ -231,6 +214,8 @@ class RequestExecutor:
         self, operation: Operation[T], number: int, error: BankConnectError
     ) -> None:
         delivery = error.delivery or Delivery.NOT_SENT
+        error_type = type(error).__name__
+        status = getattr(error, "status", None)
         self._failed[delivery] += 1
         self._hooks.run(
             "a handler of the log",
@@ -238,11 +223,27 @@ class RequestExecutor:
             "%s: attempt %d failed, %s, %s, status %s, %.0f tokens left",
             operation.name,
             number,
-            type(error).__name__,
+            error_type,
             delivery,
-            getattr(error, "status", None),
+            status,
             self.budget.tokens,
+            extra={
+                "operation": operation.name,
+                "attempt": number,
+                "error_type": error_type,
+                "delivery": delivery.value,
+                "status": status,
+                "tokens": self.budget.tokens,
+            },
         )
+
+    def _report(
+        self, response: Response, hook: "Callable[[ResponseHead], object]"
+    ) -> None:
+        head = self._deferred.ResponseHead(
+            status=response.status, headers=response.headers
+        )
+        self._hooks.run("on_response", hook, head)
 
     def _decode(self, operation: Operation[T], response: Response) -> T:
         if response.status in OK:
@@ -298,6 +299,20 @@ class RequestExecutor:
             latency=latency,
         )
 
+    def gauges(self) -> Mapping[str, float]:
+        """Return the numbers of a `GaugeSource`."""
+        limits = [
+            limit
+            for rate_limit in tuple(self.transport.rate_limits)
+            if (limit := rate_limit()) is not None
+        ]
+        return {
+            "in_flight": self.transport.in_flight,
+            "waiting": self.transport.waiting,
+            "tokens": self.budget.tokens,
+            **({"rate_limit": sum(limits)} if limits else {}),
+        }
+
     async def aclose(self, *, drain: float) -> None:
         """
         Refuse new operations, wait for those in flight, and close.
@@ -317,3 +332,139 @@ class RequestExecutor:
                         await self._idle.wait()
         finally:
             await self.transport.aclose()
+
+
+class ObservedExecutor(RequestExecutor):
+    """
+    Executes operations, and reports them to hooks.
+
+    Args:
+        transport: The transport that sends single requests.
+        on_attempt: The hook that is called for every attempt, if any.
+        telemetry: The observer of calls and attempts, if any.
+        **settings: The other arguments of `RequestExecutor`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        on_attempt: "AttemptHook | None",
+        telemetry: "Telemetry | None",
+        **settings: Any,
+    ) -> None:
+        super().__init__(transport, **settings)
+        # Within the user's hook, the span of the attempt is the current one.
+        self._on_attempt: dict[str, AttemptHook] = {}
+        self._on_call = None
+        if telemetry is not None:
+            self._on_call = telemetry.on_call
+            self._on_attempt["telemetry"] = telemetry.on_attempt
+        if on_attempt is not None:
+            self._on_attempt["on_attempt"] = on_attempt
+
+    async def execute(
+        self,
+        operation: Operation[T],
+        body: RequestBody | None = None,
+        *,
+        policy: RetryPolicy | None = None,
+        throttle: "Throttle | None" = None,
+        attempt: "Attempt[T] | None" = None,
+    ) -> tuple[T, int]:
+        """Execute *operation*, as `RequestExecutor` does."""
+        call = _ObservedCall(token_hex(8), attempt or self._attempt)
+        on_end = self._on_call and self._hooks.run(
+            "telemetry", self._on_call, operation.name
+        )
+        error: BaseException | None = None
+        try:
+            return await super().execute(
+                operation,
+                body,
+                policy=policy,
+                throttle=throttle,
+                attempt=functools.partial(self._observe, call),
+            )
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            if on_end is not None:
+                self._hooks.run("telemetry", on_end, call.attempts, error)
+            # Otherwise the exception and its frame would hold each other.
+            del error
+
+    async def _observe(
+        self,
+        call: "_ObservedCall[T]",
+        operation: Operation[T],
+        body: RequestBody | None,
+        time_left: float,
+        number: int,
+    ) -> T:
+        call.attempts = number
+        on_end = self._start(
+            self._deferred.AttemptStart(
+                operation=operation.name,
+                number=number,
+                call_id=call.id,
+                method=operation.method,
+                template=operation.template,
+                host=operation.url.host or "",
+                port=operation.url.port or 0,
+            )
+        )
+        status: int | None = None
+
+        def note(head: "ResponseHead") -> None:
+            nonlocal status
+            status = head.status
+            if operation.on_response is not None:
+                operation.on_response(head)
+
+        started = time.monotonic()
+        error: BankConnectError | None = None
+        cancelled = True
+        try:
+            result = await call.attempt(
+                attrs.evolve(operation, on_response=note),
+                body,
+                time_left,
+                number,
+            )
+            cancelled = False
+        except BankConnectError as exc:
+            error, cancelled = exc, False
+            raise
+        finally:
+            end = self._deferred.AttemptEnd(
+                seconds=time.monotonic() - started,
+                status=getattr(error, "status", None) or status,
+                error=error,
+                cancelled=cancelled,
+            )
+            for name, hook in reversed(on_end):
+                self._hooks.run(f"what {name} returned", hook, end)
+            del error, end
+        return result
+
+    def _start(
+        self, start: "AttemptStart"
+    ) -> "list[tuple[str, Callable[[AttemptEnd], None]]]":
+        return [
+            (name, on_end)
+            for name, hook in self._on_attempt.items()
+            if (on_end := self._hooks.run(name, hook, start)) is not None
+        ]
+
+
+@attrs.define
+class _ObservedCall(Generic[T]):
+    """
+    One call: its id, what makes an attempt, and the number of those so far.
+    """
+
+    id: str
+    attempt: "Attempt[T]"
+    attempts: int = 0

@@ -3,11 +3,15 @@ API operations: where to send them and how to decode their responses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
 from yarl import URL
+
+
+if TYPE_CHECKING:
+    from bankconnect_async.stats import ResponseHead
 
 
 T = TypeVar("T")
@@ -28,6 +32,8 @@ class Operation(Generic[T]):
     Attributes:
         name: The name in the log, such as ``POST session``; no ids.
         url: The address.
+        template: The path of the address below the base URL, with names in
+            the place of ids.
         decode: The function that makes the result of a 2xx response; it
             takes the body, and *status* by name.
         method: The HTTP method.
@@ -35,13 +41,16 @@ class Operation(Generic[T]):
         idempotent: Whether sending it twice does no harm at all.
         limit: The largest body of a response that is read, in bytes.
         secrets: Secrets of this request, to be redacted from its response.
+        on_response: The hook that is called with the head of each response.
     """
 
     name: str
     url: URL
+    template: str
     decode: Callable[..., T]
     method: str = "GET"
     headers: Mapping[str, str] | None = None
     idempotent: bool = True
     limit: int = MAX_RESPONSE
     secrets: Sequence[str] = ()
+    on_response: "Callable[[ResponseHead], object] | None" = None

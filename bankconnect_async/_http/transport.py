@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -169,6 +169,8 @@ class Transport:
 
     Attributes:
         timeouts: The time limits of one attempt.
+        rate_limits: The functions that return the requests per second that
+            a batch allows itself, `None` for no limit.
 
     Raises:
         ConfigurationError: If the borrowed session has default headers that
@@ -187,6 +189,7 @@ class Transport:
         borrowed: aiohttp.ClientSession | None,
     ) -> None:
         self.timeouts: Timeouts = timeouts
+        self.rate_limits: set[Callable[[], float | None]] = set()
         self._headers = headers
         self._pool = pool
         self._tls = tls
@@ -333,21 +336,32 @@ class Transport:
         limits = connector.limit, connector.limit_per_host
         return min(limit or math.inf for limit in limits)
 
-    def reserve(self, concurrency: int) -> None:
+    def reserve(
+        self, concurrency: int, rate_limit: Callable[[], float | None]
+    ) -> None:
         """
         Reserve slots for *concurrency* requests, until `release`.
 
         The semaphore grows to what all callers reserved together, if that
         exceeds the pool's limit. It bounds connections and opens none.
+
+        Args:
+            concurrency: The largest number of requests in flight.
+            rate_limit: The function that returns the requests per second
+                that the caller allows itself, `None` for no limit.
         """
         bound = self._usable()
         self._reserved += concurrency
+        self.rate_limits.add(rate_limit)
         if bound is not None:
             bound.semaphore.grow(self._semaphore_size())
 
-    def release(self, concurrency: int) -> None:
+    def release(
+        self, concurrency: int, rate_limit: Callable[[], float | None]
+    ) -> None:
         """Give back what `reserve` took."""
         self._reserved -= concurrency
+        self.rate_limits.discard(rate_limit)
         if self._bound is not None:
             self._bound.semaphore.shrink(self._semaphore_size())
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+import attrs
+
 from yarl import URL
 
 from bankconnect_async._http.bodies import RequestBody
@@ -54,6 +56,22 @@ class ChangeNotifier:
                 del self._listeners[id_]
 
 
+# No repr: a URL may hold ids.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Endpoint:
+    """
+    The address of one request.
+
+    Attributes:
+        url: The address.
+        template: Its path below the base URL, with names in the place of
+            ids, such as ``/v1/entity/{entity_id}/``.
+    """
+
+    url: URL
+    template: str
+
+
 class ApiClient:
     """
     Sends requests to the vendor's endpoints.
@@ -86,34 +104,45 @@ class ApiClient:
         self.allow_http: Final = allow_http
         self.changes: Final = changes or ChangeNotifier()
 
-    def url(
-        self, *path: str, query: Mapping[str, str | None] | None = None
-    ) -> URL:
+    def endpoint(
+        self,
+        path: str,
+        /,
+        *,
+        query: Mapping[str, str | None] | None = None,
+        **ids: str,
+    ) -> Endpoint:
         """
         Return the address of an endpoint.
 
         Args:
-            path: The path segments below the version.
+            path: The path below the version, such as ``entity/{entity_id}``.
             query: The query parameters; those that are `None` are left out.
+            **ids: The ids that *path* names.
 
         Raises:
             InvalidRequestError: If a parameter cannot be sent.
         """
         # Only the Session API has a second version.
-        quoted = (quote(part, safe="") for part in path)
-        url = self.base_url.joinpath("v1", *quoted, "", encoded=True)
+        filled = path.format(
+            **{name: quote(id_, safe="") for name, id_ in ids.items()}
+        )
+        url = self.base_url.joinpath("v1", filled, "", encoded=True)
         given = {
             name: check_text(name, value)
             for name, value in (query or {}).items()
             if value is not None
         }
-        return url.with_query(given) if given else url
+        return Endpoint(
+            url=url.with_query(given) if given else url,
+            template=f"/v1/{path}/",
+        )
 
     @hide_frames
     async def request(  # noqa: PLR0913
         self,
         operation: str,
-        url: URL,
+        endpoint: Endpoint,
         decode: Callable[..., T],
         *,
         method: str = "GET",
@@ -129,7 +158,7 @@ class ApiClient:
 
         Args:
             operation: The name of the operation, without ids.
-            url: The URL.
+            endpoint: The address.
             decode: The decoder; takes the body, and *status* by name.
             method: The HTTP method.
             body: The request body, if any.
@@ -143,7 +172,8 @@ class ApiClient:
         call = Operation(
             name=operation,
             method=method,
-            url=url,
+            url=endpoint.url,
+            template=endpoint.template,
             headers=self.hash_header if with_hash else None,
             decode=decode,
             idempotent=idempotent,

@@ -20,8 +20,6 @@ from typing import (
 
 import attrs
 
-from yarl import URL
-
 from bankconnect_async import _resources, models
 from bankconnect_async._codec import responses
 from bankconnect_async._codec.session_requests import read_url
@@ -35,7 +33,7 @@ from bankconnect_async.errors import (
 )
 from bankconnect_async.retry import RetryPolicy
 
-from .base import MAX_DATA, ApiClient, check_id
+from .base import MAX_DATA, ApiClient, Endpoint, check_id
 from .polling import Poller, PollSchedule
 from .sessions import clean_failures, explain
 
@@ -102,7 +100,7 @@ class EntityHandle:
         """
         return await self._api.request(
             "GET entity",
-            self._api.url("entity", self.entity_id),
+            self._api.endpoint("entity/{entity_id}", entity_id=self.entity_id),
             functools.partial(responses.decode, models.Entity),
         )
 
@@ -420,10 +418,9 @@ class EntityHandle:
     ) -> T:
         return await self._api.request(
             f"GET {name}",
-            self._api.url(
-                "entity",
-                self.entity_id,
-                _PATHS.get(name, name),
+            self._api.endpoint(
+                f"entity/{{entity_id}}/{_PATHS.get(name, name)}",
+                entity_id=self.entity_id,
                 query={"account_id": account_id},
             ),
             decode,
@@ -541,7 +538,7 @@ async def upload(
         name = f"{name}_base64"
     return await _resources.uploads.send(
         api,
-        api.url("statement", name, query=statement.query),
+        api.endpoint(f"statement/{name}", query=statement.query),
         statement,
         functools.partial(responses.decode, models.EntityUpload),
     )
@@ -558,8 +555,8 @@ class Entities:
         self, api: ApiClient, *, link_id: str | None, max_pages: int
     ) -> None:
         self._api = api
-        self._first = api.url("entity", query={"link_id": link_id})
-        self._next: str | None = str(self._first)
+        self._first = api.endpoint("entity", query={"link_id": link_id})
+        self._next: str | None = str(self._first.url)
         self._max_pages = max_pages
         self._pages = 0
         self._rows: list[models.Entity] = []
@@ -574,7 +571,7 @@ class Entities:
             await self._fetch_page(self._follow(self._next))
         return self._rows.pop()
 
-    async def _fetch_page(self, url: URL) -> None:
+    async def _fetch_page(self, endpoint: Endpoint) -> None:
         if self._pages >= self._max_pages:
             raise InvalidResponseError(
                 f"the list has more than {self._max_pages} pages",
@@ -582,16 +579,16 @@ class Entities:
             )
         page = await self._api.request(
             "GET entities",
-            url,
+            endpoint,
             functools.partial(responses.decode, models.EntityPage),
         )
         self._pages += 1
         self._rows = list(reversed(page.results))
         self._next = page.next
 
-    def _follow(self, text: str) -> URL:
+    def _follow(self, text: str) -> Endpoint:
         # The request carries the key, so the server must be the same.
-        url, first = read_url(text), self._first
+        url, first = read_url(text), self._first.url
         if (
             url is not None
             and url.scheme == first.scheme
@@ -599,7 +596,7 @@ class Entities:
             and (url.origin(), url.raw_path)
             == (first.origin(), first.raw_path)
         ):
-            return url
+            return attrs.evolve(self._first, url=url)
         raise InvalidResponseError(
             "the list continues at another address",
             problems=["is not a page of the same list @ $.next"],

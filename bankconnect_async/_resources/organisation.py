@@ -36,7 +36,7 @@ async def banks(api: ApiClient) -> models.Rows[models.Bank]:
     """
     found = await api.request(
         "GET banks_catalogue",
-        api.url("banks", "catalogue"),
+        api.endpoint("banks/catalogue"),
         functools.partial(responses.decode, models.BankCatalogue),
     )
     return found.banks
@@ -48,7 +48,7 @@ async def net_banking_health(api: ApiClient) -> models.Rows[models.BankHealth]:
     """
     return await api.request(
         "GET net_banking_health",
-        api.url("net_banking_health"),
+        api.endpoint("net_banking_health"),
         functools.partial(responses.decode_rows, models.BankHealth),
         with_hash=False,
     )
@@ -68,7 +68,7 @@ async def create_entity(
     )
     return await api.request(
         "POST entity",
-        api.url("entity"),
+        api.endpoint("entity"),
         functools.partial(responses.decode, models.Entity),
         method="POST",
         body=BytesBody(
@@ -125,7 +125,7 @@ async def fetch_recurring_aa_data(
     )
     made = await api.request(
         "POST fetch_recurring_aa_data",
-        api.url("account_aggregator", "fetch_recurring_aa_data"),
+        api.endpoint("account_aggregator/fetch_recurring_aa_data"),
         functools.partial(responses.decode, models.NewSession),
         method="POST",
         body=BytesBody(content, content_type=CONTENT_TYPES["json"]),
@@ -181,7 +181,7 @@ async def update_webhook(
     )
     await api.request(
         "POST update_webhook",
-        api.url(_FLOWS[flow], "update_webhook"),
+        api.endpoint(f"{_FLOWS[flow]}/update_webhook"),
         lambda _, **__: None,
         method="POST",
         body=body,
@@ -197,9 +197,8 @@ async def webhook_payloads(
     """
     found = await api.request(
         "GET webhook_payloads",
-        api.url(
-            "entity",
-            "webhook_payloads",
+        api.endpoint(
+            "entity/webhook_payloads",
             query={"link_id": check_text("link_id", link_id)},
         ),
         functools.partial(responses.decode, models.MissedWebhooks),

@@ -165,6 +165,7 @@ class SessionCreator(RequestPreparer):
             name="POST session",
             method="POST",
             url=service.session_url(),
+            template=f"/{service.version}/session/",
             decode=functools.partial(
                 decode_session, allow_http=service.allow_http
             ),

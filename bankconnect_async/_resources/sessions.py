@@ -135,8 +135,8 @@ class SessionHandle:
         try:
             return await _resources.uploads.send(
                 self._api,
-                self._api.url(
-                    "statement", "upload_session", query=statement.query
+                self._api.endpoint(
+                    "statement/upload_session", query=statement.query
                 ),
                 statement,
                 functools.partial(responses.decode, models.SessionUpload),
@@ -235,9 +235,8 @@ class SessionHandle:
         """
         found = await self._api.request(
             "POST get_recurring_consent_details",
-            self._api.url(
-                "account_aggregator",
-                "get_recurring_consent_details",
+            self._api.endpoint(
+                "account_aggregator/get_recurring_consent_details",
                 query={"session_id": self.session_id},
             ),
             functools.partial(responses.decode, models.RecurringConsents),
@@ -397,7 +396,10 @@ class SessionHandle:
     ) -> T:
         return await self._api.request(
             f"{method} {name}",
-            self._api.url("session_data", self.session_id, name),
+            self._api.endpoint(
+                f"session_data/{{session_id}}/{name}",
+                session_id=self.session_id,
+            ),
             decode,
             method=method,
             idempotent=idempotent,

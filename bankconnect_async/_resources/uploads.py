@@ -40,7 +40,7 @@ from bankconnect_async.config import hide
 from bankconnect_async.errors import BankConnectError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
-from .base import ApiClient, text_problem
+from .base import ApiClient, Endpoint, text_problem
 from .files import open_regular
 
 
@@ -672,7 +672,10 @@ def _secrets(statement: Statement) -> list[str]:
 
 
 async def send(
-    api: ApiClient, url: URL, statement: Statement, decode: Callable[..., T]
+    api: ApiClient,
+    endpoint: Endpoint,
+    statement: Statement,
+    decode: Callable[..., T],
 ) -> T:
     """
     Send a statement, and return the decoded response.
@@ -687,8 +690,8 @@ async def send(
             policy = attrs.evolve(policy, attempts=1)
     try:
         return await api.request(
-            f"POST {url.parent.name}",
-            url,
+            f"POST {endpoint.url.parent.name}",
+            endpoint,
             decode,
             method="POST",
             body=Form(statement.fields, source),

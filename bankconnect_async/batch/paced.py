@@ -32,6 +32,9 @@ _DEADLINE: Final = 120.0
 class _PacedApi(ApiView):
     """
     Sends requests as the workers of a batch do.
+
+    Attributes:
+        send_queue: The queue in which they wait for each other.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class _PacedApi(ApiView):
         self._policy: Final = attrs.evolve(
             policy, deadline=max(policy.deadline, _DEADLINE)
         )
-        self._queue: Final = SendQueue(
+        self.send_queue: Final = SendQueue(
             api.clock,
             rate=rate,
             rng=policy.rng,
@@ -58,13 +61,13 @@ class _PacedApi(ApiView):
         body: RequestBody | None,
         retry: RetryPolicy | None,
     ) -> T:
-        throttle = IdThrottle(self._queue, self._slots)
+        throttle = IdThrottle(self.send_queue, self._slots)
         try:
-            cause = self._queue.abort_cause
+            cause = self.send_queue.abort_cause
             if cause is None and not (
                 throttle.try_acquire() or await throttle.acquire()
             ):
-                cause = self._queue.abort_cause
+                cause = self.send_queue.abort_cause
             if cause is not None:
                 raise batch_stopped_error(cause)
             result, _ = await self.executor.execute(
@@ -75,7 +78,7 @@ class _PacedApi(ApiView):
             )
             throttle.on_success()
         except ABORTING as error:
-            self._queue.abort(error)
+            self.send_queue.abort(error)
             raise
         finally:
             throttle.release()
@@ -105,13 +108,15 @@ class PacedClient(StatementData):
         check_number("concurrency", concurrency, int)
         if rate is not None:
             check_number("rate", rate, (int, float))
-        self._api = _PacedApi(api, concurrency=concurrency, rate=rate)
+        paced = _PacedApi(api, concurrency=concurrency, rate=rate)
+        self._api = paced
+        self._rate_limit = paced.send_queue.rate_limit
         self._capacity = capacity
         self._concurrency = concurrency
 
     async def __aenter__(self) -> Self:
         await self._capacity.open()
-        self._capacity.reserve(self._concurrency)
+        self._capacity.reserve(self._concurrency, self._rate_limit)
         return self
 
     async def __aexit__(
@@ -120,4 +125,4 @@ class PacedClient(StatementData):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._capacity.release(self._concurrency)
+        self._capacity.release(self._concurrency, self._rate_limit)

@@ -81,11 +81,22 @@ class Capacity(Protocol):
         """Bind to the running event loop."""
         ...
 
-    def reserve(self, concurrency: int, /) -> None:
-        """Reserve that many connections more, until `release`."""
+    def reserve(
+        self, concurrency: int, rate_limit: Callable[[], float | None], /
+    ) -> None:
+        """
+        Reserve that many connections more, until `release`.
+
+        Args:
+            concurrency: The number of connections.
+            rate_limit: The function that returns the requests per second
+                that the batch allows itself, `None` for no limit.
+        """
         ...
 
-    def release(self, concurrency: int, /) -> None:
+    def release(
+        self, concurrency: int, rate_limit: Callable[[], float | None], /
+    ) -> None:
         """Give back what `reserve` took."""
         ...
 

@@ -4,6 +4,7 @@ Batches: bounded in flight, constant in memory, one outcome per input.
 
 import abc
 import asyncio
+import contextvars
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -164,6 +165,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._is_awaited = False
         self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
+        self._context = contextvars.Context()
         # In the order in which they began.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._working = 0
@@ -230,7 +232,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             retries=self._send_queue.retries,
             seconds=now - started,
             rate=rate.served.since(now - recent) / recent,
-            limit=rate.limit(now),
+            limit=self._send_queue.rate_limit(),
             pause=max(rate.pause(now), self._send_queue.breaker.wait(now)),
             is_probing=not self._send_queue.breaker.is_closed,
         )
@@ -296,8 +298,11 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
                         self._get_when_written, self._journal.drain
                     )
             # The client may have been closed meanwhile.
-            self._capacity.reserve(self._concurrency)
+            self._capacity.reserve(
+                self._concurrency, self._send_queue.rate_limit
+            )
             self._resources = resources.pop_all()
+        self._context = contextvars.copy_context()
         await self._group.__aenter__()
         self._started = self._clock.monotonic()
         for _ in range(self._concurrency):
@@ -307,7 +312,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         return self
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(work)
+        # A worker that replaces another is no part of the other's call.
+        task = self._group.create_task(work, context=self._context.copy())
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
 
@@ -330,7 +336,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._is_leaving = True
         for task in list(self._tasks):
             task.cancel()
-        self._capacity.release(self._concurrency)
+        self._capacity.release(self._concurrency, self._send_queue.rate_limit)
         # A group wraps what its body raised; the caller's own error should
         # reach the caller as it is.
         if not isinstance(exc, asyncio.CancelledError):

@@ -96,6 +96,10 @@ class SendQueue:
             and self.adaptive_rate.is_unlimited
         )
 
+    def rate_limit(self) -> float | None:
+        """Return the requests per second that are allowed now, if limited."""
+        return self.adaptive_rate.limit(self.clock.monotonic())
+
     @property
     def is_paused(self) -> bool:
         """Whether all requests wait, whatever the rate."""

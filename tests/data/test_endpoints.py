@@ -400,7 +400,9 @@ async def test_ids_are_quoted(vendor, bank, sample):
     with pytest.raises(NotFoundError):
         await bank.entity("webhook_payloads/../x").get()
 
-    assert "%2F..%2F" in str(bank.entity("a/../b")._api.url("a/../b"))
+    assert "%2F..%2F" in str(
+        bank._api.endpoint("entity/{id}", id="a/../b").url
+    )
 
 
 async def test_made_up_ids_are_not_confirmed(vendor, bank):
