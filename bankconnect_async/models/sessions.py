@@ -36,7 +36,8 @@ class Value:
 
     pydantic takes an instance as it is, and makes one from what `as_dict`
     returns, in Python and from JSON. It serialises the same keys; in JSON, a
-    `decimal.Decimal` is a text with all its digits.
+    `decimal.Decimal` is a text with all its digits. It believes what it
+    reads: messages of browsers and of the vendor have decoders of their own.
     """
 
     __slots__ = ()
