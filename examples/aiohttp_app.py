@@ -1,4 +1,4 @@
-"""
+r"""
 A whole service in aiohttp: it creates sessions, and hears how they ended.
 
 With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
@@ -9,12 +9,15 @@ scheme and host, such as `https://lender.example`; the endpoints are below
     python -m aiohttp.web -H 127.0.0.1 -P 8080 examples.aiohttp_app:from_env
 
 With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
-processes share the sessions.
+processes share the sessions::
+
+    gunicorn -w 4 -k aiohttp.GunicornWebWorker \
+        'examples.aiohttp_app:from_env()'
 """
 
 import os
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
@@ -61,11 +64,8 @@ def make_app(
         async with bank:
             yield
 
-    async def get_customer(request: web.Request) -> str:
-        try:
-            return logins[request.cookies["login"]]
-        except KeyError:
-            raise web.HTTPUnauthorized from None
+    async def get_customer(request: web.Request) -> str | None:
+        return logins.get(request.cookies.get("login", ""))
 
     app = web.Application()
     # Before mount: the last webhooks may still need the client.
@@ -77,14 +77,16 @@ def make_app(
     return app
 
 
-def from_env(_: list[str]) -> web.Application:
+def from_env(_: Sequence[str] = ()) -> web.Application:
     """
     Make the application from environment variables.
 
-    Nobody is let in until your own authentication stands where *logins* is.
+    `LOGINS`, such as `l-1=customer-42`, stands for your own authentication.
     """
     protocol = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
     bank = AsyncBankConnect.from_env(redirect_url=None)
-    return make_app(bank, protocol, logins={})
+    pairs = os.environ.get("LOGINS", "").split()
+    logins = dict(pair.split("=", 1) for pair in pairs)
+    return make_app(bank, protocol, logins)

@@ -1,33 +1,35 @@
-"""
-The endpoints in FastAPI: six routes of one line each.
+r"""
+A whole service in FastAPI: it creates sessions, and hears how they ended.
 
-With `BANKCONNECT_API_KEY`, `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and
-`SIGNING_KEY` set (`PUBLIC_URL` is scheme and host, such as
-`https://lender.example`; the endpoints are below `/bank`)::
+With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
+`BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set (`PUBLIC_URL` is
+scheme and host, such as `https://lender.example`; the endpoints are below
+`/bank`), each of these serves it::
 
+    python -m examples.fastapi_app
     uvicorn --factory examples.fastapi_app:from_env
+    hypercorn 'examples.fastapi_app:from_env()'
 
 With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
-processes share the sessions.
+processes share the sessions::
+
+    gunicorn -w 4 -k uvicorn_worker.UvicornWorker \
+        'examples.fastapi_app:from_env()'
 """
 
 import os
+import signal
+import sys
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
 
-from fastapi import Cookie, Depends, FastAPI, HTTPException, Request, Response
+import uvicorn
+
+from fastapi import FastAPI, Request
 
 from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
-from bankconnect_async.web import (
-    MAX_WEBHOOK,
-    CallbackProtocol,
-    CallbackService,
-    WebRequest,
-    WebResponse,
-    read_body,
-)
+from bankconnect_async.web import CallbackProtocol, CallbackService, asgi_app
 
 
 async def on_event(event: Event | Webhook) -> None:
@@ -37,31 +39,10 @@ async def on_event(event: Event | Webhook) -> None:
     A success that comes here is confirmed.
     """
     match event:
-        case SuccessEvent(link_id=link_id, entity_id=id_, session_id=None):
-            print(f"{link_id} has submitted statements, see entity {id_}")
-        case SuccessEvent(link_id=link_id, session_id=id_):
-            print(f"{link_id} has submitted statements, see session {id_}")
+        case SuccessEvent(link_id=link_id):
+            print(f"{link_id} has submitted statements")
         case _:
             print(event)
-
-
-async def call(request: Request) -> WebRequest:
-    """
-    Tell the endpoints of a request.
-    """
-    return WebRequest(
-        method=request.method,
-        path=f"{request.url.path}?{request.url.query}",
-        headers=request.headers,
-        body=await read_body(request.stream(), MAX_WEBHOOK),
-    )
-
-
-def response(reply: WebResponse) -> Response:
-    """
-    Tell FastAPI of a reply.
-    """
-    return Response(reply.body, reply.status, dict(reply.headers))
 
 
 def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
@@ -69,53 +50,22 @@ def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
     Make the application.
 
     Args:
-        service: What answers below ``/bank``.
+        service: The service that answers below `/bank`.
         logins: Stands for your own authentication: value of the cookie
             `login` to `link_id`.
     """
 
+    async def get_customer(scope: dict[str, object]) -> str | None:
+        return logins.get(Request(scope).cookies.get("login", ""))
+
+    # FastAPI passes no lifespan events on to what is mounted.
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service.bank, service:
             yield
 
-    def customer(login: Annotated[str, Cookie()] = "") -> str:
-        if login not in logins:
-            raise HTTPException(401)
-        return logins[login]
-
     app = FastAPI(lifespan=lifespan)
-    called = Annotated[WebRequest, Depends(call)]
-    known = Annotated[str, Depends(customer)]
-
-    @app.get("/bank/connect")
-    @app.post("/bank/connect")
-    async def connect(call: called, link_id: known) -> Response:
-        return response(await service.connect(call, link_id))
-
-    @app.get("/bank/redirect")
-    @app.post("/bank/redirect")
-    async def redirect(call: called, link_id: known) -> Response:
-        return response(await service.redirect(call, link_id))
-
-    # The endpoints read the whole path.
-    @app.get("/bank/return/{state:path}")  # noqa: FAST003
-    async def returned(call: called) -> Response:
-        return response(await service.handle_return(call))
-
-    @app.get("/bank/invitation/{token}")  # noqa: FAST003
-    @app.post("/bank/invitation/{token}")
-    async def invitation(call: called) -> Response:
-        return response(await service.handle_invitation(call))
-
-    @app.post("/bank/events")
-    async def events(call: called) -> Response:
-        return response(await service.handle_event(call))
-
-    @app.post("/bank/webhook/{name}")  # noqa: FAST003
-    async def webhook(call: called) -> Response:
-        return response(await service.handle_webhook(call))
-
+    app.mount("/bank", asgi_app(service, get_customer=get_customer))
     return app
 
 
@@ -123,11 +73,18 @@ def from_env() -> FastAPI:
     """
     Make the application from environment variables.
 
-    Nobody is let in until your own authentication stands where *logins* is.
+    `LOGINS`, such as `l-1=customer-42`, stands for your own authentication.
     """
     protocol = CallbackProtocol(
         f"{os.environ['PUBLIC_URL']}/bank", secret=os.environ["SIGNING_KEY"]
     )
-    bank = AsyncBankConnect.from_env()
+    bank = AsyncBankConnect.from_env(redirect_url=None)
     service = CallbackService(bank, protocol, on_event=on_event)
-    return make_app(service, logins={})
+    pairs = os.environ.get("LOGINS", "").split()
+    return make_app(service, dict(pair.split("=", 1) for pair in pairs))
+
+
+if __name__ == "__main__":
+    # uvicorn shuts the service down, and then ends by the same signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(from_env(), port=int(os.environ.get("PORT", "8080")))

@@ -1,36 +1,21 @@
 """
-The FastAPI example, in process and over a socket.
+The FastAPI example, in process.
 """
 
-import asyncio
-import contextlib
-import html
-import json
-import re
 import runpy
-import socket
 
 from pathlib import Path
 
-import aiohttp
 import pytest
-import uvicorn
 
 from fastapi.testclient import TestClient
-from yarl import URL
 
-from bankconnect_async import AsyncBankConnect, SuccessEvent
-from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import (
-    MAX_WEBHOOK,
-    CallbackProtocol,
-    CallbackService,
-)
+from bankconnect_async import AsyncBankConnect
+from bankconnect_async.web import CallbackProtocol, CallbackService
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_app.py"
 ORIGIN = "http://testserver"
-LOGIN = {"Cookie": "login=l-1"}
 
 
 @pytest.fixture(name="example", scope="module")
@@ -43,14 +28,14 @@ def _example():
 def _serve(example):
     """Make the application, and the list of what its callback is told."""
 
-    def make(bank, origin=ORIGIN):
+    def make(bank):
         told = []
 
         async def on_event(event):
             await example["on_event"](event)
             told.append(event)
 
-        protocol = CallbackProtocol(f"{origin}/bank", secret="s" * 32)
+        protocol = CallbackProtocol(f"{ORIGIN}/bank", secret="s" * 32)
         service = CallbackService(bank, protocol, on_event=on_event)
         app = example["make_app"](service, {"l-1": "customer-42"})
         return app, protocol, told
@@ -117,90 +102,6 @@ def test_error_responses(client, method, path, status):
     assert told == []
 
 
-def test_large_body(client):
-    """
-    A body over the limit is refused.
-    """
-    browser, protocol, _ = client
-    answer = browser.post(
-        protocol.webhook_url,
-        content=b" " * (MAX_WEBHOOK + 1),
-        headers={"Content-Type": "application/json"},
-    )
-
-    assert answer.status_code == 413
-
-
-@contextlib.asynccontextmanager
-async def running(app, listener):
-    """
-    Serve *app* on a socket by uvicorn.
-    """
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    # Signals are for pytest.
-    server.capture_signals = contextlib.nullcontext
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-@pytest.mark.parametrize("dialect", ["seed", "session"])
-async def test_over_a_socket(serve, dialect):
-    """
-    Both workflows end in a confirmed success, over uvicorn.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with (
-        Sandbox(dialect) as sandbox,
-        aiohttp.ClientSession(
-            cookie_jar=aiohttp.CookieJar(unsafe=True)
-        ) as http,
-    ):
-        bank = AsyncBankConnect(
-            sandbox.api_key,
-            server_hash=sandbox.server_hash,
-            base_url=sandbox.base_url,
-            redirect_url=None,
-        )
-        app, _, told = serve(bank, origin)
-        async with running(app, listener):
-            answer = await http.get(f"{origin}/bank/connect", headers=LOGIN)
-            settings = _settings(await answer.text())
-            (session_id,) = sandbox.sessions
-            played = await sandbox.play(session_id, "success")
-            answer = await http.post(
-                f"{origin}{settings['postTo']}",
-                json={
-                    "event": played.messages[0],
-                    "token": settings["token"],
-                },
-                headers={"Origin": origin},
-            )
-            assert answer.status == 204
-            answer = await http.get(
-                f"{origin}/bank/redirect", headers=LOGIN, allow_redirects=False
-            )
-            journey = URL(answer.headers["Location"])
-            played = await sandbox.play(journey.query["session_id"], "success")
-            answer = await http.get(URL(played.redirect, encoded=True))
-            assert answer.status == 200
-
-    assert [type(event) for event in told] == [SuccessEvent, SuccessEvent]
-    assert all(event.confirmed for event in told)
-
-
-def _settings(text):
-    found = re.search('data-bankconnect="([^"]*)"', text)
-    return json.loads(html.unescape(found[1]))
-
-
 def test_from_env(example, monkeypatch):
     """
     The application can be made of environment variables alone.
@@ -211,4 +112,4 @@ def test_from_env(example, monkeypatch):
     monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", "https://lender.example")
     paths = {route.path for route in example["from_env"]().routes}
 
-    assert "/bank/connect" in paths
+    assert "/bank" in paths
