@@ -1,5 +1,6 @@
 """
-The blocks of the README and of the page about campaigns run as printed.
+The blocks of the README and of the pages about campaigns and frameworks run
+as printed.
 
 The links of all pages lead somewhere.
 """
@@ -19,6 +20,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from aiohttp.test_utils import TestClient, TestServer
+from starlette.testclient import TestClient as Browser
+
 from bankconnect_async.cli.app import app
 
 
@@ -30,6 +34,7 @@ PAGES = [
 ]
 README = (ROOT / "README.md").read_text()
 CAMPAIGNS = (ROOT / "docs" / "campaigns.md").read_text()
+FRAMEWORKS = (ROOT / "docs" / "web-frameworks.md").read_text()
 BLOCK = re.compile(
     r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -215,6 +220,86 @@ def test_campaign(reader):
         ("customer-3", "EnrichmentWebhook"),
         ("customer-3", "UploadWebhook"),
     ]
+
+
+@pytest.fixture(name="run_section")
+def _run_section(tmp_path, monkeypatch):
+    """Run the block of a section about a framework; return its names."""
+    _, service = next(read_blocks(FRAMEWORKS))
+    (tmp_path / FILE.match(service)[1]).write_text(service)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(framework):
+        _, _, section = FRAMEWORKS.partition(f"\n## {framework}\n")
+        names = {"__name__": framework}
+        exec(next(read_blocks(section))[1], names)  # noqa: S102
+        return names
+
+    yield run
+    del sys.modules["service"]
+
+
+#: A webhook, and a request for a page that creates no session.
+WEBHOOK = {"progress": "completed", "entity_id": "e-1"}
+PREFETCH = {
+    "Cookie": "customer=customer-42",
+    "X-Customer": "customer-42",
+    "Sec-Purpose": "prefetch",
+}
+
+
+@pytest.mark.parametrize(
+    "framework",
+    ["FastAPI", "Starlette", "Litestar", "Quart", "Without a framework"],
+)
+def test_asgi_frameworks(framework, run_section, capsys):
+    """
+    The endpoints answer in each framework, and close with its application.
+    """
+    names = run_section(framework)
+    service = names["service"]
+    return_url = service.protocol.return_url("customer-42")
+    with Browser(names["app"], base_url="https://lender.example") as browser:
+        answers = [
+            browser.get("/bank/connect"),
+            browser.get("/bank/connect", headers=PREFETCH),
+            browser.head("/bank/connect"),
+            browser.get(f"{return_url}?success=false"),
+            browser.post(service.protocol.webhook_url, json=WEBHOOK),
+        ]
+        assert service.bank._executor.transport.is_open
+
+    assert [answer.status_code for answer in answers] == [
+        *(401, 403, 405, 200, 200)
+    ]
+    assert re.findall(r"(\w+)\(", capsys.readouterr().out) == [
+        *("ExitEvent", "ExtractionWebhook")
+    ]
+    assert not service.bank._executor.transport.is_open
+
+
+async def test_aiohttp_framework(run_section, capsys):
+    """
+    The endpoints of a sub-application are at the address of the base.
+    """
+    names = run_section("aiohttp")
+    protocol = names["service"].protocol
+    return_url = protocol.return_url("customer-42").partition(".example")[2]
+    webhook_url = protocol.webhook_url.partition(".example")[2]
+    async with TestClient(TestServer(names["app"])) as browser:
+        answers = [
+            await browser.get("/bank/connect"),
+            await browser.get("/bank/connect", headers=PREFETCH),
+            await browser.head("/bank/connect"),
+            await browser.get(f"{return_url}?success=false"),
+            await browser.post(webhook_url, json=WEBHOOK),
+        ]
+
+    assert [answer.status for answer in answers] == [401, 403, 405, 200, 200]
+    assert re.findall(r"(\w+)\(", capsys.readouterr().out) == [
+        *("ExitEvent", "ExtractionWebhook")
+    ]
+    assert not names["bank"]._executor.transport.is_open
 
 
 @pytest.mark.parametrize(("page", "least"), [(README, 12), (CAMPAIGNS, 20)])

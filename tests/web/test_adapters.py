@@ -14,13 +14,17 @@ import pytest_asyncio
 import uvicorn
 
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
-from bankconnect_async import AsyncBankConnect
+from bankconnect_async import AsyncBankConnect, open_store
+from bankconnect_async.errors import StoreError
 from bankconnect_async.web import (
     MAX_EVENT,
     MAX_WEBHOOK,
     CallbackProtocol,
     CallbackService,
+    WebRequest,
     asgi_app,
     mount,
 )
@@ -29,6 +33,7 @@ from bankconnect_async.web import (
 SECRET = "s" * 32
 JSON = {"Content-Type": "application/json"}
 WEBHOOK = b'{"progress": "completed", "entity_id": "e-1"}'
+CHUNK = b"%x\r\n%s\r\n" % (len(WEBHOOK), WEBHOOK)
 BODY_TIMEOUT = 0.2
 # The headers that servers add.
 SERVER_HEADERS = {"date", "server", "connection", "content-length"}
@@ -240,3 +245,220 @@ async def test_same_responses(adapters, method, path, sent, status):
         assert second[0] == status
     else:
         assert first == second
+
+
+async def write(adapter, body, *, length):
+    """
+    Send a part of a webhook's body; return the open connection.
+    """
+    url = URL(adapter.service.protocol.webhook_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = (
+        f"POST {url.raw_path} HTTP/1.1\r\nHost: {url.host}\r\n"
+        f"Content-Type: application/json\r\n{length}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_slow_bodies(adapters, number):
+    """
+    A body that does not arrive in time is refused, and is not processed.
+    """
+    adapter = adapters[number]
+    before = len(adapter.told)
+    reader, writer = await write(
+        adapter, WEBHOOK[:9], length=f"Content-Length: {len(WEBHOOK)}"
+    )
+    async with asyncio.timeout(10):
+        status = await reader.readline()
+    writer.close()
+
+    assert status.split()[1] == b"408"
+    assert len(adapter.told) == before
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [
+        # A whole webhook, but more was announced.
+        ("Content-Length: 1000", WEBHOOK),
+        ("Transfer-Encoding: chunked", CHUNK),
+        ("Transfer-Encoding: chunked", CHUNK + b"xyz\r\n"),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1])
+async def test_broken_bodies(adapters, caplog, number, length, body):
+    """
+    A body that ends before its end is not processed, and is no error of ours.
+    """
+    adapter = adapters[number]
+    before = len(adapter.told)
+    reader, writer = await write(adapter, body, length=length)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
+
+    assert len(adapter.told) == before
+    # aiohttp logs what it cannot parse.
+    assert "bankconnect_async" not in caplog.text
+
+
+async def test_split_cookies():
+    """
+    Headers that come in parts, as cookies do in HTTP/2, are put together.
+    """
+    request = WebRequest(
+        headers=[("cookie", "a=1"), ("Cookie", "b=2"), ("x", "y"), ("X", "z")]
+    )
+
+    assert (request.cookie("a"), request.cookie("b")) == ("1", "2")
+    assert request.headers["x"] == "y, z"
+
+
+@pytest.fixture(name="offline")
+def _offline():
+    """Make an ASGI application at a base whose client sends nothing."""
+
+    def make(base, prefix=None):
+        async def on_event(event):
+            del event
+
+        service = CallbackService(
+            AsyncBankConnect("key", redirect_url=None),
+            CallbackProtocol(base, secret=SECRET),
+            on_event=on_event,
+        )
+        return asgi_app(service, get_customer=get_customer, prefix=prefix)
+
+    return make
+
+
+async def call(app, path, root_path, kind="http"):
+    """
+    Call an ASGI application without a server; return its first message.
+    """
+    sent = []
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": kind,
+        "method": "POST",
+        "path": path,
+        "root_path": root_path,
+        "query_string": b"",
+        "headers": [],
+    }
+    await app(scope, receive, send)
+    return sent[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "root_path", "is_found"),
+    [
+        (("/bank", None), "/bank/events", "", True),
+        (("/bank", None), "/bankevents", "", False),
+        (("/bank", None), "/other/events", "", False),
+        (("", None), "/events", "", True),
+        (("/a%20b", None), "/a b/events", "", True),
+        # Mounted: the path has the root path, or, in old servers, has not.
+        (("/bank", None), "/bank/events", "/bank", True),
+        (("/bank", None), "/events", "/bank", True),
+        (("/api/bank", None), "/api/bank/events", "/api/bank", True),
+        (("/api/bank", None), "/bank/events", "/api", True),
+        # A proxy sends requests for the base to another path.
+        (("/bank", None), "/api/bank/events", "/api", True),
+        (("/public", None), "/private/events", "/private", True),
+        (("/public", None), "/private/events", "", False),
+        (("/public", "/private/"), "/private/events", "", True),
+        (("/public", "/private"), "/public/events", "", False),
+        (("/public", ""), "/api/events", "/api", True),
+    ],
+)
+async def test_paths(offline, settings, path, root_path, is_found):
+    """
+    The application knows its endpoints by the base and the root path.
+    """
+    base, prefix = settings
+    app = offline(f"https://lender.example{base}", prefix)
+    message = await call(app, path, root_path)
+
+    # The event has no content type.
+    assert message["status"] == (415 if is_found else 404)
+
+
+async def test_other_scopes(offline):
+    """
+    A WebSocket is closed, and an unknown kind of scope is an error.
+    """
+    app = offline("https://lender.example/bank")
+    message = await call(app, "/bank/events", "", kind="websocket")
+    assert message == {"type": "websocket.close"}
+    with pytest.raises(ValueError, match="gopher is no ASGI scope"):
+        await call(app, "/", "", kind="gopher")
+
+
+async def test_failed_lifespan(tmp_path):
+    """
+    A store that cannot be opened fails the startup with its reason.
+    """
+    service = CallbackService(
+        AsyncBankConnect(
+            "key", redirect_url=None, store=open_store(str(tmp_path))
+        ),
+        CallbackProtocol("https://lender.example/bank", secret=SECRET),
+        on_event=get_customer,
+    )
+    app = asgi_app(service, get_customer=get_customer)
+    sent = []
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(StoreError) as caught:
+        await app({"type": "lifespan"}, receive, send)
+
+    assert sent == [
+        {"type": "lifespan.startup.failed", "message": str(caught.value)}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "prefixes", "prefix"),
+    [
+        ("/bank", ["/bank"], None),
+        ("/bank", ["/bank"], ""),
+        ("/api/bank", ["/api"], None),
+        ("/api/v1/bank", ["/v1", "/api"], None),
+        ("/bank", ["/proxied"], ""),
+    ],
+)
+async def test_sub_applications(base, prefixes, prefix):
+    """
+    The routes work in a sub-application, with the path of the base once.
+    """
+    protocol = CallbackProtocol(f"https://lender.example{base}", secret=SECRET)
+    async with AsyncBankConnect("key", redirect_url=None) as bank:
+        service = CallbackService(bank, protocol, on_event=get_customer)
+        app = web.Application()
+        mount(app, service, get_customer=get_customer, prefix=prefix)
+        for path in prefixes:
+            inner, app = app, web.Application()
+            app.add_subapp(path, inner)
+        path = URL(protocol.webhook_url).raw_path
+        if prefixes == ["/proxied"]:
+            path = path.replace("/bank", "/proxied")
+        async with TestClient(TestServer(app)) as browser:
+            answer = await browser.post(path, data=b"[]", headers=JSON)
+            assert answer.status == 400
