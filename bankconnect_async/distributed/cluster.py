@@ -20,6 +20,7 @@ from contextlib import (
     suppress,
 )
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any, Final
 
 from dask.system import CPU_COUNT
@@ -280,6 +281,15 @@ async def _start_local(stack: AsyncExitStack, security: Security) -> str:
         # Our own worker process runs a program that has no main guard. The
         # parent reports it, once.
         raise SystemExit(1)
+    if not _is_main_importable():
+        raise ConfigurationError(
+            fields={
+                "cluster": (
+                    "local: its worker processes import the program, so it "
+                    "must be a file, not text on standard input",
+                )
+            }
+        )
     local: Any = LocalCluster(
         n_workers=CPU_COUNT,
         threads_per_worker=2,
@@ -304,6 +314,13 @@ async def _start_local(stack: AsyncExitStack, security: Security) -> str:
             }
         ) from None
     return str(local.scheduler_address)
+
+
+def _is_main_importable() -> bool:
+    # As `multiprocessing.spawn` looks for it.
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    return main.__spec__ is not None or path is None or Path(path).is_file()
 
 
 @contextmanager

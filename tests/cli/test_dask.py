@@ -216,9 +216,19 @@ class TestLocal:
         assert process.returncode == 130
         assert err == b"bankconnect: interrupted\n"
 
-    def test_no_main_guard(self, service, tmp_path):
+    @pytest.mark.parametrize(
+        ("is_file", "problem"),
+        [
+            (True, 'call it below `if __name__ == "__main__":`'),
+            (False, "must be a file, not text on standard input"),
+        ],
+    )
+    def test_program_that_workers_cannot_import(
+        self, service, tmp_path, is_file, problem
+    ):
         """
-        A program without a main guard gets one error that says so.
+        A program without a main guard, or without a file, gets one error that
+        says so, and leaves no process.
         """
         program = tmp_path / "program.py"
         program.write_text(
@@ -232,21 +242,26 @@ class TestLocal:
             "asyncio.run(main())\n"
         )
         package = Path(bankconnect_async.__file__).parent.parent
-        done = subprocess.run(
-            [sys.executable, program],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(package)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        with (
+            program.open() as stdin,
+            subprocess.Popen(
+                [sys.executable, *([program] if is_file else [])],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(package)},
+                stdin=stdin,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process,
+        ):
+            # This ends when the last process with this stderr has ended.
+            _, stderr = process.communicate(timeout=60)
 
-        assert done.returncode == 1
-        assert 'call it below `if __name__ == "__main__":`' in done.stderr
-        assert done.stderr.count("Traceback") == 1
-        assert len(done.stderr.splitlines()) < 40
+        assert process.returncode == 1
+        assert problem in stderr
+        assert stderr.count("Traceback") == 1
+        assert len(stderr.splitlines()) < 40
         assert service.requests == 0
+        assert not (tmp_path / "out.jsonl").exists()
 
     async def test_interrupt_twice(self, start, service, tmp_path, until):
         """
