@@ -357,8 +357,8 @@ class BlockingPortal:
     So a service under WSGI, a Celery worker or a script uses one client, and
     thereby one pool of connections, in all its calls and threads. The loop
     runs in a thread of its own, from the first call until `close` or the end
-    of the program. It can be used as a context manager, too. A process that
-    was forked meanwhile starts a loop of its own with its first call.
+    of the program. A process that was forked meanwhile starts a loop of its
+    own with its first call. The portal is a context manager, sync and async.
 
     Args:
         *resources: The async context managers, such as a client and a
@@ -474,3 +474,16 @@ class BlockingPortal:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        # Entering and leaving resources may take a while.
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)

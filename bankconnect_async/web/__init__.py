@@ -2,8 +2,9 @@
 Endpoints through which a service learns the outcome of journeys.
 
 `mount` adds the routes to an `aiohttp.web` application; `asgi_app` makes an
-ASGI application, which FastAPI, Starlette, Litestar and Quart mount. For any
-other framework, `CallbackService` takes a `WebRequest` and returns a
+ASGI application, which FastAPI, Starlette, Litestar and Quart mount;
+`bankconnect_async.web.django` has URL patterns for Django. For any other
+framework, `CallbackService` takes a `WebRequest` and returns a
 `WebResponse`; `CallbackProtocol` parses and renders without I/O.
 """
 

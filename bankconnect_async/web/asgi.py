@@ -9,6 +9,7 @@ from collections.abc import (
     Iterator,
     MutableMapping,
 )
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -98,7 +99,7 @@ def asgi_app(
                 )
                 await _send(send, response, scope["method"])
             case "lifespan":
-                await _run_lifespan(service, receive, send)
+                await run_lifespan(_opened(service), receive, send)
             case "websocket":
                 await send({"type": "websocket.close"})
             case unknown:
@@ -153,13 +154,16 @@ async def _send(send: Send, response: WebResponse, method: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _run_lifespan(
-    service: CallbackService, receive: Receive, send: Send
+async def run_lifespan(
+    resource: AbstractAsyncContextManager[Any], receive: Receive, send: Send
 ) -> None:
+    """
+    Enter *resource* when the server starts, and leave it when it stops.
+    """
     await receive()
     phase = "startup"
     try:
-        async with service.bank, service:
+        async with resource:
             await send({"type": "lifespan.startup.complete"})
             phase = "shutdown"
             await receive()
@@ -167,3 +171,9 @@ async def _run_lifespan(
         await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
         raise
     await send({"type": "lifespan.shutdown.complete"})
+
+
+@asynccontextmanager
+async def _opened(service: CallbackService) -> AsyncIterator[None]:
+    async with service.bank, service:
+        yield

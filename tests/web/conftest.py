@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from aiohttp import web
+from django.conf import settings as django_settings
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, RetryPolicy
@@ -26,6 +27,13 @@ from bankconnect_async.web import (
     mount,
 )
 
+
+# Django has one set of settings in a process.
+django_settings.configure(
+    ALLOWED_HOSTS=["lender.example", "127.0.0.1"],
+    LOGGING_CONFIG=None,
+    SECRET_KEY="k" * 32,
+)
 
 SECRET = "correct horse battery staple, long enough"
 BASE = "https://lender.example/bank"

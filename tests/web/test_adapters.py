@@ -1,5 +1,6 @@
 """
-The endpoints in aiohttp and as an ASGI application give the same responses.
+The endpoints in aiohttp, as an ASGI application and in Django give the same
+responses.
 """
 
 import asyncio
@@ -15,9 +16,13 @@ import uvicorn
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from django.core.asgi import get_asgi_application
+from django.test import override_settings
+from django.urls import include
+from django.urls import path as url_path
 from yarl import URL
 
-from bankconnect_async import AsyncBankConnect, open_store
+from bankconnect_async import AsyncBankConnect, BlockingPortal, open_store
 from bankconnect_async.errors import StoreError
 from bankconnect_async.web import (
     MAX_EVENT,
@@ -28,6 +33,7 @@ from bankconnect_async.web import (
     asgi_app,
     mount,
 )
+from bankconnect_async.web.django import url_patterns
 
 
 SECRET = "s" * 32
@@ -115,7 +121,33 @@ async def serve_asgi(service, listener, get_customer):
         headers = dict(scope["headers"])
         return await get_customer(headers.get(b"x-customer", b"").decode())
 
-    app = asgi_app(service, get_customer=identify)
+    async with serve_app(asgi_app(service, get_customer=identify), listener):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve_django(service, listener, get_customer):
+    """
+    Serve the URL patterns of Django by uvicorn.
+    """
+
+    async def identify(request):
+        return await get_customer(request.headers.get("X-Customer"))
+
+    async with BlockingPortal(service) as portal:
+        endpoints = url_patterns(service, portal=portal, get_customer=identify)
+        with override_settings(
+            ROOT_URLCONF=(url_path("bank/", include(endpoints)),)
+        ):
+            async with serve_app(get_asgi_application(), listener):
+                yield
+
+
+@contextlib.asynccontextmanager
+async def serve_app(app, listener):
+    """
+    Serve an ASGI application by uvicorn.
+    """
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     # Signals are for pytest.
     server.capture_signals = contextlib.nullcontext
@@ -166,12 +198,13 @@ async def adapter(serve, **settings):
 
 @pytest_asyncio.fixture(name="adapters", loop_scope="module", scope="module")
 async def _adapters():
-    """The service in aiohttp, and as an ASGI application under uvicorn."""
+    """The service in each adapter."""
     async with (
         adapter(serve_aiohttp) as routes,
         adapter(serve_asgi) as application,
+        adapter(serve_django) as views,
     ):
-        yield routes, application
+        yield routes, application, views
 
 
 @pytest.mark.parametrize(
@@ -233,18 +266,18 @@ async def _adapters():
 )
 async def test_same_responses(adapters, method, path, sent, status):
     """
-    A request gets the same status, headers and text from both adapters.
+    A request gets the same status, headers and text from every adapter.
     """
-    first, second = [
+    first, *others = [
         await adapter.ask(method, path, *sent) for adapter in adapters
     ]
 
     assert first[0] == status
     if status == 404 and path != "/webhook/x":
         # Other addresses belong to the application around the routes.
-        assert second[0] == status
+        assert [other[0] for other in others] == [status, status]
     else:
-        assert first == second
+        assert others == [first, first]
 
 
 async def write(adapter, body, *, length):
@@ -289,7 +322,7 @@ async def test_slow_bodies(adapters, number):
         ("Transfer-Encoding: chunked", CHUNK + b"xyz\r\n"),
     ],
 )
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 async def test_broken_bodies(adapters, caplog, number, length, body):
     """
     A body that ends before its end is not processed, and is no error of ours.

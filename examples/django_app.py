@@ -1,0 +1,104 @@
+"""
+A whole service in Django: it creates sessions, and hears how they ended.
+
+With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
+`BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set (`PUBLIC_URL` is
+scheme and host, such as `https://lender.example`; the endpoints are below
+`/bank`), under WSGI or ASGI::
+
+    gunicorn --workers 4 examples.django_app:wsgi
+    uvicorn examples.django_app:asgi
+
+With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
+processes share the sessions.
+"""
+
+import os
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.signing import BadSignature, TimestampSigner
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import include, path
+from yarl import URL
+
+from bankconnect_async import (
+    AsyncBankConnect,
+    BlockingPortal,
+    Event,
+    SuccessEvent,
+    Webhook,
+)
+from bankconnect_async.web import CallbackProtocol, CallbackService
+from bankconnect_async.web.django import url_patterns, with_lifespan
+
+
+PUBLIC_URL = os.environ["PUBLIC_URL"]
+
+# Your project has these in its settings module.
+settings.configure(
+    ALLOWED_HOSTS=[URL(PUBLIC_URL).host],
+    MIDDLEWARE=[
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    ],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=os.environ["SIGNING_KEY"],
+)
+
+
+async def on_event(event: Event | Webhook) -> None:
+    """
+    Handle what happened, perhaps twice: insert it by `event.key`.
+
+    A success that comes here is confirmed.
+    """
+    match event:
+        case SuccessEvent(link_id=link_id):
+            print(f"{link_id} has submitted statements", flush=True)
+        case _:
+            print(event, flush=True)
+
+
+def get_customer(request: HttpRequest) -> str | None:
+    """
+    Identify the customer; `None` is answered with 401.
+
+    This stands for your own authentication, such as `request.user`.
+    """
+    try:
+        link_id: str = logins.unsign(request.COOKIES["customer"])
+    except (KeyError, BadSignature):
+        return None
+    return link_id
+
+
+def uploads(_: HttpRequest, session_id: str) -> HttpResponse:
+    """
+    Tell whether the uploads are complete: a sync view with the same client.
+    """
+    is_uploaded = portal.call(bank.session(session_id).is_uploaded)
+    return JsonResponse({"is_uploaded": is_uploaded})
+
+
+logins = TimestampSigner(salt="logins")
+bank = AsyncBankConnect.from_env(redirect_url=None)
+service = CallbackService(
+    bank,
+    CallbackProtocol(f"{PUBLIC_URL}/bank", secret=os.environ["SIGNING_KEY"]),
+    on_event=on_event,
+)
+# It starts with the first request, in each worker.
+portal = BlockingPortal(bank, service)
+
+endpoints = url_patterns(service, portal=portal, get_customer=get_customer)
+urlpatterns = [
+    path("bank/", include(endpoints)),
+    path("uploads/<session_id>", uploads),
+]
+
+wsgi = get_wsgi_application()
+asgi = with_lifespan(get_asgi_application(), portal)
