@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from .endpoints import ENDPOINTS, Customer, Target, below, respond
+from .endpoints import ENDPOINTS, Customer, EndpointMatch, below, respond
 from .http import WebRequest
 from .service import CallbackService
 
@@ -56,14 +56,14 @@ def mount(
 
     def handler(name: str) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
-            target = Target(name, request.match_info.get("token", ""))
+            match = EndpointMatch(name, request.match_info.get("token", ""))
             query = request.raw_path.partition("?")[2]
             response = await respond(
                 service,
-                target.endpoint,
+                match.endpoint,
                 WebRequest(
                     method=request.method,
-                    path=target.url(public, query),
+                    path=match.url(public, query),
                     headers=request.headers,
                 ),
                 chunks=_read_chunks(request),

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from .endpoints import Customer, Target, below, find_target, respond
+from .endpoints import Customer, EndpointMatch, below, find_endpoint, respond
 from .http import WebRequest, WebResponse, plain
 from .service import CallbackService
 
@@ -57,20 +57,20 @@ def asgi_app(
     base = service.protocol.base
     public, root = base.path.rstrip("/"), base.raw_path.rstrip("/")
 
-    def find(scope: Scope) -> Target | None:
+    def find(scope: Scope) -> EndpointMatch | None:
         for path in _paths(scope, public, prefix):
-            target = find_target(path)
-            if target is not None:
-                return target
+            found = find_endpoint(path)
+            if found is not None:
+                return found
         return None
 
     async def answer(
-        scope: Scope, target: Target, receive: Receive
+        scope: Scope, match: EndpointMatch, receive: Receive
     ) -> WebResponse:
         query = scope.get("query_string", b"").decode("latin-1")
         request = WebRequest(
             method=scope["method"],
-            path=target.url(root, query),
+            path=match.url(root, query),
             # As aiohttp decodes them.
             headers=[
                 (
@@ -82,7 +82,7 @@ def asgi_app(
         )
         return await respond(
             service,
-            target.endpoint,
+            match.endpoint,
             request,
             chunks=_read_chunks(receive),
             get_customer=lambda: get_customer(scope),
@@ -91,11 +91,11 @@ def asgi_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                target = find(scope)
+                found = find(scope)
                 response = (
                     plain(HTTPStatus.NOT_FOUND, "there is nothing here")
-                    if target is None
-                    else await answer(scope, target, receive)
+                    if found is None
+                    else await answer(scope, found, receive)
                 )
                 await _send(send, response, scope["method"])
             case "lifespan":

@@ -17,7 +17,7 @@ from bankconnect_async.errors import StoreError
 from bankconnect_async.portal import BlockingPortal
 
 from .asgi import ASGIApp, Receive, Scope, Send, run_lifespan
-from .endpoints import ENDPOINTS, Customer, Endpoint, Target, respond
+from .endpoints import ENDPOINTS, Customer, EndpointMatch, WebEndpoint, respond
 from .http import WebRequest, WebResponse, plain
 from .service import CallbackService
 
@@ -95,7 +95,9 @@ def _make_view(
             customer = await identify(request)
         if isinstance(customer, HttpResponse):
             return customer
-        url = Target(name, token).url(root, request.META["QUERY_STRING"])
+        url = EndpointMatch(name, token).url(
+            root, request.META["QUERY_STRING"]
+        )
         try:
             response = await portal.acall(
                 _respond,
@@ -120,7 +122,7 @@ def _make_view(
 
 async def _respond(
     service: CallbackService,
-    endpoint: Endpoint,
+    endpoint: WebEndpoint,
     request: WebRequest,
     *,
     body: bytes | None,

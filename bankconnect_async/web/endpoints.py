@@ -45,7 +45,7 @@ _VISIT: Final = ("GET", "POST")
 
 
 @attrs.frozen(kw_only=True)
-class Endpoint:
+class WebEndpoint:
     """
     One endpoint.
 
@@ -66,28 +66,28 @@ class Endpoint:
 
 #: By the name, which is the first part of the path below the base. HEAD must
 #: not create a session, or process an outcome.
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    CONNECT: Endpoint(
+ENDPOINTS: Final[Mapping[str, WebEndpoint]] = {
+    CONNECT: WebEndpoint(
         handle=CallbackService.connect, methods=_VISIT, is_visit=True
     ),
-    REDIRECT: Endpoint(
+    REDIRECT: WebEndpoint(
         handle=CallbackService.redirect, methods=_VISIT, is_visit=True
     ),
-    RETURN: Endpoint(
+    RETURN: WebEndpoint(
         handle=CallbackService.handle_return, methods=("GET",), has_token=True
     ),
-    EVENTS: Endpoint(
+    EVENTS: WebEndpoint(
         handle=CallbackService.handle_event,
         methods=("POST",),
         max_body=MAX_EVENT,
     ),
-    WEBHOOK: Endpoint(
+    WEBHOOK: WebEndpoint(
         handle=CallbackService.handle_webhook,
         methods=("POST",),
         has_token=True,
         max_body=MAX_WEBHOOK,
     ),
-    INVITATION: Endpoint(
+    INVITATION: WebEndpoint(
         handle=CallbackService.handle_invitation,
         methods=("GET", "HEAD", "POST"),
         has_token=True,
@@ -96,7 +96,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
 
 
 @attrs.frozen
-class Target:
+class EndpointMatch:
     """
     An endpoint and the token in the path to it.
 
@@ -109,7 +109,7 @@ class Target:
     token: str = attrs.field(default="", repr=False)
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> WebEndpoint:
         """The row of the table."""
         return ENDPOINTS[self.name]
 
@@ -126,7 +126,7 @@ class Target:
         return f"{path}?{query}" if query else path
 
 
-def find_target(path: str) -> Target | None:
+def find_endpoint(path: str) -> EndpointMatch | None:
     """
     Find the endpoint for a path below the base, if there is one.
 
@@ -138,7 +138,7 @@ def find_target(path: str) -> Target | None:
     endpoint = ENDPOINTS.get(name)
     if endpoint is None or bool(token) != endpoint.has_token:
         return None
-    return Target(name, token)
+    return EndpointMatch(name, token)
 
 
 def below(path: str, prefix: str) -> str | None:
@@ -153,7 +153,7 @@ def below(path: str, prefix: str) -> str | None:
 
 async def respond(
     service: CallbackService,
-    endpoint: Endpoint,
+    endpoint: WebEndpoint,
     request: WebRequest,
     *,
     chunks: AsyncIterable[bytes],
@@ -192,7 +192,7 @@ async def respond(
 
 async def _read_body(
     service: CallbackService,
-    endpoint: Endpoint,
+    endpoint: WebEndpoint,
     request: WebRequest,
     chunks: AsyncIterable[bytes],
 ) -> bytes | WebResponse:
