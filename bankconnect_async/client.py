@@ -10,6 +10,7 @@ import warnings
 
 from collections.abc import (
     AsyncIterable,
+    Callable,
     Iterable,
     Mapping,
 )
@@ -33,10 +34,12 @@ from yarl import URL
 from . import __version__, _resources, batch
 from ._codec.session_requests import Encoding
 from ._http.executor import ObservedExecutor, RequestExecutor
+from ._http.operation import CallOptions
 from ._http.transport import Transport
-from ._resources.base import ApiClient
+from ._resources.base import ApiClient, ApiView
 from ._resources.session_creation import SessionCreator
 from ._resources.statement_data import StatementData
+from ._tracebacks import hide_frames
 from .clock import SYSTEM_CLOCK, Clock
 from .config import (
     BASE_URLS,
@@ -46,6 +49,7 @@ from .config import (
     Secret,
     Service,
     Timeouts,
+    check_headers,
     check_instance,
     hide,
     parse_proxy,
@@ -81,7 +85,7 @@ if TYPE_CHECKING:
     from .collecting.kinds import Flow
     from .collecting.owners import CollectItem
     from .models.events import Event
-    from .stats import AttemptHook, Stats, Telemetry
+    from .stats import AttemptHook, ResponseHead, Stats, Telemetry
     from .store import Reserved, SessionKey, SessionStore
     from .tls import TLS
 
@@ -237,7 +241,7 @@ class AsyncBankConnect(StatementData):
             ),
             allow_http=self._service.allow_http,
         )
-        self._creator: Final = SessionCreator(
+        self._creator = SessionCreator(
             self._executor,
             service=self._service,
             api_key=self._api_key,
@@ -250,6 +254,8 @@ class AsyncBankConnect(StatementData):
             clock=clock,
             usual=self._creator.usual,
         )
+        # The client whose view this is. It owns the pool and the store.
+        self._owner: Self | None = None
         self._made_at = _calling_line()
 
     @classmethod
@@ -343,15 +349,85 @@ class AsyncBankConnect(StatementData):
             ClientClosedError: If the client's event loop runs in another
                 thread. The client stays open.
         """
+        if self._owner is not None:
+            return
         try:
             await self._executor.aclose(drain=drain)
         finally:
             if not self._executor.transport.is_open:
                 await self._stored.aclose()
 
+    @hide_frames
+    def with_options(
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+        on_response: "Callable[[ResponseHead], object] | None" = None,
+    ) -> Self:
+        """
+        Return a view of the client whose calls have other options.
+
+        ::
+
+            heads = []
+            view = bank.with_options(
+                headers={"X-Request-Id": request_id},
+                on_response=heads.append,
+            )
+            session = await view.create_session("customer-42")
+            heads[-1].status
+
+        A view costs little, so one may be made for each call. It uses the
+        pool, the retry budget and the store of the client, and lasts as long
+        as that is open: closing a view does nothing. A view of a view has the
+        options of both.
+
+        Args:
+            headers: Further headers for each request to the API, such as an
+                `X-Request-Id`; those that the client sends itself are
+                refused. Where a server echoes a value, errors do not show it.
+            retry: The retry policy, instead of the client's own.
+            on_response: The function that is called with the status and the
+                headers of each response, also with those of successes. An
+                exception is logged and ignored.
+
+        Raises:
+            ConfigurationError: If a header cannot be sent, or an option has
+                another type.
+        """
+        given = check_headers(headers or {})
+        del headers
+        if retry is not None:
+            check_instance("retry", retry, RetryPolicy)
+        before = self._api.options or CallOptions()
+        names = {name.lower() for name in given}
+        kept = {
+            name: value
+            for name, value in before.headers.items()
+            if name.lower() not in names
+        }
+        options = CallOptions(
+            headers=kept | given,
+            retry=retry or before.retry,
+            on_response=on_response or before.on_response,
+        )
+        view = object.__new__(type(self))
+        vars(view).update(
+            vars(self),
+            _owner=self,
+            _api=ApiView(self._api, options),
+            _creator=self._creator.with_options(options),
+        )
+        return view
+
     def __del__(self) -> None:
         executor = getattr(self, "_executor", None)
-        if executor is not None and executor.transport.is_open:
+        if (
+            executor is not None
+            and executor.transport.is_open
+            and getattr(self, "_owner", None) is None
+        ):
             warnings.warn(
                 f"{self!r}, made at {self._made_at}, was not closed: use "
                 f"`async with`, or await its aclose()",
@@ -612,7 +688,7 @@ class AsyncBankConnect(StatementData):
                 concurrency=concurrency,
                 rate=rate,
                 ordered=ordered,
-                retry=attrs.evolve(self._executor.retry, deadline=deadline),
+                retry=attrs.evolve(self._api.retry, deadline=deadline),
                 clock=self._executor.clock,
                 journal=batch.make_sink(journal, self._stored, scope),
             ),
@@ -728,7 +804,7 @@ class AsyncBankConnect(StatementData):
                 api=self.api_id,
                 concurrency=concurrency,
                 rate=rate,
-                retry=attrs.evolve(self._executor.retry, deadline=deadline),
+                retry=attrs.evolve(self._api.retry, deadline=deadline),
                 clock=self._executor.clock,
             ),
             capacity=self._executor.transport,

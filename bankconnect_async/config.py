@@ -43,6 +43,14 @@ BASE_URLS: Final[Mapping[str, str]] = {
 }
 
 _VERSIONS = "v1", "v2"
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# What a client sends itself, and what frames a message.
+_OWN_HEADERS: Final = re.compile(
+    r"x-api-key|server-hash|host|user-agent|accept(-encoding)?|content-.*"
+    r"|transfer-encoding|connection|keep-alive|expect|te|trailer|upgrade"
+    r"|proxy-.*",
+    re.IGNORECASE,
+)
 # A host name of valid labels; a longer one would fail at the first request.
 _HOST: Final = (
     r"(?=.{1,253}\Z)"
@@ -73,6 +81,40 @@ def hide(value: T) -> T | Secret:
     Make a string a secret, before anything can raise beside it.
     """
     return Secret(value) if isinstance(value, str) else value
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    Check headers of the user, and hide their values.
+
+    Raises:
+        ConfigurationError: If one cannot be sent, or is the client's own. The
+            error shows no value.
+    """
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(
+            fields={"headers": ("must be a mapping of names to texts",)}
+        )
+    problems = tuple(
+        problem
+        for name, value in headers.items()
+        if (problem := _header_problem(name, value))
+    )
+    if problems:
+        raise ConfigurationError(fields={"headers": problems})
+    return {name: Secret(value) for name, value in headers.items()}
+
+
+def _header_problem(name: object, value: object) -> str | None:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        return "has a name that is not one of a header (RFC 9110)"
+    if _OWN_HEADERS.fullmatch(name):
+        return f"must not replace the client's own header {name}"
+    if not isinstance(value, str):
+        return f"{name} must be a text, not {type(value).__name__}"
+    if not (value.isascii() and value.isprintable()):
+        return f"{name} must be printable ASCII, without line breaks"
+    return None
 
 
 def secret(name: str, value: object) -> Secret:

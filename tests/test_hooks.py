@@ -8,6 +8,8 @@ import logging
 
 import pytest
 
+from yarl import URL
+
 from bankconnect_async import (
     AsyncBankConnect,
     Created,
@@ -133,6 +135,34 @@ class TestOnAttempt:
         assert all(isinstance(each, Created) for each in found)
         assert created_ids(path) == sorted(ids(50))
         assert sandbox.created() == 50
+
+    async def test_it_says_what_is_sent_and_what_came(self, sandbox):
+        """
+        A hook knows method, template, host, port, call and status.
+        """
+        seen = []
+
+        def start(attempt):
+            seen.append(attempt)
+            return seen.append
+
+        sandbox.faults.script(Fault.status(500), Fault.eof(), None)
+        url = URL(sandbox.base_url)
+        async with connect(
+            sandbox, clock=FakeClock(), on_attempt=start
+        ) as bank:
+            await bank.create_session("customer-42")
+            await bank.create_session("customer-43")
+
+        starts, ends = seen[::2], seen[1::2]
+        assert {
+            (each.method, each.template, each.host, each.port)
+            for each in starts
+        } == {("POST", "/v1/session/", url.host, url.port)}
+        assert [each.number for each in starts] == [1, 2, 3, 1]
+        calls = [each.call_id for each in starts]
+        assert calls[0] == calls[1] == calls[2] != calls[3]
+        assert [each.status for each in ends] == [500, None, 200, 200]
 
     async def test_what_cannot_be_called_at_the_end_is_logged(
         self, sandbox, caplog
@@ -390,6 +420,28 @@ class TestLogs:
             log.setLevel(before)
 
         assert {each.error.status for each in found} == {400}
+
+    async def test_records_have_their_numbers(self, sandbox, caplog):
+        """
+        The record of a failed attempt has its numbers as attributes.
+        """
+        sandbox.faults.script(Fault.status(500), None)
+        with caplog.at_level(logging.INFO, "bankconnect_async"):
+            async with connect(sandbox, clock=FakeClock()) as bank:
+                await bank.create_session("customer-42")
+
+        (record,) = caplog.records
+        assert (
+            vars(record).items()
+            >= {
+                "operation": "POST session",
+                "attempt": 1,
+                "error_type": "ServerError",
+                "delivery": "ambiguous",
+                "status": 500,
+                "tokens": 500,
+            }.items()
+        )
 
 
 class TestJournals:

@@ -11,6 +11,7 @@ from yarl import URL
 
 
 if TYPE_CHECKING:
+    from bankconnect_async.retry import RetryPolicy
     from bankconnect_async.stats import ResponseHead
 
 
@@ -21,6 +22,32 @@ MAX_RESPONSE: Final = 1024 * 1024
 
 #: The statuses of success.
 OK: Final = range(200, 300)
+
+
+# No repr: headers may hold secrets.
+@attrs.frozen(kw_only=True, repr=False)
+class CallOptions:
+    """
+    What the calls of a view of a client have in common.
+
+    Attributes:
+        headers: The headers beside those of the client.
+        retry: The retry policy, instead of the client's own.
+        on_response: The hook that is called with the head of each response.
+    """
+
+    headers: Mapping[str, str] = attrs.Factory(dict)
+    retry: "RetryPolicy | None" = None
+    on_response: "Callable[[ResponseHead], object] | None" = None
+
+    def apply(self, operation: "Operation[T]") -> "Operation[T]":
+        """Return *operation* with these headers, and with the hook."""
+        return attrs.evolve(
+            operation,
+            headers={**self.headers, **(operation.headers or {})},
+            secrets=[*operation.secrets, *self.headers.values()],
+            on_response=self.on_response,
+        )
 
 
 # No repr: a URL may hold ids, and tracebacks may show locals.

@@ -13,7 +13,11 @@ from yarl import URL
 
 from bankconnect_async._http.bodies import RequestBody
 from bankconnect_async._http.executor import RequestExecutor
-from bankconnect_async._http.operation import MAX_RESPONSE, Operation
+from bankconnect_async._http.operation import (
+    MAX_RESPONSE,
+    CallOptions,
+    Operation,
+)
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
@@ -86,6 +90,7 @@ class ApiClient:
     Attributes:
         clock: The clock of the executor.
         changes: The notifier of changed sessions and entities.
+        options: What all calls have in common, in a view of a client.
     """
 
     def __init__(
@@ -103,6 +108,12 @@ class ApiClient:
         self.hash_header: Final = hash_header
         self.allow_http: Final = allow_http
         self.changes: Final = changes or ChangeNotifier()
+        self.options: CallOptions | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The retry policy of calls that have none of their own."""
+        return (self.options and self.options.retry) or self.executor.retry
 
     def endpoint(
         self,
@@ -180,13 +191,15 @@ class ApiClient:
             limit=limit,
             secrets=secrets,
         )
-        return await self._execute(call, body, retry)
+        if self.options is not None:
+            call = self.options.apply(call)
+        return await self._execute(call, body, retry or self.retry)
 
     async def _execute(
         self,
         operation: Operation[T],
         body: RequestBody | None,
-        retry: RetryPolicy | None,
+        retry: RetryPolicy,
     ) -> T:
         result, _ = await self.executor.execute(operation, body, policy=retry)
         return result
@@ -198,9 +211,12 @@ class ApiView(ApiClient):
 
     Args:
         api: The other client.
+        options: What all calls have in common, instead of the other's.
     """
 
-    def __init__(self, api: ApiClient) -> None:
+    def __init__(
+        self, api: ApiClient, options: CallOptions | None = None
+    ) -> None:
         super().__init__(
             executor=api.executor,
             base_url=api.base_url,
@@ -208,6 +224,7 @@ class ApiView(ApiClient):
             allow_http=api.allow_http,
             changes=api.changes,
         )
+        self.options = options or api.options
 
 
 def text_problem(value: object) -> str | None:

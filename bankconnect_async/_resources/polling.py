@@ -94,11 +94,11 @@ class PollSchedule:
     def next_interval(self) -> float:
         """Return the seconds until the next poll."""
         low, high = 1 - _JITTER, 1 + _JITTER
-        return self.interval * self.api.executor.retry.rng(low, high)
+        return self.interval * self.api.retry.rng(low, high)
 
     def policy(self) -> RetryPolicy:
         """Return the client's policy, limited to the remaining time."""
-        policy, left = self.api.executor.retry, self.remaining
+        policy, left = self.api.retry, self.remaining
         if left <= 0:
             # The event loop stalled, and this poll is late.
             left = self.interval

@@ -2,10 +2,11 @@
 Prepare, send and decode the requests that create sessions.
 """
 
+import copy
 import functools
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -19,7 +20,7 @@ from bankconnect_async._codec.session_requests import (
 )
 from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async._http.executor import RequestExecutor
-from bankconnect_async._http.operation import Operation
+from bankconnect_async._http.operation import CallOptions, Operation
 from bankconnect_async.config import Service
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.models.sessions import (
@@ -157,11 +158,12 @@ class SessionCreator(RequestPreparer):
             )
         super().__init__(redirect_url)
         self._executor = executor
+        self._retry: RetryPolicy | None = None
         self._content_type = CONTENT_TYPES[encoding]
         self._writer = SessionWriter(
             api_key, encoding=encoding, usual=self.usual
         )
-        self._operation = Operation(
+        self._operation = self._plain = Operation(
             name="POST session",
             method="POST",
             url=service.session_url(),
@@ -171,6 +173,16 @@ class SessionCreator(RequestPreparer):
             ),
             idempotent=False,
         )
+
+    def with_options(self, options: CallOptions) -> Self:
+        """
+        Return a creator that sends with *options*.
+        """
+        creator = copy.copy(self)
+        vars(creator).update(
+            _operation=options.apply(self._plain), _retry=options.retry
+        )
+        return creator
 
     def send(
         self,
@@ -196,7 +208,10 @@ class SessionCreator(RequestPreparer):
             content_type=self._content_type,
         )
         return self._executor.execute(
-            self._operation, body, policy=retry, throttle=throttle
+            self._operation,
+            body,
+            policy=retry or self._retry,
+            throttle=throttle,
         )
 
     def build(

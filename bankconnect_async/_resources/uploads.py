@@ -427,7 +427,7 @@ def prepare(
         raise ArgumentError(
             f"unexpected options: {', '.join(sorted(unknown))}"
         )
-    retry = options.get("retry") or api.executor.retry
+    retry = options.get("retry") or api.retry
     if not isinstance(retry, RetryPolicy):
         raise ArgumentError("retry must be a RetryPolicy")
     fields = {

@@ -41,7 +41,7 @@ class _PacedApi(ApiView):
         self, api: ApiClient, *, concurrency: int, rate: float | None
     ) -> None:
         super().__init__(api)
-        policy = api.executor.retry
+        policy = api.retry
         self._policy: Final = attrs.evolve(
             policy, deadline=max(policy.deadline, _DEADLINE)
         )
@@ -59,7 +59,7 @@ class _PacedApi(ApiView):
         self,
         operation: Operation[T],
         body: RequestBody | None,
-        retry: RetryPolicy | None,
+        retry: RetryPolicy,
     ) -> T:
         throttle = IdThrottle(self.send_queue, self._slots)
         try:
@@ -73,7 +73,7 @@ class _PacedApi(ApiView):
             result, _ = await self.executor.execute(
                 operation,
                 body,
-                policy=retry or self._policy,
+                policy=self._policy if retry is self.retry else retry,
                 throttle=throttle,
             )
             throttle.on_success()

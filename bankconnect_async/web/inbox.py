@@ -166,7 +166,10 @@ class Inbox:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         if self._accepted:
-            _log.warning("%d items are left in the inbox", len(self._accepted))
+            left = len(self._accepted)
+            _log.warning(
+                "%d items are left in the inbox", left, extra={"items": left}
+            )
         return list(self.running.values())
 
     async def _run(self) -> None:
