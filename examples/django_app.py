@@ -4,22 +4,27 @@ A whole service in Django: it creates sessions, and hears how they ended.
 With `BANKCONNECT_API_KEY`, `BANKCONNECT_SERVER_HASH`,
 `BANKCONNECT_BASE_URL`, `PUBLIC_URL` and `SIGNING_KEY` set (`PUBLIC_URL` is
 scheme and host, such as `https://lender.example`; the endpoints are below
-`/bank`), under WSGI or ASGI::
+`/bank`), under ASGI::
 
-    gunicorn --workers 4 examples.django_app:wsgi
+    python -m examples.django_app
     uvicorn examples.django_app:asgi
 
-With `BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set, any number of such
-processes share the sessions.
+or under WSGI, where any number of processes share the sessions, with
+`BANKCONNECT_STORE` and `BANKCONNECT_STORE_KEYS` set::
+
+    gunicorn -w 4 --threads 4 examples.django_app:wsgi
 """
 
 import os
+import signal
+import sys
+
+import uvicorn
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.core.signing import BadSignature, TimestampSigner
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest
 from django.urls import include, path
 from yarl import URL
 
@@ -58,33 +63,22 @@ async def on_event(event: Event | Webhook) -> None:
     """
     match event:
         case SuccessEvent(link_id=link_id):
-            print(f"{link_id} has submitted statements", flush=True)
+            print(f"{link_id} has submitted statements")
         case _:
-            print(event, flush=True)
+            print(event)
 
 
 def get_customer(request: HttpRequest) -> str | None:
     """
     Identify the customer; `None` is answered with 401.
 
-    This stands for your own authentication, such as `request.user`.
+    `LOGINS`, such as `l-1=customer-42`, stands for your own authentication.
     """
-    try:
-        link_id: str = logins.unsign(request.COOKIES["customer"])
-    except (KeyError, BadSignature):
-        return None
-    return link_id
+    return logins.get(request.COOKIES.get("login", ""))
 
 
-def uploads(_: HttpRequest, session_id: str) -> HttpResponse:
-    """
-    Tell whether the uploads are complete: a sync view with the same client.
-    """
-    is_uploaded = portal.call(bank.session(session_id).is_uploaded)
-    return JsonResponse({"is_uploaded": is_uploaded})
-
-
-logins = TimestampSigner(salt="logins")
+pairs = os.environ.get("LOGINS", "").split()
+logins = dict(pair.split("=", 1) for pair in pairs)
 bank = AsyncBankConnect.from_env(redirect_url=None)
 service = CallbackService(
     bank,
@@ -95,10 +89,12 @@ service = CallbackService(
 portal = BlockingPortal(bank, service)
 
 endpoints = url_patterns(service, portal=portal, get_customer=get_customer)
-urlpatterns = [
-    path("bank/", include(endpoints)),
-    path("uploads/<session_id>", uploads),
-]
+urlpatterns = [path("bank/", include(endpoints))]
 
 wsgi = get_wsgi_application()
 asgi = with_lifespan(get_asgi_application(), portal)
+
+if __name__ == "__main__":
+    # uvicorn shuts the service down, and then ends by the same signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(asgi, port=int(os.environ.get("PORT", "8080")))

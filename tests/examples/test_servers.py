@@ -43,6 +43,9 @@ COMMANDS = {
     "gunicorn-uvicorn": f"{GUNICORN} -k {UVICORN_WORKER} {BIND} {FASTAPI}",
     "aiohttp": "-m aiohttp.web -H 127.0.0.1 -P PORT "
     "examples.aiohttp_app:from_env",
+    "django": "-m examples.django_app",
+    "gunicorn-django": f"{GUNICORN} --threads=2 {BIND} "
+    "examples.django_app:wsgi",
     "gunicorn-aiohttp": f"{GUNICORN} -k {AIOHTTP_WORKER} {BIND} {AIOHTTP}",
 }
 
