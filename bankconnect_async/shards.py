@@ -22,15 +22,14 @@ if TYPE_CHECKING:
     from .batch.protocols import ResultSink
     from .store import SessionStore
 
+    _Sink: TypeAlias = ResultSink[SessionRequest, Outcome] | SessionStore
+
 Heartbeat: TypeAlias = Callable[[BatchStats], object]
 
 
 async def run_shard(  # noqa: PLR0913
     rows: Iterable[SessionRequest | str] | AsyncIterable[SessionRequest | str],
-    journal: (
-        "str | os.PathLike[str] | ResultSink[SessionRequest, Outcome] | "
-        "SessionStore"
-    ),
+    journal: "str | os.PathLike[str] | _Sink",
     *,
     client: AsyncBankConnect | None = None,
     concurrency: int = 64,

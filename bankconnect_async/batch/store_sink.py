@@ -40,8 +40,8 @@ class StoreSink:
         unrecorded: 0.
     """
 
-    is_resumable: Final = True
-    unrecorded: Final = 0
+    is_resumable: bool = True
+    unrecorded: int = 0
 
     def __init__(self, stored: "StoredSessions", scope: str) -> None:
         self._stored = stored
