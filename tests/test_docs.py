@@ -1,6 +1,6 @@
 """
-The blocks of the README and of the pages about campaigns and frameworks run
-as printed.
+The blocks of the README and of the pages about campaigns, frameworks and
+observability run as printed.
 
 The links of all pages lead somewhere.
 """
@@ -34,6 +34,7 @@ PAGES = [
 ]
 README = (ROOT / "README.md").read_text()
 CAMPAIGNS = (ROOT / "docs" / "campaigns.md").read_text()
+OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text()
 FRAMEWORKS = (ROOT / "docs" / "web-frameworks.md").read_text()
 BLOCK = re.compile(
     r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL
@@ -198,6 +199,16 @@ def test_mounted_service(reader):
     reader.run("python", f"{block}{SERVE}")
 
 
+@pytest.mark.parametrize(
+    ("language", "text"), list(read_blocks(OBSERVABILITY))
+)
+def test_observability(language, text, reader):
+    """
+    A reader can run each block of the page about observability.
+    """
+    reader.run(language, text)
+
+
 @pytest.mark.long
 def test_campaign(reader):
     """
@@ -302,7 +313,9 @@ async def test_aiohttp_framework(run_section, capsys):
     assert not names["bank"]._executor.transport.is_open
 
 
-@pytest.mark.parametrize(("page", "least"), [(README, 12), (CAMPAIGNS, 20)])
+@pytest.mark.parametrize(
+    ("page", "least"), [(README, 12), (CAMPAIGNS, 20), (OBSERVABILITY, 3)]
+)
 def test_there_are_blocks(page, least):
     """
     The pages have blocks, so that the tests above have input.
