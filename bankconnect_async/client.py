@@ -31,7 +31,7 @@ import attrs
 
 from yarl import URL
 
-from . import __version__, _resources, batch
+from . import __version__, _resources, batch, models
 from ._codec.session_requests import Encoding
 from ._http.executor import ObservedExecutor, RequestExecutor
 from ._http.operation import CallOptions
@@ -831,7 +831,12 @@ def _build_request(
             "in both"
         )
     values: SessionParameters = {"redirect_url": UNSET, **parameters}
-    return SessionRequest(link_id=link_id, **values)
+    try:
+        return SessionRequest(link_id=link_id, **values)
+    except TypeError:
+        if unknown := models.suggestions.describe_unknown(parameters):
+            raise TypeError(unknown) from None
+        raise
 
 
 def _check_tls(tls: object) -> None:

@@ -809,6 +809,16 @@ class TestSetup:
         with pytest.raises(ConfigurationError, match="BANKCONNECT_API_KEY"):
             AsyncBankConnect.from_env({})
 
+    async def test_a_mistyped_parameter_is_corrected(self, sandbox):
+        """
+        The error names the parameter that was meant; nothing is sent.
+        """
+        async with connect(sandbox) as bank:
+            with pytest.raises(TypeError, match=r"did you mean bank_name\?"):
+                await bank.create_session("customer-42", bank_nmae="axis")
+
+        assert sandbox.requests == 0
+
     async def test_a_closed_client_says_so(self, sandbox):
         """
         After the block the client sends nothing more.

@@ -239,7 +239,7 @@ def map_error(
 
 
 def cut_off_error(
-    body: RequestBody | None, *, timed_out: bool, is_total: bool
+    body: RequestBody | None, *, timed_out: bool, is_total: bool, url: URL
 ) -> TransportError:
     """
     Return the error for a request that was cut off before its response.
@@ -251,6 +251,7 @@ def cut_off_error(
             cancels a name lookup.
         is_total: Whether the time for all of the operation ran out, and not
             just that for connecting.
+        url: The address that was connected to.
     """
     cls: type[TransportError] = RequestTimeoutError
     text, delivery, phase = "time ran out", Delivery.AMBIGUOUS, Phase.SENT
@@ -259,7 +260,8 @@ def cut_off_error(
         suffix, delivery = NOTHING_SENT, Delivery.NOT_SENT
         phase = Phase.CONNECTING
         if not is_total:
-            cls, text = ConnectError, "connecting took too long"
+            cls = ConnectError
+            text = f"connecting took too long ({url.host}:{url.port})"
     if not timed_out:
         cls, text = ConnectionLostError, "the pool of connections was closed"
     return cls(f"{text}{suffix}", delivery=delivery, phase=phase)

@@ -433,6 +433,7 @@ class Transport:
                 body,
                 timed_out=timed_out,
                 is_total=deadline.when >= deadline.end,
+                url=self._proxy or operation.url,
             )
         # aiohttp, the system and Python itself may raise anything, and the
         # caller has to know whether the request was sent.

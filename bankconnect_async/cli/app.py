@@ -2,6 +2,8 @@
 The commands and their exit codes.
 """
 
+import difflib
+
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -70,6 +72,20 @@ class _App(click.Group):
     """
     Turns an error of a command into one line and an exit code.
     """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or suggest the one that is most similar."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            similar = difflib.get_close_matches(args[0], _NAMES, n=1)
+            if not similar or "Did you mean" in exc.message:
+                raise
+            raise click.UsageError(
+                f"{exc.message} Did you mean {similar[0]!r}?", ctx
+            ) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

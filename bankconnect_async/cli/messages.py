@@ -2,6 +2,8 @@
 The messages of the command line.
 """
 
+import os
+
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
@@ -12,9 +14,12 @@ from bankconnect_async.errors import (
     UNCERTAIN,
     AuthenticationError,
     BankConnectError,
+    CertificateError,
     ConfigurationError,
+    ConnectError,
     JournalError,
     PasswordIncorrectError,
+    ProxyAuthenticationError,
 )
 
 
@@ -38,6 +43,7 @@ _VARIABLES: Final = {
 }
 # The commands whose requests carry the server hash, too.
 _WITH_HASH: Final = frozenset({"collect", "fetch", "sweep", "wait"})
+_HASH: Final = "BANKCONNECT_SERVER_HASH"
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",
     "use another path": "name another --output",
@@ -80,9 +86,21 @@ def explain(error: BankConnectError, command: click.Command) -> str:
         case ConfigurationError() | JournalError():
             return _in_words_of(command, error)
         case AuthenticationError() if command.name in _WITH_HASH:
-            advice = "check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH"
+            advice = _check_hash()
         case AuthenticationError():
             advice = "check BANKCONNECT_API_KEY"
+        case ProxyAuthenticationError():
+            return str(error)
+        case CertificateError():
+            advice = (
+                "if its authority is a private one, set BANKCONNECT_CA_FILE; "
+                "bankconnect doctor tells more"
+            )
+        case ConnectError():
+            advice = (
+                "check BANKCONNECT_BASE_URL and BANKCONNECT_PROXY; "
+                "bankconnect doctor tells more"
+            )
         case PasswordIncorrectError():
             advice = "give the PDF's in BANKCONNECT_PDF_PASSWORD"
         case BankConnectError() if error.delivery in UNCERTAIN:
@@ -90,6 +108,15 @@ def explain(error: BankConnectError, command: click.Command) -> str:
         case _:
             return str(error)
     return f"{error}; {advice}"
+
+
+def _check_hash() -> str:
+    if not os.environ.get(_HASH, "").strip():
+        return f"set {_HASH}"
+    return (
+        f"check {_HASH} and BANKCONNECT_API_KEY; bankconnect doctor tells "
+        f"which one is wrong"
+    )
 
 
 def _in_words_of(command: click.Command, error: BankConnectError) -> str:

@@ -3,9 +3,12 @@ The command ``sandbox``.
 """
 
 import asyncio
+import logging
 import shlex
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from typing import Any, Final
 
 import click
 
@@ -15,6 +18,11 @@ from bankconnect_async.sandbox import Dialect, Sandbox
 from .options import allow_host_option, dialect_option, port_option
 from .output import write_output
 from .signals import serve_until_interrupted
+from .stderr import Stderr
+
+
+# The largest number of lines that wait for a slow terminal.
+_MAX_LINES: Final = 10_000
 
 
 @click.command()
@@ -79,17 +87,24 @@ from .signals import serve_until_interrupted
     metavar="N",
     help="The seed of random faults, to repeat an earlier run.",
 )
+@click.option(
+    "--quiet",
+    is_flag=True,
+    help="Print no line for each request.",
+)
 def sandbox(
     *,
     dialect: Dialect,
     faults: tuple[str, ...],
     fault_seed: int | None,
+    quiet: bool,
     **settings: Any,
 ) -> None:
     """
     Serve a simulation of the vendor's API until interrupted.
 
-    It prints the environment variables that point clients to it.
+    It prints the environment variables that point clients to it, and on
+    stderr a line for each request, without its query.
 
     A SPEC is FAULT for every request, FAULT@PROBABILITY, or FAULT,FAULT,...
     for the next requests in turn. A prefix PREFIX*= limits the SPEC to link
@@ -106,12 +121,29 @@ def sandbox(
     if seed is not None:
         click.echo(f"random faults: --fault-seed {seed}", err=True)
     try:
-        asyncio.run(serve_until_interrupted(server, _print_environment))
+        with nullcontext() if quiet else _request_lines():
+            asyncio.run(serve_until_interrupted(server, _print_environment))
     except OSError as exc:
         raise ConfigurationError(
             f"cannot listen on {server.host}, port {server.port} "
             f"({exc.strerror}): choose another --host or --port"
         ) from exc
+
+
+@contextmanager
+def _request_lines() -> Iterator[None]:
+    # A terminal that is stopped stops no server.
+    with closing(Stderr(max_pending=_MAX_LINES)) as stderr:
+        handler = logging.StreamHandler(stderr)
+        log = logging.getLogger("bankconnect_async.sandbox.requests")
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
 
 async def _print_environment(server: Sandbox) -> None:

@@ -24,9 +24,13 @@ class Stderr(io.TextIOBase):
 
     Text for a stopped terminal, or for a pipe that nobody reads, stays in
     memory. Text that cannot be written is dropped without an error.
+
+    Args:
+        max_pending: The largest number of texts that `write` keeps waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_pending: int = _MAX_FRAMES) -> None:
+        self._max_pending = max_pending
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._pipe: PipeWriter | None = None
@@ -44,8 +48,8 @@ class Stderr(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write a frame of the bar, unless too many frames wait."""
-        if self._pipe is not None and self._pipe.pending < _MAX_FRAMES:
+        """Write a text, unless too many texts wait."""
+        if self._pipe is not None and self._pipe.pending < self._max_pending:
             self._put(text)
         return len(text)
 

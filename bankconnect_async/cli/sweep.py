@@ -30,6 +30,7 @@ from bankconnect_async.web.news import SessionRecords
 from bankconnect_async.web.sweep import SweepReport
 from bankconnect_async.web.sweep import sweep as run_sweep
 
+from .batch.summary import error_words
 from .messages import print_message
 from .options import (
     ApiOptions,
@@ -222,7 +223,7 @@ def _describe(report: SweepReport, hooks: _Hooks) -> str:
     if hooks.refused:
         parts.append(f"{hooks.refused} refused, to be tried again")
     parts += [
-        f"{count} not checked: {name}"
+        f"{count} not checked: {error_words(name)}"
         for name, count in sorted(report.failures.items())
     ]
     return "; ".join(parts)

@@ -17,6 +17,7 @@ from bankconnect_async._lazy import lazy_names
 if TYPE_CHECKING:
     from . import arrow as arrow
     from . import core_schemas as core_schemas
+    from . import suggestions as suggestions
     from . import values as values
     from ._rows import Rows
     from .accounts import (
@@ -151,7 +152,7 @@ else:
             "arrow": "arrow_schema",
             "values": "json_default",
         },
-        submodules=("arrow", "core_schemas", "values"),
+        submodules=("arrow", "core_schemas", "suggestions", "values"),
     )
 
 

@@ -200,7 +200,7 @@ class TestMixedRows:
             "0012": URL,
         }
         assert ran.result.err.startswith(
-            "created 3, failed 9 (8 InvalidRequestError, 1 BadRequestError), "
+            "created 3, failed 9 (8 invalid request, 1 bad request), "
         )
 
     def test_error_record(self, batch, service):
@@ -755,7 +755,7 @@ class TestProcess:
         for record in records:
             assert record["error"]["delivery"] == "ambiguous"
             assert "a session may exist" in record["error"]["message"]
-        assert b"failed 2 (2 TransportError)" in err
+        assert b"failed 2 (2 transport)" in err
 
     @staticmethod
     async def _begin_two(start, server, monkeypatch, **streams):

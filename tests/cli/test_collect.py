@@ -238,7 +238,7 @@ def test_bad_rows(bankconnect, campaign, parse, tmp_path):
 
     assert ran.code == 1
     assert ran.err.startswith(
-        "collected 1, failed 5 (4 InvalidRequestError, 1 NotFoundError), "
+        "collected 1, failed 5 (4 invalid request, 1 not found), "
     )
     records = parse((to / "collected.jsonl").read_text())
     messages = {
@@ -290,7 +290,7 @@ def test_a_refused_key(bankconnect, campaign, monkeypatch, tmp_path):
     ran = bankconnect("collect", journal, "--to", tmp_path / "data")
 
     assert ran.code == 3
-    assert "check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH" in ran.err
+    assert "check BANKCONNECT_SERVER_HASH and BANKCONNECT_API_KEY" in ran.err
 
 
 def test_another_api(bankconnect, campaign, tmp_path):

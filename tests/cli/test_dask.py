@@ -58,7 +58,7 @@ class TestDask:
 
         assert first.result.code == second.result.code == 1
         assert first.result.err.startswith(
-            "created 2, failed 2 (2 InvalidRequestError), "
+            "created 2, failed 2 (2 invalid request), "
         )
         (summary,) = parse(second.result.out)
         assert (summary["created"], summary["skipped"]) == (0, 2)

@@ -48,6 +48,7 @@ def test_a_port_without_a_server_is_named(
     )
 
     assert f"({address}, Connection refused)" in result.err
+    assert "check BANKCONNECT_BASE_URL" in result.err
 
 
 @pytest.mark.parametrize("command", ["fetch", "wait"])
@@ -62,8 +63,32 @@ def test_a_wrong_server_hash_may_be_to_blame(
 
     assert result.code == 3
     assert result.err.endswith(
-        "; check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH\n"
+        "; check BANKCONNECT_SERVER_HASH and BANKCONNECT_API_KEY; bankconnect "
+        "doctor tells which one is wrong\n"
     )
+
+
+@pytest.mark.parametrize("sandbox_settings", [{"dialect": "entity"}])
+def test_a_missing_server_hash_is_named(bankconnect, service, monkeypatch):
+    """
+    If no server hash is set, the message names that variable alone.
+    """
+    monkeypatch.delenv("BANKCONNECT_SERVER_HASH")
+    result = bankconnect("fetch", "f5057fee-4c3e-4459-82dd-21250b729601")
+
+    assert result.code == 3
+    assert result.err.endswith("; set BANKCONNECT_SERVER_HASH\n")
+    assert "BANKCONNECT_API_KEY" not in result.err
+
+
+def test_a_mistyped_command_is_corrected(bankconnect):
+    """
+    The message suggests the most similar command.
+    """
+    result = bankconnect("sesion")
+
+    assert result.code == 2
+    assert "Did you mean 'session'?" in result.err
 
 
 def test_a_session_is_refused_for_the_key_alone(

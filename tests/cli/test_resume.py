@@ -75,10 +75,10 @@ class TestAgain:
 
         assert (first.result.code, second.result.code) == (1, 1)
         assert first.result.err.startswith(
-            "created 2, failed 3 (2 InvalidRequestError, 1 BadRequestError), "
+            "created 2, failed 3 (2 invalid request, 1 bad request), "
         )
         assert second.result.err.startswith(
-            "created 1, failed 2 (2 InvalidRequestError), skipped 2 "
+            "created 1, failed 2 (2 invalid request), skipped 2 "
         )
         assert sorted(created(second)) == ["a", "b", "c"]
         doubles = [
@@ -452,7 +452,8 @@ class TestProgress:
         assert "rows/s" in first
         assert ", limit 400/s" in first
         assert " left" in last
-        assert "1 failed (1 InvalidRequestError)" in last
+        assert ", 1 failed, " in last
+        assert last.endswith(" (1 invalid request)")
 
     async def test_failures_on_a_terminal(
         self, start, raw_server, monkeypatch
@@ -479,7 +480,8 @@ class TestProgress:
         os.close(terminal)
 
         assert process.returncode == 1
-        assert "3 failed (3 BadRequestError)" in shown
+        assert "3 failed, " in shown
+        assert "(3 bad request)" in shown
 
 
 class TestKilled:

@@ -27,13 +27,19 @@ async def read_settings(process):
     return settings
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_serves_until_stopped(start, number):
+@pytest.mark.parametrize(
+    ("number", "options", "lines"),
+    [
+        (signal.SIGINT, [], b"POST /bank-connect/v1/session/: 200\n"),
+        (signal.SIGTERM, ["--quiet"], b""),
+    ],
+)
+async def test_serves_until_stopped(start, number, options, lines):
     """
-    The command prints the settings of its clients, and exits with 0 on a
-    signal.
+    The command prints the settings of its clients, a line for each request
+    unless it is quiet, and exits with 0 on a signal.
     """
-    process = await start("sandbox", "--port", "0")
+    process = await start("sandbox", "--port", "0", *options)
     settings = await read_settings(process)
     async with AsyncBankConnect.from_env(settings, redirect_url=None) as bank:
         session = await bank.create_session("a")
@@ -42,7 +48,7 @@ async def test_serves_until_stopped(start, number):
     assert session.link_id == "a"
     assert settings["BANKCONNECT_SERVER_HASH"] == "sandbox-server-hash"
     assert await process.wait() == 0
-    assert await process.stderr.read() == b""
+    assert await process.stderr.read() == lines
 
 
 async def test_own_settings(start):
@@ -151,7 +157,7 @@ async def test_reachable_from_other_machines(start):
     """
     process = await start(
         *("sandbox", "--port", "0", "--host", "0.0.0.0"),  # noqa: S104
-        *("--allow-host", "sandbox"),
+        *("--allow-host", "sandbox", "--quiet"),
     )
     settings = await read_settings(process)
     statuses = []

@@ -34,8 +34,8 @@ def test_line():
     summary.failures["RateLimitError"] += 4
 
     assert summary.as_line() == (
-        "1 min: 7 rows, 4 failed (4 RateLimitError), 3 rows/s, "
-        "limit 5/s, pausing 2 s"
+        "1 min: 7 rows, 4 failed, 3 rows/s, limit 5/s, pausing 2 s "
+        "(4 rate limit)"
     )
 
 

@@ -178,6 +178,6 @@ async def test_refused_key(sweep, monkeypatch):
     result = await sweep()
 
     assert result.code == 3
-    assert "check BANKCONNECT_API_KEY and BANKCONNECT_SERVER_HASH" in (
+    assert "check BANKCONNECT_SERVER_HASH and BANKCONNECT_API_KEY" in (
         result.err
     )

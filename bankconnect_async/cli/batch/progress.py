@@ -10,6 +10,7 @@ from typing import IO, Final, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from bankconnect_async._printable import one_line
 from bankconnect_async.cli.stderr import Stderr
@@ -33,15 +34,25 @@ class BatchProgress:
     def __init__(self, summary: BatchSummary) -> None:
         # rich replaces `sys.stderr` while it shows a bar.
         self._stderr = Stderr()
-        self._is_terminal = self._stderr.isatty()
         self._summary = summary
         self._console = Console(file=cast("IO[str]", self._stderr))
+        # rich shows no bar on a dumb one.
+        self._is_terminal = (
+            self._stderr.isatty() and not self._console.is_dumb_terminal
+        )
         self._bar = Progress(
             TextColumn(summary.title),
             BarColumn(bar_width=_WIDEST_BAR),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            # The last column gives way where the terminal is narrow.
+            TextColumn(
+                "{task.fields[text]}",
+                table_column=Column(
+                    ratio=1, no_wrap=True, overflow="ellipsis"
+                ),
+            ),
             console=self._console,
+            expand=True,
         )
         self._task = self._bar.add_task("", total=None, text="")
 

@@ -2,6 +2,8 @@
 The counts of a batch, and their texts.
 """
 
+import re
+
 from collections import Counter
 from typing import Any, ClassVar, Final
 
@@ -136,7 +138,7 @@ class BatchSummary:
     def as_progress(self) -> str:
         """Return the text beside the bar."""
         parts = [
-            f"{self.failed} failed{self._classes()}",
+            f"{self.failed} failed",
             f"{self.recent_rate:.0f} {self.unit}/s",
         ]
         if self.limit is not None:
@@ -148,7 +150,8 @@ class BatchSummary:
         if self.total is not None and self.recent_rate:
             left = max(0, self.total - self.processed) / self.recent_rate
             parts.append(f"{_duration(left)} left")
-        return ", ".join(parts)
+        # Narrow terminals show the beginning only.
+        return ", ".join(parts) + self._classes()
 
     def as_line(self) -> str:
         """Return the progress as a line of a log."""
@@ -160,9 +163,18 @@ class BatchSummary:
 
     def _classes(self) -> str:
         classes = ", ".join(
-            f"{count} {name}" for name, count in self.failures.most_common()
+            f"{count} {error_words(name)}"
+            for name, count in self.failures.most_common()
         )
         return f" ({classes})" if classes else ""
+
+
+def error_words(name: str) -> str:
+    """
+    Return the name of an error as words, such as `rate limit`.
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Error"))
+    return words.lower()
 
 
 def _duration(seconds: float) -> str:

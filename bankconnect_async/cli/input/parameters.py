@@ -2,7 +2,6 @@
 Session parameters in cells, in JSON and on the command line.
 """
 
-import difflib
 import functools
 import re
 
@@ -21,6 +20,7 @@ from bankconnect_async.models.sessions import (
     SessionRequest,
     check_link_id,
 )
+from bankconnect_async.models.suggestions import similar_parameter
 from bankconnect_async.sandbox.banks import find_bank
 
 from .damage import find_damage, is_formula_error, quote, trim
@@ -53,12 +53,6 @@ def is_parameter(name: str) -> bool:
     return name in PARAMETERS or (
         name.startswith(EXTRA) and len(name) > len(EXTRA)
     )
-
-
-def similar_parameter(name: str) -> str | None:
-    """Return the documented parameter that is most similar to *name*."""
-    words = "_".join(name.lower().split())
-    return next(iter(difflib.get_close_matches(words, PARAMETERS, n=1)), None)
 
 
 def build_request(

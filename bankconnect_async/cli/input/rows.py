@@ -22,6 +22,7 @@ import orjson
 from bankconnect_async.cli.messages import CommandError
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import PARAMETERS, SessionRequest
+from bankconnect_async.models.suggestions import similar_parameter
 
 from .damage import is_invisible, name_of, quote, trim
 from .file_types import find_file_type
@@ -33,7 +34,6 @@ from .parameters import (
     build_request,
     find_month_first,
     is_parameter,
-    similar_parameter,
 )
 
 

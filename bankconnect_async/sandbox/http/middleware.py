@@ -5,6 +5,7 @@ The middleware of all requests: checks, counters and faults.
 import asyncio
 import collections
 import functools
+import logging
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -15,6 +16,7 @@ import orjson
 
 from aiohttp import web
 
+from bankconnect_async._printable import one_line
 from bankconnect_async.clock import Clock
 from bankconnect_async.sandbox.faults.behaviours import FaultContext
 from bankconnect_async.sandbox.faults.catalogue import Fault
@@ -38,12 +40,16 @@ _UPLOADS: Final = f"{PREFIX}/v1/statement/"
 # A large statement, in base64.
 _MAX_UPLOAD: Final = 24 * 2**20
 _MAX_LOG: Final = 1000
+# The most characters of a path in a line.
+_MAX_PATH: Final = 200
 # The largest parameters in the log, in bytes of JSON.
 _MAX_LOGGED: Final = 16 * 2**10
 # Parameters that the log leaves out. A file in Base64 is too large for it.
 _SECRET: Final = frozenset(
     {"api_key", "file", "file_url", "pdf_password", "signature"}
 )
+
+_log: Final = logging.getLogger("bankconnect_async.sandbox.requests")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -98,8 +104,22 @@ class RequestMiddleware:
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """
-        Handle a request, or apply a fault to it.
+        Handle a request, or apply a fault to it, and log the status.
         """
+        status = "no response"
+        try:
+            response = await self._handle(request, handler)
+            status = str(response.status)
+        finally:
+            if _log.isEnabledFor(logging.INFO):
+                # Without the query, which may hold a token.
+                path = one_line(request.path, _MAX_PATH)
+                _log.info("%s %s: %s", request.method, path, status)
+        return response
+
+    async def _handle(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
         self.requests += 1
         if timer := self._idle_timers.pop(request.protocol, None):
             timer.cancel()
