@@ -400,6 +400,10 @@ class AsyncBankConnect(StatementData):
         del headers
         if retry is not None:
             check_instance("retry", retry, RetryPolicy)
+        if on_response is not None and not callable(on_response):
+            raise ConfigurationError(
+                fields={"on_response": ("must be a function",)}
+            )
         before = self._api.options or CallOptions()
         names = {name.lower() for name in given}
         kept = {

@@ -126,7 +126,7 @@ def test_headers_that_cannot_be_sent(name, value):
     assert CANARY not in "".join(str(each.locals) for each in library)
 
 
-@pytest.mark.parametrize("option", ["headers", "retry"])
+@pytest.mark.parametrize("option", ["headers", "retry", "on_response"])
 def test_options_of_another_type(option):
     """
     An option that cannot be used is named.

@@ -12,6 +12,7 @@ from collections import Counter
 import attrs
 import pytest
 
+from opentelemetry import context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -455,19 +456,28 @@ async def test_a_hook_sees_the_span_of_its_attempt(
     sandbox, client_of, observer
 ):
     """
-    The attempt's span is the current one in the user's hook and its logs.
+    The attempt's span is the current one in the user's hook.
+
+    An instrumented aiohttp begins none within it, which would have the URL.
     """
     seen = []
+
+    def on_attempt(attempt):
+        suppressed = context.get_value(
+            context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+        )
+        seen.append((get_current_span(), suppressed))
+
     async with client_of(
-        sandbox,
-        telemetry=observer.make(),
-        on_attempt=lambda _: seen.append(get_current_span()),
+        sandbox, telemetry=observer.make(), on_attempt=on_attempt
     ) as bank:
         await bank.create_session("customer-42")
-    (span,) = seen
+    ((span, suppressed),) = seen
 
     assert span.kind is SpanKind.CLIENT
+    assert suppressed
     assert not get_current_span().get_span_context().is_valid
+    assert not context.get_current()
 
 
 def test_other_objects_are_refused():
