@@ -5,6 +5,7 @@ observability run as printed.
 The links of all pages lead somewhere.
 """
 
+import logging.config
 import os
 import re
 import shlex
@@ -239,6 +240,8 @@ def _run_section(tmp_path, monkeypatch):
     _, service = next(read_blocks(FRAMEWORKS))
     (tmp_path / FILE.match(service)[1]).write_text(service)
     monkeypatch.syspath_prepend(tmp_path)
+    # Litestar sets up logging for the whole process.
+    monkeypatch.setattr(logging.config, "dictConfig", lambda _: None)
 
     def run(framework):
         _, _, section = FRAMEWORKS.partition(f"\n## {framework}\n")
