@@ -50,14 +50,14 @@ class WebEndpoint:
     One endpoint.
 
     Attributes:
-        handle: The method of `CallbackService`.
+        handle: The name of the method of `CallbackService`.
         methods: The HTTP methods that it takes.
         is_visit: Whether the service has to identify the customer first.
         has_token: Whether a token follows the name in the path.
         max_body: The largest body in bytes; 0 if no body is read.
     """
 
-    handle: Callable[..., Awaitable[WebResponse]]
+    handle: str
     methods: tuple[str, ...]
     is_visit: bool = False
     has_token: bool = False
@@ -67,28 +67,24 @@ class WebEndpoint:
 #: By the name, which is the first part of the path below the base. HEAD must
 #: not create a session, or process an outcome.
 ENDPOINTS: Final[Mapping[str, WebEndpoint]] = {
-    CONNECT: WebEndpoint(
-        handle=CallbackService.connect, methods=_VISIT, is_visit=True
-    ),
-    REDIRECT: WebEndpoint(
-        handle=CallbackService.redirect, methods=_VISIT, is_visit=True
-    ),
+    CONNECT: WebEndpoint(handle="connect", methods=_VISIT, is_visit=True),
+    REDIRECT: WebEndpoint(handle="redirect", methods=_VISIT, is_visit=True),
     RETURN: WebEndpoint(
-        handle=CallbackService.handle_return, methods=("GET",), has_token=True
+        handle="handle_return", methods=("GET",), has_token=True
     ),
     EVENTS: WebEndpoint(
-        handle=CallbackService.handle_event,
+        handle="handle_event",
         methods=("POST",),
         max_body=MAX_EVENT,
     ),
     WEBHOOK: WebEndpoint(
-        handle=CallbackService.handle_webhook,
+        handle="handle_webhook",
         methods=("POST",),
         has_token=True,
         max_body=MAX_WEBHOOK,
     ),
     INVITATION: WebEndpoint(
-        handle=CallbackService.handle_invitation,
+        handle="handle_invitation",
         methods=("GET", "HEAD", "POST"),
         has_token=True,
     ),
@@ -175,6 +171,9 @@ async def respond(
             disconnects before its end.
         get_customer: The function that identifies the customer.
     """
+    handle: Callable[..., Awaitable[WebResponse]]
+    # By its name, so that a subclass can replace it.
+    handle = getattr(service, endpoint.handle)
     if request.method not in endpoint.methods:
         return method_not_allowed(endpoint.methods)
     if endpoint.is_visit:
@@ -183,11 +182,11 @@ async def respond(
             return plain(HTTPStatus.UNAUTHORIZED, "log in first")
         if isinstance(customer, WebResponse):
             return customer
-        return await endpoint.handle(service, request, customer)
+        return await handle(request, customer)
     body = await _read_body(service, endpoint, request, chunks)
     if isinstance(body, WebResponse):
         return body
-    return await endpoint.handle(service, attrs.evolve(request, body=body))
+    return await handle(attrs.evolve(request, body=body))
 
 
 async def _read_body(

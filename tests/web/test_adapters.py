@@ -30,6 +30,7 @@ from bankconnect_async.web import (
     CallbackProtocol,
     CallbackService,
     WebRequest,
+    WebResponse,
     asgi_app,
     mount,
 )
@@ -492,3 +493,25 @@ async def test_sub_applications(base, prefixes, prefix):
         async with TestClient(TestServer(app)) as browser:
             answer = await browser.post(path, data=b"[]", headers=JSON)
             assert answer.status == 400
+
+
+async def test_subclasses():
+    """
+    An endpoint calls the method of a service's own class.
+    """
+
+    class Service(CallbackService):
+        async def handle_webhook(self, request):
+            assert request.method == "POST"
+            return WebResponse(status=202, headers={})
+
+    app = asgi_app(
+        Service(
+            AsyncBankConnect("key", redirect_url=None),
+            CallbackProtocol("https://lender.example/bank", secret=SECRET),
+            on_event=get_customer,
+        ),
+        get_customer=get_customer,
+    )
+    message = await call(app, "/bank/webhook/x", "")
+    assert message["status"] == 202
