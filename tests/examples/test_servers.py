@@ -106,6 +106,8 @@ async def running(command, folder, settings):
     environment = {**os.environ, **settings, "PYTHONWARNINGS": UNCLOSED}
     # The examples are in the folder.
     environment.pop("PYTHONSAFEPATH", None)
+    # It shows warnings of servers that people do not see.
+    environment.pop("PYTHONDEVMODE", None)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command.replace("PORT", settings["PORT"]).split(),
