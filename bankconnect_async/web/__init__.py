@@ -2,10 +2,10 @@
 Endpoints through which a service learns the outcome of journeys.
 
 `mount` adds the routes to an `aiohttp.web` application; `asgi_app` makes an
-ASGI application, which FastAPI, Starlette, Litestar and Quart mount;
-`bankconnect_async.web.django` has URL patterns for Django. For any other
-framework, `CallbackService` takes a `WebRequest` and returns a
-`WebResponse`; `CallbackProtocol` parses and renders without I/O.
+ASGI application, which FastAPI, Starlette, Litestar and Quart mount, and
+`wsgi_app` one for Flask. `bankconnect_async.web.django` has URL patterns for
+Django. For any other framework, `CallbackService` takes a `WebRequest` and
+returns a `WebResponse`; `CallbackProtocol` parses and renders without I/O.
 """
 
 from typing import TYPE_CHECKING
@@ -25,9 +25,12 @@ from .sweep import SweepReport
 
 if TYPE_CHECKING:
     from .aiohttp_routes import mount
+    from .wsgi import wsgi_app
 else:
     # Only `mount` needs `aiohttp.web`.
-    __getattr__, __dir__ = lazy_names(__name__, {"aiohttp_routes": "mount"})
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"aiohttp_routes": "mount", "wsgi": "wsgi_app"}
+    )
 
 
 __all__ = [
@@ -48,4 +51,5 @@ __all__ = [
     "asgi_app",
     "mount",
     "read_body",
+    "wsgi_app",
 ]

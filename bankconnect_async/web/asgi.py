@@ -7,6 +7,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterator,
+    Mapping,
     MutableMapping,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -57,13 +58,6 @@ def asgi_app(
     base = service.protocol.base
     public, root = base.path.rstrip("/"), base.raw_path.rstrip("/")
 
-    def find(scope: Scope) -> EndpointMatch | None:
-        for path in _paths(scope, public, prefix):
-            found = find_endpoint(path)
-            if found is not None:
-                return found
-        return None
-
     async def answer(
         scope: Scope, match: EndpointMatch, receive: Receive
     ) -> WebResponse:
@@ -91,7 +85,7 @@ def asgi_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                found = find(scope)
+                found = find_match(scope, public, prefix)
                 response = (
                     plain(HTTPStatus.NOT_FOUND, "there is nothing here")
                     if found is None
@@ -108,7 +102,24 @@ def asgi_app(
     return app
 
 
-def _paths(scope: Scope, public: str, prefix: str | None) -> Iterator[str]:
+def find_match(
+    scope: Mapping[str, Any], public: str, prefix: str | None
+) -> EndpointMatch | None:
+    """
+    Find the endpoint for a request, if there is one.
+
+    Args:
+        scope: Its `path` and `root_path`, as in ASGI.
+        public: The path of the base.
+        prefix: The path of the endpoints, if it is another one.
+    """
+    matches = map(find_endpoint, _paths(scope, public, prefix))
+    return next((match for match in matches if match is not None), None)
+
+
+def _paths(
+    scope: Mapping[str, Any], public: str, prefix: str | None
+) -> Iterator[str]:
     """
     Yield the paths below the base that a scope may mean.
 

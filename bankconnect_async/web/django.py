@@ -2,14 +2,12 @@
 The endpoints as URL patterns of Django.
 """
 
-import logging
-
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -17,9 +15,10 @@ from bankconnect_async.errors import StoreError
 from bankconnect_async.portal import BlockingPortal
 
 from .asgi import ASGIApp, Receive, Scope, Send, run_lifespan
-from .endpoints import ENDPOINTS, Customer, EndpointMatch, WebEndpoint, respond
-from .http import WebRequest, WebResponse, plain
+from .endpoints import ENDPOINTS, Customer, EndpointMatch
+from .http import WebRequest, WebResponse
 from .service import CallbackService
+from .wsgi import is_terminated, read_input, refuse_start, respond_with
 
 
 # Django has no types of its own.
@@ -29,8 +28,6 @@ GetCustomer: TypeAlias = (
     Callable[[HttpRequest], DjangoCustomer]
     | Callable[[HttpRequest], Awaitable[DjangoCustomer]]
 )
-
-_log: Final = logging.getLogger("bankconnect_async.web")
 
 
 def url_patterns(
@@ -95,74 +92,27 @@ def _make_view(
             customer = await identify(request)
         if isinstance(customer, HttpResponse):
             return customer
-        url = EndpointMatch(name, token).url(
-            root, request.META["QUERY_STRING"]
+        environ = request.META
+        web_request = WebRequest(
+            method=request.method,
+            path=EndpointMatch(name, token).url(root, environ["QUERY_STRING"]),
+            headers=request.headers,
         )
+        # Django takes a chunked body for none.
+        is_chunked = not environ.get("CONTENT_LENGTH") and is_terminated(
+            environ
+        )
+        stream = environ["wsgi.input"] if is_chunked else request
+        body = read_input(stream, environ, endpoint.max_body)
         try:
             response = await portal.acall(
-                _respond,
-                service,
-                endpoint,
-                WebRequest(
-                    method=request.method, path=url, headers=request.headers
-                ),
-                body=_read_body(request, endpoint.max_body),
-                customer=customer,
+                respond_with, service, endpoint, web_request, body, customer
             )
         except StoreError as error:
-            # From the start of the portal; endpoints raise none.
-            _log.warning("the service cannot start: %s", error)
-            response = plain(
-                HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be used"
-            )
+            response = refuse_start(error)
         return _convert(response)
 
     return csrf_exempt(view)
-
-
-async def _respond(
-    service: CallbackService,
-    endpoint: WebEndpoint,
-    request: WebRequest,
-    *,
-    body: bytes | None,
-    customer: Customer,
-) -> WebResponse:
-    # What the request itself needs is read in its own loop and thread.
-    async def read_chunks() -> AsyncIterator[bytes]:
-        if body is None:
-            raise ConnectionResetError("the client disconnected")
-        yield body
-
-    async def get_customer() -> Customer:
-        return customer
-
-    return await respond(
-        service,
-        endpoint,
-        request,
-        chunks=read_chunks(),
-        get_customer=get_customer,
-    )
-
-
-def _read_body(request: Any, limit: int) -> bytes | None:
-    """
-    Read at most one byte more than *limit*; `None` for half a body.
-    """
-    if not limit:
-        return b""
-    length = request.META.get("CONTENT_LENGTH") or ""
-    stream = request
-    if not length and request.META.get("wsgi.input_terminated"):
-        # Django takes a chunked body for none.
-        stream = request.META["wsgi.input"]
-    try:
-        body: bytes = stream.read(limit + 1)
-    except UnreadablePostError:
-        return None
-    expected = int(length) if length.isdecimal() else 0
-    return body if len(body) >= min(expected, limit + 1) else None
 
 
 class _Response(HttpResponse):  # type: ignore[misc]

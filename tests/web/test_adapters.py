@@ -1,6 +1,6 @@
 """
-The endpoints in aiohttp, as an ASGI application and in Django give the same
-responses.
+The endpoints in aiohttp, in Django, and as an ASGI and a WSGI application
+give the same responses.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from django.core.asgi import get_asgi_application
 from django.test import override_settings
 from django.urls import include
 from django.urls import path as url_path
+from werkzeug.serving import make_server
 from yarl import URL
 
 from bankconnect_async import AsyncBankConnect, BlockingPortal, open_store
@@ -33,6 +34,7 @@ from bankconnect_async.web import (
     WebResponse,
     asgi_app,
     mount,
+    wsgi_app,
 )
 from bankconnect_async.web.django import url_patterns
 
@@ -144,6 +146,29 @@ async def serve_django(service, listener, get_customer):
 
 
 @contextlib.asynccontextmanager
+async def serve_wsgi(service, listener, get_customer):
+    """
+    Serve the WSGI application by the server of Flask.
+    """
+
+    def identify(environ):
+        return portal.call(get_customer, environ.get("HTTP_X_CUSTOMER"))
+
+    async with BlockingPortal(service) as portal:
+        app = wsgi_app(service, portal=portal, get_customer=identify)
+        with listener:
+            server = make_server(
+                "127.0.0.1", 0, app, threaded=True, fd=listener.fileno()
+            )
+        serving = asyncio.create_task(
+            asyncio.to_thread(server.serve_forever, 0.01)
+        )
+        yield
+        server.shutdown()
+        await serving
+
+
+@contextlib.asynccontextmanager
 async def serve_app(app, listener):
     """
     Serve an ASGI application by uvicorn.
@@ -202,8 +227,9 @@ async def _adapters():
         adapter(serve_aiohttp) as routes,
         adapter(serve_asgi) as application,
         adapter(serve_django) as views,
+        adapter(serve_wsgi) as wsgi,
     ):
-        yield routes, application, views
+        yield routes, application, views, wsgi
 
 
 @pytest.mark.parametrize(
@@ -274,9 +300,9 @@ async def test_same_responses(adapters, method, path, sent, status):
     assert first[0] == status
     if status == 404 and path != "/webhook/x":
         # Other addresses belong to the application around the routes.
-        assert [other[0] for other in others] == [status, status]
+        assert [other[0] for other in others] == [status] * 3
     else:
-        assert others == [first, first]
+        assert others == [first] * 3
 
 
 async def write(adapter, body, *, length):
@@ -320,7 +346,7 @@ async def test_slow_bodies(serve):
         ("Transfer-Encoding: chunked", CHUNK + b"xyz\r\n"),
     ],
 )
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", range(4))
 async def test_broken_bodies(adapters, caplog, number, length, body):
     """
     A body that ends before its end is not processed, and is no error of ours.
