@@ -27,6 +27,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 
 from fastapi import FastAPI, Request
+from starlette.types import Scope
 
 from bankconnect_async import AsyncBankConnect, Event, SuccessEvent, Webhook
 from bankconnect_async.web import CallbackProtocol, CallbackService, asgi_app
@@ -55,7 +56,7 @@ def make_app(service: CallbackService, logins: Mapping[str, str]) -> FastAPI:
             `login` to `link_id`.
     """
 
-    async def get_customer(scope: dict[str, object]) -> str | None:
+    async def get_customer(scope: Scope) -> str | None:
         return logins.get(Request(scope).cookies.get("login", ""))
 
     # FastAPI passes no lifespan events on to what is mounted.

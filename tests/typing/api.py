@@ -9,6 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, assert_never, assert_type
 
+from aiohttp import web
+from fastapi import FastAPI, Request
+from starlette.types import Scope
 from yarl import URL
 
 from bankconnect_async import (
@@ -48,6 +51,12 @@ from bankconnect_async.testing import (
     DocumentedFailure,
     enrichment_webhook,
     make_client,
+)
+from bankconnect_async.web import (
+    CallbackService,
+    WebResponse,
+    asgi_app,
+    mount,
 )
 
 
@@ -210,3 +219,16 @@ def stores() -> list[SessionStore]:
         MemorySessionStore(),
         SQLiteSessionStore("sessions.db", encryption_keys=["k" * 32]),
     ]
+
+
+def mount_in_frameworks(service: CallbackService) -> None:
+    async def get_customer(scope: Scope) -> str | None:
+        return Request(scope).cookies.get("customer")
+
+    async def log_in(request: web.Request) -> str | WebResponse:
+        to_login = WebResponse(status=303, headers={"Location": "/login"})
+        return request.cookies.get("customer") or to_login
+
+    app = asgi_app(service, get_customer=get_customer, prefix="/bank")
+    FastAPI().mount("/bank", app)
+    mount(web.Application(), service, get_customer=log_in)

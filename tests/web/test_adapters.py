@@ -394,7 +394,7 @@ def _offline():
     return make
 
 
-async def call(app, path, root_path, kind="http"):
+async def call(app, path, root_path="", query=b"", **changes):
     """
     Call an ASGI application without a server; return its first message.
     """
@@ -407,12 +407,13 @@ async def call(app, path, root_path, kind="http"):
         sent.append(message)
 
     scope = {
-        "type": kind,
+        "type": "http",
         "method": "POST",
         "path": path,
         "root_path": root_path,
-        "query_string": b"",
+        "query_string": query,
         "headers": [],
+        **changes,
     }
     await app(scope, receive, send)
     return sent[0]
@@ -457,10 +458,10 @@ async def test_other_scopes(offline):
     A WebSocket is closed, and an unknown kind of scope is an error.
     """
     app = offline("https://lender.example/bank")
-    message = await call(app, "/bank/events", "", kind="websocket")
+    message = await call(app, "/bank/events", type="websocket")
     assert message == {"type": "websocket.close"}
     with pytest.raises(ValueError, match="gopher is no ASGI scope"):
-        await call(app, "/", "", kind="gopher")
+        await call(app, "/", type="gopher")
 
 
 async def test_failed_lifespan(tmp_path):
@@ -539,5 +540,35 @@ async def test_subclasses():
         ),
         get_customer=get_customer,
     )
-    message = await call(app, "/bank/webhook/x", "")
+    message = await call(app, "/bank/webhook/x")
     assert message["status"] == 202
+
+
+async def test_cancelled_requests():
+    """
+    An event is processed although a framework cancels its request.
+    """
+    began, may_end = asyncio.Event(), asyncio.Event()
+    told = []
+
+    async def on_event(event):
+        began.set()
+        await may_end.wait()
+        told.append(event.link_id)
+
+    protocol = CallbackProtocol("https://lender.example/bank", secret=SECRET)
+    path = URL(protocol.return_url("c-1")).path
+    async with AsyncBankConnect("key", redirect_url=None) as bank:
+        service = CallbackService(bank, protocol, on_event=on_event)
+        app = asgi_app(service, get_customer=get_customer)
+        request = asyncio.create_task(
+            call(app, path, query=b"success=false", method="GET")
+        )
+        await began.wait()
+        request.cancel()
+        await asyncio.wait([request])
+        assert request.cancelled()
+        may_end.set()
+        await service.aclose()
+
+    assert told == ["c-1"]
