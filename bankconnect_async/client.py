@@ -694,10 +694,10 @@ class AsyncBankConnect(StatementData):
                 ordered=ordered,
                 retry=attrs.evolve(self._api.retry, deadline=deadline),
                 clock=self._executor.clock,
-                journal=batch.make_sink(journal, self._stored, scope),
             ),
             scope=scope,
             stored=self._stored,
+            journal=journal,
             capacity=self._executor.transport,
         )
 

@@ -34,7 +34,7 @@ def locking(fd, mode, size):
 sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)
 os.supports_fd.clear()
 for name in (
-    "O_CLOEXEC", "O_NONBLOCK", "fchmod", "pread", "readlink", "set_blocking",
+    "O_CLOEXEC", "O_NONBLOCK", "fchmod", "pread", "set_blocking",
 ):
     delattr(os, name)
 

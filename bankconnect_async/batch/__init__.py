@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .paced import PacedClient
     from .protocols import ResultSink
     from .session_batch import BatchOptions, SessionBatch
-    from .store_sink import make_sink
 else:
     # Creating a single session needs none of them. Whoever has one of them
     # can start a batch once the process is out of file descriptors.
@@ -25,7 +24,6 @@ else:
             "session_batch": (
                 "BatchOptions Created Failed Item Outcome SessionBatch"
             ),
-            "store_sink": "make_sink",
         },
     )
 
@@ -40,5 +38,4 @@ __all__ = [
     "ResultSink",
     "SessionBatch",
     "Source",
-    "make_sink",
 ]

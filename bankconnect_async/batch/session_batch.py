@@ -46,6 +46,7 @@ from .outcomes import (
 )
 from .protocols import Indexed, ItemSender
 from .result_buffer import OrderedResultBuffer, ResultBuffer
+from .store_sink import make_sink
 from .throttle import BatchThrottle, SendQueue, WorkerSlots
 
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from bankconnect_async._resources.stored_sessions import StoredSessions
     from bankconnect_async.models.sessions import SessionResponse
+    from bankconnect_async.store import SessionStore
 
     from .protocols import Capacity, ResultSink
 
@@ -569,9 +571,13 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
         *,
         scope: str = "",
         stored: "StoredSessions | None" = None,
+        journal: "ResultSink[Any, Any] | SessionStore | None" = None,
         capacity: "Capacity",
         send_queue: SendQueue | None = None,
     ) -> None:
+        if journal is not None and stored is not None:
+            sink = make_sink(journal, stored, scope)
+            options = attrs.evolve(options, journal=sink)
         super().__init__(
             creator,
             source,

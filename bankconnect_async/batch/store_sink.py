@@ -103,10 +103,10 @@ class StoreSink:
 
 
 def make_sink(
-    journal: "ResultSink[Any, Any] | SessionStore | None",
+    journal: "ResultSink[Any, Any] | SessionStore",
     stored: "StoredSessions",
     scope: str,
-) -> "ResultSink[Any, Any] | None":
+) -> "ResultSink[Any, Any]":
     """
     Make the sink of a batch.
 
@@ -120,8 +120,8 @@ def make_sink(
     """
     if journal is stored.store:
         return StoreSink(stored, scope)
-    if journal is None or hasattr(journal, "opened_for"):
-        return cast("ResultSink[Any, Any] | None", journal)
+    if hasattr(journal, "opened_for"):
+        return cast("ResultSink[Any, Any]", journal)
     problem = (
         "is another store than the client's: give it to the client, too"
         if hasattr(journal, "reserve")
