@@ -20,6 +20,8 @@ nox.options.error_on_missing_interpreters = "CI" in os.environ
 PROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGE = "bankconnect_async"
 DECLARED = nox.project.python_versions(PROJECT)
+# What CI must have; like any other machine, it tests whatever else it has.
+REQUIRED = ["3.11", "3.12", "3.13"]
 # Safe path keeps the checkout off sys.path, so that the installed wheel is
 # what is tested; development mode shows what was left open.
 INSTALLED = {"PYTHONSAFEPATH": "1"}
@@ -73,11 +75,14 @@ def works(version: str) -> bool:
 
 def pythons() -> list[str]:
     """
-    Return the versions to test: all of them in CI, else what is here.
+    Return the versions to test: what is here, and in CI those it must have.
     """
-    if "CI" in os.environ:
-        return DECLARED
-    missing = [version for version in DECLARED if not works(version)]
+    required = REQUIRED if "CI" in os.environ else []
+    missing = [
+        version
+        for version in DECLARED
+        if version not in required and not works(version)
+    ]
     if not missing:
         return DECLARED
     here = [version for version in DECLARED if version not in missing]
