@@ -430,7 +430,9 @@ class TestLogs:
             async with connect(sandbox, clock=FakeClock()) as bank:
                 await bank.create_session("customer-42")
 
-        (record,) = caplog.records
+        (record,) = [
+            each for each in caplog.records if hasattr(each, "attempt")
+        ]
         assert (
             vars(record).items()
             >= {
