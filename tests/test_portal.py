@@ -40,10 +40,10 @@ def _portal():
     portal.close()
 
 
-def run(text):
+def run(text, *arguments):
     """Run a program, and return its output; it may warn of nothing."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", text],
+        [sys.executable, "-W", "error", "-c", text, *arguments],
         cwd=PACKAGE,
         capture_output=True,
         text=True,
@@ -331,3 +331,47 @@ def test_fork():
     """
     text = END.replace('print, "left"', "int").replace("resource(), ", "")
     assert run(text + FORK).splitlines()[-1] == "both"
+
+
+SERVICE = """
+import os, sys, warnings
+from bankconnect_async import AsyncBankConnect, BlockingPortal, open_store
+from bankconnect_async.web import CallbackProtocol, CallbackService, WebRequest
+
+async def on_event(event):
+    print(name, event.entity_id, flush=True)
+
+def post(entity_id):
+    request = WebRequest(
+        method="POST",
+        path=protocol.webhook_url.removeprefix("https://lender.example"),
+        headers={"Content-Type": "application/json"},
+        body=b'{"progress": "completed", "entity_id": "%s"}' % entity_id,
+    )
+    assert portal.call(service.handle_webhook, request).status == 200
+
+store = open_store(sys.argv[1])
+bank = AsyncBankConnect("key", redirect_url=None, store=store)
+protocol = CallbackProtocol("https://lender.example/bank", secret="s" * 32)
+service = CallbackService(bank, protocol, on_event=on_event)
+portal = BlockingPortal(store, bank, service)
+name = "parent"
+post(b"e-1")
+with warnings.catch_warnings(action="ignore"):
+    pid = os.fork()
+if pid == 0:
+    name = "child"
+    post(b"e-2")
+else:
+    assert os.waitpid(pid, 0)[1] == 0
+    post(b"e-3")
+"""
+
+
+def test_fork_of_a_service(tmp_path):
+    """
+    A service that was started before a fork works in both processes.
+    """
+    printed = run(SERVICE, tmp_path / "store.sqlite").splitlines()
+
+    assert [line.split()[1] for line in printed] == ["e-1", "e-2", "e-3"]

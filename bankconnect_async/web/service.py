@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import functools
 import logging
+import os
 
 from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
@@ -58,6 +59,10 @@ _OUTSIDE_ERRORS: Final = (
     DecodeError,
     StoreError,
 )
+
+# What a forked process got from its parent. Tasks that are dropped before
+# their end would be reported.
+_INHERITED: Final[list[object]] = []
 
 _T = TypeVar("_T")
 
@@ -156,6 +161,8 @@ class CallbackService:
         ),
     )
     _closed: bool = attrs.field(init=False, default=False)
+    # The process in which it was started.
+    _pid: int | None = attrs.field(init=False, default=None)
 
     def _make_dispatcher(self) -> EventDispatcher:
         return EventDispatcher(
@@ -182,6 +189,11 @@ class CallbackService:
         Raises:
             StoreError: If the store cannot be used.
         """
+        pid, self._pid = self._pid, os.getpid()
+        if pid not in {None, self._pid}:
+            # The parent's work is not for this process.
+            _INHERITED.append((self._tasks, self._dispatcher))
+            self._tasks, self._dispatcher = {}, self._make_dispatcher()
         await self._dispatcher.inbox.start()
 
     async def __aenter__(self) -> Self:
