@@ -180,6 +180,17 @@ class _LoopThread:
         return self._error
 
     def _run(self) -> None:
+        try:
+            self._run_loop()
+        except OSError as exc:
+            # Too many files are open for another loop.
+            self._error = exc
+        for call in tuple(self._calls):
+            call.abandon()
+        if not self._started.done():
+            self._started.set_exception(self._error or CancelledError())
+
+    def _run_loop(self) -> None:
         # A task may end the loop by a `SystemExit`. A `RuntimeError` comes at
         # the end of the program, when no thread can be started that would
         # wait for those of the executor.
@@ -189,10 +200,6 @@ class _LoopThread:
             finally:
                 with self._lock:
                     self._is_stopped = True
-        for call in tuple(self._calls):
-            call.abandon()
-        if not self._started.done():
-            self._started.set_exception(self._error or CancelledError())
 
     async def _main(self) -> None:
         serving = asyncio.create_task(self._serve())
