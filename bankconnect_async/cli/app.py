@@ -125,7 +125,8 @@ def _exit_code(error: BankConnectError) -> Exit:
         "show_default": True,
     },
     epilog="Exit codes: 0 success; 1 failure, even of a single row; 2 wrong "
-    "usage or configuration; 3 refused API key; 130 interrupted.",
+    "usage or configuration; 3 refused API key or server hash; 130 "
+    "interrupted.",
 )
 @click.version_option(__version__, prog_name="bankconnect")
 def app() -> None:

@@ -23,8 +23,8 @@ from bankconnect_async.errors import (
 )
 
 
-# The environment variables of settings, by the names in the library.
-_VARIABLES: Final = {
+#: The environment variables of settings, by the names in the library.
+VARIABLES: Final = {
     "api_key": "BANKCONNECT_API_KEY",
     "server_hash": "BANKCONNECT_SERVER_HASH",
     "base_url": "BANKCONNECT_BASE_URL",
@@ -40,6 +40,7 @@ _VARIABLES: Final = {
     "store_keys": "BANKCONNECT_STORE_KEYS",
     "dsn": "BANKCONNECT_STORE",
     "encryption_keys": "BANKCONNECT_STORE_KEYS",
+    "pdf_password": "BANKCONNECT_PDF_PASSWORD",
 }
 # The commands whose requests carry the server hash, too.
 _WITH_HASH: Final = frozenset({"collect", "fetch", "sweep", "wait"})
@@ -145,6 +146,6 @@ def _describe(setting: str, problem: str) -> str:
 def _setting(name: str, options: Mapping[str, str]) -> str:
     # Only commands with a client or a service read the environment.
     reads = not options.keys().isdisjoint({"base_url", "callback_url"})
-    variable = _VARIABLES.get(name) if reads else None
+    variable = VARIABLES.get(name) if reads else None
     option = options.get("redirect_url" if name == "base" else name)
     return " or ".join(filter(None, (option, variable))) or name

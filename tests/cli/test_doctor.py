@@ -3,6 +3,7 @@
 """
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
 import json
@@ -43,6 +44,9 @@ async def answer(
     head = await reader.read(2**16)
     # The beginning of a TLS handshake is not HTTP.
     method, path, *_ = [*head.decode(errors="replace").split(" "), ""]
+    if method == "CONNECT" and b"Proxy-Authorization: Basic " in head:
+        await tunnel(path, reader, writer)
+        return
     status, given, body = ANSWERS.get(path, (404, {}, b"<html>"))
     headers = {"Content-Length": len(body), "Connection": "close", **given}
     if method == "CONNECT":
@@ -56,6 +60,21 @@ async def answer(
     writer.write(body)
     await writer.drain()
     writer.close()
+
+
+async def tunnel(place, reader, writer) -> None:
+    """Connect a client to the server at *place*."""
+    host, _, port = place.partition(":")
+    far_reader, far_writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+    async def pump(source, sink) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await source.read(2**16):
+                sink.write(part)
+        sink.close()
+
+    await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
 
 @attrs.frozen
@@ -373,6 +392,37 @@ def test_it_leaves_no_trace(bankconnect, monkeypatch, service_loop, dialect):
     ]
     assert methods == {"GET"}
     assert sandbox.created() == 0
+
+
+def test_a_mistyped_variable_is_a_warning(doctor):
+    """
+    A variable that nothing reads is a warning with the similar name, and its
+    value does not show.
+    """
+    code, checks = doctor(SERVERHASH="canary")
+
+    found = [each for each in checks if each["status"] == "warning"]
+    assert code == 0
+    assert [each["advice"] for each in found] == [
+        "rename it if you mean BANKCONNECT_SERVER_HASH"
+    ]
+    assert "canary" not in json.dumps(checks)
+
+
+def test_a_good_proxy_passes(doctor, servers):
+    """
+    Through a proxy with a password, every check passes; the proxy looks the
+    name up, and the password does not show.
+    """
+    proxy = servers.odd.replace("://", "://lender:canary@")
+    code, checks = doctor(PROXY=proxy)
+
+    assert code == 0
+    assert [each["check"] for each in checks] == [
+        *("settings", "proxy", *CHECKS[3:]),
+    ]
+    assert {each["status"] for each in checks} == {"ok"}
+    assert "canary" not in json.dumps(checks)
 
 
 def test_https_proxy_is_tried(doctor, monkeypatch, servers):

@@ -3,6 +3,7 @@ The command ``doctor``.
 """
 
 import asyncio
+import difflib
 import functools
 import os
 
@@ -17,7 +18,7 @@ import orjson
 from bankconnect_async._codec.session_requests import is_loopback
 from bankconnect_async._printable import one_line, printable_json
 from bankconnect_async.cli.commands import Exit
-from bankconnect_async.cli.messages import explain
+from bankconnect_async.cli.messages import VARIABLES, explain
 from bankconnect_async.cli.options import (
     ApiOptions,
     api_version_option,
@@ -124,6 +125,7 @@ async def _examine(
         findings.skip(_REST, "an earlier check failed")
         return
     findings.add(Finding("settings", "ok", str(service.session_url())))
+    _report_mistyped(findings)
     target = ServerAddress(service.base_url, _address_setting(api))
     async with aiohttp.ClientSession(trust_env=False) as http:
         if await check_network(findings, target, route):
@@ -162,6 +164,21 @@ def _read_settings(api: ApiOptions) -> tuple[Service, Secrets, Route]:
     # The settings that say nothing about the connection.
     api.connect(api_key="unset")
     return service, secrets, route
+
+
+def _report_mistyped(findings: Findings) -> None:
+    known = {*VARIABLES.values()}
+    for name in sorted(os.environ.keys() - known):
+        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if name.startswith("BANKCONNECT") and similar:
+            findings.add(
+                Finding(
+                    "settings",
+                    "warning",
+                    f"{name} is read by nothing",
+                    f"rename it if you mean {similar[0]}",
+                )
+            )
 
 
 def _address_setting(api: ApiOptions) -> str:
