@@ -819,6 +819,26 @@ class TestSetup:
 
         assert sandbox.requests == 0
 
+    async def test_a_server_that_is_silent_is_named(self, raw_server):
+        """
+        A handshake that takes too long names the host and the port.
+        """
+
+        async def wait(server, reader, writer):
+            await reader.read()
+
+        async with raw_server(wait) as server:
+            place = URL(server.base_url).authority
+            async with AsyncBankConnect(
+                "key",
+                base_url=f"https://{place}/bank-connect",
+                redirect_url=None,
+                timeouts=Timeouts(connect=0.05),
+                retry=RetryPolicy(attempts=1),
+            ) as bank:
+                with pytest.raises(ConnectError, match=f"long .{place}."):
+                    await bank.create_session("customer-42")
+
     async def test_a_closed_client_says_so(self, sandbox):
         """
         After the block the client sends nothing more.
