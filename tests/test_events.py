@@ -350,7 +350,9 @@ class TestDecodeEvent:
         """
         A message of another type is recognised, whatever else it holds.
         """
-        with pytest.raises(ForeignMessageError):
+        with pytest.raises(
+            ForeignMessageError, match="is not finbox-bankconnect"
+        ):
             decode_event(raw)
 
     @pytest.mark.parametrize("link_id", [LINK, None, 7.5])

@@ -172,7 +172,12 @@ def _whole(message: Mapping[str, Any]) -> Event:
     problems: list[str] = []
     envelope = structure(Envelope, message, "$", problems)
     if envelope.type not in (None, MESSAGE_TYPE):
-        raise ForeignMessageError(problems=["is another type @ $.type"])
+        raise ForeignMessageError(
+            problems=[
+                f"is not {MESSAGE_TYPE}: another window sent the message "
+                f"@ $.type"
+            ]
+        )
     if problems or envelope.payload is None:
         raise DecodeError(problems=problems)
     payload = _Payload(envelope.payload, message, "$.payload")
