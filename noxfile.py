@@ -105,17 +105,20 @@ EXTRAS = "cli,dask,encryption,otel,postgres,sandbox,speed,tables"
 def selection(python: str) -> str:
     """
     Return the expression for the tests that run on this Python.
+
+    What takes long in itself has one Python, and what needs a browser or a
+    server has another, the one that measures coverage.
     """
+    is_first = python == PYTHONS[0]
     is_long = python == PYTHONS[len(PYTHONS) // 2]
-    in_browser = python == PYTHONS[0]
-    match is_long, in_browser:
+    match is_first, is_long:
         case True, True:
             return ""
         case True, False:
-            return "long or not browser"
-        case False, True:
             return "not long"
-    return "not long and not browser"
+        case False, True:
+            return "long or not (browser or servers)"
+    return "not (long or browser or servers)"
 
 
 @nox.session(python=PYTHONS, tags=["tests"])
@@ -130,11 +133,9 @@ def tests(session: nox.Session) -> None:
     # takes long, so there no process may wait for a core.
     processes = 2 if env is STRICT else 3
     suite = ["-m", "pytest", f"--numprocesses={processes}"]
-    # The tests in a browser stay together, because they share it.
-    suite.append("--dist=loadgroup")
     # No line is for one version only, so that once is enough for measuring
     # coverage, for development mode, which takes several times as long, for
-    # the tests that are long in themselves, and for those in a browser.
+    # the tests that are long in themselves, and for those of other programs.
     suite += ["-m", selection(str(session.python))]
     suite += session.posargs
     if session.python == PYTHONS[0]:

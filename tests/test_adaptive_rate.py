@@ -275,7 +275,12 @@ def test_a_limit_that_changes():
 
 
 @pytest.mark.parametrize(
-    ("share", "least"), [(0.05, 0.85), (0.1, 0.8), (0.3, 0.4)]
+    ("share", "least"),
+    [
+        (0.05, 0.85),
+        pytest.param(0.1, 0.8, marks=pytest.mark.long),
+        pytest.param(0.3, 0.4, marks=pytest.mark.long),
+    ],
 )
 def test_failures_by_chance_do_not_collapse_the_rate(share, least):
     """

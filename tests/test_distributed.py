@@ -136,6 +136,7 @@ async def until(condition, *, seconds=30):
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.long
 class TestProcesses:
     """
     Workers that are processes.

@@ -45,6 +45,7 @@ class TestLedger:
     Transactions without the sandbox.
     """
 
+    @pytest.mark.long
     @given(st.text(max_size=30))
     def test_adds_up(self, link_id):
         """
@@ -60,6 +61,7 @@ class TestLedger:
         assert min(row.amount for row in rows) >= 0
         assert len({row.hash for row in rows}) == len(rows)
 
+    @pytest.mark.long
     @given(st.text(max_size=30), DAYS, st.integers(0, 400))
     def test_any_days_show_the_same(self, link_id, start, length):
         """

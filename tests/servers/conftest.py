@@ -357,6 +357,14 @@ WAYS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.servers)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test in each *way*, or in those that end at once."""
     if "way" in metafunc.fixturenames:
