@@ -7,6 +7,7 @@ import fcntl
 import functools
 import itertools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -59,18 +60,30 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("default")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """
     Let the programs that tests start hear SIGINT, and store bytecode.
 
     A shell that runs the suite in the background (`&`) has it ignored, and
     every child would inherit that. Without stored bytecode, most of the time
     of the suite would go into compiling the same modules in every program.
+
+    Development mode is for the processes of pytest alone, and without its
+    report of slow steps of a loop, because these are slow where a machine is
+    busy. Programs that tests start would write it where output is expected.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if config.getoption("dist", "no") == "no":
+        # This process runs tests, rather than starts others that do.
+        os.environ.pop("PYTHONDEVMODE", None)
+    logging.getLogger("asyncio").addFilter(_is_no_slow_step)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_no_slow_step(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("Executing %s took")
 
 
 # Before pytest reads the markers.
