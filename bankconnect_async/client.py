@@ -771,8 +771,8 @@ class AsyncBankConnect(StatementData):
         completed the uploads. A later run with the same journal fetches it.
 
         Args:
-            source: The sessions and entities, sync or async: ids,
-                `Session`s, `SessionEntry`s, records of a journal, or handles.
+            source: The sessions and entities, sync or async: ids, values of
+                `Session` or `SessionEntry`, records of a journal, or handles.
                 Records of failed inputs are passed over.
             what: The kinds of data, named as in ``bankconnect collect
                 --what``.

@@ -1,0 +1,65 @@
+"""
+Settings of the documentation site; ``nox -s docs`` builds it.
+"""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from bankconnect_async import __version__
+
+
+project = "bankconnect-async"
+author = "bankconnect-async maintainers"
+release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_llms_txt",
+]
+# Links to headings, as hosts of Git make them.
+myst_heading_anchors = 4
+# In docstrings, `name` is code.
+default_role = "code"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = f"bankconnect-async {release}"
+
+# The package also exports what these modules hold, which have own pages.
+DESCRIBED_APART = "bankconnect_async.errors", "bankconnect_async.models"
+
+
+def skip_described_apart(
+    app: Sphinx, _what: str, _name: str, obj: Any, *_: object
+) -> bool | None:
+    """
+    Leave errors and models out of the page of the package.
+    """
+    if app.env.docname != "reference/package":
+        return None
+    module = getattr(obj, "__module__", None) or ""
+    return module.startswith(DESCRIBED_APART) or None
+
+
+def escape_stars(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """
+    Escape the stars of a command's help, which are no emphasis.
+    """
+    lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """
+    Connect the functions above.
+    """
+    app.connect("autodoc-skip-member", skip_described_apart)
+    app.connect("sphinx-click-process-description", escape_stars)
