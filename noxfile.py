@@ -255,6 +255,21 @@ def testing_extra(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """
+    Build the site of the documentation; a broken link is an error.
+    """
+    session.install(f".[{EXTRAS},testing]", *group("docs"))
+    site = Path(session.create_tmp()) / "site"
+    session.run(
+        *["sphinx-build", "--fail-on-warning", "--fresh-env", "--quiet"],
+        *["--keep-going", "docs", str(site)],
+        env=INSTALLED,
+    )
+    session.log(f"the site is at {site / 'index.html'}")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """
     Measure what a session costs; ``nox -s bench -- --help`` says how.

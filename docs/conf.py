@@ -24,7 +24,7 @@ extensions = [
 myst_heading_anchors = 4
 # In docstrings, `name` is code.
 default_role = "code"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False

@@ -1,10 +1,10 @@
 """
-The blocks of the README and of the pages about campaigns, frameworks and
-observability run as printed.
+The blocks of the README and of the pages run as printed.
 
 The links of all pages lead somewhere.
 """
 
+import json
 import logging.config
 import os
 import re
@@ -18,6 +18,7 @@ import tomllib
 from contextlib import closing
 from pathlib import Path
 
+import aiohttp
 import attrs
 import pytest
 
@@ -34,9 +35,11 @@ PAGES = [
     *(ROOT / "benchmarks").rglob("*.md"),
 ]
 README = (ROOT / "README.md").read_text()
-CAMPAIGNS = (ROOT / "docs" / "campaigns.md").read_text()
-OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text()
-FRAMEWORKS = (ROOT / "docs" / "web-frameworks.md").read_text()
+TEXTS = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+CAMPAIGNS = TEXTS["campaigns"]
+FRAMEWORKS = TEXTS["web-frameworks"]
+# The blocks of these pages build on one another, or are test files.
+OTHERS = "campaigns", "start", "testing", "web-frameworks"
 BLOCK = re.compile(
     r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -180,12 +183,49 @@ def _reader(tmp_path):
         yield reader
 
 
-@pytest.mark.parametrize(("language", "text"), list(read_blocks(README)))
-def test_blocks_of_the_readme(language, text, reader):
+def single_blocks():
+    """Yield the blocks that a reader can run by themselves."""
+    pages = {name: TEXTS[name] for name in TEXTS.keys() - set(OTHERS)}
+    for name, page in sorted({"README": README, **pages}.items()):
+        for language, text in read_blocks(page):
+            yield pytest.param(language, text, id=name)
+
+
+@pytest.mark.parametrize(("language", "text"), list(single_blocks()))
+def test_blocks(language, text, reader):
     """
     A reader can run each Python block and each command by itself.
     """
     reader.run(language, text)
+
+
+async def call(url, **body):
+    """Return the body of a response; with a *body*, to a POST."""
+    method = "POST" if body else "GET"
+    async with aiohttp.request(method, url, json=body or None) as response:
+        return await response.text()
+
+
+async def test_start(reader):
+    """
+    The first page leads to a service that takes a customer's outcome.
+    """
+    for language, text in read_blocks(TEXTS["start"]):
+        reader.run(language, text)
+    sandbox, service = (
+        f"http://localhost:{reader.ports[port]}" for port in ("8600", "8080")
+    )
+
+    await call(f"{service}/bank/connect")
+    (session,) = json.loads(await call(f"{sandbox}/sandbox/sessions"))
+    await call(
+        f"{sandbox}/sandbox/play",
+        session_id=session["session_id"],
+        action="success",
+    )
+
+    printed = iter(reader.servers[-1].stdout.readline, "")
+    assert any("UploadWebhook(" in line for line in printed)
 
 
 def test_mounted_service(reader):
@@ -194,20 +234,10 @@ def test_mounted_service(reader):
     """
     (block,) = [
         text
-        for language, text in read_blocks(README)
+        for language, text in read_blocks(TEXTS["frame"])
         if language == "python" and "\nmount(" in text
     ]
     reader.run("python", f"{block}{SERVE}")
-
-
-@pytest.mark.parametrize(
-    ("language", "text"), list(read_blocks(OBSERVABILITY))
-)
-def test_observability(language, text, reader):
-    """
-    A reader can run each block of the page about observability.
-    """
-    reader.run(language, text)
 
 
 @pytest.mark.long
@@ -316,26 +346,25 @@ async def test_aiohttp_framework(run_section, capsys):
     assert not names["bank"]._executor.transport.is_open
 
 
-@pytest.mark.parametrize(
-    ("page", "least"), [(README, 12), (CAMPAIGNS, 20), (OBSERVABILITY, 3)]
-)
-def test_there_are_blocks(page, least):
+def test_there_are_blocks():
     """
     The pages have blocks, so that the tests above have input.
     """
-    assert len(list(read_blocks(page))) >= least
+    assert len(list(single_blocks())) >= 20
+    assert len(list(read_blocks(TEXTS["start"]))) >= 5
+    assert len(list(read_blocks(CAMPAIGNS))) >= 20
 
 
-def read_table(head):
-    """Return the names in the first column of a table of the README."""
-    rows = README.partition(f"| {head} |")[2].split("\n\n")[0]
+def read_table(page, head):
+    """Return the names in the first column of a table of a page."""
+    rows = TEXTS[page].partition(f"| {head} |")[2].split("\n\n")[0]
     cells = re.findall(r"^\| ([^|]*) \|", rows, re.MULTILINE)
     return set(re.findall(r"`(\w+)", "".join(cells)))
 
 
-def test_tables_of_the_readme():
+def test_tables():
     """
-    The README lists all extras, all commands and all environment variables.
+    The pages list all extras, all commands and all environment variables.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     sources = (ROOT / "bankconnect_async").rglob("*.py")
@@ -345,11 +374,13 @@ def test_tables_of_the_readme():
         for name in re.findall(r"\bBANKCONNECT_[A-Z_]+\b", source.read_text())
     }
 
-    assert read_table("Extra") == (
+    assert read_table("start", "Extra") == (
         project["project"]["optional-dependencies"].keys()
     )
-    assert read_table("Command") == app.commands.keys()
-    assert read_table("Variable") == variables - {"BANKCONNECT_"}
+    assert read_table("command-line", "Command") == app.commands.keys()
+    assert read_table("environment", "Variable") == variables - {
+        "BANKCONNECT_"
+    }
 
 
 def anchors(text):
@@ -372,6 +403,13 @@ def test_links(page):
             found = page.parent / path if path else page
             assert found.exists(), target
             assert not anchor or anchor in anchors(found.read_text()), target
+
+
+def test_the_readme_is_short():
+    """
+    The README is one page of reading; the rest is on other pages.
+    """
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_two_commands_stand_there():
