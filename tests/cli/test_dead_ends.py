@@ -175,3 +175,49 @@ def test_a_refused_output_comes_without_a_summary(batch, changed):
     assert len(ran.result.err.splitlines()) == 1
     assert "created" not in ran.result.err.partition(":")[0]
     assert "use --fresh" in ran.result.err or "--fresh to" in ran.result.err
+
+
+@pytest.mark.parametrize(
+    ("args", "advice"),
+    [
+        (
+            ["--proxy", "http://lender:canary@p.example"],
+            "--proxy takes no user and password: set BANKCONNECT_PROXY",
+        ),
+        (
+            ["--proxy", "http://p.example", "--sandbox"],
+            "--proxy and --sandbox exclude each other",
+        ),
+        (
+            ["--proxy", "p.example:3128"],
+            "--proxy or BANKCONNECT_PROXY: must be an absolute http",
+        ),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(bankconnect, monkeypatch, args, advice):
+    """
+    The message says where the proxy goes, and shows no password.
+    """
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    result = bankconnect("session", "a", "--inline-frame", *args)
+
+    assert result.code == 2
+    assert advice in result.err
+    assert "canary" not in result.err
+
+
+def test_a_proxy_of_the_environment_is_named(
+    bankconnect, monkeypatch, unused_tcp_port
+):
+    """
+    An https API goes through HTTPS_PROXY, and a failure names the proxy and
+    the variables to check.
+    """
+    place = f"127.0.0.1:{unused_tcp_port}"
+    monkeypatch.setenv("BANKCONNECT_API_KEY", "key")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{place}")
+    result = bankconnect("session", "a", "--inline-frame", "--attempts", "1")
+
+    assert result.code == 1
+    assert f"the proxy could not be reached ({place}" in result.err
+    assert "BANKCONNECT_PROXY" in result.err

@@ -81,10 +81,9 @@ def doctor(
     webhooks. A line says what each check found and, after an arrow, what to
     do.
 
-    It sends GET requests only: to session/, net_banking_health/ and the
-    upload status of an unknown session, and to the URL of webhooks. No
-    session is created, and nothing is charged. With --json, nothing else is
-    printed.
+    It sends GET requests only: to session/, net_banking_health/, the status of
+    an unknown session or entity, and the URL of webhooks. No session is
+    created, and nothing is charged.
 
     It exits with 1 if a check failed.
     """
