@@ -29,6 +29,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Options", "params_style")]
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
