@@ -133,8 +133,8 @@ def tests(session: nox.Session) -> None:
     # sockets.
     suite = ["-m", "pytest", "--numprocesses=3"]
     # No line is for one version only, so that once is enough for measuring
-    # coverage, for development mode, which takes several times as long, for
-    # the tests that are long in themselves, and for those of other programs.
+    # coverage, for development mode, for the tests that are long in
+    # themselves, and for those of other programs.
     suite += ["-m", selection(str(session.python))]
     suite += session.posargs
     if session.python == PYTHONS[0]:
