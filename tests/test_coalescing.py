@@ -76,7 +76,13 @@ def _script(heads, answer):
 
 def operation(url, method="POST"):
     """Return an operation that only sends."""
-    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+    return Operation(
+        name=f"{method} test",
+        template="test",
+        url=url,
+        method=method,
+        decode=len,
+    )
 
 
 async def send(transport, server, body, method="POST"):

@@ -49,7 +49,13 @@ def _answering(answer):
 
 def operation(url, method="POST"):
     """Return an operation that only sends."""
-    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+    return Operation(
+        name=f"{method} test",
+        template="test",
+        url=url,
+        method=method,
+        decode=len,
+    )
 
 
 async def send(transport, server, method="POST"):

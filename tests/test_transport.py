@@ -55,9 +55,19 @@ async def _transport(make_transport):
     await transport.aclose()
 
 
+def no_limit() -> None:
+    """Return the rate limit of a batch without one."""
+
+
 def operation(url, method="POST"):
     """Return an operation that only sends."""
-    return Operation(name=f"{method} test", url=url, method=method, decode=len)
+    return Operation(
+        name=f"{method} test",
+        template="test",
+        url=url,
+        method=method,
+        decode=len,
+    )
 
 
 async def post(transport, server, content=b"{}", *, seconds=5.0):
@@ -740,8 +750,8 @@ class TestQueue:
 
         transport = make_transport(pool=Pool(limit=2))
         await transport.open()
-        transport.reserve(4)
-        transport.reserve(9)
+        transport.reserve(4, no_limit)
+        transport.reserve(9, no_limit)
         async with raw_server(script) as server:
             tasks = [
                 asyncio.create_task(post(transport, server)) for _ in range(20)
@@ -751,7 +761,7 @@ class TestQueue:
             assert server.connections == 13
             sizes = []
             for concurrency in (9, 4):
-                transport.release(concurrency)
+                transport.release(concurrency, no_limit)
                 sizes.append(transport._bound.semaphore.size)
             assert sizes == [4, 2]
             for task in tasks:
@@ -846,7 +856,7 @@ class TestLifetime:
         ):
             transport = make_transport(borrowed=session)
             found = await post(transport, server)
-            transport.reserve(5)
+            transport.reserve(5, no_limit)
             await transport.aclose()
             assert not session.closed
 
@@ -897,7 +907,7 @@ class TestLifetime:
         async with aiohttp.ClientSession(connector=connector) as session:
             transport = make_transport(borrowed=session)
             await transport.open()
-            transport.reserve(100)
+            transport.reserve(100, no_limit)
             assert transport._bound.semaphore.size == 2
             await transport.aclose()
 
