@@ -8,13 +8,12 @@ own it has a terminal, signals and file descriptors.
 import asyncio
 import json
 import os
-import re
 import sys
 import threading
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import pytest
@@ -23,12 +22,6 @@ import bankconnect_async
 
 from bankconnect_async.cli.app import app
 from bankconnect_async.sandbox import Sandbox
-
-
-# What asyncio reports in Python's development mode on a busy machine.
-_SLOW_STEP: Final = re.compile(
-    rb"^Executing <.*> took [\d.]+ seconds\n", re.MULTILINE
-)
 
 
 @attrs.frozen
@@ -161,15 +154,6 @@ async def _start(
             *command, *map(str, args), **{**pipes, **streams}
         )
         started.append(process)
-        communicate = process.communicate
-
-        async def communicate_quietly(
-            data: bytes | None = None,
-        ) -> tuple[bytes, bytes]:
-            out, err = await communicate(data)
-            return out, _SLOW_STEP.sub(b"", err or b"")
-
-        monkeypatch.setattr(process, "communicate", communicate_quietly)
         return process
 
     yield start
