@@ -2,12 +2,17 @@
 Settings of the documentation site; ``nox -s docs`` builds it.
 """
 
+from importlib import import_module
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 from bankconnect_async import __version__
 
+
+logger = logging.getLogger(__name__)
 
 project = "bankconnect-async"
 author = "bankconnect-async maintainers"
@@ -58,9 +63,23 @@ def escape_stars(_app: Sphinx, _context: object, lines: list[str]) -> None:
     lines[:] = [line.replace("*", r"\*") for line in lines]
 
 
+def check_names(_app: Sphinx, env: BuildEnvironment) -> None:
+    """
+    Warn about public names that the reference does not have.
+    """
+    described = env.domains.python_domain.objects
+    names = {name.rpartition(".")[2] for name in described}
+    for module in described:
+        if described[module].objtype == "module":
+            for name in getattr(import_module(module), "__all__", ()):
+                if name not in names:
+                    logger.warning("%s.%s is not described", module, name)
+
+
 def setup(app: Sphinx) -> None:
     """
     Connect the functions above.
     """
     app.connect("autodoc-skip-member", skip_described_apart)
+    app.connect("env-check-consistency", check_names)
     app.connect("sphinx-click-process-description", escape_stars)
