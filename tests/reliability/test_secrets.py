@@ -92,6 +92,9 @@ class Watch:
     def read(self, records: list[logging.LogRecord]) -> None:
         """Search the log records, arguments included."""
         for record in records:
+            if record.name == "bankconnect_async.sandbox.requests":
+                # It is the vendor's, which names the paths of its requests.
+                continue
             self.shown += [
                 record.getMessage(),
                 repr(record.args),
