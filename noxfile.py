@@ -202,11 +202,12 @@ def coverage_report(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """
-    Check style, format and the direction of imports.
+    Check style, format, spelling and the direction of imports.
     """
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("codespell")
     session.run("lint-imports")
 
 
@@ -227,13 +228,27 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """
-    Build wheel and sdist, and check what they say of themselves.
+    Build wheel and sdist, check them, and run the wheel by itself.
     """
     session.install(*group("build"))
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = map(str, dist.glob("*.whl"))
+    (sdist,) = map(str, dist.glob("*.tar.gz"))
+    session.run("check-wheel-contents", wheel)
+    # Two points are for the URL and the address of who publishes it.
+    session.run("pyroma", "--min=8", sdist)
+    empty = Path(session.create_tmp()) / "empty"
+    session.run("python", "-m", "venv", "--clear", str(empty))
+    scripts = empty / ("Scripts" if os.name == "nt" else "bin")
+    session.run(
+        *[str(scripts / "python"), "-m", "pip", "install", "--quiet"],
+        f"{wheel}[cli]",
+        external=True,
+    )
+    session.run(str(scripts / "bankconnect"), "--version", external=True)
 
 
 @nox.session
