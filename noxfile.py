@@ -202,12 +202,13 @@ def coverage_report(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """
-    Check style, format, spelling and the direction of imports.
+    Check style, spelling, workflows and the direction of imports.
     """
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")
+    session.run("zizmor", "--offline", "--quiet", ".github")
     session.run("lint-imports")
 
 
@@ -225,6 +226,20 @@ def typing(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", PACKAGE, "--ignoreexternal")
 
 
+def install_alone(session: nox.Session, package: str) -> Path:
+    """
+    Install *package* in an empty environment; return where its scripts are.
+    """
+    empty = Path(session.create_tmp()) / "empty"
+    session.run("python", "-m", "venv", "--clear", str(empty))
+    scripts = empty / ("Scripts" if os.name == "nt" else "bin")
+    session.run(
+        *[str(scripts / "python"), "-m", "pip", "install", "--quiet", package],
+        external=True,
+    )
+    return scripts
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """
@@ -240,15 +255,28 @@ def build(session: nox.Session) -> None:
     session.run("check-wheel-contents", wheel)
     # Two points are for the URL and the address of who publishes it.
     session.run("pyroma", "--min=8", sdist)
-    empty = Path(session.create_tmp()) / "empty"
-    session.run("python", "-m", "venv", "--clear", str(empty))
-    scripts = empty / ("Scripts" if os.name == "nt" else "bin")
+    scripts = install_alone(session, f"{wheel}[cli]")
+    session.run(str(scripts / "bankconnect"), "--version", external=True)
+
+
+@nox.session(default=False)
+def sbom(session: nox.Session) -> None:
+    """
+    Write a bill of what the package installs, in CycloneDX.
+    """
+    session.install("cyclonedx-bom>=7")
+    scripts = install_alone(session, ".")
+    python = str(scripts / "python")
+    # The package does not depend on it.
     session.run(
-        *[str(scripts / "python"), "-m", "pip", "install", "--quiet"],
-        f"{wheel}[cli]",
+        *[python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip"],
         external=True,
     )
-    session.run(str(scripts / "bankconnect"), "--version", external=True)
+    file = Path(session.create_tmp()) / "sbom.cdx.json"
+    session.run(
+        *["cyclonedx-py", "environment", "--output-reproducible"],
+        *["--pyproject", "pyproject.toml", "--output-file", str(file), python],
+    )
 
 
 @nox.session
