@@ -113,8 +113,8 @@ class JourneyReport:
             or met an error, and has submitted nothing since.
         problems: The number of sessions by the text of their latest exit,
             error or failure.
-        ambiguous: The number of sessions that the server may not have
-            created.
+        ambiguous: The number of further sessions that may exist: the response
+            was lost, and nothing was heard of them.
         completion: The times from the creation of a session until its
             statements were processed.
     """

@@ -231,8 +231,8 @@ def _journey_sections(report: JourneyReport) -> Iterator[str]:
             ],
             bars=[bar(count, report.sessions) for count in funnel.values()],
         ),
-        f"<p>The server may not have created {number(report.ambiguous)} of "
-        f"them.</p>"
+        f"<p>{number(report.ambiguous)} more may exist: the response to their "
+        f"request was lost.</p>"
         if report.ambiguous
         else "",
         _table(

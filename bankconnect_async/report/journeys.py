@@ -23,6 +23,8 @@ from .report import CampaignReport
 _LONGEST: Final = 80
 _MAX_PROBLEMS: Final = 100
 _OTHER: Final = "other"
+# Nothing was heard of a session in these.
+_UNSEEN: Final = frozenset({SessionState.CREATED, SessionState.EXPIRED})
 _UNSUBMITTED: Final = OPEN_STATES | {SessionState.EXPIRED}
 
 
@@ -39,8 +41,10 @@ class EntryCounter:
 
     def add(self, entry: SessionEntry) -> None:
         """Count an entry."""
+        if entry.is_ambiguous and entry.state in _UNSEEN:
+            self._ambiguous += 1
+            return
         self._states[entry.state.value] += 1
-        self._ambiguous += entry.is_ambiguous
         if entry.last_problem is not None:
             self._exited += entry.state in _UNSUBMITTED
             problem = one_line(entry.last_problem, _LONGEST)

@@ -41,10 +41,10 @@ def test_line():
 
 def test_line_in_an_outage():
     """
-    While single requests probe the server, the line says so.
+    While single requests probe the server, the line says so, and no limit.
     """
-    summary = BatchSummary(seconds=70, pause=2, is_probing=True)
+    summary = BatchSummary(seconds=70, limit=9, pause=2, is_probing=True)
 
     assert summary.as_line() == (
-        "1 min: 0 rows, 0 failed, 0 rows/s, server not responding: probing"
+        "1 min: 0 rows, 0 failed, 0 rows/s, nearly everything fails: probing"
     )

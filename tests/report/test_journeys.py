@@ -74,12 +74,19 @@ async def test_problems(add):
         SessionState.COMPLETED,
         last_problem="bank\nis down",
     )
-    await add(store, SessionState.CREATED, is_ambiguous=True)
+    await add(
+        store,
+        SessionState.CREATED,
+        SessionState.COMPLETED,
+        is_ambiguous=True,
+    )
 
     journeys = (await report_store(store)).journeys
     assert journeys.exited == 2
     assert journeys.problems == {"bank is down": 3}
     assert journeys.ambiguous == 1
+    # Those of which something was heard exist.
+    assert (journeys.sessions, journeys.funnel["created"]) == (4, 4)
 
 
 async def test_many_problems(add):

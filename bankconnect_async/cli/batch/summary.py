@@ -141,11 +141,11 @@ class BatchSummary:
             f"{self.failed} failed",
             f"{self.recent_rate:.0f} {self.unit}/s",
         ]
-        if self.limit is not None:
-            parts.append(f"limit {self.limit:.0f}/s")
         if self.is_probing:
-            parts.append("server not responding: probing")
-        elif self.pause:
+            parts.append("nearly everything fails: probing")
+        elif self.limit is not None:
+            parts.append(f"limit {self.limit:.0f}/s")
+        if self.pause and not self.is_probing:
             parts.append(f"pausing {self.pause:.0f} s")
         if self.total is not None and self.recent_rate:
             left = max(0, self.total - self.processed) / self.recent_rate

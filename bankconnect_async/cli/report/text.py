@@ -101,8 +101,8 @@ def _print_journeys(console: Console, report: JourneyReport) -> None:
     _print_counts(console, "Journeys", report.funnel, whole=report.sessions)
     if report.ambiguous:
         console.print(
-            f"The server may not have created {number(report.ambiguous)} of "
-            f"them.\n",
+            f"{number(report.ambiguous)} more may exist: the response to "
+            f"their request was lost.\n",
         )
     if report.completion.count:
         _print_facts(
