@@ -182,6 +182,7 @@ def test_it_resumes(bankconnect, campaign, service, tmp_path):
     assert first.code == 1
     assert (summary["collected"], summary["not_ready"]) == (2, 2)
     assert f"to resume: bankconnect collect {both} --to" in first.err
+    assert "bankconnect sweep starts processing" in first.err
     summary = json.loads(second.out)
     assert second.code == 0, second.err
     assert (summary["collected"], summary["skipped"]) == (2, 2)
@@ -189,6 +190,7 @@ def test_it_resumes(bankconnect, campaign, service, tmp_path):
     assert third.err.startswith(
         "collected 0, failed 0, skipped 4 there before, "
     )
+    assert "starts processing" not in third.err
     assert service.requests == before
     assert names(to / "transactions") == sorted(done_ids + waiting_ids)
 
@@ -384,6 +386,28 @@ async def _stored_campaign(service, path):
             await store.advance(entry.entry_id, SessionState.SUBMITTED, at=now)
             ids.append(session.session_id)
     return sorted(ids)
+
+
+def test_store_without_data(bankconnect, service, tmp_path):
+    """
+    If no session of a store has data, the command says what is missing.
+    """
+
+    async def create():
+        async with (
+            SQLiteSessionStore(tmp_path / "store.db") as store,
+            connect(service, store=store) as bank,
+        ):
+            await bank.create_session("customer-42")
+
+    asyncio.run(create())
+    ran = bankconnect(
+        *("collect", "--store", tmp_path / "store.db"),
+        *("--to", tmp_path / "data"),
+    )
+
+    assert ran.code == 0
+    assert "was not submitted, or not processed yet" in ran.err
 
 
 def test_neither_input_nor_store(bankconnect, service, tmp_path):

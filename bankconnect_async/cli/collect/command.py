@@ -42,6 +42,10 @@ from .run import CollectRun
 from .summary import CollectSummary
 
 
+_NOT_READY: Final = (
+    "what is missing was not submitted, or not processed yet: a service or "
+    "bankconnect sweep starts processing"
+)
 _JOURNAL: Final = "collected.jsonl"
 _KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
 
@@ -174,6 +178,13 @@ def _print_summary(
         print_message(summary.as_text())
     if summary.stopped is not None:
         print_message(summary.stopped)
+    elif summary.not_ready or (
+        # A store has sessions without data, which are left out.
+        ctx.params["source"] is None
+        and not summary.processed
+        and not summary.is_incomplete
+    ):
+        print_message(_NOT_READY)
     is_over = summary.stopped is None and not summary.is_incomplete
     if (is_over and not summary.failed) or summary.mismatched:
         return
