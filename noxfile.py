@@ -226,24 +226,10 @@ def typing(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", PACKAGE, "--ignoreexternal")
 
 
-def install_alone(session: nox.Session, package: str) -> Path:
-    """
-    Install *package* in an empty environment; return where its scripts are.
-    """
-    empty = Path(session.create_tmp()) / "empty"
-    session.run("python", "-m", "venv", "--clear", str(empty))
-    scripts = empty / ("Scripts" if os.name == "nt" else "bin")
-    session.run(
-        *[str(scripts / "python"), "-m", "pip", "install", "--quiet", package],
-        external=True,
-    )
-    return scripts
-
-
 @nox.session
 def build(session: nox.Session) -> None:
     """
-    Build wheel and sdist, check them, and run the wheel by itself.
+    Build wheel and sdist, and check them.
     """
     session.install(*group("build"))
     dist = Path(session.create_tmp()) / "dist"
@@ -255,8 +241,16 @@ def build(session: nox.Session) -> None:
     session.run("check-wheel-contents", wheel)
     # Two points are for the URL and the address of who publishes it.
     session.run("pyroma", "--min=8", sdist)
-    scripts = install_alone(session, f"{wheel}[cli]")
-    session.run(str(scripts / "bankconnect"), "--version", external=True)
+    session.notify("installed", [f"{wheel}[cli]"])
+
+
+@nox.session(default=False, reuse_venv=False)
+def installed(session: nox.Session) -> None:
+    """
+    Run the wheel that the session ``build`` made, in an empty environment.
+    """
+    session.install(*session.posargs or [".[cli]"])
+    session.run("bankconnect", "--version", env=INSTALLED)
 
 
 @nox.session(default=False)
@@ -265,17 +259,18 @@ def sbom(session: nox.Session) -> None:
     Write a bill of what the package installs, in CycloneDX.
     """
     session.install("cyclonedx-bom>=7")
-    scripts = install_alone(session, ".")
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "venv", "--clear", str(folder / "empty"))
+    scripts = folder / "empty" / ("Scripts" if os.name == "nt" else "bin")
     python = str(scripts / "python")
+    pip = [python, "-m", "pip"]
+    session.run(*pip, "install", "--quiet", ".", external=True)
     # The package does not depend on it.
-    session.run(
-        *[python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip"],
-        external=True,
-    )
-    file = Path(session.create_tmp()) / "sbom.cdx.json"
+    session.run(*pip, "uninstall", "--quiet", "--yes", "pip", external=True)
     session.run(
         *["cyclonedx-py", "environment", "--output-reproducible"],
-        *["--pyproject", "pyproject.toml", "--output-file", str(file), python],
+        *["--pyproject", "pyproject.toml"],
+        *["--output-file", str(folder / "sbom.cdx.json"), python],
     )
 
 
