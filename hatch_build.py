@@ -59,7 +59,7 @@ class DescriptionHook(MetadataHookInterface):
 
     def update(self, metadata: dict[str, Any]) -> None:
         """
-        Set what pyproject.toml names as dynamic.
+        Set the fields that pyproject.toml names as dynamic.
 
         Args:
             metadata: The ``project`` table, with the version.
