@@ -467,6 +467,11 @@ class AsyncBankConnect(StatementData):
         return self._stored.api_id
 
     @property
+    def has_server_hash(self) -> bool:
+        """Whether the client has a server hash."""
+        return self._server_hash is not None
+
+    @property
     def redirect_url(self) -> "str | ReturnURL | None | Unset":
         """The redirect URL of requests that name none."""
         return self._creator.redirect_url

@@ -19,7 +19,7 @@ from bankconnect_async._http.operation import (
     Operation,
 )
 from bankconnect_async._tracebacks import hide_frames
-from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.errors import AuthenticationError, InvalidRequestError
 from bankconnect_async.retry import RetryPolicy
 
 
@@ -30,6 +30,7 @@ MAX_DATA: Final = 64 * 1024 * 1024
 
 # Path segments that change the path.
 _DOTS: Final = frozenset({".", ".."})
+_NO_HASH: Final = "the client has no server_hash (BANKCONNECT_SERVER_HASH)"
 
 
 class ChangeNotifier:
@@ -193,7 +194,12 @@ class ApiClient:
         )
         if self.options is not None:
             call = self.options.apply(call)
-        return await self._execute(call, body, retry or self.retry)
+        try:
+            return await self._execute(call, body, retry or self.retry)
+        except AuthenticationError as error:
+            if with_hash and self.hash_header is None:
+                error.args = (f"{error.message}; {_NO_HASH}",)
+            raise
 
     async def _execute(
         self,

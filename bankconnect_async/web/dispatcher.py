@@ -333,6 +333,14 @@ def log_failure(
     """
     Log an event that nobody got, with no more than its ids.
     """
+    outcome = "lost" if is_last else "to be tried again"
+    if (
+        isinstance(what, SuccessEvent)
+        and what.confirmed is not True
+        and isinstance(error, BankConnectError)
+    ):
+        # A browser's claim, which may be forged.
+        outcome = "not confirmed"
     ids = {
         name: id_
         for name in _IDS
@@ -341,7 +349,7 @@ def log_failure(
     _log.error(
         "%s is %s%s",
         type(what).__name__,
-        "lost" if is_last else "to be tried again",
+        outcome,
         f": {ids}" if ids else "",
         exc_info=error,
     )

@@ -49,6 +49,10 @@ from .sweep import SweepReport, sweep
 
 _UNCONFIRMED: Final = "the server did not confirm this success"
 _TOO_MANY: Final = "too many successes were reported for this customer"
+_NO_HASH: Final = (
+    "no success can be confirmed without a server hash: set server_hash or "
+    "BANKCONNECT_SERVER_HASH"
+)
 _CANCELLED: Final = "the task was cancelled"
 _IGNORED: Final = "the task ignored its cancellation"
 
@@ -194,6 +198,8 @@ class CallbackService:
             # The parent's work is not for this process.
             _INHERITED.append((self._tasks, self._dispatcher))
             self._tasks, self._dispatcher = {}, self._make_dispatcher()
+        if not self.bank.has_server_hash:
+            _log.warning(_NO_HASH)
         await self._dispatcher.inbox.start()
 
     async def __aenter__(self) -> Self:

@@ -74,6 +74,29 @@ class TestProviderTrouble:
         assert told.events == []
         assert [type(error) for _, error in told.failures] == [kind, kind]
 
+    async def test_without_server_hash(self, bank_of, make, caplog):
+        """
+        A missing server hash is named at the start, and in the reason why a
+        success was not confirmed.
+        """
+        async with (
+            Sandbox("entity") as sandbox,
+            bank_of(sandbox, server_hash=None) as bank,
+            make(bank, on_failure=None) as endpoints,
+        ):
+            path = URL(endpoints.protocol.return_url("customer-42")).raw_path
+            page = await endpoints.handle_return(
+                WebRequest(path=f"{path}?{SUCCESS_QUERY}")
+            )
+
+        assert page.status == 502
+        warning, error = caplog.records
+        assert "set server_hash or BANKCONNECT_SERVER_HASH" in warning.message
+        assert error.message.startswith("SuccessEvent is not confirmed: ")
+        assert "no server_hash (BANKCONNECT_SERVER_HASH)" in str(
+            error.exc_info[1]
+        )
+
     @pytest.mark.parametrize("way", ["connect", "redirect"])
     async def test_no_session(self, bank_of, make, way, caplog):
         """

@@ -266,7 +266,8 @@ class ApiProbe:
         if self.secrets.server_hash is None:
             raise CheckError(
                 "BANKCONNECT_SERVER_HASH is not set",
-                "set it to fetch statement data; sessions need none",
+                "set it to confirm outcomes, to set the webhook URL and to "
+                "fetch statement data; creating sessions needs none",
                 status="skipped",
             )
         answer = await self._get(
