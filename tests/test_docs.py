@@ -280,7 +280,7 @@ def _run_section(tmp_path, monkeypatch):
         return names
 
     yield run
-    del sys.modules["service"]
+    del sys.modules["bank_service"]
 
 
 #: A webhook, and a request for a page that creates no session.

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,8 +37,10 @@ def blocks(section):
 @pytest.fixture(name="run")
 def _run(tmp_path, monkeypatch):
     """Run the blocks of a section; return their names."""
-    service = re.search(r"```python\n# service.py\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "service.py").write_text(service[1])
+    name, text = re.search(
+        r"```python\n# (bank_service.py)\n(.*?)```", PAGE, re.DOTALL
+    ).groups()
+    (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     names = {"__name__": "recipe"}
 
@@ -47,9 +50,20 @@ def _run(tmp_path, monkeypatch):
         return names
 
     yield run
-    sys.modules.pop("service", None)
+    sys.modules.pop("bank_service", None)
     if "portal" in names:
         names["portal"].close()
+
+
+def add_user(get_response):
+    """Set the user of a request, as the middleware of a project does."""
+
+    def respond(request):
+        has_login = "customer" in request.COOKIES
+        request.user = SimpleNamespace(is_authenticated=has_login, pk=42)
+        return get_response(request)
+
+    return respond
 
 
 def paths(protocol):
@@ -67,7 +81,10 @@ def test_django(run, capsys):
     """
     names = run("Django")
     back, webhook = paths(names["service"].protocol)
-    with override_settings(ROOT_URLCONF=tuple(names["urlpatterns"])):
+    with override_settings(
+        MIDDLEWARE=[f"{__name__}.add_user"],
+        ROOT_URLCONF=tuple(names["urlpatterns"]),
+    ):
         client = Client(headers={"Host": "lender.example"})
         answers = [
             client.get("/bank/connect"),
@@ -116,7 +133,8 @@ def test_portal(capsys, monkeypatch, tmp_path):
     exec(script, {})  # noqa: S102
     assert capsys.readouterr().out == "customer-42\n"
 
-    (tmp_path / "service.py").write_text(
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "urls.py").write_text(
         "from bankconnect_async import BlockingPortal\n"
         "portal = BlockingPortal()\n"
     )
@@ -124,7 +142,7 @@ def test_portal(capsys, monkeypatch, tmp_path):
     names = {}
     exec(hook, names)  # noqa: S102
     names["post_worker_init"](None)
-    portal = sys.modules.pop("service").portal
+    portal = sys.modules.pop("shop.urls").portal
     with contextlib.closing(portal):
         assert portal.call(asyncio.sleep, 0, "done") == "done"
 
