@@ -7,7 +7,7 @@ import os
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, Final, TypeAlias, TypeVar, get_args
 
 import attrs
 import click
@@ -23,8 +23,12 @@ from bankconnect_async.retry import DeliveryMode, RetryPolicy
 from bankconnect_async.sandbox import Dialect
 from bankconnect_async.store import SessionStore, open_store
 
+from .messages import print_message
+
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_BASE_URL: Final = "BANKCONNECT_BASE_URL"
 
 _Option: TypeAlias = Callable[[Any], Any]
 
@@ -92,7 +96,12 @@ class ApiOptions:
             return self._connect_to_sandbox(sandbox, settings)
         if self.proxy is not None:
             settings["proxy"] = self.proxy
-        return AsyncBankConnect.from_env(**self.settings(), **settings)
+        bank = AsyncBankConnect.from_env(**self.settings(), **settings)
+        if self.base_url is None and not read_environment(
+            os.environ, {"base_url": _BASE_URL}
+        ):
+            print_message(f"{_BASE_URL} is not set: the API is {bank.api_id}")
+        return bank
 
     def api_id(self, connection: AbstractAsyncContextManager[Any]) -> str:
         """

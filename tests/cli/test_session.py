@@ -102,6 +102,21 @@ def test_usage(bankconnect, args, problem):
     assert "k3y" not in result.err
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_blank_base_url(bankconnect, service, monkeypatch, version):
+    """
+    Without a base URL, the command names the API that it uses.
+    """
+    monkeypatch.setenv("BANKCONNECT_BASE_URL", " ")
+    result = bankconnect("session", "a", "--api-version", version)
+
+    host = "portal" if version == "v1" else "apis.bankconnect"
+    assert result.code == 2
+    assert result.err.startswith(
+        f"BANKCONNECT_BASE_URL is not set: the API is {host}.finbox.in"
+    )
+
+
 def test_no_redirect_url(bankconnect, service):
     """
     Without a redirect URL the message names all ways to give one.

@@ -68,7 +68,8 @@ def _refuse_stdout(
     "failed_path",
     callback=_refuse_stdout,
     metavar="FILE",
-    help="A new file of the rows without a session, as an INPUT of batch.",
+    help="A new file of the rows without a session, as an INPUT of batch. "
+    "Rows that repeat a link id are not in it.",
 )
 @click.option(
     "--input",
