@@ -379,7 +379,9 @@ def post(entity_id):
     assert portal.call(service.handle_webhook, request).status == 200
 
 store = open_store(sys.argv[1])
-bank = AsyncBankConnect("key", redirect_url=None, store=store)
+bank = AsyncBankConnect(
+    "key", server_hash="hash", redirect_url=None, store=store
+)
 protocol = CallbackProtocol("https://lender.example/bank", secret="s" * 32)
 service = CallbackService(bank, protocol, on_event=on_event)
 portal = BlockingPortal(store, bank, service)
