@@ -40,9 +40,6 @@ import hypothesis
 import pytest
 import trustme
 
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
-
 from bankconnect_async import AsyncBankConnect, Pool, Timeouts
 from bankconnect_async._http.transport import Transport
 from bankconnect_async.sandbox import Sandbox
@@ -89,36 +86,12 @@ def _is_no_slow_step(record: logging.LogRecord) -> bool:
 # Before pytest reads the markers.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of PostgreSQL, and run the long ones first."""
+    """Mark the tests of PostgreSQL."""
     for item in items:
         if "postgres" in getattr(item, "fixturenames", ()) or (
             "PostgreSQL" in item.name
         ):
             item.add_marker(pytest.mark.servers)
-    # A run is not to end with one process at work.
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
-class Scheduling(LoadScopeScheduling):
-    """
-    Gives each test to a free process, and those of one server to the same.
-
-    A browser and PostgreSQL take seconds to start. The marks of pytest-xdist
-    for this have no effect since pytest 9.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/browser/"):
-            return "browser"
-        return "postgres" if "postgres" in nodeid.lower() else nodeid
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(
-    config: pytest.Config, log: Producer
-) -> Scheduling:
-    """Distribute tests over the processes."""
-    return Scheduling(config, log)
 
 
 @pytest.fixture(name="sample", scope="session")

@@ -55,8 +55,8 @@ ARGS = (
 )
 # Without it browsers ask for one, and complain that there is none.
 NO_ICON = '<!doctype html><link rel="icon" href="data:,">'
-# Playwright's own default is longer than any of this takes.
-TIMEOUT = 10_000
+# In milliseconds; a browser that is busy elsewhere may take long for a page.
+TIMEOUT = 30_000
 
 # A violation anywhere in a page or its frames becomes a console error.
 REPORT_VIOLATIONS = """
