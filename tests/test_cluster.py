@@ -332,7 +332,9 @@ class TestRate:
 
         sent = list(map(float, times.read_text().splitlines()))
         assert len(sent) == 1200
-        assert most_in_a_second(sent) <= 50
+        # A process notes a grant when it runs again, so each of the three may
+        # move one or two from the second before.
+        assert most_in_a_second(sent) <= 50 + 6
         arrived = service.sessions.values()
         assert (
             most_in_a_second([each.created_at.timestamp() for each in arrived])
