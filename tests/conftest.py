@@ -94,6 +94,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.servers)
 
 
+@pytest.fixture(name="until", scope="session")
+def _until() -> Callable[..., Awaitable[None]]:
+    """Wait until a condition holds, and fail if it never does."""
+
+    async def until(
+        condition: Callable[[], object], *, seconds: float = 20
+    ) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return until
+
+
 @pytest.fixture(name="sample", scope="session")
 def _sample() -> Callable[[str], bytes]:
     """Read one of the contract's samples by its file name."""

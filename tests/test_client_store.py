@@ -472,7 +472,7 @@ class TestOwner:
             await entries_of(bank, "customer-42")
         assert await entries_of(other, "customer-42")
 
-    async def test_closes_after_a_cancel(self, sandbox, path):
+    async def test_closes_after_a_cancel(self, sandbox, path, until):
         """
         A cancel while calls come to their end closes connections and store.
         """
@@ -480,8 +480,7 @@ class TestOwner:
         environment = make_environment(sandbox, f"sqlite:///{path}")
         bank = AsyncBankConnect.from_env(environment)
         call = asyncio.create_task(bank.create_session("customer-42"))
-        while not sandbox.requests:
-            await asyncio.sleep(0.01)
+        await until(lambda: sandbox.requests)
         closing = asyncio.create_task(bank.aclose(drain=3600))
         await asyncio.sleep(0)
         closing.cancel()

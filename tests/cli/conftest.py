@@ -161,17 +161,3 @@ async def _start(
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-@pytest.fixture(name="until", scope="session")
-def _until() -> Callable[..., Awaitable[None]]:
-    """Wait until a condition holds, and fail if it never does."""
-
-    async def until(
-        condition: Callable[[], bool], *, seconds: float = 20
-    ) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    return until

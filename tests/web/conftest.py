@@ -2,11 +2,10 @@
 Shared fixtures of the endpoint tests: a service, and a recorder of its events.
 """
 
-import asyncio
 import json
 import socket
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -207,18 +206,6 @@ async def _get_customer(request: web.Request) -> str:
     if "X-Customer" not in request.headers:
         raise web.HTTPUnauthorized
     return request.headers["X-Customer"]
-
-
-@pytest.fixture(name="until", scope="session")
-def _until() -> Callable[..., Awaitable[None]]:
-    """Wait until a condition holds, and fail if it never does."""
-
-    async def until(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    return until
 
 
 @pytest.fixture(name="listening", scope="session")
