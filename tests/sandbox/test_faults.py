@@ -311,6 +311,26 @@ class TestOnTheWire:
         assert await end_of(caller) == (b"", True)
         assert sandbox.connections == 1
 
+    async def test_hang_up_answers_what_was_read(
+        self, sandbox, call, monkeypatch
+    ):
+        """
+        A request that is read when the connection is to be closed is answered.
+        """
+        sandbox.faults.script(Fault.hang_up(30))
+        loop = asyncio.get_running_loop()
+        clock, ahead = loop.time, 0
+        monkeypatch.setattr(loop, "time", lambda: clock() + ahead)
+        caller = await call()
+        await caller.send()
+        assert (await caller.read_answer())[0] == 200
+        # The same round of the loop reads the request and finds the timer due.
+        ahead += 31
+        await caller.send()
+
+        assert (await caller.read_answer())[0] == 200
+        assert sandbox.created() == 2
+
 
 class TestAtTheDoor:
     """

@@ -40,6 +40,8 @@ _UPLOADS: Final = f"{PREFIX}/v1/statement/"
 # A large statement, in base64.
 _MAX_UPLOAD: Final = 24 * 2**20
 _MAX_LOG: Final = 1000
+# Seconds until a connection that is about to be closed is looked at again.
+_BUSY_PAUSE: Final = 0.001
 # The most characters of a path in a line.
 _MAX_PATH: Final = 200
 # The largest parameters in the log, in bytes of JSON.
@@ -220,13 +222,24 @@ class RequestMiddleware:
     def _close_when_idle(
         self, protocol: web.RequestHandler, seconds: float
     ) -> None:
+        loop = asyncio.get_running_loop()
+
         def close() -> None:
             del self._idle_timers[protocol]
-            if protocol.transport is not None:
-                protocol.transport.close()
+            if protocol.transport is None:
+                return
+            # A response may not be finished yet, or a request that was read
+            # may not have got here: aiohttp's own timer asks the same.
+            waiter = protocol._waiter  # noqa: SLF001
+            if waiter is None or waiter.done():
+                set_timer(_BUSY_PAUSE)
+            else:
+                protocol.force_close()
 
-        loop = asyncio.get_running_loop()
-        self._idle_timers[protocol] = loop.call_later(seconds, close)
+        def set_timer(delay: float) -> None:
+            self._idle_timers[protocol] = loop.call_later(delay, close)
+
+        set_timer(seconds)
 
 
 def _loggable(parameters: JsonObject) -> JsonObject:
