@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import weakref
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -67,7 +68,7 @@ class _Group:
 
     def run(
         self,
-        connection: sqlite3.Connection,
+        connect: Callable[[], sqlite3.Connection],
         add: Callable[[Sequence[Any]], None],
         check: Callable[[], None],
     ) -> None:
@@ -75,6 +76,7 @@ class _Group:
         is_writer = self.rows or any(call.writes for call in self.calls)
         try:
             check()
+            connection = connect()
             connection.execute("BEGIN IMMEDIATE" if is_writer else "BEGIN")
             try:
                 if self.rows:
@@ -162,6 +164,9 @@ class DatabaseThread:
     for each group. A plain queue hands the groups over, since an executor
     would cost as much as ten rows.
 
+    While the process forks, the connection is closed, and the thread opens it
+    again for the next call.
+
     Args:
         path: The name of the file, for messages.
 
@@ -178,7 +183,7 @@ class DatabaseThread:
         self.pid: Final = os.getpid()
         self._path = path
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._close: Callable[[], object] = _do_nothing
+        self._connection: sqlite3.Connection | None = None
         self._group = _Group()
         self._is_scheduled = False
         self._had_many = False
@@ -192,10 +197,13 @@ class DatabaseThread:
             self._thread.start()
         except RuntimeError as exc:
             raise StoreError(f"{path}: {exc}") from None
+        _forks.add(self)
 
     def use(
         self,
         connection: sqlite3.Connection,
+        *,
+        reconnect: Callable[[], sqlite3.Connection],
         add: Callable[[Sequence[Any]], None],
         check: Callable[[], None],
     ) -> None:
@@ -204,12 +212,13 @@ class DatabaseThread:
 
         Args:
             connection: The connection.
+            reconnect: The function that makes another one after a fork.
             add: The function that adds rows within a transaction.
             check: The function that raises an error if the file is not the
                 one that was opened.
         """
         self._connection = connection
-        self._close = connection.close
+        self._reconnect = reconnect
         self._add = add
         self._check = check
 
@@ -257,6 +266,20 @@ class DatabaseThread:
         Raises:
             StoreError: If SQLite fails.
         """
+
+        def run() -> T:
+            self._connect()
+            return work()
+
+        return await self.call(run)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """
+        Run *work* without a connection, even if the caller is cancelled.
+
+        Raises:
+            StoreError: If SQLite fails.
+        """
         result: Future[T] = Future()
 
         def run() -> None:
@@ -285,10 +308,43 @@ class DatabaseThread:
     async def end(self) -> None:
         """Close the connection, if there is one, and end the thread."""
         try:
-            await self.run_alone(self._close)
+            await self.call(self._disconnect)
         finally:
+            _forks.discard(self)
             self._queue.put(None)
             self._thread.join()
+
+    def suspend(self, resumed: threading.Event) -> threading.Event:
+        """
+        Close the connection after the calls before, and do nothing more.
+
+        Args:
+            resumed: Ends the suspension.
+
+        Returns:
+            An event that is set when the connection is closed.
+        """
+        is_closed = threading.Event()
+
+        def wait() -> None:
+            with suppress(sqlite3.Error):
+                self._disconnect()
+            is_closed.set()
+            resumed.wait()
+
+        self._queue.put(wait)
+        return is_closed
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return the connection, and open it again after a fork."""
+        if self._connection is None:
+            self._connection = self._reconnect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _call(
         self,
@@ -315,7 +371,7 @@ class DatabaseThread:
         self._had_many = len(group.adds) >= _MANY
 
         def run() -> None:
-            group.run(self._connection, self._add, self._check)
+            group.run(self._connect, self._add, self._check)
             # The loop may have been closed meanwhile.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._finish, group)
@@ -332,12 +388,61 @@ class DatabaseThread:
             idle.set_result(None)
 
 
-def _do_nothing() -> None:
-    """Close no connection, as there is none."""
-
-
 def _run_jobs(queue: "SimpleQueue[Callable[[], object] | None]") -> None:
     while (job := queue.get()) is not None:
         job()
         # It holds what was written until the next one comes.
         del job
+
+
+class _Forks:
+    """
+    Closes the connections of this process while it forks.
+
+    A child inherits what SQLite knows of the locks of its parent, although
+    the locks themselves are not inherited. It would wait for ever for a
+    transaction of the parent, or write to a file that the parent, as the last
+    one that it knows of, removes when it closes.
+    """
+
+    def __init__(self) -> None:
+        self._threads: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._resumed = threading.Event()
+
+    def add(self, thread: DatabaseThread) -> None:
+        """Note a thread that runs."""
+        with self._lock:
+            self._threads.add(thread)
+
+    def discard(self, thread: DatabaseThread) -> None:
+        """Forget a thread that is about to end."""
+        with self._lock:
+            self._threads.discard(thread)
+
+    def before(self) -> None:
+        """Suspend all threads, and wait until they have finished."""
+        self._lock.acquire()
+        self._resumed = threading.Event()
+        closing = [each.suspend(self._resumed) for each in self._threads]
+        for is_closed in closing:
+            is_closed.wait()
+
+    def after_in_parent(self) -> None:
+        """Let the threads go on."""
+        self._resumed.set()
+        self._lock.release()
+
+    def after_in_child(self) -> None:
+        """Forget the threads, which only the parent has."""
+        self._threads.clear()
+        self._lock.release()
+
+
+_forks: Final = _Forks()
+if hasattr(os, "register_at_fork"):  # there is none on Windows
+    os.register_at_fork(
+        before=_forks.before,
+        after_in_parent=_forks.after_in_parent,
+        after_in_child=_forks.after_in_child,
+    )

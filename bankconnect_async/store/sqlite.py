@@ -62,8 +62,8 @@ _PRAGMAS: Final = (
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA cache_size = -16000",
 )
-# Databases of a parent process. Closing one in a child could take away the
-# parent's files.
+# Databases of a parent process whose fork called no hooks of Python. Closing
+# one in a child could take away the parent's files.
 _INHERITED: Final[list[object]] = []
 
 
@@ -444,7 +444,7 @@ class SQLiteSessionStore:
                 return thread
             thread = DatabaseThread(str(self.path))
             try:
-                tables = await thread.run_alone(
+                tables = await thread.call(
                     functools.partial(self._connect, thread)
                 )
             except BaseException:
@@ -465,6 +465,23 @@ class SQLiteSessionStore:
             identity = _prepare_file(self.path)
         except OSError as exc:
             raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
+        check = functools.partial(_check_file, self.path, identity)
+        tables = SQLiteTables(self._sealer, self._window)
+
+        def reconnect() -> sqlite3.Connection:
+            # Another file would be made in its place.
+            check()
+            return self._use_file(tables)
+
+        thread.use(
+            self._use_file(tables),
+            reconnect=reconnect,
+            add=tables.add,
+            check=check,
+        )
+        return tables
+
+    def _use_file(self, tables: SQLiteTables) -> sqlite3.Connection:
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             connection = sqlite3.connect(
@@ -474,7 +491,8 @@ class SQLiteSessionStore:
                 cached_statements=128,
             )
             try:
-                tables = self._set_up(connection)
+                _configure(connection)
+                tables.use(connection)
             except BaseException as exc:
                 connection.close()
                 # SQLite does not wait for the lock while it changes to WAL.
@@ -488,25 +506,18 @@ class SQLiteSessionStore:
                 if isinstance(exc, StoreError):
                     raise StoreError(f"{self.path}: {exc}") from None
                 raise
-            thread.use(
-                connection,
-                tables.add,
-                functools.partial(_check_file, self.path, identity),
-            )
-            return tables
+            return connection
 
-    def _set_up(self, connection: sqlite3.Connection) -> SQLiteTables:
-        [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise StoreError(
-                f"SQLite cannot share it between processes (its journal mode "
-                f"stays {mode}): use a local disk"
-            )
-        for pragma in _PRAGMAS:
-            connection.execute(pragma).fetchall()
-        tables = SQLiteTables(connection, self._sealer, self._window)
-        tables.migrate()
-        return tables
+
+def _configure(connection: sqlite3.Connection) -> None:
+    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(
+            f"SQLite cannot share it between processes (its journal mode "
+            f"stays {mode}): use a local disk"
+        )
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).fetchall()
 
 
 def _prepare_file(path: Path) -> tuple[int, int]:

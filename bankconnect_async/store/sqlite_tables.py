@@ -150,21 +150,15 @@ Row: TypeAlias = tuple[
 
 class SQLiteTables:
     """
-    The tables of one connection.
+    The tables of a file, by the connection in use.
 
     Args:
-        connection: The connection, in autocommit mode.
         sealer: The encoding of what is secret.
         window: The time for which work that is done stays known.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        sealer: Sealer,
-        window: datetime.timedelta,
-    ) -> None:
-        self._db: Final = connection
+    def __init__(self, sealer: Sealer, window: datetime.timedelta) -> None:
+        self._db: sqlite3.Connection
         self._sealer: Final = sealer
         self._window: Final = window.total_seconds()
         self._key_id = 0
@@ -182,14 +176,18 @@ class SQLiteTables:
             )
         """
 
-    def migrate(self) -> None:
+    def use(self, connection: sqlite3.Connection) -> None:
         """
         Create the tables, or bring those of an older version up to date.
+
+        Args:
+            connection: The connection, in autocommit mode.
 
         Raises:
             StoreError: If the file is of a newer version or another program,
                 or was written with other keys.
         """
+        self._db = connection
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._migrate()
