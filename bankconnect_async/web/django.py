@@ -18,7 +18,13 @@ from .asgi import ASGIApp, Receive, Scope, Send, run_lifespan
 from .endpoints import ENDPOINTS, Customer, EndpointMatch
 from .http import WebRequest, WebResponse
 from .service import CallbackService
-from .wsgi import is_terminated, read_input, refuse_start, respond_with
+from .wsgi import (
+    is_terminated,
+    read_headers,
+    read_input,
+    refuse_start,
+    respond_with,
+)
 
 
 # Django has no types of its own.
@@ -96,7 +102,7 @@ def _make_view(
         web_request = WebRequest(
             method=request.method,
             path=EndpointMatch(name, token).url(root, environ["QUERY_STRING"]),
-            headers=request.headers,
+            headers=read_headers(environ),
         )
         # Django takes a chunked body for none.
         is_chunked = not environ.get("CONTENT_LENGTH") and is_terminated(

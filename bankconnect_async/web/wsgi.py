@@ -67,7 +67,7 @@ def wsgi_app(
         request = WebRequest(
             method=method,
             path=match.url(root, environ.get("QUERY_STRING", "")),
-            headers=_read_headers(environ),
+            headers=read_headers(environ),
         )
         has_input = environ.get("CONTENT_LENGTH") or is_terminated(environ)
         stream = environ["wsgi.input"] if has_input else io.BytesIO()
@@ -180,7 +180,13 @@ def _decode(path: str) -> str:
     return path.encode("latin-1").decode(errors="replace")
 
 
-def _read_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+def read_headers(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """
+    Return the headers of a request.
+
+    Args:
+        environ: The WSGI environment.
+    """
     return [
         (
             name.removeprefix("HTTP_").replace("_", "-"),

@@ -40,6 +40,7 @@ from bankconnect_async.web.django import url_patterns
 
 
 SECRET = "s" * 32
+WEBHOOK_SECRET = "clé"
 JSON = {"Content-Type": "application/json"}
 WEBHOOK = b'{"progress": "completed", "entity_id": "e-1"}'
 CHUNK = b"%x\r\n%s\r\n" % (len(WEBHOOK), WEBHOOK)
@@ -208,7 +209,12 @@ async def adapter(serve, **settings):
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/bank"
     service = CallbackService(
         AsyncBankConnect("key", redirect_url=None),
-        CallbackProtocol(base, secret=SECRET),
+        CallbackProtocol(
+            base,
+            secret=SECRET,
+            webhook_secret=WEBHOOK_SECRET,
+            require_webhook_secret=False,
+        ),
         on_event=on_event,
         **settings,
     )
@@ -268,6 +274,13 @@ async def _adapters():
         ("POST", "/webhook/x", (JSON, WEBHOOK), 404),
         ("PUT", "WEBHOOK", (JSON, WEBHOOK), 405),
         ("POST", "WEBHOOK", (JSON, b"[]"), 400),
+        ("POST", "WEBHOOK", ({**JSON, "X-Secret-Key": "key"}, b"[]"), 403),
+        (
+            "POST",
+            "WEBHOOK",
+            ({**JSON, "X-Secret-Key": WEBHOOK_SECRET}, b"[]"),
+            400,
+        ),
         ("POST", "WEBHOOK", (JSON, b" " * (MAX_WEBHOOK + 1)), 413),
         ("POST", "WEBHOOK", (JSON, WEBHOOK), 200),
         (
