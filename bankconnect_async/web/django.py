@@ -99,9 +99,10 @@ def _make_view(
         if isinstance(customer, HttpResponse):
             return customer
         environ = request.META
+        query = environ.get("QUERY_STRING", "")
         web_request = WebRequest(
             method=request.method,
-            path=EndpointMatch(name, token).url(root, environ["QUERY_STRING"]),
+            path=EndpointMatch(name, token).url(root, query),
             headers=read_headers(environ),
         )
         # Django takes a chunked body for none.

@@ -5,9 +5,12 @@ The endpoints in Django under WSGI; `test_adapters.py` compares the responses.
 import contextlib
 import io
 
+from wsgiref.util import setup_testing_defaults
+
 import pytest
 
 from django.core.exceptions import PermissionDenied
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponseRedirect
 from django.test import Client, override_settings
 from django.urls import include, path, reverse
@@ -68,6 +71,25 @@ def views(get_customer=read_header, **settings):
 def inside(url):
     """Return the path at which the views see a URL of the service."""
     return str(url).replace("https://lender.example", "/shop")
+
+
+def ask(**environ):
+    """Ask Django as a server does; return the status, headers and body."""
+    heads = []
+    setup_testing_defaults(environ)
+    body = get_wsgi_application()(environ, lambda *head: heads.append(head))
+    ((status, headers),) = heads
+    return status, dict(headers), b"".join(body)
+
+
+def test_no_query():
+    """
+    A server need not name a query that is empty.
+    """
+    with views():
+        status, _, _ = ask(PATH_INFO="/shop/bank/connect")
+
+    assert status == "401 Unauthorized"
 
 
 def test_webhook(caplog):
