@@ -14,7 +14,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from .endpoints import Customer, EndpointMatch, below, find_endpoint, respond
+from .endpoints import (
+    Customer,
+    EndpointMatch,
+    below,
+    encode_response,
+    find_endpoint,
+    respond,
+)
 from .http import WebRequest, WebResponse, plain
 from .service import CallbackService
 
@@ -147,21 +154,17 @@ async def _read_chunks(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _send(send: Send, response: WebResponse, method: str) -> None:
-    headers = [
-        (name.lower().encode("ascii"), value.encode())
-        for name, value in response.headers.items()
-    ]
-    if response.status != HTTPStatus.NO_CONTENT:
-        length = str(len(response.body)).encode("ascii")
-        headers.append((b"content-length", length))
+    headers, body = encode_response(response, method)
     await send(
         {
             "type": "http.response.start",
             "status": int(response.status),
-            "headers": headers,
+            "headers": [
+                (name.lower().encode("ascii"), value)
+                for name, value in headers.items()
+            ],
         }
     )
-    body = b"" if method == "HEAD" else response.body
     await send({"type": "http.response.body", "body": body})
 
 

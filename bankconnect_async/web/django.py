@@ -3,7 +3,6 @@ The endpoints as URL patterns of Django.
 """
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -19,6 +18,7 @@ from .endpoints import ENDPOINTS, Customer, EndpointMatch
 from .http import WebRequest, WebResponse
 from .service import CallbackService
 from .wsgi import (
+    encode_native,
     is_terminated,
     read_headers,
     read_input,
@@ -117,7 +117,7 @@ def _make_view(
             )
         except StoreError as error:
             response = refuse_start(error)
-        return _convert(response)
+        return _convert(response, request.method)
 
     return csrf_exempt(view)
 
@@ -130,15 +130,12 @@ class _Response(HttpResponse):  # type: ignore[misc]
     _has_been_logged = True
 
 
-def _convert(response: WebResponse) -> HttpResponse:
-    converted = _Response(
-        response.body, status=response.status, headers=response.headers
-    )
-    if "Content-Type" not in response.headers:
+def _convert(response: WebResponse, method: str) -> HttpResponse:
+    headers, body = encode_native(response, method)
+    converted = _Response(body, status=response.status, headers=headers)
+    if "Content-Type" not in headers:
         # Django's default is HTML.
         del converted.headers["Content-Type"]
-    if response.status != HTTPStatus.NO_CONTENT:
-        converted.headers["Content-Length"] = str(len(response.body))
     return converted
 
 

@@ -189,6 +189,24 @@ async def respond(
     return await handle(attrs.evolve(request, body=body))
 
 
+def encode_response(
+    response: WebResponse, method: str
+) -> tuple[dict[str, bytes], bytes]:
+    """
+    Return the headers, with the length of the body, and the body to send.
+
+    Args:
+        response: The response.
+        method: The method of the request.
+    """
+    headers = {
+        name: value.encode() for name, value in response.headers.items()
+    }
+    if response.status != HTTPStatus.NO_CONTENT:
+        headers["Content-Length"] = str(len(response.body)).encode("ascii")
+    return headers, b"" if method == "HEAD" else response.body
+
+
 async def _read_body(
     service: CallbackService,
     endpoint: WebEndpoint,

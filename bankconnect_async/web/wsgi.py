@@ -14,7 +14,7 @@ from bankconnect_async.errors import StoreError
 from bankconnect_async.portal import BlockingPortal
 
 from .asgi import find_match
-from .endpoints import Customer, WebEndpoint, respond
+from .endpoints import Customer, WebEndpoint, encode_response, respond
 from .http import WebRequest, WebResponse, plain
 from .service import CallbackService
 
@@ -84,15 +84,10 @@ def wsgi_app(
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         response = answer(environ, method)
-        headers = [
-            (name, value.encode().decode("latin-1"))
-            for name, value in response.headers.items()
-        ]
-        if response.status != HTTPStatus.NO_CONTENT:
-            headers.append(("Content-Length", str(len(response.body))))
+        headers, body = encode_native(response, method)
         status = HTTPStatus(response.status)
-        start_response(f"{status.value} {status.phrase}", headers)
-        return [b"" if method == "HEAD" else response.body]
+        start_response(f"{status.value} {status.phrase}", [*headers.items()])
+        return [body]
 
     return app
 
@@ -139,6 +134,18 @@ def refuse_start(error: StoreError) -> WebResponse:
     # The endpoints themselves raise none.
     _log.warning("the service cannot start: %s", error)
     return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be used")
+
+
+def encode_native(
+    response: WebResponse, method: str
+) -> tuple[dict[str, str], bytes]:
+    """
+    Return the headers as WSGI has them, and the body; see `encode_response`.
+    """
+    headers, body = encode_response(response, method)
+    # WSGI has the bytes of texts as characters of latin-1.
+    native = {name: value.decode("latin-1") for name, value in headers.items()}
+    return native, body
 
 
 def read_input(

@@ -21,7 +21,11 @@ from bankconnect_async import (
     SQLiteSessionStore,
 )
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.web import CallbackProtocol, CallbackService
+from bankconnect_async.web import (
+    CallbackProtocol,
+    CallbackService,
+    WebResponse,
+)
 from bankconnect_async.web.django import url_patterns, with_lifespan
 
 
@@ -90,6 +94,32 @@ def test_no_query():
         status, _, _ = ask(PATH_INFO="/shop/bank/connect")
 
     assert status == "401 Unauthorized"
+
+
+def test_head():
+    """
+    The response to a HEAD request has the length of a body, and none.
+    """
+    with views() as (_, protocol, _):
+        url = inside(protocol.invitation_url("c-1", invitation_id="i-1"))
+        status, headers, body = ask(
+            PATH_INFO=url, REQUEST_METHOD="HEAD", QUERY_STRING=""
+        )
+
+    assert status == "200 OK"
+    assert int(headers["Content-Length"]) > 0
+    assert body == b""
+
+
+def test_location():
+    """
+    A header that is not ASCII is sent in UTF-8, as by the other adapters.
+    """
+    login = WebResponse(status=303, headers={"Location": "/вход"})
+    with views(lambda _: login):
+        _, headers, _ = ask(PATH_INFO="/shop/bank/connect", QUERY_STRING="")
+
+    assert headers["Location"].encode("latin-1").decode() == "/вход"
 
 
 def test_webhook(caplog):
