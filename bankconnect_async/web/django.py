@@ -132,10 +132,11 @@ class _Response(HttpResponse):  # type: ignore[misc]
 
 def _convert(response: WebResponse, method: str) -> HttpResponse:
     headers, body = encode_native(response, method)
-    converted = _Response(body, status=response.status, headers=headers)
-    if "Content-Type" not in headers:
-        # Django's default is HTML.
-        del converted.headers["Content-Type"]
+    converted = _Response(body, status=response.status)
+    # Django's default is HTML.
+    del converted.headers["Content-Type"]
+    for name, value in headers.items():
+        converted.headers[name] = value
     return converted
 
 

@@ -122,6 +122,19 @@ def test_location():
     assert headers["Location"].encode("latin-1").decode() == "/вход"
 
 
+def test_content_type():
+    """
+    The type of a response is sent, whatever the case of its name.
+    """
+    login = WebResponse(
+        status=401, headers={"content-type": "text/plain"}, body=b"who?"
+    )
+    with views(lambda _: login):
+        _, headers, _ = ask(PATH_INFO="/shop/bank/connect", QUERY_STRING="")
+
+    assert headers["content-type"] == "text/plain"
+
+
 def test_webhook(caplog):
     """
     A webhook needs no CSRF token; a refused one is not logged, because its
