@@ -109,7 +109,7 @@ class _Resource(web.DynamicResource):
 
     def __init__(self, path: str, *, public: str, prefix: str | None) -> None:
         self._endpoint_path = path
-        self._public = public if prefix is None else None
+        self._is_public = prefix is None
         self._root = public if prefix is None else prefix.rstrip("/")
         self._mounted_at = ""
         super().__init__(self._root + path)
@@ -119,8 +119,7 @@ class _Resource(web.DynamicResource):
         # aiohttp comes from the innermost application to the outermost.
         self._mounted_at = prefix + self._mounted_at
         is_part = (
-            self._public is not None
-            and below(self._public, self._mounted_at) is not None
+            self._is_public and below(self._root, self._mounted_at) is not None
         )
         root = self._root if is_part else self._mounted_at + self._root
         match web.DynamicResource(root + self._endpoint_path).get_info():
