@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 
 from pathlib import Path
@@ -137,13 +136,11 @@ async def wait_for(url, http):
 
 @pytest.mark.long
 @pytest.mark.parametrize("server", COMMANDS)
-async def test_whole_services(server, tmp_path):
+async def test_whole_services(server, tmp_path, unused_tcp_port):
     """
     Every worker takes every request, and SIGTERM ends a service cleanly.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    public = f"http://127.0.0.1:{port}"
+    public = f"http://127.0.0.1:{unused_tcp_port}"
     async with (
         Sandbox("session") as sandbox,
         # So that the next request may come to another worker.
@@ -160,7 +157,7 @@ async def test_whole_services(server, tmp_path):
                 "BANKCONNECT_STORE": "sessions.db",
                 "BANKCONNECT_STORE_KEYS": SECRET,
                 "LOGINS": " ".join(f"{name}={name}" for name in CUSTOMERS),
-                "PORT": str(port),
+                "PORT": str(unused_tcp_port),
                 "PUBLIC_URL": public,
                 "SIGNING_KEY": SECRET,
             },
