@@ -161,11 +161,25 @@ def parse_retry_after(text: str | None, *, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         # Longer numbers would only overflow a float.
         return float(text.lstrip("0")[:12] or 0)
+    date = parse_http_date(text)
+    return None if date is None else max(0.0, date - now)
+
+
+def parse_http_date(text: str) -> float | None:
+    """
+    Read an HTTP date (RFC 9110, section 5.6.7).
+
+    Args:
+        text: The value of a header, such as Date.
+
+    Returns:
+        The time, in seconds since the epoch; `None` if it is unusable.
+    """
     try:
         date = parsedate_to_datetime(text)
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - now)
+        return date.timestamp()
     except (ValueError, OverflowError):
         return None
 

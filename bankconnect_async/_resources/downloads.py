@@ -11,7 +11,6 @@ import re
 import zlib
 
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, TypeVarTuple, cast
 from urllib.parse import urljoin
@@ -45,7 +44,7 @@ from bankconnect_async.errors import (
     RequestTimeoutError,
     ServerError,
 )
-from bankconnect_async.retry import parse_retry_after
+from bankconnect_async.retry import parse_http_date, parse_retry_after
 
 from .base import ApiClient
 from .files import PartFile
@@ -471,10 +470,8 @@ def _version(headers: Mapping[str, str]) -> str | None:
     tag = headers.get("ETag")
     if tag is not None:
         return tag if _is_strong(tag) else None
-    try:
-        changed = parsedate_to_datetime(headers["Last-Modified"])
-        now = parsedate_to_datetime(headers["Date"])
-        age = (now - changed).total_seconds()
-    except (KeyError, ValueError, TypeError):
+    changed = parse_http_date(headers.get("Last-Modified", ""))
+    now = parse_http_date(headers.get("Date", ""))
+    if changed is None or now is None or now - changed < _SETTLED:
         return None
-    return headers["Last-Modified"] if age >= _SETTLED else None
+    return headers["Last-Modified"]

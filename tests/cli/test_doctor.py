@@ -27,6 +27,11 @@ DENIED = b'{"detail": "Method GET not allowed."}'
 # Answers to paths of a server that is nearly the vendor's.
 ANSWERS = {
     "/late/bank-connect/v1/session/": (405, {"Date": 3600.0}, DENIED),
+    "/timeless/bank-connect/v1/session/": (
+        405,
+        {"Date": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"},
+        DENIED,
+    ),
     "/moved/bank-connect/v1/session/": (
         301,
         {"Location": "https://api.example/bank-connect/v1/session/"},
@@ -51,7 +56,7 @@ async def answer(
     headers = {"Content-Length": len(body), "Connection": "close", **given}
     if method == "CONNECT":
         status = 407
-    if "Date" in headers:
+    if isinstance(headers.get("Date"), float):
         now = datetime.datetime.now(datetime.UTC)
         later = now + datetime.timedelta(seconds=headers["Date"])
         headers["Date"] = email.utils.format_datetime(later, usegmt=True)
@@ -407,6 +412,17 @@ def test_a_mistyped_variable_is_a_warning(doctor):
         "rename it if you mean BANKCONNECT_SERVER_HASH"
     ]
     assert "canary" not in json.dumps(checks)
+
+
+def test_a_date_that_cannot_be_read_is_a_warning(doctor, servers):
+    """
+    If the server's date is of no use, another clock has to do.
+    """
+    _, checks = doctor(BASE_URL=f"{servers.odd}/timeless/bank-connect")
+
+    (found,) = (each for each in checks if each["check"] == "clock")
+    assert found["status"] == "warning"
+    assert found["advice"] == "compare this machine's clock with another"
 
 
 def test_a_good_proxy_passes(doctor, servers):

@@ -421,15 +421,17 @@ class TestBreaks:
 
         assert (tmp_path / "x").read_bytes() == CONTENT
 
+    @pytest.mark.parametrize("year", ["2026", "9" * 20])
     async def test_start_over_if_the_date_is_too_fresh(
-        self, store, bank, tmp_path
+        self, store, bank, tmp_path, year
     ):
         """
-        A date of the same second does not identify a version.
+        A date of the same second does not identify a version, nor does one
+        that cannot be read.
         """
         store.cuts, store.etag = [400_000], None
         store.headers |= dict.fromkeys(
-            ("Last-Modified", "Date"), "Wed, 01 Apr 2026 06:48:44 GMT"
+            ("Last-Modified", "Date"), f"Wed, 01 Apr {year} 06:48:44 GMT"
         )
 
         await bank.download(store.origin + LINK, to=tmp_path / "x")

@@ -4,8 +4,6 @@ Checks of the API: clock, path, dialect, key and server hash.
 They send GET requests only, none of which creates a session or costs money.
 """
 
-import datetime
-import email.utils
 import time
 
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from bankconnect_async._codec.error_responses import (
 from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async.config import Service
 from bankconnect_async.errors import AuthenticationError, PaymentRequiredError
+from bankconnect_async.retry import parse_http_date
 
 from .findings import CheckError, Findings
 from .settings import Route, Secrets
@@ -315,12 +314,6 @@ class ApiProbe:
 
 
 def _skew(date: str | None, began_at: float, ended_at: float) -> float | None:
-    try:
-        told = email.utils.parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    if told.tzinfo is None:
-        told = told.replace(tzinfo=datetime.UTC)
+    told = parse_http_date(date or "")
     # The date has no fractions of a second.
-    stamp = told.timestamp() + 0.5
-    return stamp - (began_at + ended_at) / 2
+    return None if told is None else told + 0.5 - (began_at + ended_at) / 2
