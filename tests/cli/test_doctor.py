@@ -24,6 +24,7 @@ CHECKS = [
     *("key", "server hash", "webhook"),
 ]
 DENIED = b'{"detail": "Method GET not allowed."}'
+PASSWORD = b"Proxy-Authorization: Basic "
 # Answers to paths of a server that is nearly the vendor's.
 ANSWERS = {
     "/late/bank-connect/v1/session/": (405, {"Date": 3600.0}, DENIED),
@@ -49,9 +50,12 @@ async def answer(
     head = await reader.read(2**16)
     # The beginning of a TLS handshake is not HTTP.
     method, path, *_ = [*head.decode(errors="replace").split(" "), ""]
-    if method == "CONNECT" and b"Proxy-Authorization: Basic " in head:
+    if method == "CONNECT" and PASSWORD in head:
         await tunnel(path, reader, writer)
         return
+    if path.startswith("http://"):
+        # A request without TLS to a proxy names the server, too.
+        path = f"/{path.split('/', 3)[3]}" if PASSWORD in head else ""
     status, given, body = ANSWERS.get(path, (404, {}, b"<html>"))
     headers = {"Content-Length": len(body), "Connection": "close", **given}
     if method == "CONNECT":
@@ -439,6 +443,21 @@ def test_a_good_proxy_passes(doctor, servers):
     ]
     assert {each["status"] for each in checks} == {"ok"}
     assert "canary" not in json.dumps(checks)
+
+
+def test_a_proxy_gets_its_password_without_tls(doctor, servers):
+    """
+    An API without TLS is asked through a proxy with a password, too.
+    """
+    proxy = servers.odd.replace("://", "://lender:canary@")
+    _, checks = doctor(
+        "--allow-http",
+        BASE_URL="http://api.example/old/bank-connect",
+        PROXY=proxy,
+    )
+
+    statuses = {each["check"]: each["status"] for each in checks}
+    assert (statuses["proxy"], statuses["path"]) == ("ok", "ok")
 
 
 def test_https_proxy_is_tried(doctor, monkeypatch, servers):

@@ -19,16 +19,19 @@ from bankconnect_async._codec.error_responses import (
     decode_error_body,
     error_from_response,
 )
-from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async.config import Service
-from bankconnect_async.errors import AuthenticationError, PaymentRequiredError
+from bankconnect_async.errors import (
+    AuthenticationError,
+    PaymentRequiredError,
+    TransportError,
+)
 from bankconnect_async.retry import parse_http_date
 
 from .findings import CheckError, Findings
+from .requests import send_get
 from .settings import Route, Secrets
 
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _MAX_BODY: Final = 2**16
 # Signed URLs and the dates of requests bear no more.
 _MAX_SKEW: Final = 60
@@ -122,16 +125,11 @@ class ApiProbe:
         request = f"GET {url.raw_path}"
         began_at = time.time()
         try:
-            async with self.http.get(
+            async with send_get(
+                self.http,
                 url,
-                headers=self.secrets.headers(
-                    with_key=with_key, with_hash=with_hash
-                ),
-                proxy=self.route.proxy,
-                proxy_headers=self.route.proxy_headers(),
-                ssl=self.route.tls,
-                timeout=_TIMEOUT,
-                allow_redirects=False,
+                self.route,
+                self.secrets.headers(with_key=with_key, with_hash=with_hash),
             ) as response:
                 ended_at = time.time()
                 return ProbeResponse(
@@ -143,10 +141,9 @@ class ApiProbe:
                         response.headers.get("Date"), began_at, ended_at
                     ),
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            failure = map_error(exc, None, self.route.proxy)
+        except TransportError as error:
             raise CheckError(
-                f"{request} fails: {failure}",
+                f"{request} fails: {error}",
                 f"look whether {self.setting} is the API's",
             ) from None
 

@@ -14,16 +14,15 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.session_requests import is_loopback
-from bankconnect_async._http.error_mapping import map_error
 from bankconnect_async.config import is_host, read_environment
-from bankconnect_async.errors import ConfigurationError
+from bankconnect_async.errors import ConfigurationError, TransportError
 from bankconnect_async.web.protocol import CallbackProtocol
 
 from .findings import CheckError
+from .requests import send_get
 from .settings import Route
 
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _OPTION: Final = "--webhook-url"
 _SERVICE: Final = "BANKCONNECT_CALLBACK_URL"
 _VARIABLES: Final = {
@@ -117,21 +116,15 @@ class WebhookProbe:
             )
 
     async def _ask(self, setting: str, url: URL, place: str) -> int:
-        is_outside = not is_loopback(url.host)
+        route = self.route
+        if is_loopback(url.host):
+            route = Route(tls=route.tls)
         try:
-            async with self.http.get(
-                url,
-                proxy=self.route.proxy if is_outside else None,
-                proxy_headers=self.route.proxy_headers(),
-                ssl=self.route.tls,
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-            ) as response:
+            async with send_get(self.http, url, route) as response:
                 return response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            failure = map_error(exc, None, self.route.proxy)
+        except TransportError as error:
             raise CheckError(
-                f"{place} cannot be reached from here: {failure}",
+                f"{place} cannot be reached from here: {error}",
                 f"start the service, and correct {setting}",
             ) from None
 
