@@ -358,6 +358,26 @@ def test_a_broken_setup_is_named(  # noqa: PLR0913, PLR0917
     assert "sandbox-api-key" not in text
 
 
+def test_missing_secrets_are_named_without_a_network(doctor):
+    """
+    A secret that is not set is named, even if no server can be asked.
+    """
+    _, checks = doctor(
+        BASE_URL="https://mistyped.invalid/bank-connect",
+        API_KEY="",
+        SERVER_HASH="",
+    )
+
+    found = {each["check"]: each for each in checks}
+    assert len(found) == len(checks)
+    assert found["key"]["found"] == "BANKCONNECT_API_KEY is not set"
+    assert found["key"]["status"] == "failed"
+    assert found["server hash"]["found"] == (
+        "BANKCONNECT_SERVER_HASH is not set"
+    )
+    assert found["server hash"]["status"] == "skipped"
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

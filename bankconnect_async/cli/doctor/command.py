@@ -125,6 +125,7 @@ async def _examine(
         return
     findings.add(Finding("settings", "ok", str(service.session_url())))
     _report_mistyped(findings)
+    _report_missing(findings, secrets)
     target = ServerAddress(service.base_url, _address_setting(api))
     async with aiohttp.ClientSession(trust_env=False) as http:
         if await check_network(findings, target, route):
@@ -178,6 +179,28 @@ def _report_mistyped(findings: Findings) -> None:
                     f"rename it if you mean {similar[0]}",
                 )
             )
+
+
+def _report_missing(findings: Findings, secrets: Secrets) -> None:
+    if secrets.api_key is None:
+        findings.add(
+            Finding(
+                "key",
+                "failed",
+                "BANKCONNECT_API_KEY is not set",
+                "set it to the key that FinBox gave you",
+            )
+        )
+    if secrets.server_hash is None:
+        findings.add(
+            Finding(
+                "server hash",
+                "skipped",
+                "BANKCONNECT_SERVER_HASH is not set",
+                "set it to confirm outcomes, to set the webhook URL and to "
+                "fetch statement data; creating sessions needs none",
+            )
+        )
 
 
 def _address_setting(api: ApiOptions) -> str:
