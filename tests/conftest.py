@@ -684,7 +684,7 @@ async def cancel_at_every_step(
     Cancel *work* wherever it suspends, and some *turns* of the loop later.
 
     Args:
-        work: Begins it anew.
+        work: Begins it again.
         check: Awaited after each time.
         turns: How many of the loop, each in a run of its own.
 

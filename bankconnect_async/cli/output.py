@@ -62,7 +62,7 @@ def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
 
     Args:
         path: The path of the file.
-        other: The thing to name anew if the path is taken.
+        other: The thing to name again if the path is taken.
 
     Raises:
         CommandError: If the file exists or cannot be written.

@@ -276,7 +276,7 @@ class TestBreaks:
         assert starts[0] < starts[1] <= 700_000
 
     @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-    async def test_begin_anew_without_a_version(
+    async def test_begin_again_without_a_version(
         self, store, bank, tmp_path, etag
     ):
         """
@@ -301,7 +301,9 @@ class TestBreaks:
         assert store.requests[1]["if-range"].startswith("Wed")
         assert (tmp_path / "x").read_bytes() == CONTENT
 
-    async def test_begin_anew_if_the_file_changed(self, store, bank, tmp_path):
+    async def test_begin_again_if_the_file_changed(
+        self, store, bank, tmp_path
+    ):
         """
         A server with another version sends the whole file.
         """
