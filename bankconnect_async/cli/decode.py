@@ -17,7 +17,7 @@ from bankconnect_async._codec.browser_messages import Channel, decode_event
 from bankconnect_async._codec.redirects import decode_redirect
 from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async._codec.webhooks import decode_webhook
-from bankconnect_async._printable import one_line, printable_json
+from bankconnect_async._printable import one_line
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
     ConfigurationError,
@@ -43,7 +43,7 @@ from bankconnect_async.models.webhooks import (
 )
 
 from .options import json_option
-from .output import write_output
+from .output import write_json, write_output
 
 
 _MAX_INPUT: Final = 2**20
@@ -103,7 +103,7 @@ def decode(
         raise click.UsageError("there is nothing to decode")
     facts = _decode(text, channel, show_secrets=show_secrets)
     if as_json:
-        write_output(printable_json(orjson.dumps(facts)) + b"\n")
+        write_json(facts)
         return
     lines = "".join(
         f"{one_line(name):<20} {one_line(_words(value))}\n"

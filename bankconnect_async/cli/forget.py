@@ -14,7 +14,7 @@ import attrs
 import click
 import orjson
 
-from bankconnect_async._printable import one_line, printable_json
+from bankconnect_async._printable import one_line
 from bankconnect_async.journal.records import recorded_at
 from bankconnect_async.store import SessionStore
 
@@ -24,7 +24,7 @@ from .input.lines import UTF8_BOM
 from .input.rows import InputFileError
 from .input.sources import open_input
 from .options import find_store, json_option, store_option
-from .output import write_output
+from .output import write_json, write_output
 
 
 # Lines that are named one by one.
@@ -98,12 +98,7 @@ def forget(  # noqa: PLR0913
     held = {path: list(_find_lines(path, wanted)) for path in paths}
     erased = asyncio.run(_forget(store, link_id, before))
     if as_json:
-        result = {"erased": erased, "files": held}
-        write_output(
-            printable_json(
-                orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE)
-            )
-        )
+        write_json({"erased": erased, "files": held})
     else:
         write_output(_describe(erased, held, wanted).encode())
     if any(held.values()):

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
+import orjson
 
+from bankconnect_async._printable import printable_json
 from bankconnect_async._resources.files import PartFile
 from bankconnect_async.tables import write_file
 
@@ -53,6 +55,14 @@ def write_output(content: bytes, path: str = "-") -> None:
         ) from exc
     except ValueError as exc:
         raise CommandError(f"{path}: cannot be written: {exc}") from exc
+
+
+def write_json(document: object) -> None:
+    """
+    Write *document* to stdout as a line of JSON, without control characters.
+    """
+    raw = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    write_output(printable_json(raw))
 
 
 @contextmanager

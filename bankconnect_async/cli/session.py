@@ -9,9 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import click
-import orjson
 
-from bankconnect_async._printable import printable_json, printable_url
+from bankconnect_async._printable import printable_url
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import BankConnectError, ConfigurationError
 from bankconnect_async.journal.records import (
@@ -31,7 +30,7 @@ from .options import (
     session_options,
     split_params,
 )
-from .output import write_output
+from .output import write_json, write_output
 
 
 @click.command()
@@ -73,8 +72,7 @@ def session(
 
 
 def _print_record(link_id: str, facts: Mapping[str, Any]) -> None:
-    facts = {"link_id": printable(link_id), **facts}
-    write_output(printable_json(orjson.dumps(facts)) + b"\n")
+    write_json({"link_id": printable(link_id), **facts})
 
 
 async def _create(

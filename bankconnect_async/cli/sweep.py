@@ -14,7 +14,6 @@ from typing import Any, Final, get_args
 
 import attrs
 import click
-import orjson
 
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.models.events import Event
@@ -41,7 +40,7 @@ from .options import (
     rate_option,
     store_option,
 )
-from .output import write_output
+from .output import write_json
 
 
 # A callback may be slow; what it does not do in time is done by the next run.
@@ -141,7 +140,7 @@ def sweep(  # noqa: PLR0913
         facts["handed_on"] = hooks.handed_on
         facts["refused"] = hooks.refused
     if as_json:
-        write_output(orjson.dumps(facts) + b"\n")
+        write_json(facts)
     else:
         print_message(_describe(report, hooks))
     ctx.exit(1 if report.failures or hooks.refused else 0)

@@ -38,7 +38,7 @@ from bankconnect_async.cli.options import (
     session_options,
     split_params,
 )
-from bankconnect_async.cli.output import write_output
+from bankconnect_async.cli.output import write_json
 from bankconnect_async.journal.journal import Journal
 
 from .check import InputCheck, make_preparer
@@ -246,7 +246,7 @@ def _check(
         rows.refuse_month_first(opened.reopen)
         result.run(rows)
     if as_json:
-        write_output(orjson.dumps(result.as_dict()) + b"\n")
+        write_json(result.as_dict())
     else:
         print_message(result.as_text())
     return Exit.FAILED if result.invalid else Exit.OK
@@ -284,7 +284,7 @@ def _print_summary(run: BatchRun, *, as_json: bool) -> None:
     elif run.journal.is_stdout:
         click.echo(orjson.dumps(summary.as_dict()), err=True)
     else:
-        write_output(orjson.dumps(summary.as_dict()) + b"\n")
+        write_json(summary.as_dict())
     if run.journal.kept:
         print_message(
             f"skipped {run.journal.kept} rows that were changed since their "

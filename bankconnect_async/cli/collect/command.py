@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import orjson
 
 from bankconnect_async.cli.batch.progress import BatchProgress
 from bankconnect_async.cli.commands import (
@@ -30,7 +29,7 @@ from bankconnect_async.cli.options import (
     rate_option,
     store_option,
 )
-from bankconnect_async.cli.output import write_output
+from bankconnect_async.cli.output import write_json
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.collecting.journal import CollectionJournal
 from bankconnect_async.collecting.kinds import KINDS, check_kinds
@@ -173,7 +172,7 @@ def _print_summary(
     summary: CollectSummary, ctx: click.Context, *, as_json: bool
 ) -> None:
     if as_json:
-        write_output(orjson.dumps(summary.as_dict()) + b"\n")
+        write_json(summary.as_dict())
     elif not summary.is_refused:
         print_message(summary.as_text())
     if summary.stopped is not None:

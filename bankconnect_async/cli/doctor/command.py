@@ -13,10 +13,9 @@ from typing import Final
 import aiohttp
 import attrs
 import click
-import orjson
 
 from bankconnect_async._codec.session_requests import is_loopback
-from bankconnect_async._printable import one_line, printable_json
+from bankconnect_async._printable import one_line
 from bankconnect_async.cli.commands import Exit
 from bankconnect_async.cli.messages import VARIABLES, explain
 from bankconnect_async.cli.options import (
@@ -25,7 +24,7 @@ from bankconnect_async.cli.options import (
     connection_options,
     json_option,
 )
-from bankconnect_async.cli.output import write_output
+from bankconnect_async.cli.output import write_json, write_output
 from bankconnect_async.config import (
     BASE_URLS,
     DEFAULT_BASE_URL,
@@ -107,7 +106,7 @@ def doctor(
             "ok": findings.is_good,
             "checks": list(map(attrs.asdict, findings.all)),
         }
-        write_output(printable_json(orjson.dumps(facts)) + b"\n")
+        write_json(facts)
     ctx.exit(Exit.OK if findings.is_good else Exit.FAILED)
 
 

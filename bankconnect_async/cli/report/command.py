@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 import click
-import orjson
 
-from bankconnect_async._printable import printable_json
 from bankconnect_async.cli.messages import CommandError
 from bankconnect_async.cli.options import (
     find_store,
     json_option,
     store_option,
 )
-from bankconnect_async.cli.output import new_file, write_output
+from bankconnect_async.cli.output import new_file, write_json, write_output
 from bankconnect_async.report import (
     CampaignReport,
     JourneyReport,
@@ -129,8 +127,7 @@ def report(  # noqa: PLR0913
             else:
                 copy_failed_rows(file, counter, source)
     if as_json:
-        raw = orjson.dumps(figures.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
-        write_output(printable_json(raw))
+        write_json(figures.to_dict())
     else:
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         write_output(render_text(figures, is_terminal=is_terminal).encode())
