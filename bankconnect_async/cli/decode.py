@@ -97,7 +97,7 @@ def decode(
     of a return URL is checked.
     """
     if text == "-":
-        text = sys.stdin.read(_MAX_INPUT)
+        text = _read_stdin()
     text = text.strip()
     if not text:
         raise click.UsageError("there is nothing to decode")
@@ -110,6 +110,12 @@ def decode(
         for name, value in facts.items()
     )
     write_output(lines.encode())
+
+
+def _read_stdin() -> str:
+    raw = b"" if sys.stdin is None else sys.stdin.buffer.read(_MAX_INPUT)
+    # What is not UTF-8 is as in arguments.
+    return raw.decode("utf-8-sig", "surrogateescape")
 
 
 def _decode(

@@ -3,6 +3,7 @@
 """
 
 import json
+import sys
 
 import pytest
 
@@ -141,6 +142,37 @@ def test_channels(bankconnect):
     assert bare.code == 1
     assert "required field missing @ $.type" in bare.err
     assert "payload of webview.onSuccess" in named.out
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "words"),
+    [
+        (b'\xef\xbb\xbf{"progress": "failed"}\r\n', 0, b"entity flow"),
+        (b"\xff", 2, b"TEXT is neither JSON nor a return URL"),
+    ],
+    ids=["mark", "bytes"],
+)
+async def test_stdin(start, monkeypatch, raw, code, words):
+    """
+    A text from stdin is UTF-8, and may begin with a byte order mark.
+    """
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    process = await start("decode")
+    out, err = await process.communicate(raw)
+
+    assert process.returncode == code
+    assert words in out + err
+
+
+def test_stdin_is_closed(bankconnect, monkeypatch):
+    """
+    A process without stdin has nothing to decode.
+    """
+    monkeypatch.setattr(sys, "stdin", None)
+    result = bankconnect("decode")
+
+    assert result.code == 2
+    assert "there is nothing to decode" in result.err
 
 
 @pytest.mark.parametrize("text", ["hello", "[1]", " "])
