@@ -19,10 +19,7 @@ from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async._codec.webhooks import decode_webhook
 from bankconnect_async._printable import one_line
 from bankconnect_async.config import read_environment
-from bankconnect_async.errors import (
-    ConfigurationError,
-    InvalidCallbackError,
-)
+from bankconnect_async.errors import InvalidCallbackError
 from bankconnect_async.models._fields import load
 from bankconnect_async.models.events import (
     ErrorEvent,
@@ -42,14 +39,15 @@ from bankconnect_async.models.webhooks import (
     Webhook,
 )
 
+from .messages import VARIABLES, renamed_settings
 from .options import json_option
 from .output import write_json, write_output
 
 
 _MAX_INPUT: Final = 2**20
-_SECRETS: Final = {
-    "base": "BANKCONNECT_REDIRECT_URL",
-    "secret": "BANKCONNECT_SIGNING_KEY",
+_VARIABLES: Final = {
+    "redirect_url": "BANKCONNECT_REDIRECT_URL",
+    "signing_key": "BANKCONNECT_SIGNING_KEY",
 }
 _KINDS: Final[Mapping[type, str]] = {
     SuccessEvent: "success",
@@ -153,19 +151,14 @@ def _decode(
 
 
 def _decode_return(text: str) -> tuple[SuccessEvent | ExitEvent, str]:
-    found = read_environment(os.environ, _SECRETS)
-    if _SECRETS.keys() - found.keys():
-        missing = " and ".join(_SECRETS.values())
+    found = read_environment(os.environ, _VARIABLES)
+    if _VARIABLES.keys() - found.keys():
+        missing = " and ".join(_VARIABLES.values())
         return decode_redirect(text), f"not checked: set {missing}"
-    try:
-        return_url = ReturnURL(found["base"], secret=found["secret"])
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            fields={
-                _SECRETS.get(name, name): problems
-                for name, problems in error.fields.items()
-            }
-        ) from None
+    with renamed_settings(VARIABLES):
+        return_url = ReturnURL(
+            found["redirect_url"], secret=found["signing_key"]
+        )
     try:
         return return_url.decode(text), "valid"
     except InvalidCallbackError as error:

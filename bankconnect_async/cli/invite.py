@@ -24,7 +24,7 @@ from bankconnect_async.web.protocol import CallbackProtocol
 from .input.parameters import EXTRA
 from .input.rows import BadRow, InputFileError, InputRow, InputRows
 from .input.sources import open_input, refuse_same_file
-from .messages import CommandError, print_message
+from .messages import CommandError, print_message, renamed_settings
 from .options import any_link_id_option
 from .output import new_file
 
@@ -152,20 +152,12 @@ def _make_protocol(
                     )
                 }
             )
-    try:
+    with renamed_settings({"base": "callback_url", "secret": "signing_key"}):
         return CallbackProtocol(
             found["callback_url"],
             secret=found["signing_key"],
             invitation_frame=invitation_frame,
         )
-    except ConfigurationError as error:
-        names = {"base": "callback_url", "secret": "signing_key"}
-        raise ConfigurationError(
-            fields={
-                names.get(name, name): problems
-                for name, problems in error.fields.items()
-            }
-        ) from None
 
 
 def _parameters(request: SessionRequest) -> InvitationParameters:

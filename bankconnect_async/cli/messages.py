@@ -4,7 +4,8 @@ The messages of the command line.
 
 import os
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any, Final
 
 import click
@@ -77,6 +78,25 @@ class CommandError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message to stderr."""
         click.echo(one_line(self.message), file, err=True)
+
+
+@contextmanager
+def renamed_settings(names: Mapping[str, str]) -> Iterator[None]:
+    """
+    Rename the settings that a `ConfigurationError` names.
+
+    Args:
+        names: The new name of each setting.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            fields={
+                names.get(name, name): problems
+                for name, problems in error.fields.items()
+            }
+        ) from None
 
 
 def explain(error: BankConnectError, command: click.Command) -> str:

@@ -5,9 +5,13 @@
 import json
 import sys
 
+from traceback import TracebackException
+
 import pytest
 
 from bankconnect_async import ReturnURL, SuccessEvent, build_redirect
+from bankconnect_async.cli.app import app
+from bankconnect_async.cli.messages import CommandError
 
 
 SECRET = "s" * 32
@@ -129,6 +133,26 @@ def test_signatures(bankconnect, monkeypatch, change, signature):
     assert facts["signature"].startswith(signature)
     assert facts.get("link_id") == (None if change else "customer-42")
     assert state.name not in result.out
+
+
+def test_the_key_is_in_no_traceback(monkeypatch):
+    """
+    A traceback with locals does not show a key that cannot be used.
+    """
+    monkeypatch.setenv("BANKCONNECT_REDIRECT_URL", BASE)
+    monkeypatch.setenv("BANKCONNECT_SIGNING_KEY", "canary")
+    with pytest.raises(CommandError) as caught:
+        app(
+            ["decode", "?success=true&session_id=1d"],
+            standalone_mode=False,
+        )
+
+    report = TracebackException.from_exception(
+        caught.value, capture_locals=True
+    )
+    text = "".join(report.format())
+    assert "BANKCONNECT_SIGNING_KEY: must be 32 bytes" in text
+    assert "canary" not in text
 
 
 def test_channels(bankconnect):

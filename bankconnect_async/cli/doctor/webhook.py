@@ -25,10 +25,8 @@ from .settings import Route
 
 _OPTION: Final = "--webhook-url"
 _SERVICE: Final = "BANKCONNECT_CALLBACK_URL"
-_VARIABLES: Final = {
-    "base": _SERVICE,
-    "secret": "BANKCONNECT_SIGNING_KEY",
-}
+_KEY: Final = "BANKCONNECT_SIGNING_KEY"
+_VARIABLES: Final = {"callback_url": _SERVICE, "signing_key": _KEY}
 
 
 @attrs.frozen(kw_only=True)
@@ -90,10 +88,12 @@ class WebhookProbe:
                 status="skipped",
             )
         try:
-            protocol = CallbackProtocol(found["base"], secret=found["secret"])
+            protocol = CallbackProtocol(
+                found["callback_url"], secret=found["signing_key"]
+            )
         except ConfigurationError as error:
             name, problems = next(iter(error.fields.items()))
-            setting = _VARIABLES.get(name, _SERVICE)
+            setting = _KEY if name == "secret" else _SERVICE
             raise CheckError(
                 f"{setting} {problems[0]}", f"correct {setting}"
             ) from None
