@@ -37,6 +37,8 @@ _FAMILY: Final[Mapping[str, type[Webhook]]] = {
 }
 (_EVENT_NAME,) = wire_keys(UnknownWebhook)["event_name"]
 (_PROGRESS,) = wire_keys(ExtractionWebhook)["progress"]
+#: The keys of which a webhook has one, and a browser message none.
+WEBHOOK_KEYS: Final = (_EVENT_NAME, _PROGRESS)
 
 
 @hide_frames
@@ -60,9 +62,7 @@ def decode_webhook(raw: bytes | str | Mapping[str, Any]) -> Webhook:
     webhook = structure(
         _class(document), document, "$", problems, raw=document
     )
-    if not any(
-        is_present(document.get(key)) for key in (_EVENT_NAME, _PROGRESS)
-    ):
+    if not any(is_present(document.get(key)) for key in WEBHOOK_KEYS):
         problems.append(f"neither {_EVENT_NAME} nor {_PROGRESS} @ $")
     if problems:
         raise DecodeError(problems=problems)

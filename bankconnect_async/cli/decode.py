@@ -16,7 +16,7 @@ import orjson
 from bankconnect_async._codec.browser_messages import Channel, decode_event
 from bankconnect_async._codec.redirects import decode_redirect
 from bankconnect_async._codec.return_urls import ReturnURL
-from bankconnect_async._codec.webhooks import decode_webhook
+from bankconnect_async._codec.webhooks import WEBHOOK_KEYS, decode_webhook
 from bankconnect_async._printable import one_line
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import InvalidCallbackError
@@ -61,8 +61,6 @@ _KINDS: Final[Mapping[type, str]] = {
     EnrichmentWebhook: "processing ended",
     UnknownWebhook: "unknown webhook",
 }
-# The keys that only webhooks have at their top.
-_WEBHOOK_KEYS: Final = frozenset({"event_name", "progress"})
 # What a message itself cannot say, or says elsewhere in the output.
 _LEFT_OUT: Final = frozenset({"raw", "key", "confirmed"})
 
@@ -130,7 +128,7 @@ def _decode(
         decoded, signature = _decode_return(text)
         form, dialect = "return URL", _dialect_of_return(decoded)
         facts["signature"] = signature
-    elif _WEBHOOK_KEYS & (message := load(text)).keys():
+    elif (message := load(text)).keys() & WEBHOOK_KEYS:
         decoded = decode_webhook(message)
         form, dialect = "webhook", _dialect_of_webhook(decoded)
     else:
