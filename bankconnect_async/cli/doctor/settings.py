@@ -17,6 +17,7 @@ from bankconnect_async.config import (
     Service,
     parse_proxy,
     proxy_secrets,
+    read_environment,
 )
 from bankconnect_async.environment import find_proxy
 
@@ -94,14 +95,14 @@ def make_route(
     Raises:
         ConfigurationError: If the proxy's address is wrong.
     """
-    source = "--proxy"
-    address = None if proxy is None else Secret(proxy)
-    if address is None:
-        source, address = _PROXY, Secret(os.environ.get(_PROXY, "").strip())
-    if not address:
-        found = find_proxy(os.environ, service.base_url)
-        if found is None:
-            return Route(tls=tls)
+    own = read_environment(os.environ, {"proxy": _PROXY})
+    if proxy is not None:
+        source, address = "--proxy", Secret(proxy)
+    elif own:
+        source, address = _PROXY, Secret(own["proxy"])
+    elif found := find_proxy(os.environ, service.base_url):
         source, address = found
+    else:
+        return Route(tls=tls)
     parsed, credentials = parse_proxy(address)
     return Route(tls=tls, proxy=parsed, credentials=credentials, source=source)
