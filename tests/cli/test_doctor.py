@@ -480,6 +480,17 @@ def test_a_proxy_gets_its_password_without_tls(doctor, servers):
     assert (statuses["proxy"], statuses["path"]) == ("ok", "ok")
 
 
+def test_a_bad_proxy_is_named_by_its_variable(doctor, monkeypatch):
+    """
+    The variable that holds a bad proxy is named, and no other.
+    """
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example")
+    _, checks = doctor()
+
+    found = failures(checks)["settings"]
+    assert found.startswith("HTTPS_PROXY: must be an absolute http")
+
+
 def test_https_proxy_is_tried(doctor, monkeypatch, servers):
     """
     Without BANKCONNECT_PROXY the doctor takes that of other programs, unless

@@ -147,6 +147,8 @@ async def _examine(
 
 
 def _read_settings(api: ApiOptions) -> tuple[Service, Secrets, Route]:
+    # A client names a bad setting, even one that no check needs.
+    api.connect(api_key="unset")
     found = read_environment(os.environ, _VARIABLES)
     given = found | api.settings()
     version = given.get("version", "v1")
@@ -159,10 +161,7 @@ def _read_settings(api: ApiOptions) -> tuple[Service, Secrets, Route]:
         **{name: secret(name, found[name]) for name in _SECRETS & found.keys()}
     )
     tls = TLS(ca_file=found.get("ca_file")).build_context()
-    route = make_route(service, tls, api.proxy)
-    # The settings that say nothing about the connection.
-    api.connect(api_key="unset")
-    return service, secrets, route
+    return service, secrets, make_route(service, tls, api.proxy)
 
 
 def _report_mistyped(findings: Findings) -> None:
