@@ -42,8 +42,6 @@ from ._resources.statement_data import StatementData
 from ._tracebacks import hide_frames
 from .clock import SYSTEM_CLOCK, Clock
 from .config import (
-    BASE_URLS,
-    DEFAULT_BASE_URL,
     SECRET_SETTINGS,
     Pool,
     Secret,
@@ -51,6 +49,7 @@ from .config import (
     Timeouts,
     check_headers,
     check_instance,
+    default_base_url,
     hide,
     parse_proxy,
     proxy_secrets,
@@ -193,7 +192,7 @@ class AsyncBankConnect(StatementData):
             None if server_hash is None else secret("server_hash", server_hash)
         )
         if base_url is None:
-            base_url = BASE_URLS.get(version, DEFAULT_BASE_URL)
+            base_url = default_base_url(version)
         self._service = Service.parse(
             base_url, version=version, allow_http=allow_http
         )
@@ -297,8 +296,7 @@ class AsyncBankConnect(StatementData):
 
         found["system_proxy"] = find_proxy(
             environ,
-            found.get("base_url")
-            or BASE_URLS.get(found.get("version", ""), DEFAULT_BASE_URL),
+            found.get("base_url") or default_base_url(found.get("version")),
         )
         del environ
         if "api_key" not in found:

@@ -36,11 +36,6 @@ SECRET_SETTINGS: Final = frozenset(
 DEFAULT_BASE_URL: Final = "https://portal.finbox.in/bank-connect"
 #: Host and prefix of today's documentation (dialects B and C).
 CURRENT_BASE_URL: Final = "https://apis.bankconnect.finbox.in/bank-connect"
-#: The base URL of each version, for clients that name none.
-BASE_URLS: Final[Mapping[str, str]] = {
-    "v1": DEFAULT_BASE_URL,
-    "v2": CURRENT_BASE_URL,
-}
 
 _VERSIONS = "v1", "v2"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -223,6 +218,16 @@ class Pool:
     limit: int = attrs.field(default=256, validator=_positive)
     keepalive: float = attrs.field(default=4.0, validator=_seconds)
     max_age: float = attrs.field(default=60.0, validator=_seconds)
+
+
+def default_base_url(version: object) -> str:
+    """
+    Return the base URL of clients that name none.
+
+    Args:
+        version: The version of the Session API.
+    """
+    return CURRENT_BASE_URL if version == "v2" else DEFAULT_BASE_URL
 
 
 class Service:

@@ -26,9 +26,8 @@ from bankconnect_async.cli.options import (
 )
 from bankconnect_async.cli.output import write_json, write_output
 from bankconnect_async.config import (
-    BASE_URLS,
-    DEFAULT_BASE_URL,
     Service,
+    default_base_url,
     read_environment,
     secret,
 )
@@ -153,7 +152,7 @@ def _read_settings(api: ApiOptions) -> tuple[Service, Secrets, Route]:
     given = found | api.settings()
     version = given.get("version", "v1")
     service = Service.parse(
-        given.get("base_url") or BASE_URLS.get(version, DEFAULT_BASE_URL),
+        given.get("base_url") or default_base_url(version),
         version=version,
         allow_http=api.allow_http,
     )
