@@ -82,7 +82,11 @@ def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
             f"{path}: exists already and is not overwritten: name another "
             f"{other}"
         )
-    part = PartFile(Path(path), is_new=True)
+    try:
+        part = PartFile(Path(path), is_new=True)
+    except ValueError as exc:
+        # It is empty.
+        raise CommandError(f"{path}: cannot be written: {exc}") from exc
     try:
         part.create()
         with io.BufferedWriter(_PartStream(part)) as file:

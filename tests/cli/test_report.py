@@ -334,6 +334,16 @@ class TestFiles:
             ran = bankconnect("report", path, option, "-")
             assert "name a file instead of -" in ran.err
 
+    def test_empty_path(self, bankconnect, campaign):
+        """
+        A path without a name is refused.
+        """
+        path, _ = campaign(b"link_id\na\n")
+        ran = bankconnect("report", path, "--html", "")
+
+        assert (ran.code, ran.out) == (2, "")
+        assert "cannot be written" in ran.err
+
     def test_file_that_came_since(self, tmp_path):
         """
         A file that came while ours was written is not overwritten, either.
