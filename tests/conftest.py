@@ -40,6 +40,8 @@ import hypothesis
 import pytest
 import trustme
 
+import bankconnect_async
+
 from bankconnect_async import AsyncBankConnect, Pool, Timeouts
 from bankconnect_async._http.transport import Transport
 from bankconnect_async.sandbox import Sandbox
@@ -153,6 +155,26 @@ def _client_of() -> Callable[..., AsyncBankConnect]:
         )
 
     return make
+
+
+@pytest.fixture(name="run_program", scope="session")
+def _run_program() -> Callable[..., str]:
+    """Return a function that runs a program, and returns its output."""
+
+    def run(text: str, *arguments: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", text, *arguments],
+            # The package is there, wherever it is not installed.
+            cwd=Path(bankconnect_async.__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(name="make_transport", scope="session")

@@ -6,7 +6,6 @@ import asyncio
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 
@@ -647,7 +646,7 @@ class TestSettings:
 
         assert set(caught.value.fields) == set(settings)
 
-    def test_lazy(self):
+    def test_lazy(self, run_program):
         """
         Nothing of Dask is imported before a batch of it runs.
         """
@@ -655,14 +654,8 @@ class TestSettings:
             "import sys, bankconnect_async.distributed\n"
             "print({'dask', 'distributed'} & set(sys.modules))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
 
-        assert done.stdout == "set()\n"
+        assert run_program(program) == "set()\n"
 
     def test_one_text(self):
         """

@@ -7,22 +7,15 @@ import contextlib
 import contextvars
 import errno
 import signal
-import subprocess
 import sys
 import threading
 
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-import bankconnect_async
-
 from bankconnect_async import AsyncBankConnect, BlockingPortal
 from bankconnect_async.sandbox import Sandbox
-
-
-PACKAGE = Path(bankconnect_async.__file__).parent.parent
 
 
 @contextlib.asynccontextmanager
@@ -39,20 +32,6 @@ def _portal():
     portal = BlockingPortal()
     yield portal
     portal.close()
-
-
-def run(text, *arguments):
-    """Run a program, and return its output; it may warn of nothing."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", text, *arguments],
-        cwd=PACKAGE,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 def test_one_pool():
@@ -330,12 +309,12 @@ print(portal.call(bank.create_session, "customer-42").link_id)
 """
 
 
-def test_end_of_the_program():
+def test_end_of_the_program(run_program):
     """
     A portal that nobody closes leaves its resources at the end of the
     program, while threads can be used.
     """
-    assert run(END) == "customer-42\nleft\n"
+    assert run_program(END) == "customer-42\nleft\n"
 
 
 FORK = """
@@ -353,12 +332,12 @@ if pid:
 """
 
 
-def test_fork():
+def test_fork(run_program):
     """
     A forked child gets a loop of its own, and the parent keeps its own.
     """
     text = END.replace('print, "left"', "int").replace("resource(), ", "")
-    assert run(text + FORK).splitlines()[-1] == "both"
+    assert run_program(text + FORK).splitlines()[-1] == "both"
 
 
 SERVICE = """
@@ -398,10 +377,10 @@ else:
 """
 
 
-def test_fork_of_a_service(tmp_path):
+def test_fork_of_a_service(run_program, tmp_path):
     """
     A service that was started before a fork works in both processes.
     """
-    printed = run(SERVICE, tmp_path / "store.sqlite").splitlines()
+    printed = run_program(SERVICE, tmp_path / "store.sqlite").splitlines()
 
     assert [line.split()[1] for line in printed] == ["e-1", "e-2", "e-3"]

@@ -4,8 +4,6 @@ Spans and metrics of a client, as the SDK of OpenTelemetry gets them.
 
 import asyncio
 import gc
-import subprocess
-import sys
 
 from collections import Counter
 
@@ -488,7 +486,7 @@ def test_other_objects_are_refused():
         AsyncBankConnect("key", telemetry=object())
 
 
-def test_a_client_without_telemetry_imports_no_opentelemetry():
+def test_a_client_without_telemetry_imports_no_opentelemetry(run_program):
     """
     Neither the package nor a client imports it; without it, the error says
     what to install.
@@ -506,12 +504,4 @@ def test_a_client_without_telemetry_imports_no_opentelemetry():
         "    print(error)\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        text=True,
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-
-    assert "install bankconnect-async[otel]" in done.stdout
+    assert "install bankconnect-async[otel]" in run_program(program)

@@ -4,14 +4,10 @@ The pytest plugin and the parts for tests of our users.
 
 import json
 import re
-import subprocess
-import sys
 
 from pathlib import Path
 
 import pytest
-
-import bankconnect_async
 
 from bankconnect_async import (
     EnrichmentWebhook,
@@ -194,7 +190,7 @@ def test_fixtures_under_anyio(run):
     result.assert_outcomes(passed=1)
 
 
-def test_other_suites_do_not_import_the_package():
+def test_other_suites_do_not_import_the_package(run_program):
     """
     The plugin by itself imports nothing of the package.
     """
@@ -202,16 +198,8 @@ def test_other_suites_do_not_import_the_package():
         "import sys, _bankconnect_async_pytest as plugin\n"
         "print(plugin.__name__, 'bankconnect_async' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        cwd=Path(bankconnect_async.__file__).parent.parent,
-    )
 
-    assert done.stdout == "_bankconnect_async_pytest False\n"
+    assert run_program(code) == "_bankconnect_async_pytest False\n"
 
 
 def shape(document):
