@@ -45,7 +45,7 @@ import bankconnect_async
 from bankconnect_async import AsyncBankConnect, Pool, Timeouts
 from bankconnect_async._http.transport import Transport
 from bankconnect_async.sandbox import Sandbox
-from bankconnect_async.testing import FakeClock
+from bankconnect_async.testing import FakeClock, make_client
 
 
 # Debian's own name for it (invoke-rc.d(8)).
@@ -144,17 +144,7 @@ async def _sandbox() -> AsyncIterator[Sandbox]:
 @pytest.fixture(name="client_of", scope="session")
 def _client_of() -> Callable[..., AsyncBankConnect]:
     """Return a function that makes a client of a sandbox."""
-
-    def make(sandbox: Sandbox, **settings: Any) -> AsyncBankConnect:
-        given: dict[str, Any] = {
-            "api_key": sandbox.api_key,
-            "server_hash": sandbox.server_hash,
-        }
-        return AsyncBankConnect(
-            base_url=sandbox.base_url, redirect_url=None, **given | settings
-        )
-
-    return make
+    return make_client
 
 
 @pytest.fixture(name="run_program", scope="session")
