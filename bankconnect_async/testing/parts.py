@@ -1,5 +1,5 @@
 """
-What the fixtures for pytest are made of.
+Parts of the fixtures for pytest, which other tests can use, too.
 """
 
 import collections

@@ -69,9 +69,7 @@ def upload_webhook(
         session_id,
         event_name,
         "Upload Completed",
-        [_account("COMPLETED", from_date, to_date)]
-        if accounts is None
-        else accounts,
+        [_account(from_date, to_date)] if accounts is None else accounts,
         _range(from_date, to_date),
     )
 
@@ -157,9 +155,7 @@ def _uploads(
     }
 
 
-def _account(
-    status: str, first: datetime.date, last: datetime.date
-) -> dict[str, Any]:
+def _account(first: datetime.date, last: datetime.date) -> dict[str, Any]:
     return {
         "account_id": _ACCOUNT,
         "account_number": "XXXXXXXXXXXX0042",
@@ -178,7 +174,7 @@ def _account(
                 "created_at": "2026-04-01 06:48:43.660968+00:00",
             }
         ],
-        "account_status": status,
+        "account_status": "COMPLETED",
         "months": _months(first, last),
         "missing_data": [],
     }
