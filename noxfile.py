@@ -20,8 +20,6 @@ nox.options.error_on_missing_interpreters = "CI" in os.environ
 PROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGE = "bankconnect_async"
 DECLARED = nox.project.python_versions(PROJECT)
-# What CI must have; like any other machine, it tests whatever else it has.
-REQUIRED = ["3.11", "3.12", "3.13"]
 # Safe path keeps the checkout off sys.path, so that the installed wheel is
 # what is tested; development mode shows what was left open.
 INSTALLED = {"PYTHONSAFEPATH": "1"}
@@ -76,14 +74,11 @@ def works(version: str) -> bool:
 
 def pythons() -> list[str]:
     """
-    Return the versions to test: what is here, and in CI those it must have.
+    Return the versions to test: all of them in CI, else what is here.
     """
-    required = REQUIRED if "CI" in os.environ else []
-    missing = [
-        version
-        for version in DECLARED
-        if version not in required and not works(version)
-    ]
+    if "CI" in os.environ:
+        return DECLARED
+    missing = [version for version in DECLARED if not works(version)]
     if not missing:
         return DECLARED
     here = [version for version in DECLARED if version not in missing]
@@ -98,8 +93,7 @@ def pythons() -> list[str]:
 nox.options.default_venv_backend = backend()
 PYTHONS = pythons()
 EXAMPLES = "examples/engines"
-QUICK = ["--numprocesses=3", "--dist=loadgroup"]
-QUICK += ["-m", "not long and not browser"]
+QUICK = ["--numprocesses=3", "-m", "not long and not browser"]
 EXTRAS = "cli,dask,encryption,otel,postgres,sandbox,speed,tables"
 
 
@@ -107,8 +101,8 @@ def selection(python: str) -> str:
     """
     Return the expression for the tests that run on this Python.
 
-    What takes long in itself has one Python, and what needs a browser or a
-    server has another, the one that measures coverage.
+    Long tests run on one Python, and those that need a browser or a server
+    on another one, which measures coverage.
     """
     is_first = python == PYTHONS[0]
     is_long = python == PYTHONS[len(PYTHONS) // 2]
