@@ -25,6 +25,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from starlette.testclient import TestClient as Browser
 
+from bankconnect_async import errors
 from bankconnect_async.cli.app import app
 
 
@@ -381,6 +382,49 @@ def test_tables():
     assert read_table("environment", "Variable") == variables - {
         "BANKCONNECT_"
     }
+
+
+def test_tree_of_errors():
+    """
+    The tree of errors has each class below its base, which catches it.
+    """
+    _, _, tree = TEXTS["errors"].partition("## The tree of errors")
+    found, branch = {}, {}
+    for line in tree.splitlines():
+        if names := re.findall(r"[A-Z]\w+Error", line):
+            depth = line.index(names[0]) // 4
+            branch[depth] = names[0]
+            found |= dict.fromkeys(names, branch.get(depth - 1))
+
+    classes = {
+        cls
+        for name, cls in vars(errors).items()
+        if name.endswith("Error")
+        and issubclass(cls, errors.BankConnectError)
+        and errors.StatementError not in cls.__bases__
+        and not name.startswith("_")
+    }
+    assert found == {
+        cls.__name__: next(
+            (base.__name__ for base in cls.__mro__[1:] if base in classes),
+            None,
+        )
+        for cls in classes
+    }
+
+
+def test_tests_that_pages_name():
+    """
+    Each test file that a page names is in the repository.
+    """
+    names = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
+    }
+
+    assert len(names) >= 15
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
 def anchors(text):
