@@ -40,10 +40,14 @@ import hypothesis
 import pytest
 import trustme
 
+from yarl import URL
+
 import bankconnect_async
 
 from bankconnect_async import AsyncBankConnect, Pool, Timeouts
-from bankconnect_async._http.transport import Transport
+from bankconnect_async._http.bodies import RequestBody
+from bankconnect_async._http.operation import Operation
+from bankconnect_async._http.transport import Response, Transport
 from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.testing import FakeClock, make_client
 
@@ -167,12 +171,36 @@ def _run_program() -> Callable[..., str]:
     return run
 
 
+class SendingTransport(Transport):
+    """
+    A transport that makes the operations that it sends.
+    """
+
+    async def send_to(
+        self,
+        url: URL,
+        body: RequestBody | None = None,
+        *,
+        method: str = "POST",
+        time_left: float = 5.0,
+    ) -> Response:
+        """Send *body* to *url*, once."""
+        operation = Operation(
+            name=f"{method} test",
+            template="test",
+            url=url,
+            method=method,
+            decode=len,
+        )
+        return await self.send(operation, body, time_left=time_left)
+
+
 @pytest.fixture(name="make_transport", scope="session")
-def _make_transport() -> Callable[..., Transport]:
+def _make_transport() -> Callable[..., SendingTransport]:
     """Make a transport with short limits, as a client does."""
 
-    def make(**settings: Any) -> Transport:
-        return Transport(
+    def make(**settings: Any) -> SendingTransport:
+        return SendingTransport(
             **{
                 "headers": {"x-api-key": "k"},
                 "timeouts": Timeouts(connect=2, read=2, pool=2),

@@ -19,7 +19,6 @@ from bankconnect_async._http.connections import (
     make_connector,
     request_class,
 )
-from bankconnect_async._http.operation import Operation
 from bankconnect_async.config import Pool
 
 
@@ -74,23 +73,10 @@ def _script(heads, answer):
     return script
 
 
-def operation(url, method="POST"):
-    """Return an operation that only sends."""
-    return Operation(
-        name=f"{method} test",
-        template="test",
-        url=url,
-        method=method,
-        decode=len,
-    )
-
-
 async def send(transport, server, body, method="POST"):
     """Send *body* once."""
-    return await transport.send(
-        operation(URL(server.base_url) / "v1" / "session/", method),
-        body,
-        time_left=5.0,
+    return await transport.send_to(
+        URL(server.base_url) / "v1" / "session/", body, method=method
     )
 
 
@@ -364,7 +350,7 @@ async def test_proxies_get_the_whole_address(
     async with raw_server(script) as proxy:
         transport = make_transport(proxy=URL(proxy.base_url).origin())
         url = URL("http://bankconnect.invalid/v1/session/")
-        await transport.send(operation(url), body, time_left=5.0)
+        await transport.send_to(url, body)
         await transport.aclose()
 
     assert heads[0].startswith(

@@ -24,7 +24,6 @@ from bankconnect_async._http.connections import (
     _parse_keep_alive,
     make_connector,
 )
-from bankconnect_async._http.operation import Operation
 
 
 def body():
@@ -47,23 +46,12 @@ def _answering(answer):
     return make
 
 
-def operation(url, method="POST"):
-    """Return an operation that only sends."""
-    return Operation(
-        name=f"{method} test",
-        template="test",
-        url=url,
-        method=method,
-        decode=len,
-    )
-
-
 async def send(transport, server, method="POST"):
     """Send one request."""
-    return await transport.send(
-        operation(URL(server.base_url), method),
+    return await transport.send_to(
+        URL(server.base_url),
         body() if method == "POST" else None,
-        time_left=5,
+        method=method,
     )
 
 
@@ -185,14 +173,14 @@ async def test_a_failed_connect_forgets_the_address(
     transport = make_transport()
     async with raw_server(answering()) as server:
         url = URL(server.base_url).with_host("localhost")
-        await transport.send(operation(url), body(), time_left=5)
+        await transport.send_to(url, body())
         connector = transport._bound.session.connector
         assert connector._cached_hosts
         (kept,) = idle(transport)
         kept.close()
 
     with pytest.raises(ConnectError):
-        await transport.send(operation(url), body(), time_left=5)
+        await transport.send_to(url, body())
     known = ("localhost", url.port) in connector._cached_hosts
     await transport.aclose()
 

@@ -38,7 +38,7 @@ from bankconnect_async import (
 )
 from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async._http.error_mapping import ERROR_MAP, map_error
-from bankconnect_async._http.operation import MAX_RESPONSE, Operation
+from bankconnect_async._http.operation import MAX_RESPONSE
 from bankconnect_async.retry import is_retryable
 
 
@@ -59,21 +59,10 @@ def no_limit() -> None:
     """Return the rate limit of a batch without one."""
 
 
-def operation(url, method="POST"):
-    """Return an operation that only sends."""
-    return Operation(
-        name=f"{method} test",
-        template="test",
-        url=url,
-        method=method,
-        decode=len,
-    )
-
-
 async def post(transport, server, content=b"{}", *, seconds=5.0):
     """Send *content* to *server* once."""
-    return await transport.send(
-        operation(URL(server.base_url)), body(content), time_left=seconds
+    return await transport.send_to(
+        URL(server.base_url), body(content), time_left=seconds
     )
 
 
@@ -257,10 +246,8 @@ class TestDelivery:
 
         async with raw_server(script) as server:
             with pytest.raises(ConnectError) as caught:
-                await transport.send(
-                    operation(URL(server.base_url).with_scheme("https")),
-                    body(),
-                    time_left=5,
+                await transport.send_to(
+                    URL(server.base_url).with_scheme("https"), body()
                 )
 
         assert "TLS handshake failed (" in str(caught.value)
@@ -272,11 +259,7 @@ class TestDelivery:
         If a name cannot be looked up, nothing was sent.
         """
         with pytest.raises(ConnectError, match="looked up") as caught:
-            await transport.send(
-                operation(URL("http://bankconnect.invalid/")),
-                body(),
-                time_left=5,
-            )
+            await transport.send_to(URL("http://bankconnect.invalid/"), body())
 
         assert caught.value.delivery is Delivery.NOT_SENT
 
@@ -390,10 +373,9 @@ class TestDelivery:
         async with raw_server(saying(answer(), answer())) as server:
             await post(transport, server)
             with pytest.raises(ConnectionLostError) as caught:
-                await transport.send(
-                    operation(URL(server.base_url)),
+                await transport.send_to(
+                    URL(server.base_url),
                     Closing(b"{}", content_type="application/json"),
-                    time_left=5,
                 )
 
         assert caught.value.delivery is Delivery.NOT_SENT
@@ -556,9 +538,7 @@ class TestLargeHeads:
         script = saying(answer(headers=headers), answer(headers=headers))
         async with raw_server(script) as server:
             assert (await post(over, server)).status == 200
-            found = await over.send(
-                operation(URL(server.base_url), "GET"), time_left=5.0
-            )
+            found = await over.send_to(URL(server.base_url), method="GET")
             assert found.body == b"{}"
 
     @pytest.mark.parametrize(
@@ -794,8 +774,8 @@ class TestLifetime:
         transport = make_transport()
 
         async def send():
-            await transport.send(
-                operation(URL("http://127.0.0.1:1/")), body(), time_left=1
+            await transport.send_to(
+                URL("http://127.0.0.1:1/"), body(), time_left=1
             )
 
         with asyncio.Runner() as first:
@@ -926,9 +906,7 @@ class TestLifetime:
         connector = transport._bound.session.connector
         monkeypatch.setattr(connector, "_resolve_host", cancelled)
         with pytest.raises(ConnectionLostError, match="closed") as caught:
-            await transport.send(
-                operation(URL("http://api.example/")), body(), time_left=5
-            )
+            await transport.send_to(URL("http://api.example/"), body())
 
         assert caught.value.delivery is Delivery.NOT_SENT
 
@@ -1024,7 +1002,7 @@ class TestTLS:
         """
         url, subjects = secure_server
         with pytest.raises(CertificateError) as caught:
-            await transport.send(operation(url), body(), time_left=5)
+            await transport.send_to(url, body())
 
         assert caught.value.delivery is Delivery.NOT_SENT
         assert not subjects
@@ -1046,7 +1024,7 @@ class TestTLS:
         )
         url, subjects = secure_server
 
-        found = await transport.send(operation(url), body(), time_left=5)
+        found = await transport.send_to(url, body())
         await transport.aclose()
 
         assert found.status == 200
@@ -1063,7 +1041,7 @@ class TestTLS:
         transport = make_transport(tls=context)
         url, _ = secure_server
 
-        found = await transport.send(operation(url), body(), time_left=5)
+        found = await transport.send_to(url, body())
         await transport.aclose()
 
         assert found.status == 200
@@ -1085,9 +1063,7 @@ async def test_a_proxy_sees_the_request(make_transport, raw_server, answer):
             proxy=URL(f"http://127.0.0.1:{port}"),
             proxy_credentials="Basic eDp5",
         )
-        found = await transport.send(
-            operation(URL("http://api.invalid/x")), body(), time_left=5
-        )
+        found = await transport.send_to(URL("http://api.invalid/x"), body())
         await transport.aclose()
 
     assert found.status == 200
