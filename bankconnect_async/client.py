@@ -411,15 +411,14 @@ class AsyncBankConnect(StatementData):
         }
         options = CallOptions(
             headers=kept | given,
-            retry=retry or before.retry,
             on_response=on_response or before.on_response,
         )
         view = object.__new__(type(self))
         vars(view).update(
             vars(self),
             _owner=self,
-            _api=ApiView(self._api, options),
-            _creator=self._creator.with_options(options),
+            _api=ApiView(self._api, options, retry=retry),
+            _creator=self._creator.with_options(options, retry=retry),
         )
         return view
 

@@ -11,7 +11,6 @@ from yarl import URL
 
 
 if TYPE_CHECKING:
-    from bankconnect_async.retry import RetryPolicy
     from bankconnect_async.stats import ResponseHead
 
 
@@ -28,20 +27,18 @@ OK: Final = range(200, 300)
 @attrs.frozen(kw_only=True, repr=False)
 class CallOptions:
     """
-    What the calls of a view of a client have in common.
+    The options of all calls of a view of a client.
 
     Attributes:
         headers: The headers beside those of the client.
-        retry: The retry policy, instead of the client's own.
         on_response: The hook that is called with the head of each response.
     """
 
     headers: Mapping[str, str] = attrs.Factory(dict)
-    retry: "RetryPolicy | None" = None
     on_response: "Callable[[ResponseHead], object] | None" = None
 
     def apply(self, operation: "Operation[T]") -> "Operation[T]":
-        """Return *operation* with these headers, and with the hook."""
+        """Return *operation* with the headers and the hook."""
         return attrs.evolve(
             operation,
             headers={**self.headers, **(operation.headers or {})},

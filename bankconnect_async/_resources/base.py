@@ -90,8 +90,9 @@ class ApiClient:
 
     Attributes:
         clock: The clock of the executor.
+        retry: The retry policy of calls that have none of their own.
         changes: The notifier of changed sessions and entities.
-        options: What all calls have in common, in a view of a client.
+        options: The options of all calls, in a view of a client.
     """
 
     def __init__(
@@ -105,16 +106,12 @@ class ApiClient:
     ) -> None:
         self.executor: Final = executor
         self.clock: Final = executor.clock
+        self.retry: RetryPolicy = executor.retry
         self.base_url: Final = base_url
         self.hash_header: Final = hash_header
         self.allow_http: Final = allow_http
         self.changes: Final = changes or ChangeNotifier()
         self.options: CallOptions | None = None
-
-    @property
-    def retry(self) -> RetryPolicy:
-        """The retry policy of calls that have none of their own."""
-        return (self.options and self.options.retry) or self.executor.retry
 
     def endpoint(
         self,
@@ -177,7 +174,7 @@ class ApiClient:
             with_hash: Whether to send the server hash.
             idempotent: Whether sending it twice does no harm.
             limit: The largest accepted response body, in bytes.
-            retry: The retry policy; by default the client's.
+            retry: The retry policy; by default the `retry` of this object.
             secrets: Secrets of this request alone, to be redacted from
                 messages.
         """
@@ -217,11 +214,16 @@ class ApiView(ApiClient):
 
     Args:
         api: The other client.
-        options: What all calls have in common, instead of the other's.
+        options: The options of all calls, instead of the other's.
+        retry: The retry policy, instead of the other's.
     """
 
     def __init__(
-        self, api: ApiClient, options: CallOptions | None = None
+        self,
+        api: ApiClient,
+        options: CallOptions | None = None,
+        *,
+        retry: RetryPolicy | None = None,
     ) -> None:
         super().__init__(
             executor=api.executor,
@@ -231,6 +233,7 @@ class ApiView(ApiClient):
             changes=api.changes,
         )
         self.options = options or api.options
+        self.retry = retry or api.retry
 
 
 def text_problem(value: object) -> str | None:

@@ -232,7 +232,7 @@ class _Fetch:
             return
         state = RetryState(
             error=first,
-            policy=attrs.evolve(executor.retry, delivery="at-least-once"),
+            policy=attrs.evolve(self.api.retry, delivery="at-least-once"),
             budget=executor.budget,
             clock=clock,
             deadline=deadline_at,

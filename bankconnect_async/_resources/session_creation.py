@@ -174,13 +174,20 @@ class SessionCreator(RequestPreparer):
             idempotent=False,
         )
 
-    def with_options(self, options: CallOptions) -> Self:
+    def with_options(
+        self, options: CallOptions, *, retry: RetryPolicy | None
+    ) -> Self:
         """
         Return a creator that sends with *options*.
+
+        Args:
+            options: The options of all requests.
+            retry: The retry policy, instead of this creator's.
         """
         creator = copy.copy(self)
         vars(creator).update(
-            _operation=options.apply(self._plain), _retry=options.retry
+            _operation=options.apply(self._plain),
+            _retry=retry or self._retry,
         )
         return creator
 

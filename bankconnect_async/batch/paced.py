@@ -40,16 +40,15 @@ class _PacedApi(ApiView):
     def __init__(
         self, api: ApiClient, *, concurrency: int, rate: float | None
     ) -> None:
-        super().__init__(api)
-        policy = api.retry
-        self._policy: Final = attrs.evolve(
-            policy, deadline=max(policy.deadline, _DEADLINE)
+        policy = attrs.evolve(
+            api.retry, deadline=max(api.retry.deadline, _DEADLINE)
         )
+        super().__init__(api, retry=policy)
         self.send_queue: Final = SendQueue(
             api.clock,
             rate=rate,
             rng=policy.rng,
-            max_pause=self._policy.deadline,
+            max_pause=policy.deadline,
         )
         self._slots: Final = WorkerSlots(
             concurrency, FifoSemaphore(1), _start_nothing
@@ -73,7 +72,7 @@ class _PacedApi(ApiView):
             result, _ = await self.executor.execute(
                 operation,
                 body,
-                policy=self._policy if retry is self.retry else retry,
+                policy=retry,
                 throttle=throttle,
             )
             throttle.on_success()

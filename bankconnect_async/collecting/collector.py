@@ -110,8 +110,7 @@ class _ThrottledApi(ApiView):
     def __init__(
         self, api: ApiClient, retry: RetryPolicy, throttle: BatchThrottle
     ) -> None:
-        super().__init__(api)
-        self._retry = retry
+        super().__init__(api, retry=retry)
         self._throttle = throttle
         self._is_first = True
 
@@ -119,7 +118,7 @@ class _ThrottledApi(ApiView):
         self,
         operation: Operation[T],
         body: RequestBody | None,
-        retry: RetryPolicy | None,
+        retry: RetryPolicy,
     ) -> T:
         # The batch waits before the first request of an item.
         if not (self._is_first or await self._throttle.acquire_next()):
@@ -128,7 +127,7 @@ class _ThrottledApi(ApiView):
         result, _ = await self.executor.execute(
             operation,
             body,
-            policy=retry or self._retry,
+            policy=retry,
             throttle=self._throttle,
         )
         return result

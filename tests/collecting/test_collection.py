@@ -22,11 +22,13 @@ from bankconnect_async import (
     NotCollected,
     NotFoundError,
     NotReadyError,
+    RetryPolicy,
     SessionEntry,
     SessionKey,
 )
 from bankconnect_async.journal import Journal, read_journal
 from bankconnect_async.sandbox import Fault, Sandbox, statement_pdf
+from bankconnect_async.testing import FakeClock
 
 
 async def collect(collection):
@@ -273,6 +275,23 @@ async def test_requests_of_one_item_keep_the_rate(bank, complete, service):
     assert all(isinstance(each, Collected) for each in found)
     assert service.requests - before == 12
     assert loop.time() - started >= 11 / 20 - 0.05
+
+
+async def test_the_deadline_is_that_of_the_collection(
+    service, client_of, complete
+):
+    """
+    A request is repeated within the deadline of the collection, even after
+    the one of single calls.
+    """
+    sessions = await complete(1)
+    service.faults.script(Fault.status(503, retry_after=60))
+    async with client_of(
+        service, clock=FakeClock(), retry=RetryPolicy(deadline=1)
+    ) as bank:
+        (found,) = await collect(bank.collect(sessions, deadline=300))
+
+    assert isinstance(found, Collected), found
 
 
 @pytest.mark.parametrize(

@@ -541,6 +541,18 @@ class TestBreaks:
         assert (tmp_path / "x").read_bytes() == b"old"
         assert names(tmp_path) == ["x"]
 
+    async def test_the_policy_of_a_view(self, store, bank, tmp_path):
+        """
+        A download by a view of a client has the retry policy of the view.
+        """
+        store.cuts = [10, 10]
+        view = bank.with_options(retry=RetryPolicy(attempts=1))
+
+        with pytest.raises(ConnectionLostError) as caught:
+            await view.download(store.origin + LINK, to=tmp_path / "x")
+
+        assert len(caught.value.attempts) == len(store.requests) == 1
+
     async def test_without_a_length(self, store, bank, tmp_path):
         """
         A chunked response is complete with its last chunk.
