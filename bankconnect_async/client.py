@@ -294,7 +294,7 @@ class AsyncBankConnect(StatementData):
         # Services that name all settings in their code do without it.
         from .environment import find_proxy, resolve_texts  # noqa: PLC0415
 
-        found["system_proxy"] = find_proxy(
+        system_proxy = find_proxy(
             environ,
             found.get("base_url") or default_base_url(found.get("version")),
         )
@@ -308,7 +308,7 @@ class AsyncBankConnect(StatementData):
                     )
                 }
             )
-        owns_store = resolve_texts(found)
+        owns_store = resolve_texts(found, system_proxy)
         bank = cls(found.pop("api_key"), **found)
         bank._stored.is_owned = owns_store
         return bank

@@ -21,12 +21,15 @@ PROXY_VARIABLES: Final = ("https_proxy", "HTTPS_PROXY")
 _EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
 
 
-def resolve_texts(settings: dict[str, Any]) -> bool:
+def resolve_texts(
+    settings: dict[str, Any], system_proxy: tuple[str, Secret] | None
+) -> bool:
     """
     Replace a proxy, a CA, a signing key and a store's address by objects.
 
     Args:
         settings: The settings for a client, which are changed.
+        system_proxy: The result of `find_proxy`, for clients without a proxy.
 
     Returns:
         Whether the client has to close its store.
@@ -34,7 +37,6 @@ def resolve_texts(settings: dict[str, Any]) -> bool:
     Raises:
         ConfigurationError: If one of them is bad.
     """
-    system_proxy = settings.pop("system_proxy", None)
     # A borrowed session has its own ways.
     if system_proxy is not None and settings.get("client_session") is None:
         settings.setdefault("proxy", _check_proxy(*system_proxy))
@@ -69,7 +71,10 @@ def find_proxy(
     Returns:
         The name of the variable and the address in it, if there is one.
     """
-    name = next((each for each in PROXY_VARIABLES if environ.get(each)), None)
+    name = next(
+        (each for each in PROXY_VARIABLES if environ.get(each, "").strip()),
+        None,
+    )
     try:
         url = URL(str(base_url))
         host = url.host_port_subcomponent or ""

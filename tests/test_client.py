@@ -761,6 +761,11 @@ class TestSetup:
                 "None",
             ),
             ({"HTTP_PROXY": "http://p.example:3128"}, "None"),
+            (
+                {"https_proxy": " ", "HTTPS_PROXY": "http://p.example:3128"},
+                "http://p.example:3128",
+            ),
+            ({"HTTPS_PROXY": " "}, "None"),
         ],
     )
     def test_takes_the_proxy_of_other_programs(self, environ, proxy):
