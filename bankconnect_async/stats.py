@@ -172,7 +172,8 @@ class Telemetry(Protocol):
     """
     Observes the calls of clients; `telemetry.OpenTelemetry` does.
 
-    What its methods and their results raise is logged and ignored.
+    Exceptions of `on_call`, of `on_attempt` and of the functions that they
+    return are logged and ignored.
     """
 
     def observe(self, source: "GaugeSource", host: str, port: int, /) -> None:
