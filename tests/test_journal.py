@@ -840,6 +840,35 @@ class TestRepair:
             list(read_journal(tmp_path / "missing"))
 
 
+FORK = """
+import os, sys
+from bankconnect_async import JournalLockedError
+from bankconnect_async.journal import Journal
+
+path = sys.argv[1]
+closed, unlocked = os.pipe(), os.pipe()
+journal = Journal(path, api="api")
+journal.open()
+pid = os.fork()
+if not pid:
+    journal.close()
+    os.write(closed[1], b"1")
+    os.read(unlocked[0], 1)
+    os._exit(0)
+os.read(closed[0], 1)
+assert os.path.exists(path)
+try:
+    Journal(path).open()
+except JournalLockedError:
+    print("refused")
+journal.close()
+with Journal(path):
+    print("locked again")
+os.write(unlocked[1], b"1")
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
 class TestPlaces:
     """
     Paths of journals.
@@ -858,6 +887,13 @@ class TestPlaces:
         write(path, "b")
 
         assert created_ids(path) == ["b"]
+
+    def test_lock_and_a_forked_child(self, path, run_program):
+        """
+        A child that is forked meanwhile neither keeps the lock of its parent
+        nor ends it.
+        """
+        assert run_program(FORK, path) == "refused\nlocked again\n"
 
     @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
     def test_no_locks(self, path, monkeypatch, number):

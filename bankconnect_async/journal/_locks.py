@@ -32,7 +32,9 @@ _LOCKED_BYTE: Final = 2**31 - 1
 
 def lock(fd: int) -> bool:
     """
-    Lock a file until it is closed, and tell whether that is possible.
+    Lock a file until `unlock`, and tell whether that is possible.
+
+    A child that is forked meanwhile holds the lock, too.
 
     Raises:
         BlockingIOError: If another process has locked it.
@@ -55,3 +57,12 @@ def _lock(fd: int) -> None:
             raise BlockingIOError(exc.errno, exc.strerror) from exc
     else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def unlock(fd: int) -> None:
+    """
+    Let others lock a file that is about to be closed.
+    """
+    # Windows has no forks, and ends the lock with the descriptor.
+    if sys.platform != "win32":
+        fcntl.flock(fd, fcntl.LOCK_UN)

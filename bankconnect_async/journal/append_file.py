@@ -22,7 +22,7 @@ from bankconnect_async.errors import (
     JournalMismatchError,
 )
 
-from ._locks import lock
+from ._locks import lock, unlock
 from .file_system import (
     copy,
     current_path,
@@ -106,6 +106,8 @@ class AppendFile:
     _fsync: GroupFsync | None = attrs.field(default=None, init=False)
     # The owner of the descriptor of a pipe, a terminal or a device.
     _pipe: PipeWriter | None = attrs.field(alias="pipe", default=None)
+    # The process that opened it; a forked child only has a copy.
+    _pid: int = attrs.field(factory=os.getpid, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @classmethod
@@ -431,6 +433,9 @@ class AppendFile:
         if self._pipe is not None:
             self._close_pipe(self._pipe)
             return
+        if self._pid != os.getpid():
+            self._close_file()
+            return
         report = None
         try:
             if self._fsync is not None:
@@ -472,6 +477,8 @@ class AppendFile:
     def _close_file(self) -> None:
         self._drop_reserve()
         fd, self.fd = self.fd, -1
+        if fd >= 0 and self.is_locked and self._pid == os.getpid():
+            unlock(fd)
         _close(fd)
 
     def _flush(self) -> None:
