@@ -260,7 +260,7 @@ class AsyncBankConnect(StatementData):
     @classmethod
     def from_env(
         cls,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
         **settings: "Unpack[ClientSettings]",
     ) -> Self:
         """
@@ -279,7 +279,7 @@ class AsyncBankConnect(StatementData):
         it. `HTTP_PROXY` is never read.
 
         Args:
-            environ: The environment.
+            environ: The environment, by default that of the process.
             **settings: Further arguments of the class; they take precedence.
 
         Raises:
@@ -289,6 +289,9 @@ class AsyncBankConnect(StatementData):
         del settings
         for name in SECRET_SETTINGS & given.keys():
             given[name] = hide(given[name])
+        # As a default, it would stand in the signature with all its secrets.
+        if environ is None:
+            environ = os.environ
         found: dict[str, Any] = read_environment(environ, _VARIABLES)
         found |= given
         # Services that name all settings in their code do without it.

@@ -181,3 +181,20 @@ def test_class_names_are_unique():
                 places[node.name].add(str(path.relative_to(PACKAGE)))
 
     assert not {name: at for name, at in places.items() if len(at) > 1}
+
+
+def test_signatures_hold_no_environment():
+    """
+    No default is the environment, whose secrets `help` would print.
+    """
+    defaults = {
+        (path.name, node.name, ast.unparse(default))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for default in (*node.args.defaults, *node.args.kw_defaults)
+        if default is not None
+    }
+
+    assert ("client.py", "from_env", "None") in defaults
+    assert not [found for found in defaults if "environ" in found[2]]

@@ -39,7 +39,7 @@ class InputShard:
     _place: int = attrs.field(default=0, init=False)
 
     @classmethod
-    def parse(cls, text: str, environ: Mapping[str, str] = os.environ) -> Self:
+    def parse(cls, text: str, environ: Mapping[str, str]) -> Self:
         """
         Parse ``I/N``, ``auto/N`` or ``auto``.
 
@@ -99,7 +99,7 @@ def parse_shard(
     Parse the option ``--shard``.
     """
     try:
-        return None if text is None else InputShard.parse(text)
+        return None if text is None else InputShard.parse(text, os.environ)
     except ValueError as exc:
         raise click.BadParameter(f"{text!r} {exc}") from None
 
