@@ -116,6 +116,17 @@ def selection(python: str) -> str:
     return "not (long or browser or servers)"
 
 
+def prose() -> list[str]:
+    """
+    Return the pages that are written in our own words.
+    """
+    return sorted(
+        str(page)
+        for folder in (".", "docs", "docs/adr", "benchmarks")
+        for page in Path(folder).glob("*.md")
+    )
+
+
 @nox.session(python=PYTHONS, tags=["tests"])
 def tests(session: nox.Session) -> None:
     """
@@ -196,12 +207,13 @@ def coverage_report(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """
-    Check style, spelling, workflows and the direction of imports.
+    Check style, spelling, prose, workflows and the direction of imports.
     """
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")
+    session.run("proselint", "check", *prose())
     session.run("zizmor", "--offline", "--quiet", ".github")
     session.run("lint-imports")
 

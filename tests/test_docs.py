@@ -429,6 +429,42 @@ def test_links(page):
             assert not anchor or anchor in anchors(found.read_text()), target
 
 
+# Words that are out of use, or that say nothing in a reference.
+BAD_WORDS = re.compile(
+    r"\b(anew|borne|heed|hitherto|obviously|seamless|simply|thereof|upon"
+    r"|utilize|whilst|whither)\b",
+    re.IGNORECASE,
+)
+NOT_PROSE = re.compile(
+    r"^```.*?^```|^    .*?$|<!--.*?-->", re.MULTILINE | re.DOTALL
+)
+END_OF_SENTENCE = re.compile(
+    r"(?<=[.!?])\s+|\n\s*\n|\n(?=\s*(?:[-*|#]|\d+\. ))| \| "
+)
+
+
+def read_sentences(page):
+    """Return the sentences of a page, without code and links."""
+    text = NOT_PROSE.sub("\n\n", page)
+    text = re.sub(r"`[^`]*`", "`code`", re.sub(r"\]\([^)]*\)", "]", text))
+    return [" ".join(part.split()) for part in END_OF_SENTENCE.split(text)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if "contract" not in page.parts],
+    ids=lambda page: page.name,
+)
+def test_sentences(page):
+    """
+    Sentences have 45 words at most, none twice in a row, and no bad ones.
+    """
+    for sentence in read_sentences(page.read_text()):
+        assert len(sentence.split()) <= 45, sentence
+        assert not re.search(r"\b([a-z]+) \1\b", sentence), sentence
+        assert not BAD_WORDS.search(sentence), sentence
+
+
 def test_the_readme_is_short():
     """
     The README is one page of reading; the rest is on other pages.
