@@ -271,8 +271,9 @@ class AsyncBankConnect(StatementData):
         `_STORE` and `_STORE_KEYS`; a blank one counts as not set. With a
         signing key of 32 bytes or more, the redirect URL becomes a
         `ReturnURL`. The CA file is a PEM file that is trusted in addition.
-        The store is an address for `store.open_store`, and its keys are
-        separated by commas, the newest first; the client closes it.
+        The store is an address for `store.open_store`; the client closes it.
+        Several signing keys, or several keys of the store, are separated by
+        commas, the newest first.
 
         Without a proxy, that of `HTTPS_PROXY` is used for an https API that
         `NO_PROXY` does not name, as by other programs; `proxy=None` ignores

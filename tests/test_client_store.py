@@ -43,7 +43,7 @@ from bankconnect_async.journal import Journal, read_journal
 from bankconnect_async.sandbox import Fault, Sandbox
 
 
-SECRET = "a secret of thirty-two bytes, or more"
+SECRET = "a secret of thirty-two bytes or more"
 RETURN = "https://lender.example/return"
 LEASE = datetime.timedelta(seconds=30)
 ONCE = RetryPolicy(attempts=1)

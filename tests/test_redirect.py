@@ -39,7 +39,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 BASE = "https://lender.example/return"
 ENTITY = "f5057fee-4c3e-4459-82dd-21250b729601"
 SESSION = "d8aaa1f6-d2b6-41ba-9e97-f5f843c901ee"
-SECRET = "correct horse battery staple, twice over"
+SECRET = "correct horse battery staple twice over"
 OLD_SECRET = "an older secret of more than 32 bytes!!"
 
 EXPECTED = {
@@ -511,12 +511,17 @@ class TestReturnURL:
             returns.decode(url)
         assert not caught.value.expired
 
-    def test_rotation(self):
+    @pytest.mark.parametrize(
+        "secrets",
+        [[SECRET, OLD_SECRET.encode()], f"{SECRET}, {OLD_SECRET}"],
+        ids=["list", "text"],
+    )
+    def test_rotation(self, secrets):
         """
         The first secret signs, and the others still verify.
         """
         before = make(secret=OLD_SECRET)
-        during = make(secret=[SECRET, OLD_SECRET.encode()])
+        during = make(secret=secrets)
         after = make(secret=SECRET)
         old = f"{before.build('c')}?success=false"
         new = f"{during.build('c')}?success=false"

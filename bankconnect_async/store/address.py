@@ -48,8 +48,6 @@ def open_store(
         ConfigurationError: If the address or a key is wrong, or an extra is
             not installed.
     """
-    if isinstance(encryption_keys, str):
-        encryption_keys = [key.strip() for key in encryption_keys.split(",")]
     found = _SCHEME.match(address)
     scheme = found[1].lower() if found else "sqlite"
     if scheme not in _CLASSES or (not found and _MISTAKEN.match(address)):

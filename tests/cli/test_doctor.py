@@ -17,10 +17,20 @@ import pytest
 import trustme
 
 from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.store import open_store
 
 
 CHECKS = [
-    *("settings", "name", "port", "certificate", "clock", "path", "dialect"),
+    *(
+        "settings",
+        "store",
+        "name",
+        "port",
+        "certificate",
+        "clock",
+        "path",
+        "dialect",
+    ),
     *("key", "server hash", "webhook"),
 ]
 DENIED = b'{"detail": "Method GET not allowed."}'
@@ -149,7 +159,7 @@ def _servers(tmp_path_factory) -> Iterator[Servers]:
 
 
 @pytest.fixture(name="doctor")
-def _doctor(bankconnect, servers, monkeypatch):
+def _doctor(bankconnect, servers, monkeypatch, tmp_path):
     """
     Run the command with settings of the good server, and others instead.
     """
@@ -160,6 +170,8 @@ def _doctor(bankconnect, servers, monkeypatch):
             "API_KEY": "sandbox-api-key",
             "SERVER_HASH": "sandbox-server-hash",
             "CA_FILE": servers.authority,
+            "STORE": f"{tmp_path}/new.db",
+            "STORE_KEYS": "k" * 32,
             **settings,
         }
         for name, value in environment.items():
@@ -182,7 +194,7 @@ def failures(checks):
     }
 
 
-def test_a_good_setup_passes(doctor):
+def test_a_good_setup_passes(doctor, tmp_path):
     """
     Every check of a good setup passes, and the command exits with 0.
     """
@@ -191,6 +203,7 @@ def test_a_good_setup_passes(doctor):
     assert code == 0
     assert [each["check"] for each in checks] == CHECKS
     assert {each["status"] for each in checks} == {"ok"}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -416,11 +429,63 @@ def test_it_leaves_no_trace(bankconnect, monkeypatch, service_loop, dialect):
 
     assert (result.code, result.err) == (0, "")
     assert [line.split()[0] for line in result.out.splitlines()] == [
-        *["ok"] * 9,
-        "skipped",
+        *("ok", "skipped", *["ok"] * 8, "skipped")
     ]
     assert methods == {"GET"}
     assert sandbox.created() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "words"),
+    [
+        (
+            {"STORE": "", "STORE_KEYS": ""},
+            "skipped",
+            ["in memory", "set BANKCONNECT_STORE"],
+        ),
+        (
+            {"STORE_KEYS": ""},
+            "warning",
+            ["new.db is new", "set BANKCONNECT_STORE_KEYS"],
+        ),
+        ({"STORE": "{tmp}/kept.db"}, "ok", ["kept.db opens"]),
+        (
+            {"STORE": "{tmp}/text.db"},
+            "failed",
+            ["text.db: ", "correct BANKCONNECT_STORE or"],
+        ),
+        (
+            {"STORE": "{tmp}/none/store.db"},
+            "failed",
+            ["none: there is no such folder", "make the folder"],
+        ),
+        (
+            {"STORE": "postgresql://127.0.0.1:1/none"},
+            "failed",
+            ["PostgreSQL: ", "correct BANKCONNECT_STORE or"],
+        ),
+    ],
+)
+def test_the_store_is_opened(doctor, tmp_path, settings, status, words):
+    """
+    A store is opened, and a service is told if it has none, or no keys.
+    """
+    asyncio.run(open_and_close(open_store(f"{tmp_path}/kept.db", "k" * 32)))
+    (tmp_path / "text.db").write_text("not a database, but a text" * 99)
+    values = {
+        name: value.format(tmp=tmp_path) for name, value in settings.items()
+    }
+    code, checks = doctor(**values)
+
+    (found,) = [each for each in checks if each["check"] == "store"]
+    assert (found["status"], code) == (status, int(status == "failed"))
+    text = f"{found['found']} -> {found['advice']}"
+    assert [word for word in words if word not in text] == []
+
+
+async def open_and_close(store) -> None:
+    await store.open()
+    await store.aclose()
 
 
 def test_a_mistyped_variable_is_a_warning(doctor):
@@ -459,7 +524,7 @@ def test_a_good_proxy_passes(doctor, servers):
 
     assert code == 0
     assert [each["check"] for each in checks] == [
-        *("settings", "proxy", *CHECKS[3:]),
+        *("settings", "store", "proxy", *CHECKS[4:]),
     ]
     assert {each["status"] for each in checks} == {"ok"}
     assert "canary" not in json.dumps(checks)

@@ -14,7 +14,7 @@ from bankconnect_async.web import CallbackProtocol, WebRequest
 
 
 BASE = "https://lender.example/bank"
-SECRET = "correct horse battery staple, long enough"
+SECRET = "correct horse battery staple long enough"
 
 
 @pytest.fixture(name="out")

@@ -92,7 +92,7 @@ async def serve(  # noqa: PLR0913
             client,
             CallbackProtocol(
                 base,
-                secret="correct horse battery staple, long enough",
+                secret="correct horse battery staple long enough",
                 require_webhook_secret=False,
                 now=lambda: time.time() + float(Path(shift).read_text()),
             ),

@@ -34,7 +34,7 @@ django_settings.configure(
     SECRET_KEY="k" * 32,
 )
 
-SECRET = "correct horse battery staple, long enough"
+SECRET = "correct horse battery staple long enough"
 BASE = "https://lender.example/bank"
 
 

@@ -20,8 +20,8 @@ from bankconnect_async.models.sessions import Session
 from bankconnect_async.web import MAX_EVENT, BrowserReport, WebRequest
 
 
-SECRET = "correct horse battery staple, long enough"
-OLD_SECRET = "an older secret, which is long enough too"
+SECRET = "correct horse battery staple long enough"
+OLD_SECRET = "an older secret which is long enough too"
 ALPHABET = f"{string.ascii_letters}{string.digits}-_"
 SESSION = Session(
     link_id="customer-42",
@@ -316,7 +316,7 @@ class TestReadEvent:
         """
         The newest secret signs; older ones still verify.
         """
-        new = "the newest secret, which is long enough!!"
+        new = "the newest secret which is long enough!!"
         rotated = protocol(secret=[new, "x" * 32, SECRET])
 
         assert isinstance(

@@ -23,7 +23,7 @@ from bankconnect_async.sandbox import Sandbox
 from bankconnect_async.web import CallbackProtocol
 
 
-SECRET = "correct horse battery staple, long enough"
+SECRET = "correct horse battery staple long enough"
 PUBLIC = "http://127.0.0.1:1/bank"
 ROLES = "create", "return", "webhook"
 #: A fifth of the webhooks is lost.

@@ -12,7 +12,7 @@ from bankconnect_async.models.webhooks import ExtractionWebhook, UnknownWebhook
 from bankconnect_async.web import MAX_WEBHOOK, Notification
 
 
-SECRET = "correct horse battery staple, long enough"
+SECRET = "correct horse battery staple long enough"
 EXTRACTED = {
     "entity_id": "e-1",
     "statement_id": "st-1",

@@ -38,6 +38,7 @@ from .api import ApiProbe
 from .findings import Finding, Findings
 from .network import ServerAddress, check_network
 from .settings import Route, Secrets, make_route
+from .store import check_store
 from .webhook import WebhookProbe
 
 
@@ -74,14 +75,15 @@ def doctor(
     """
     Check the settings, the network and the API, and print what to do.
 
-    It tries the name, the port or the proxy, the TLS certificate, the clock,
-    the path, the dialect, the API key, the server hash and the URL of
-    webhooks. A line says what each check found and, after an arrow, what to
-    do.
+    It tries the store, the name, the port or the proxy, the TLS certificate,
+    the clock, the path, the dialect, the API key, the server hash and the URL
+    of webhooks. A line says what each check found and, after an arrow, what
+    to do.
 
     It sends GET requests only: to session/, net_banking_health/, the status of
     an unknown session or entity, and the URL of webhooks. No session is
-    created, and nothing is charged.
+    created, and nothing is charged. A store is opened as a service opens it,
+    but no file is made for it.
 
     It exits with 1 if a check failed.
     """
@@ -124,6 +126,7 @@ async def _examine(
     findings.add(Finding("settings", "ok", str(service.session_url())))
     _report_mistyped(findings)
     _report_missing(findings, secrets)
+    await findings.run("store", check_store(os.environ))
     target = ServerAddress(service.base_url, _address_setting(api))
     async with aiohttp.ClientSession(trust_env=False) as http:
         if await check_network(findings, target, route):

@@ -1,0 +1,68 @@
+"""
+The check of the store.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bankconnect_async.config import read_environment
+from bankconnect_async.errors import StoreError
+from bankconnect_async.store import SQLiteSessionStore, open_store
+
+from .findings import CheckError
+
+
+_STORE: Final = "BANKCONNECT_STORE"
+_KEYS: Final = "BANKCONNECT_STORE_KEYS"
+
+
+async def check_store(environ: Mapping[str, str]) -> str:
+    """
+    Open the store of the environment, unless that would make a file.
+
+    Args:
+        environ: The environment.
+
+    Returns:
+        The description of the store.
+
+    Raises:
+        CheckError: If there is no store, or it is not encrypted, or it cannot
+            be used.
+    """
+    found = read_environment(environ, {"address": _STORE, "keys": _KEYS})
+    if "address" not in found:
+        raise CheckError(
+            "in memory: other processes do not see it, and it ends with its "
+            "own",
+            f"set {_STORE} where a service or several commands run",
+            status="skipped",
+        )
+    store = open_store(found["address"], found.get("keys"))
+    place, is_new = "PostgreSQL", False
+    if isinstance(store, SQLiteSessionStore):
+        path = store.path.absolute()
+        place, is_new = str(path), not path.exists()
+        if not path.parent.is_dir():
+            raise CheckError(
+                f"{path.parent}: there is no such folder",
+                f"correct {_STORE}, or make the folder",
+            )
+    if not is_new:
+        try:
+            await store.open()
+        except StoreError as error:
+            raise CheckError(
+                f"{place}: {error}", f"correct {_STORE} or {_KEYS}"
+            ) from None
+        finally:
+            await store.aclose()
+    state = "is new: its first use makes it" if is_new else "opens"
+    if not store.keeps_urls:
+        raise CheckError(
+            f"{place} {state}, without encryption",
+            f"set {_KEYS}: without keys, no journey is continued, and names "
+            f"and ids can be read in it",
+            status="warning",
+        )
+    return f"{place} {state}"
