@@ -40,6 +40,7 @@ _MODULES: Final = {
     ".statements": "fetch upload wait",
     ".sweep": "sweep",
     ".trigger": "trigger",
+    ".webhook": "webhook",
 }
 _NAMES: Final = sorted(" ".join(_MODULES.values()).split())
 

@@ -5,7 +5,6 @@
 import csv
 import datetime
 import io
-import os
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -15,25 +14,20 @@ import click
 import orjson
 
 from bankconnect_async._printable import one_line
-from bankconnect_async.config import read_environment
-from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import PARAMETERS, UNSET, SessionRequest
 from bankconnect_async.web.invitations import InvitationParameters
-from bankconnect_async.web.protocol import CallbackProtocol
 
+from .callbacks import make_protocol
 from .input.parameters import EXTRA
 from .input.rows import BadRow, InputFileError, InputRow, InputRows
 from .input.sources import open_input, refuse_same_file
-from .messages import CommandError, print_message, renamed_settings
+from .messages import CommandError, print_message
 from .options import any_link_id_option
 from .output import new_file
 
 
 _COLUMN: Final = "invitation_url"
-_VARIABLES: Final = {
-    "callback_url": "BANKCONNECT_CALLBACK_URL",
-    "signing_key": "BANKCONNECT_SIGNING_KEY",
-}
 _IN_LINKS: Final = frozenset(
     {"link_id", *InvitationParameters.__annotations__}
 )
@@ -76,6 +70,12 @@ _BLOCK: Final = 2**20
     help="The service shows journeys in an <iframe>, so link ids may be "
     "longer.",
 )
+@click.option(
+    "--allow-http",
+    is_flag=True,
+    help="Allow a callback URL without TLS, such as that of a service in a "
+    "container.",
+)
 @any_link_id_option
 def invite(  # noqa: PLR0913
     *,
@@ -85,6 +85,7 @@ def invite(  # noqa: PLR0913
     days: int,
     callback_url: str | None,
     inline_frame: bool,
+    allow_http: bool,
     allow_any_link_id: bool,
 ) -> None:
     """
@@ -103,7 +104,9 @@ def invite(  # noqa: PLR0913
     format. It is written as a whole, or not at all if a row is wrong. Only
     its owner can read it.
     """
-    protocol = _make_protocol(callback_url, invitation_frame=inline_frame)
+    protocol = make_protocol(
+        callback_url, invitation_frame=inline_frame, allow_http=allow_http
+    )
     refuse_same_file(source, output)
 
     def make_link(request: SessionRequest) -> str:
@@ -135,29 +138,6 @@ def invite(  # noqa: PLR0913
                 exit_code=1,
             )
     print_message(f"{output}: {merged.good} invitations")
-
-
-def _make_protocol(
-    callback_url: str | None, *, invitation_frame: bool
-) -> CallbackProtocol:
-    found = read_environment(os.environ, _VARIABLES)
-    if callback_url is not None:
-        found["callback_url"] = callback_url
-    for name, variable in _VARIABLES.items():
-        if name not in found:
-            raise ConfigurationError(
-                fields={
-                    name: (
-                        f"is missing: set {variable} to that of your service",
-                    )
-                }
-            )
-    with renamed_settings({"base": "callback_url", "secret": "signing_key"}):
-        return CallbackProtocol(
-            found["callback_url"],
-            secret=found["signing_key"],
-            invitation_frame=invitation_frame,
-        )
 
 
 def _parameters(request: SessionRequest) -> InvitationParameters:

@@ -44,7 +44,7 @@ VARIABLES: Final = {
     "pdf_password": "BANKCONNECT_PDF_PASSWORD",
 }
 # The commands whose requests carry the server hash, too.
-_WITH_HASH: Final = frozenset({"collect", "fetch", "sweep", "wait"})
+_WITH_HASH: Final = frozenset({"collect", "fetch", "sweep", "wait", "webhook"})
 _HASH: Final = "BANKCONNECT_SERVER_HASH"
 _PHRASES: Final = {
     "allow_http=True": "--allow-http",

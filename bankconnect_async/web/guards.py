@@ -94,7 +94,8 @@ def origin_check(base: URL) -> Check:
     return (
         is_same_origin,
         HTTPStatus.FORBIDDEN,
-        "the request comes from another site",
+        "the request comes from another site: its header Origin is not that "
+        "of the service",
     )
 
 

@@ -15,6 +15,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.return_urls import Secrets
+from bankconnect_async._codec.session_requests import is_loopback
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.embed import (
@@ -68,6 +69,11 @@ _MICROSECOND: Final = datetime.timedelta(microseconds=1)
 _REFERENCE: Final = re.compile(r"[0-9a-f]{8}\Z")
 _DEFAULT_TEXTS: Final = PageTexts()
 _FORTNIGHT: Final = datetime.timedelta(days=14)
+_PLAIN_HTTP: Final = (
+    "uses plain http, which would show customers' data and the path of "
+    "webhooks; use https, even if a proxy ends TLS, or allow_http=True for a "
+    "sandbox on a private network"
+)
 _NEXT_URL: Final = re.compile(
     r"(?:/(?![/\\])|https?://[^\s\\/?#]+)[^\x00-\x20\x7f\\]*"
 )
@@ -86,18 +92,18 @@ class CallbackProtocol:
         base: The URL below which the endpoints are, as browsers see it.
         next_url: The address of the service to which customers go next.
         texts: The texts of the pages.
-        allow_http: As for `AsyncBankConnect`.
+        allow_http: Whether the base and journeys may be without TLS.
         invitation_frame: Whether the journeys of invitations are in a frame.
     """
 
     base: URL
     next_url: str | None
-    texts: PageTexts
+    texts: PageTexts = attrs.field(repr=False)
     allow_http: bool
     invitation_frame: bool
-    _now: Callable[[], float]
-    _keys: SigningKeys
-    _pages: PageRenderer
+    _now: Callable[[], float] = attrs.field(repr=False)
+    _keys: SigningKeys = attrs.field(repr=False)
+    _pages: PageRenderer = attrs.field(repr=False)
     _post_check: Check = attrs.field(repr=False)
     _event_checks: tuple[Check, ...] = attrs.field(repr=False)
     _webhook_checks: tuple[Check, ...] = attrs.field(repr=False)
@@ -137,7 +143,9 @@ class CallbackProtocol:
             max_age: The longest time from the first page of a journey to
                 its end.
             texts: The texts of the pages.
-            allow_http: As for `AsyncBankConnect`.
+            allow_http: Whether *base*, and the URLs of journeys in a frame,
+                may be of a host without TLS other than this machine, such as
+                a container.
             invitation_frame: Whether the journeys of invitations are in a
                 frame, rather than behind a redirect.
             now: A function that returns the seconds since 1970; the
@@ -154,6 +162,9 @@ class CallbackProtocol:
             problem = ("must be a path or an http(s) URL",)
             raise ConfigurationError(fields={"next_url": problem})
         base = keys.return_url.base.parent
+        is_safe = base.scheme == "https" or is_loopback(base.host)
+        if not (is_safe or allow_http):
+            raise ConfigurationError(fields={"base": (_PLAIN_HTTP,)})
         folder = f"{base.raw_path.rstrip('/')}/{WEBHOOK}/"
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
             base=base,

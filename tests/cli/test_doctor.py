@@ -341,6 +341,12 @@ def test_a_good_setup_passes(doctor, tmp_path):
             ["BANKCONNECT_SIGNING_KEY", "32"],
             id="signing key",
         ),
+        pytest.param(
+            {"CALLBACK_URL": "{odd}/bank", "SERVER_HASH": ""},
+            *((), "server hash"),
+            ["BANKCONNECT_SERVER_HASH is not set", "confirm outcomes"],
+            id="a service without a hash",
+        ),
     ],
 )
 def test_a_broken_setup_is_named(  # noqa: PLR0913, PLR0917

@@ -102,6 +102,22 @@ def test_bad_rows(invite, out):
 
 
 @pytest.mark.parametrize(
+    ("args", "code"), [((), 2), (("--allow-http",), 0)], ids=str
+)
+def test_plain_http(invite, args, code):
+    """
+    Links without TLS are refused, unless the user allows them.
+    """
+    result = invite(
+        "link_id\na\n", "--callback-url", "http://lender.example/bank", *args
+    )
+
+    assert result.code == code
+    assert ("uses plain http" in result.err) is bool(code)
+    assert "allow_http=" not in result.err
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         ("link_id,mobile_number\na,98", "Call it extra.mobile_number"),

@@ -195,7 +195,10 @@ def _report_missing(findings: Findings, secrets: Secrets) -> None:
         findings.add(
             Finding(
                 "server hash",
-                "skipped",
+                # A service needs it, the creation of sessions does not.
+                "failed"
+                if os.environ.get("BANKCONNECT_CALLBACK_URL", "").strip()
+                else "skipped",
                 "BANKCONNECT_SERVER_HASH is not set",
                 "set it to confirm outcomes, to set the webhook URL and to "
                 "fetch statement data; creating sessions needs none",

@@ -89,7 +89,10 @@ class WebhookProbe:
             )
         try:
             protocol = CallbackProtocol(
-                found["callback_url"], secret=found["signing_key"]
+                found["callback_url"],
+                secret=found["signing_key"],
+                # `_check_address` has a better message.
+                allow_http=True,
             )
         except ConfigurationError as error:
             name, problems = next(iter(error.fields.items()))

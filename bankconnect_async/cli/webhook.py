@@ -1,0 +1,55 @@
+"""
+The command ``webhook``.
+"""
+
+import asyncio
+
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, TypeAlias, get_args
+
+import click
+
+from yarl import URL
+
+from bankconnect_async.client import AsyncBankConnect
+
+from .callbacks import make_protocol
+from .messages import print_message
+from .options import ApiOptions, connection_options
+
+
+_Flow: TypeAlias = Literal["session", "entity"]
+
+
+@click.command()
+@click.argument("url", metavar="[URL]", required=False)
+@click.option(
+    "--flow",
+    type=click.Choice(get_args(_Flow)),
+    required=True,
+    help="The flow that the vendor has set for you: each has a webhook.",
+)
+@connection_options
+def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
+    """
+    Set the URL to which the vendor sends webhooks.
+
+    By default it is that of your CallbackService, which is made from
+    BANKCONNECT_CALLBACK_URL and BANKCONNECT_SIGNING_KEY. Give the URL of any
+    other endpoint. Run the command once for each deployment, and again after
+    either of the two has changed; repeating it does no harm.
+    """
+    if url is None:
+        url = make_protocol(allow_http=api.allow_http).webhook_url
+    asyncio.run(_update(api.connect(), url, flow))
+    # The path is a secret.
+    print_message(f"webhooks of the {flow} flow go to {URL(url).origin()}/…")
+
+
+async def _update(
+    connection: AbstractAsyncContextManager[AsyncBankConnect],
+    url: str,
+    flow: _Flow,
+) -> None:
+    async with connection as bank:
+        await bank.update_webhook(url, flow=flow)
