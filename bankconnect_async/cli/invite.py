@@ -19,8 +19,8 @@ from bankconnect_async.models.sessions import PARAMETERS, UNSET, SessionRequest
 from bankconnect_async.web.invitations import InvitationParameters
 
 from .callbacks import make_protocol
-from .input.parameters import EXTRA
-from .input.rows import BadRow, InputFileError, InputRow, InputRows
+from .input.link_ids import LinkIds
+from .input.rows import BadRow, Columns, InputRow, InputRows
 from .input.sources import open_input, refuse_same_file
 from .messages import CommandError, print_message
 from .options import any_link_id_option
@@ -28,8 +28,10 @@ from .output import new_file
 
 
 _COLUMN: Final = "invitation_url"
-_IN_LINKS: Final = frozenset(
-    {"link_id", *InvitationParameters.__annotations__}
+_IN_LINKS: Final = Columns(
+    known=frozenset({"link_id", *InvitationParameters.__annotations__}),
+    extra="have it in the output only, because anyone who gets a link can "
+    "read what is in it",
 )
 # Many bad rows have one cause.
 _MOST_PROBLEMS: Final = 20
@@ -125,8 +127,8 @@ def invite(  # noqa: PLR0913
             opened.stream,
             name=opened.name,
             allow_any_link_id=allow_any_link_id,
+            columns=_IN_LINKS,
         )
-        _check_columns(opened.name, rows.columns)
         rows.refuse_month_first(opened.reopen)
         merged = _Merged(rows, make_link)
         file.writelines(merged.blocks())
@@ -149,20 +151,6 @@ def _parameters(request: SessionRequest) -> InvitationParameters:
     return given  # type: ignore[no-any-return] # the protocol refuses others
 
 
-def _check_columns(name: str, columns: frozenset[str] | None) -> None:
-    others = sorted(
-        column
-        for column in (columns or frozenset()) - _IN_LINKS
-        if not column.startswith(EXTRA)
-    )
-    if others:
-        raise InputFileError(
-            f"{name}: has the column {', '.join(others)}, which cannot be in "
-            f"a link, because anyone who gets the link can read it. Call it "
-            f"{EXTRA}{others[0]} to have it in the output only"
-        )
-
-
 class _Merged:
     """
     The rows of an input with their links, in the format of the input.
@@ -181,6 +169,7 @@ class _Merged:
     ) -> None:
         self._rows = rows
         self._make_link = make_link
+        self._link_ids = LinkIds()
         self._problems: list[str] = []
         self.good = 0
         self.bad = 0
@@ -211,6 +200,7 @@ class _Merged:
         if isinstance(row, InputRow):
             try:
                 link = self._make_link(row.request)
+                self._link_ids.add(row)
             except InvalidRequestError as exc:
                 error = exc
             else:

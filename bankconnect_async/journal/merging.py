@@ -117,7 +117,7 @@ def merge_journals(output: _Path, *paths: _Path) -> MergeResult:
             part.commit()
         except FileExistsError:
             raise JournalError(
-                f"{name}: exists already: use another path"
+                f"{name}: exists already: name a new file"
             ) from None
         except OSError as exc:
             raise JournalError(

@@ -120,7 +120,7 @@ def test_plain_http(invite, args, code):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("link_id,mobile_number\na,98", "Call it extra.mobile_number"),
+        ("link_id,mobile_number\na,98", "extra.NAME to have it in the output"),
         ("link_id,email\na,b", "has unknown columns: 'email'"),
         ('{"link_id": "a", "session_expiry": 60}', "session_expiry: cannot"),
         (f"link_id\n{'a' * 200}", "redirect_url: has"),
@@ -134,6 +134,17 @@ def test_not_in_a_link(invite, out, content, problem):
 
     assert result.code in {1, 2}
     assert problem in result.err
+    assert not out.exists()
+
+
+def test_repeated_link_id(invite, out):
+    """
+    Two people never share a link: a repeated link id is an error.
+    """
+    result = invite("link_id,extra.name\na,Asha\nb,Ben\na,Ravi\n")
+
+    assert result.code == 1
+    assert "line 4: link_id: was given before, on line 2" in result.err
     assert not out.exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bankconnect_async.cli.batch.shard import InputShard
 from bankconnect_async.journal import CreatedRecord, Journal, read_journal
+from bankconnect_async.sandbox import Fault
 
 
 INLINE = "--inline-frame"
@@ -81,11 +82,38 @@ class TestShard:
             for path in (tmp_path / "one.jsonl", out)
         )
         assert one == several
+        reports = [
+            json.loads(bankconnect("report", *paths, "--json").out)["creation"]
+            for paths in ([tmp_path / "one.jsonl"], shards, [out])
+        ]
+        assert {
+            (each["created"], each["failed"], each["repeated"], each["stale"])
+            for each in reports
+        } == {(40, 1, 3, 0)}
         assert service.created() == 80
         # The result is a journal like any other.
         again = bankconnect(*command, out)
         assert again.err.startswith("created 0, failed 4 ")
         assert service.created() == 80
+
+    def test_repeated_row_is_not_copied(self, bankconnect, tmp_path, service):
+        """
+        A shard's row that repeats a link id is not among those to try again,
+        even before the row that failed.
+        """
+        source, out = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        source.write_text("link_id\na\nbad\nbad\n")
+        service.faults.script(Fault.status(400), prefix="bad")
+        for index in range(2):
+            bankconnect(
+                *("batch", source, INLINE, "--output", out),
+                *("--shard", f"{index}/2"),
+            )
+        shards = sorted(tmp_path.glob("out.jsonl.shard-*"))
+        again = tmp_path / "again.csv"
+        ran = bankconnect("report", *shards, "--failed", again)
+
+        assert (ran.code, again.read_text()) == (0, "link_id\nbad\n")
 
     @pytest.mark.long
     async def test_survives_kills(self, service, start, tmp_path, until):
@@ -263,7 +291,7 @@ class TestMerge:
 
         assert (onto.code, missing.code, twice.code) == (2, 2, 2)
         assert "0.jsonl: is the same file as" in twice.err
-        assert "exists already: name another --output" in onto.err
+        assert "exists already: name a new file" in onto.err
         assert "none: is no file" in missing.err
         assert list(tmp_path.iterdir()) == [path]
 

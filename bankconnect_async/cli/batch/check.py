@@ -11,14 +11,13 @@ from typing import Any, Final
 import attrs
 
 from bankconnect_async._resources.session_creation import RequestPreparer
+from bankconnect_async.cli.input.link_ids import LinkIds
 from bankconnect_async.cli.input.rows import BadRow, InputRow
 from bankconnect_async.cli.messages import print_message
 from bankconnect_async.cli.options import ApiOptions
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import UNSET
-
-from .duplicates import LinkIds
 
 
 # What decides about a row; neither a key nor a store is needed.

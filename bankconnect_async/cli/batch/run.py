@@ -142,7 +142,7 @@ class BatchRun:
         failed = Failed(
             index=-1,
             item=row.link_id,  # type: ignore[arg-type] # it may have none
-            request=None,
+            request=row.request,
             error=row.error,
         )
         self.journal.record(failed, line=row.line)

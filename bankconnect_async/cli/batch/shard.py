@@ -11,10 +11,9 @@ from typing import Final, Self
 import attrs
 import click
 
+from bankconnect_async.cli.input.link_ids import LinkIds
 from bankconnect_async.cli.input.rows import BadRow, InputRow
 from bankconnect_async.errors import InvalidRequestError
-
-from .duplicates import LinkIds
 
 
 _FORM: Final = re.compile("(auto|[0-9]{1,9})(?:/([0-9]{1,9}))?")
@@ -87,7 +86,10 @@ class InputShard:
                 self._link_ids.add(row)
             except InvalidRequestError as error:
                 row = BadRow(
-                    line=row.line, link_id=row.request.link_id, error=error
+                    line=row.line,
+                    link_id=row.request.link_id,
+                    error=error,
+                    request=row.request,
                 )
         return row if is_ours else None
 

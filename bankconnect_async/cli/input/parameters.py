@@ -50,9 +50,12 @@ DATES: Final = "from_date", "to_date", "max_from_date", "max_to_date"
 
 def is_parameter(name: str) -> bool:
     """Tell whether *name* is valid for a column or a key."""
-    return name in PARAMETERS or (
-        name.startswith(EXTRA) and len(name) > len(EXTRA)
-    )
+    return name in PARAMETERS or is_extra(name)
+
+
+def is_extra(name: str) -> bool:
+    """Tell whether *name* is that of a column `extra.NAME`."""
+    return name.startswith(EXTRA) and len(name) > len(EXTRA)
 
 
 def build_request(

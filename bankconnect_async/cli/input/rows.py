@@ -10,7 +10,14 @@ import json
 import re
 import string
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from itertools import chain
 from types import MappingProxyType
@@ -33,6 +40,7 @@ from .parameters import (
     SECRETS,
     build_request,
     find_month_first,
+    is_extra,
     is_parameter,
 )
 
@@ -101,11 +109,13 @@ class BadRow:
         line: The number of its first line, from 1.
         link_id: The link id, if it is readable.
         error: The problems of the row.
+        request: The request, if only another row makes this one a bad one.
     """
 
     line: int
     link_id: str | None
     error: InvalidRequestError
+    request: SessionRequest | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +134,26 @@ class Header:
     width: int
 
 
+@attrs.frozen(kw_only=True)
+class Columns:
+    """
+    The columns that an input may have.
+
+    Attributes:
+        known: The names of columns; those of `extra.NAME` are known, too.
+        extra: The use of a column `extra.NAME`, for messages.
+    """
+
+    known: frozenset[str]
+    extra: str
+
+
+#: The columns of what is sent to the vendor.
+SENT: Final = Columns(
+    known=frozenset(PARAMETERS), extra="send it to the vendor as NAME"
+)
+
+
 class InputRows:
     """
     The rows of one file; they can be iterated over once.
@@ -133,6 +163,7 @@ class InputRows:
         name: The name of the file in errors.
         allow_any_link_id: Whether link ids that look damaged are accepted.
         defaults: The parameters of rows that have none of their own.
+        columns: The columns that a CSV file may have.
 
     Attributes:
         header: The header of a CSV file; `None` for JSON lines, where each
@@ -150,13 +181,15 @@ class InputRows:
         name: str,
         allow_any_link_id: bool = False,
         defaults: Mapping[str, str] = MappingProxyType({}),
+        columns: Columns = SENT,
     ) -> None:
         self.header: Header | None
+        self._allowed = columns
         self._name = name
         self._defaults = defaults
         self._allow_any_link_id = allow_any_link_id
         with named_errors(name, UNREADABLE):
-            self.header, records = _read_head(InputLines(stream))
+            self.header, records = _read_head(InputLines(stream), columns)
             first = next(records, None)
             if first is None:
                 raise FileError(
@@ -191,7 +224,8 @@ class InputRows:
                 return
             if (stream := reopen()) is not None:
                 with stream:
-                    for record in _read_head(InputLines(stream))[1]:
+                    _, records = _read_head(InputLines(stream), self._allowed)
+                    for record in records:
                         self._check_dates(record, "Nothing was sent")
 
     def __iter__(self) -> Iterator[InputRow | BadRow]:
@@ -320,12 +354,12 @@ def refuse_repeated(columns: Sequence[str]) -> None:
         raise FileError(f"has the column {', '.join(twice)} twice: remove one")
 
 
-def _read_head(lines: InputLines) -> _Head:
+def _read_head(lines: InputLines, allowed: Columns) -> _Head:
     first, delimiters = read_first(lines)
     if not delimiters:
         lines.put_back([first])
         return None, _json_records(lines)
-    header = _parse_header(first.text, delimiters)
+    header = _parse_header(first.text, delimiters, allowed)
     return header, _csv_records(lines, header)
 
 
@@ -382,7 +416,9 @@ def _build_row(
     )
 
 
-def _parse_header(line: str, delimiters: Iterable[str]) -> Header:
+def _parse_header(
+    line: str, delimiters: Iterable[str], allowed: Columns
+) -> Header:
     similar: str | None = None
     for delimiter in delimiters:
         try:
@@ -391,7 +427,7 @@ def _parse_header(line: str, delimiters: Iterable[str]) -> Header:
             continue
         columns = _trim_end([cell.strip() for cell in cells])
         if "link_id" in columns:
-            _check_columns(columns)
+            _check_columns(columns, allowed)
             return Header(
                 delimiter=delimiter, columns=columns, width=len(cells)
             )
@@ -417,7 +453,7 @@ def _is_like_link_id(name: str) -> bool:
     return "".join(filter(str.isalnum, name.lower())) == "linkid"
 
 
-def _check_columns(columns: Sequence[str]) -> None:
+def _check_columns(columns: Sequence[str], allowed: Columns) -> None:
     if secrets := SECRETS.intersection(columns):
         raise FileError(
             f"has a column {', '.join(sorted(secrets))}: remove it. Secrets "
@@ -429,18 +465,24 @@ def _check_columns(columns: Sequence[str]) -> None:
             f"has no name for column {columns.index('') + 1}: name it or "
             f"remove it (pandas leaves its row numbers out with index=False)"
         )
-    if unknown := [name for name in columns if not is_parameter(name)]:
+    known = allowed.known
+    if unknown := [
+        name for name in columns if name not in known and not is_extra(name)
+    ]:
+        names = ", ".join(_suggest(name, known) for name in unknown)
         raise FileError(
-            f"has unknown columns: {', '.join(map(_suggest, unknown))}. "
-            f"Remove them, or call one {EXTRA}NAME to send it to the vendor "
-            f"as NAME. Known: {', '.join(sorted(PARAMETERS))}"
+            f"has unknown columns: {names}. Remove them, or call one "
+            f"{EXTRA}NAME to {allowed.extra}. Known: "
+            f"{', '.join(sorted(known))}"
         )
     refuse_repeated(columns)
 
 
-def _suggest(name: str) -> str:
+def _suggest(name: str, known: Collection[str]) -> str:
     similar = similar_parameter(name)
-    return f"{name!r} (did you mean {similar}?)" if similar else repr(name)
+    if similar is None or similar not in known:
+        return repr(name)
+    return f"{name!r} (did you mean {similar}?)"
 
 
 def _csv_records(lines: InputLines, header: Header) -> Iterator[_Record]:

@@ -59,7 +59,9 @@ def write_failed_ids(
         digest = None
         for path in journals:
             for row in read_rows(path):
-                if not counter.take_failed(row.link_id, row.line):
+                if row.is_repeated or not counter.take_failed(
+                    row.link_id, row.line
+                ):
                     continue
                 if row.link_id is None:
                     unreadable += 1

@@ -1,12 +1,13 @@
 """
-Link ids that several rows have, before any of them is sent.
+Link ids that several rows of an input have, before any of them is used.
 """
 
 import attrs
 
 from bankconnect_async._compact_map import CompactMap
 from bankconnect_async.batch.outcomes import duplicate_error
-from bankconnect_async.cli.input.rows import InputRow
+
+from .rows import InputRow
 
 
 @attrs.define
