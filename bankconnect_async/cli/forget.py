@@ -6,8 +6,9 @@ import asyncio
 import datetime
 import re
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -15,19 +16,22 @@ import click
 import orjson
 
 from bankconnect_async._printable import one_line
+from bankconnect_async.collecting.names import safe_name
 from bankconnect_async.journal.records import recorded_at
-from bankconnect_async.store import SessionStore
+from bankconnect_async.store import SessionEntry, SessionStore
 
+from .collect.files import JOURNAL
 from .input.dates import FORMS, parse_day
 from .input.file_types import find_unsearchable_type
 from .input.lines import UTF8_BOM
 from .input.rows import InputFileError
 from .input.sources import open_input
+from .messages import CommandError
 from .options import find_store, json_option, store_option
 from .output import write_json, write_output
 
 
-# Lines that are named one by one.
+# Lines, ids and files that are named one by one.
 _NAMED: Final = 20
 
 
@@ -65,6 +69,15 @@ def _midnight(
     help="A journal or another file of text, in which to look for what is "
     "erased; repeat the option for more.",
 )
+@click.option(
+    "--statements",
+    "directories",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The DIR of collect, in which to look for the files of what is "
+    "erased; repeat the option for more.",
+)
 @json_option("Print the result as JSON.")
 @click.pass_context
 def forget(  # noqa: PLR0913
@@ -74,15 +87,19 @@ def forget(  # noqa: PLR0913
     before: datetime.datetime | None,
     address: str | None,
     paths: Sequence[str],
+    directories: Sequence[Path],
     as_json: bool,
 ) -> None:
     """
     Erase sessions from the store, and the webhooks that wait for them.
 
     Give LINK_ID for the sessions of one customer, --before for those of all
-    customers, or both for older ones of one customer. No other file is
-    changed: --journal lists the lines of a file that still hold the link id,
-    or records from before that day, and then the command exits with 1. Files
+    customers, or both for older ones of one customer. It prints the ids of
+    the sessions, by which the vendor can be asked to delete their data.
+
+    No other file is changed: --journal lists the lines of a file that still
+    hold the link id, or records from before that day, and --statements the
+    files of the sessions; then the command exits with 1. Files of --journal
     may be compressed with gzip. Backups and files that are not named are not
     searched.
 
@@ -93,15 +110,26 @@ def forget(  # noqa: PLR0913
     if link_id == "":
         raise click.UsageError("LINK_ID is empty")
     wanted = _Wanted(link_id, before)
-    store = find_store(address)
-    # A file that cannot be read is an error before anything is erased.
-    held = {path: list(_find_lines(path, wanted)) for path in paths}
-    erased = asyncio.run(_forget(store, link_id, before))
+    found = _Found()
+    asyncio.run(found.read_store(find_store(address), wanted))
+    try:
+        found.search(paths, directories, wanted)
+    except CommandError as error:
+        raise CommandError(f"{error.message}. Nothing was erased") from None
+    erased = asyncio.run(_forget(find_store(address), link_id, before))
     if as_json:
-        write_json({"erased": erased, "files": held})
+        write_json(
+            {
+                "erased": erased,
+                "session_ids": found.session_ids,
+                "entity_ids": found.entity_ids,
+                "files": found.lines,
+                "statements": found.statements,
+            }
+        )
     else:
-        write_output(_describe(erased, held, wanted).encode())
-    if any(held.values()):
+        write_output(_describe(erased, found, wanted).encode())
+    if found.is_held:
         ctx.exit(1)
 
 
@@ -128,6 +156,12 @@ class _Wanted:
     link_id: str | None
     before: datetime.datetime | None
 
+    def has(self, entry: SessionEntry) -> bool:
+        """Tell whether an entry is one of them."""
+        return self.link_id in {None, entry.link_id} and (
+            self.before is None or entry.created_at < self.before
+        )
+
     def is_in(self, raw: bytes) -> bool:
         """Tell whether a line of a file holds one of them."""
         record = _parse(raw)
@@ -151,6 +185,77 @@ class _Wanted:
             rf"(?<![\w-]){re.escape(self.link_id or '')}(?![\w-])"
         )
         return any(map(whole.search, texts))
+
+
+@attrs.define
+class _Found:
+    """
+    What is known of the sessions to erase, in the store and in files.
+
+    Attributes:
+        session_ids: The ids of the sessions.
+        entity_ids: The ids of their entities.
+        lines: The lines that hold them, by the path of the file.
+        statements: The files and directories of their data.
+    """
+
+    session_ids: list[str] = attrs.Factory(list)
+    entity_ids: list[str] = attrs.Factory(list)
+    lines: dict[str, list[int]] = attrs.Factory(dict)
+    statements: list[str] = attrs.Factory(list)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a file still holds one of them."""
+        return any(self.lines.values()) or bool(self.statements)
+
+    async def read_store(self, store: SessionStore, wanted: _Wanted) -> None:
+        """Remember the ids of the entries."""
+        async with aclosing(store):
+            await store.open()
+            async for entry in store.entries():
+                if wanted.has(entry):
+                    if entry.session_id is not None:
+                        self.session_ids.append(entry.session_id)
+                    self.entity_ids += entry.entity_ids
+
+    def search(
+        self,
+        paths: Sequence[str],
+        directories: Sequence[Path],
+        wanted: _Wanted,
+    ) -> None:
+        """
+        Search files and directories of `collect`.
+
+        Raises:
+            CommandError: If one cannot be read.
+        """
+        for path in paths:
+            self.lines[path] = [line for line, _ in _find_lines(path, wanted)]
+        for directory in directories:
+            ids = {*self.session_ids, *self.entity_ids}
+            journal = directory / JOURNAL
+            if journal.exists():
+                held = list(_find_lines(str(journal), wanted))
+                self.lines[str(journal)] = [line for line, _ in held]
+                # Of customers that were erased before, too.
+                ids.update(filter(None, map(_id_of, held)))
+            self.statements += _find_files(directory, ids)
+
+
+def _id_of(line: tuple[int, bytes]) -> str | None:
+    record = _parse(line[1])
+    id_ = record.get("id") if isinstance(record, dict) else None
+    return id_ if isinstance(id_, str) else None
+
+
+def _find_files(directory: Path, ids: Collection[str]) -> Iterator[str]:
+    names = set(map(safe_name, ids))
+    for path in sorted(directory.glob("*/*")):
+        # A safe name has no dot.
+        if path.name.partition(".")[0] in names:
+            yield str(path)
 
 
 def _parse(raw: bytes) -> Any:
@@ -184,7 +289,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield str(value)
 
 
-def _find_lines(path: str, wanted: _Wanted) -> Iterator[int]:
+def _find_lines(path: str, wanted: _Wanted) -> Iterator[tuple[int, bytes]]:
     is_first = True
     with closing(open_input(path)) as opened:
         for number, raw in enumerate(opened.stream, 1):
@@ -195,29 +300,32 @@ def _find_lines(path: str, wanted: _Wanted) -> Iterator[int]:
                 raise InputFileError(f"{opened.name}: {found}")
             is_first = False
             if wanted.is_in(raw):
-                yield number
+                yield number, raw
 
 
-def _describe(
-    erased: int, held: Mapping[str, list[int]], wanted: _Wanted
-) -> str:
+def _describe(erased: int, found: _Found, wanted: _Wanted) -> str:
     lines = [f"{erased:,} {'session' if erased == 1 else 'sessions'} erased"]
+    if ids := [*found.session_ids, *found.entity_ids]:
+        lines[0] += f": {_name(ids)}"
     what = "records from before that day"
     if wanted.link_id is not None:
         what = wanted.link_id
-    for path, numbers in held.items():
-        if not numbers:
+    for path, numbers in found.lines.items():
+        if numbers:
+            lines.append(f"{path}: still holds {what}: line {_name(numbers)}")
+        else:
             lines.append(f"{path}: holds no {what}")
-            continue
-        named = ", ".join(map(str, numbers[:_NAMED]))
-        more = len(numbers) - _NAMED
+    if found.statements:
+        lines.append(f"statements are still in: {_name(found.statements)}")
+    if not found.lines and not found.statements:
         lines.append(
-            f"{path}: still holds {what}: line {named}"
-            + (f" and {more:,} more" if more > 0 else "")
-        )
-    if not held:
-        lines.append(
-            "journals, inputs and other files may still hold it: look with "
-            "--journal FILE"
+            "journals, inputs, statements and other files may still hold it: "
+            "look with --journal FILE and --statements DIR"
         )
     return "".join(f"{one_line(line)}\n" for line in lines)
+
+
+def _name(things: Sequence[object]) -> str:
+    named = ", ".join(map(str, things[:_NAMED]))
+    more = len(things) - _NAMED
+    return f"{named} and {more:,} more" if more > 0 else named

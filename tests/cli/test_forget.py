@@ -70,9 +70,9 @@ def test_link_id(bankconnect, path):
 
     assert result.code == 0
     assert result.out.splitlines() == [
-        "2 sessions erased",
-        "journals, inputs and other files may still hold it: look with "
-        "--journal FILE",
+        "2 sessions erased: session-1, session-2",
+        "journals, inputs, statements and other files may still hold it: "
+        "look with --journal FILE and --statements DIR",
     ]
     assert left_in(path) == {"0", "3"}
 
@@ -85,7 +85,13 @@ def test_environment(bankconnect, path, monkeypatch):
 
     result = bankconnect("forget", "customer-4", "--json")
 
-    assert json.loads(result.out) == {"erased": 1, "files": {}}
+    assert json.loads(result.out) == {
+        "erased": 1,
+        "session_ids": ["session-0"],
+        "entity_ids": [],
+        "files": {},
+        "statements": [],
+    }
     assert left_in(path) == {"1", "2", "3"}
 
 
@@ -100,8 +106,8 @@ def test_before(bankconnect, path):
     )
     second = bankconnect("forget", "--before", day, "--store", path)
 
-    assert first.out.startswith("1 session erased\n")
-    assert second.out.startswith("1 session erased\n")
+    assert first.out.startswith("1 session erased: session-2\n")
+    assert second.out.startswith("1 session erased: session-3\n")
     assert left_in(path) == {"0", "1"}
 
 
@@ -137,16 +143,63 @@ def test_files(bankconnect, path, tmp_path):
     again = bankconnect("forget", "customer-42", "--store", path, *files)
 
     assert result.code == again.code == 1
-    assert json.loads(result.out) == {
-        "erased": 2,
-        "files": {str(journal): [3, 4, 5], str(packed): [2], str(empty): []},
-    }
+    found = json.loads(result.out)
+    assert (found["erased"], found["files"]) == (
+        2,
+        {str(journal): [3, 4, 5], str(packed): [2], str(empty): []},
+    )
     assert again.out.splitlines() == [
         "0 sessions erased",
         f"{journal}: still holds customer-42: line 3, 4, 5",
         f"{packed}: still holds customer-42: line 2",
         f"{empty}: holds no customer-42",
     ]
+
+
+def test_statements(bankconnect, path, tmp_path):
+    """
+    Files of a collection are listed, by the ids of the store or of the
+    journal, also once the customer is erased.
+    """
+    statements = tmp_path / "statements"
+    for name in (
+        "transactions/session-0.csv",
+        "transactions/session-1.csv",
+        "pdfs/session-1.json",
+        "pdfs/session-1/a.pdf",
+        "accounts/session-10.csv",
+        "accounts/session_5~6cb64f1297b11d06.csv",
+    ):
+        file = statements / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    journal = statements / "collected.jsonl"
+    journal.write_text(
+        '{"link_id": "customer-4", "id": "session-0"}\n'
+        '{"link_id": "customer-42", "id": "session 5"}\n'
+    )
+    command = ("forget", "customer-42", "--store", path)
+    command = (*command, "--statements", statements, "--json")
+
+    first, second = (bankconnect(*command) for _ in range(2))
+
+    assert first.code == second.code == 1
+    found, later = json.loads(first.out), json.loads(second.out)
+    assert found["session_ids"] == ["session-1", "session-2"]
+    assert found["files"] == later["files"] == {str(journal): [2]}
+    assert found["statements"] == [
+        str(statements / name)
+        for name in (
+            "accounts/session_5~6cb64f1297b11d06.csv",
+            "pdfs/session-1",
+            "pdfs/session-1.json",
+            "transactions/session-1.csv",
+        )
+    ]
+    assert (later["erased"], later["statements"]) == (
+        0,
+        found["statements"][:1],
+    )
 
 
 def test_old_records(bankconnect, path, tmp_path):
@@ -208,6 +261,7 @@ def test_unsearchable_file(bankconnect, path, tmp_path, content, message):
 
     assert result.code == 2
     assert f"{file}: {message}" in result.err
+    assert "Nothing was erased" in result.err
     assert len(left_in(path)) == 4
 
 

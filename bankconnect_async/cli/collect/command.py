@@ -35,7 +35,7 @@ from bankconnect_async.collecting.journal import CollectionJournal
 from bankconnect_async.collecting.kinds import KINDS, check_kinds
 from bankconnect_async.tables import FORMATS, Format, check_format
 
-from .files import CollectedFiles
+from .files import JOURNAL, CollectedFiles
 from .inputs import FileOfIds, Inputs, StoreInputs
 from .run import CollectRun
 from .summary import CollectSummary
@@ -45,7 +45,6 @@ _NOT_READY: Final = (
     "what is missing was not submitted, or not processed yet: a service or "
     "bankconnect sweep starts processing"
 )
-_JOURNAL: Final = "collected.jsonl"
 _KINDS: Final = ", ".join(sorted({*KINDS["entity"], *KINDS["session"]}))
 
 
@@ -148,7 +147,7 @@ def collect(  # noqa: PLR0913
             concurrency=concurrency,
             rate=rate,
             journal=CollectionJournal(
-                directory / _JOURNAL,
+                directory / JOURNAL,
                 api=api.api_id(connection),
                 format=format_,
             ),

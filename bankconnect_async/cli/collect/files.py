@@ -23,6 +23,8 @@ from bankconnect_async.tables import (
 )
 
 
+#: The name of the journal of a collection.
+JOURNAL: Final = "collected.jsonl"
 _PRIVATE: Final = 0o700
 
 
