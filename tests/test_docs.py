@@ -211,9 +211,9 @@ def test_start(reader):
 
 def test_mounted_service(reader):
     """
-    The block that mounts the endpoints leaves no connection open.
+    The first block that mounts the endpoints leaves no connection open.
     """
-    (block,) = [
+    block, _ = [
         text
         for language, text in read_blocks(TEXTS["frame"])
         if language == "python" and "\nmount(" in text

@@ -7,15 +7,14 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from celery import Celery
-from django.test import Client, override_settings
 from flask.testing import FlaskClient
 
 from bankconnect_async.sandbox import Sandbox
@@ -55,17 +54,6 @@ def _run(tmp_path, monkeypatch):
         names["portal"].close()
 
 
-def add_user(get_response):
-    """Set the user of a request, as the middleware of a project does."""
-
-    def respond(request):
-        has_login = "customer" in request.COOKIES
-        request.user = SimpleNamespace(is_authenticated=has_login, pk=42)
-        return get_response(request)
-
-    return respond
-
-
 def paths(protocol):
     """Return the paths of a return and of webhooks."""
     return_url = f"{protocol.return_url('customer-42')}?success=false"
@@ -75,30 +63,102 @@ def paths(protocol):
     ]
 
 
-def test_django(run, capsys):
-    """
-    The URL patterns answer, and the portal can live with an ASGI server.
-    """
-    names = run("Django")
-    back, webhook = paths(names["service"].protocol)
-    with override_settings(
-        MIDDLEWARE=[f"{__name__}.add_user"],
-        ROOT_URLCONF=tuple(names["urlpatterns"]),
-    ):
-        client = Client(headers={"Host": "lender.example"})
-        answers = [
-            client.get("/bank/connect"),
-            client.get("/bank/connect", headers=PREFETCH),
-            client.get(back),
-            client.post(webhook, WEBHOOK, content_type="application/json"),
-        ]
-    names["portal"].close()
+# A customer of the project of the page, from the login to the statements.
+PLAY = """
+import os
+import time
 
-    assert [answer.status_code for answer in answers] == [401, 403, 200, 200]
-    assert re.findall(r"(\w+)\(", capsys.readouterr().out) == [
-        *("ExitEvent", "ExtractionWebhook")
+import django
+
+from bankconnect_async import BlockingPortal
+from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.testing import enrichment_webhook
+
+django.setup()
+
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+
+call_command("makemigrations", "loans", verbosity=0)
+call_command("migrate", verbosity=0)
+sandbox = Sandbox("session")
+with BlockingPortal(sandbox) as sandbox_portal:
+    os.environ["BANKCONNECT_BASE_URL"] = sandbox.base_url
+    os.environ["BANKCONNECT_API_KEY"] = sandbox.api_key
+    os.environ["BANKCONNECT_SERVER_HASH"] = sandbox.server_hash
+    from bank_service import bank, portal, protocol
+    from loans.models import Outcome
+    from shop.asgi import application
+
+    def path(url):
+        return url.removeprefix("https://lender.example")
+
+    browser = Client(headers={"Host": "lender.example"})
+    print(browser.get("/bank/connect").status_code)
+    browser.force_login(User.objects.create_user("ada", id=7))
+    print(browser.get("/transactions").status_code)
+    print(browser.get("/connect").status_code)
+    [session_id] = sandbox.sessions
+    played = sandbox_portal.call(sandbox.play, session_id, "success")
+    print(browser.get(path(played.redirect)).status_code)
+    portal.call(bank.session(session_id).wait, timeout=60)
+    told = enrichment_webhook(session_id)
+    url = path(protocol.webhook_url)
+    for _ in range(2):
+        sent = browser.post(url, told, content_type="application/json")
+        print(sent.status_code)
+    while Outcome.objects.count() < 2:
+        time.sleep(0.01)
+    print(len(browser.get("/transactions").json()["transactions"]) > 10)
+    call_command("sweep")
+    portal.close()
+    for outcome in Outcome.objects.order_by("kind"):
+        print(outcome.kind, outcome.link_id, len(outcome.key))
+"""
+
+
+@pytest.mark.long
+def test_django(tmp_path):
+    """
+    The project takes a customer's journey, and saves each outcome once.
+    """
+    start = [sys.executable, "-m", "django", "startproject", "shop", "."]
+    subprocess.run(start, cwd=tmp_path, check=True)
+    settings = tmp_path / "shop" / "settings.py"
+    settings.write_text(
+        f"{settings.read_text()}\n"
+        "INSTALLED_APPS += ['loans']\n"
+        "ALLOWED_HOSTS = ['lender.example']\n"
+    )
+    for block in blocks("Django"):
+        name, _, text = block.removeprefix("# ").partition("\n")
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    played = subprocess.run(
+        [sys.executable, "-c", PLAY],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "BANKCONNECT_CALLBACK_URL": "https://lender.example/bank",
+            "BANKCONNECT_SIGNING_KEY": "s" * 32,
+            "DJANGO_SETTINGS_MODULE": "shop.settings",
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert played.returncode == 0, played.stderr
+    assert played.stdout.splitlines() == [
+        *("401", "404", "302", "200", "200", "200", "True"),
+        "SweepReport(checked=0, found=0, closed=0, failures={})",
+        "EnrichmentWebhook user-7 40",
+        "SuccessEvent user-7 40",
     ]
-    assert callable(names["application"])
 
 
 def test_flask(run, capsys):
@@ -133,8 +193,7 @@ def test_portal(capsys, monkeypatch, tmp_path):
     exec(script, {})  # noqa: S102
     assert capsys.readouterr().out == "customer-42\n"
 
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "urls.py").write_text(
+    (tmp_path / "bank_service.py").write_text(
         "from bankconnect_async import BlockingPortal\n"
         "portal = BlockingPortal()\n"
     )
@@ -142,7 +201,7 @@ def test_portal(capsys, monkeypatch, tmp_path):
     names = {}
     exec(hook, names)  # noqa: S102
     names["post_worker_init"](None)
-    portal = sys.modules.pop("shop.urls").portal
+    portal = sys.modules.pop("bank_service").portal
     with contextlib.closing(portal):
         assert portal.call(asyncio.sleep, 0, "done") == "done"
 
