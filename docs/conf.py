@@ -2,6 +2,8 @@
 Settings of the documentation site; ``nox -s docs`` builds it.
 """
 
+import re
+
 from importlib import import_module
 from typing import Any
 
@@ -32,6 +34,8 @@ default_role = "code"
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+# A long signature has a line for each parameter.
+python_maximum_signature_line_length = 79
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Options", "params_style")]
@@ -39,9 +43,14 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"bankconnect-async {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 # The package also exports what these modules hold, which have own pages.
 DESCRIBED_APART = "bankconnect_async.errors", "bankconnect_async.models"
+
+# An option in the text of a command's help.
+OPTION = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")
 
 
 def skip_described_apart(
@@ -56,11 +65,16 @@ def skip_described_apart(
     return module.startswith(DESCRIBED_APART) or None
 
 
-def escape_stars(_app: Sphinx, _context: object, lines: list[str]) -> None:
+def mark_help(_app: Sphinx, _context: object, lines: list[str]) -> None:
     """
-    Escape the stars of a command's help, which are no emphasis.
+    Mark up a command's help: options are code, stars are no emphasis.
     """
-    lines[:] = [line.replace("*", r"\*") for line in lines]
+    lines[:] = [
+        line
+        if line.lstrip().startswith((".. ", ":"))
+        else OPTION.sub(r"``\g<0>``", line.replace("*", r"\*"))
+        for line in lines
+    ]
 
 
 def check_names(_app: Sphinx, env: BuildEnvironment) -> None:
@@ -82,4 +96,5 @@ def setup(app: Sphinx) -> None:
     """
     app.connect("autodoc-skip-member", skip_described_apart)
     app.connect("env-check-consistency", check_names)
-    app.connect("sphinx-click-process-description", escape_stars)
+    for part in "description", "options", "epilog":
+        app.connect(f"sphinx-click-process-{part}", mark_help)
