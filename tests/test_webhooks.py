@@ -606,6 +606,7 @@ class TestEventKey:
         usual = EnrichmentWebhook(session_id="s-1")
 
         assert enrichment_result(webhook) == result
+        assert webhook.is_failed == (result == "failed")
         assert (event_key(webhook) == event_key(usual)) == (
             result == "completed"
         )

@@ -26,7 +26,6 @@ from bankconnect_async.models.webhooks import (
     ExtractionWebhook,
     UploadWebhook,
     Webhook,
-    WebhookAccount,
 )
 
 
@@ -94,22 +93,8 @@ def _is_fact(attribute: "attrs.Attribute[Any]", _: object) -> bool:
 def enrichment_result(webhook: EnrichmentWebhook) -> str:
     """
     Return what came of processing: `completed` or `failed`.
-
-    It failed if the vendor says that there are no insights, or if each
-    account failed.
     """
-    failures = list(map(has_failed, webhook.accounts))
-    is_failed = webhook.insights_available is False or (
-        failures and all(failures)
-    )
-    return _FAILED if is_failed else "completed"
-
-
-def has_failed(account: WebhookAccount) -> bool:
-    """
-    Tell whether the processing of an account failed.
-    """
-    return (account.account_status or "").lower() == _FAILED
+    return _FAILED if webhook.is_failed else "completed"
 
 
 def digest(facts: Any) -> str:

@@ -27,7 +27,14 @@ from bankconnect_async.errors import (
 from bankconnect_async.journal.file_system import fsync_directory
 from bankconnect_async.retry import RetryPolicy
 
-from .kinds import FILES, KINDS, check_ready, is_uploaded, read_kind
+from .kinds import (
+    FILES,
+    KINDS,
+    check_ready,
+    find_failure,
+    is_uploaded,
+    read_kind,
+)
 from .names import safe_name
 from .outcomes import Collected, CollectOutcome, NotCollected, SavedFile
 from .owners import Owner
@@ -239,7 +246,16 @@ class Collector:
             data=data,
             files=files,
             pdfs_deleted_at=owner.pdfs_deleted_at,
-            warning=self._warn(owner, name, files),
+            warning="; ".join(
+                filter(
+                    None,
+                    (
+                        find_failure(owner.flow, response),
+                        self._warn(owner, name, files),
+                    ),
+                )
+            )
+            or None,
         )
         if self._save is not None:
             await self._save(collected)

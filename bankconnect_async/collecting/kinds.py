@@ -13,7 +13,7 @@ from bankconnect_async._resources.statement_kinds import (
     read_rows,
 )
 from bankconnect_async.errors import ConfigurationError, NotReadyError
-from bankconnect_async.models import COMPLETED
+from bankconnect_async.models import COMPLETED, Insights
 
 
 #: The two flows of the vendor.
@@ -30,6 +30,7 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "pdfs": ("pdf_url", ".pdf"),
     "reports": ("link", ".xlsx"),
 }
+_FAILED: Final = "failed"
 _NAMES: Final = frozenset().union(*KINDS.values())
 
 
@@ -76,6 +77,22 @@ def check_ready(flow: Flow, response: Any) -> None:
             f"{len(waiting)} of {len(response.progress)} statements are "
             f"still in progress"
         )
+
+
+def find_failure(flow: Flow, response: Any) -> str | None:
+    """
+    Return what failed in processing, as far as a response tells.
+    """
+    if isinstance(response, Insights) and not response.accounts:
+        return "processing failed for every account, so there are no rows"
+    if flow == "entity":
+        statements = getattr(response, "progress", ())
+        if failed := sum(each.status == _FAILED for each in statements):
+            return (
+                f"processing failed for {failed} of {len(statements)} "
+                f"statements"
+            )
+    return None
 
 
 def is_uploaded(status: str) -> bool:

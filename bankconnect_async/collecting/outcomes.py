@@ -49,8 +49,8 @@ class Collected:
         files: The files of the rows, if they were to be downloaded.
         pdfs_deleted_at: When the vendor deletes the PDFs at the earliest, if
             *item* says when the session was created.
-        warning: A text about PDFs that are deleted, or soon will be; `None` if
-            there are none.
+        warning: A text about processing that failed, and about PDFs that are
+            deleted or soon will be; `None` if there are none.
     """
 
     index: int

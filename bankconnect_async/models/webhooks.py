@@ -5,7 +5,7 @@ Webhooks of both flows, in every documented form (contract, `webhooks.md`).
 import datetime
 import enum
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -28,6 +28,7 @@ from .events import MAX_ID, MAX_LINK_ID
 
 _id = identifier(MAX_ID)
 _link_id = identifier(MAX_LINK_ID)
+_FAILED: Final = "failed"
 
 
 class WebhookName(enum.StrEnum):
@@ -120,6 +121,11 @@ class WebhookAccount(Model):
     missing_data: Rows[DateRange] = list_field(DateRange)
     statements: Rows[WebhookStatement] = list_field(WebhookStatement)
 
+    @property
+    def is_failed(self) -> bool:
+        """Whether the processing of the account failed."""
+        return (self.account_status or "").lower() == _FAILED
+
 
 @attrs.frozen(kw_only=True)
 class _Webhook(Model):
@@ -148,6 +154,11 @@ class ExtractionWebhook(_Webhook):
     progress: str | None = field(text)
     reason: str | None = field(text)
     date_time: datetime.datetime | None = field(timestamp)
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the extraction failed."""
+        return self.progress == _FAILED
 
 
 @attrs.frozen(kw_only=True)
@@ -217,6 +228,18 @@ class EnrichmentWebhook(_SessionWebhook):
 
     insights_available: bool | None = field(flag)
     accounts: Rows[WebhookAccount] = list_field(WebhookAccount)
+
+    @property
+    def is_failed(self) -> bool:
+        """
+        Whether processing failed, so that there is no data.
+
+        The vendor says that there are no insights, or each account failed.
+        """
+        return self.insights_available is False or (
+            bool(self.accounts)
+            and all(account.is_failed for account in self.accounts)
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from bankconnect_async._codec.event_keys import enrichment_result, has_failed
+from bankconnect_async._codec.event_keys import enrichment_result
 from bankconnect_async._printable import one_line
 from bankconnect_async.models.events import (
     ErrorEvent,
@@ -93,7 +93,7 @@ def _first_problem(webhook: EnrichmentWebhook) -> str | None:
         (
             _join([account.error_code, account.error_message])
             for account in webhook.accounts
-            if has_failed(account)
+            if account.is_failed
         ),
         None,
     )

@@ -440,6 +440,8 @@ def test_pdfs_that_are_deleted_soon(bankconnect, campaign, tmp_path):
     assert ran.code == 0
     assert json.loads(ran.out)["warnings"] == 2
     assert ran.err.count("warning: the vendor deletes the PDFs from ") == 1
+    again = bankconnect("collect", journal, "--to", tmp_path / "more")
+    assert "2 with a warning in collected.jsonl" in again.err
 
 
 @pytest.mark.long

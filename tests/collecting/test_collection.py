@@ -231,6 +231,35 @@ async def test_ids_cannot_leave_the_directory(vendor_of, tmp_path):
     )
 
 
+async def test_processing_that_failed(client_of):
+    """
+    Data that is empty because processing failed comes with a warning.
+    """
+    async with (
+        Sandbox("session", processing_time=math.inf) as sandbox,
+        client_of(sandbox) as bank,
+    ):
+        session = await bank.create_session("a")
+        await sandbox.play(session.session_id, "success")
+        await bank.session(session).initiate_processing()
+        sandbox.finish(session.session_id, error_code="UNPARSABLE")
+        (of_session,) = await collect(bank.collect([session]))
+        uploaded = await bank.upload(
+            statement_pdf(), link_id="b", bank_name="axis"
+        )
+        sandbox.finish(uploaded.entity_id, error_code="UNPARSABLE")
+        (of_entity,) = await collect(
+            bank.collect([uploaded.entity_id], flow="entity")
+        )
+
+    assert isinstance(of_session, Collected)
+    assert isinstance(of_entity, Collected)
+    assert of_session.warning == (
+        "processing failed for every account, so there are no rows"
+    )
+    assert of_entity.warning == "processing failed for 1 of 1 statements"
+
+
 async def test_an_expired_link_is_fetched_again(vendor_of, tmp_path):
     """
     A PDF whose link has expired fails, and a later run gets it by a new link.

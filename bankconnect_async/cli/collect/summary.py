@@ -18,7 +18,8 @@ class CollectSummary(BatchSummary):
     The counts so far, and at the end the summary; it counts files.
 
     Attributes:
-        warnings: The number of files whose PDFs are lost, or soon will be.
+        warnings: The number of files with a warning: their processing failed,
+            or their PDFs are lost, or soon will be.
     """
 
     title: ClassVar[str] = "collecting"
@@ -44,6 +45,13 @@ class CollectSummary(BatchSummary):
         """
         self.update(stats, Counter(), rate)
         self.warnings = stats.warnings
+
+    def as_text(self) -> str:
+        """Return the summary as one line of text."""
+        text = super().as_text()
+        if self.warnings:
+            text += f", {self.warnings} with a warning in collected.jsonl"
+        return text
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as an object for JSON."""
