@@ -17,6 +17,7 @@ from bankconnect_async import (
     decode_webhook,
 )
 from bankconnect_async.models.webhooks import WebhookName
+from bankconnect_async.store import MemorySessionStore
 from bankconnect_async.testing import (
     FAILURES,
     enrichment_webhook,
@@ -24,6 +25,7 @@ from bankconnect_async.testing import (
     extraction_webhook,
     upload_webhook,
 )
+from bankconnect_async.web import CallbackService
 
 
 pytest_plugins = ("pytester",)
@@ -41,6 +43,7 @@ asyncio_default_test_loop_scope = {scope}
 asyncio_mode = {mode}
 filterwarnings = error
 """
+LAZY_NAMES = CallbackService, MemorySessionStore
 # The plugin, wherever the package is not installed.
 OPTIONS = ("-p", "_bankconnect_async_pytest", "-p", "no:cacheprovider")
 
@@ -50,6 +53,9 @@ def _run(pytester, monkeypatch):
     """Return a function that runs a test file in a suite of its own."""
     # Settings of this suite are not for that one.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    # A module that is imported only in a run is imported again in the next
+    # one, and its classes are others.
+    assert LAZY_NAMES
 
     def run(*texts, options=(), mode="strict", scope="function"):
         pytester.makeini(INI.format(mode=mode, scope=scope))

@@ -223,7 +223,8 @@ class CallbackService:
         The session is a new one, or the one that the customer began not long
         ago (*continue_for*): then there is a button to start again.
 
-        503, 502: The session could not be created; see `failure_status`.
+        503, 502: The session could not be created; with 503, a retry may
+        succeed.
 
         Args:
             request: The request, a GET or a POST. Requests that another site
@@ -353,9 +354,9 @@ class CallbackService:
         204: The callback has processed it.
         403: The server did not confirm the success.
         429: Too many successes were reported for this customer.
-        503, 502: The server could not confirm it; see `failure_status`. Or
-        the store cannot be used, too many events are pending, or the service
-        is closing.
+        503, 502: The server could not confirm it; with 503, a retry may
+        succeed. Or the store cannot be used, too many events are pending, or
+        the service is closing.
         500: The callback failed. It gets a success again later.
         Others: See `CallbackProtocol.parse_event`.
         """
