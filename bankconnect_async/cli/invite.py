@@ -22,6 +22,7 @@ from .callbacks import make_protocol
 from .input.link_ids import LinkIds
 from .input.rows import BadRow, Columns, InputRow, InputRows
 from .input.sources import open_input, refuse_same_file
+from .input.unknown_banks import UnknownBanks
 from .messages import CommandError, print_message
 from .options import any_link_id_option
 from .output import new_file
@@ -132,8 +133,8 @@ def invite(  # noqa: PLR0913
         rows.refuse_month_first(opened.reopen)
         merged = _Merged(rows, make_link)
         file.writelines(merged.blocks())
+        merged.print_problems()
         if merged.bad:
-            merged.print_problems()
             raise CommandError(
                 f"{opened.name}: {merged.bad} rows are wrong: nothing was "
                 f"written",
@@ -170,6 +171,7 @@ class _Merged:
         self._rows = rows
         self._make_link = make_link
         self._link_ids = LinkIds()
+        self._banks = UnknownBanks()
         self._problems: list[str] = []
         self.good = 0
         self.bad = 0
@@ -189,11 +191,12 @@ class _Merged:
         yield buffer.getvalue().encode()
 
     def print_problems(self) -> None:
-        """Print the first problems, one line each."""
+        """Print the first problems and warnings, one line each."""
         for problem in self._problems:
             print_message(problem)
         if self.bad > len(self._problems):
             print_message(f"and {self.bad - len(self._problems)} more")
+        self._banks.print_warnings()
 
     def _merge(self, row: InputRow | BadRow) -> Mapping[str, Any] | None:
         error: InvalidRequestError
@@ -201,6 +204,7 @@ class _Merged:
             try:
                 link = self._make_link(row.request)
                 self._link_ids.add(row)
+                self._banks.add(row)
             except InvalidRequestError as exc:
                 error = exc
             else:

@@ -40,7 +40,8 @@ class PageTexts:
         unconfirmed: The text after a success that the server does not know.
         unknown: The text for a return URL that is forged or expired.
         unavailable: The text while the vendor cannot be reached.
-        broken: The text when the service itself failed.
+        broken: The text when the service itself failed, or the vendor refused
+            what it sent.
         ask: The text before a journey to which another site has linked.
         invitation: The text of an invitation, before the journey.
         invitation_used: The text after its statements were submitted.

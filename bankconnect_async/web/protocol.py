@@ -533,7 +533,6 @@ class CallbackProtocol:
         texts: Mapping[HTTPStatus, str] = {
             HTTPStatus.FORBIDDEN: self.texts.unconfirmed,
             HTTPStatus.TOO_MANY_REQUESTS: self.texts.unavailable,
-            HTTPStatus.BAD_GATEWAY: self.texts.unavailable,
             HTTPStatus.SERVICE_UNAVAILABLE: self.texts.unavailable,
         }
         return texts.get(status, self.texts.broken)

@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar, get_args
 
 import attrs
 
+from bankconnect_async._printable import one_line
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import (
     ConfigurationError,
@@ -515,7 +516,9 @@ class CallbackService:
                 created_after=self.protocol.parse_start_again(request),
             )
         except _OUTSIDE_ERRORS as error:
-            _log.warning("no session: %s", error)
+            _log.warning(
+                "no session for %s: %s", one_line(customer.link_id), error
+            )
             return self.protocol.render_failure(failure_status(error))
 
     async def _process(self, report: BrowserReport) -> HTTPStatus:

@@ -59,6 +59,30 @@ class TestCheck:
         assert "was given before, on line 3" in lines[1]
         assert last.startswith("checked 5 rows, 4 of them invalid")
 
+    def test_problems_for_programs(self, check):
+        """
+        The JSON names the lines, the link ids and the problems.
+        """
+        result = check(DATES + b"a,31/02/2026,\nb,,\nb,,\n", "--json")
+
+        first, second = json.loads(result.out)["problems"]
+        assert (first["line"], first["link_id"]) == (2, "a")
+        assert [*first["fields"]] == ["from_date"]
+        assert second["line"] == 4
+        assert "was given before" in second["fields"]["link_id"][0]
+
+    def test_unknown_banks(self, check):
+        """
+        A bank that the vendor does not document is a warning, once.
+        """
+        rows = b"link_id,bank_name\na,hdcf bank\nb,hdcf bank\nc,AXIS\n"
+        result = check(rows)
+
+        assert result.code == 0
+        warning, _ = result.err.splitlines()
+        assert warning.startswith("warning: line 2: bank_name: 'hdcf bank' ")
+        assert "(did you mean HDFC?)" in warning
+
     def test_follows_the_rules_of_a_run(self, check, batch):
         """
         A run refuses the same rows for the same reasons.
@@ -100,6 +124,7 @@ class TestCheck:
             "valid": 1,
             "invalid": 0,
             "failures": {},
+            "problems": [],
         }
         assert service.created() == 0
         assert not output.exists()

@@ -87,6 +87,17 @@ def test_json_lines(invite, out):
     assert merged == {"link_id": "a", "bank_name": "axis", "extra.name": "Ada"}
 
 
+def test_unknown_bank(invite, out):
+    """
+    A bank that the vendor does not document is a warning.
+    """
+    result = invite("link_id,bank_name\na,hdcf bank\n")
+
+    assert result.code == 0
+    assert "warning: line 2: bank_name: 'hdcf bank'" in result.err
+    assert out.exists()
+
+
 def test_bad_rows(invite, out):
     """
     With a bad row nothing is written, and the first ones are named.

@@ -442,6 +442,20 @@ class TestTap:
         lender.sandbox.faults.clear()
         assert journey_of(await lender.tap(link))
 
+    async def test_refused_parameter(self, lender, caplog):
+        """
+        If the vendor refuses a parameter, the page does not ask to try again
+        at once, and the log names the customer.
+        """
+        lender = await lender()
+        link = lender.link("customer-7", parameters={"bank_name": "hdcf"})
+
+        page = await lender.tap(link)
+
+        assert page.status == 502
+        assert b"went wrong on our side" in page.body
+        assert "no session for customer-7: " in caplog.text
+
     async def test_try_again(self, lender):
         """
         After an exit the customer can try again, without a login.

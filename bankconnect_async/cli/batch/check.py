@@ -13,14 +13,17 @@ import attrs
 from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async.cli.input.link_ids import LinkIds
 from bankconnect_async.cli.input.rows import BadRow, InputRow
+from bankconnect_async.cli.input.unknown_banks import UnknownBanks
 from bankconnect_async.cli.messages import print_message
 from bankconnect_async.cli.options import ApiOptions
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.journal.records import describe_error, printable
 from bankconnect_async.models.sessions import UNSET
 
 
 # What decides about a row; neither a key nor a store is needed.
+_MOST_PROBLEMS: Final = 1000
 _VARIABLES: Final = "BANKCONNECT_REDIRECT_URL", "BANKCONNECT_SIGNING_KEY"
 
 
@@ -41,6 +44,19 @@ def make_preparer(api: ApiOptions) -> RequestPreparer:
     return RequestPreparer(bank.redirect_url)
 
 
+def _describe(
+    row: InputRow | BadRow, error: InvalidRequestError
+) -> dict[str, Any]:
+    link_id = row.link_id if isinstance(row, BadRow) else row.request.link_id
+    facts = describe_error(error)["error"]
+    return {
+        "line": row.line,
+        "link_id": None if link_id is None else printable(link_id),
+        "message": facts["message"],
+        "fields": facts["fields"],
+    }
+
+
 @attrs.define
 class InputCheck:
     """
@@ -52,12 +68,15 @@ class InputCheck:
     Attributes:
         valid: The number of rows that make a request.
         failures: The number of other rows, by the name of the error.
+        problems: The problems of these rows, of the first thousand.
     """
 
     _preparer: RequestPreparer
     valid: int = 0
     failures: Counter[str] = attrs.Factory(Counter)
+    problems: list[dict[str, Any]] = attrs.Factory(list)
     _link_ids: LinkIds = attrs.field(factory=LinkIds, init=False)
+    _banks: UnknownBanks = attrs.field(factory=UnknownBanks, init=False)
 
     @property
     def invalid(self) -> int:
@@ -71,9 +90,12 @@ class InputCheck:
                 self._check(row)
             except InvalidRequestError as error:
                 self.failures[type(error).__name__] += 1
+                if len(self.problems) < _MOST_PROBLEMS:
+                    self.problems.append(_describe(row, error))
                 print_message(f"line {row.line}: {error}")
             else:
                 self.valid += 1
+        self._banks.print_warnings()
 
     def _check(self, row: InputRow | BadRow) -> None:
         if isinstance(row, BadRow):
@@ -85,6 +107,7 @@ class InputCheck:
         ):
             self._preparer.prepare(request)
         self._link_ids.add(row)
+        self._banks.add(row)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as an object for JSON."""
@@ -92,6 +115,7 @@ class InputCheck:
             "valid": self.valid,
             "invalid": self.invalid,
             "failures": dict(self.failures),
+            "problems": self.problems,
         }
 
     def as_text(self) -> str:
