@@ -49,6 +49,10 @@ html_css_files = ["site.css"]
 # The package also exports what these modules hold, which have own pages.
 DESCRIBED_APART = "bankconnect_async.errors", "bankconnect_async.models"
 
+# A default that is an object or a function, as `repr` writes it.
+OBJECT = re.compile(
+    r"<(?:(?:function|bound method) )?(?:\w+\.)*(\w+)[^<>]*(?:<[^<>]*>)?>"
+)
 # An option in the text of a command's help.
 OPTION = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")
 
@@ -65,16 +69,33 @@ def skip_described_apart(
     return module.startswith(DESCRIBED_APART) or None
 
 
-def mark_help(_app: Sphinx, _context: object, lines: list[str]) -> None:
+def name_defaults(*event: Any) -> tuple[str, str] | None:
     """
-    Mark up a command's help: options are code, stars are no emphasis.
+    Name the defaults in a signature that have no literal.
+    """
+    *_, signature, returns = event
+    if signature is None:  # that of a module
+        return None
+    return OBJECT.sub(r"\1", signature), returns
+
+
+def mark_options(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """
+    Show options in a command's help as code, without dashes for hyphens.
     """
     lines[:] = [
         line
         if line.lstrip().startswith((".. ", ":"))
-        else OPTION.sub(r"``\g<0>``", line.replace("*", r"\*"))
+        else OPTION.sub(r"``\g<0>``", line)
         for line in lines
     ]
+
+
+def escape_stars(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """
+    Escape the stars of a command's help, which are no emphasis.
+    """
+    lines[:] = [line.replace("*", r"\*") for line in lines]
 
 
 def check_names(_app: Sphinx, env: BuildEnvironment) -> None:
@@ -95,6 +116,8 @@ def setup(app: Sphinx) -> None:
     Connect the functions above.
     """
     app.connect("autodoc-skip-member", skip_described_apart)
+    app.connect("autodoc-process-signature", name_defaults)
     app.connect("env-check-consistency", check_names)
     for part in "description", "options", "epilog":
-        app.connect(f"sphinx-click-process-{part}", mark_help)
+        app.connect(f"sphinx-click-process-{part}", mark_options)
+    app.connect("sphinx-click-process-description", escape_stars)
