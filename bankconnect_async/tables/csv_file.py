@@ -47,12 +47,15 @@ def encode_csv(rows: Rows[Any]) -> bytes:
     writer = csv.writer(text)
     writer.writerow(column_names(rows.row_type))
     writer.writerows(
-        [_text(cell) for cell in cells] for cells in cells_of(rows)
+        [csv_cell(cell) for cell in cells] for cells in cells_of(rows)
     )
     return text.getvalue().encode(errors="replace")
 
 
-def _text(cell: Cell) -> Any:
+def csv_cell(cell: Cell) -> Any:
+    """
+    Return a cell for a writer of CSV, which no spreadsheet runs as a formula.
+    """
     match cell:
         case None:
             return ""

@@ -64,7 +64,7 @@ async def fill(store):
                 entry.entry_id,
                 state,
                 at=now,
-                detail="wrong password" if is_open else None,
+                detail="=wrong password" if is_open else None,
             )
 
 
@@ -225,6 +225,28 @@ class TestFiles:
 
         assert page.read_text().startswith("<!doctype html>")
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
+
+    def test_states(self, bankconnect, tmp_path):
+        """
+        --states writes what became of each session, for its owner only.
+        """
+        asyncio.run(fill(SQLiteSessionStore(tmp_path / "store.db")))
+        states = tmp_path / "states.csv"
+        command = ("report", "--store", tmp_path / "store.db", "--states")
+        assert bankconnect(*command, states).code == 0
+
+        assert stat.S_IMODE(states.stat().st_mode) == 0o600
+        header, created, opened, completed = rows_of(states)
+        assert header == [
+            *("link_id", "session_id", "state", "problem"),
+            *("created_at", "changed_at"),
+        ]
+        assert created[:4] == ["created", "session-created", "created", ""]
+        assert created[5] == ""
+        assert opened[2:4] == ["opened", "'=wrong password"]
+        assert completed[2] == "completed"
+        assert datetime.datetime.fromisoformat(completed[5]).tzinfo
+        assert "exists already" in bankconnect(*command, states).err
 
     def test_urls(self, bankconnect, campaign, tmp_path):
         """

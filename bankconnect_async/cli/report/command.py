@@ -5,8 +5,8 @@ The command ``report``.
 import asyncio
 import sys
 
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, nullcontext
 
 import click
 
@@ -20,12 +20,17 @@ from bankconnect_async.cli.output import new_file, write_json, write_output
 from bankconnect_async.report import (
     CampaignReport,
     JourneyReport,
-    report_store,
 )
 from bankconnect_async.report.creation import RecordCounter
-from bankconnect_async.store import SessionStore
+from bankconnect_async.report.journeys import EntryCounter
+from bankconnect_async.store import SessionEntry, SessionStore
 
-from .files import copy_failed_rows, write_failed_ids, write_urls
+from .files import (
+    copy_failed_rows,
+    states_file,
+    write_failed_ids,
+    write_urls,
+)
 from .text import render_text
 
 
@@ -43,7 +48,8 @@ def _refuse_stdout(
 @click.argument("journals", metavar="[JOURNAL]...", nargs=-1)
 @store_option(
     "The store of the service, whose journeys are counted: a file of "
-    "SQLite, or postgresql://...; BANKCONNECT_STORE without a JOURNAL."
+    "SQLite, or postgresql://...; BANKCONNECT_STORE without a JOURNAL or "
+    "with --states."
 )
 @json_option("Print the figures as JSON.")
 @click.option(
@@ -52,6 +58,14 @@ def _refuse_stdout(
     callback=_refuse_stdout,
     metavar="FILE",
     help="A new page with the figures and plots, which needs no network.",
+)
+@click.option(
+    "--states",
+    "states_path",
+    callback=_refuse_stdout,
+    metavar="FILE",
+    help="A new CSV file of the sessions of STORE: link_id, session_id, "
+    "state, problem, created_at and changed_at.",
 )
 @click.option(
     "--urls",
@@ -82,6 +96,7 @@ def report(  # noqa: PLR0913
     address: str | None,
     as_json: bool,
     html_path: str | None,
+    states_path: str | None,
     urls_path: str | None,
     failed_path: str | None,
     source: str | None,
@@ -98,16 +113,21 @@ def report(  # noqa: PLR0913
     journey, submitted statements, or left. The environment variable
     BANKCONNECT_STORE_KEYS has its keys, if it is encrypted.
 
-    Only their owner can read the files of --urls and --failed. Anyone who has
-    a URL can open the journey: treat it like a password.
+    Only their owner can read the files. Anyone who has a URL can open the
+    journey: treat it like a password.
     """
     if source is not None and failed_path is None:
         raise click.UsageError("--input requires --failed")
     if not journals and (urls_path or failed_path):
         raise click.UsageError("--urls and --failed require a JOURNAL")
     journeys = None
-    if address is not None or not journals:
-        journeys = asyncio.run(_count_journeys(find_store(address)))
+    if address is not None or states_path is not None or not journals:
+        store = find_store(address)
+        states = (
+            nullcontext() if states_path is None else states_file(states_path)
+        )
+        with states as write:
+            journeys = asyncio.run(_count_journeys(store, write))
     counter = RecordCounter()
     if urls_path is None:
         counter.read(journals)
@@ -133,7 +153,14 @@ def report(  # noqa: PLR0913
         write_output(render_text(figures, is_terminal=is_terminal).encode())
 
 
-async def _count_journeys(store: SessionStore) -> JourneyReport | None:
+async def _count_journeys(
+    store: SessionStore, write: Callable[[SessionEntry], object] | None
+) -> JourneyReport:
+    counter = EntryCounter()
     async with aclosing(store):
         await store.open()
-        return (await report_store(store)).journeys
+        async for entry in store.entries():
+            counter.add(entry)
+            if write is not None:
+                write(entry)
+    return counter.report()

@@ -1,19 +1,68 @@
 """
-Files of a report: the URLs of sessions, and the rows without one.
+Files of a report: URLs and states of sessions, and rows without one.
 """
 
 import csv
 import io
 import itertools
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import BinaryIO, Final
 
 from bankconnect_async.cli.input.rows import BadRow, InputRow, InputRows
 from bankconnect_async.cli.input.sources import open_input
 from bankconnect_async.cli.messages import CommandError, print_message
+from bankconnect_async.cli.output import new_file
 from bankconnect_async.report.creation import RecordCounter, read_rows
+from bankconnect_async.store import SessionEntry
+from bankconnect_async.tables.csv_file import csv_cell
+
+
+_STATES: Final = (
+    *("link_id", "session_id", "state", "problem"),
+    *("created_at", "changed_at"),
+)
+_LOST: Final = "the response was lost: a session may exist"
+
+
+@contextmanager
+def states_file(path: str) -> Iterator[Callable[[SessionEntry], object]]:
+    """
+    Write a new CSV file of the sessions of a store.
+
+    Args:
+        path: The path of the file.
+
+    Yields:
+        The function that writes the row of an entry.
+
+    Raises:
+        CommandError: If the file exists or cannot be written.
+    """
+    with new_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_STATES)
+
+        def write(entry: SessionEntry) -> None:
+            lost = _LOST if entry.is_ambiguous else None
+            writer.writerow(
+                (
+                    entry.link_id,
+                    entry.session_id,
+                    entry.state.value,
+                    # A browser may send any text.
+                    csv_cell(entry.last_problem or lost),
+                    entry.created_at.isoformat(),
+                    entry.changed_at and entry.changed_at.isoformat(),
+                )
+            )
+
+        try:
+            yield write
+        finally:
+            text.detach()
 
 
 def write_urls(
