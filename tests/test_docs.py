@@ -186,16 +186,17 @@ def single_blocks():
     """Yield the blocks that a reader can run by themselves."""
     pages = {name: TEXTS[name] for name in TEXTS.keys() - set(OTHERS)}
     for name, page in sorted({"README": README, **pages}.items()):
-        for language, text in read_blocks(page):
-            yield pytest.param(language, text, id=name)
+        for block in BLOCK.finditer(page):
+            yield pytest.param(block[0], id=name)
 
 
-@pytest.mark.parametrize(("language", "text"), list(single_blocks()))
-def test_blocks(language, text, reader):
+@pytest.mark.parametrize("block", list(single_blocks()))
+def test_blocks(block, reader):
     """
-    A reader can run each Python block and each command by itself.
+    A reader can run each block by itself.
     """
-    reader.run(language, text)
+    for language, text in read_blocks(block):
+        reader.run(language, text)
 
 
 def test_start(reader):
