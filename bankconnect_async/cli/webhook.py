@@ -12,6 +12,7 @@ import click
 from yarl import URL
 
 from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.store import MemorySessionStore
 
 from .callbacks import make_protocol
 from .messages import print_message
@@ -41,7 +42,9 @@ def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
     """
     if url is None:
         url = make_protocol(allow_http=api.allow_http).webhook_url
-    asyncio.run(_update(api.connect(), url, flow))
+    # The store of the service is not touched.
+    bank = api.connect(store=MemorySessionStore())
+    asyncio.run(_update(bank, url, flow))
     # The path is a secret.
     print_message(f"webhooks of the {flow} flow go to {URL(url).origin()}/…")
 

@@ -17,11 +17,14 @@ OURS = CallbackProtocol(BASE, secret="n" * 32).webhook_url
     [((), OURS), (("https://a.example/hook",), "https://a.example/hook")],
     ids=["service", "URL"],
 )
-def test_the_url_is_set(bankconnect, monkeypatch, service, args, url):
+def test_the_url_is_set(  # noqa: PLR0913, PLR0917
+    bankconnect, monkeypatch, service, tmp_path, args, url
+):
     """
     The URL is that of the service, or the one that is given; its path is a
-    secret.
+    secret. No store is made.
     """
+    monkeypatch.setenv("BANKCONNECT_STORE", f"{tmp_path}/sessions.db")
     monkeypatch.setenv("BANKCONNECT_CALLBACK_URL", BASE)
     monkeypatch.setenv("BANKCONNECT_SIGNING_KEY", f"{'n' * 32},{'o' * 32}")
 
@@ -32,6 +35,7 @@ def test_the_url_is_set(bankconnect, monkeypatch, service, args, url):
     assert result.err == f"webhooks of the session flow go to {origin}/…\n"
     (request,) = service.request_log
     assert request.parameters["webhook_url"] == url
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_service_is_needed(bankconnect, service):
