@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from . import reading
 from .apart import compare_apart
 from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
@@ -131,7 +132,9 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.set_defaults(run=compare_costs)
-    rate_control.add_parser(parser.add_subparsers(title="other benchmarks"))
+    commands = parser.add_subparsers(title="other benchmarks")
+    rate_control.add_parser(commands)
+    reading.add_parser(commands)
     add = parser.add_argument
     add("--quick", action="store_true", help="few rounds, plain TCP only")
     add("--full", action="store_true", help="everything, and 10^6 sessions")

@@ -40,7 +40,8 @@ def peak_memory(
     return told["peak"], told["cpu"]
 
 
-def _peak() -> float:
+def peak() -> float:
+    """Return the peak memory of this process, in MiB."""
     # What getrusage calls the peak includes that of the parent at the time
     # of the fork, on Linux.
     if _STATUS.exists():
@@ -65,7 +66,7 @@ def main() -> None:
     (contender,) = (each for each in CONTENDERS if each.name == options.name)
     with opened(contender, Setting(target=target)) as ready:
         block = ready.run(options.count)
-        print(json.dumps({"peak": _peak(), "cpu": block.cpu}))
+        print(json.dumps({"peak": peak(), "cpu": block.cpu}))
 
 
 if __name__ == "__main__":
