@@ -28,6 +28,7 @@ NOT_IMPORTED = {
     "click",
     "distributed",
     "itsdangerous",
+    "msgspec",
     "pypdf",
     "rich",
     "tenacity",

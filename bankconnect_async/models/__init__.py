@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import arrow as arrow
     from . import core_schemas as core_schemas
     from . import suggestions as suggestions
+    from . import unread as unread
     from . import values as values
     from ._rows import Rows
     from .accounts import (
@@ -152,7 +153,9 @@ else:
             "arrow": "arrow_schema",
             "values": "json_default",
         },
-        submodules=("arrow", "core_schemas", "suggestions", "values"),
+        submodules=(
+            *("arrow", "core_schemas", "suggestions", "unread", "values"),
+        ),
     )
 
 

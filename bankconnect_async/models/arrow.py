@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from bankconnect_async import models
 from bankconnect_async._json import dump_json
 from bankconnect_async.errors import ConfigurationError, DecodeError
 
@@ -74,11 +75,9 @@ def to_table(rows: Rows[Any]) -> "pyarrow.Table":
     # Typed as it is, because mypy finds types of any unhashable.
     row_type: type = rows.row_type
     schema = arrow_schema(row_type)
+    read = models.unread.column_reader(rows)
     return pyarrow.Table.from_arrays(
-        [
-            each.convert(list(map(operator.attrgetter(each.name), rows)))
-            for each in _columns(row_type)
-        ],
+        [each.convert(read(each.name)) for each in _columns(row_type)],
         schema=schema,
     )
 
