@@ -71,6 +71,7 @@ class Inbox:
         await self.store.open()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
+            self._loop.add_done_callback(lambda _: self._finished.set())
 
     @hide_frames
     async def put(
@@ -154,7 +155,8 @@ class Inbox:
             return []
         try:
             async with asyncio.timeout(grace):
-                while self.pending:
+                # A loop that was torn down takes nothing more.
+                while self.running if self._loop.done() else self.pending:
                     self._finished.clear()
                     await self._finished.wait()
         except TimeoutError:
