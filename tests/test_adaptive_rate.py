@@ -274,13 +274,9 @@ def test_a_limit_that_changes():
     assert run.refusals() <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("share", "least"),
-    [
-        (0.05, 0.85),
-        pytest.param(0.1, 0.8, marks=pytest.mark.long),
-        pytest.param(0.3, 0.4, marks=pytest.mark.long),
-    ],
+    ("share", "least"), [(0.05, 0.85), (0.1, 0.8), (0.3, 0.4)]
 )
 def test_failures_by_chance_do_not_collapse_the_rate(share, least):
     """
@@ -302,6 +298,7 @@ def test_an_outage_is_over_when_it_is_over():
     assert run.share(100 / 0.02, 20, since=13) >= 0.85
 
 
+@pytest.mark.long
 def test_a_sick_server_of_many_is_no_reason_for_a_limit():
     """
     503s with Retry-After from one node of many do not slow the others down.
@@ -335,6 +332,7 @@ def test_timeouts_are_counted_when_they_are_known():
     assert not rate.is_unlimited
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("retry_after", [1, None])
 def test_a_limit_that_varies_slowly_is_followed(retry_after):
     """

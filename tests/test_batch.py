@@ -324,6 +324,7 @@ async def test_a_slow_consumer_holds_the_workers_back(ordered):
     assert taken <= 2 * 5 + 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_memory_does_not_grow_with_the_source(ordered):
     """

@@ -190,6 +190,7 @@ def single_blocks():
             yield pytest.param(block[0], id=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", list(single_blocks()))
 def test_blocks(block, reader):
     """
@@ -199,6 +200,7 @@ def test_blocks(block, reader):
         reader.run(language, text)
 
 
+@pytest.mark.long
 def test_start(reader):
     """
     The first page leads to a service that takes a customer's outcome.
@@ -210,6 +212,7 @@ def test_start(reader):
     assert any("UploadWebhook(" in line for line in printed)
 
 
+@pytest.mark.long
 def test_mounted_service(reader):
     """
     The first block that mounts the endpoints leaves no connection open.

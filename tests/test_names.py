@@ -12,6 +12,7 @@ import bankconnect_async
 
 
 PACKAGE = Path(bankconnect_async.__file__).parent
+pytestmark = pytest.mark.long
 
 CLASSES = """
     Alarm Alarms Gate Exchange Answer Bound Call Caller Outbox _Course Pace

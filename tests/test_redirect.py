@@ -225,6 +225,7 @@ class TestDecodeRedirect:
         """
         assert attempt(f"?success={text}")
 
+    @pytest.mark.long
     @pytest.mark.parametrize("junk", ["?", "&", "=", "%", "%ff", "a=b&"])
     def test_a_megabyte(self, junk):
         """

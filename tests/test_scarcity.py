@@ -32,8 +32,8 @@ def watch(start):
     def note(end):
         global failures
         failures += end.error is not None
-        # Two for each call, and one for each worker of the batch.
-        if failures == 100:
+        # Two for each call, and two of the batch.
+        if failures == 82:
             recover()
     return note
 

@@ -66,6 +66,7 @@ def _run(pytester, monkeypatch):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "mode", "scope", "least"),
     [

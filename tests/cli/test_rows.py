@@ -965,6 +965,7 @@ def test_any_bytes(data):
     assert all(one.line < two.line for one, two in pairwise(rows))
 
 
+@pytest.mark.long
 def test_constant_memory():
     """
     The memory does not grow with the file.

@@ -109,6 +109,7 @@ class TestLedger:
 
         assert len(ids) == 12
 
+    @pytest.mark.long
     def test_bounded(self):
         """
         The cache of months is bounded.

@@ -981,6 +981,7 @@ class TestBodies:
 
         assert outcome == Accepted(parameters={"link_id": "cust-1"})
 
+    @pytest.mark.long
     @given(
         body=st.binary() | st.text().map(str.encode),
         content_type=st.sampled_from([JSON, FORM, MULTIPART]),
@@ -994,6 +995,7 @@ class TestBodies:
 
         assert isinstance(outcome, Accepted | Refused)
 
+    @pytest.mark.long
     @given(
         values=st.dictionaries(
             st.sampled_from(sorted(PARAMETERS)),

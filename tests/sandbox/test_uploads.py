@@ -731,6 +731,7 @@ async def post_nothing(sandbox, session):
         assert answer.status == 202
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "is_taken"), [(20, True), (25, False)])
 async def test_bounded(post, form, sandbox, size, is_taken):
     """
