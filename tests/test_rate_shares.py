@@ -40,29 +40,36 @@ class TestRateShares:
 
     def test_another_worker(self):
         """
-        A new worker gets a share once the others have confirmed theirs.
+        A new worker gets a share a second after the others have confirmed
+        theirs, so that no second has more requests than the rate.
         """
         shares = RateShares(50)
         assert shares.grant("a", "a", 0.0, LEASE) == 50
-        shares.confirm("a", 50, LEASE)
+        shares.confirm("a", 50, 0.0, LEASE)
 
         assert shares.grant("b", "ab", 1.0, 1 + LEASE) == 0
         assert shares.grant("a", "ab", 1.0, LEASE) == 25
         # The message is on its way: it may still use 50.
         assert shares.grant("b", "ab", 1.0, 1 + LEASE) == 0
-        shares.confirm("a", 25, 1 + LEASE)
-        assert shares.grant("b", "ab", 1.1, 1 + LEASE) == 25
+        assert shares.freed_at(1.0) is None
+        shares.confirm("a", 25, 1.5, 1 + LEASE)
+        assert shares.grant("b", "ab", 2.0, 1 + LEASE) == 0
+        # Another heartbeat makes it no later.
+        shares.confirm("a", 25, 2.0, 2 + LEASE)
+        assert shares.freed_at(2.0) == 2.5
+        assert shares.grant("b", "ab", 2.5, 2 + LEASE) == 25
+        assert shares.freed_at(2.5) is None
 
     def test_silent_worker(self):
         """
-        The share of a worker that is silent is free when its lease ends.
+        The share of a worker that is silent is free a second after its lease.
         """
         shares = RateShares(50)
         shares.grant("a", "ab", 0.0, LEASE)
-        shares.confirm("a", 25, LEASE)
+        shares.confirm("a", 25, 0.0, LEASE)
 
-        assert shares.grant("b", "b", LEASE - 1, 2 * LEASE) == 25
-        assert shares.grant("b", "b", LEASE, 2 * LEASE) == 50
+        assert shares.grant("b", "b", LEASE + 0.9, 2 * LEASE) == 25
+        assert shares.grant("b", "b", LEASE + 1, 2 * LEASE) == 50
 
     def test_silent_worker_of_three(self):
         """
@@ -71,13 +78,13 @@ class TestRateShares:
         shares = RateShares(60)
         for name in "abc":
             shares.grant(name, "abc", 0.0, LEASE)
-            shares.confirm(name, 20, LEASE)
+            shares.confirm(name, 20, 0.0, LEASE)
         for name in "ab":
             assert shares.grant(name, "ab", 1.0, 1 + LEASE) == 20
-            shares.confirm(name, 20, 1 + LEASE)
+            shares.confirm(name, 20, 1.0, 1 + LEASE)
 
-        assert shares.grant("a", "ab", LEASE, 2 * LEASE) == 30
-        assert shares.grant("b", "ab", LEASE, 2 * LEASE) == 30
+        for name in "ab":
+            assert shares.grant(name, "ab", LEASE + 1, 2 * LEASE) == 30
 
 
 class TestLeasedLimiter:

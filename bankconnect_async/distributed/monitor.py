@@ -66,6 +66,7 @@ class ClusterMonitor:
         self._on_error = on_error
         self._warn = on_warning
         self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def most(self) -> int | None:
@@ -91,6 +92,7 @@ class ClusterMonitor:
             yield
         finally:
             await end(task)
+            self._beat_at(None)
             await cluster.disconnect(self._workers.heartbeats)
 
     async def beat_all(self, cluster: "Cluster") -> None:
@@ -160,14 +162,28 @@ class ClusterMonitor:
             self._limit.update(address, heartbeat, directive, now)
             if self._shares is not None:
                 self._shares.confirm(
-                    address, directive.rate or 0.0, workers.lease_end(address)
+                    address,
+                    directive.rate or 0.0,
+                    now,
+                    workers.lease_end(address),
                 )
-                wanted = self._shares.wanted(address, sharers)
-                is_due = is_due or directive.rate != wanted
+                if directive.rate != self._shares.wanted(address, sharers):
+                    freed_at = self._shares.freed_at(now)
+                    is_due = is_due or freed_at is None
+                    self._beat_at(freed_at)
             if is_due:
                 # Workers wait for their shares.
                 self.beat_now()
             workers.check_agreement()
+
+    def _beat_at(self, when: float | None) -> None:
+        """Send the next heartbeats at the time when a share is freed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(when, self.beat_now)
 
     def _directive_for(self, address: str) -> Directive:
         workers = self._workers

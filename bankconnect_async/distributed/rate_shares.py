@@ -21,11 +21,14 @@ LEASE: Final = 5.0
 # requests take different times to reach the server.
 _CATCH_UP: Final = 0.02
 _MARGIN: Final = 1.02
+# Seconds for which a share counts after its end, as no second may have more
+# requests than the rate.
+_SECOND: Final = 1.0
 
 
 class RateShares:
     """
-    Splits a rate so that the shares in use never add up to more.
+    Splits a rate so that the shares of one second never add up to more.
 
     Shares are whole numbers but for one, since three times 16.7 a second
     would be up to 51 in one second.
@@ -36,8 +39,10 @@ class RateShares:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        # The share that a worker may use, and the latest time of its end.
-        self._in_use: dict[str, tuple[float, float]] = {}
+        # The shares that each worker may use, and those that it has used in
+        # the last second, with the latest times until which they count.
+        self._granted: dict[str, list[tuple[float, float]]] = {}
+        self._former: dict[str, list[tuple[float, float]]] = {}
 
     @property
     def most(self) -> int:
@@ -56,30 +61,65 @@ class RateShares:
             now: The time.
             end: The latest time at which the share expires.
         """
-        self._in_use = {
-            each: held for each, held in self._in_use.items() if held[1] > now
-        }
         others = sum(
-            share
-            for each, (share, _) in self._in_use.items()
-            if each != address
+            self._count(each, now) for each in self._granted if each != address
         )
         share = min(
             self.wanted(address, sharers), max(self._rate - others, 0.0)
         )
-        before, _ = self._in_use.get(address, (0.0, 0.0))
-        self._in_use[address] = max(share, before), end
+        granted = self._granted.get(address, [])
+        self._granted[address] = [
+            *_current(granted, now),
+            (share, end + _SECOND),
+        ]
         return share
+
+    def _count(self, address: str, now: float) -> float:
+        counted = self._granted[address] + self._former.get(address, [])
+        return max((share for share, _ in _current(counted, now)), default=0.0)
 
     def wanted(self, address: str, sharers: Iterable[str]) -> float:
         """Return the share that a worker has in the long run."""
         return _split(self._rate, list(sharers)[: self.most]).get(address, 0.0)
 
-    def confirm(self, address: str, share: float, end: float) -> None:
+    def confirm(
+        self, address: str, share: float, now: float, end: float
+    ) -> None:
         """
         Note that a worker uses this share now, and no other one.
+
+        Args:
+            address: The worker.
+            share: The share.
+            now: The time.
+            end: The latest time at which the share expires.
         """
-        self._in_use[address] = share, end
+        granted = self._granted.get(address, [])
+        self._granted[address] = [(share, end + _SECOND)]
+        self._former[address] = [
+            *_current(self._former.get(address, []), now),
+            *(
+                (former, now + _SECOND)
+                for former, _ in _current(granted, now)
+                if former > share
+            ),
+        ]
+
+    def freed_at(self, now: float) -> float | None:
+        """
+        Return the next time at which a former share no longer counts.
+
+        Args:
+            now: The time.
+        """
+        return min(
+            (
+                until
+                for former in self._former.values()
+                for _, until in _current(former, now)
+            ),
+            default=None,
+        )
 
 
 class LeasedLimiter:
@@ -128,6 +168,12 @@ class LeasedLimiter:
         self._sent.append(now)
         self._next = max(self._next, now - _CATCH_UP) + 1 / self._rate
         return 0
+
+
+def _current(
+    shares: list[tuple[float, float]], now: float
+) -> list[tuple[float, float]]:
+    return [each for each in shares if each[1] > now]
 
 
 def _split(rate: float, sharers: list[str]) -> dict[str, float]:
