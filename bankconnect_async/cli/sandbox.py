@@ -71,7 +71,8 @@ _MAX_LINES: Final = 10_000
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     default=0.3,
-    help="The processing time of statements.",
+    help="The processing time of statements; 60 leaves time for trigger "
+    "finish.",
 )
 @click.option(
     "--fault",

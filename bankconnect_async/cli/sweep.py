@@ -215,7 +215,7 @@ def _describe(report: SweepReport, hooks: _Hooks) -> str:
     parts = [
         f"{report.checked} sessions checked",
         f"{report.found} events found",
-        f"{report.closed} sessions closed",
+        f"{report.closed} sessions closed without an event",
     ]
     if hooks.function is not None:
         parts.append(f"{hooks.handed_on} events handed on")

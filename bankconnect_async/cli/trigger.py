@@ -116,8 +116,10 @@ def trigger(
     webhook it may be the id of an entity.
 
     success and exit end the journey, as the customer does; after an error it
-    stays open. expire ends the session. finish ends processing, with or
-    without an --error-code. webhook sends the newest webhook about ID again.
+    stays open. expire ends the session. finish ends a processing that was
+    started, with or without an --error-code: give the sandbox a
+    --processing-time that leaves time for it. webhook sends the newest
+    webhook about ID again.
     """
     spec = _EVENTS[event]
     given = {

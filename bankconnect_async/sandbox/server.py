@@ -445,7 +445,11 @@ class Sandbox:
         if not self._journeys.finish(
             owner_id, error_code, statement_error_code
         ):
-            raise _field_error("owner_id", "is not being processed")
+            raise _field_error(
+                "owner_id",
+                "is not being processed: start its processing first, and "
+                "finish it before the processing_time of the sandbox is over",
+            )
 
     async def resend_webhook(self, owner_id: str) -> SentWebhook:
         """

@@ -76,7 +76,8 @@ class SweepReport:
     Attributes:
         checked: The number of sessions that were due.
         found: The number of events of which no webhook had come.
-        closed: The number of sessions that expired without an event.
+        closed: The number of sessions that ended without an event: they
+            expired, and the vendor has no webhook for it, or it deleted them.
         failures: The number of sessions that could not be checked, by the
             names of the errors. The next sweep tries them again.
     """

@@ -186,7 +186,13 @@ class TestActions:
             (
                 "finish",
                 {"owner_id": "1d"},
-                {"owner_id": ["is not being processed"]},
+                {
+                    "owner_id": [
+                        "is not being processed: start its processing first, "
+                        "and finish it before the processing_time of the "
+                        "sandbox is over"
+                    ]
+                },
             ),
         ],
     )
