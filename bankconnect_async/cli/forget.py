@@ -232,6 +232,11 @@ class _Found:
             CommandError: If one cannot be read.
         """
         for path in paths:
+            if Path(path).is_dir():
+                raise CommandError(
+                    f"{path}: is a directory: give that of collect to "
+                    f"--statements"
+                )
             self.lines[path] = [line for line, _ in _find_lines(path, wanted)]
         for directory in directories:
             ids = {*self.session_ids, *self.entity_ids}

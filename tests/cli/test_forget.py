@@ -224,17 +224,22 @@ def test_old_records(bankconnect, path, tmp_path):
     assert json.loads(result.out)["files"] == {str(journal): [1, 3, 4]}
 
 
-def test_unreadable_file(bankconnect, path, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none", "none"), (".", "give that of collect to --statements")],
+)
+def test_unreadable_file(bankconnect, path, tmp_path, name, message):
     """
     A file that cannot be read is an error before anything is erased.
     """
     result = bankconnect(
         *("forget", "customer-42", "--store", path),
-        *("--journal", tmp_path / "none"),
+        *("--journal", tmp_path / name),
     )
 
     assert result.code == 2
-    assert "none" in result.err
+    assert message in result.err
+    assert "Nothing was erased" in result.err
     assert len(left_in(path)) == 4
 
 
