@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import json
+import operator
 import random
 import statistics
 import subprocess
@@ -115,13 +116,13 @@ def open_(raw: bytes) -> Insights:
     return decode(Insights, raw)
 
 
-def read_rows(raw: bytes) -> list[object]:
+def read_rows(raw: bytes) -> Insights:
     """Decode the response, and read the date and amount of each row."""
-    return [
-        (row.date, row.amount)
-        for account in decode(Insights, raw).accounts
-        for row in account.transactions
-    ]
+    found = decode(Insights, raw)
+    for account in found.accounts:
+        for row in account.transactions:
+            _read(row)
+    return found
 
 
 def to_arrow(raw: bytes) -> list[object]:
@@ -198,6 +199,9 @@ def _summarize(pairs: list[tuple[float, float]]) -> Cost:
         low=low,
         high=high,
     )
+
+
+_read = operator.attrgetter("date", "amount")
 
 
 # memory

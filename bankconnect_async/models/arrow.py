@@ -180,17 +180,23 @@ def _convert(type_: Any, path: str, values: Sequence[Any]) -> Any:
         ) from None
 
 
-def _convert_numbers(path: str, values: Sequence[Decimal | None]) -> Any:
+def _convert_numbers(
+    path: str, values: Sequence[Decimal | bytes | None]
+) -> Any:
     type_ = pyarrow.decimal128(_DIGITS, _SCALE)
     try:
+        if bytes in set(map(type, values)):
+            return pyarrow.array(values, pyarrow.string()).cast(type_)
         return pyarrow.array(values, type_)
     except pyarrow.ArrowException:
         return _convert(type_, path, [_rounded(each) for each in values])
 
 
-def _rounded(value: Decimal | None) -> Decimal | None:
+def _rounded(value: Decimal | bytes | None) -> Decimal | None:
     if value is None:
         return None
+    if isinstance(value, bytes):
+        value = Decimal(value.decode())
     try:
         return _ROUNDING.quantize(value, _LAST_PLACE)
     except (DecimalException, TypeError):

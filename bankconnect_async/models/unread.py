@@ -11,7 +11,7 @@ import itertools
 import operator
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, DecimalException
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -103,7 +103,7 @@ def read_entries(
     entries: Sequence[Raw],
     path: str,
     problems: list[str],
-) -> Iterator[Any]:
+) -> list[Any]:
     """
     Read the entries of an array of objects, without `null`.
 
@@ -117,24 +117,27 @@ def read_entries(
         ValueError: If an entry is not JSON.
     """
     parser = _Parser(reader)
-    make = _make_rows if _is_row(reader.cls) else None
-    size = _CHUNK if make else 1
-    for start in range(0, len(entries), size):
-        chunk = entries[start : start + size]
-        if make is not None:
+    is_row = _is_row(reader.cls)
+    found: list[Any] = []
+    for start in range(0, len(entries), _CHUNK):
+        chunk = entries[start : start + _CHUNK]
+        if is_row:
             try:
                 values = parser.parse(chunk)
             except _REFUSALS:
                 # Below, each row is tried alone.
                 pass
             else:
-                yield from make(reader.cls, values, chunk)
+                found += _make_rows(reader.cls, values, chunk)
                 continue
-        for index, raw in enumerate(chunk, start):
-            if bytes(raw) != b"null":
-                yield _read_object(
-                    reader, parser, raw.copy(), f"{path}[{index}]", problems
-                )
+        found += (
+            _read_object(
+                reader, parser, raw.copy(), f"{path}[{index}]", problems
+            )
+            for index, raw in enumerate(chunk, start)
+            if bytes(raw) != b"null"
+        )
+    return found
 
 
 def _make_rows(
@@ -176,6 +179,8 @@ def column_reader(rows: Rows[Any]) -> Callable[[str], list[Any]]:
     """
     Return a function that takes the name of an attribute, and returns its
     value in each row.
+
+    All numbers of a column may be their digits, as bytes.
     """
     try:
         found = list(map(_get_values, rows))
@@ -233,13 +238,14 @@ class _Attribute:
     def read_column(self, rows: list[Any]) -> list[Any]:
         """Return the values of all rows."""
         found = list(map(operator.attrgetter(self.key), rows))
-        if UnsetType in set(map(type, found)):
-            found = self._find_all(rows, found)
         types = set(map(type, found))
+        if UnsetType in types:
+            found = self._find_all(rows, found, types)
+            types = set(map(type, found))
         if types <= {UnsetType, NoneType}:
             return [self.default] * len(found)
-        if types == {bytes} and self.reader is number:
-            return list(map(Decimal, map(bytes.decode, found)))
+        if types <= {bytes, NoneType} and self.reader is number:
+            return found
         if self.reader is text:
             return [
                 each if each and not each.isspace() else None for each in found
@@ -251,16 +257,21 @@ class _Attribute:
             return list(map(self.convert, found))
         return [known[each] for each in found]
 
-    def _find_all(self, rows: list[Any], found: list[Any]) -> list[Any]:
+    def _find_all(
+        self, rows: list[Any], found: list[Any], types: set[type]
+    ) -> list[Any]:
         try:
-            nested = map(operator.attrgetter(f"{_INNER}.{self.key}"), rows)
-            return [
-                inner if outer is UNSET else outer
-                for outer, inner in zip(found, nested, strict=True)
-            ]
+            get = operator.attrgetter(f"{_INNER}.{self.key}")
+            nested = list(map(get, rows))
         except AttributeError:
             # A row without the nested object.
             return list(map(self.find, rows))
+        if types == {UnsetType}:
+            return nested
+        return [
+            inner if outer is UNSET else outer
+            for outer, inner in zip(found, nested, strict=True)
+        ]
 
 
 @functools.cache
