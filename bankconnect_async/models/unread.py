@@ -63,7 +63,10 @@ _TYPES: Final[Mapping[Reader, Any]] = {
 # those with a fraction are bytes.
 _NUMBERS: Final = frozenset({Decimal, int, str, NoneType, UnsetType})
 # What JSON of another shape, or a number that is too large, raises.
-_REFUSALS: Final = (ValueError, DecimalException, RecursionError)
+_REFUSALS: Final = (
+    *(msgspec.DecodeError, ValueError),
+    *(DecimalException, RecursionError),
+)
 # The most unknown keys of rows that msgspec checks.
 _MAX_EXTRAS: Final = 64
 # The most characters of a number that cannot be too large for `Decimal`.
@@ -390,7 +393,8 @@ class _Parser:
         Parse JSON texts.
 
         Raises:
-            ValueError: If one is not JSON, or may be a problem.
+            DecodeError: If one is not JSON, or may be a problem.
+            ValueError: If a number may be one.
             DecimalException: If a number is too large.
             RecursionError: If one is nested too deep.
         """
