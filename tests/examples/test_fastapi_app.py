@@ -15,7 +15,7 @@ from bankconnect_async.web import CallbackProtocol, CallbackService
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_app.py"
-ORIGIN = "http://testserver"
+ORIGIN = "https://testserver"
 
 
 @pytest.fixture(name="example", scope="module")
