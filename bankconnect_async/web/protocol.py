@@ -138,8 +138,9 @@ class CallbackProtocol:
             require_webhook_secret: Whether a webhook without that header is
                 refused. A wrong value always is.
             next_url: A path or URL of the service to which browsers go once
-                the service has handled the outcome. It does not contain the
-                outcome, because a browser could forge that.
+                the service has handled the outcome: from the frame after
+                every end, by redirect after a success. It does not contain
+                the outcome, because a browser could forge that.
             max_age: The longest time from the first page of a journey to
                 its end.
             texts: The texts of the pages.
