@@ -78,6 +78,13 @@ def hide(value: T) -> T | Secret:
     return Secret(value) if isinstance(value, str) else value
 
 
+def split_keys(text: str) -> list[Secret]:
+    """
+    Return the keys of a variable, which commas separate.
+    """
+    return [Secret(key.strip()) for key in text.split(",")]
+
+
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
     Check headers of the user, and hide their values.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from yarl import URL
 
 from ._codec.return_urls import ReturnURL
-from .config import Secret, parse_proxy
+from .config import Secret, parse_proxy, split_keys
 from .errors import ConfigurationError
 from .store import open_store
 from .tls import TLS
@@ -46,7 +46,9 @@ def resolve_texts(
     signing_key = settings.pop("signing_key", None)
     base = settings.get("redirect_url")
     if signing_key is not None and isinstance(base, str | URL):
-        settings["redirect_url"] = ReturnURL(base, secret=signing_key)
+        settings["redirect_url"] = ReturnURL(
+            base, secret=split_keys(signing_key)
+        )
     keys = settings.pop("store_keys", None)
     address = settings.get("store")
     if not isinstance(address, str):

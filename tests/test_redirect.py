@@ -19,6 +19,7 @@ from yarl import URL
 
 from bankconnect_async._codec.redirects import build_redirect, decode_redirect
 from bankconnect_async._codec.return_urls import ReturnURL
+from bankconnect_async.environment import resolve_texts
 from bankconnect_async.errors import (
     BankConnectError,
     ConfigurationError,
@@ -512,17 +513,41 @@ class TestReturnURL:
             returns.decode(url)
         assert not caught.value.expired
 
-    @pytest.mark.parametrize(
-        "secrets",
-        [[SECRET, OLD_SECRET.encode()], f"{SECRET}, {OLD_SECRET}"],
-        ids=["list", "text"],
-    )
-    def test_rotation(self, secrets):
+    @pytest.mark.parametrize("secret", [f"{SECRET},{SECRET}", f" {SECRET}\n"])
+    def test_any_secret(self, secret):
+        """
+        A secret is taken byte for byte, whatever is in it.
+        """
+        path = make(secret=secret.encode()).build("customer-42").path
+
+        assert (
+            make(secret=secret)
+            .decode(f"{path}?success=true&entity_id=e")
+            .link_id
+        )
+
+    def test_keys_of_the_environment(self):
+        """
+        The variable holds several keys, separated by commas.
+        """
+        settings = {
+            "redirect_url": BASE,
+            "signing_key": f"{SECRET},{OLD_SECRET}",
+        }
+        resolve_texts(settings, None)
+        path = make(secret=OLD_SECRET).build("customer-42").path
+
+        decoded = settings["redirect_url"].decode(
+            f"{path}?success=true&entity_id=e"
+        )
+        assert decoded.link_id == "customer-42"
+
+    def test_rotation(self):
         """
         The first secret signs, and the others still verify.
         """
         before = make(secret=OLD_SECRET)
-        during = make(secret=secrets)
+        during = make(secret=[SECRET, OLD_SECRET.encode()])
         after = make(secret=SECRET)
         old = f"{before.build('c')}?success=false"
         new = f"{during.build('c')}?success=false"

@@ -46,8 +46,7 @@ _MIN_SECRET: Final = 32
 # Names the purpose, so that the same secret may serve others.
 _SALT: Final = "bankconnect_async.ReturnURL "
 _SECRET_PROBLEM: Final = (
-    f"must be {_MIN_SECRET} bytes or more, or several such keys; a text is "
-    "split at its commas"
+    f"must be {_MIN_SECRET} bytes or more, or a list of such"
 )
 _FORGED: Final = "the state of the URL is forged"
 _PARTS: Final = re.compile(
@@ -90,8 +89,7 @@ class ReturnURL:
             base: The absolute http or https URL, without query; the public
                 one, if there are proxies before the service.
             secret: At least 32 secret bytes, or several such secrets, the
-                newest first: it signs, and all of them verify. A text may
-                hold several, separated by commas.
+                newest first: it signs, and all of them verify.
             max_age: The lifetime of a URL. A journey may last as long as its
                 session.
             now: The clock, in seconds since 1970; by default the system's.
@@ -234,14 +232,8 @@ def has_one_spelling(signed: str) -> bool:
 def parse_secrets(secret: Secrets) -> list[bytes]:
     """
     Return the secrets as bytes, or none at all if one is bad or too short.
-
-    Args:
-        secret: One secret or several; a text is split at its commas, as
-            environment variables hold several.
     """
-    if isinstance(secret, str):
-        secret = [key.strip() for key in secret.split(",")]
-    several = [secret] if isinstance(secret, bytes) else secret
+    several = [secret] if isinstance(secret, str | bytes) else secret
     try:
         # bytes() would make zeros of a number; a join raises.
         secrets = [

@@ -6,7 +6,7 @@ import os
 
 from typing import Any, Final
 
-from bankconnect_async.config import read_environment
+from bankconnect_async.config import read_environment, split_keys
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.web.protocol import CallbackProtocol
 
@@ -47,5 +47,7 @@ def make_protocol(
             )
     with renamed_settings({"base": "callback_url", "secret": "signing_key"}):
         return CallbackProtocol(
-            found["callback_url"], secret=found["signing_key"], **settings
+            found["callback_url"],
+            secret=split_keys(found["signing_key"]),
+            **settings,
         )

@@ -18,7 +18,7 @@ from bankconnect_async._codec.redirects import decode_redirect
 from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async._codec.webhooks import WEBHOOK_KEYS, decode_webhook
 from bankconnect_async._printable import one_line
-from bankconnect_async.config import read_environment
+from bankconnect_async.config import read_environment, split_keys
 from bankconnect_async.errors import InvalidCallbackError
 from bankconnect_async.models._fields import load
 from bankconnect_async.models.events import (
@@ -155,7 +155,7 @@ def _decode_return(text: str) -> tuple[SuccessEvent | ExitEvent, str]:
         return decode_redirect(text), f"not checked: set {missing}"
     with renamed_settings(VARIABLES):
         return_url = ReturnURL(
-            found["redirect_url"], secret=found["signing_key"]
+            found["redirect_url"], secret=split_keys(found["signing_key"])
         )
     try:
         return return_url.decode(text), "valid"

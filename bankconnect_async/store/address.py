@@ -11,6 +11,7 @@ import bankconnect_async.store as stores
 
 from bankconnect_async._codec.return_urls import Secrets
 from bankconnect_async._tracebacks import hide_frames
+from bankconnect_async.config import split_keys
 from bankconnect_async.errors import ConfigurationError
 
 from .protocol import SessionStore
@@ -62,6 +63,8 @@ def open_store(
     if scheme == "sqlite" and found:
         address = _path(address[found.end() :])
     make = getattr(stores, _CLASSES[scheme])
+    if isinstance(encryption_keys, str):
+        encryption_keys = split_keys(encryption_keys)
     store: SessionStore = make(address, encryption_keys=encryption_keys)
     return store
 

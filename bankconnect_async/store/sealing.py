@@ -91,8 +91,7 @@ class EncryptingSealer:
 
     Args:
         encryption_keys: At least 32 secret bytes, or several such keys,
-            newest first: the newest one encrypts, and all of them decrypt. A
-            text may hold several, separated by commas.
+            newest first: the newest one encrypts, and all of them decrypt.
 
     Raises:
         ConfigurationError: If a key is too short, or `cryptography` is not
@@ -118,8 +117,7 @@ class EncryptingSealer:
             raise ConfigurationError(
                 fields={
                     "encryption_keys": (
-                        "must be one key of at least 32 bytes, or several; a "
-                        "text is split at its commas",
+                        "must be one key of at least 32 bytes, or several",
                     )
                 }
             )

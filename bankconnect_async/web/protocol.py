@@ -131,8 +131,7 @@ class CallbackProtocol:
                 scheme, host and path that browsers see in front of any
                 proxies.
             secret: At least 32 secret bytes, or several such keys, newest
-                first: the newest one signs, and all of them verify. A text
-                may hold several, separated by commas.
+                first: the newest one signs, and all of them verify.
             webhook_secret: The value of `x-secret-key` that the vendor was
                 told to send.
             require_webhook_secret: Whether a webhook without that header is

@@ -14,7 +14,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.session_requests import is_loopback
-from bankconnect_async.config import is_host, read_environment
+from bankconnect_async.config import is_host, read_environment, split_keys
 from bankconnect_async.errors import ConfigurationError, TransportError
 from bankconnect_async.web.protocol import CallbackProtocol
 
@@ -90,7 +90,7 @@ class WebhookProbe:
         try:
             protocol = CallbackProtocol(
                 found["callback_url"],
-                secret=found["signing_key"],
+                secret=split_keys(found["signing_key"]),
                 # `_check_address` has a better message.
                 allow_http=True,
             )
