@@ -51,14 +51,14 @@ class TestRateShares:
         assert shares.grant("a", "ab", 1.0, LEASE) == 25
         # The message is on its way: it may still use 50.
         assert shares.grant("b", "ab", 1.0, 1 + LEASE) == 0
-        assert shares.freed_at(1.0) is None
+        assert shares.freed_at(1.0, "ab") is None
         shares.confirm("a", 25, 1.5, 1 + LEASE)
         assert shares.grant("b", "ab", 2.0, 1 + LEASE) == 0
         # Another heartbeat makes it no later.
         shares.confirm("a", 25, 2.0, 2 + LEASE)
-        assert shares.freed_at(2.0) == 2.5
+        assert shares.freed_at(2.0, "ab") == 2.5
         assert shares.grant("b", "ab", 2.5, 2 + LEASE) == 25
-        assert shares.freed_at(2.5) is None
+        assert shares.freed_at(2.5, "ab") is None
 
     def test_silent_worker(self):
         """
@@ -68,6 +68,8 @@ class TestRateShares:
         shares.grant("a", "ab", 0.0, LEASE)
         shares.confirm("a", 25, 0.0, LEASE)
 
+        assert shares.freed_at(1.0, "ab") is None
+        assert shares.freed_at(1.0, "b") == LEASE + 1
         assert shares.grant("b", "b", LEASE + 0.9, 2 * LEASE) == 25
         assert shares.grant("b", "b", LEASE + 1, 2 * LEASE) == 50
 

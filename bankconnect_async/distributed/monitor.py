@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two heartbeats of a worker.
 HEARTBEAT_INTERVAL: Final = 1.0
+# Seconds between two heartbeats while workers agree on their shares.
+_PAUSE: Final = 0.05
 #: Seconds to wait for a worker, a lock or a scheduler before giving up.
 TIMEOUT: Final = 60.0
 RESUME: Final = "run the same batch again to resume"
@@ -92,7 +94,7 @@ class ClusterMonitor:
             yield
         finally:
             await end(task)
-            self._beat_at(None)
+            self._stop_timer()
             await cluster.disconnect(self._workers.heartbeats)
 
     async def beat_all(self, cluster: "Cluster") -> None:
@@ -168,22 +170,28 @@ class ClusterMonitor:
                     workers.lease_end(address),
                 )
                 if directive.rate != self._shares.wanted(address, sharers):
-                    freed_at = self._shares.freed_at(now)
-                    is_due = is_due or freed_at is None
-                    self._beat_at(freed_at)
+                    freed_at = self._shares.freed_at(now, sharers)
+                    self._beat_by(freed_at or now + _PAUSE)
             if is_due:
                 # Workers wait for their shares.
                 self.beat_now()
             workers.check_agreement()
 
-    def _beat_at(self, when: float | None) -> None:
-        """Send the next heartbeats at the time when a share is freed."""
+    def _beat_by(self, when: float) -> None:
+        """Send heartbeats at this time, if none is sent before."""
+        if self._timer is None or self._timer.when() > when:
+            self._stop_timer()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.beat_now()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if when is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(when, self.beat_now)
 
     def _directive_for(self, address: str) -> Directive:
         workers = self._workers

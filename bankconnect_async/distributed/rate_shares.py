@@ -105,19 +105,22 @@ class RateShares:
             ),
         ]
 
-    def freed_at(self, now: float) -> float | None:
+    def freed_at(self, now: float, sharers: Iterable[str]) -> float | None:
         """
-        Return the next time at which a former share no longer counts.
+        Return the next time at which a share no longer counts that nobody
+        uses any more.
 
         Args:
             now: The time.
+            sharers: All workers that get a share.
         """
+        gone = self._granted.keys() - set(sharers)
+        unused = [
+            *self._former.values(),
+            *(self._granted[address] for address in gone),
+        ]
         return min(
-            (
-                until
-                for former in self._former.values()
-                for _, until in _current(former, now)
-            ),
+            (until for each in unused for _, until in _current(each, now)),
             default=None,
         )
 
