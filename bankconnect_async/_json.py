@@ -1,63 +1,15 @@
 """
-Reads and writes JSON with every number as the vendor sent it.
+Writes JSON with every number as the vendor sent it.
 """
 
 import itertools
 import json
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal, DecimalException
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 import orjson
-
-
-_TOO_LARGE: Final = "a number too large"
-_TOO_DEEP: Final = "nested too deep"
-
-
-def load_json(
-    raw: bytes,
-    *,
-    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
-) -> Any:
-    """
-    Parse a JSON text; numbers with a fraction become `decimal.Decimal`.
-
-    As a float, 1234.10 would lose its last digit and a large amount its
-    paise.
-
-    Args:
-        raw: The text.
-        object_pairs_hook: The function that makes a value of the names and
-            values of an object, instead of `dict`.
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
-    try:
-        return json.loads(
-            raw.decode("utf-8-sig"),
-            parse_float=_number,
-            parse_constant=_refuse,
-            object_pairs_hook=object_pairs_hook,
-        )
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-
-
-def _number(text: str) -> Decimal:
-    # A function of Python rather than the class: between two numbers, a
-    # thread that parses lets the event loop run.
-    try:
-        return Decimal(text)
-    except DecimalException:
-        raise ValueError(_TOO_LARGE) from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    # JSON has no NaN and no Infinity, but Python's parser accepts them.
-    raise ValueError(constant)
 
 
 def dump_json(document: Any, *, indent: bool = False) -> bytes:

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import gc
 import json
-import operator
 import random
 import statistics
 import subprocess
@@ -116,13 +115,13 @@ def open_(raw: bytes) -> Insights:
     return decode(Insights, raw)
 
 
-def read_rows(raw: bytes) -> Insights:
+def read_rows(raw: bytes) -> list[object]:
     """Decode the response, and read the date and amount of each row."""
-    found = decode(Insights, raw)
-    for account in found.accounts:
-        for row in account.transactions:
-            _read(row)
-    return found
+    return [
+        (row.date, row.amount)
+        for account in decode(Insights, raw).accounts
+        for row in account.transactions
+    ]
 
 
 def to_arrow(raw: bytes) -> list[object]:
@@ -199,9 +198,6 @@ def _summarize(pairs: list[tuple[float, float]]) -> Cost:
         low=low,
         high=high,
     )
-
-
-_read = operator.attrgetter("date", "amount")
 
 
 # memory

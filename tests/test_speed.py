@@ -28,7 +28,6 @@ NOT_IMPORTED = {
     "click",
     "distributed",
     "itsdangerous",
-    "msgspec",
     "pypdf",
     "rich",
     "tenacity",

@@ -2,11 +2,12 @@
 Decodes 2xx responses into models, with every number exactly as printed.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+import decimal
+import json
 
-from bankconnect_async import models
-from bankconnect_async._json import load_json
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, TypeVar
+
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import InvalidResponseError
 from bankconnect_async.models._fields import (
@@ -21,8 +22,47 @@ from bankconnect_async.models._rows import Rows
 
 T = TypeVar("T")
 
-# A response of this size takes milliseconds to decode.
-_LARGE: Final = 128 * 1024
+_TOO_LARGE: Final = "a number too large"
+_TOO_DEEP: Final = "nested too deep"
+
+
+def _number(text: str) -> decimal.Decimal:
+    # A function of Python rather than the class: between two numbers, a
+    # thread that parses lets the event loop run.
+    try:
+        return decimal.Decimal(text)
+    except decimal.DecimalException:
+        raise ValueError(_TOO_LARGE) from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    # JSON has no NaN and no Infinity, but Python's parser accepts them.
+    raise ValueError(constant)
+
+
+def load(raw: bytes, *, keep_pairs: bool = False) -> Any:
+    """
+    Parse a JSON text; numbers with a fraction become `decimal.Decimal`.
+
+    As a float, 1234.10 would lose its last digit and a large amount its
+    paise.
+
+    Args:
+        raw: The text.
+        keep_pairs: Whether to make every object a `Pairs`.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(
+            raw.decode("utf-8-sig"),
+            parse_float=_number,
+            parse_constant=_refuse,
+            object_pairs_hook=Pairs if keep_pairs else None,
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 @hide_frames
@@ -79,15 +119,9 @@ def _decode(
     problems: list[str] = []
     value = None
     try:
-        if len(raw) > _LARGE and not keep_pairs:
-            value = models.unread.read(read, raw, "$", problems)
-        else:
-            pairs = Pairs if keep_pairs else None
-            document = load_json(raw, object_pairs_hook=pairs)
-            value = read(document, "$", problems)
+        value = read(load(raw, keep_pairs=keep_pairs), "$", problems)
     except ValueError:
-        # What follows the problems so far is not JSON.
-        problems = ["is not JSON @ $"]
+        problems.append("is not JSON @ $")
     if not problems:
         return value
     raise InvalidResponseError(

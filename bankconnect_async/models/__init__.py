@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from . import arrow as arrow
     from . import core_schemas as core_schemas
     from . import suggestions as suggestions
-    from . import unread as unread
     from . import values as values
     from ._rows import Rows
     from .accounts import (
@@ -153,9 +152,7 @@ else:
             "arrow": "arrow_schema",
             "values": "json_default",
         },
-        submodules=(
-            *("arrow", "core_schemas", "suggestions", "unread", "values"),
-        ),
+        submodules=("arrow", "core_schemas", "suggestions", "values"),
     )
 
 

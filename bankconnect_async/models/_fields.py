@@ -14,15 +14,14 @@ import functools
 import re
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import orjson
 
-from bankconnect_async import models
 from bankconnect_async.errors import DecodeError
 
-from ._rows import Rows, rows_of
+from ._rows import rows_of
 from .sessions import Value
 
 
@@ -47,8 +46,6 @@ _MONTHS: Final = (
     *("jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
 )
-# The most characters of a timestamp.
-_MAX_STAMP: Final = 32
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 # The most digits of a count.
 _MAX_DIGITS: Final = 18
@@ -63,32 +60,8 @@ _TIMESTAMP: Final = re.compile(
 )
 
 
-class Unparsed(Value):
-    """
-    A value of a large response, whose attributes are read on access.
-    """
-
-    #: The object as received, and the checked values of a row.
-    __slots__ = ("_document", "_values")
-
-    # The functions that read the attributes whose slots are empty.
-    _unread: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            read = self._unread.get(name)
-            if read is not None:
-                return read(self)
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}",
-                name=name,
-                obj=self,
-            )
-
-
 @attrs.frozen(kw_only=True)
-class Model(Unparsed):
+class Model(Value):
     """
     An object that the vendor sent.
 
@@ -102,16 +75,7 @@ class Model(Unparsed):
 
 
 @attrs.frozen
-class Wire:
-    """
-    How an attribute is read.
-
-    Attributes:
-        read: The reader of the value.
-        keys: The keys under which the vendor sends it.
-        required: Whether it is a problem if the vendor sends none.
-    """
-
+class _Wire:
     read: Reader
     keys: tuple[str, ...]
     required: bool
@@ -140,7 +104,7 @@ def field(
     """
     if "factory" not in kwargs:
         kwargs["default"] = default
-    wire = Wire(_reader(read), keys, required)
+    wire = _Wire(_reader(read), keys, required)
     return attrs.field(metadata={_WIRE: wire}, **kwargs)
 
 
@@ -179,10 +143,7 @@ def _reader(read: Reader | type) -> Reader:
 
 
 @functools.cache
-def wires(cls: type) -> Mapping[str, Wire]:
-    """
-    Return how each attribute of *cls* that `field` declares is read.
-    """
+def _wires(cls: type) -> Mapping[str, _Wire]:
     return {
         each.name: attrs.evolve(wire, keys=wire.keys or (each.name,))
         for each in attrs.fields(cls)
@@ -194,14 +155,14 @@ def wire_keys(cls: type) -> Mapping[str, tuple[str, ...]]:
     """
     Return the keys of each attribute of *cls* on the wire.
     """
-    return {name: wire.keys for name, wire in wires(cls).items()}
+    return {name: wire.keys for name, wire in _wires(cls).items()}
 
 
 def is_in_utc(cls: type, name: str) -> bool:
     """
     Return whether the attribute *name* of *cls* is a time with a time zone.
     """
-    wire = wires(cls).get(name)
+    wire = _wires(cls).get(name)
     return wire is not None and wire.read is utc_timestamp
 
 
@@ -237,9 +198,9 @@ def is_present(value: object) -> bool:
     """
     Return whether *value* is something else than `None` or blank.
     """
-    if isinstance(value, str):
-        return bool(value) and not value.isspace()
-    return value is not None
+    return value is not None and not (
+        isinstance(value, str) and (not value or value.isspace())
+    )
 
 
 def structure(
@@ -263,7 +224,7 @@ def structure(
     values: dict[str, Any] = {}
     # Typed as it is, because mypy finds classes of attrs unhashable.
     plain: type = cls
-    for name, wire in wires(plain).items():
+    for name, wire in _wires(plain).items():
         value = _value(wire, document, path, problems)
         if value is not None:
             values[name] = value
@@ -271,7 +232,7 @@ def structure(
 
 
 def _value(
-    wire: Wire, document: Mapping[str, Any], path: str, problems: list[str]
+    wire: _Wire, document: Mapping[str, Any], path: str, problems: list[str]
 ) -> Any:
     for key in wire.keys:
         if is_present(value := document.get(key)):
@@ -422,11 +383,7 @@ def day(value: object, path: str, problems: list[str]) -> datetime.date | None:
     """
     Read a date; a text that is no date gives `None`.
     """
-    return _day(text(value, path, problems) or "")
-
-
-def _day(stamp: str) -> datetime.date | None:
-    match = _DATE.fullmatch(stamp)
+    match = _DATE.fullmatch(text(value, path, problems) or "")
     if match is None:
         return None
     year, month, date = (
@@ -444,10 +401,7 @@ def timestamp(
     """
     Read a timestamp; a text that is no timestamp gives `None`.
     """
-    return _timestamp(text(value, path, problems) or "")
-
-
-def _timestamp(stamp: str) -> datetime.datetime | None:
+    stamp = text(value, path, problems) or ""
     if not _TIMESTAMP.fullmatch(stamp):
         return None
     try:
@@ -475,16 +429,10 @@ def timestamp_or_day(
     Read a timestamp, or a day as the timestamp of its midnight.
     """
     stamp = text(value, path, problems) or ""
-    return _timestamp_or_day(stamp) if len(stamp) <= _MAX_STAMP else None
-
-
-# The rows of a statement share few days.
-@functools.lru_cache(maxsize=1024)
-def _timestamp_or_day(stamp: str) -> datetime.datetime | None:
     if _TIMESTAMP.fullmatch(stamp):
-        return _timestamp(stamp)
+        return timestamp(stamp, path, problems)
     short = _SHORT_DAY.fullmatch(stamp)
-    date = _short_day(*short.groups()) if short else _day(stamp)
+    date = _short_day(*short.groups()) if short else day(stamp, path, problems)
     if date is None:
         return None
     return datetime.datetime.combine(date, datetime.time())
@@ -519,97 +467,18 @@ def hidden(value: object) -> str:
     return "'***'" if value else repr(value)
 
 
-@attrs.frozen
-class ObjectReader:
-    """
-    A reader of objects.
-
-    Attributes:
-        cls: The model that is made of each.
-        inner: The key of a nested object that has a part of the fields.
-        outer: The keys that are beside *inner*, and not in it; by default,
-            any can be, and goes before the same key of the nested object.
-    """
-
-    cls: type
-    inner: str | None = None
-    outer: tuple[str, ...] | None = None
-
-    def __call__(self, value: object, path: str, problems: list[str]) -> Any:
-        """Read *value*, as a `Reader` does."""
-        document = mapping(value, path, problems)
-        if document is None:
-            return None
-        flat = document
-        if self.inner is not None:
-            below: Mapping[str, Any] | None = None
-            nested = f"{path}.{self.inner}"
-            if is_present(part := document.get(self.inner)):
-                below = mapping(part, nested, problems)
-            if self.outer is None:
-                flat = {**(below or {}), **document}
-            else:
-                path = nested
-                outer = {key: document.get(key) for key in self.outer}
-                flat = {**(below or {}), **outer}
-        return structure(self.cls, flat, path, problems, raw=document)
-
-
 def object_of(cls: type) -> Reader:
     """
     Return a reader of objects that makes each a *cls*.
     """
-    return ObjectReader(cls)
 
-
-class Unread(list[Any]):
-    """
-    The entries of an array of a large response, as JSON texts.
-
-    Args:
-        entries: The texts.
-        reader: The reader of an entry.
-    """
-
-    __slots__ = ("reader",)
-
-    def __init__(self, entries: Iterable[Any], reader: ObjectReader) -> None:
-        super().__init__(entries)
-        self.reader = reader
-
-
-@attrs.frozen
-class ListReader:
-    """
-    A reader of arrays that makes each a tuple, without `null`.
-
-    Attributes:
-        read_entry: The reader of an entry.
-        row_type: The model of an entry, which makes the tuple `Rows`.
-    """
-
-    read_entry: Reader
-    row_type: type | None = None
-
-    def __call__(self, value: object, path: str, problems: list[str]) -> Any:
-        """Read *value*, as a `Reader` does."""
-        entries: Iterable[Any]
-        if isinstance(value, Unread):
-            entries = models.unread.read_entries(
-                value.reader, value, path, problems
-            )
-        elif isinstance(value, list | tuple):
-            entries = (
-                self.read_entry(entry, f"{path}[{index}]", problems)
-                for index, entry in enumerate(value)
-                if entry is not None
-            )
-        else:
-            _note_type(problems, "an array", value, path)
+    def read(value: object, path: str, problems: list[str]) -> Any:
+        document = mapping(value, path, problems)
+        if document is None:
             return None
-        if self.row_type is None:
-            return tuple(entries)
-        return Rows(self.row_type, entries)
+        return structure(cls, document, path, problems, raw=document)
+
+    return read
 
 
 def list_of(read: Reader | type) -> Reader:
@@ -620,8 +489,22 @@ def list_of(read: Reader | type) -> Reader:
         read: The reader of an entry; a model reads an object, and makes `Rows`
             of the array.
     """
-    row_type = read if isinstance(read, type) else None
-    return ListReader(_reader(read), row_type)
+    read_entry = _reader(read)
+    make: Callable[[Iterable[Any]], tuple[Any, ...]] = (
+        rows_of(read) if isinstance(read, type) else tuple
+    )
+
+    def read_list(value: object, path: str, problems: list[str]) -> Any:
+        if isinstance(value, list | tuple):
+            return make(
+                read_entry(entry, f"{path}[{index}]", problems)
+                for index, entry in enumerate(value)
+                if entry is not None
+            )
+        _note_type(problems, "an array", value, path)
+        return None
+
+    return read_list
 
 
 def _note_type(

@@ -11,16 +11,18 @@ import attrs
 
 from ._fields import (
     Model,
-    ObjectReader,
     Reader,
     field,
     hidden,
+    is_present,
     label,
     list_field,
     lower_text,
+    mapping,
     masked,
     number,
     rows_field,
+    structure,
     text,
     timestamp_or_day,
     utc_timestamp,
@@ -210,7 +212,18 @@ def row(cls: type[Transaction]) -> Reader:
 
     The session flow nests a part of each in `metadata`.
     """
-    return ObjectReader(cls, inner="metadata")
+
+    def read(value: object, path: str, problems: list[str]) -> Any:
+        document = mapping(value, path, problems)
+        if document is None:
+            return None
+        flat = document
+        if is_present(below := document.get("metadata")):
+            more = mapping(below, f"{path}.metadata", problems)
+            flat = {**(more or {}), **document}
+        return structure(cls, flat, path, problems, raw=document)
+
+    return read
 
 
 def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:

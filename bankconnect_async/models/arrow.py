@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from bankconnect_async import models
 from bankconnect_async._json import dump_json
 from bankconnect_async.errors import ConfigurationError, DecodeError
 
@@ -75,9 +74,11 @@ def to_table(rows: Rows[Any]) -> "pyarrow.Table":
     # Typed as it is, because mypy finds types of any unhashable.
     row_type: type = rows.row_type
     schema = arrow_schema(row_type)
-    read = models.unread.column_reader(rows)
     return pyarrow.Table.from_arrays(
-        [each.convert(read(each.name)) for each in _columns(row_type)],
+        [
+            each.convert(list(map(operator.attrgetter(each.name), rows)))
+            for each in _columns(row_type)
+        ],
         schema=schema,
     )
 
@@ -180,23 +181,17 @@ def _convert(type_: Any, path: str, values: Sequence[Any]) -> Any:
         ) from None
 
 
-def _convert_numbers(
-    path: str, values: Sequence[Decimal | bytes | None]
-) -> Any:
+def _convert_numbers(path: str, values: Sequence[Decimal | None]) -> Any:
     type_ = pyarrow.decimal128(_DIGITS, _SCALE)
     try:
-        if bytes in set(map(type, values)):
-            return pyarrow.array(values, pyarrow.string()).cast(type_)
         return pyarrow.array(values, type_)
     except pyarrow.ArrowException:
         return _convert(type_, path, [_rounded(each) for each in values])
 
 
-def _rounded(value: Decimal | bytes | None) -> Decimal | None:
+def _rounded(value: Decimal | None) -> Decimal | None:
     if value is None:
         return None
-    if isinstance(value, bytes):
-        value = Decimal(value.decode())
     try:
         return _ROUNDING.quantize(value, _LAST_PLACE)
     except (DecimalException, TypeError):

@@ -12,18 +12,20 @@ import attrs
 
 from ._fields import (
     Model,
-    ObjectReader,
     count,
     field,
     flag,
     hidden,
+    is_present,
     label,
     list_field,
     lower_text,
+    mapping,
     masked,
     number,
     object_field,
     rows_field,
+    structure,
     text,
     timestamp,
     timestamp_or_day,
@@ -356,10 +358,18 @@ class AccountInsights(Model):
     xml_report_url: str | None = field(text, repr=hidden)
 
 
-# Everything but the id stands one level down.
-_ACCOUNT: Final = ObjectReader(
-    AccountInsights, inner="data", outer=("account_id",)
-)
+def _account_insights(value: object, path: str, problems: list[str]) -> Any:
+    # Everything but the id stands one level down, under `data`.
+    document = mapping(value, path, problems)
+    if document is None:
+        return None
+    data: Mapping[str, Any] = {}
+    if is_present(below := document.get("data")):
+        data = mapping(below, f"{path}.data", problems) or {}
+    flat = {**data, "account_id": document.get("account_id")}
+    return structure(
+        AccountInsights, flat, f"{path}.data", problems, raw=document
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -382,7 +392,9 @@ class Insights(Model):
     session_id: str = field(label, required=True, repr=hidden)
     link_id: str | None = field(label)
     session_date_range: DateRange | None = field(DateRange)
-    accounts: Rows[AccountInsights] = rows_field(AccountInsights, _ACCOUNT)
+    accounts: Rows[AccountInsights] = rows_field(
+        AccountInsights, _account_insights
+    )
     aggregate_monthly_analysis: Mapping[str, Any] = object_field()
     aggregate_xlsx_report_url: str | None = field(text, repr=hidden)
     aggregate_xml_report_url: str | None = field(text, repr=hidden)
