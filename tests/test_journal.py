@@ -911,6 +911,23 @@ class TestPlaces:
 
         assert created_ids(path) == ["a"]
 
+    def test_lock_that_is_lost(self, path, monkeypatch):
+        """
+        A file whose lock cannot be ended is closed, which ends it, too.
+        """
+        real = fcntl.flock
+
+        def flock(fd, operation):
+            if operation == fcntl.LOCK_UN:
+                raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+            real(fd, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        write(path, "a")
+        write(path, "b")
+
+        assert created_ids(path) == ["a", "b"]
+
     def test_moved_away_while_waiting(self, path, monkeypatch):
         """
         A writer that locks a file which was moved away opens the new one.

@@ -322,7 +322,9 @@ class AppendFile:
         reserve, self._reserve = self._reserve, None
         if reserve is None:
             return False
-        reserve.close()
+        # Some file systems have errors of the disk here; it is closed anyway.
+        with suppress(OSError):
+            reserve.close()
         return True
 
     def append(self, line: bytes) -> None:
@@ -478,7 +480,9 @@ class AppendFile:
         self._drop_reserve()
         fd, self.fd = self.fd, -1
         if fd >= 0 and self.is_locked and self._pid == os.getpid():
-            unlock(fd)
+            # Closing it ends the lock, too.
+            with suppress(OSError):
+                unlock(fd)
         _close(fd)
 
     def _flush(self) -> None:
