@@ -151,7 +151,8 @@ class Inbox:
         Returns:
             The items whose work ignored that.
         """
-        if self._loop is None:
+        # What was accepted in an event loop that is closed is in the store.
+        if self._loop is None or self._loop.get_loop().is_closed():
             return []
         try:
             async with asyncio.timeout(grace):

@@ -52,3 +52,23 @@ async def test_work_that_another_process_took(inbox_of, until, caplog):
 
     assert (first.pending, done) == (0, ["key"])
     assert not caplog.records
+
+
+def test_closing_in_another_loop(inbox_of):
+    """
+    An inbox whose event loop is closed ends quietly in the next one, and its
+    work stays in the store.
+    """
+
+    async def work(item):
+        await asyncio.Event().wait()
+
+    store = MemorySessionStore()
+    inbox = inbox_of(store, work)
+    asyncio.run(inbox.put("key", b"{}"))
+
+    assert asyncio.run(inbox.aclose(grace=60)) == []
+    hour = datetime.timedelta(hours=1)
+    later = datetime.datetime.now(datetime.UTC) + hour
+    (item,) = asyncio.run(store.take(now=later, limit=1, lease=hour))
+    assert item.key == "key"
