@@ -2,6 +2,8 @@
 Framework-independent HTTP request and response types.
 """
 
+import re
+
 from collections.abc import AsyncIterable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -25,6 +27,9 @@ _STATUS_HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": "GET, POST"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "5"},
 }
+# RFC 9110, sections 5.1 and 5.5: a line end in a value begins another header.
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAKS: Final = re.compile(r"[\r\n\0\ud800-\udfff]")
 _CLOSED_POLICY: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"
 }
@@ -76,6 +81,18 @@ class WebRequest:
         return next((value for key, _, value in pairs if key == name), None)
 
 
+def _check_headers(_: object, __: object, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is not the name of a header")
+        # The value may be a secret.
+        if _BREAKS.search(value):
+            raise ValueError(
+                f"headers: {name} contains a line end, a NUL or half of a "
+                f"surrogate pair: quote it"
+            )
+
+
 @attrs.frozen(kw_only=True)
 class WebResponse:
     """
@@ -83,12 +100,15 @@ class WebResponse:
 
     Attributes:
         status: The status code.
-        headers: All headers except `Content-Length`.
+        headers: All headers except `Content-Length`; a `ValueError` names one
+            that cannot be sent.
         body: The body.
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(
+        validator=_check_headers, repr=False
+    )
     body: bytes = attrs.field(default=b"", repr=False)
 
 

@@ -81,6 +81,28 @@ class TestSettings:
         assert protocol(next_url=url).next_url == url
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[
+            ("X-Next", f"/s3cret{each}")
+            for each in ("\r", "\n", "\0", "\ud800")
+        ],
+        *[(name, "s3cret") for name in ("X-Next:", "X\r\nNext", "")],
+    ],
+)
+def test_headers_that_cannot_be_sent(name, value):
+    """
+    A header that would end early or cannot be encoded is refused by its name.
+    """
+    with pytest.raises(ValueError, match="headers: ") as caught:
+        WebResponse(status=303, headers={name: value})
+
+    assert name[-4:] in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_repr_of_a_call_is_discreet():
     """
     The repr of a request shows neither cookie nor body nor path.
