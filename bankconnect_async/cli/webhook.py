@@ -11,8 +11,11 @@ import click
 
 from yarl import URL
 
+from bankconnect_async._codec.session_requests import is_loopback
 from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.store import MemorySessionStore
+from bankconnect_async.web.protocol import PLAIN_HTTP
 
 from .callbacks import make_protocol
 from .messages import print_message
@@ -39,14 +42,28 @@ def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
     BANKCONNECT_CALLBACK_URL and BANKCONNECT_SIGNING_KEY. Give the URL of any
     other endpoint. Run the command once for each deployment, and again after
     either of the two has changed; repeating it does no harm.
+
+    A URL without TLS is refused, except one of this machine; --allow-http
+    allows it, too.
     """
     if url is None:
         url = make_protocol(allow_http=api.allow_http).webhook_url
+    elif not api.allow_http and _is_plain_http(url):
+        raise ConfigurationError(fields={"url": (PLAIN_HTTP,)})
     # The store of the service is not touched.
     bank = api.connect(store=MemorySessionStore())
     asyncio.run(_update(bank, url, flow))
     # The path is a secret.
     print_message(f"webhooks of the {flow} flow go to {URL(url).origin()}/…")
+
+
+def _is_plain_http(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        # The client refuses it.
+        return False
+    return url.scheme == "http" and not is_loopback(url.host)
 
 
 async def _update(

@@ -69,7 +69,8 @@ _MICROSECOND: Final = datetime.timedelta(microseconds=1)
 _REFERENCE: Final = re.compile(r"[0-9a-f]{8}\Z")
 _DEFAULT_TEXTS: Final = PageTexts()
 _FORTNIGHT: Final = datetime.timedelta(days=14)
-_PLAIN_HTTP: Final = (
+#: The reason why a URL without TLS is refused.
+PLAIN_HTTP: Final = (
     "uses plain http, which would show customers' data and the path of "
     "webhooks; use https, even if a proxy ends TLS, or allow_http=True for a "
     "sandbox on a private network"
@@ -164,7 +165,7 @@ class CallbackProtocol:
         base = keys.return_url.base.parent
         is_safe = base.scheme == "https" or is_loopback(base.host)
         if not (is_safe or allow_http):
-            raise ConfigurationError(fields={"base": (_PLAIN_HTTP,)})
+            raise ConfigurationError(fields={"base": (PLAIN_HTTP,)})
         folder = f"{base.raw_path.rstrip('/')}/{WEBHOOK}/"
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
             base=base,

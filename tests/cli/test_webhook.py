@@ -46,3 +46,26 @@ def test_a_service_is_needed(bankconnect, service):
 
     assert (result.code, service.request_log) == (2, ())
     assert "BANKCONNECT_CALLBACK_URL is not set" in result.err
+
+
+@pytest.mark.parametrize("sandbox_settings", [{"dialect": "session"}])
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("http://a.example/s3cret",), 2),
+        (("http://a.example/s3cret", "--allow-http"), 0),
+        (("http://127.0.0.1:8080/s3cret",), 0),
+    ],
+    ids=["refused", "allowed", "loopback"],
+)
+def test_plain_http(bankconnect, service, args, code):
+    """
+    A URL without TLS is refused, unless it is on this machine or the user
+    allows it.
+    """
+    result = bankconnect("webhook", *args, "--flow", "session")
+
+    assert (result.code, len(service.request_log)) == (code, not code)
+    assert ("uses plain http" in result.err) is bool(code)
+    assert "s3cret" not in result.err
+    assert "allow_http=" not in result.err
