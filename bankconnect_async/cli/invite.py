@@ -16,6 +16,7 @@ import orjson
 from bankconnect_async._printable import one_line
 from bankconnect_async.errors import InvalidRequestError
 from bankconnect_async.models.sessions import PARAMETERS, UNSET, SessionRequest
+from bankconnect_async.tables.csv_file import LineFeeds
 from bankconnect_async.web.invitations import InvitationParameters
 
 from .callbacks import make_protocol
@@ -226,10 +227,9 @@ class _Merged:
                 f"{orjson.dumps(values).decode()}\n"
             )
         writer = csv.DictWriter(
-            buffer,
+            LineFeeds(buffer),
             [*header.columns, _COLUMN],
             delimiter=header.delimiter,
-            lineterminator="\n",
         )
         writer.writeheader()
         return writer.writerow

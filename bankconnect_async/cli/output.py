@@ -7,7 +7,7 @@ import io
 import os
 import sys
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -65,6 +65,29 @@ def write_json(document: object) -> None:
     write_output(printable_json(raw))
 
 
+def check_new_files(paths: Iterable[str | None]) -> None:
+    """
+    Check that there can be new files at *paths*, and leave none there.
+
+    Args:
+        paths: The paths; `None` for a file that is not wanted.
+
+    Raises:
+        CommandError: If a file exists or cannot be written, or if two paths
+            are the same.
+    """
+    seen = set()
+    for path in paths:
+        if path is None:
+            continue
+        with _new_part(path, other="file"):
+            pass
+        place = os.path.realpath(path)
+        if place in seen:
+            raise CommandError(f"{path}: is named twice: name another file")
+        seen.add(place)
+
+
 @contextmanager
 def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
     """
@@ -77,6 +100,14 @@ def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
     Raises:
         CommandError: If the file exists or cannot be written.
     """
+    with _new_part(path, other=other) as part:
+        with io.BufferedWriter(_PartStream(part)) as file:
+            yield file
+        part.commit()
+
+
+@contextmanager
+def _new_part(path: str, *, other: str) -> Iterator[PartFile]:
     if os.path.lexists(path):
         raise CommandError(
             f"{path}: exists already and is not overwritten: name another "
@@ -89,9 +120,7 @@ def new_file(path: str, *, other: str = "file") -> Iterator[BinaryIO]:
         raise CommandError(f"{path}: cannot be written: {exc}") from exc
     try:
         part.create()
-        with io.BufferedWriter(_PartStream(part)) as file:
-            yield file
-        part.commit()
+        yield part
     except OSError as exc:
         raise CommandError(
             f"{path}: cannot be written: {exc.strerror}"

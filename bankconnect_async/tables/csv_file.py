@@ -8,7 +8,7 @@ import io
 import re
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from bankconnect_async.models import Rows
 from bankconnect_async.models._rows import column_names
@@ -31,9 +31,28 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _FORMULA: Final = re.compile(
     rf"[\s{_REPLACEMENT}{JOINERS}]*[{_SIGNS}]|[{LINE_ENDS}]"
 )
-_LATER_FORMULA: Final = re.compile(rf"([;\t]\s*)(?=[{_SIGNS}])")
+_LATER_FORMULA: Final = re.compile(rf"([;{LINE_ENDS}]\s*)(?=[{_SIGNS}])")
 # The most digits of an amount that is written without an exponent.
 _MOST_DIGITS: Final = 40
+
+
+class LineFeeds:
+    """
+    The stream of a `csv.writer` whose rows end in a line feed.
+
+    A writer whose *lineterminator* is a line feed does not quote a carriage
+    return before Python 3.13, although it ends a row to most readers.
+
+    Args:
+        stream: The stream that gets the rows, without newline translation.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, row: str) -> int:
+        """Write a row with its terminator, as a writer does."""
+        return self._stream.write(row.removesuffix("\r\n") + "\n")
 
 
 def encode_csv(rows: Rows[Any]) -> bytes:

@@ -72,6 +72,18 @@ def test_csv(invite, out):
     assert opened(second["invitation_url"]).parameters == {}
 
 
+def test_carriage_returns(invite, out):
+    """
+    A cell that contains a carriage return stays one cell.
+    """
+    result = invite('link_id,extra.note\nc-1,"a\rb"\n')
+
+    assert result.code == 0
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["extra.note"] == "a\rb"
+
+
 def test_json_lines(invite, out):
     """
     JSON lines stay JSON lines.

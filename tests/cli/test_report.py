@@ -46,7 +46,7 @@ def _campaign(batch, tmp_path, service):
     return run
 
 
-async def fill(store):
+async def fill(store, *, prefix="", detail="=wrong password"):
     """Put a journey at each of three steps into a store."""
     now = datetime.datetime.now(datetime.UTC)
     states = SessionState.CREATED, SessionState.OPENED, SessionState.COMPLETED
@@ -54,8 +54,8 @@ async def fill(store):
         for state in states:
             entry = SessionEntry(
                 entry_id=f"entry-{state.value}",
-                key=SessionKey(api_id="api", link_id=state.value),
-                session_id=f"session-{state.value}",
+                key=SessionKey(api_id="api", link_id=f"{prefix}{state.value}"),
+                session_id=f"{prefix}session-{state.value}",
                 created_at=now,
             )
             await store.add([entry])
@@ -64,7 +64,7 @@ async def fill(store):
                 entry.entry_id,
                 state,
                 at=now,
-                detail="=wrong password" if is_open else None,
+                detail=detail if is_open else None,
             )
 
 
@@ -248,17 +248,55 @@ class TestFiles:
         assert datetime.datetime.fromisoformat(completed[5]).tzinfo
         assert "exists already" in bankconnect(*command, states).err
 
+    def test_formulas(self, bankconnect, tmp_path):
+        """
+        No text of a browser starts a row, and no id is run as a formula.
+        """
+        store = SQLiteSessionStore(tmp_path / "store.db")
+        asyncio.run(fill(store, prefix="=", detail="p\r=3"))
+        states = tmp_path / "states.csv"
+        command = ("report", "--store", tmp_path / "store.db", "--states")
+        assert bankconnect(*command, states).code == 0
+
+        with states.open(newline="") as file:
+            rows = list(csv.reader(file))
+        assert [row[:2] for row in rows[1:]] == [
+            [f"'={state}", f"'=session-{state}"]
+            for state in ("created", "opened", "completed")
+        ]
+        assert rows[2][3] == "p =3"
+
+    @pytest.mark.parametrize("name", ["urls.csv", "new.csv", "no/urls.csv"])
+    def test_paths(self, bankconnect, campaign, tmp_path, name):
+        """
+        No file is written unless all of them can be.
+        """
+        path, _ = campaign(b"link_id\na\n")
+        asyncio.run(fill(SQLiteSessionStore(tmp_path / "store.db")))
+        (tmp_path / "urls.csv").touch()
+        before = sorted(tmp_path.iterdir())
+        ran = bankconnect(
+            *("report", path, "--store", tmp_path / "store.db"),
+            *("--states", tmp_path / "new.csv", "--urls", tmp_path / name),
+        )
+
+        assert ran.code == 2
+        assert f"{name}: " in ran.err
+        assert sorted(tmp_path.iterdir()) == before
+
     def test_urls(self, bankconnect, campaign, tmp_path):
         """
         --urls writes each session once, for its owner only.
         """
-        path, _ = campaign(b'link_id\na\n\xc3\xa9\na\nbad\n"x ""y"", z"\n')
+        path, _ = campaign(
+            b'link_id\na\n\xc3\xa9\na\nbad\n"x ""y"", z"\n@SUM(A1)\n'
+        )
         urls = tmp_path / "urls.csv"
         assert bankconnect("report", path, "--urls", urls).code == 0
 
         header, *rows = rows_of(urls)
         assert header == ["link_id", "session_id", "redirect_url"]
-        assert [row[0] for row in rows] == ["a", "é", 'x "y", z']
+        assert [row[0] for row in rows] == ["a", "é", 'x "y", z', "'@SUM(A1)"]
         assert all(id_ and id_ in url for _, id_, url in rows)
         assert stat.S_IMODE(urls.stat().st_mode) == 0o600
 

@@ -88,12 +88,16 @@ class TestTables:
 
     def test_makes_no_formula_where_cells_are_parted_otherwise(self):
         """
-        A formula after a semicolon or a tab gets an apostrophe, too.
+        A formula after a semicolon, a tab or a line end gets an apostrophe,
+        too.
         """
-        assert cells("a;=cmd", "a\t\uff1dcmd", "a;b") == [
+        texts = "a;=cmd", "a\t\uff1dcmd", "a;b", "a\tb\r\n=2", "a\n@b"
+        assert cells(*texts) == [
             "a;'=cmd",
             "a\t'\uff1dcmd",
             "a;b",
+            "a\tb\r\n'=2",
+            "a\n'@b",
         ]
 
     @pytest.mark.parametrize("text", ["a=b", "1-2", "a @ b", "", "UPI/9", "é"])

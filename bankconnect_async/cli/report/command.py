@@ -16,7 +16,12 @@ from bankconnect_async.cli.options import (
     json_option,
     store_option,
 )
-from bankconnect_async.cli.output import new_file, write_json, write_output
+from bankconnect_async.cli.output import (
+    check_new_files,
+    new_file,
+    write_json,
+    write_output,
+)
 from bankconnect_async.report import (
     CampaignReport,
     JourneyReport,
@@ -113,6 +118,9 @@ def report(  # noqa: PLR0913
     journey, submitted statements, or left. The environment variable
     BANKCONNECT_STORE_KEYS has its keys, if it is encrypted.
 
+    In the files of --states and --urls, a text that a spreadsheet could run
+    as a formula begins with an apostrophe.
+
     Only their owner can read the files. Anyone who has a URL can open the
     journey: treat it like a password.
     """
@@ -120,6 +128,8 @@ def report(  # noqa: PLR0913
         raise click.UsageError("--input requires --failed")
     if not journals and (urls_path or failed_path):
         raise click.UsageError("--urls and --failed require a JOURNAL")
+    # Before the first is written, as none is overwritten by the next try.
+    check_new_files((states_path, urls_path, html_path, failed_path))
     journeys = None
     if address is not None or states_path is not None or not journals:
         store = find_store(address)

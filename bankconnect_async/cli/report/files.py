@@ -8,15 +8,16 @@ import itertools
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+from bankconnect_async._printable import one_line
 from bankconnect_async.cli.input.rows import BadRow, InputRow, InputRows
 from bankconnect_async.cli.input.sources import open_input
 from bankconnect_async.cli.messages import CommandError, print_message
 from bankconnect_async.cli.output import new_file
 from bankconnect_async.report.creation import RecordCounter, read_rows
 from bankconnect_async.store import SessionEntry
-from bankconnect_async.tables.csv_file import csv_cell
+from bankconnect_async.tables.csv_file import LineFeeds, csv_cell
 
 
 _STATES: Final = (
@@ -42,18 +43,18 @@ def states_file(path: str) -> Iterator[Callable[[SessionEntry], object]]:
     """
     with new_file(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(LineFeeds(text))
         writer.writerow(_STATES)
 
         def write(entry: SessionEntry) -> None:
             lost = _LOST if entry.is_ambiguous else None
             writer.writerow(
                 (
-                    entry.link_id,
-                    entry.session_id,
+                    _cell(entry.link_id),
+                    _cell(entry.session_id),
                     entry.state.value,
                     # A browser may send any text.
-                    csv_cell(entry.last_problem or lost),
+                    _cell(entry.last_problem or lost),
                     entry.created_at.isoformat(),
                     entry.changed_at and entry.changed_at.isoformat(),
                 )
@@ -76,14 +77,17 @@ def write_urls(
         counter: The counter of records.
         journals: The paths of the journals.
     """
-    columns = "link_id", "session_id", "redirect_url"
+    ids = "link_id", "session_id"
     sessions = (
-        [row.record[name] for name in columns]
+        [
+            *(_cell(row.record[name]) for name in ids),
+            row.record["redirect_url"],
+        ]
         for path in journals
         for row in read_rows(path)
         if counter.add(row)
     )
-    _write_csv(file, columns, sessions)
+    _write_csv(file, (*ids, "redirect_url"), sessions)
 
 
 def write_failed_ids(
@@ -123,6 +127,7 @@ def write_failed_ids(
                         "of the batch, with --input INPUT"
                     )
                 digest = digest or other
+                # As it is, for the batch that reads it.
                 yield [row.link_id]
 
     _write_csv(file, ("link_id",), failed())
@@ -186,11 +191,15 @@ def _skip(lines: Iterator[bytes]) -> Iterator[bytes]:
     return (line for line in lines if not line)
 
 
+def _cell(text: str | None) -> Any:
+    return csv_cell(text and one_line(text))
+
+
 def _write_csv(
     file: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(LineFeeds(text))
     writer.writerow(header)
     writer.writerows(rows)
     # Closing the file is up to the caller.
