@@ -183,6 +183,12 @@ def _convert(type_: Any, path: str, values: Sequence[Any]) -> Any:
 
 def _convert_numbers(path: str, values: Sequence[Decimal | None]) -> Any:
     type_ = pyarrow.decimal128(_DIGITS, _SCALE)
+    # pyarrow crashes on an exponent of minus some millions.
+    if any(
+        isinstance(each, Decimal) and each.adjusted() < -_SCALE
+        for each in values
+    ):
+        values = [_rounded(each) for each in values]
     try:
         return pyarrow.array(values, type_)
     except pyarrow.ArrowException:
