@@ -436,7 +436,8 @@ class _Forks:
     def after_in_child(self) -> None:
         """Forget the threads, which only the parent has."""
         self._threads.clear()
-        self._lock.release()
+        # C code may fork without a call of `before`.
+        self._lock = threading.Lock()
 
 
 _forks: Final = _Forks()
