@@ -512,6 +512,24 @@ class TestOwner:
         assert entry.session_id in sandbox.sessions
 
     @pytest.mark.parametrize(
+        "address",
+        [
+            r"C:\data\me@home.db",
+            "C:/data/me@home.db",
+            "data/10:30@noon.db",
+            "/srv/data:1/me@home.db",
+            "sqlite:////srv/data:1/me@home.db",
+        ],
+    )
+    def test_paths(self, address):
+        """
+        The path of a file may have a drive, a colon and an @.
+        """
+        store = open_store(address)
+
+        assert str(store.path).endswith(address.removeprefix("sqlite:///"))
+
+    @pytest.mark.parametrize(
         ("address", "keys", "problem"),
         [
             ("mysql://user:pa55word@host/x", None, "store"),
@@ -519,6 +537,13 @@ class TestOwner:
             ("postgresql:/user:pa55word@host/x", None, "store"),
             ("postgresql+asyncpg://user:pa55word@host/x", None, "store"),
             ("dbname=x password=pa55word", None, "store"),
+            ("jdbc:postgresql://user:pa55word@host/x", None, "store"),
+            ("://user:pa55word@host/x", None, "store"),
+            ("//user:pa55word@host/x", None, "store"),
+            ("user:pa55word@host:5432/x", None, "store"),
+            ("user:pa/55word@host/x", None, "store"),
+            ("sqlite:///user:pa55word@host/x", None, "store"),
+            ("host/x?user=me&password=pa55word", None, "store"),
             ("x.sqlite", "pa55word", "encryption_keys"),
         ],
     )

@@ -27,8 +27,13 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What was meant as the address of a database, perhaps with its password, is
 # no name of a file.
 _MISTAKEN: Final = re.compile(
-    r"(?:postgres(?:ql)?|sqlite)(?:\+\w+)?:|(?:.*\s)?(?:host|dbname|password)=",
-    re.IGNORECASE,
+    r"""
+    .*://
+    | (?:postgres(?:ql)?|sqlite)(?:\+\w+)?:
+    | (?![a-z]:[/\\]) (?://)? [^/\\]*:.*@  # user:password@host, no C:\\PATH
+    | (?:.*[\s?&;])? (?:host|dbname|password)=
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
 
@@ -51,7 +56,10 @@ def open_store(
     """
     found = _SCHEME.match(address)
     scheme = found[1].lower() if found else "sqlite"
-    if scheme not in _CLASSES or (not found and _MISTAKEN.match(address)):
+    path = None
+    if scheme == "sqlite":
+        path = _path(address[found.end() :]) if found else address
+    if scheme not in _CLASSES or (path and _MISTAKEN.match(path)):
         raise ConfigurationError(
             fields={
                 "store": (
@@ -60,12 +68,12 @@ def open_store(
                 )
             }
         )
-    if scheme == "sqlite" and found:
-        address = _path(address[found.end() :])
     make = getattr(stores, _CLASSES[scheme])
     if isinstance(encryption_keys, str):
         encryption_keys = split_keys(encryption_keys)
-    store: SessionStore = make(address, encryption_keys=encryption_keys)
+    store: SessionStore = make(
+        address if path is None else path, encryption_keys=encryption_keys
+    )
     return store
 
 
