@@ -165,6 +165,15 @@ _STATEMENTS: Final = {
         INSERT INTO {schema}.settings VALUES ('version', $1)
         ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value
     """,
+    "may create": """
+        SELECT coalesce(
+            (
+                SELECT has_schema_privilege(oid, 'CREATE')
+                FROM pg_catalog.pg_namespace WHERE nspname = $1
+            ),
+            has_database_privilege(current_database(), 'CREATE')
+        )
+    """,
     "add key": """
         INSERT INTO {schema}.keys VALUES ($1) ON CONFLICT DO NOTHING
     """,
@@ -462,6 +471,40 @@ class PostgresSessionStore:
             self._is_closed = False
             if self._pool is None:
                 await self._connect()
+
+    @hide_frames
+    async def inspect(self) -> bool:
+        """
+        Check the database as `open` does, but change and make nothing.
+
+        Returns:
+            Whether there is a store; if not, `open` makes it.
+
+        Raises:
+            StoreError: If the database cannot be read, is of a newer version,
+                or was written with other keys.
+        """
+        with self._errors():
+            connection = await self._dial(statement_cache_size=0)
+            try:
+                async with connection.transaction(
+                    isolation="read_committed", readonly=True
+                ):
+                    is_made = bool(await self._check(connection))
+                    if not (
+                        is_made
+                        or await connection.fetchval(
+                            self._statements["may create"], self._schema
+                        )
+                    ):
+                        raise StoreError(
+                            "PostgreSQL: there is no store, and this user "
+                            "may not create its tables: grant CREATE on the "
+                            "database"
+                        )
+                    return is_made
+            finally:
+                await connection.close()
 
     async def aclose(self) -> None:
         """
@@ -968,8 +1011,7 @@ class PostgresSessionStore:
         raise failure
 
     async def _prepare(self, connection: Any) -> None:
-        version = await self._version(connection)
-        if version < len(_MIGRATIONS):
+        if await self._check(connection) < len(_MIGRATIONS):
             # Of processes that start together, one migrates.
             await connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
@@ -977,19 +1019,29 @@ class PostgresSessionStore:
             )
             version = await self._version(connection)
             await self._migrate(connection, version)
-        elif version > len(_MIGRATIONS):
-            raise StoreError(
-                f"the store has the version {version}, and this package knows "
-                f"none above {len(_MIGRATIONS)}: upgrade bankconnect-async"
-            )
-        missing = await connection.fetchval(
-            self._statements["missing keys"], self._fingerprints
-        )
-        if missing is not None:
-            raise StoreError(describe_foreign_key(missing, self._sealer))
+            # Another process may have made the tables, and written.
+            await self._check(connection)
         await connection.execute(
             self._statements["add key"], self._fingerprints[0]
         )
+
+    async def _check(self, connection: Any) -> int:
+        """Return the version of the tables, 0 without; change nothing."""
+        version = await self._version(connection)
+        if version > len(_MIGRATIONS):
+            raise StoreError(
+                f"PostgreSQL: the store has the version {version}, and this "
+                f"package knows none above {len(_MIGRATIONS)}: upgrade "
+                f"bankconnect-async"
+            )
+        if version:
+            missing = await connection.fetchval(
+                self._statements["missing keys"], self._fingerprints
+            )
+            if missing is not None:
+                text = describe_foreign_key(missing, self._sealer)
+                raise StoreError(f"PostgreSQL: {text}")
+        return version
 
     async def _version(self, connection: Any) -> int:
         # Functions such as to_regclass may answer from an old cache.

@@ -11,6 +11,7 @@ import sqlite3
 import time
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NoReturn, Self, TypeVar
 
@@ -21,6 +22,7 @@ from bankconnect_async.errors import ConfigurationError, StoreError
 from .database_thread import (
     LOCK_TIMEOUT,
     DatabaseThread,
+    as_store_error,
     is_busy,
 )
 from .entries import (
@@ -147,6 +149,21 @@ class SQLiteSessionStore:
         """
         self._is_closed = False
         await self._open()
+
+    async def inspect(self) -> bool:
+        """
+        Check the file as `open` does, but change and make nothing.
+
+        While it runs, no other store of this process may open the file.
+
+        Returns:
+            Whether there is a store; if not, `open` makes it.
+
+        Raises:
+            StoreError: If the file cannot be read, is of a newer version or
+                another program, or was written with other keys.
+        """
+        return await asyncio.to_thread(self._inspect)
 
     async def aclose(self) -> None:
         """Write what is pending, and close the file."""
@@ -459,10 +476,50 @@ class SQLiteSessionStore:
             )
         return thread
 
+    def _inspect(self) -> bool:
+        _check_drive(self.path)
+        if not os.access(self.path.parent, os.W_OK):
+            raise StoreError(
+                f"{self.path}: there is no such folder, or it cannot be "
+                f"written"
+            )
+        try:
+            if not self.path.stat().st_size:
+                return False
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
+        if not os.access(self.path, os.W_OK):
+            raise StoreError(f"{self.path}: it cannot be written")
+        tables = SQLiteTables(self._sealer, self._window)
+        # Without the files beside it, nobody writes, and SQLite would make
+        # them even to read.
+        mode = (
+            "readonly_shm=1"
+            if all(each.exists() for each in _files_beside(self.path))
+            else "immutable=1"
+        )
+        try:
+            with closing(
+                sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=ro&{mode}",
+                    timeout=LOCK_TIMEOUT,
+                    isolation_level=None,
+                    uri=True,
+                )
+            ) as connection:
+                return tables.check(connection)
+        except StoreError as exc:
+            error: Exception = StoreError(f"{self.path}: {exc}")
+        except sqlite3.Error as exc:
+            error = as_store_error(str(self.path), exc)
+        raise error
+
     def _connect(self, thread: DatabaseThread) -> SQLiteTables:
         """Connect within the thread."""
         try:
-            identity = _prepare_file(self.path)
+            identity = _make_file(self.path)
         except OSError as exc:
             raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
         check = functools.partial(_check_file, self.path, identity)
@@ -491,8 +548,14 @@ class SQLiteSessionStore:
                 cached_statements=128,
             )
             try:
+                # Before anything changes: the file may be another program's.
+                is_made = tables.check(connection)
+                _make_private(self.path)
                 _configure(connection)
                 tables.use(connection)
+                if not is_made:
+                    # Another process may have made them, and written.
+                    tables.check(connection)
             except BaseException as exc:
                 connection.close()
                 # SQLite does not wait for the lock while it changes to WAL.
@@ -520,34 +583,46 @@ def _configure(connection: sqlite3.Connection) -> None:
         connection.execute(pragma).fetchall()
 
 
-def _prepare_file(path: Path) -> tuple[int, int]:
-    """Create the file, or make it private, and return what identifies it."""
+def _make_file(path: Path) -> tuple[int, int]:
+    """Create the file if needed, and return what identifies it."""
+    _check_drive(path)
+    # One that exists is not opened here: closing it would end the locks of
+    # this process on it.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    return _identify(path)
+
+
+def _check_drive(path: Path) -> None:
     if drive := network_drive(path):
         raise StoreError(
             f"{path}: it is on a network drive ({drive}), where processes "
             f"would damage it: use a local disk, or PostgresSessionStore"
         )
-    # SQLite gives the files beside it the same mode. One that exists is not
-    # opened here: closing it would end the locks of this process on it.
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        file = path.resolve()
-        for suffix in ("", *_SUFFIXES):
-            _make_private(file.with_name(file.name + suffix))
-    return _identify(path)
+
+
+def _files_beside(path: Path) -> list[Path]:
+    file = path.resolve()
+    return [file.with_name(file.name + suffix) for suffix in _SUFFIXES]
 
 
 def _make_private(path: Path) -> None:
-    if not path.is_file() or not path.stat().st_mode & 0o077:
-        return
-    try:
-        path.chmod(0o600)
-    except PermissionError:
-        raise StoreError(
-            f"{path}: it belongs to another user, and not only its owner can "
-            f"read it: use a file of your own"
-        ) from None
+    # SQLite gives the files that it makes later the same mode.
+    for file in (path, *_files_beside(path)):
+        try:
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            raise StoreError(
+                "it belongs to another user, and not only its owner can read "
+                "it: use a file of your own"
+            ) from None
+        except OSError as exc:
+            raise StoreError(
+                f"it cannot be made private: {exc.strerror or exc}"
+            ) from None
 
 
 def _identify(path: Path) -> tuple[int, int]:

@@ -176,9 +176,9 @@ class SQLiteTables:
             )
         """
 
-    def use(self, connection: sqlite3.Connection) -> None:
+    def check(self, connection: sqlite3.Connection) -> bool:
         """
-        Create the tables, or bring those of an older version up to date.
+        Tell whether a file has tables of ours; this changes nothing.
 
         Args:
             connection: The connection, in autocommit mode.
@@ -187,32 +187,37 @@ class SQLiteTables:
             StoreError: If the file is of a newer version or another program,
                 or was written with other keys.
         """
+        connection.execute("BEGIN")
+        try:
+            is_made = bool(_read_version(connection))
+            if is_made:
+                self._check_keys(connection)
+        finally:
+            connection.execute("ROLLBACK")
+        return is_made
+
+    def use(self, connection: sqlite3.Connection) -> None:
+        """
+        Create the tables, or bring those of an older version up to date.
+
+        Args:
+            connection: The connection, in autocommit mode.
+
+        Raises:
+            StoreError: If the file is of a newer version or another program.
+        """
         self._db = connection
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._migrate()
-            self._check_keys()
+            self._add_key()
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
     def _migrate(self) -> None:
-        mark, version, tables = self._db.execute(
-            "SELECT (SELECT application_id FROM pragma_application_id), "
-            "(SELECT user_version FROM pragma_user_version), "
-            "(SELECT count(*) FROM sqlite_master)"
-        ).fetchone()
-        if mark != APPLICATION_ID and (mark or version or tables):
-            raise StoreError(
-                "it is the database of another program: give another path"
-            )
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"a newer bankconnect-async wrote it (its schema is "
-                f"{version}, this one knows {len(MIGRATIONS)}): update the "
-                f"package"
-            )
+        version = _read_version(self._db)
         for statements in MIGRATIONS[version:]:
             for statement in statements:
                 self._db.execute(statement)
@@ -605,22 +610,31 @@ class SQLiteTables:
         """
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _check_keys(self) -> None:
+    def _check_keys(self, connection: sqlite3.Connection) -> None:
         given = fingerprints(self._sealer)
-        for key_id, fingerprint in self._db.execute(
-            "SELECT id, fingerprint FROM keys"
-        ).fetchall():
-            if fingerprint in given:
-                continue
-            if self._db.execute(
-                "SELECT 1 FROM entries WHERE key_id = :id UNION ALL "
-                "SELECT 1 FROM inbox WHERE key_id = :id LIMIT 1",
-                {"id": key_id},
-            ).fetchone():
-                raise StoreError(
-                    describe_foreign_key(fingerprint, self._sealer)
-                )
-            self._db.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+        missing = {
+            key_id: fingerprint
+            for key_id, fingerprint in connection.execute(
+                "SELECT id, fingerprint FROM keys"
+            )
+            if fingerprint not in given
+        }
+        if not missing:
+            return
+        is_missing = f"key_id IN ({', '.join('?' * len(missing))})"
+        found = connection.execute(
+            f"SELECT key_id FROM entries WHERE {is_missing} UNION ALL "
+            f"SELECT key_id FROM inbox WHERE {is_missing} LIMIT 1",
+            [*missing, *missing],
+        ).fetchone()
+        if found is not None:
+            raise StoreError(
+                describe_foreign_key(missing[found[0]], self._sealer)
+            )
+
+    def _add_key(self) -> None:
+        # A key without records stays: another process may write with it.
+        given = fingerprints(self._sealer)
         self._db.execute(
             "INSERT OR IGNORE INTO keys (fingerprint) VALUES (?)", given[:1]
         )
@@ -666,6 +680,31 @@ class SQLiteTables:
             _checksum(each, _SEEDS[name])
             for each in self._sealer.lookups(text)
         ]
+
+
+def _read_version(connection: sqlite3.Connection) -> int:
+    """
+    Return the version of the schema, which is 0 in an empty database.
+
+    Raises:
+        StoreError: If it is newer, or the file is of another program.
+    """
+    mark, version, tables = connection.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id), "
+        "(SELECT user_version FROM pragma_user_version), "
+        "(SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
+    if mark != APPLICATION_ID and (mark or version or tables):
+        raise StoreError(
+            "it is the database of another program: give another path"
+        )
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"a newer bankconnect-async wrote it (its schema is "
+            f"{version}, this one knows {len(MIGRATIONS)}): update the "
+            f"package"
+        )
+    return int(version)
 
 
 @functools.lru_cache(maxsize=64)

@@ -305,6 +305,29 @@ class TestTables:
         with pytest.raises(StoreError, match=r"version 99.*upgrade"):
             await make_store().open()
 
+        with pytest.raises(StoreError, match=r"PostgreSQL: .*version 99"):
+            await make_store().inspect()
+
+    async def test_inspect(self, postgres, make_store):
+        """
+        A look makes nothing, and says whether there is a store.
+        """
+        dsn = postgres.dsn(postgres.create_database())
+        store = make_store(dsn, encryption_keys=OLD)
+        is_made = [await store.inspect(), await store.inspect()]
+        await store.open()
+        await query(store, "DROP SCHEMA bankconnect CASCADE")
+        await query(store, "CREATE ROLE looker")
+        with pytest.raises(StoreError, match="may not create"):
+            await make_store(f"{dsn}?role=looker").inspect()
+        await store.aclose()
+        await store.open()
+        is_made.append(await make_store(dsn, encryption_keys=NEW).inspect())
+        keys = await query(store, "SELECT count(*) FROM bankconnect.keys")
+
+        assert is_made == [False, False, True]
+        assert keys == 1
+
     async def test_closed(self, make_store, make_entry):
         """
         A closed store says so, and can be opened again.
@@ -572,3 +595,5 @@ class TestEncryption:
 
         with pytest.raises(StoreError, match=message):
             await make_store(encryption_keys=reads).open()
+        with pytest.raises(StoreError, match=message):
+            await make_store(encryption_keys=reads).inspect()

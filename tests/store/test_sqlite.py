@@ -58,6 +58,18 @@ def read_all(path):
     )
 
 
+def snapshot(folder):
+    """Return the permissions and bytes of the files in a folder."""
+    return {
+        each.name: (
+            each.stat().st_mode,
+            # Readers of a store that is open take marks there.
+            None if each.suffix == ".db-shm" else each.read_bytes(),
+        )
+        for each in folder.iterdir()
+    }
+
+
 class TestFile:
     """The file on the disk"""
 
@@ -164,6 +176,48 @@ class TestFile:
         with pytest.raises(StoreError, match="another program"):
             await SQLiteSessionStore(path).open()
 
+    @pytest.mark.parametrize("call", ["open", "inspect"])
+    @pytest.mark.parametrize("kind", ["database", "text"])
+    async def test_of_another_program(self, tmp_path, kind, call):
+        """
+        A file of another program stays as it is, with its permissions.
+        """
+        path = tmp_path / "app.db"
+        if kind == "text":
+            path.write_text("link_id\ncustomer-42\n" * 100)
+        else:
+            with sqlite3.connect(path) as connection:
+                connection.execute("CREATE TABLE users (name)")
+            connection.close()
+        path.chmod(0o664)
+        before = snapshot(tmp_path)
+
+        with pytest.raises(StoreError, match=str(path)):
+            await getattr(SQLiteSessionStore(path), call)()
+
+        assert snapshot(tmp_path) == before
+
+    @pytest.mark.parametrize("state", ["missing", "empty", "closed", "open"])
+    async def test_inspect(self, tmp_path, make_entry, state):
+        """
+        A look changes nothing, and says whether there is a store.
+        """
+        path = tmp_path / "sessions.db"
+        service = SQLiteSessionStore(path, encryption_keys=OLD)
+        if state == "empty":
+            path.touch(0o644)
+        elif state != "missing":
+            await service.add([make_entry()])
+        if state == "closed":
+            await service.aclose()
+        before = snapshot(tmp_path)
+        is_made = await SQLiteSessionStore(path, encryption_keys=OLD).inspect()
+        after = snapshot(tmp_path)
+        await service.aclose()
+
+        assert is_made is (state in {"closed", "open"})
+        assert after == before
+
     @pytest.mark.parametrize("kind", ["text", "directory", "nowhere"])
     async def test_no_database(self, tmp_path, kind):
         """
@@ -237,6 +291,21 @@ class TestFile:
 
         with pytest.raises(StoreError, match="another user"):
             await SQLiteSessionStore(path).open()
+
+    async def test_inspect_without_rights(self, tmp_path, monkeypatch):
+        """
+        A look reports a folder that is not there, and a file that cannot be
+        written.
+        """
+        path = tmp_path / "sessions.db"
+        path.write_bytes(b"x")
+        with pytest.raises(StoreError, match="no such folder"):
+            await SQLiteSessionStore(tmp_path / "none" / "s.db").inspect()
+        # Tests may run as root, who may write every file.
+        monkeypatch.setattr("os.access", lambda each, _: each.is_dir())
+
+        with pytest.raises(StoreError, match=f"{path}: it cannot be written"):
+            await SQLiteSessionStore(path).inspect()
 
     @pytest.mark.parametrize("minutes", [None, 5, 60])
     @pytest.mark.parametrize("keys", [None, NEW], ids=["plain", "encrypted"])
@@ -940,6 +1009,26 @@ class TestSecrets:
 
         with pytest.raises(StoreError, match=message):
             await SQLiteSessionStore(path, encryption_keys=opened).open()
+
+        with pytest.raises(StoreError, match=message):
+            await SQLiteSessionStore(path, encryption_keys=opened).inspect()
+
+    async def test_other_key_while_in_use(self, tmp_path, make_entry):
+        """
+        Another key that opens a store before its first record takes nothing
+        from the process that uses it.
+        """
+        path = tmp_path / "sessions.db"
+        async with SQLiteSessionStore(path, encryption_keys=OLD) as service:
+            async with SQLiteSessionStore(path, encryption_keys=NEW):
+                pass
+            await service.add([make_entry("first")])
+        async with SQLiteSessionStore(path, encryption_keys=OLD) as service:
+            found = await service.find(api_id=API, link_id="first")
+
+        assert len(found) == 1
+        with pytest.raises(StoreError, match="not given"):
+            await SQLiteSessionStore(path, encryption_keys=NEW).open()
 
     async def test_no_secret_in_errors(self, tmp_path, make_entry, now):
         """
