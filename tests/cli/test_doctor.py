@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import email.utils
 import json
+import sqlite3
 import ssl
 import threading
 
@@ -458,7 +459,7 @@ def test_it_leaves_no_trace(bankconnect, monkeypatch, service_loop, dialect):
         (
             {"STORE": "{tmp}/text.db"},
             "failed",
-            ["text.db: ", "correct BANKCONNECT_STORE or"],
+            ["text.db: file is not", "correct BANKCONNECT_STORE or"],
         ),
         (
             {"STORE": "{tmp}/none/store.db"},
@@ -487,6 +488,37 @@ def test_the_store_is_opened(doctor, tmp_path, settings, status, words):
     assert (found["status"], code) == (status, int(status == "failed"))
     text = f"{found['found']} -> {found['advice']}"
     assert [word for word in words if word not in text] == []
+    assert text.count("PostgreSQL: ") + text.count(".db: ") <= 1
+
+
+def test_a_look_at_the_store_changes_nothing(doctor, tmp_path):
+    """
+    The database of another program stays as it is, with its permissions.
+    """
+    path = tmp_path / "app.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE users (name)")
+    connection.close()
+    path.chmod(0o664)
+    before = path.read_bytes(), path.stat().st_mode
+    _, checks = doctor(STORE=str(path))
+
+    (found,) = [each for each in checks if each["check"] == "store"]
+    assert (found["status"], "another program" in found["found"]) == (
+        *("failed", True),
+    )
+    assert (path.read_bytes(), path.stat().st_mode) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_mistyped_address_does_not_show_its_password(doctor):
+    """
+    What looks like the address of a database is not taken for a file.
+    """
+    code, checks = doctor(STORE="jdbc:postgresql://u:pa55word@h/db")
+
+    assert code == 1
+    assert "pa55word" not in str(checks)
 
 
 async def open_and_close(store) -> None:

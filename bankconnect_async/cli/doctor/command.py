@@ -82,8 +82,8 @@ def doctor(
 
     It sends GET requests only: to session/, net_banking_health/, the status of
     an unknown session or entity, and the URL of webhooks. No session is
-    created, and nothing is charged. A store is opened as a service opens it,
-    but no file is made for it.
+    created, and nothing is charged. A store is only read: no file and no table
+    is made or changed.
 
     It exits with 1 if a check failed.
     """

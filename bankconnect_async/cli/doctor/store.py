@@ -7,7 +7,11 @@ from typing import Final
 
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import StoreError
-from bankconnect_async.store import SQLiteSessionStore, open_store
+from bankconnect_async.store import (
+    PostgresSessionStore,
+    SQLiteSessionStore,
+    open_store,
+)
 
 from .findings import CheckError
 
@@ -18,7 +22,7 @@ _KEYS: Final = "BANKCONNECT_STORE_KEYS"
 
 async def check_store(environ: Mapping[str, str]) -> str:
     """
-    Open the store of the environment, unless that would make a file.
+    Look at the store of the environment, without a change to it.
 
     Args:
         environ: The environment.
@@ -39,25 +43,23 @@ async def check_store(environ: Mapping[str, str]) -> str:
             status="skipped",
         )
     store = open_store(found["address"], found.get("keys"))
-    place, is_new = "PostgreSQL", False
+    place, is_made = "PostgreSQL", True
     if isinstance(store, SQLiteSessionStore):
-        path = store.path.absolute()
-        place, is_new = str(path), not path.exists()
-        if not path.parent.is_dir():
+        place = str(store.path)
+        if not store.path.parent.is_dir():
             raise CheckError(
-                f"{path.parent}: there is no such folder",
+                f"{store.path.parent}: there is no such folder",
                 f"correct {_STORE}, or make the folder",
             )
-    if not is_new:
+    if isinstance(store, SQLiteSessionStore | PostgresSessionStore):
         try:
-            await store.open()
+            is_made = await store.inspect()
         except StoreError as error:
+            # It begins with the place.
             raise CheckError(
-                f"{place}: {error}", f"correct {_STORE} or {_KEYS}"
+                str(error), f"correct {_STORE} or {_KEYS}"
             ) from None
-        finally:
-            await store.aclose()
-    state = "is new: its first use makes it" if is_new else "opens"
+    state = "opens" if is_made else "is new: its first use makes it"
     if not store.keeps_urls:
         raise CheckError(
             f"{place} {state}, without encryption",
