@@ -5,13 +5,11 @@ The check of the store.
 from collections.abc import Mapping
 from typing import Final
 
+import bankconnect_async.store as stores
+
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import StoreError
-from bankconnect_async.store import (
-    PostgresSessionStore,
-    SQLiteSessionStore,
-    open_store,
-)
+from bankconnect_async.store import open_store
 
 from .findings import CheckError
 
@@ -44,14 +42,16 @@ async def check_store(environ: Mapping[str, str]) -> str:
         )
     store = open_store(found["address"], found.get("keys"))
     place, is_made = "PostgreSQL", True
-    if isinstance(store, SQLiteSessionStore):
+    if isinstance(store, stores.SQLiteSessionStore):
         place = str(store.path)
         if not store.path.parent.is_dir():
             raise CheckError(
                 f"{store.path.parent}: there is no such folder",
                 f"correct {_STORE}, or make the folder",
             )
-    if isinstance(store, SQLiteSessionStore | PostgresSessionStore):
+    if isinstance(
+        store, stores.SQLiteSessionStore | stores.PostgresSessionStore
+    ):
         try:
             is_made = await store.inspect()
         except StoreError as error:
