@@ -249,14 +249,14 @@ def measure_memory(rows: int) -> float:
 def render(costs: Mapping[str, Cost], memory: float) -> str:
     """Return the results as tables."""
     lines = [
-        "|                | CPU ms | x orjson |   quartiles | at most |",
-        "| -------------- | -----: | -------: | ----------: | ------: |",
+        "|                | CPU ms | x orjson |     quartiles | at most |",
+        "| -------------- | -----: | -------: | ------------: | ------: |",
     ]
     for name, cost in costs.items():
         most = f"{TARGETS[name]:.1f}" if name in TARGETS else "-"
         lines.append(
             f"| {name:14} | {cost.cpu:6.1f} | {cost.ratio:8.2f} "
-            f"| {cost.low:4.2f} - {cost.high:4.2f} | {most:>7} |"
+            f"| {cost.low:5.2f} - {cost.high:5.2f} | {most:>7} |"
         )
     lines += [
         "",
