@@ -190,7 +190,7 @@ class _Wanted:
 @attrs.define
 class _Found:
     """
-    What is known of the sessions to erase, in the store and in files.
+    The traces of the sessions to erase, in the store and in files.
 
     Attributes:
         session_ids: The ids of the sessions.

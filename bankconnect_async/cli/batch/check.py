@@ -22,8 +22,9 @@ from bankconnect_async.journal.records import describe_error, printable
 from bankconnect_async.models.sessions import UNSET
 
 
-# What decides about a row; neither a key nor a store is needed.
+# The most problems in the JSON, as many bad rows have one cause.
 _MOST_PROBLEMS: Final = 1000
+# What decides about a row; neither a key nor a store is needed.
 _VARIABLES: Final = "BANKCONNECT_REDIRECT_URL", "BANKCONNECT_SIGNING_KEY"
 
 
