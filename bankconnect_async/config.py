@@ -13,7 +13,7 @@ import attrs
 
 from yarl import URL
 
-from ._codec.session_requests import is_loopback
+from ._codec.session_requests import is_plain_http
 from .errors import ConfigurationError
 
 
@@ -288,7 +288,7 @@ class Service:
 def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
     try:
         url = URL(str(base_url).rstrip("/"))
-        host, _ = url.host, url.port
+        _ = url.host, url.port
     except (ValueError, IndexError):
         return URL(), "is not a URL"
     if url.scheme not in {"http", "https"} or not is_host(url.raw_host):
@@ -299,7 +299,7 @@ def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
         return url, (
             f"must not end in /{url.name}: the version is added to it"
         )
-    if url.scheme == "http" and not (allow_http or is_loopback(host)):
+    if is_plain_http(url) and not allow_http:
         return url, (
             "uses plain http, which would send the API key in clear; use "
             "https, or allow_http=True for a sandbox on a private network"

@@ -64,6 +64,13 @@ def is_loopback(host: str | None) -> bool:
     return host is not None and re.fullmatch(_LOOPBACK, host) is not None
 
 
+def is_plain_http(url: URL) -> bool:
+    """
+    Return whether *url* is without TLS, and not of this machine.
+    """
+    return url.scheme == "http" and not is_loopback(url.host)
+
+
 def read_id(value: object) -> str | None:
     """
     Return *value* if it can be an id of the vendor, else `None`.

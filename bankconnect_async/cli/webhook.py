@@ -11,7 +11,7 @@ import click
 
 from yarl import URL
 
-from bankconnect_async._codec.session_requests import is_loopback
+from bankconnect_async._codec.session_requests import is_plain_http
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.store import MemorySessionStore
@@ -48,7 +48,7 @@ def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
     """
     if url is None:
         url = make_protocol(allow_http=api.allow_http).webhook_url
-    elif not api.allow_http and _is_plain_http(url):
+    elif not api.allow_http and _is_refused(url):
         raise ConfigurationError(fields={"url": (PLAIN_HTTP,)})
     # The store of the service is not touched.
     bank = api.connect(store=MemorySessionStore())
@@ -57,13 +57,12 @@ def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
     print_message(f"webhooks of the {flow} flow go to {URL(url).origin()}/…")
 
 
-def _is_plain_http(text: str) -> bool:
+def _is_refused(text: str) -> bool:
     try:
-        url = URL(text)
+        return is_plain_http(URL(text))
     except ValueError:
-        # The client refuses it.
+        # The client says what is wrong.
         return False
-    return url.scheme == "http" and not is_loopback(url.host)
 
 
 async def _update(

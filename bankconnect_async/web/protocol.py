@@ -15,7 +15,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.return_urls import Secrets
-from bankconnect_async._codec.session_requests import is_loopback
+from bankconnect_async._codec.session_requests import is_plain_http
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.embed import (
@@ -163,8 +163,7 @@ class CallbackProtocol:
             problem = ("must be a path or an http(s) URL",)
             raise ConfigurationError(fields={"next_url": problem})
         base = keys.return_url.base.parent
-        is_safe = base.scheme == "https" or is_loopback(base.host)
-        if not (is_safe or allow_http):
+        if is_plain_http(base) and not allow_http:
             raise ConfigurationError(fields={"base": (PLAIN_HTTP,)})
         folder = f"{base.raw_path.rstrip('/')}/{WEBHOOK}/"
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
