@@ -236,6 +236,10 @@ class Collector:
         if self._to is not None and name in FILES:
             folder = self._to / name / safe_name(owner.id)
             files = await self._download(data, *FILES[name], folder)
+        warnings = (
+            find_failure(owner.flow, response),
+            self._warn(owner, name, files),
+        )
         collected = Collected(
             index=fetch.index,
             item=fetch.item,
@@ -246,16 +250,7 @@ class Collector:
             data=data,
             files=files,
             pdfs_deleted_at=owner.pdfs_deleted_at,
-            warning="; ".join(
-                filter(
-                    None,
-                    (
-                        find_failure(owner.flow, response),
-                        self._warn(owner, name, files),
-                    ),
-                )
-            )
-            or None,
+            warning="; ".join(filter(None, warnings)) or None,
         )
         if self._save is not None:
             await self._save(collected)

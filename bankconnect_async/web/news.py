@@ -78,7 +78,7 @@ def news_of(what: Event | Webhook) -> News:
             )
         case ExtractionWebhook(progress="completed"):
             news = News(state=SessionState.COMPLETED, entity_id=what.entity_id)
-        case ExtractionWebhook(progress="failed"):
+        case ExtractionWebhook(is_failed=True):
             # Without a statement, the login failed, and the journey goes on.
             news = News(
                 state=SessionState.FAILED if what.statement_id else None,
