@@ -7,6 +7,7 @@ import datetime
 import functools
 import logging
 import os
+import secrets
 import sqlite3
 import time
 
@@ -484,12 +485,14 @@ class SQLiteSessionStore:
                 f"written"
             )
         try:
-            if not self.path.stat().st_size:
-                return False
+            size = self.path.stat().st_size
         except FileNotFoundError:
             return False
         except OSError as exc:
             raise StoreError(f"{self.path}: {exc.strerror or exc}") from None
+        _check_kind(self.path)
+        if not size:
+            return False
         if not os.access(self.path, os.W_OK):
             raise StoreError(f"{self.path}: it cannot be written")
         tables = SQLiteTables(self._sealer, self._window)
@@ -586,11 +589,34 @@ def _configure(connection: sqlite3.Connection) -> None:
 def _make_file(path: Path) -> tuple[int, int]:
     """Create the file if needed, and return what identifies it."""
     _check_drive(path)
-    # One that exists is not opened here: closing it would end the locks of
-    # this process on it.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    return _identify(path)
+    if not path.exists():
+        # To close a file ends all locks of this process on it, such as those
+        # of another store. So this one is closed before it gets its name.
+        draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        _create(draft)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # The file system has no links.
+            with suppress(FileExistsError):
+                _create(path)
+        finally:
+            draft.unlink()
+    identity = _identify(path)
+    _check_kind(path)
+    return identity
+
+
+def _create(path: Path) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _check_kind(path: Path) -> None:
+    # A device would be made private, too.
+    if not path.is_file():
+        raise StoreError(f"{path}: is not a file: give another path")
 
 
 def _check_drive(path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import sqlite3
@@ -39,6 +40,16 @@ from bankconnect_async.store.sqlite_tables import MIGRATIONS
 API = "api/v1#1a2b3c4d"
 LEASE = datetime.timedelta(seconds=30)
 OLD, NEW = "old-" * 10, "new-" * 10
+OPEN_AND_CLOSE = """
+import asyncio, sys
+from bankconnect_async import SQLiteSessionStore
+
+async def main():
+    async with SQLiteSessionStore(sys.argv[1]):
+        pass
+
+asyncio.run(main())
+"""
 
 
 def run(code, *args, **options):
@@ -92,6 +103,44 @@ class TestFile:
             "sessions.db-wal": 0o600,
             "sessions.db-shm": 0o600,
         }
+
+    async def test_a_device(self, tmp_path):
+        """
+        What is no file is refused, and keeps its permissions.
+        """
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        path.chmod(0o666)
+        store = SQLiteSessionStore(path)
+
+        for use in (store.open, store.inspect):
+            with pytest.raises(StoreError, match="pipe: is not a file"):
+                await use()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+    async def test_two_stores_make_one_file(
+        self, tmp_path, monkeypatch, run_program
+    ):
+        """
+        A store that makes the file ends no lock of one that opens it first.
+        """
+        path = tmp_path / "sessions.db"
+        other = SQLiteSessionStore(path)
+        close = os.close
+
+        def open_other_first(fd):
+            monkeypatch.undo()
+            asyncio.run(other.open())
+            close(fd)
+
+        monkeypatch.setattr(os, "close", open_other_first)
+        async with SQLiteSessionStore(path):
+            # The last one to close the file would remove those beside it.
+            await asyncio.to_thread(run_program, OPEN_AND_CLOSE, path)
+            await other.aclose()
+            names = {each.name for each in tmp_path.iterdir()}
+
+        assert names == {"sessions.db", "sessions.db-wal", "sessions.db-shm"}
 
     async def test_survives(self, tmp_path, make_entry, now):
         """
