@@ -76,7 +76,8 @@ def _midnight(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
     help="The DIR of collect, in which to look for the files of what is "
-    "erased; repeat the option for more.",
+    "erased; repeat the option for more. Give it the first time: later, the "
+    "store has no ids to look for.",
 )
 @json_option("Print the result as JSON.")
 @click.pass_context
