@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from . import reading
+from . import growth, reading
 from .apart import compare_apart
 from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
@@ -135,6 +135,7 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(title="other benchmarks")
     rate_control.add_parser(commands)
     reading.add_parser(commands)
+    growth.add_parser(commands)
     add = parser.add_argument
     add("--quick", action="store_true", help="few rounds, plain TCP only")
     add("--full", action="store_true", help="everything, and 10^6 sessions")

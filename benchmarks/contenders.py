@@ -144,9 +144,16 @@ def by_workers(create: Create, connections: int) -> Job:
     return job
 
 
-def _client(
+def open_client(
     setting: Setting, store: "SessionStore | None" = None
 ) -> "AsyncBankConnect":
+    """
+    Return a client for the server.
+
+    Args:
+        setting: The work that it does.
+        store: The store of its sessions, if it has one.
+    """
     from bankconnect_async import TLS, AsyncBankConnect, Pool
 
     ca_file = setting.target.ca_file
@@ -177,7 +184,7 @@ def _requester(
 async def open_ours(setting: Setting) -> AsyncIterator[Job]:
     """Call `create_session`, one call at a time in each worker."""
     request = _requester(setting)
-    async with _client(setting) as bank:
+    async with open_client(setting) as bank:
         yield by_workers(
             lambda link_id: bank.create_session(request(link_id)),
             setting.connections,
@@ -209,7 +216,7 @@ def _in_one_batch(
 @asynccontextmanager
 async def open_batch(setting: Setting) -> AsyncIterator[Job]:
     """Give all ids to `create_sessions` at once."""
-    async with _client(setting) as bank:
+    async with open_client(setting) as bank:
         yield _in_one_batch(bank, setting)
 
 
@@ -221,7 +228,7 @@ async def open_journal(setting: Setting) -> AsyncIterator[Job]:
     # A new file for each block, as each batch has one.
     numbers = itertools.count()
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
-        async with _client(setting) as bank:
+        async with open_client(setting) as bank:
             yield _in_one_batch(
                 bank,
                 setting,
@@ -238,7 +245,7 @@ async def open_store(setting: Setting) -> AsyncIterator[Job]:
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         async with (
             SQLiteSessionStore(f"{home}/sessions.sqlite") as store,
-            _client(setting, store=store) as bank,
+            open_client(setting, store=store) as bank,
         ):
             yield _in_one_batch(bank, setting)
 
