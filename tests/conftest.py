@@ -5,6 +5,7 @@ Shared fixtures: samples of the contract, servers, clocks.
 import asyncio
 import fcntl
 import functools
+import gc
 import itertools
 import json
 import logging
@@ -87,6 +88,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _is_no_slow_step(record: logging.LogRecord) -> bool:
     return not record.msg.startswith("Executing %s took")
+
+
+def pytest_collection_finish() -> None:
+    """
+    Spare the collected tests the garbage collector.
+
+    They stay until the end, and every full collection would visit them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 # Before pytest reads the markers.
