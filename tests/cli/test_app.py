@@ -94,7 +94,8 @@ async def test_without_the_extra(missing):
 
 async def test_a_command_imports_no_others():
     """
-    A command does without the libraries of others and without the sandbox.
+    A command does without the libraries of others and without the sandbox,
+    and the sandbox without what only uploads need.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -104,12 +105,18 @@ async def test_a_command_imports_no_others():
         "before = set(sys.modules)\n"
         "from bankconnect_async.cli.app import app\n"
         "app(['fetch', '--help'], standalone_mode=False)\n"
+        "print(*sys.modules.keys() - before)\n"
+        "import bankconnect_async.sandbox.server\n"
         "print(*sys.modules.keys() - before)",
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
 
-    modules = set(out.decode().splitlines()[-1].split())
+    modules, with_sandbox = (
+        set(line.split()) for line in out.decode().splitlines()[-2:]
+    )
+    assert "bankconnect_async.sandbox.data_api.uploads" in with_sandbox
+    assert "pypdf" not in with_sandbox
     assert "bankconnect_async.cli.statements" in modules
     assert not modules & {
         "aiohttp.web",

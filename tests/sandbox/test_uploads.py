@@ -13,6 +13,11 @@ import pytest
 from bankconnect_async.errors import ConfigurationError, InvalidRequestError
 from bankconnect_async.sandbox import UNPAID_API_KEY, Sandbox, statement_pdf
 from bankconnect_async.sandbox.fake_data import pdfs as _pdfs
+from bankconnect_async.sandbox.fake_data import pypdf_files
+from bankconnect_async.sandbox.fake_data.file_errors import (
+    UnreadableError,
+    WrongPasswordError,
+)
 
 
 KEY = {"x-api-key": "sandbox-api-key"}
@@ -787,7 +792,7 @@ class TestStatementPDF:
         writer.encrypt("s", algorithm="AES-256")
         content = written(writer)
 
-        with pytest.raises(_pdfs.WrongPasswordError):
+        with pytest.raises(WrongPasswordError):
             _pdfs.read_pdf(content, "x")
         assert "Axis" in _pdfs.read_pdf(content, "s").text
 
@@ -800,7 +805,7 @@ class TestStatementPDF:
         content = encrypted(algorithm, password)
 
         assert "Axis" in _pdfs.read_pdf(content, password).text
-        with pytest.raises(_pdfs.WrongPasswordError):
+        with pytest.raises(WrongPasswordError):
             _pdfs.read_pdf(content, "another")
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -913,7 +918,7 @@ class TestWithoutPypdf:
 
     @pytest.fixture(autouse=True)
     def _hidden(self, monkeypatch):
-        monkeypatch.setattr(_pdfs, "pypdf", None)
+        monkeypatch.setattr(pypdf_files, "pypdf", None)
         _pdfs._log_missing_extra.cache_clear()
 
     def test_password(self):
@@ -944,7 +949,7 @@ class TestWithoutPypdf:
         content = b"%PDF-1.4 /Encrypt"
 
         assert not _pdfs.read_pdf(content, "any").is_scanned
-        with pytest.raises(_pdfs.WrongPasswordError):
+        with pytest.raises(WrongPasswordError):
             _pdfs.read_pdf(content, None)
 
     def test_compressed(self):
@@ -975,5 +980,5 @@ class TestWithoutPypdf:
         """
         Other bytes are not a PDF.
         """
-        with pytest.raises(_pdfs.UnreadableError):
+        with pytest.raises(UnreadableError):
             _pdfs.read_pdf(b"MZ", None)

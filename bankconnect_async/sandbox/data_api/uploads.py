@@ -23,11 +23,13 @@ from bankconnect_async.sandbox.banks import (
     all_banks,
     find_bank,
 )
+from bankconnect_async.sandbox.fake_data.file_errors import (
+    UnreadableError,
+    WrongPasswordError,
+)
 from bankconnect_async.sandbox.fake_data.ledgers import Span, fake_account
 from bankconnect_async.sandbox.fake_data.pdfs import (
     StatementDocument,
-    UnreadableError,
-    WrongPasswordError,
     fake_document,
     read_pdf,
 )

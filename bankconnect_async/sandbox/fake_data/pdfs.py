@@ -9,17 +9,16 @@ The log names the extra once when a file needs it.
 
 import datetime
 import functools
-import io
 import logging
 import re
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from bankconnect_async._codec.session_requests import date_text
-from bankconnect_async.errors import ConfigurationError, InvalidRequestError
+from bankconnect_async.errors import InvalidRequestError
+from bankconnect_async.sandbox import fake_data
 from bankconnect_async.sandbox.banks import SandboxBank, all_banks, find_bank
 from bankconnect_async.sandbox.http.errors import BadValueError
 from bankconnect_async.sandbox.session_api.combined_rules import (
@@ -27,6 +26,7 @@ from bankconnect_async.sandbox.session_api.combined_rules import (
 )
 from bankconnect_async.sandbox.session_api.field_rules import as_date
 
+from .file_errors import NEEDS_EXTRA, UnreadableError, WrongPasswordError
 from .ledgers import (
     FakeAccount,
     FakeTransaction,
@@ -36,20 +36,7 @@ from .ledgers import (
 )
 
 
-try:
-    import pypdf
-    import pypdf.errors
-except ImportError:  # pragma: no cover - there is a test that hides it
-    pypdf = None  # type: ignore[assignment]
-
-
-if TYPE_CHECKING:
-    from pypdf import PdfReader
-
-
 _MAGIC: Final = b"%PDF-"
-# The head of a statement is on its first pages; others only cost time.
-_PAGES_TO_READ: Final = 5
 _LINES_PER_PAGE: Final = 50
 _RAW_TEXT = re.compile(rb"\(((?:[^()\\]|\\.)*)\) Tj")
 _ESCAPE = re.compile(rb"\\(.)")
@@ -72,21 +59,8 @@ _EDITOR = re.compile(
     re.IGNORECASE,
 )
 _METADATA = re.compile(rb"/(?:Producer|Creator)\s*\(([^)]*)\)")
-_NEEDS_EXTRA: Final = "pip install 'bankconnect-async[sandbox]'"
 
 _log: Final = logging.getLogger("bankconnect_async.sandbox")
-
-
-class UnreadableError(Exception):
-    """
-    The file is not a PDF, or it is damaged.
-    """
-
-
-class WrongPasswordError(Exception):
-    """
-    The file is encrypted, and the password is wrong or missing.
-    """
 
 
 @attrs.frozen(kw_only=True)
@@ -160,38 +134,20 @@ def read_pdf(content: bytes, password: str | None) -> StatementDocument:
     """
     if not content.lstrip().startswith(_MAGIC):
         raise UnreadableError
-    if pypdf is None:
+    found = fake_data.pypdf_files.read(content, password)
+    if found is None:
         return _scan_pdf(content, password)
-    try:
-        return _parse_pdf(pypdf.PdfReader(io.BytesIO(content)), password)
-    except WrongPasswordError:
-        raise
-    except pypdf.errors.DependencyError:
-        return _scan_pdf(content, password)
-    # Uploads may be anything, and pypdf raises more than its own errors.
-    except Exception as exc:
-        raise UnreadableError from exc
-
-
-def _parse_pdf(reader: "PdfReader", password: str | None) -> StatementDocument:
-    # Where only the owner has a password, any other one is needless.
-    if reader.is_encrypted and not (
-        reader.decrypt("") or reader.decrypt(password or "")
-    ):
-        raise WrongPasswordError
-    pages = reader.pages[:_PAGES_TO_READ]
-    metadata: Mapping[str, object] = reader.metadata or {}
     return StatementDocument(
-        text="\n".join(page.extract_text() for page in pages),
-        page_count=len(reader.pages),
-        is_edited=any(map(_EDITOR.search, map(str, metadata.values()))),
+        text=found.text,
+        page_count=found.page_count,
+        is_edited=any(map(_EDITOR.search, found.metadata)),
     )
 
 
 @functools.cache
 def _log_missing_extra() -> None:
     _log.warning(
-        "some uploaded PDFs can only be read with the extra: %s", _NEEDS_EXTRA
+        "some uploaded PDFs can only be read with the extra: %s", NEEDS_EXTRA
     )
 
 
@@ -284,18 +240,9 @@ def statement_pdf(  # noqa: PLR0913 - a public signature
     span = Span(start=from_date, end=to_date)
     rows = transactions(account, [span])
     content = write_pdf(account, span, rows, scanned=scanned, edited=edited)
-    return content if password is None else _encrypt(content, password)
-
-
-def _encrypt(content: bytes, password: str) -> bytes:
-    if pypdf is None:
-        raise ConfigurationError(f"a password takes pypdf: {_NEEDS_EXTRA}")
-    writer = pypdf.PdfWriter(clone_from=io.BytesIO(content))
-    # pypdf needs another package for every other algorithm.
-    writer.encrypt(password, algorithm="RC4-128")
-    buffer = io.BytesIO()
-    writer.write(buffer)
-    return buffer.getvalue()
+    if password is None:
+        return content
+    return fake_data.pypdf_files.encrypt(content, password)
 
 
 def write_pdf(

@@ -1,0 +1,21 @@
+"""
+Why a file cannot be read.
+"""
+
+from typing import Final
+
+
+#: How to install what reads and encrypts any PDF.
+NEEDS_EXTRA: Final = "pip install 'bankconnect-async[sandbox]'"
+
+
+class UnreadableError(Exception):
+    """
+    The file is not a PDF, or it is damaged.
+    """
+
+
+class WrongPasswordError(Exception):
+    """
+    The file is encrypted, and the password is wrong or missing.
+    """
