@@ -7,11 +7,12 @@ Pure.
 import calendar
 import collections
 import datetime
+import functools
 import itertools
 import statistics
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -19,6 +20,8 @@ from .ledgers import FakeAccount, FakeTransaction, Span
 
 
 Rows: TypeAlias = Sequence[FakeTransaction]
+
+_T = TypeVar("_T")
 
 _SCORES: Final = range(300, 901)
 _TOP: Final = 5
@@ -33,18 +36,42 @@ def rupees(paise: float) -> float:
     return round(paise / 100, 2)
 
 
-def by_month(
-    rows: Iterable[FakeTransaction],
-) -> dict[datetime.date, list[FakeTransaction]]:
+class Ledger(list[FakeTransaction]):
+    """
+    Transactions that remember what was found in them.
+
+    Hundreds of figures look for the same few things.
+    """
+
+    @functools.cached_property
+    def months(self) -> "dict[datetime.date, Ledger]":
+        """The transactions of each month, in order."""
+        groups = itertools.groupby(
+            self, key=lambda row: (row.day.year, row.day.month)
+        )
+        return {
+            datetime.date(*month, 1): Ledger(group) for month, group in groups
+        }
+
+    @functools.cached_property
+    def _found(self) -> dict[Hashable, Any]:
+        return {}
+
+    def find(self, what: Hashable, find: "Callable[[Ledger], _T]") -> _T:
+        """
+        Return what *find* finds, and call it once for each *what*.
+        """
+        if what not in self._found:
+            self._found[what] = find(self)
+        found: _T = self._found[what]
+        return found
+
+
+def by_month(rows: Rows) -> dict[datetime.date, Ledger]:
     """
     Group transactions by month, in order.
     """
-    return {
-        month: list(group)
-        for month, group in itertools.groupby(
-            rows, key=lambda row: row.day.replace(day=1)
-        )
-    }
+    return (rows if isinstance(rows, Ledger) else Ledger(rows)).months
 
 
 def short_month(month: datetime.date) -> str:

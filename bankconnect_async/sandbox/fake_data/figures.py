@@ -14,14 +14,14 @@ import operator
 import re
 import statistics
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, TypeAlias
 
 from bankconnect_async.sandbox.csv_tables import read_table
 
 from .analyses import (
+    Ledger,
     Rows,
-    by_month,
     daily_balances,
     long_month,
     mean,
@@ -34,7 +34,7 @@ from .ledgers import FakeAccount, FakeTransaction
 
 
 #: Makes a figure of transactions, of which there is at least one.
-Figure: TypeAlias = Callable[[Rows], Any]
+Figure: TypeAlias = Callable[[Ledger], Any]
 #: Makes the figure that the match of a pattern describes.
 Maker: TypeAlias = Callable[[re.Match[str]], Figure | None]
 
@@ -77,7 +77,8 @@ def monthly_analysis(rows: Rows, names: str) -> dict[str, dict[str, Any]]:
         names: The list of names.
     """
     months = [
-        (long_month(month), group) for month, group in by_month(rows).items()
+        (long_month(month), group)
+        for month, group in Ledger(rows).months.items()
     ]
     return {
         name: {
@@ -100,7 +101,8 @@ def predictors(
         names: The list of names.
         values: Values that do not follow from the transactions.
     """
-    months = dict(reversed(by_month(rows).items()))
+    ledger = Ledger(rows)
+    months = dict(reversed(ledger.months.items()))
     groups = list(months.values())
     values = {
         "customer_name": account.name,
@@ -108,8 +110,8 @@ def predictors(
         "account_type": "individual",
         "accountnumber": account.number,
         "ifsc_code": account.ifsc,
-        "start_date": _value("transaction_start_date", rows),
-        "end_date": _value("transaction_end_date", rows),
+        "start_date": _value("transaction_start_date", ledger),
+        "end_date": _value("transaction_end_date", ledger),
         **{f"month_{n}": short_month(m) for n, m in enumerate(months)},
         **values,
     }
@@ -124,7 +126,7 @@ def predictors(
             value = _value(month[1], groups[int(month[2])])
             variables[name] = _convert(value, kind)
         else:
-            variables[name] = _convert(_value(name, rows), kind)
+            variables[name] = _convert(_value(name, ledger), kind)
     return variables
 
 
@@ -144,7 +146,7 @@ def _convert(value: Any, kind: str) -> Any:
     return convert() if value is None else convert(value)
 
 
-def _value(name: str, rows: Rows) -> Any:
+def _value(name: str, rows: Ledger) -> Any:
     figure = find_figure(name)
     return figure(rows) if figure and rows else None
 
@@ -178,23 +180,23 @@ def _statistic(found: re.Match[str]) -> Figure | None:
         if column != "name" and value
     ]
 
-    def value(rows: Rows) -> Any:
+    def amounts(rows: Rows) -> list[int]:
         for column, wanted, is_excluded in words:
             rows = [
                 row
                 for row in rows
                 if (getattr(row, column) in wanted) is not is_excluded
             ]
-        return statistic([row.amount for row in rows])
+        return [row.amount for row in rows]
 
-    return value
+    return lambda rows: statistic(rows.find(name, amounts))
 
 
 def _over_months(found: re.Match[str]) -> Figure | None:
     figure, combine = find_figure(found[2]), _OVER_MONTHS[found[1]]
 
-    def value(rows: Rows) -> float | None:
-        values = map(figure, by_month(rows).values()) if figure else ()
+    def value(rows: Ledger) -> float | None:
+        values = map(figure, rows.months.values()) if figure else ()
         numbers = [each for each in values if isinstance(each, int | float)]
         return round(combine(numbers), 2) if numbers else None
 
@@ -202,13 +204,18 @@ def _over_months(found: re.Match[str]) -> Figure | None:
 
 
 def _of_some(
-    name: str, is_kept: Callable[[FakeTransaction, datetime.date], bool]
+    name: str,
+    what: Hashable,
+    is_kept: Callable[[FakeTransaction, datetime.date], bool],
 ) -> Figure | None:
-    # `is_kept` gets the last day, too.
+    # `is_kept` gets the last day, too, and *what* identifies it.
     figure = find_figure(name)
 
-    def value(rows: Rows) -> Any:
-        kept = [row for row in rows if is_kept(row, rows[-1].day)]
+    def keep(rows: Ledger) -> Ledger:
+        return Ledger(row for row in rows if is_kept(row, rows[-1].day))
+
+    def value(rows: Ledger) -> Any:
+        kept = rows.find(what, keep)
         return figure(kept) if figure and kept else None
 
     return value if figure else None
@@ -218,6 +225,7 @@ def _of_months(found: re.Match[str]) -> Figure | None:
     count = int(found[2])
     return _of_some(
         found[1],
+        ("months", count),
         lambda row, last: (
             12 * (last.year - row.day.year) + last.month - row.day.month
             < count
@@ -229,13 +237,19 @@ def _of_days(found: re.Match[str]) -> Figure | None:
     # `last_30_days`, `last_31_60_days` and `c30`.
     name, first, last, short = found.groups()
     ages = range(int(first) - 1 if last else 0, int(last or first or short))
-    return _of_some(name, lambda row, last: (last - row.day).days in ages)
+    return _of_some(
+        name, ages, lambda row, last: (last - row.day).days in ages
+    )
 
 
 def _of_amounts(found: re.Match[str]) -> Figure | None:
     compare = operator.gt if found[2] == "gt" else operator.lt
     limit = int(found[3]) * _UNITS[found[4]]
-    return _of_some(found[1], lambda row, _: compare(row.amount, limit))
+    return _of_some(
+        found[1],
+        (found[2], limit),
+        lambda row, _: compare(row.amount, limit),
+    )
 
 
 def _balance_on(day: int, rows: Rows) -> float:
@@ -253,16 +267,20 @@ def _balances_on(found: re.Match[str]) -> Figure:
     )
 
 
+def _by_day(rows: Ledger) -> list[int]:
+    return rows.find(daily_balances, daily_balances)
+
+
 def _days_of_balance(found: re.Match[str]) -> Figure:
     compare = operator.gt if found[1] == "gt" else operator.lt
     limit = int(found[2]) * _UNITS[found[3]]
     return lambda rows: sum(
-        compare(balance, limit) for balance in daily_balances(rows)
+        compare(balance, limit) for balance in _by_day(rows)
     )
 
 
 def _percentage(part: str, whole: str) -> Figure:
-    def percentage(rows: Rows) -> float:
+    def percentage(rows: Ledger) -> float:
         total = _value(whole, rows)
         return round(100 * _value(part, rows) / total, 2) if total else 0.0
 
@@ -299,23 +317,23 @@ _FUNCTIONS: Final[Mapping[str, Figure]] = {
     "max_bal": _of_balances(max),
     "median_balance": _of_balances(statistics.median),
     "mode_balance": _of_balances(statistics.mode),
-    "min_eod_balance": lambda rows: rupees(min(daily_balances(rows))),
-    "max_eod_balance": lambda rows: rupees(max(daily_balances(rows))),
-    "sum_of_eod_balance": lambda rows: rupees(sum(daily_balances(rows))),
-    "cnt_of_eod_balance": lambda rows: len(daily_balances(rows)),
-    "avg_daily_closing_balance": lambda rows: mean(daily_balances(rows)),
+    "min_eod_balance": lambda rows: rupees(min(_by_day(rows))),
+    "max_eod_balance": lambda rows: rupees(max(_by_day(rows))),
+    "sum_of_eod_balance": lambda rows: rupees(sum(_by_day(rows))),
+    "cnt_of_eod_balance": lambda rows: len(_by_day(rows)),
+    "avg_daily_closing_balance": lambda rows: mean(_by_day(rows)),
     "net_cash_inflow": lambda rows: rupees(
         sum(row.signed_amount for row in rows)
     ),
     "annualised_credit": lambda rows: round(
-        12 * _value("credits", rows) / len(by_month(rows)), 2
+        12 * _value("credits", rows) / len(rows.months), 2
     ),
     "avg_expense_to_income_perc": _percentage("expense", "income"),
     "expense_to_income_ratio": lambda rows: round(
         _value("avg_expense_to_income_perc", rows) / 100, 2
     ),
     "perc_cash_withdrawal": _percentage("total_cash_withdrawal", "debits"),
-    "month_duration": lambda rows: len(by_month(rows)),
+    "month_duration": lambda rows: len(rows.months),
     "cnt_of_months_with_credits": _months_with("credit"),
     "cnt_of_months_with_salary_credits": _months_with("salary"),
     "is_complete_month": lambda _: 1,
