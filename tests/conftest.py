@@ -58,9 +58,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 POSTGRESQL = Path("/usr/lib/postgresql")
 FIXTURES = Path(__file__).parent / "fixtures"
 
-hypothesis.settings.register_profile(
-    "default", deadline=None, print_blob=True, max_examples=200
-)
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("default")
 
 

@@ -193,6 +193,7 @@ def test_a_bucket_is_used_up_and_not_overdrawn(workers, latency, retry_after):
     assert run.refusals() <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("server", "least"),
     [

@@ -88,6 +88,7 @@ def test_any_text(text):
     assert known.exchange(text, 0) == 7
 
 
+@pytest.mark.long
 def test_small():
     """
     A text takes at most 18 bytes once the map has grown.

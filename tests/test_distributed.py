@@ -983,7 +983,7 @@ class TestWorkerRunner:
         """
         A runner without heartbeats expires.
         """
-        monkeypatch.setattr(workers, "_EXPIRY", 2)
+        monkeypatch.setattr(workers, "_EXPIRY", 0.5)
         spec = JobSpec(
             run="cd",
             api="mine",
@@ -993,10 +993,10 @@ class TestWorkerRunner:
         )
         runner = workers._get_runner(spec, Directive())
         path.touch()
-        rows = [(number, f"c-{number}") for number in range(20_000)]
+        rows = [(number, f"c-{number}") for number in range(5_000)]
         result = await runner.run(make_shard(0, str(path), rows))
 
-        assert result.left == 20_000 - service.created()
+        assert result.left == 5_000 - service.created()
         assert created(path).total() == service.created()
         assert "cd" not in workers._runners
         assert {record.api for record in read_journal(path)} == {"mine"}

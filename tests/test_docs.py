@@ -278,6 +278,7 @@ PREFETCH = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "framework",
     ["FastAPI", "Starlette", "Litestar", "Quart", "Without a framework"],

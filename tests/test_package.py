@@ -14,6 +14,8 @@ import sys
 
 from pathlib import Path
 
+import pytest
+
 import bankconnect_async
 
 from bankconnect_async import errors
@@ -46,6 +48,7 @@ def imports(path):
             yield str(node.module).partition(".")[0]
 
 
+@pytest.mark.long
 def test_only_transport_speaks_aiohttp():
     """
     Apart from the transport, aiohttp is imported for types and by servers
@@ -170,6 +173,7 @@ def test_public_names_are_documented():
     assert not missing
 
 
+@pytest.mark.long
 def test_class_names_are_unique():
     """
     No two public classes of the package share a name.

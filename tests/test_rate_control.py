@@ -332,6 +332,7 @@ def test_a_curve_counts_requests_per_second():
     assert not any(curve.failed)
 
 
+@pytest.mark.long
 def test_a_batch_runs_over_sockets(monkeypatch):
     """
     A real batch gets a session for each item from a real server.

@@ -306,6 +306,7 @@ def score(runs, start, end):
     return simulator.score(both, servers.constant(300), start, end)
 
 
+@pytest.mark.long
 class TestOneBucket:
     """
     Several workers at one server.

@@ -502,6 +502,10 @@ def _serve_sample(sample, service_loop, monkeypatch):
     asyncio.run_coroutine_threadsafe(runner.cleanup(), service_loop).result()
 
 
+# By the number of sessions.
+KILLS = {40: 2, 2000: 5}
+
+
 class TestKilled:
     """
     A process that is killed in the middle
@@ -525,7 +529,8 @@ class TestKilled:
         self, start, service, campaign, tmp_path, count
     ):
         """
-        Killed five times, every file is whole, none twice, none missing.
+        However often it is killed, every file is whole, and none is missing
+        or there twice.
         """
         journal, ids = await asyncio.to_thread(campaign, count)
         to = tmp_path / "data"
@@ -538,7 +543,8 @@ class TestKilled:
             *("--concurrency", 4),
         )
         codes = [
-            await self._run(start, args, to, rng, 2 * count) for _ in range(5)
+            await self._run(start, args, to, rng, 2 * count)
+            for _ in range(KILLS[count])
         ]
         last = await start("collect", *args)
         _, err = await last.communicate()

@@ -51,6 +51,7 @@ async def test_serves_until_stopped(start, number, options, lines):
     assert await process.stderr.read() == lines
 
 
+@pytest.mark.long
 async def test_own_settings(start):
     """
     Key, hash, dialect and port can be set, and a shell can read them.
@@ -107,6 +108,7 @@ def test_bad_settings(bankconnect, args, problem):
     assert problem in result.err
 
 
+@pytest.mark.long
 async def test_processing_time(start):
     """
     Statements are processed for the given time.
@@ -124,6 +126,7 @@ async def test_processing_time(start):
         assert (await session.progress()).session_progress == "processing"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [(), ("--allow-remote-webhooks",)])
 async def test_remote_webhooks(start, options):
     """
@@ -150,6 +153,7 @@ async def test_remote_webhooks(start, options):
     assert is_refused is not bool(options)
 
 
+@pytest.mark.long
 async def test_reachable_from_other_machines(start):
     """
     The command warns when other machines can reach it, and accepts their host

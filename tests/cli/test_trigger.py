@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 
+from asyncio import to_thread
 from contextlib import asynccontextmanager
 
 import pytest
@@ -103,7 +104,7 @@ def test_bad_arguments(bankconnect, args, problem):
     assert problem in result.err
 
 
-async def test_refused_key(start, monkeypatch):
+async def test_refused_key(bankconnect, monkeypatch):
     """
     Behind a public URL the sandbox wants its key.
     """
@@ -112,9 +113,8 @@ async def test_refused_key(start, monkeypatch):
         monkeypatch.setenv("BANKCONNECT_BASE_URL", sandbox.base_url)
         for key in ("other", sandbox.api_key):
             monkeypatch.setenv("BANKCONNECT_API_KEY", key)
-            process = await start("trigger", "exit", "1d")
-            _, err = await process.communicate()
-            results.append((process.returncode, err.decode()))
+            result = await to_thread(bankconnect, "trigger", "exit", "1d")
+            results.append((result.code, result.err))
 
     assert results == [
         (
@@ -161,17 +161,20 @@ async def _answering():
         (b'{"status": 0}', "bankconnect: status: 0"),
     ],
 )
-async def test_strange_errors(start, monkeypatch, answering, body, problem):
+async def test_strange_errors(
+    bankconnect, monkeypatch, answering, body, problem
+):
     """
     The body of an error may be anything, and the key ends with a newline.
     """
     monkeypatch.setenv("BANKCONNECT_API_KEY", "key\n")
     async with answering(body) as (origin, received):
-        process = await start("trigger", "exit", "1d", "--base-url", origin)
-        _, err = await process.communicate()
+        result = await to_thread(
+            bankconnect, "trigger", "exit", "1d", "--base-url", origin
+        )
 
-    assert problem in err.decode()
-    assert "Traceback" not in err.decode()
+    assert problem in result.err
+    assert "Traceback" not in result.err
     assert received[0]["x-api-key"] == "key"
 
 
@@ -214,7 +217,7 @@ def test_blank_options_count(bankconnect):
     assert "--bank does not go with finish" in result.err
 
 
-async def test_not_a_sandbox(start, monkeypatch):
+async def test_not_a_sandbox(bankconnect, monkeypatch):
     """
     An API that is not a sandbox is named as what it is not.
     """
@@ -224,14 +227,14 @@ async def test_not_a_sandbox(start, monkeypatch):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
     monkeypatch.setenv("BANKCONNECT_BASE_URL", f"{origin}/bank-connect")
-    process = await start("trigger", "exit", "1d")
-    _, err = await process.communicate()
+    result = await to_thread(bankconnect, "trigger", "exit", "1d")
     await runner.cleanup()
 
-    assert process.returncode == 2
-    assert f"no sandbox responds at {origin}" in err.decode()
+    assert result.code == 2
+    assert f"no sandbox responds at {origin}" in result.err
 
 
+@pytest.mark.long
 async def test_from_another_process(start, monkeypatch):
     """
     A session completes, is processed, and its webhooks reach a server.

@@ -391,6 +391,7 @@ BOTH = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scene", ["SQLite"], indirect=True)
 async def test_thirty_journeys(scene):
     """
