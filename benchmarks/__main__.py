@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from . import growth, reading
+from . import growth, reading, shares
 from .apart import compare_apart
 from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
@@ -136,6 +136,7 @@ def _parse() -> argparse.Namespace:
     rate_control.add_parser(commands)
     reading.add_parser(commands)
     growth.add_parser(commands)
+    shares.add_parser(commands)
     add = parser.add_argument
     add("--quick", action="store_true", help="few rounds, plain TCP only")
     add("--full", action="store_true", help="everything, and 10^6 sessions")
