@@ -5,7 +5,7 @@ PDFs that pypdf reads and encrypts.
 import io
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -20,6 +20,9 @@ try:
 except ImportError:  # pragma: no cover - there is a test that hides it
     pypdf = None  # type: ignore[assignment]
 
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 # The head of a statement is on its first pages; others only cost time.
 _PAGES_TO_READ: Final = 5
@@ -62,7 +65,7 @@ def read(content: bytes, password: str | None) -> Content | None:
         raise UnreadableError from exc
 
 
-def _read(reader: "pypdf.PdfReader", password: str | None) -> Content:
+def _read(reader: "PdfReader", password: str | None) -> Content:
     # Where only the owner has a password, any other one is needless.
     if reader.is_encrypted and not (
         reader.decrypt("") or reader.decrypt(password or "")
