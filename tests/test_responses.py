@@ -1100,6 +1100,7 @@ class TestRequests:
         ("url", "mode", "names"),
         [
             ("hooks", 1, ["url"]),
+            ("https:///hooks", 1, ["url"]),
             (HOOK, True, ["mode"]),
             (HOOK, "1", ["mode"]),
             (HOOK, [1], ["mode"]),

@@ -28,6 +28,8 @@ from bankconnect_async.models.webhooks import (
     WebhookName,
 )
 
+from .session_requests import read_url
+
 
 _FAMILY: Final[Mapping[str, type[Webhook]]] = {
     WebhookName.UPLOADED: UploadWebhook,
@@ -94,7 +96,12 @@ def encode_webhook_update(url: str, mode: int | Sequence[str]) -> bytes:
         InvalidRequestError: If either cannot be sent.
     """
     fields: dict[str, tuple[str, ...]] = {}
-    if not url.startswith(("https://", "http://")):
+    parts = read_url(url)
+    if (
+        parts is None
+        or parts.scheme not in {"http", "https"}
+        or not parts.host
+    ):
         fields["url"] = ("must be an absolute http or https URL",)
     if isinstance(mode, str) or not (
         type(mode) is int

@@ -2,6 +2,8 @@
 Recognise network drives, where SQLite's shared memory does not work.
 """
 
+import os
+
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +44,7 @@ def network_drive(path: Path, mounts: Path = _MOUNTS) -> str | None:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
-    parents = {str(parent) for parent in path.resolve().parents}
+    parents = {str(parent) for parent in Path(os.path.realpath(path)).parents}
     longest, type_ = "", ""
     for line in lines:
         mount, _, details = line.partition(" - ")

@@ -628,7 +628,8 @@ def _check_drive(path: Path) -> None:
 
 
 def _files_beside(path: Path) -> list[Path]:
-    file = path.resolve()
+    # Unlike Path.resolve, it raises nothing at a loop of links.
+    file = Path(os.path.realpath(path))
     return [file.with_name(file.name + suffix) for suffix in _SUFFIXES]
 
 

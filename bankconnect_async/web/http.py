@@ -27,9 +27,12 @@ _STATUS_HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": "GET, POST"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "5"},
 }
-# RFC 9110, sections 5.1 and 5.5: a line end in a value begins another header.
+# RFC 9110, sections 5.1 and 5.5: a line end in a value begins another header,
+# and servers treat other control characters and outer blanks each in its way.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAKS: Final = re.compile(r"[\r\n\0\ud800-\udfff]")
+_BREAKS: Final = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]|\A[ \t]|[ \t]\Z"
+)
 _CLOSED_POLICY: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"
 }
@@ -88,8 +91,8 @@ def _check_headers(_: object, __: object, headers: Mapping[str, str]) -> None:
         # The value may be a secret.
         if _BREAKS.search(value):
             raise ValueError(
-                f"headers: {name} contains a line end, a NUL or half of a "
-                f"surrogate pair: quote it"
+                f"headers: {name} contains a control character or half of a "
+                f"surrogate pair, or begins or ends with a blank: quote it"
             )
 
 

@@ -142,6 +142,16 @@ class TestFile:
 
         assert names == {"sessions.db", "sessions.db-wal", "sessions.db-shm"}
 
+    async def test_loop_of_links(self, tmp_path):
+        """
+        A loop of symbolic links is an error, and no traceback.
+        """
+        path = tmp_path / "sessions.db"
+        path.symlink_to(path)
+
+        with pytest.raises(StoreError, match="symbolic links"):
+            await SQLiteSessionStore(path).open()
+
     async def test_survives(self, tmp_path, make_entry, now):
         """
         Stored entries and work are there when the file is opened again.

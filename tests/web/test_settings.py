@@ -86,7 +86,7 @@ class TestSettings:
     [
         *[
             ("X-Next", f"/s3cret{each}")
-            for each in ("\r", "\n", "\0", "\ud800")
+            for each in ("\r", "\n", "\0", "\v", "\x7f", "\ud800", " ", "\t")
         ],
         *[(name, "s3cret") for name in ("X-Next:", "X\r\nNext", "")],
     ],
