@@ -3,9 +3,11 @@ Shared fixtures: samples of the contract, servers, clocks.
 """
 
 import asyncio
+import ctypes
 import fcntl
 import functools
 import gc
+import inspect
 import itertools
 import json
 import logging
@@ -31,7 +33,9 @@ from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
 )
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -178,6 +182,113 @@ def _run_program() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
+# Of prctl(2): this process becomes the parent of orphans among its
+# descendants.
+PR_SET_CHILD_SUBREAPER = 36
+_execute_child: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+EXECUTE_CHILD = inspect.signature(_execute_child)
+
+
+class ForkServer:
+    """
+    A process that has imported some modules, and forks programs.
+    """
+
+    #: The one that forks the programs of the present task.
+    current: ContextVar["ForkServer | None"] = ContextVar(
+        "fork_server", default=None
+    )
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        self._connection, end = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
+        with end:
+            self._process = subprocess.Popen(
+                [sys.executable, FORK_SERVER, str(end.fileno()), *modules],
+                pass_fds=[end.fileno()],
+                start_new_session=True,
+            )
+
+    @contextmanager
+    def forking(self) -> Iterator[None]:
+        """Fork the programs that this task starts in a block."""
+        token = self.current.set(self)
+        try:
+            yield
+        finally:
+            self.current.reset(token)
+
+    def fork(self, streams: list[int], **request: Any) -> int:
+        """Fork a child of this process, and return its id."""
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            data = json.dumps(request).encode()
+            socket.send_fds(self._connection, [data], streams)
+            return int(self._connection.recv(20))
+        finally:
+            prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+    def stop(self) -> None:
+        """End it; what it forked goes on."""
+        self._connection.close()
+        self._process.wait(60)
+
+
+def execute_child(process: Any, *args: Any) -> None:
+    """Start the program of a `subprocess.Popen`, by a fork server if set."""
+    server = ForkServer.current.get()
+    if server is None:
+        _execute_child(process, *args)
+        return
+    given = EXECUTE_CHILD.bind(process, *args).arguments
+    names = "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"
+    pipes = [given[name] for name in names]
+    env = given["env"]
+    process.pid = server.fork(
+        [
+            number if fd == -1 else fd
+            for number, fd in enumerate((pipes[0], pipes[3], pipes[5]))
+        ],
+        words=[os.fspath(word) for word in given["args"][1:]],
+        cwd=given["cwd"] and os.fspath(given["cwd"]),
+        env=dict(os.environ if env is None else env),
+        start_new_session=given["start_new_session"],
+    )
+    process._child_created = True
+    process._close_pipe_fds(*pipes)
+
+
+@pytest.fixture(name="forking", scope="session")
+def _forking() -> Iterator[Callable[..., AbstractContextManager[None]]]:
+    """
+    Fork the Python programs that a block starts, as their start is cheap.
+
+    ``with forking("a module that they import"):`` at the head of it.
+    """
+    servers: dict[object, ForkServer] = {}
+
+    def fork(*modules: str) -> AbstractContextManager[None]:
+        if sys.platform != "linux":
+            return nullcontext()
+        # An interpreter reads these only when it starts.
+        variables = sorted(
+            item for item in os.environ.items() if "PYTHON" in item[0]
+        )
+        key = modules, *variables
+        if key not in servers:
+            servers[key] = ForkServer(modules)
+        return servers[key].forking()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "_execute_child", execute_child)
+        yield fork
+    for server in servers.values():
+        server.stop()
 
 
 class SendingTransport(Transport):

@@ -12,6 +12,7 @@ import sys
 import threading
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ import bankconnect_async
 
 from bankconnect_async.cli.app import app
 from bankconnect_async.sandbox import Sandbox
+
+
+#: What commands import.
+PRELOADED = (
+    "bankconnect_async.cli.batch.run",
+    "bankconnect_async.cli.collect.command",
+    "bankconnect_async.sandbox.server",
+)
 
 
 @attrs.frozen
@@ -136,9 +145,13 @@ def _command() -> list[str]:
 
 @pytest.fixture(name="start")
 async def _start(
-    command, monkeypatch
+    command, forking, monkeypatch
 ) -> AsyncIterator[Callable[..., Awaitable[asyncio.subprocess.Process]]]:
-    """Start a command as a process of its own, with pipes as its streams."""
+    """
+    Start a command as a process of its own, with pipes as its streams.
+
+    Without an environment of its own, it is forked.
+    """
     package = Path(bankconnect_async.__file__).parent
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     monkeypatch.setenv("PYTHONWARNINGS", "error")
@@ -150,9 +163,10 @@ async def _start(
         pipes = dict.fromkeys(
             ("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE
         )
-        process = await asyncio.create_subprocess_exec(
-            *command, *map(str, args), **{**pipes, **streams}
-        )
+        with nullcontext() if "env" in streams else forking(*PRELOADED):
+            process = await asyncio.create_subprocess_exec(
+                *command, *map(str, args), **{**pipes, **streams}
+            )
         started.append(process)
         return process
 

@@ -489,7 +489,7 @@ class TestKilled:
     Processes that end without a chance to clean up.
     """
 
-    ROWS, KILLS, CONCURRENCY = 5_000, 20, 25
+    ROWS, KILLS, CONCURRENCY = 2_000, 20, 25
 
     @pytest.mark.long
     async def test_kill(self, start, tmp_path, monkeypatch, until):
