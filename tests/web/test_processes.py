@@ -9,6 +9,7 @@ import json
 import random
 import sys
 
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -29,6 +30,11 @@ ROLES = "create", "return", "webhook"
 #: A fifth of the webhooks is lost.
 LOSS = 0.2
 PROCESS = Path(__file__).with_name("service_process.py")
+IMPORTS = (
+    "aiohttp.web",
+    "bankconnect_async.store.sqlite",
+    "bankconnect_async.web.aiohttp_routes",
+)
 
 
 @attrs.frozen
@@ -66,6 +72,7 @@ class Fleet:
 
     sandbox: Sandbox
     folder: Path
+    forking: Callable
     processes: list[Process] = attrs.Factory(list)
 
     async def start(self, *, lease=60, **settings):
@@ -84,12 +91,13 @@ class Fleet:
             "lease": lease,
             **settings,
         }
-        handle = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(PROCESS),
-            json.dumps(given),
-            stdout=asyncio.subprocess.PIPE,
-        )
+        with self.forking(*IMPORTS):
+            handle = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(PROCESS),
+                json.dumps(given),
+                stdout=asyncio.subprocess.PIPE,
+            )
         async with asyncio.timeout(60):
             line = await handle.stdout.readline()
         process = Process(handle, int(line))
@@ -106,10 +114,10 @@ class Fleet:
 
 
 @pytest.fixture(name="fleet")
-async def _fleet(tmp_path):
+async def _fleet(tmp_path, forking):
     """Return a service without processes, with a sandbox."""
     async with Sandbox("session") as sandbox:
-        fleet = Fleet(sandbox, tmp_path)
+        fleet = Fleet(sandbox, tmp_path, forking)
         yield fleet
         for process in fleet.processes:
             with contextlib.suppress(ProcessLookupError):
@@ -320,7 +328,7 @@ def _address(request, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("address", "count"), [("sqlite", 150)], indirect=["address"]
+    ("address", "count"), [("sqlite", 75)], indirect=["address"]
 )
 async def test_every_outcome_is_told(
     campaign, until, listening, address, count
