@@ -498,11 +498,15 @@ class SQLiteSessionStore:
         tables = SQLiteTables(self._sealer, self._window)
         # Without the files beside it, nobody writes, and SQLite would make
         # them even to read.
-        mode = (
-            "readonly_shm=1"
-            if all(each.exists() for each in _files_beside(self.path))
-            else "immutable=1"
-        )
+        wal, shm = _files_beside(self.path)
+        mode = "immutable=1"
+        if wal.exists() and shm.exists():
+            mode = "readonly_shm=1"
+        elif _size(wal):
+            raise StoreError(
+                f"{self.path}: its latest changes are in {wal.name}, which "
+                f"can be read only while the store is open: open it once"
+            )
         try:
             with closing(
                 sqlite3.connect(
@@ -631,6 +635,13 @@ def _files_beside(path: Path) -> list[Path]:
     # Unlike Path.resolve, it raises nothing at a loop of links.
     file = Path(os.path.realpath(path))
     return [file.with_name(file.name + suffix) for suffix in _SUFFIXES]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _make_private(path: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import stat
@@ -276,6 +277,23 @@ class TestFile:
 
         assert is_made is (state in {"closed", "open"})
         assert after == before
+
+    async def test_inspect_a_part_of_a_copy(self, tmp_path, make_entry):
+        """
+        Changes that a look cannot read are not overlooked.
+        """
+        path = tmp_path / "sessions.db"
+        copy = tmp_path / "copy.db"
+        async with SQLiteSessionStore(path) as store:
+            await store.add([make_entry()])
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+        with pytest.raises(StoreError, match=r"in copy\.db-wal"):
+            await SQLiteSessionStore(copy).inspect()
+        async with SQLiteSessionStore(copy) as store:
+            assert len([each async for each in store.entries()]) == 1
+
+        assert await SQLiteSessionStore(copy).inspect()
 
     @pytest.mark.parametrize("kind", ["text", "directory", "nowhere"])
     async def test_no_database(self, tmp_path, kind):
