@@ -4,18 +4,20 @@ Measure what a created session costs, beside other ways of creating one.
 
 import argparse
 import importlib.util
+import json
 import shutil
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from . import growth, reading, shares
+from . import growth, history, reading, shares
 from .apart import compare_apart
 from .contenders import CONTENDERS, NAIVE, Contender, Target
 from .curves import measure_curves
 from .imports import measure_imports
 from .measure import Result
+from .medians import median_report
 from .rate_control import command as rate_control
 from .report import (
     ROOT,
@@ -92,7 +94,7 @@ def _compare(target: Target, options: argparse.Namespace) -> list[Result]:
 
 
 def publish(report: Report, output: Path) -> None:
-    """Write this run into the READMEs of the repository."""
+    """Write this run into the READMEs and the record of the repository."""
     shutil.copy(output / "speed.svg", ROOT / "docs")
     shutil.copy(output / "curves.svg", ROOT / "docs")
     replace_block(ROOT / "README.md", "speed", sum_up(report))
@@ -102,18 +104,32 @@ def publish(report: Report, output: Path) -> None:
         "run",
         f"{render(report)}\n{picture}",
     )
+    rows = history.append(
+        history.PATH, report.about, history.figures_of(report)
+    )
+    history.draw(rows, ROOT / "docs" / "history.svg")
+
+
+def _run(options: argparse.Namespace, results: Path) -> Iterator[Report]:
+    if options.again:
+        for each in json.loads(results.read_text()):
+            yield Report.from_json(json.dumps(each))
+        return
+    documents = []
+    for number in range(options.runs):
+        say(f"run {number + 1} of {options.runs}")
+        report = measure(options)
+        documents.append(json.loads(report.to_json()))
+        # Those that are done outlive one that is interrupted.
+        results.write_text(json.dumps(documents, indent=1) + "\n")
+        yield report
 
 
 def compare_costs(options: argparse.Namespace) -> None:
     """Measure what sessions cost, draw it, and print it."""
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    results = output / "results.json"
-    if options.again:
-        report = Report.from_json(results.read_text())
-    else:
-        report = measure(options)
-        results.write_text(report.to_json())
+    report = median_report(list(_run(options, output / "results.json")))
     draw(report, output / "speed.svg")
     if report.curves:
         draw_curves(report, output / "curves.svg")
@@ -145,6 +161,7 @@ def _parse() -> argparse.Namespace:
     add("--plain", action="store_true", help="leave TLS out")
     add("--rounds", type=int, help="of four blocks for each contender")
     add("--processes", type=int, help="that do so, one after the other")
+    add("--runs", type=int, help="of everything; figures are their medians")
     add(
         "--only",
         action="append",
@@ -155,12 +172,13 @@ def _parse() -> argparse.Namespace:
     add(
         "--publish",
         action="store_true",
-        help="measure everything, and write it into both READMEs",
+        help="measure everything in three runs, and write it into both "
+        "READMEs and into history.csv",
     )
     add(
         "--again",
         action="store_true",
-        help="measure nothing, take the results of the last run",
+        help="measure nothing, take the results of the last time",
     )
     add("--output", type=Path, default=_OUTPUT, help="folder for results")
     options = parser.parse_args()
@@ -168,6 +186,7 @@ def _parse() -> argparse.Namespace:
     options.curves = options.curves or options.full
     options.micro = options.micro or options.full
     options.plain = options.plain or options.quick
+    options.runs = options.runs or (3 if options.publish else 1)
     options.rounds = options.rounds or (4 if options.quick else 8)
     options.processes = options.processes or (1 if options.quick else 5)
     return options

@@ -121,6 +121,7 @@ class Result:
         rate: Sessions in a second; the median block.
         p50, p99: Latency in milliseconds, where it could be seen.
         pairs: How many there were.
+        runs: The ratio of each run, if the result is the median of several.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Result:
     p50: float | None
     p99: float | None
     pairs: int
+    runs: list[float] = attrs.Factory(list)
 
 
 def summarize(name: str, pairs: Sequence[Pair]) -> Result:

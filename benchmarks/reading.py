@@ -30,7 +30,8 @@ from bankconnect_async import AsyncBankConnect
 from bankconnect_async._codec.responses import decode
 from bankconnect_async.models import Insights
 
-from .report import ROOT, replace_block
+from . import history
+from .report import ROOT, describe, replace_block
 from .solo import peak
 
 
@@ -275,6 +276,17 @@ def run(options: argparse.Namespace) -> None:
     print(text)
     if options.publish:
         replace_block(ROOT / "benchmarks" / "README.md", "reading", text)
+        history.append(history.PATH, describe("none"), _figures(costs))
+
+
+def _figures(costs: Mapping[str, Cost]) -> dict[str, history.Figure]:
+    return {
+        history.column_of(f"reading {name}"): history.Figure(
+            cost.ratio, cost.low, cost.high
+        )
+        for name, cost in costs.items()
+        if name in TARGETS
+    }
 
 
 def add_parser(

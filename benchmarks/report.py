@@ -2,12 +2,15 @@
 What was measured, as tables, JSON and a picture.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +100,20 @@ def describe(server: str) -> dict[str, str]:
             [f"Python {platform.python_version()}", *versions]
         ),
         "server": server,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Return the commit of this checkout, ``-dirty`` if it was changed."""
+    git = shutil.which("git")
+    command = [git or "git", "describe", "--always", "--dirty", "--exclude=*"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+    return "unknown"
 
 
 def _is_installed(name: str) -> bool:
@@ -139,14 +155,15 @@ def _list(lines: Iterable[str]) -> str:
 
 def _results(results: Sequence[Result], memory: Mapping[str, float]) -> str:
     header = [
-        "", "CPU µs", "x naive", "quartiles", "sessions/s", "p50 ms",
-        "p99 ms", "peak MiB",
+        "", "CPU µs", "x naive", "runs", "quartiles", "sessions/s",
+        "p50 ms", "p99 ms", "peak MiB",
     ]  # fmt: skip
     rows = [
         [
             each.name,
             f"{each.cpu:,.0f}",
             f"{each.ratio:.2f}",
+            _range(each.runs or [each.ratio]),
             f"{each.low:.2f} - {each.high:.2f}",
             f"{each.rate:,.0f}",
             _number(each.p50),
@@ -158,6 +175,10 @@ def _results(results: Sequence[Result], memory: Mapping[str, float]) -> str:
     if not memory:
         header, rows = header[:-1], [row[:-1] for row in rows]
     return table(header, rows)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} - {max(values):.2f}"
 
 
 def _number(value: float | None, form: str = ".1f") -> str:

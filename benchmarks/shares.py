@@ -247,7 +247,9 @@ def draw(found: Sequence[Shares], path: Path) -> None:
     left = [0.0] * len(found)
     for layer, color in LAYERS.items():
         costs = [each.cost(layer) for each in found]
-        axes.barh(names, costs, left=left, color=color, label=layer)
+        # A legend leaves out labels with an underscore in front.
+        label = layer.removeprefix("_")
+        axes.barh(names, costs, left=left, color=color, label=label)
         left = [sum(pair) for pair in zip(left, costs, strict=True)]
     for place, each in enumerate(found):
         axes.text(each.ratio, place, f" {each.ratio:.2f}", va="center")

@@ -29,6 +29,10 @@ def load(name):
 
 contenders = load("contenders")
 growth = load("growth")
+history = load("history")
+measure = load("measure")
+medians = load("medians")
+reports = load("report")
 shares = load("shares")
 
 
@@ -108,3 +112,77 @@ def test_shares_add_up_to_the_ratio():
         "`create_sessions` takes 0.80, and the bare protocol 0.20. "
         "Between them: aiohttp +0.48, _http +0.24, caller -0.12."
     )
+
+
+def run_of(ratio, *, point=0.9, above=15.0):
+    """Return the report of a run."""
+    result = measure.Result(
+        name="create_sessions, journal",
+        cpu=100 * ratio,
+        ratio=ratio,
+        low=ratio - 0.05,
+        high=ratio + 0.05,
+        rate=1e6 / ratio,
+        p50=None,
+        p99=None,
+        pairs=80,
+    )
+    about = {
+        "date": "2026-11-30",
+        "commit": "0123456",
+        "machine": "A processor, 2 cores",
+        "versions": "Python 3.12.1, aiohttp 3.14.5",
+        "server": "nginx",
+    }
+    return reports.Report(
+        about=about,
+        tables={"plain": [result]},
+        curves={"parameters": [{"parameters": 22, "x naive": point}]},
+        imports={"bankconnect_async": above},
+    )
+
+
+def test_published_figures_are_medians_of_runs():
+    """
+    A report of several runs has the median of each figure, and their ratios.
+    """
+    runs = [run_of(0.8, point=0.7), run_of(0.6), run_of(0.7, above=30.0)]
+
+    report = medians.median_report(runs)
+
+    result = report.find("create_sessions, journal")
+    assert (result.ratio, result.p50) == (0.7, None)
+    assert (result.low, result.high) == pytest.approx((0.65, 0.75))
+    assert result.runs == [0.8, 0.6, 0.7]
+    assert report.about == runs[0].about | {"runs": "3"}
+    assert report.curves["parameters"] == [{"parameters": 22, "x naive": 0.9}]
+    assert report.imports == {"bankconnect_async": 15.0}
+    assert "0.60 - 0.80" in reports.render(report)
+
+
+def test_a_published_run_is_a_row_of_the_record(tmp_path):
+    """
+    Each run is one row; one that is published again stays one.
+    """
+    path = tmp_path / "history.csv"
+    first = run_of(0.7)
+    history.append(path, first.about, {"reading_open": history.Figure(11.7)})
+    for _ in range(2):
+        rows = history.append(path, first.about, history.figures_of(first))
+
+    assert [row.get("reading_open") for row in rows] == ["11.7", None]
+    assert history.read(path)[1] == {
+        "date": "2026-11-30",
+        "commit": "0123456",
+        "machine": "A processor, 2 cores",
+        "python": "3.12.1",
+        "aiohttp": "3.14.5",
+        "server": "nginx",
+        "runs": "1",
+        "reading_open": "",
+        "create_sessions_journal": "0.7",
+        "create_sessions_journal_q1": "0.65",
+        "create_sessions_journal_q3": "0.75",
+        "create_session_22_parameters": "0.9",
+        "import_ms": "15",
+    }
