@@ -79,7 +79,9 @@ def prepare(request: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve, and become a program in each new process."""
-    sys.path.pop(0)
+    if not sys.flags.safe_path:
+        # The folder of this file, which is none of a program's.
+        sys.path.pop(0)
     fd, *modules = sys.argv[1:]
     for module in modules:
         importlib.import_module(module)
