@@ -52,6 +52,8 @@ from bankconnect_async._resources.files import PartFile
 
 CONTENT = bytes(range(256)) * 4096
 LINK = "/x.pdf?X-Signature=canary%2Fcanary&b=%7E"
+# An answer that breaks off earlier may leave nothing.
+MANY = 1_000
 
 
 class Store:
@@ -61,12 +63,15 @@ class Store:
     Attributes:
         requests: Headers of all that came, names in lower case.
         paths: What they asked for, as they wrote it.
-        cut: After so many bytes each answer breaks off; `None`: never.
+        cuts: After how many bytes each answer breaks off. If there are many,
+            it waits until some of them are in a part of the file.
         etag: Of the file; `None` for none.
         ranges: Whether it can give a part.
     """
 
-    def __init__(self):
+    def __init__(self, folder, until):
+        self._folder = folder
+        self._until = until
         self.requests = []
         self.paths = []
         self.cuts = []
@@ -100,10 +105,15 @@ class Store:
         cut = self.cuts.pop(0) if self.cuts else None
         await response.write(rest[:cut])
         if cut is not None:
-            # What was written has to get there before the end does.
-            await asyncio.sleep(0.02)
+            # What was not read yet would be lost with the connection.
+            if cut > MANY:
+                await self._until(lambda: self._part_size() > start)
             request.transport.close()
         return response
+
+    def _part_size(self):
+        parts = self._folder.glob(".bankconnect-*.part")
+        return max((part.stat().st_size for part in parts), default=0)
 
 
 def names(folder):
@@ -112,9 +122,9 @@ def names(folder):
 
 
 @pytest.fixture(name="store")
-async def _store(serve):
+async def _store(serve, tmp_path, until):
     """The file server; `origin` is its address."""
-    store = Store()
+    store = Store(tmp_path, until)
     async with serve(store.serve) as origin:
         store.origin = origin
         yield store
