@@ -52,8 +52,6 @@ from bankconnect_async._resources.files import PartFile
 
 CONTENT = bytes(range(256)) * 4096
 LINK = "/x.pdf?X-Signature=canary%2Fcanary&b=%7E"
-# An answer that breaks off earlier may leave nothing.
-MANY = 1_000
 
 
 class Store:
@@ -63,8 +61,7 @@ class Store:
     Attributes:
         requests: Headers of all that came, names in lower case.
         paths: What they asked for, as they wrote it.
-        cuts: After how many bytes each answer breaks off. If there are many,
-            it waits until some of them are in a part of the file.
+        cuts: After how many bytes each answer breaks off.
         etag: Of the file; `None` for none.
         ranges: Whether it can give a part.
     """
@@ -105,15 +102,19 @@ class Store:
         cut = self.cuts.pop(0) if self.cuts else None
         await response.write(rest[:cut])
         if cut is not None:
-            # What was not read yet would be lost with the connection.
-            if cut > MANY:
-                await self._until(lambda: self._part_size() > start)
-            request.transport.close()
+            await self.break_off(request, start)
         return response
 
-    def _part_size(self):
-        parts = self._folder.glob(".bankconnect-*.part")
-        return max((part.stat().st_size for part in parts), default=0)
+    async def break_off(self, request, start=0):
+        """Close the connection when a part has more than *start* bytes."""
+
+        def is_read():
+            parts = self._folder.glob(".bankconnect-*.part")
+            return any(part.stat().st_size > start for part in parts)
+
+        # What was not read yet would be lost with the connection.
+        await self._until(is_read)
+        request.transport.close()
 
 
 def names(folder):
@@ -582,8 +583,7 @@ class TestBreaks:
             response.enable_chunked_encoding()
             await response.prepare(request)
             await response.write(b"half")
-            await asyncio.sleep(0.02)
-            request.transport.close()
+            await store.break_off(request)
             return response
 
         store.answer = chunked
