@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import runpy
+import site
 import socket
 import sys
 
@@ -58,6 +59,11 @@ def prepare(request: dict[str, Any]) -> None:
         os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if new := [path for path in paths if path and path not in sys.path]:
+        sys.path[:0] = new
+        sys.modules.pop("sitecustomize", None)
+        site.execsitecustomize()
     if request["cwd"] is not None:
         os.chdir(request["cwd"])
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
