@@ -265,6 +265,30 @@ class TestEncodeSession:
             "api_key": [KEY],
         }
 
+    def test_requests_that_share_values_differ_in_their_types(self):
+        """
+        Equal numbers and flags of other types keep their own form.
+        """
+        bodies = [
+            json.loads(
+                encode_session(
+                    SessionRequest(
+                        link_id="customer-1",
+                        redirect_url=None,
+                        aa_recurring_tenure_month=number,
+                        extra={"a": flag},
+                    ),
+                    KEY,
+                )
+            )
+            for number, flag in ((6, True), (6.0, 1), (6, 1.0))
+        ]
+
+        assert [
+            (repr(body["aa_recurring_tenure_month"]), repr(body["a"]))
+            for body in bodies
+        ] == [("6", "True"), ("6.0", "1"), ("6", "1.0")]
+
     def test_forms_refuse_nested_values(self):
         """
         One error names all values that only JSON can carry (U-01).

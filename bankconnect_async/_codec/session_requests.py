@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
-import attrs
 import orjson
 
 from yarl import URL
@@ -32,8 +31,6 @@ CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
     "form": "application/x-www-form-urlencoded",
 }
 
-# The types that JSON carries unchanged.
-_PRIMITIVES: Final = frozenset({str, int, float, bool})
 # An authority that all parsers split alike, and nothing in the rest that
 # browsers drop or rewrite.
 _OPENABLE = (
@@ -49,6 +46,8 @@ _ENCODED_LABEL = "--"
 _LOOPBACK = r"localhost|127(?:\.[0-9]{1,3}){3}|::1"
 
 
+# The requests of a campaign share their dates.
+@functools.lru_cache(maxsize=64)
 def date_text(day: datetime.date) -> str:
     """
     Return a date in the vendor's format, `DD/MM/YYYY`.
@@ -78,17 +77,17 @@ def read_id(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _plain(value: Any) -> Any:
-    if value.__class__ in _PRIMITIVES:
-        return value
+# What orjson writes itself costs a quarter of what Python code would.
+def _simplify(value: object) -> str | dict[str, Any]:
     if isinstance(value, datetime.date):
         return date_text(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
     # A group of parameters, such as `Metadata`.
-    return _given(value) if attrs.has(value.__class__) else value
+    return _given(value)
+
+
+def _dump(body: Mapping[str, Any], option: int = 0) -> bytes:
+    option |= orjson.OPT_PASSTHROUGH_DATETIME
+    return orjson.dumps(body, _simplify, option)
 
 
 def encode_session(
@@ -110,9 +109,10 @@ def encode_session(
     body = _given(request)
     body |= body.pop("extra", None) or {}
     body["api_key"] = api_key
+    encoded = _dump(body)
     if encoding == "json":
-        return orjson.dumps(body)
-    return urlencode(_form_fields(body)).encode()
+        return encoded
+    return urlencode(_form_fields(orjson.loads(encoded))).encode()
 
 
 class SessionWriter:
@@ -182,12 +182,12 @@ def canonical_session(
     rest.pop("redirect_url", None)
     if redirect_url is not None:
         rest["redirect_url"] = redirect_url
-    return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+    return _dump(rest, orjson.OPT_SORT_KEYS)
 
 
 def _given(request: object) -> dict[str, Any]:
     return {
-        name: value if value.__class__ is str else _plain(value)
+        name: value
         for name, value in vars(request).items()
         if value is not None and value is not UNSET
     }
