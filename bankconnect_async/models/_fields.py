@@ -11,9 +11,10 @@ import codecs
 import datetime
 import decimal
 import functools
+import itertools
 import re
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -21,7 +22,8 @@ import orjson
 
 from bankconnect_async.errors import DecodeError
 
-from ._rows import rows_of
+from . import _columns
+from ._rows import RAW, rows_of
 from .sessions import Value
 
 
@@ -467,18 +469,114 @@ def hidden(value: object) -> str:
     return "'***'" if value else repr(value)
 
 
+# The readers of columns, by the reader of a value.
+_COLUMNS: Final[
+    Mapping[Reader, Callable[[_columns.ValueReader], _columns.ColumnReader]]
+] = {
+    text: _columns.texts,
+    label: _columns.texts,
+    lower_text: _columns.repeated_texts,
+    number: _columns.numbers,
+    timestamp_or_day: _columns.repeated_texts,
+}
+# The most rows that are read at once. So columns stay in the processor's
+# cache, and a thread that reads lets the event loop run.
+_CHUNK: Final = 256
+
+
+@attrs.frozen
+class ObjectReader:
+    """
+    A reader of objects.
+
+    Attributes:
+        cls: The model that is made of each.
+        nested: The key of an object in each that has a part of the fields.
+    """
+
+    cls: type
+    nested: str | None = None
+
+    def __call__(self, value: object, path: str, problems: list[str]) -> Any:
+        """Read one object, as a `Reader` does."""
+        document = mapping(value, path, problems)
+        if document is None:
+            return None
+        flat = document
+        if self.nested is not None and is_present(
+            below := document.get(self.nested)
+        ):
+            more = mapping(below, f"{path}.{self.nested}", problems)
+            flat = {**(more or {}), **document}
+        return structure(self.cls, flat, path, problems, raw=document)
+
+    def read_all(self, values: Sequence[Any]) -> list[Any] | None:
+        """
+        Read objects by columns, or return `None` if that cannot be done.
+
+        It cannot if one of them may have a problem, or is `null`.
+        """
+        if (wires := _column_wires(self.cls)) is None:
+            return None
+        readers = {
+            wire.keys[0]: _COLUMNS[wire.read](_value_reader(wire.read))
+            for wire in wires
+        }
+        found: list[Any] = []
+        try:
+            for start in range(0, len(values), _CHUNK):
+                chunk = values[start : start + _CHUNK]
+                columns = _columns.columns_of(chunk, readers, self.nested)
+                found += _columns.build(
+                    self.cls,
+                    chunk,
+                    *(
+                        read(columns[key])
+                        if key in columns
+                        else itertools.repeat(None)
+                        for key, read in readers.items()
+                    ),
+                )
+        except _columns.IrregularError:
+            return None
+        return found
+
+
+@functools.cache
+def _column_wires(cls: type) -> Sequence[_Wire] | None:
+    raw, *fields = attrs.fields(cls)
+    wires = _wires(cls)
+    if raw.name == RAW and all(
+        each.default is None
+        and each.converter is None
+        and (wire := wires.get(each.name)) is not None
+        and not wire.required
+        and len(wire.keys) == 1
+        and wire.read in _COLUMNS
+        for each in fields
+    ):
+        return tuple(wires.values())
+    return None
+
+
+def _value_reader(read: Reader) -> _columns.ValueReader:
+    def read_value(value: object) -> Any:
+        if not is_present(value):
+            return None
+        problems: list[str] = []
+        found = read(value, "$", problems)
+        if problems:
+            raise _columns.IrregularError
+        return found
+
+    return read_value
+
+
 def object_of(cls: type) -> Reader:
     """
     Return a reader of objects that makes each a *cls*.
     """
-
-    def read(value: object, path: str, problems: list[str]) -> Any:
-        document = mapping(value, path, problems)
-        if document is None:
-            return None
-        return structure(cls, document, path, problems, raw=document)
-
-    return read
+    return ObjectReader(cls)
 
 
 def list_of(read: Reader | type) -> Reader:
@@ -495,14 +593,18 @@ def list_of(read: Reader | type) -> Reader:
     )
 
     def read_list(value: object, path: str, problems: list[str]) -> Any:
-        if isinstance(value, list | tuple):
-            return make(
-                read_entry(entry, f"{path}[{index}]", problems)
-                for index, entry in enumerate(value)
-                if entry is not None
-            )
-        _note_type(problems, "an array", value, path)
-        return None
+        if not isinstance(value, list | tuple):
+            _note_type(problems, "an array", value, path)
+            return None
+        if isinstance(read_entry, ObjectReader):
+            rows = read_entry.read_all(value)
+            if rows is not None:
+                return make(rows)
+        return make(
+            read_entry(entry, f"{path}[{index}]", problems)
+            for index, entry in enumerate(value)
+            if entry is not None
+        )
 
     return read_list
 

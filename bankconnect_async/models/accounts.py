@@ -11,18 +11,15 @@ import attrs
 
 from ._fields import (
     Model,
-    Reader,
+    ObjectReader,
     field,
     hidden,
-    is_present,
     label,
     list_field,
     lower_text,
-    mapping,
     masked,
     number,
     rows_field,
-    structure,
     text,
     timestamp_or_day,
     utc_timestamp,
@@ -206,31 +203,13 @@ class SalaryTransaction(Transaction):
     employer_name: str | None = field(text, repr=hidden)
 
 
-def row(cls: type[Transaction]) -> Reader:
-    """
-    Return a reader of transactions.
-
-    The session flow nests a part of each in `metadata`.
-    """
-
-    def read(value: object, path: str, problems: list[str]) -> Any:
-        document = mapping(value, path, problems)
-        if document is None:
-            return None
-        flat = document
-        if is_present(below := document.get("metadata")):
-            more = mapping(below, f"{path}.metadata", problems)
-            flat = {**(more or {}), **document}
-        return structure(cls, flat, path, problems, raw=document)
-
-    return read
-
-
 def rows(*keys: str, cls: type[Transaction] = Transaction) -> Any:
     """
     Declare an attribute for an array of transactions.
+
+    The session flow nests a part of each in `metadata`.
     """
-    return rows_field(cls, row(cls), *keys)
+    return rows_field(cls, ObjectReader(cls, nested="metadata"), *keys)
 
 
 @attrs.frozen(kw_only=True)

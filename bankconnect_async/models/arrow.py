@@ -212,7 +212,20 @@ def _convert_times(
         each.replace(tzinfo=None) if each and each.tzinfo else each
         for each in values
     ]
-    return _convert(pyarrow.timestamp("us"), path, local)
+    return _convert_repeated(pyarrow.timestamp("us"), path, local)
+
+
+def _convert_repeated(type_: Any, path: str, values: Sequence[Any]) -> Any:
+    try:
+        places = {
+            each: place for place, each in enumerate(dict.fromkeys(values))
+        }
+    except TypeError:
+        places = {}
+    if not 0 < 2 * len(places) < len(values):
+        return _convert(type_, path, values)
+    indices = pyarrow.array(map(places.__getitem__, values), pyarrow.int32())
+    return _convert(type_, path, list(places)).take(indices)
 
 
 def _convert_documents(path: str, values: Sequence[Any]) -> Any:
