@@ -5,7 +5,6 @@ Nothing of Dask is imported before a batch runs.
 """
 
 import asyncio
-import logging
 import os
 import platform
 import re
@@ -16,53 +15,39 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
-    Generator,
-    Iterable,
-    Mapping,
 )
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 from urllib.parse import unquote
 
 import attrs
 
 from yarl import URL
 
-from bankconnect_async._hooks import HookRunner, was_cancelled
-from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.arguments import WorkerSettings
-from bankconnect_async.batch.item_source import (
-    check_source,
-    source_error,
-)
 from bankconnect_async.batch.outcomes import (
-    Failed,
-    Item,
     Source,
-    batch_stopped_error,
 )
 from bankconnect_async.batch.session_batch import check_number
-from bankconnect_async.config import SECRET_SETTINGS, read_environment
+from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
-    BankConnectError,
     BatchStoppedError,
     ConfigurationError,
     JournalError,
     JournalLockedError,
 )
 from bankconnect_async.journal.journal import Journal
-from bankconnect_async.models.sessions import Unset
 from bankconnect_async.stats import BatchStats
 
-from .messages import Assignment, Heartbeat, JobSpec, Result, Rows
+from .messages import Assignment, JobSpec, Result, Rows
 from .monitor import (
     HEARTBEAT_INTERVAL,
     RESUME,
     TIMEOUT,
-    ClusterMonitor,
     SchedulerLostError,
+    WorkerLink,
     reporting_to,
 )
 from .shard_files import (
@@ -71,47 +56,23 @@ from .shard_files import (
     refuse_if_beating,
     remove_journal,
 )
-from .worker_pool import WorkerPool
+from .worker_batch import ABORT_TIMEOUT, PathLike, WorkerBatch
 
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from distributed import Security
 
     from .cluster import Cluster
 
 
-_log = logging.getLogger("bankconnect_async")
-
 __all__ = ["DistributedBatch", "create_sessions_distributed"]
-
-_Path: TypeAlias = str | os.PathLike[str]
 
 _LOCAL: Final = "local"
 _SMALLEST_SHARD: Final = 50
-_ABORT_TIMEOUT: Final = 20.0
-# How long workers that have not answered yet are waited for, once another one
-# has answered.
-_GRACE: Final = 1.0
 # How many workers may die at a shard without any progress.
 _DEATHS: Final = 3
 # How often workers may leave a shard undone.
 _ATTEMPTS: Final = 10
-# How many items are taken from a source before other tasks have their turn.
-_BLOCK: Final = 64
-_SETTINGS: Final = frozenset(
-    {
-        "base_url",
-        "version",
-        "redirect_url",
-        "allow_http",
-        "encoding",
-        "retry",
-        "timeouts",
-        "pool",
-    }
-)
 _VARIABLES: Final = {
     "base_url": "BANKCONNECT_BASE_URL",
     "version": "BANKCONNECT_API_VERSION",
@@ -124,8 +85,8 @@ def create_sessions_distributed(  # noqa: PLR0913
     /,
     *,
     cluster: str,
-    journal: Journal | _Path,
-    journal_dir: _Path | None = None,
+    journal: Journal | PathLike,
+    journal_dir: PathLike | None = None,
     concurrency: int = 64,
     rate: float | None = None,
     shard_size: int = 500,
@@ -217,7 +178,7 @@ def create_sessions_distributed(  # noqa: PLR0913
 
 
 @attrs.define(kw_only=True, eq=False, repr=False, slots=False)
-class DistributedBatch:
+class DistributedBatch(WorkerBatch):
     """
     A batch that `create_sessions_distributed` runs when it is awaited.
 
@@ -234,37 +195,17 @@ class DistributedBatch:
         journal: The journal of all outcomes.
     """
 
-    journal: Journal
-    _source: Source = attrs.field(
-        alias="source", validator=lambda _, __, it: check_source(it)
-    )
     _cluster: str = attrs.field(alias="cluster")
-    _settings: Mapping[str, Any] = attrs.field(alias="settings")
-    _journal_dir: _Path | None = attrs.field(alias="journal_dir", default=None)
-    _concurrency: int = attrs.field(alias="concurrency", default=64)
-    _rate: float | None = attrs.field(alias="rate", default=None)
+    _journal_dir: PathLike | None = attrs.field(
+        alias="journal_dir", default=None
+    )
     _shard_size: int = attrs.field(alias="shard_size", default=500)
-    _deadline: float = attrs.field(alias="deadline", default=120.0)
-    _scope: str = attrs.field(alias="scope", default="")
     _store: str | None = attrs.field(alias="store", default=None)
-    _on_progress: Callable[[BatchStats], None] | None = attrs.field(
-        alias="on_progress", default=None
-    )
     _security: "Security | None" = attrs.field(alias="security", default=None)
-    _on_ready: Callable[[str | None | Unset], None] | None = attrs.field(
-        alias="on_ready", default=None
-    )
-    _on_warning: Callable[[str], None] = attrs.field(
-        alias="on_warning", default=_log.warning
-    )
 
     def __attrs_post_init__(self) -> None:
-        check_number("concurrency", self._concurrency, int)
         check_number("shard_size", self._shard_size, int)
-        check_number("deadline", self._deadline, (int, float))
-        if self._rate is not None:
-            check_number("rate", self._rate, (int, float))
-        _check_settings(self._settings)
+        super().__attrs_post_init__()
         settings = read_environment(os.environ, _VARIABLES) | dict(
             self._settings
         )
@@ -283,105 +224,23 @@ class DistributedBatch:
             is_paced=self._rate is not None,
         )
         self._directory = ShardDirectory(path.absolute(), self._spec.run)
-        self._hooks = HookRunner()
-        self._workers = WorkerPool()
-        self._monitor = ClusterMonitor(
-            self._workers,
-            rate=self._rate,
-            on_error=self._fail,
-            on_warning=self._on_warning,
-        )
         self._monitor.update(ignore_interrupts=self._cluster == _LOCAL)
-        self._error: Exception | None = None
         self._losses: list[str] = []
         self._unmerged: list[str] = []
-        self._is_awaited = False
         self._shards: set[asyncio.Task[None]] = set()
         self._open: set[int] = set()
-        self._dispatcher: asyncio.Task[None] | None = None
-        self._taken = self._created = self._skipped = self._count = 0
-        self._failures: Counter[str] = Counter()
-        self._began: float | None = None
+        self._number = 0
 
-    @property
-    def abort_cause(self) -> BankConnectError | None:
-        """The error that aborted the batch, if any."""
-        return self._monitor.directive.abort_cause
-
-    def stats(self) -> BatchStats:
-        """
-        Return the progress of all workers, a second old at most.
-        """
-        now = asyncio.get_running_loop().time()
-        heartbeats = self._workers.heartbeats.values()
+    def _count(self) -> tuple[int, Counter[str]]:
         created, failures = self._created, Counter(self._failures)
-        for each in heartbeats:
+        for each in self._workers.heartbeats.values():
             for number in self._open.intersection(each.created):
                 created += each.created[number]
                 failures.update(each.failures[number])
-        limits = [each.limit for each in heartbeats if each.limit is not None]
-        is_limited = limits and len(limits) == len(heartbeats)
-        return BatchStats(
-            taken=self._taken,
-            created=created,
-            failures=dict(failures),
-            skipped=self._skipped,
-            in_flight=sum(each.in_flight for each in heartbeats),
-            retries=self._workers.retries,
-            seconds=0.0 if self._began is None else now - self._began,
-            rate=sum(each.rate for each in heartbeats),
-            limit=sum(limits) if is_limited else None,
-            pause=min((each.pause for each in heartbeats), default=0.0),
-            is_probing=bool(heartbeats)
-            and all(each.is_probing for each in heartbeats),
-        )
+        return created, failures
 
-    def drain(self) -> None:
-        """
-        Take no more items, and finish those in flight.
-        """
-        self._monitor.update(drain=True)
-        if self._dispatcher is not None:
-            self._dispatcher.cancel()
-
-    @property
-    def _is_draining(self) -> bool:
-        return self._monitor.directive.drain
-
-    def __await__(self) -> Generator[Any, None, BatchStats]:
-        return self._run().__await__()
-
-    async def _run(self) -> BatchStats:
-        if self._is_awaited:
-            raise RuntimeError("a batch can be awaited only once")
-        self._is_awaited = True
-        async with AsyncExitStack() as stack:
-            cluster = await stack.enter_async_context(self._connect())
-            await stack.enter_async_context(self._monitor.following(cluster))
-            worker = await self._wait_for_worker()
-            if worker is None:
-                return self.stats()
-            self._preparer = RequestPreparer(worker.redirect_url)
-            if self._on_ready is not None:
-                self._on_ready(worker.redirect_url)
-            await stack.enter_async_context(
-                self.journal.opened_for(worker.api)
-            )
-            if not self.journal.is_resumable:
-                raise ConfigurationError(
-                    fields={"journal": ("must be a file for such a batch",)}
-                )
-            await self._merge_leftovers()
-            self._began = asyncio.get_running_loop().time()
-            await self._process(cluster)
-            await self._monitor.beat_all(cluster)
-            stats = self.stats()
-        self._report_progress(stats)
-        if self._error is not None:
-            raise self._explain(self._error)
-        return stats
-
-    def _connect(self) -> "AbstractAsyncContextManager[Cluster]":
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[WorkerLink]:
         try:
             from .cluster import connect  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as exc:
@@ -389,72 +248,43 @@ class DistributedBatch:
                 f"{exc.name} is not installed: "
                 f"pip install 'bankconnect-async[dask]'"
             ) from None
-        return connect(self._cluster, self._spec, self._security)
+        async with connect(
+            self._cluster, self._spec, self._security
+        ) as cluster:
+            self._cluster_link = cluster
+            yield cluster
 
-    async def _wait_for_worker(self) -> Heartbeat | None:
-        """Return the first heartbeat, once all workers had time to answer."""
-        loop, workers = asyncio.get_running_loop(), self._workers
-        until = grace = loop.time() + TIMEOUT
-        while not self._is_draining:
-            now = loop.time()
-            if workers.heartbeats:
-                grace = min(grace, now + _GRACE)
-                if not workers.silent or now >= grace:
-                    return next(iter(workers.heartbeats.values()))
-            elif workers.unfit and not workers.silent:
-                raise ConfigurationError(
-                    "no worker can take part: "
-                    + "; ".join(workers.unfit.values())
-                )
-            if now > until:
-                silent = ", ".join(sorted(workers.silent))
-                problem = (
-                    f"its workers do not answer: {silent}"
-                    if silent
-                    else "has no workers: start some"
-                )
-                raise ConfigurationError(fields={"cluster": (problem,)})
-            await workers.wait(0.1)
-        if self._error is not None:
-            raise self._error
-        return None
+    def _describe_silence(self) -> ConfigurationError:
+        silent = ", ".join(sorted(self._workers.silent))
+        problem = (
+            f"its workers do not answer: {silent}"
+            if silent
+            else "has no workers: start some"
+        )
+        return ConfigurationError(fields={"cluster": (problem,)})
 
-    async def _process(self, cluster: "Cluster") -> None:
+    async def _process(self) -> None:
+        await self._merge_leftovers()
+        self._start()
         if self._is_draining:
             return
-        self._dispatcher = asyncio.create_task(self._dispatch(cluster))
-        reporter = asyncio.create_task(self._keep_reporting())
         try:
-            await asyncio.wait([self._dispatcher])
-            self._monitor.is_dispatching = False
-            self._monitor.beat_now()
-            while self._shards:
-                await asyncio.wait(self._shards)
-        except asyncio.CancelledError:
-            self._monitor.update(abort=True)
-            self.drain()
-            if self._shards:
-                await asyncio.wait(self._shards, timeout=_ABORT_TIMEOUT)
-            raise
+            await self._create_all()
         finally:
-            reporter.cancel()
             for task in self._shards:
                 task.cancel()
-            await asyncio.wait([reporter, self._dispatcher, *self._shards])
+            if self._shards:
+                await asyncio.wait(self._shards)
             if self._error is not None:
                 await self._merge_saved()
             await finish_in_thread(self._directory.remove_if_empty)
 
-    async def _keep_reporting(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
-            self._report_progress(self.stats())
+    async def _finish(self) -> None:
+        while self._shards:
+            await asyncio.wait(self._shards)
 
-    def _report_progress(self, stats: BatchStats) -> None:
-        if self._on_progress is not None:
-            self._hooks.run("on_progress", self._on_progress, stats)
-
-    async def _dispatch(self, cluster: "Cluster") -> None:
+    async def _dispatch(self) -> None:
+        cluster = self._cluster_link
         with reporting_to(self._fail):
             async with aclosing(self._cut_shards()) as shards:
                 async for rows in shards:
@@ -462,57 +292,19 @@ class DistributedBatch:
 
     async def _cut_shards(self) -> AsyncGenerator[Rows, None]:
         rows: Rows = []
-        async with aclosing(self._items()) as items:
-            async for item in items:
-                line = self._begin(item)
-                if line is not None:
-                    rows.append((line, item))
+        async with aclosing(self._rows()) as items:
+            async for row in items:
+                rows.append(row)
                 if len(rows) >= self._next_size():
                     yield rows
                     rows = []
         if rows:
             yield rows
 
-    async def _items(self) -> AsyncGenerator[Item, None]:
-        # If the source fails, the items that it gave before still count.
-        try:
-            async with AsyncExitStack() as stack:
-                items = _iterate(self._source)
-                if isinstance(items, AsyncGenerator):
-                    await stack.enter_async_context(aclosing(items))
-                async for item in items:
-                    yield item
-        except asyncio.CancelledError as exc:
-            if was_cancelled():
-                raise
-            self._error = self._error or source_error(exc)
-        except Exception as exc:  # noqa: BLE001 - it is the caller's
-            self._error = self._error or exc
-
     def _next_size(self) -> int:
         # Small at first, so that a small batch is spread over all workers.
-        begun = self._count // (2 * max(len(self._workers.heartbeats), 1))
+        begun = self._number // (2 * max(len(self._workers.heartbeats), 1))
         return min(_SMALLEST_SHARD * (1 + begun), self._shard_size)
-
-    def _begin(self, item: Item) -> int | None:
-        index, request = self._taken, None
-        self._taken += 1
-        try:
-            request = self._preparer.resolve(item)
-            if self.abort_cause is not None:
-                raise batch_stopped_error(self.abort_cause)
-            if self.journal.begin(index, request):
-                return self.journal.release(index)
-        except JournalError:
-            raise
-        except BankConnectError as error:
-            self.journal.record(
-                Failed(index=index, item=item, request=request, error=error)
-            )
-            self._failures[type(error).__name__] += 1
-        else:
-            self._skipped += 1
-        return None
 
     async def _pick_worker(self, *, is_urgent: bool = False) -> str:
         """Wait for a worker that can take one more shard."""
@@ -537,8 +329,8 @@ class DistributedBatch:
 
     async def _assign(self, rows: Rows, cluster: "Cluster") -> None:
         address = await self._pick_worker()
-        number = self._count
-        self._count += 1
+        number = self._number
+        self._number += 1
         path = self._directory.journal_of(number)
         try:
             await run_in_thread(self._directory.create, path)
@@ -564,9 +356,9 @@ class DistributedBatch:
                 await self._complete(shard, cluster)
                 timeout = TIMEOUT
             except _DrainedError:
-                timeout = _ABORT_TIMEOUT
+                timeout = ABORT_TIMEOUT
             except SchedulerLostError:
-                timeout = _ABORT_TIMEOUT
+                timeout = ABORT_TIMEOUT
                 raise
         if shard.address in self._workers.given_up:
             timeout = 0.0
@@ -704,8 +496,7 @@ class DistributedBatch:
     def _fail(self, error: Exception) -> None:
         # It is raised once everything in flight is finished.
         self._note_loss(error)
-        self._error = self._error or error
-        self.drain()
+        super()._fail(error)
 
     def _note_loss(self, error: Exception) -> None:
         # Each journal tells where its own records are.
@@ -740,20 +531,6 @@ class _DrainedError(Exception):
     """
 
 
-def _iterate(source: Source) -> AsyncIterator[Item]:
-    return (
-        _yield_all(source) if isinstance(source, Iterable) else aiter(source)
-    )
-
-
-async def _yield_all(source: Iterable[Item]) -> AsyncGenerator[Item, None]:
-    for number, item in enumerate(source):
-        yield item
-        if not number % _BLOCK:
-            # A large source must not hold up requests in flight.
-            await asyncio.sleep(0)
-
-
 def _check_store(address: str) -> str:
     if not _has_password(address):
         return address
@@ -777,21 +554,3 @@ def _has_password(address: str) -> bool:
     except ValueError:
         # A password that is not escaped, or a port that is no number.
         return "@" in address
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    fields = {}
-    for name in settings.keys() - _SETTINGS:
-        fields[name] = (
-            "is a secret: it belongs into the environment of the workers"
-            if name in SECRET_SETTINGS
-            else "is no setting that workers can be sent",
-        )
-    if not isinstance(settings.get("redirect_url"), str | URL | None):
-        # A ReturnURL holds its key.
-        fields["redirect_url"] = (
-            "must be a text: with BANKCONNECT_SIGNING_KEY in their "
-            "environment, workers sign it",
-        )
-    if fields:
-        raise ConfigurationError(fields=fields)

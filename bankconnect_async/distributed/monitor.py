@@ -4,22 +4,18 @@ Heartbeats: directives to all workers once a second, and their answers.
 
 import asyncio
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from bankconnect_async.errors import BatchStoppedError
 
-from .messages import Directive
+from .messages import Directive, Heartbeat
 from .rate_shares import LEASE, RateShares
 from .shared_limit import SharedLimit
 from .worker_pool import WorkerPool
-
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
 
 
 #: Seconds between two heartbeats of a worker.
@@ -37,6 +33,35 @@ class SchedulerLostError(BatchStoppedError):
     """
 
 
+class WorkerLink(Protocol):
+    """
+    The connection to the workers of a batch.
+    """
+
+    async def members(self) -> set[str] | None:
+        """Return the addresses of all workers; `None` without an answer."""
+        ...
+
+    async def send_heartbeat(
+        self, address: str, directive: Directive
+    ) -> Heartbeat | None:
+        """
+        Send a directive to a worker, and return its heartbeat.
+
+        Returns:
+            The heartbeat; `None` if the worker does not answer.
+
+        Raises:
+            LookupError: If it cannot take part in any batch.
+            BankConnectError: If its environment does not suit this batch.
+        """
+        ...
+
+    async def disconnect(self, workers: Iterable[str], /) -> None:
+        """Shut the batch down on all workers."""
+        ...
+
+
 class ClusterMonitor:
     """
     Follows the workers of a cluster, and tells them what to do.
@@ -46,6 +71,8 @@ class ClusterMonitor:
         rate: The requests per second of all workers together, if limited.
         on_error: A callback for an error that ends the batch.
         on_warning: A callback for the reason why a worker gets no rows.
+        gives_up: Whether the batch ends without workers that are silent;
+            else their processes are ended elsewhere.
 
     Attributes:
         directive: The instructions that all workers get.
@@ -59,6 +86,7 @@ class ClusterMonitor:
         rate: float | None,
         on_error: Callable[[Exception], None],
         on_warning: Callable[[str], None],
+        gives_up: bool = True,
     ) -> None:
         self.directive: Directive = Directive()
         self.is_dispatching = True
@@ -67,6 +95,7 @@ class ClusterMonitor:
         self._limit = SharedLimit()
         self._on_error = on_error
         self._warn = on_warning
+        self._gives_up = gives_up
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -87,20 +116,20 @@ class ClusterMonitor:
         due.set()
 
     @asynccontextmanager
-    async def following(self, cluster: "Cluster") -> AsyncIterator[None]:
+    async def following(self, link: WorkerLink) -> AsyncIterator[None]:
         """Exchange heartbeats with the workers, and disconnect at the end."""
-        task = asyncio.create_task(self._follow(cluster))
+        task = asyncio.create_task(self._follow(link))
         try:
             yield
         finally:
             await end(task)
             self._stop_timer()
-            await cluster.disconnect(self._workers.heartbeats)
+            await link.disconnect(self._workers.heartbeats)
 
-    async def beat_all(self, cluster: "Cluster") -> None:
+    async def beat_all(self, link: WorkerLink) -> None:
         """Get a last heartbeat from each worker that answers in time."""
         beats = [
-            asyncio.create_task(self._beat(cluster, address))
+            asyncio.create_task(self._beat(link, address))
             for address in self._workers.heartbeats
         ]
         if beats:
@@ -108,22 +137,23 @@ class ClusterMonitor:
             for task in late:
                 await end(task)
 
-    async def _follow(self, cluster: "Cluster") -> None:
+    async def _follow(self, link: WorkerLink) -> None:
         tasks: dict[str, asyncio.Task[None]] = {}
         try:
             with reporting_to(self._on_error):
                 while True:
-                    members = await cluster.members()
+                    members = await link.members()
                     if members is not None:
                         self._workers.set_members(members)
                         for address in tasks.keys() - members:
                             tasks.pop(address).cancel()
                         for address in members - tasks.keys():
                             tasks[address] = asyncio.create_task(
-                                self._keep_beating(cluster, address)
+                                self._keep_beating(link, address)
                             )
                     self._workers.drop_silent()
-                    self._give_up_silent()
+                    if self._gives_up:
+                        self._give_up_silent()
                     await asyncio.sleep(HEARTBEAT_INTERVAL)
         finally:
             for task in tasks.values():
@@ -131,20 +161,20 @@ class ClusterMonitor:
             if tasks:
                 await asyncio.wait(tasks.values())
 
-    async def _keep_beating(self, cluster: "Cluster", address: str) -> None:
+    async def _keep_beating(self, link: WorkerLink, address: str) -> None:
         while address not in self._workers.unfit:
             # A change during a heartbeat is a reason for another one.
             due = self._due
-            await self._beat(cluster, address)
+            await self._beat(link, address)
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_INTERVAL):
                     await due.wait()
 
-    async def _beat(self, cluster: "Cluster", address: str) -> None:
+    async def _beat(self, link: WorkerLink, address: str) -> None:
         with reporting_to(self._on_error):
             workers, directive = self._workers, self._directive_for(address)
             try:
-                heartbeat = await cluster.send_heartbeat(address, directive)
+                heartbeat = await link.send_heartbeat(address, directive)
             except LookupError as exc:
                 text = f"worker {address} {exc.args[0]}: it gets no rows"
                 workers.unfit[address] = text

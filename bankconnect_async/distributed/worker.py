@@ -22,13 +22,9 @@ from typing import Any, Final, cast
 
 import attrs
 
-from bankconnect_async._codec.redirects import without_state
-from bankconnect_async._codec.return_urls import ReturnURL
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
-from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
-from bankconnect_async.batch.throttle import SendQueue
-from bankconnect_async.client import AsyncBankConnect
+from bankconnect_async.batch.session_batch import SessionBatch
 from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
@@ -41,8 +37,6 @@ from bankconnect_async.journal.journal import (
     Journal,
     read_journal,
 )
-from bankconnect_async.models.sessions import Unset
-from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.store.sqlite import SQLiteSessionStore
 
 from .messages import (
@@ -55,10 +49,9 @@ from .messages import (
     Shard,
     unpack,
 )
-from .rate_shares import LeasedLimiter
+from .runner import BatchRunner, WorkerClient
 from .sealing import SealError, public_key, unseal
 from .shard_files import LOCK_POLL, beating, is_beating
-from .shared_limit import apply_limit
 
 
 # Without a heartbeat for that long, the coordinator is gone.
@@ -74,32 +67,7 @@ _SECRETS: Final = {
 }
 
 
-class _WorkerClient(AsyncBankConnect):
-    """
-    A client whose batches share one send queue.
-    """
-
-    def create_shard(
-        self,
-        source: AsyncIterator[Item],
-        options: BatchOptions,
-        queue: SendQueue,
-        *,
-        scope: str,
-    ) -> SessionBatch:
-        """Return the batch of one shard."""
-        return SessionBatch(
-            self._stored.creator(self._creator, scope),
-            source,
-            options,
-            scope=scope,
-            stored=self._stored,
-            capacity=self._executor.transport,
-            send_queue=queue,
-        )
-
-
-class WorkerRunner:
+class WorkerRunner(BatchRunner):
     """
     Runs the shards of one batch in this process.
 
@@ -108,8 +76,7 @@ class WorkerRunner:
     """
 
     def __init__(self, spec: JobSpec) -> None:
-        self._spec = spec
-        self._bank = _WorkerClient.from_env(**spec.settings)
+        super().__init__(spec, WorkerClient.from_env(**spec.settings))
         if (
             isinstance(self._bank.store, SQLiteSessionStore)
             and platform.node() != spec.machine
@@ -122,17 +89,6 @@ class WorkerRunner:
                     )
                 }
             )
-        policy = spec.settings.get("retry", RetryPolicy())
-        self._retry = attrs.evolve(policy, deadline=spec.deadline)
-        self._limiter = (
-            LeasedLimiter(SYSTEM_CLOCK.monotonic) if spec.is_paced else None
-        )
-        # All shards share the send rate and its knowledge of the server.
-        self._queue = SendQueue(
-            SYSTEM_CLOCK,
-            limiter=self._limiter,
-            max_pause=spec.deadline,
-        )
         # Shards share the slots, so that the next one uses those that the
         # last rows of another leave free.
         self._slots = asyncio.Semaphore(spec.concurrency)
@@ -140,15 +96,9 @@ class WorkerRunner:
             int, tuple[Journal, SessionBatch, asyncio.Task[Result]]
         ] = {}
         self._tasks: set[asyncio.Task[Result]] = set()
-        self._directive = Directive()
         self._shutdown: asyncio.Future[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self.renew()
-
-    @property
-    def api(self) -> str:
-        """The name of the API in records."""
-        return self._spec.api or self._bank.api_id
 
     def renew(self) -> None:
         """Put the expiry off, as the coordinator is alive."""
@@ -159,20 +109,7 @@ class WorkerRunner:
 
     def apply(self, directive: Directive) -> None:
         """Follow a directive from now on."""
-        is_aborting = directive.abort and not self._directive.abort
-        # A stale directive must not undo a newer drain or abort.
-        self._directive = attrs.evolve(
-            directive,
-            drain=directive.drain or self._directive.drain,
-            abort=directive.abort or self._directive.abort,
-        )
-        if self._limiter is not None and directive.rate is not None:
-            self._limiter.renew(directive.rate, directive.rate_end)
-        now = SYSTEM_CLOCK.monotonic()
-        apply_limit(self._queue.adaptive_rate, directive, now)
-        cause = directive.abort_cause
-        if cause is not None and self._queue.abort_cause is None:
-            self._queue.abort(cause)
+        is_aborting = self._follow(directive)
         if directive.drain:
             self._drain()
         if is_aborting:
@@ -184,23 +121,10 @@ class WorkerRunner:
     def status(self) -> Heartbeat:
         """Return what this process does at present."""
         running = self._running.items()
-        stats = {number: batch.stats() for number, (_, batch, _) in running}
-        rate, now = self._queue.adaptive_rate, SYSTEM_CLOCK.monotonic()
-        return Heartbeat(
-            api=self.api,
-            redirect_url=self._plain_redirect_url(),
-            created={number: each.created for number, (each, _, _) in running},
-            failures={number: each.failures for number, each in stats.items()},
-            in_flight=sum(each.in_flight for each in stats.values()),
-            retries=self._queue.retries,
-            # All shards share one meter, so any of them tells the rate.
-            rate=max((each.rate for each in stats.values()), default=0.0),
-            limit=rate.limit(now),
-            is_probing=not self._queue.breaker.is_closed,
-            found=rate.found,
-            pause_end=rate.requested_end,
+        return self._describe(
+            {number: batch for number, (_, batch, _) in running},
+            {number: each.created for number, (each, _, _) in running},
             secrets=_digest_secrets(self._spec.run),
-            clock=now,
             key=public_key(),
         )
 
@@ -294,13 +218,7 @@ class WorkerRunner:
 
         batch = self._bank.create_shard(
             items(),
-            BatchOptions(
-                api=self._bank.api_id,
-                concurrency=self._spec.concurrency,
-                retry=self._retry,
-                clock=SYSTEM_CLOCK,
-                journal=journal,
-            ),
+            self._options(journal),
             self._queue,
             scope=self._spec.scope,
         )
@@ -326,12 +244,6 @@ class WorkerRunner:
         self._directive = attrs.evolve(self._directive, drain=True)
         for _, batch, _ in self._running.values():
             batch.drain()
-
-    def _plain_redirect_url(self) -> str | None | Unset:
-        url = self._bank.redirect_url
-        if isinstance(url, ReturnURL):
-            return without_state(str(url.build("-")), "-")
-        return url
 
 
 # The runners of this process, by the name of the batch.
