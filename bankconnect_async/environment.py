@@ -18,7 +18,8 @@ from .tls import TLS
 
 #: The variables of other programs' proxies, the first that is set counts.
 PROXY_VARIABLES: Final = ("https_proxy", "HTTPS_PROXY")
-_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
+#: The hosts that these proxies do not serve.
+PROXY_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
 
 
 def resolve_texts(
@@ -85,7 +86,7 @@ def find_proxy(
         return None
     if name is None or url.scheme != "https":
         return None
-    exceptions = next(filter(None, map(environ.get, _EXCEPTIONS)), "")
+    exceptions = next(filter(None, map(environ.get, PROXY_EXCEPTIONS)), "")
     is_exempt = urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]
         host, {"no": exceptions}
     )

@@ -285,8 +285,7 @@ class Journal:
                 self.created -= 1
             else:
                 self.failed -= 1
-            self.unrecorded_outcomes.append(outcome)
-            self._unrecorded_lines.append(line)
+            self.add_unrecorded(outcome, line)
 
     @property
     def pending(self) -> int:
@@ -361,7 +360,7 @@ class Journal:
             JournalError: If its outcome could not be recorded.
             JournalMismatchError: If another request created its session.
         """
-        self._opened.check()
+        self.check()
         line = self._line(index)
         # Bare link ids share a request.
         if request is not self._digested:
@@ -408,8 +407,7 @@ class Journal:
             at = line or at or self._line(outcome.index)
             self._append(outcome, at, request)
         except (Exception, asyncio.CancelledError):
-            self.unrecorded_outcomes.append(outcome)
-            self._unrecorded_lines.append(at or outcome.index + 1)
+            self.add_unrecorded(outcome, at or outcome.index + 1)
             raise
         if isinstance(outcome, Created):
             self.created += 1
@@ -419,6 +417,36 @@ class Journal:
             self._queued.append((outcome, at))
             while len(self._queued) > self.pending:
                 self._queued.popleft()
+
+    def record_lines(self, lines: bytes, *, created: int, failed: int) -> None:
+        """
+        Write records that another process of the batch encoded, in one step.
+
+        Args:
+            lines: The records.
+            created: The number of sessions in them.
+            failed: The number of failures in them.
+
+        Raises:
+            JournalError: If they cannot be written; the file stays as it was.
+        """
+        self._opened.append(lines)
+        self.created += created
+        self.failed += failed
+
+    def add_unrecorded(self, outcome: Outcome, line: int) -> None:
+        """Keep an outcome that could not be written."""
+        self.unrecorded_outcomes.append(outcome)
+        self._unrecorded_lines.append(line)
+
+    def check(self) -> None:
+        """
+        Check that records can be kept; does not block.
+
+        Raises:
+            JournalError: If something is wrong with the file.
+        """
+        self._opened.check()
 
     def _append(self, outcome: Outcome, at: int, request: str | None) -> None:
         file, api = self._opened, self._api
