@@ -28,7 +28,9 @@ from .messages import print_message
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_API_KEY: Final = "BANKCONNECT_API_KEY"
 _BASE_URL: Final = "BANKCONNECT_BASE_URL"
+_PROXY: Final = "BANKCONNECT_PROXY"
 
 _Option: TypeAlias = Callable[[Any], Any]
 
@@ -126,6 +128,27 @@ class ApiOptions:
             ) as bank,
         ):
             yield bank
+
+    @asynccontextmanager
+    async def serve(
+        self,
+    ) -> AsyncIterator[tuple[dict[str, str], dict[str, Any]]]:
+        """
+        Run the embedded sandbox, if it is requested.
+
+        Yields:
+            The environment and the settings of clients in other processes.
+        """
+        if self.sandbox:
+            async with sandboxes.Sandbox(self.dialect) as sandbox:
+                environ = {
+                    _API_KEY: sandbox.api_key,
+                    _BASE_URL: sandbox.base_url,
+                }
+                yield environ, {"redirect_url": None, **self.settings()}
+        else:
+            proxy = {} if self.proxy is None else {_PROXY: self.proxy}
+            yield dict(os.environ) | proxy, self.settings()
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments for the client."""

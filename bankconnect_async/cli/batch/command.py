@@ -85,6 +85,14 @@ _FRESH: Final = "--fresh"
 )
 @rate_option("The maximum of new requests per second.")
 @click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    default=1,
+    help="Send from N processes, to use N cores; --concurrency and --rate are "
+    "for all of them together.",
+)
+@click.option(
     "--dask",
     "cluster",
     metavar="ADDRESS",
@@ -122,6 +130,7 @@ def batch(  # noqa: PLR0913
     fresh: bool,
     concurrency: int,
     rate: float | None,
+    processes: int,
     cluster: str | None,
     journal_dir: str | None,
     shard: InputShard | None,
@@ -155,14 +164,15 @@ def batch(  # noqa: PLR0913
         ctx.exit(_check(api, source, read_rows, as_json=as_json))
     if output is None:
         raise click.UsageError("Missing option '--output'.")
-    if cluster is not None:
-        _check_cluster_options(api)
-    if cluster is not None and shard is not None:
-        raise click.UsageError("--dask and --shard exclude each other")
+    _check_workers(
+        api,
+        cluster=cluster,
+        journal_dir=journal_dir,
+        processes=processes,
+        shard=shard,
+    )
     if shard is not None and output != "-":
         output = shard.path(output)
-    if cluster is None and journal_dir is not None:
-        raise click.UsageError("--journal-dir requires --dask")
     # The input comes last, because a pipe can be read only once.
     connection = api.connect() if cluster is None else None
     refuse_same_file(source, output)
@@ -176,8 +186,9 @@ def batch(  # noqa: PLR0913
         line_of=lines.pop,
     )
     with journal, closing(open_input(source)) as opened:
-        if cluster is not None and not journal.is_resumable:
-            raise click.UsageError("with --dask, --output must be a file")
+        if not journal.is_resumable and (cluster is not None or processes > 1):
+            option = "--dask" if processes == 1 else "--processes"
+            raise click.UsageError(f"with {option}, --output must be a file")
         _print_journal_notes(journal)
         rows = read_rows(opened.stream, name=opened.name)
         rows.refuse_month_first(opened.reopen)
@@ -200,18 +211,27 @@ def batch(  # noqa: PLR0913
             shard=shard,
         )
         with closing(progress):
-            if connection is not None:
+            if connection is not None and processes == 1:
                 work = run.run_locally(connection, concurrency=concurrency)
             else:
-                # It imports the coordinator, which only --dask needs.
-                from .dask import run_on_cluster  # noqa: PLC0415
+                # It imports what only other processes need.
+                from . import workers  # noqa: PLC0415
 
-                work = run_on_cluster(
-                    run,
-                    cluster=cluster,
-                    journal_dir=journal_dir,
-                    concurrency=concurrency,
-                    settings=api.settings(),
+                work = (
+                    workers.run_on_processes(
+                        run,
+                        api,
+                        processes=processes,
+                        concurrency=concurrency,
+                    )
+                    if cluster is None
+                    else workers.run_on_cluster(
+                        run,
+                        cluster=cluster,
+                        journal_dir=journal_dir,
+                        concurrency=concurrency,
+                        settings=api.settings(),
+                    )
                 )
             asyncio.run(work)
         run.close()
@@ -220,7 +240,22 @@ def batch(  # noqa: PLR0913
     ctx.exit(summary_code(summary))
 
 
-def _check_cluster_options(api: ApiOptions) -> None:
+def _check_workers(
+    api: ApiOptions,
+    *,
+    cluster: str | None,
+    journal_dir: str | None,
+    processes: int,
+    shard: InputShard | None,
+) -> None:
+    if cluster is None:
+        if journal_dir is not None:
+            raise click.UsageError("--journal-dir requires --dask")
+        return
+    if shard is not None:
+        raise click.UsageError("--dask and --shard exclude each other")
+    if processes > 1:
+        raise click.UsageError("--dask and --processes exclude each other")
     if api.sandbox:
         raise click.UsageError(
             "--dask and --sandbox exclude each other: start bankconnect "

@@ -34,9 +34,9 @@ from .summary import BatchSummary
 
 
 if TYPE_CHECKING:
-    from bankconnect_async.distributed.coordinator import DistributedBatch
+    from bankconnect_async.distributed.worker_batch import WorkerBatch
 
-    AnyBatch: TypeAlias = SessionBatch | DistributedBatch
+    AnyBatch: TypeAlias = SessionBatch | WorkerBatch
 
 
 @attrs.define(kw_only=True)

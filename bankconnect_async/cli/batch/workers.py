@@ -1,0 +1,65 @@
+"""
+The same rows on several processes, or on the workers of a Dask cluster.
+"""
+
+from typing import Any
+
+from bankconnect_async.cli.options import ApiOptions
+from bankconnect_async.distributed.coordinator import DistributedBatch
+from bankconnect_async.distributed.processes import ProcessBatch
+
+from .run import BatchRun
+
+
+async def run_on_cluster(run: BatchRun, **options: Any) -> None:
+    """
+    Create a session for every row on the workers of a cluster.
+
+    Args:
+        run: The run.
+        **options: The arguments of `DistributedBatch` that come from the
+            command line.
+
+    Raises:
+        ConfigurationError: If there is no cluster, or a worker cannot make
+            its client.
+    """
+    batch = DistributedBatch(
+        source=run.requests(),
+        journal=run.journal,
+        rate=run.rate,
+        on_ready=run.check_redirect_url,
+        on_warning=run.progress.print,
+        **options,
+    )
+    await run.process(batch, batch)
+
+
+async def run_on_processes(
+    run: BatchRun, api: ApiOptions, **options: Any
+) -> None:
+    """
+    Create a session for every row on several processes of this machine.
+
+    Args:
+        run: The run.
+        api: The options of the API.
+        **options: The arguments of `ProcessBatch` that come from the command
+            line.
+
+    Raises:
+        ConfigurationError: If a process cannot be started, or cannot make
+            its client.
+    """
+    async with api.serve() as (environ, settings):
+        batch = ProcessBatch(
+            source=run.requests(),
+            journal=run.journal,
+            rate=run.rate,
+            environ=environ,
+            settings=settings,
+            on_ready=run.check_redirect_url,
+            on_warning=run.progress.print,
+            **options,
+        )
+        await run.process(batch, batch)
