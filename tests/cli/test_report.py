@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import resource
 import stat
 import subprocess
 
@@ -393,6 +394,27 @@ class TestFiles:
             assert "exists already and is not overwritten" in ran.err
             ran = bankconnect("report", path, option, "-")
             assert "name a file instead of -" in ran.err
+
+    def test_full_disk(self, bankconnect, campaign, tmp_path):
+        """
+        If one file has no room, none is left that the next try would meet.
+        """
+        path, _ = campaign(b"link_id\na\n")
+        urls, page = tmp_path / "urls.csv", tmp_path / "report.html"
+        command = ["report", path, "--urls", urls, "--html", page]
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            full = bankconnect(*command)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        left = urls.exists(), page.exists()
+
+        assert full.code == 2
+        assert f"{page}: cannot be written: File too large" in full.err
+        assert left == (False, False)
+        assert bankconnect(*command).code == 0
+        assert urls.exists()
 
     def test_empty_path(self, bankconnect, campaign):
         """

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from collections.abc import Callable, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import ExitStack, aclosing
 
 import click
 
@@ -32,9 +32,9 @@ from bankconnect_async.store import SessionEntry, SessionStore
 
 from .files import (
     copy_failed_rows,
-    states_file,
     write_failed_ids,
     write_urls,
+    writing_states,
 )
 from .text import render_text
 
@@ -131,36 +131,48 @@ def report(  # noqa: PLR0913
     # Before the first is written, as none is overwritten by the next try.
     check_new_files((states_path, urls_path, html_path, failed_path))
     journeys = None
-    if address is not None or states_path is not None or not journals:
-        store = find_store(address)
-        states = (
-            nullcontext() if states_path is None else states_file(states_path)
-        )
-        with states as write:
-            journeys = asyncio.run(_count_journeys(store, write))
-    counter = RecordCounter()
-    if urls_path is None:
-        counter.read(journals)
-    else:
-        with new_file(urls_path) as file:
+    # All files or none, so that the next try meets none of this one.
+    with ExitStack() as files:
+        if address is not None or states_path is not None or not journals:
+            journeys = _read_store(find_store(address), states_path, files)
+        counter = RecordCounter()
+        if urls_path is None:
+            counter.read(journals)
+        else:
+            file = files.enter_context(new_file(urls_path))
             write_urls(file, counter, journals)
-    figures = CampaignReport(
-        creation=counter.report() if journals else None, journeys=journeys
-    )
-    if html_path is not None:
-        with new_file(html_path) as file:
+            file.flush()
+        figures = CampaignReport(
+            creation=counter.report() if journals else None, journeys=journeys
+        )
+        if html_path is not None:
+            file = files.enter_context(new_file(html_path))
             file.write(figures.to_html().encode())
-    if failed_path is not None:
-        with new_file(failed_path) as file:
+            file.flush()
+        if failed_path is not None:
+            file = files.enter_context(new_file(failed_path))
             if source is None:
                 write_failed_ids(file, counter, journals)
             else:
                 copy_failed_rows(file, counter, source)
+            file.flush()
     if as_json:
         write_json(figures.to_dict())
     else:
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         write_output(render_text(figures, is_terminal=is_terminal).encode())
+
+
+def _read_store(
+    store: SessionStore, states_path: str | None, files: ExitStack
+) -> JourneyReport:
+    if states_path is None:
+        return asyncio.run(_count_journeys(store, None))
+    file = files.enter_context(new_file(states_path))
+    with writing_states(file) as write:
+        journeys = asyncio.run(_count_journeys(store, write))
+    file.flush()
+    return journeys
 
 
 async def _count_journeys(

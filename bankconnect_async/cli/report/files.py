@@ -14,7 +14,6 @@ from bankconnect_async._printable import one_line
 from bankconnect_async.cli.input.rows import BadRow, InputRow, InputRows
 from bankconnect_async.cli.input.sources import open_input
 from bankconnect_async.cli.messages import CommandError, print_message
-from bankconnect_async.cli.output import new_file
 from bankconnect_async.report.creation import RecordCounter, read_rows
 from bankconnect_async.store import SessionEntry
 from bankconnect_async.tables.csv_file import LineFeeds, csv_cell
@@ -28,42 +27,40 @@ _LOST: Final = "the response was lost: a session may exist"
 
 
 @contextmanager
-def states_file(path: str) -> Iterator[Callable[[SessionEntry], object]]:
+def writing_states(
+    file: BinaryIO,
+) -> Iterator[Callable[[SessionEntry], object]]:
     """
-    Write a new CSV file of the sessions of a store.
+    Write the sessions of a store as CSV.
 
     Args:
-        path: The path of the file.
+        file: The file.
 
     Yields:
         The function that writes the row of an entry.
-
-    Raises:
-        CommandError: If the file exists or cannot be written.
     """
-    with new_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(LineFeeds(text))
-        writer.writerow(_STATES)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(LineFeeds(text))
+    writer.writerow(_STATES)
 
-        def write(entry: SessionEntry) -> None:
-            lost = _LOST if entry.is_ambiguous else None
-            writer.writerow(
-                (
-                    _cell(entry.link_id),
-                    _cell(entry.session_id),
-                    entry.state.value,
-                    # A browser may send any text.
-                    _cell(entry.last_problem or lost),
-                    entry.created_at.isoformat(),
-                    entry.changed_at and entry.changed_at.isoformat(),
-                )
+    def write(entry: SessionEntry) -> None:
+        lost = _LOST if entry.is_ambiguous else None
+        writer.writerow(
+            (
+                _cell(entry.link_id),
+                _cell(entry.session_id),
+                entry.state.value,
+                # A browser may send any text.
+                _cell(entry.last_problem or lost),
+                entry.created_at.isoformat(),
+                entry.changed_at and entry.changed_at.isoformat(),
             )
+        )
 
-        try:
-            yield write
-        finally:
-            text.detach()
+    try:
+        yield write
+    finally:
+        text.detach()
 
 
 def write_urls(
