@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from .contenders import BATCH, NAIVE, OURS, Setting, Target
+from .contenders import BATCH, NAIVE, OURS, Contender, Setting, Target
 from .measure import compare
 from .report import say
 from .serving import Service, serve_ours
@@ -83,13 +83,13 @@ def _by_concurrency(
 ) -> Iterator[tuple[float, Point]]:
     for connections in _CONCURRENCIES:
         setting = Setting(target=target, connections=connections)
-        yield connections, _compare(setting, rounds)
+        yield connections, _compare(setting, rounds, OURS, BATCH)
 
 
 def _by_delay(rounds: int) -> Iterator[tuple[float, Point]]:
     for delay in _DELAYS:
         with serve_ours(delay / 1e3) as target:
-            yield delay, _compare(Setting(target=target), rounds)
+            yield delay, _compare(Setting(target=target), rounds, OURS)
 
 
 def _by_size(target: Target, rounds: int) -> Iterator[tuple[float, Point]]:
@@ -100,7 +100,7 @@ def _by_size(target: Target, rounds: int) -> Iterator[tuple[float, Point]]:
             target=target, parameters=given, written=_written(given)
         )
         # Beside link_id and redirect_url.
-        yield count + 2, _compare(setting, rounds)
+        yield count + 2, _compare(setting, rounds, OURS, BATCH)
 
 
 def _written(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,13 +123,19 @@ def _by_count(target: Target, *, full: bool) -> Iterator[tuple[float, Point]]:
             yield count, {"create_sessions µs": cpu, "peak MiB": peak}
 
 
-def _compare(setting: Setting, rounds: int) -> Point:
+def _compare(setting: Setting, rounds: int, *contenders: Contender) -> Point:
     # Each connection is to be used more than once in a block.
     size = max(OURS.size, 2 * setting.connections)
-    contenders = [attrs.evolve(each, size=size) for each in (NAIVE, OURS)]
-    ours, naive = compare(contenders[0], contenders[1:], setting, rounds)
+    base, *others = (
+        attrs.evolve(each, size=size) for each in (NAIVE, *contenders)
+    )
+    *found, naive = compare(base, others, setting, rounds)
     return {
-        "create_session µs": ours.cpu,
+        **{f"{each.name} µs": each.cpu for each in found},
         "naive aiohttp µs": naive.cpu,
-        "x naive": ours.ratio,
+        **{_ratio_of(each.name): each.ratio for each in found},
     }
+
+
+def _ratio_of(name: str) -> str:
+    return "x naive" if name == OURS.name else f"{name} x naive"

@@ -35,10 +35,20 @@ ABOUT: Final = (
 _RECORDED: Final = frozenset(
     {"create_session", "create_sessions", "tuned aiohttp", "bare protocol"}
 )
-# Points of curves that are recorded: the name of the curve, and the value.
+# Points of curves that are recorded: the curve, the value and the column.
 _POINTS: Final = {
-    "create_session_1_in_flight": ("requests in flight", 1),
-    "create_session_22_parameters": ("parameters", 22),
+    "create_session_1_in_flight": ("requests in flight", 1, "x naive"),
+    "create_session_22_parameters": ("parameters", 22, "x naive"),
+    "create_sessions_1_in_flight": (
+        "requests in flight",
+        1,
+        "create_sessions x naive",
+    ),
+    "create_sessions_22_parameters": (
+        "parameters",
+        22,
+        "create_sessions x naive",
+    ),
 }
 _PANELS: Final = {"default event loop": "", "uvloop": "_uvloop"}
 _LINES: Final = {
@@ -89,10 +99,9 @@ def figures_of(report: Report) -> dict[str, Figure]:
         for each in report.tables.get("plain", ())
         if each.name.partition(", ")[0] in _RECORDED
     }
-    for column, (curve, value) in _POINTS.items():
-        for point in report.curves.get(curve, ()):
-            if point[curve] == value:
-                found[column] = Figure(point["x naive"])
+    for column, point in _POINTS.items():
+        if (ratio := report.point(*point)) is not None:
+            found[column] = Figure(ratio)
     if "bankconnect_async" in report.imports:
         found["import_ms"] = Figure(report.imports["bankconnect_async"])
     return found

@@ -186,3 +186,39 @@ def test_a_published_run_is_a_row_of_the_record(tmp_path):
         "create_session_22_parameters": "0.9",
         "import_ms": "15",
     }
+
+
+def test_targets_are_met_or_missed():
+    """
+    The report says of each target that was measured whether it was met.
+    """
+    missed = run_of(0.764, point=0.86, above=15.4)
+    missed.curves["parameters"][0]["create_sessions x naive"] = 0.7
+
+    lines = reports.render(missed).splitlines()
+
+    start = lines.index("### Targets")
+    assert [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in lines[start + 4 : start + 8]
+    ] == [
+        ["create_sessions, journal, x naive", "0.76", "0.76", "met"],
+        ["create_session, 22 parameters, x naive", "0.86", "0.85", "missed"],
+        ["create_sessions, 22 parameters, x naive", "0.70", "0.80", "met"],
+        ["import, ms above aiohttp's", "15", "15", "met"],
+    ]
+
+
+def test_curves_show_a_batch_beside_single_calls():
+    """
+    One in flight and all parameters are measured with a batch, too.
+    """
+    report = run_of(0.7)
+    report.curves["requests in flight"] = [
+        {"requests in flight": 1, "create_sessions x naive": 0.91}
+    ]
+
+    figures = history.figures_of(report)
+
+    assert figures["create_sessions_1_in_flight"].value == 0.91
+    assert "create_session_1_in_flight" not in figures
