@@ -141,6 +141,14 @@ class TestProcesses:
     Workers that are processes.
     """
 
+    @pytest.fixture(autouse=True)
+    def _fork(self):
+        """Fork workers, as these come from a process with Dask's imports."""
+        with dask.config.set(
+            {"distributed.worker.multiprocessing-method": "forkserver"}
+        ):
+            yield
+
     async def test_kill(self, service, path, monkeypatch):
         """
         A killed worker loses no input and doubles no record; messages hold
