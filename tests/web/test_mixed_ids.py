@@ -27,7 +27,7 @@ from bankconnect_async.web import WebRequest
 
 DIALECTS = ("seed", "entity", "session")
 # One browser message, one redirect and one webhook each.
-ROUNDS = {"quick": 200, "long": 3400}
+ROUNDS = {"quick": 200, "long": 1000}
 PER_PAIR = 5
 
 KEYS = ("entityId", "sessionId", "linkId", "linkID", "entity_id", "note")
