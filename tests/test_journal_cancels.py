@@ -281,14 +281,14 @@ def test_cancelled_at_every_step(tmp_path, service):
 
 
 @pytest.mark.long
-def test_cancelled_two_thousand_times(tmp_path, service):
+def test_cancelled_six_hundred_times(tmp_path, service):
     """
-    The same holds over two thousand cancels.
+    The same holds over six hundred cancels, which threads meet differently.
     """
     cancels = rounds = 0
-    while cancels < 2_000:
+    while cancels < 600:
         cancels += cancel_everywhere(tmp_path, service, rounds=2)
         rounds += 2
 
     print(f"{cancels} cancels in {rounds} rounds")
-    assert cancels >= 2_000
+    assert cancels >= 600
