@@ -234,6 +234,7 @@ class Meter:
         width: The seconds of a slice.
 
     Attributes:
+        total: The number of all events.
         last: The time of the last event.
     """
 
@@ -241,31 +242,26 @@ class Meter:
         self._width = width
         self._past: deque[tuple[int, int]] = deque(maxlen=slots)
         self._slot = 0
-        self._count = self._before = 0
-        # The end of the present slice.
+        # The number of events before the present slice, and its end.
+        self._before = 0
         self._end = width
+        self.total: int = 0
         self.last: float = 0.0
-
-    @property
-    def total(self) -> int:
-        """The number of all events."""
-        return self._before + self._count
 
     def add(self, now: float) -> None:
         """Count one event; a late one is put into the present slice."""
         if now >= self._end:
-            if self._count:
-                self._past.append((self._slot, self._count))
-                self._before += self._count
+            if count := self.total - self._before:
+                self._past.append((self._slot, count))
+                self._before = self.total
             self._slot = max(int(now / self._width), self._slot + 1)
-            self._count = 0
             self._end = (self._slot + 1) * self._width
-        self._count += 1
+        self.total += 1
         self.last = max(self.last, now)
 
     def backwards(self) -> Iterator[tuple[float, int]]:
         """Yield times, latest first, and the number of events since each."""
-        total = self._count
+        total = self.total - self._before
         yield self._slot * self._width, total
         for slot, count in reversed(self._past):
             total += count
