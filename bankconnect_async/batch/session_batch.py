@@ -165,7 +165,6 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         )
         self._has_results = asyncio.Event()
         self._is_awaited = False
-        self._journal_errors = _JournalErrors(self._end_with)
         self._group = asyncio.TaskGroup()
         self._context = contextvars.Context()
         # In the order in which they began.
@@ -503,14 +502,37 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
 
     def _record(self, outcome: OutcomeT) -> None:
         if self._journal is not None:
-            with self._journal_errors:
+            try:
                 self._journal.record(outcome)
+            except BaseException as exc:
+                if not self._end_with_journal(exc):
+                    raise
+
+    # Not a context manager, which would make two calls for each row.
+    def _end_with_journal(self, exc: BaseException) -> bool:
+        """
+        Report what a journal raised, and return whether to go on.
+
+        A journal can be a subclass of the user's, so it may raise anything.
+        An `InvalidRequestError` is about the item and passes.
+        """
+        if isinstance(exc, InvalidRequestError) or _ends_batch(exc):
+            return False
+        error = exc
+        if not isinstance(error, JournalError):
+            error = JournalError(f"the journal raised {type(exc).__name__}")
+            error.__cause__ = exc
+        self._end_with(error)
+        return True
 
     async def _get_when_written(
         self, drain: Callable[[], Awaitable[None]]
     ) -> tuple[int, ItemT] | None:
-        with self._journal_errors:
+        try:
             await drain()
+        except BaseException as exc:
+            if not self._end_with_journal(exc):
+                raise
         return self._source.get_nowait() or await self._source.get()
 
     def _is_due(
@@ -521,15 +543,19 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         request: RequestT,
     ) -> bool:
         self._check_aborted()
-        with self._journal_errors:
-            if journal.begin(index, request, link_id=link_id):
-                return True
+        try:
+            is_due = journal.begin(index, request, link_id=link_id)
+        except BaseException as exc:
+            if not self._end_with_journal(exc):
+                raise
+            return False
+        if not is_due:
             self._counts.skipped += 1
             del self._source.outstanding[index]
             self._room.release()
             self._results.skip(index)
             self._wake_consumers()
-        return False
+        return is_due
 
     def _check_aborted(self) -> None:
         if self._send_queue.abort_cause is not None:
@@ -658,40 +684,6 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
                     self._clock.time(),
                 )
             )
-
-
-class _JournalErrors:
-    """
-    A context that reports what a journal raises, and goes on.
-
-    A journal can be a subclass of the user's, so it may raise anything. An
-    `InvalidRequestError` is about the item and passes.
-    """
-
-    def __init__(self, report: Callable[[JournalError], None]) -> None:
-        self._report = report
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if (
-            exc is None
-            or isinstance(exc, InvalidRequestError)
-            or _ends_batch(exc)
-        ):
-            return False
-        if not isinstance(exc, JournalError):
-            cause = exc
-            exc = JournalError(f"the journal raised {type(cause).__name__}")
-            exc.__cause__ = cause
-        self._report(exc)
-        return True
 
 
 @attrs.define
