@@ -189,6 +189,26 @@ class TestArrow:
         assert amounts == [Decimal(text) for text in texts]
         assert list(map(float, amounts)) == list(map(float, texts))
 
+    def test_repeated_times_keep_their_hours(self):
+        """
+        The same instant in two time zones is two times of a day.
+        """
+        texts = ["2026-01-08T09:30:00+05:30", "2026-01-08T04:00:00Z", "", "-"]
+        rows = transactions(*(f'{{"date":"{text}"}}' for text in texts * 3))
+
+        column = rows.to_arrow().column("date").cast("string").to_pylist()
+
+        assert (
+            column
+            == [
+                "2026-01-08 09:30:00.000000",
+                "2026-01-08 04:00:00.000000",
+                None,
+                None,
+            ]
+            * 3
+        )
+
     def test_rounds_digits_that_no_money_has(self):
         """
         A number with more digits than the column is rounded.

@@ -8,6 +8,7 @@ one by one.
 """
 
 import functools
+import itertools
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -152,9 +153,11 @@ def build(cls: type, *columns: Iterable[Any]) -> list[Any]:
 
     Args:
         cls: The class.
-        columns: The values of each attribute, in the order of attributes.
+        columns: The values of each attribute, in the order of attributes; the
+            shortest column has one for each object.
     """
-    rows = list(map(_mutable(cls), *columns))
+    cells = zip(*columns, strict=False)
+    rows = list(itertools.starmap(_mutable(cls), cells))
     for row in rows:
         row.__class__ = cls
     return rows
