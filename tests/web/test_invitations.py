@@ -326,7 +326,7 @@ class TestTap:
         assert entry.key.scope == "spring"
 
     @pytest.mark.parametrize(
-        "count", [100, pytest.param(1000, marks=pytest.mark.long)]
+        "count", [100, pytest.param(400, marks=pytest.mark.long)]
     )
     async def test_taps_at_once(self, lender, count):
         """
