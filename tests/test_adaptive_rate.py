@@ -283,9 +283,9 @@ def test_failures_by_chance_do_not_collapse_the_rate(share, least):
     """
     Where a lower rate makes it no better, it is given up again.
     """
-    run = simulate(Failing(share), workers=100)
+    run = simulate(Failing(share), workers=40)
 
-    assert run.share(100 / 0.02, 20) >= least
+    assert run.share(40 / 0.02, 20) >= least
 
 
 def test_an_outage_is_over_when_it_is_over():
