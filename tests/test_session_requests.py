@@ -2,11 +2,15 @@
 Session requests and responses, compared with every sample of the session API.
 """
 
+import enum
 import json
 import string
 
+from collections import UserDict
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
@@ -47,6 +51,20 @@ PIECES = (
 )
 RETURN = "https://merchant.example/bank/return"
 OCTOBER, MARCH = date(2025, 10, 1), date(2026, 3, 31)
+
+
+class Mode(str, enum.Enum):  # noqa: UP042 - its str() is no value
+    """An enum as code has it that is older than `enum.StrEnum`."""
+
+    ONLINE = "online"
+
+
+class Span(NamedTuple):
+    """Two days."""
+
+    start: date | None
+    end: date | None
+
 
 REQUESTS = {
     "session.request.seed.minimal.json": {"redirect_url": RETURN},
@@ -288,6 +306,48 @@ class TestEncodeSession:
             (repr(body["aa_recurring_tenure_month"]), repr(body["a"]))
             for body in bodies
         ] == [("6", "True"), ("6.0", "1"), ("6", "1.0")]
+
+    @pytest.mark.parametrize("encoding", ["json", "form"])
+    def test_objects_put_into_a_request_later_are_not_sent(self, encoding):
+        """
+        An object's attributes may hold secrets: it is an error, as before.
+        """
+        request = SessionRequest(link_id=LINK, redirect_url=None, extra={})
+        request.extra["a"] = ValueError("password")
+
+        with pytest.raises(TypeError):
+            encode_session(request, KEY, encoding=encoding)
+
+    @pytest.mark.parametrize(
+        ("value", "sent"),
+        [
+            (UserDict(day=OCTOBER), {"day": "01/10/2025"}),
+            (MappingProxyType({"a": 1}), {"a": 1}),
+            (Span(None, OCTOBER), [None, "01/10/2025"]),
+        ],
+    )
+    def test_values_put_into_a_request_later_are_sent_as_they_are(
+        self, value, sent
+    ):
+        """
+        Mappings are objects and tuples are arrays, of whatever class.
+        """
+        request = SessionRequest(link_id=LINK, redirect_url=None, extra={})
+        request.extra["a"] = value
+
+        assert json.loads(encode_session(request, KEY))["a"] == sent
+
+    def test_forms_carry_values_of_enums(self):
+        """
+        A form has the text that JSON has, not the name of a member.
+        """
+        request = SessionRequest(
+            link_id=LINK, redirect_url=None, mode=Mode.ONLINE
+        )
+
+        body = parse_qs(encode_session(request, KEY, encoding="form").decode())
+
+        assert body["mode"] == ["online"]
 
     def test_forms_refuse_nested_values(self):
         """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
+import attrs
 import orjson
 
 from yarl import URL
@@ -78,11 +79,18 @@ def read_id(value: object) -> str | None:
 
 
 # What orjson writes itself costs a quarter of what Python code would.
-def _simplify(value: object) -> str | dict[str, Any]:
+def _simplify(value: Any) -> str | list[Any] | dict[str, Any]:
     if isinstance(value, datetime.date):
         return date_text(value)
     # A group of parameters, such as `Metadata`.
-    return _given(value)
+    if attrs.has(value.__class__):
+        return _given(value)
+    # What follows came into `extra` after it was checked.
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError
 
 
 def _dump(body: Mapping[str, Any], option: int = 0) -> bytes:
