@@ -28,9 +28,11 @@ from bankconnect_async.models import (
     StoredPdfs,
     Transaction,
     Transactions,
+    _fields,
 )
 
 
+FEW = _fields._FEW
 # JSON texts, each a value of some field.
 TEXTS = [
     *("null", '""', '"  "', '"Salary"', '" CREDIT"', '"\xe9 "', '"\\ud800"'),
@@ -48,6 +50,15 @@ KEYS = [
     *("date", "amount", "balance", "category", "chq_num", "metadata", "hash"),
     *("transaction_type", "account_id", "month_year", "later", "raw"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_rows_by_columns():
+    """Read by columns even what is faster one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fields, "_FEW", 0)
+        yield
+
 
 values = st.sampled_from(TEXTS + NUMBERS + DATES + ODD)
 
@@ -243,4 +254,17 @@ def test_other_objects_than_rows_are_read():
     assert [(pdf.statement_id, pdf.source, pdf.bank_name) for pdf in pdfs] == [
         ("7", None, None),
         (None, None, "axis"),
+    ]
+
+
+def test_few_objects_are_read_one_by_one(monkeypatch):
+    """
+    Columns of none to three objects cost twice as much as the objects.
+    """
+    monkeypatch.setattr(_fields, "_FEW", FEW)
+    read_all = _fields.ObjectReader(Transaction).read_all
+
+    assert [read_all([{}] * rows) is None for rows in range(5)] == [
+        *[True] * 4,
+        False,
     ]

@@ -482,6 +482,8 @@ _COLUMNS: Final[
 # The most rows that are read at once. So columns stay in the processor's
 # cache, and a thread that reads lets the event loop run.
 _CHUNK: Final = 256
+# The most rows that are read faster one by one.
+_FEW: Final = 3
 
 
 @attrs.frozen
@@ -514,8 +516,11 @@ class ObjectReader:
         """
         Read objects by columns, or return `None` if that cannot be done.
 
-        It cannot if one of them may have a problem, or is `null`.
+        It cannot if one of them may have a problem, or is `null`, and is not
+        worth it for a few.
         """
+        if len(values) <= _FEW:
+            return None
         if (wires := _column_wires(self.cls)) is None:
             return None
         readers = {
