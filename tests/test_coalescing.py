@@ -6,6 +6,9 @@ writes them.
 import asyncio
 import functools
 
+from contextlib import suppress
+
+import aiohttp
 import pytest
 
 from yarl import URL
@@ -102,6 +105,55 @@ async def test_arrives_whole(transport, raw_server, script, heads, size):
         f"Host: {host}",
         f"x-api-key: {KEY}",
     ]
+
+
+async def test_is_sent_as_aiohttp_sends_it(
+    monkeypatch, transport, raw_server, script, heads
+):
+    """
+    Without the help of the session, a request has the same head.
+    """
+    calls = []
+    request = aiohttp.ClientSession.request
+
+    def watched(session, *args, **kwargs):
+        calls.append(args)
+        return request(session, *args, **kwargs)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "request", watched)
+    async with raw_server(script) as server:
+        await send(transport, server, noting())
+        assert not calls
+        (await transport.open()).polling = None
+        await send(transport, server, noting())
+
+    assert len(calls) == 1
+    assert heads[0] == heads[1]
+    assert server.connections == 1
+
+
+async def test_a_cancelled_request_leaves_no_connection(
+    transport, raw_server, script
+):
+    """
+    A request that is cancelled in any turn frees its slot, and gives back no
+    connection on which a response may still come.
+    """
+    async with raw_server(script) as server:
+        await send(transport, server, noting())
+        for turns in range(6):
+            task = asyncio.create_task(send(transport, server, noting(turns)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            assert transport.in_flight == 0
+            assert (await send(transport, server, noting())).status == 200
+
+    # Bodies of other sizes are those of cancelled requests.
+    sizes = [len(request) for request in server.requests]
+    assert sizes.count(16) == 7
 
 
 async def test_needs_no_task(transport, raw_server, script):

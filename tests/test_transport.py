@@ -37,6 +37,7 @@ from bankconnect_async import (
     TransportError,
 )
 from bankconnect_async._http.bodies import BytesBody
+from bankconnect_async._http.connections import PollingConnector
 from bankconnect_async._http.error_mapping import ERROR_MAP, map_error
 from bankconnect_async._http.operation import MAX_RESPONSE
 from bankconnect_async.retry import is_retryable
@@ -583,14 +584,20 @@ class TestWhateverIsRaised:
         """
         Any exception becomes a typed error with the right delivery class.
         """
-        request = aiohttp.ClientSession.request
+        connect = PollingConnector.connect
+        start = aiohttp.ClientResponse.start
 
-        async def fail(*args, **kwargs):
+        async def fail_to_connect(connector, *args, **kwargs):
             if sent:
-                await request(*args, **kwargs)
+                return await connect(connector, *args, **kwargs)
             raise error
 
-        monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
+        async def fail_to_start(response, *args):
+            await start(response, *args)
+            raise error
+
+        monkeypatch.setattr(PollingConnector, "connect", fail_to_connect)
+        monkeypatch.setattr(aiohttp.ClientResponse, "start", fail_to_start)
         async with raw_server(saying(b"HTTP/1.1 204 X\r\n\r\n")) as server:
             with pytest.raises(TransportError) as caught:
                 await post(transport, server)

@@ -14,16 +14,9 @@ import aiohttp
 from bankconnect_async.config import Pool
 from bankconnect_async.errors import ConfigurationError
 
-from .connections import make_connector, request_class
+from .connections import HEAD_LIMITS, make_connector, request_class
 
 
-#: Limits of a response's head: bytes of a line, and number of lines. aiohttp's
-#: own limits are too small for heads to which proxies add lines.
-HEAD_LIMITS: Final[Mapping[str, Any]] = {
-    "max_line_size": 64 * 1024,
-    "max_field_size": 64 * 1024,
-    "max_headers": 1024,
-}
 #: What a session sets for all its requests; over a borrowed one, each request
 #: sets it itself.
 SESSION_OPTIONS: Final[Mapping[str, Any]] = {

@@ -37,7 +37,11 @@ from .client_session import (
     make_client_session,
     refuse_framing,
 )
-from .connections import PollingConnector, PooledConnection
+from .connections import (
+    PollingConnector,
+    PooledConnection,
+    send_request,
+)
 from .deadlines import Deadline, DeadlineScheduler
 from .error_mapping import (
     NOTHING_SENT,
@@ -91,19 +95,16 @@ class _Binding:
         self.lock: Final = asyncio.Lock()
 
 
+# No repr: the body may be a credential.
+@attrs.define(eq=False, repr=False)
 class Response:
     """
     A response: status, headers, and as much of the body as arrived.
     """
 
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class LoopResources:
@@ -116,16 +117,22 @@ class LoopResources:
         session: The session of aiohttp.
         semaphore: The semaphore of the pool.
         deadlines: The scheduler of deadlines.
+        polling: The connector, if small bodies may be posted over it without
+            the help of the session.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, semaphore: FifoSemaphore
+        self,
+        session: aiohttp.ClientSession,
+        semaphore: FifoSemaphore,
+        polling: PollingConnector | None,
     ) -> None:
         self.loop: Final = asyncio.get_running_loop()
         self.pid: Final = _Process.id
         self.session: Final = session
         self.semaphore: Final = semaphore
         self.deadlines: Final = DeadlineScheduler(self.loop)
+        self.polling: Final = polling
 
     def note_failure(
         self, failure: TransportError, url: URL
@@ -303,7 +310,7 @@ class Transport:
         return bound
 
     async def _bind(self) -> LoopResources:
-        session = self._borrowed
+        session, polling = self._borrowed, None
         if session is None:
             tls = self._tls
             if tls is not None and not isinstance(tls, ssl.SSLContext):
@@ -316,10 +323,14 @@ class Transport:
                 tls=tls,
                 open_socket=self._open_socket,
             )
-            self._checks_connection = not isinstance(
-                session.connector, PollingConnector
-            )
-        return LoopResources(session, FifoSemaphore(self._semaphore_size()))
+            if isinstance(session.connector, PollingConnector):
+                self._checks_connection = False
+                polling = session.connector if self._proxy is None else None
+            else:
+                self._checks_connection = True
+        return LoopResources(
+            session, FifoSemaphore(self._semaphore_size()), polling
+        )
 
     def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         # aiohttp does the same itself. A trace would count as well, at a cost
@@ -406,8 +417,12 @@ class Transport:
             else:
                 body.begun = body.unsent = False
                 body.on_progress = start_reading
-            head = await bound.session.request(
-                operation.method, operation.url, data=body, **options
+            head = await send_request(
+                bound.session,
+                bound.polling if options is self._per_request else None,
+                operation,
+                body,
+                options,
             )
             if head.content.is_eof():
                 # Usually the body came with the head.
