@@ -39,7 +39,7 @@ class Job:
         spec: The batch.
         environ: The variables that the client is made from; their values are
             secrets.
-        loop: The class of event loop, if it is another than asyncio's own.
+        loop: The class of the event loop, if it is that of uvloop.
     """
 
     spec: JobSpec

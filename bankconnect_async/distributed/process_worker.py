@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator
@@ -398,9 +399,18 @@ def serve(rows: socket.socket, records: socket.socket, parent: int) -> None:
         parent: The id of the parent.
     """
     job = _receive(rows)
-    if job is not None:
+    if job is None:
+        return
+    # A thread that looks up a name, for instance, cannot be cancelled.
+    last_resort = threading.Timer(_CLOSE_TIMEOUT, os._exit, [1])
+    last_resort.daemon = True
+    work = _serve(rows, records, job, parent, last_resort)
+    try:
         with asyncio.Runner(loop_factory=job.loop) as runner:
-            runner.run(_serve(rows, records, job, parent))
+            del job
+            runner.run(work)
+    finally:
+        last_resort.cancel()
 
 
 def _receive(connection: socket.socket) -> Job | None:
@@ -423,9 +433,13 @@ def _read(connection: socket.socket, size: int) -> bytes | None:
 
 
 async def _serve(
-    rows: socket.socket, records: socket.socket, job: Job, parent: int
+    rows: socket.socket,
+    records: socket.socket,
+    job: Job,
+    parent: int,
+    last_resort: threading.Timer,
 ) -> None:
-    loop, link = asyncio.get_running_loop(), ParentLink()
+    link = ParentLink()
     try:
         link.runner = runner = ProcessRunner(job, link)
     except BankConnectError as error:
@@ -442,7 +456,7 @@ async def _serve(
         await link.finish(work.result())
         return
     # Nobody can record an outcome any more.
-    loop.call_later(_CLOSE_TIMEOUT, os._exit, 1)
+    last_resort.start()
     link.abort()
     runner.cancel()
     await work

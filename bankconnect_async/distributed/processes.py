@@ -224,7 +224,12 @@ class ProcessBatch(WorkerBatch):
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[WorkerLink]:
-        self._pool = ProcessPool(self._job, self)
+        loop = type(asyncio.get_running_loop())
+        # Other loops may not be made like that.
+        is_known = loop.__module__ == "uvloop"
+        self._pool = ProcessPool(
+            attrs.evolve(self._job, loop=loop if is_known else None), self
+        )
         count = min(self._processes, self._concurrency)
         share, rest = divmod(self._concurrency, count)
         try:
@@ -380,7 +385,7 @@ class ProcessBatch(WorkerBatch):
     def on_loss(self, worker: WorkerProcess) -> None:
         """Replace a process that was killed."""
         self._workers.notify()
-        if self._is_over or worker.is_done:
+        if self._is_over or (worker.is_done and not worker.rows):
             return
         task = asyncio.create_task(self._replace(worker))
         self._replacing.add(task)
