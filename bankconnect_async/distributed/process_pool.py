@@ -10,10 +10,10 @@ import subprocess
 import sys
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import attrs
 
@@ -43,26 +43,23 @@ _HEARTBEAT_TIMEOUT: Final = 10.0
 _END_TIMEOUT: Final = 20.0
 
 
-class Owner(Protocol):
+@attrs.frozen(kw_only=True)
+class Handlers:
     """
-    What learns of the messages of worker processes.
+    The callbacks for what comes from worker processes.
+
+    Attributes:
+        on_records: Called with records to write.
+        on_end: Called when a process has ended its work, with the error that
+            ended it early.
+        on_loss: Called when a process is gone.
+        on_error: Called with what these raise.
     """
 
-    def on_records(self, worker: "WorkerProcess", records: Records) -> None:
-        """Write records."""
-        ...
-
-    def on_end(self, error: BankConnectError | None) -> None:
-        """Learn that a process has ended its work."""
-        ...
-
-    def on_loss(self, worker: "WorkerProcess") -> None:
-        """Learn that a process is gone."""
-        ...
-
-    def on_error(self, error: Exception) -> None:
-        """End the batch with an error."""
-        ...
+    on_records: Callable[["WorkerProcess", Records], None]
+    on_end: Callable[[BankConnectError | None], None]
+    on_loss: Callable[["WorkerProcess"], None]
+    on_error: Callable[[Exception], None]
 
 
 class WorkerProcess(Endpoint):
@@ -72,7 +69,7 @@ class WorkerProcess(Endpoint):
     Args:
         process: The process.
         concurrency: The most requests that it has in flight.
-        owner: What learns of its messages.
+        handlers: The callbacks for its messages.
 
     Attributes:
         address: The name of the process.
@@ -85,7 +82,7 @@ class WorkerProcess(Endpoint):
         self,
         process: "subprocess.Popen[bytes]",
         concurrency: int,
-        owner: Owner,
+        handlers: Handlers,
     ) -> None:
         self.process: Final = process
         self.concurrency: Final = concurrency
@@ -94,7 +91,7 @@ class WorkerProcess(Endpoint):
         self.silence: int = 0
         self.is_done: bool = False
         super().__init__()
-        self._owner = owner
+        self._handlers = handlers
         self._loop = asyncio.get_running_loop()
         self._writer = Endpoint()
         self._decoder = FrameDecoder()
@@ -124,23 +121,23 @@ class WorkerProcess(Endpoint):
         super().connection_lost(exc)
         for future in self._heartbeats:
             _resolve(future, None)
-        with reporting_to(self._owner.on_error):
-            self._owner.on_loss(self)
+        with reporting_to(self._handlers.on_error):
+            self._handlers.on_loss(self)
 
     def data_received(self, data: bytes) -> None:
         """Pass the messages of the process on."""
         self.silence = 0
         for message in self._decoder.feed(data):
             # An error with one message must not lose the others.
-            with reporting_to(self._owner.on_error):
+            with reporting_to(self._handlers.on_error):
                 self._handle(message)
 
     def _handle(self, message: Records | Done | Heartbeat) -> None:
         if isinstance(message, Records):
-            self._owner.on_records(self, message)
+            self._handlers.on_records(self, message)
         elif isinstance(message, Done):
             self.is_done = True
-            self._owner.on_end(message.error)
+            self._handlers.on_end(message.error)
         elif self._heartbeats:
             _resolve(self._heartbeats.popleft(), message)
 
@@ -183,7 +180,7 @@ class WorkerProcess(Endpoint):
         self._is_due = False
         rows, self._waiting = self._waiting, []
         # A row of the user may hold what cannot be pickled.
-        with reporting_to(self._owner.on_error):
+        with reporting_to(self._handlers.on_error):
             self.send(Work(self._written, rows, self._is_last))
 
     def send(self, message: object) -> None:
@@ -233,16 +230,16 @@ class ProcessPool:
 
     Args:
         job: The batch, and the environment of the clients.
-        owner: What learns of their messages.
+        handlers: The callbacks for their messages.
 
     Attributes:
         workers: The processes that are not gone, by their address.
     """
 
-    def __init__(self, job: Job, owner: Owner) -> None:
+    def __init__(self, job: Job, handlers: Handlers) -> None:
         self.workers: dict[str, WorkerProcess] = {}
         self._job = job
-        self._owner = owner
+        self._handlers = handlers
         self._environ = _environ_without_secrets()
         # Those that nobody has waited for yet.
         self._started: dict[subprocess.Popen[bytes], Sockets] = {}
@@ -258,7 +255,7 @@ class ProcessPool:
             OSError: If it cannot be started.
         """
         process = await run_in_thread(self._spawn)
-        worker = WorkerProcess(process, concurrency, self._owner)
+        worker = WorkerProcess(process, concurrency, self._handlers)
         self.workers[worker.address] = worker
         await worker.attach(self._started[process])
         spec = attrs.evolve(self._job.spec, concurrency=concurrency)

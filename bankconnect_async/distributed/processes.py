@@ -41,7 +41,7 @@ from bankconnect_async.stats import BatchStats
 from .frames import Job, Records
 from .messages import JobSpec
 from .monitor import HEARTBEAT_INTERVAL, RESUME, WorkerLink, reporting_to
-from .process_pool import ProcessPool, WorkerProcess, check_platform
+from .process_pool import Handlers, ProcessPool, WorkerProcess, check_platform
 from .worker_batch import PathLike, WorkerBatch
 
 
@@ -228,7 +228,13 @@ class ProcessBatch(WorkerBatch):
         # Other loops may not be made like that.
         is_known = loop.__module__ == "uvloop"
         self._pool = ProcessPool(
-            attrs.evolve(self._job, loop=loop if is_known else None), self
+            attrs.evolve(self._job, loop=loop if is_known else None),
+            Handlers(
+                on_records=self._on_records,
+                on_end=self._on_end,
+                on_loss=self._on_loss,
+                on_error=self._fail,
+            ),
         )
         count = min(self._processes, self._concurrency)
         share, rest = divmod(self._concurrency, count)
@@ -335,8 +341,7 @@ class ProcessBatch(WorkerBatch):
             or any(worker.rows for worker in workers)
         )
 
-    def on_records(self, worker: WorkerProcess, records: Records) -> None:
-        """Write records to the journal."""
+    def _on_records(self, worker: WorkerProcess, records: Records) -> None:
         rows = [worker.rows.pop(number) for number in records.rows]
         if not worker.rows:
             self._workers.busy[worker.address] = 0
@@ -376,24 +381,18 @@ class ProcessBatch(WorkerBatch):
         )
         return self._make_failure(line, item, error)
 
-    def on_end(self, error: BankConnectError | None) -> None:
-        """Learn that a process has ended its work."""
+    def _on_end(self, error: BankConnectError | None) -> None:
         if error is not None:
             self._fail(error)
         self._workers.notify()
 
-    def on_loss(self, worker: WorkerProcess) -> None:
-        """Replace a process that was killed."""
+    def _on_loss(self, worker: WorkerProcess) -> None:
         self._workers.notify()
         if self._is_over or (worker.is_done and not worker.rows):
             return
         task = asyncio.create_task(self._replace(worker))
         self._replacing.add(task)
         task.add_done_callback(self._on_replaced)
-
-    def on_error(self, error: Exception) -> None:
-        """End the batch with an error."""
-        self._fail(error)
 
     def _on_replaced(self, task: asyncio.Task[None]) -> None:
         self._replacing.discard(task)
