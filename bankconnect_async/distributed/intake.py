@@ -62,8 +62,8 @@ class RowIntake:
         self._journal = journal
         self._abort_cause = abort_cause
         self._on_error = on_error
-        self.taken = 0
-        self.skipped = 0
+        self.taken: int = 0
+        self.skipped: int = 0
         self.failures: Counter[str] = Counter()
 
     async def rows(

@@ -95,7 +95,7 @@ class ParentLink(Endpoint):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows = ReceivedRows()
+        self.rows: ReceivedRows = ReceivedRows()
         self.lines: dict[int, int] = {}
         self.runner: ProcessRunner | None = None
         loop = asyncio.get_running_loop()
