@@ -268,7 +268,9 @@ def _forking() -> Iterator[Callable[..., AbstractContextManager[None]]]:
     """
     Fork the Python programs that a block starts, as their start is cheap.
 
-    ``with forking("a module that they import"):`` at the head of it.
+    ``with forking("a module that they import"):`` at the head of it. What
+    `/proc` shows of them, the command line and the environment, is that of
+    the process that forks them.
     """
     servers: dict[object, ForkServer] = {}
 
