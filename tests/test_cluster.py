@@ -31,7 +31,7 @@ from bankconnect_async.distributed import (
 from bankconnect_async.distributed.shard_files import ShardDirectory
 from bankconnect_async.errors import JournalError
 from bankconnect_async.journal import CreatedRecord, read_journal
-from bankconnect_async.sandbox import Sandbox
+from bankconnect_async.sandbox import Fault, Sandbox
 
 
 KEY = "a-key-that-nobody-else-knows"
@@ -236,10 +236,11 @@ class TestLostWorkers:
     Workers that are killed or stopped.
     """
 
-    async def test_last_one(self, cluster, start, service, path):
+    async def test_last_one(self, cluster, start, service, path, monkeypatch):
         """
         A batch that loses its last worker resumes on a new one.
         """
+        monkeypatch.setattr(worker_pool, "LEASE", 3.0)
         first = await cluster.start_worker()
         running = asyncio.ensure_future(start(ids(400), rate=250))
         await until(lambda: service.created() > 100)
@@ -314,9 +315,9 @@ class TestLostWorkers:
         A shard survives the deaths of many workers if each of them made some
         progress.
         """
-        running = asyncio.ensure_future(
-            start(ids(300), rate=150, shard_size=300)
-        )
+        # A rate would belong to each dead worker until its lease ends.
+        service.faults.always(Fault.stall(0.03))
+        running = asyncio.ensure_future(start(ids(300), shard_size=300))
         for step in range(1, 6):
             worker = await cluster.start_worker()
             await until(lambda step=step: service.created() >= 40 * step)
