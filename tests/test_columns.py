@@ -28,6 +28,7 @@ from bankconnect_async.models import (
     StoredPdfs,
     Transaction,
     Transactions,
+    _columns,
     _fields,
 )
 
@@ -185,14 +186,18 @@ def test_thousands_of_rows_are_complete():
     assert found[599].raw["later"] == [1.5]
 
 
-def test_names_the_place_of_a_bad_row():
+def test_names_the_places_of_bad_rows():
     """
-    One bad value after hundreds of good ones is an error with its place.
+    Bad values among hundreds of good ones are an error with their places.
     """
+    raw = statement(amount=True).replace(b'"7"', b"7").replace(b'"9"', b"9")
+
     with pytest.raises(InvalidResponseError) as caught:
-        decode(Transactions, statement(amount=True))
+        decode(Transactions, raw)
 
     assert caught.value.problems == (
+        "must be a text, not int @ $.transactions[7].category",
+        "must be a text, not int @ $.transactions[9].category",
         "must be a number, not bool @ $.transactions[599].amount",
     )
 
@@ -261,10 +266,15 @@ def test_few_objects_are_read_one_by_one(monkeypatch):
     """
     Columns of none to three objects cost twice as much as the objects.
     """
-    monkeypatch.setattr(_fields, "_FEW", FEW)
-    read_all = _fields.ObjectReader(Transaction).read_all
+    by_columns = []
 
-    assert [read_all([{}] * rows) is None for rows in range(5)] == [
-        *[True] * 4,
-        False,
-    ]
+    def build(_cls, values, *_):
+        by_columns.append(len(values))
+        return []
+
+    monkeypatch.setattr(_fields, "_FEW", FEW)
+    monkeypatch.setattr(_columns, "build", build)
+    for count in range(5):
+        _fields.ObjectReader(Transaction).read_all([{}] * count, "$", [])
+
+    assert by_columns == [4]

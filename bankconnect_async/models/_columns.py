@@ -3,8 +3,8 @@ Columns of JSON objects: the values of one key in many objects, read at once.
 
 To call a reader for each value of thousands of rows takes ten times as long.
 Here, functions in C see that most columns can stay as they are. Where a reader
-would find a problem, `IrregularError` is raised, and the rows have to be read
-one by one.
+would find a problem, `IrregularError` is raised, and the caller reads these
+objects one by one.
 """
 
 import functools

@@ -14,7 +14,7 @@ import functools
 import itertools
 import re
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -403,7 +403,10 @@ def timestamp(
     """
     Read a timestamp; a text that is no timestamp gives `None`.
     """
-    stamp = text(value, path, problems) or ""
+    return _timestamp(text(value, path, problems) or "")
+
+
+def _timestamp(stamp: str) -> datetime.datetime | None:
     if not _TIMESTAMP.fullmatch(stamp):
         return None
     try:
@@ -431,8 +434,8 @@ def timestamp_or_day(
     Read a timestamp, or a day as the timestamp of its midnight.
     """
     stamp = text(value, path, problems) or ""
-    if _TIMESTAMP.fullmatch(stamp):
-        return timestamp(stamp, path, problems)
+    if (found := _timestamp(stamp)) is not None:
+        return found
     short = _SHORT_DAY.fullmatch(stamp)
     date = _short_day(*short.groups()) if short else day(stamp, path, problems)
     if date is None:
@@ -512,43 +515,55 @@ class ObjectReader:
             flat = {**(more or {}), **document}
         return structure(self.cls, flat, path, problems, raw=document)
 
-    def read_all(self, values: Sequence[Any]) -> list[Any] | None:
+    def read_all(
+        self, values: Sequence[Any], path: str, problems: list[str]
+    ) -> list[Any]:
         """
-        Read objects by columns, or return `None` if that cannot be done.
+        Read the objects of an array, without `null`.
 
-        It cannot if one of them may have a problem, or is `null`, and is not
-        worth it for a few.
+        They are read by columns, or one by one where that cannot be done, or
+        is not worth it for a few.
         """
         if len(values) <= _FEW:
-            return None
-        if (wires := _column_wires(self.cls)) is None:
-            return None
+            return list(_read_each(self, values, path, problems))
         readers = {
             wire.keys[0]: _COLUMNS[wire.read](_value_reader(wire.read))
-            for wire in wires
+            for wire in _column_wires(self.cls)
         }
         found: list[Any] = []
-        try:
-            for start in range(0, len(values), _CHUNK):
-                chunk = values[start : start + _CHUNK]
-                columns = _columns.columns_of(chunk, readers, self.nested)
-                found += _columns.build(
-                    self.cls,
-                    chunk,
-                    *(
-                        read(columns[key])
-                        if key in columns
-                        else itertools.repeat(None)
-                        for key, read in readers.items()
-                    ),
-                )
-        except _columns.IrregularError:
-            return None
+        for start in range(0, len(values), _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            try:
+                found += self._read_columns(chunk, readers)
+            except _columns.IrregularError:
+                found += _read_each(self, chunk, path, problems, start)
         return found
+
+    def _read_columns(
+        self,
+        values: Sequence[Any],
+        readers: Mapping[str, _columns.ColumnReader],
+    ) -> list[Any]:
+        if not readers:
+            raise _columns.IrregularError
+        columns = _columns.columns_of(values, readers, self.nested)
+        return _columns.build(
+            self.cls,
+            values,
+            *(
+                read(columns[key])
+                if key in columns
+                else itertools.repeat(None)
+                for key, read in readers.items()
+            ),
+        )
 
 
 @functools.cache
-def _column_wires(cls: type) -> Sequence[_Wire] | None:
+def _column_wires(cls: type) -> Sequence[_Wire]:
+    """
+    Return the fields of a class that is read by columns, else nothing.
+    """
     raw, *fields = attrs.fields(cls)
     wires = _wires(cls)
     if raw.name == RAW and all(
@@ -561,16 +576,18 @@ def _column_wires(cls: type) -> Sequence[_Wire] | None:
         for each in fields
     ):
         return tuple(wires.values())
-    return None
+    return ()
 
 
 def _value_reader(read: Reader) -> _columns.ValueReader:
+    problems: list[str] = []
+
     def read_value(value: object) -> Any:
         if not is_present(value):
             return None
-        problems: list[str] = []
         found = read(value, "$", problems)
         if problems:
+            problems.clear()
             raise _columns.IrregularError
         return found
 
@@ -602,16 +619,22 @@ def list_of(read: Reader | type) -> Reader:
             _note_type(problems, "an array", value, path)
             return None
         if isinstance(read_entry, ObjectReader):
-            rows = read_entry.read_all(value)
-            if rows is not None:
-                return make(rows)
-        return make(
-            read_entry(entry, f"{path}[{index}]", problems)
-            for index, entry in enumerate(value)
-            if entry is not None
-        )
+            return make(read_entry.read_all(value, path, problems))
+        return make(_read_each(read_entry, value, path, problems))
 
     return read_list
+
+
+def _read_each(
+    read: Reader,
+    values: Iterable[Any],
+    path: str,
+    problems: list[str],
+    start: int = 0,
+) -> Iterator[Any]:
+    for index, value in enumerate(values, start):
+        if value is not None:
+            yield read(value, f"{path}[{index}]", problems)
 
 
 def _note_type(
