@@ -50,6 +50,11 @@ ENCODINGS = {
 }
 #: What a server puts around an echo of which the cut falls in the middle.
 LENGTHS = (1, 30, *range(60, 118, 3), 120, 200, 255)
+#: What the commands import.
+COMMANDS = (
+    "bankconnect_async.cli.batch.run",
+    "bankconnect_async.cli.statements",
+)
 LETTERS = "cdeh"
 
 
@@ -189,7 +194,7 @@ async def test_an_echoed_key_gets_into_no_journal(tmp_path):
     assert find(KEY, path.read_text()) == []
 
 
-async def test_an_echoed_key_gets_into_no_output(tmp_path):
+async def test_an_echoed_key_gets_into_no_output(forking, tmp_path):
     """
     Commands show no piece of the key on stdout, on stderr or in their files.
     """
@@ -199,12 +204,13 @@ async def test_an_echoed_key_gets_into_no_output(tmp_path):
         writer.writerow(["link_id"])
         writer.writerows(["c" * length] for length in LENGTHS)
 
-    async with _serving() as url:
-        shown = [
-            await _run(url, "batch", rows, "--output", out, "--json"),
-            await _run(url, "session", "customer-42", "--json"),
-            await _run(url, "fetch", "entity-1"),
-        ]
+    with forking(*COMMANDS):
+        async with _serving() as url:
+            shown = [
+                await _run(url, "batch", rows, "--output", out, "--json"),
+                await _run(url, "session", "customer-42", "--json"),
+                await _run(url, "fetch", "entity-1"),
+            ]
 
     assert "failed" in shown[0]
     assert all("the server answered" in text for text in shown[1:])
