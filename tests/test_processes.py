@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+import subprocess
 import threading
 
 from collections import Counter
@@ -88,9 +89,11 @@ class ThreadProcess:
                 self._link.rows.shutdown(socket.SHUT_RDWR)
                 self._link.records.shutdown(socket.SHUT_RDWR)
 
-    def wait(self):
+    def wait(self, timeout=None):
         """Wait for its end."""
-        self._thread.join()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("worker", timeout)
 
 
 @pytest.fixture(name="threads")
@@ -193,6 +196,19 @@ class TestOutcomes:
         assert isinstance(batch.abort_cause, AuthenticationError)
         assert stats.failed == len(failed(path)) == 60
         assert stats.failures["AuthenticationError"] < 10
+
+    async def test_own_text(self, run, path):
+        """
+        A link id may be of a class that the processes lack.
+        """
+
+        class LinkId(str):
+            __slots__ = ()
+
+        stats = await run([LinkId("customer-1")])
+
+        assert stats.created == 1
+        assert created(path) == {"customer-1": 1}
 
     async def test_failing_source(self, run, path):
         """
@@ -346,6 +362,41 @@ class TestLosses:
         # What was in flight is created twice.
         assert len(service.sessions) <= 80 + 2 * 4
 
+    async def test_waiting_source(self, run, path, service, threads):
+        """
+        The rows of a process that is lost do not wait for the source.
+        """
+        service.faults.script(Fault.stall(30))
+
+        async def source():
+            yield "customer-1"
+            while not service.requests:
+                await asyncio.sleep(0.01)
+            for each in threads[:2]:
+                each.kill()
+            while not created(path):
+                await asyncio.sleep(0.01)
+            yield "customer-2"
+
+        async with asyncio.timeout(10):
+            stats = await run(source())
+
+        assert stats.created == 2
+
+    async def test_all_at_once(self, run, path, service, threads):
+        """
+        All processes may be killed at once.
+        """
+        service.faults.script(*[Fault.stall(30)] * 10)
+        running = asyncio.ensure_future(run(ids(10), processes=5))
+        while service.requests < 10:
+            await asyncio.sleep(0.01)
+        for each in threads[:5]:
+            each.kill()
+        stats = await running
+
+        assert stats.created == 10
+
     async def test_at_most_once(self, run, path, service, threads):
         """
         With at-most-once, what may have been sent is not sent again.
@@ -450,6 +501,21 @@ class TestRefused:
         """
         with pytest.raises(ConfigurationError, match="BANKCONNECT_API_KEY"):
             await run(ids(3), environ={})
+
+    async def test_own_function(self, run, threads):
+        """
+        A function that the processes lack is named in one error.
+        """
+
+        class Foreign:
+            def __call__(self, low, high):
+                return low
+
+            def __reduce__(self):
+                return getattr, (0, "a_function_of_the_program")
+
+        with pytest.raises(ConfigurationError, match="function_of_the_prog"):
+            await run(ids(3), retry=RetryPolicy(rng=Foreign()))
 
     async def test_no_process(self, run, monkeypatch):
         """

@@ -41,6 +41,8 @@ _OURS: Final = "BANKCONNECT_"
 _HEARTBEAT_TIMEOUT: Final = 10.0
 # Seconds for a process to end when it has nothing to do any more.
 _END_TIMEOUT: Final = 20.0
+# Seconds for a process to end when its connection is closed.
+_EXIT_TIMEOUT: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -145,6 +147,10 @@ class WorkerProcess(Endpoint):
         """Send a row, with all others of this turn of the loop."""
         self.rows[self._count] = row
         self._count += 1
+        line, item = row
+        if isinstance(item, str) and type(item) is not str:
+            # The process may lack its class.
+            row = line, str.__str__(item)
         self._waiting.append(row)
         self._schedule()
 
@@ -321,12 +327,18 @@ class ProcessPool:
                     await asyncio.wait([worker.closed])
 
     async def remove(self, worker: WorkerProcess) -> int:
-        """Kill a process, and return its exit code."""
+        """Wait until a process has ended, and return its exit code."""
         self.workers.pop(worker.address, None)
         worker.abort()
-        worker.process.kill()
-        await finish_in_thread(self._reap, [worker.process])
+        await finish_in_thread(self._end, worker.process)
         return worker.process.returncode
+
+    def _end(self, process: "subprocess.Popen[bytes]") -> None:
+        # One that ends by itself has a code that tells why.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_EXIT_TIMEOUT)
+        process.kill()
+        self._reap([process])
 
     async def close(self) -> None:
         """Kill all processes that are left."""

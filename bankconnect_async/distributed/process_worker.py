@@ -40,6 +40,7 @@ from .frames import (
     Job,
     Records,
     Work,
+    encode_frame,
     frame_size,
 )
 from .messages import Directive, Rows, unpack
@@ -398,7 +399,7 @@ def serve(rows: socket.socket, records: socket.socket, parent: int) -> None:
         records: The socket of what is sent.
         parent: The id of the parent.
     """
-    job = _receive(rows)
+    job = _receive(rows, records)
     if job is None:
         return
     # A thread that looks up a name, for instance, cannot be cancelled.
@@ -413,12 +414,21 @@ def serve(rows: socket.socket, records: socket.socket, parent: int) -> None:
         last_resort.cancel()
 
 
-def _receive(connection: socket.socket) -> Job | None:
-    head = _read(connection, FrameDecoder.head)
+def _receive(rows: socket.socket, records: socket.socket) -> Job | None:
+    head = _read(rows, FrameDecoder.head)
     if head is None:
         return None
-    raw = _read(connection, frame_size(head))
-    return None if raw is None else unpack(raw)
+    raw = _read(rows, frame_size(head))
+    try:
+        job: Job | None = None if raw is None else unpack(raw)
+    except (ImportError, AttributeError) as exc:
+        # A function of the parent's program.
+        error = ConfigurationError(
+            f"a worker process cannot read the settings: {exc}"
+        )
+        records.sendall(encode_frame(Done(error)))
+        return None
+    return job
 
 
 def _read(connection: socket.socket, size: int) -> bytes | None:

@@ -236,7 +236,7 @@ class ProcessBatch(WorkerBatch):
                 on_error=self._fail,
             ),
         )
-        count = min(self._processes, self._concurrency)
+        self._count_started = count = min(self._processes, self._concurrency)
         share, rest = divmod(self._concurrency, count)
         try:
             try:
@@ -321,12 +321,7 @@ class ProcessBatch(WorkerBatch):
         for each in self._pool.workers.values():
             self._workers.busy[each.address] = bool(each.rows)
         while self._is_unsettled():
-            worker = self._pick()
-            if worker is None or not self._returned or self._is_draining:
-                await self._workers.wait(HEARTBEAT_INTERVAL)
-            else:
-                worker.put(self._returned.popleft())
-                self._workers.busy[worker.address] = 1
+            await self._workers.wait(HEARTBEAT_INTERVAL)
 
     def _is_unsettled(self) -> bool:
         workers = self._pool.workers.values()
@@ -414,7 +409,8 @@ class ProcessBatch(WorkerBatch):
                 self._deaths_in_a_row = 0
             self._progress_at_death = progress
             self._deaths_in_a_row += 1
-            if self._deaths_in_a_row > _DEATHS:
+            # All of them may have been killed at once.
+            if self._deaths_in_a_row >= _DEATHS + self._count_started:
                 raise BatchStoppedError(
                     f"not done: one worker process after the other was "
                     f"killed, the last one with code {code}: see what ends "
@@ -431,6 +427,17 @@ class ProcessBatch(WorkerBatch):
                         f"not done: no worker process is left, and none can "
                         f"be started: {exc.strerror}: {RESUME}"
                     ) from exc
+            # The source may give its next row only after these.
+            await self._put_returned()
+
+    async def _put_returned(self) -> None:
+        while self._returned and not self._is_draining:
+            worker = self._pick()
+            if worker is None:
+                await self._workers.wait(HEARTBEAT_INTERVAL)
+            else:
+                worker.put(self._returned.popleft())
+                self._workers.busy[worker.address] = 1
 
     def _return(self, line: int, item: Item) -> None:
         self._deaths[line] += 1
