@@ -76,6 +76,7 @@ _SYSTEM: Final = frozenset(
         "select",
         "write",
         "_read_ready__data_received",
+        "_write_ready",
         "_write_send",
         "_write_sendmsg",
     }
