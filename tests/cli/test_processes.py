@@ -49,6 +49,7 @@ class TestProcesses:
     One command, several processes.
     """
 
+    @pytest.mark.long
     def test_again(self, batch, parse):
         """
         Invalid rows and failures are reported as in one process.
