@@ -155,7 +155,7 @@ async def test_head_and_body_are_sent_at_once(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "files", "moves"),
-    [("trace_create", 12, 24), ("trace_batch_item", 15, 36)],
+    [("trace_create", 12, 23), ("trace_batch_item", 15, 35)],
 )
 async def test_the_path_of_a_session_is_short(monkeypatch, name, files, moves):
     """

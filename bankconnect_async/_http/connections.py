@@ -89,7 +89,6 @@ class PooledConnection(ResponseHandler):
         self.pool = pool
         share = uniform(_SHORTEST_LIFE, _LONGEST_LIFE)
         self._retire_at = self._reuse_until = monotonic() + max_age * share
-        self._is_paused = False
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         """Prepare to poll the socket."""
@@ -97,19 +96,6 @@ class PooledConnection(ResponseHandler):
         self.fd = self.pool.register(transport)
         self._poll_hang_up = make_poll(transport, HANG_UP)
         self._poll_readable = make_poll(transport, READABLE)
-
-    def pause_reading(self) -> None:
-        """Hold back a server that sends more than is read."""
-        self._is_paused = True
-        super().pause_reading()
-
-    def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        """Read on after `pause_reading`."""
-        # aiohttp calls it twice for each response, most of which fit into the
-        # buffer. The second time, the connection may serve another request.
-        if self._is_paused:
-            self._is_paused = False
-            super().resume_reading(*args, **kwargs)
 
     def is_connected(self) -> bool:
         """
