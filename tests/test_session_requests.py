@@ -7,7 +7,7 @@ import json
 import string
 
 from collections import UserDict
-from datetime import date
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -336,6 +336,19 @@ class TestEncodeSession:
         request.extra["a"] = value
 
         assert json.loads(encode_session(request, KEY))["a"] == sent
+
+    def test_a_time_put_into_a_request_later_has_the_day_of_its_zone(self):
+        """
+        One moment is two days in two zones.
+        """
+        in_utc = datetime(2026, 1, 8, 23, tzinfo=UTC)
+        in_india = in_utc.astimezone(timezone(timedelta(hours=5.5)))
+        request = SessionRequest(link_id=LINK, redirect_url=None, extra={})
+        request.extra["a"] = [in_utc, in_india]
+
+        body = json.loads(encode_session(request, KEY))
+
+        assert body["a"] == ["08/01/2026", "09/01/2026"]
 
     def test_forms_carry_values_of_enums(self):
         """

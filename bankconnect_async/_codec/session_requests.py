@@ -80,6 +80,9 @@ def read_id(value: object) -> str | None:
 
 # What orjson writes itself costs a quarter of what Python code would.
 def _simplify(value: Any) -> str | list[Any] | dict[str, Any]:
+    if isinstance(value, datetime.datetime):
+        # Equal times in two zones have one cache entry, but two days.
+        value = value.date()
     if isinstance(value, datetime.date):
         return date_text(value)
     # A group of parameters, such as `Metadata`.
