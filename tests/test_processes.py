@@ -25,7 +25,10 @@ from bankconnect_async import (
     SessionRequest,
 )
 from bankconnect_async.batch import Created
-from bankconnect_async.distributed import create_sessions_in_processes
+from bankconnect_async.distributed import (
+    create_sessions_in_processes,
+    worker_batch,
+)
 from bankconnect_async.distributed import process_pool as pools
 from bankconnect_async.distributed import process_worker as workers
 from bankconnect_async.journal import (
@@ -292,6 +295,48 @@ class TestEnds:
 
         assert [record.delivery for record in failed(path)] == (
             [Delivery.AMBIGUOUS] * 6
+        )
+
+    async def test_killed_while_draining(self, run, path, service, threads):
+        """
+        What was in flight in a process that a drained batch loses is recorded.
+        """
+        service.faults.always(Fault.stall(30))
+        batch = run(ids(4), concurrency=4)
+        running = asyncio.ensure_future(batch)
+        while service.requests < 4:
+            await asyncio.sleep(0.01)
+        batch.drain()
+        for each in threads:
+            each.kill()
+        await running
+
+        assert [record.delivery for record in failed(path)] == (
+            [Delivery.AMBIGUOUS] * 4
+        )
+
+    async def test_cancel_silent(self, run, path, service, monkeypatch):
+        """
+        What a process has that does not even follow an abort is recorded.
+        """
+        monkeypatch.setattr(worker_batch, "ABORT_TIMEOUT", 0.1)
+        # It ends all the same once its connection is closed.
+        cancel = workers.ProcessRunner.cancel
+        monkeypatch.setattr(
+            workers.ProcessRunner,
+            "cancel",
+            lambda runner: runner._link.closed.done() and cancel(runner),
+        )
+        service.faults.always(Fault.stall(30))
+        running = asyncio.ensure_future(run(ids(4), concurrency=4))
+        while service.requests < 4:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert [record.delivery for record in failed(path)] == (
+            [Delivery.AMBIGUOUS] * 4
         )
 
     async def test_deleted_journal(self, run, path, service):

@@ -267,8 +267,20 @@ class ProcessBatch(WorkerBatch):
     async def _process(self) -> None:
         self._start()
         if not self._is_draining:
-            await self._create_all()
+            try:
+                await self._create_all()
+            except asyncio.CancelledError:
+                await self._kill_silent()
+                raise
         self._is_over = True
+
+    async def _kill_silent(self) -> None:
+        # They were told to end, and had time to.
+        for worker in self._pool.workers.values():
+            if not worker.is_done:
+                worker.process.kill()
+        while self._is_unsettled():
+            await self._workers.wait(HEARTBEAT_INTERVAL)
 
     async def _dispatch(self) -> None:
         with reporting_to(self._fail):
@@ -327,7 +339,7 @@ class ProcessBatch(WorkerBatch):
         workers = self._pool.workers.values()
         if self._is_draining:
             # What was not sent has no outcome.
-            return any(
+            return bool(self._replacing) or any(
                 not (worker.is_done or worker.is_gone) for worker in workers
             )
         return bool(
@@ -399,6 +411,10 @@ class ProcessBatch(WorkerBatch):
             code = await self._pool.remove(worker)
             self._workers.set_members(self._pool.addresses())
             if self._is_draining:
+                if not worker.is_done:
+                    # Some of them may have been sent.
+                    for line, item in worker.rows.values():
+                        self._give_up(line, item)
                 return
             self._on_warning(
                 f"worker {worker.address} ended with code {code}: another one "
@@ -443,7 +459,10 @@ class ProcessBatch(WorkerBatch):
         self._deaths[line] += 1
         if self._sends_twice and self._deaths[line] < _DEATHS:
             self._returned.append((line, item))
-            return
+        else:
+            self._give_up(line, item)
+
+    def _give_up(self, line: int, item: Item) -> None:
         error = TransportError(
             "its worker process was killed; a session may exist",
             delivery=Delivery.AMBIGUOUS,
