@@ -34,7 +34,11 @@ from bankconnect_async import (
 from bankconnect_async.batch import Created, SessionBatch
 from bankconnect_async.distributed import cluster as clusters
 from bankconnect_async.distributed import coordinator as ours
-from bankconnect_async.distributed import create_sessions_distributed, monitor
+from bankconnect_async.distributed import (
+    create_sessions_distributed,
+    monitor,
+    worker_batch,
+)
 from bankconnect_async.distributed import worker as workers
 from bankconnect_async.distributed.sealing import public_key, seal, unseal
 from bankconnect_async.distributed.worker import (
@@ -742,7 +746,7 @@ class TestSettings:
         """
         A batch does not wait for ever for a first worker.
         """
-        monkeypatch.setattr(ours, "TIMEOUT", 0.2)
+        monkeypatch.setattr(worker_batch, "TIMEOUT", 0.2)
         async with distributed.LocalCluster(
             n_workers=0,
             processes=False,

@@ -105,7 +105,7 @@ def frame_size(head: bytes | bytearray) -> int:
     return size
 
 
-class Endpoint(asyncio.Protocol):
+class SocketEnd(asyncio.Protocol):
     """
     One end of a socket, which is used in one direction only.
 

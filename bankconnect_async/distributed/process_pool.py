@@ -24,10 +24,10 @@ from bankconnect_async.errors import BankConnectError, ConfigurationError
 from .frames import (
     SIGNALS,
     Done,
-    Endpoint,
     FrameDecoder,
     Job,
     Records,
+    SocketEnd,
     Work,
 )
 from .messages import Directive, Heartbeat, Rows
@@ -46,7 +46,7 @@ _EXIT_TIMEOUT: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
-class Handlers:
+class WorkerCallbacks:
     """
     The callbacks for what comes from worker processes.
 
@@ -64,14 +64,14 @@ class Handlers:
     on_error: Callable[[Exception], None]
 
 
-class WorkerProcess(Endpoint):
+class WorkerProcess(SocketEnd):
     """
     One worker process.
 
     Args:
         process: The process.
         concurrency: The most requests that it has in flight.
-        handlers: The callbacks for its messages.
+        callbacks: The callbacks for its messages.
 
     Attributes:
         address: The name of the process.
@@ -84,7 +84,7 @@ class WorkerProcess(Endpoint):
         self,
         process: "subprocess.Popen[bytes]",
         concurrency: int,
-        handlers: Handlers,
+        callbacks: WorkerCallbacks,
     ) -> None:
         self.process: Final = process
         self.concurrency: Final = concurrency
@@ -93,9 +93,9 @@ class WorkerProcess(Endpoint):
         self.silence: int = 0
         self.is_done: bool = False
         super().__init__()
-        self._handlers = handlers
+        self._callbacks = callbacks
         self._loop = asyncio.get_running_loop()
-        self._writer = Endpoint()
+        self._writer = SocketEnd()
         self._decoder = FrameDecoder()
         self._heartbeats: deque[asyncio.Future[Heartbeat | None]] = deque()
         self._count = 0
@@ -123,23 +123,23 @@ class WorkerProcess(Endpoint):
         super().connection_lost(exc)
         for future in self._heartbeats:
             _resolve(future, None)
-        with reporting_to(self._handlers.on_error):
-            self._handlers.on_loss(self)
+        with reporting_to(self._callbacks.on_error):
+            self._callbacks.on_loss(self)
 
     def data_received(self, data: bytes) -> None:
         """Pass the messages of the process on."""
         self.silence = 0
         for message in self._decoder.feed(data):
             # An error with one message must not lose the others.
-            with reporting_to(self._handlers.on_error):
+            with reporting_to(self._callbacks.on_error):
                 self._handle(message)
 
     def _handle(self, message: Records | Done | Heartbeat) -> None:
         if isinstance(message, Records):
-            self._handlers.on_records(self, message)
+            self._callbacks.on_records(self, message)
         elif isinstance(message, Done):
             self.is_done = True
-            self._handlers.on_end(message.error)
+            self._callbacks.on_end(message.error)
         elif self._heartbeats:
             _resolve(self._heartbeats.popleft(), message)
 
@@ -186,7 +186,7 @@ class WorkerProcess(Endpoint):
         self._is_due = False
         rows, self._waiting = self._waiting, []
         # A row of the user may hold what cannot be pickled.
-        with reporting_to(self._handlers.on_error):
+        with reporting_to(self._callbacks.on_error):
             self.send(Work(self._written, rows, self._is_last))
 
     def send(self, message: object) -> None:
@@ -236,16 +236,16 @@ class ProcessPool:
 
     Args:
         job: The batch, and the environment of the clients.
-        handlers: The callbacks for their messages.
+        callbacks: The callbacks for their messages.
 
     Attributes:
         workers: The processes that are not gone, by their address.
     """
 
-    def __init__(self, job: Job, handlers: Handlers) -> None:
+    def __init__(self, job: Job, callbacks: WorkerCallbacks) -> None:
         self.workers: dict[str, WorkerProcess] = {}
         self._job = job
-        self._handlers = handlers
+        self._callbacks = callbacks
         self._environ = _environ_without_secrets()
         # Those that nobody has waited for yet.
         self._started: dict[subprocess.Popen[bytes], Sockets] = {}
@@ -261,7 +261,7 @@ class ProcessPool:
             OSError: If it cannot be started.
         """
         process = await run_in_thread(self._spawn)
-        worker = WorkerProcess(process, concurrency, self._handlers)
+        worker = WorkerProcess(process, concurrency, self._callbacks)
         self.workers[worker.address] = worker
         await worker.attach(self._started[process])
         spec = attrs.evolve(self._job.spec, concurrency=concurrency)

@@ -35,10 +35,10 @@ from bankconnect_async.models.sessions import SessionRequest
 from .frames import (
     SIGNALS,
     Done,
-    Endpoint,
     FrameDecoder,
     Job,
     Records,
+    SocketEnd,
     Work,
     encode_frame,
     frame_size,
@@ -84,7 +84,7 @@ class ReceivedRows:
         return self._items.popleft()
 
 
-class ParentLink(Endpoint):
+class ParentLink(SocketEnd):
     """
     The connection to the parent.
 
@@ -101,7 +101,7 @@ class ParentLink(Endpoint):
         self.runner: ProcessRunner | None = None
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._writer = Endpoint()
+        self._writer = SocketEnd()
         self._decoder = FrameDecoder()
         self._count = 0
         self._records: list[bytes] = []

@@ -41,7 +41,12 @@ from bankconnect_async.stats import BatchStats
 from .frames import Job, Records
 from .messages import JobSpec
 from .monitor import HEARTBEAT_INTERVAL, RESUME, WorkerLink, reporting_to
-from .process_pool import Handlers, ProcessPool, WorkerProcess, check_platform
+from .process_pool import (
+    ProcessPool,
+    WorkerCallbacks,
+    WorkerProcess,
+    check_platform,
+)
 from .worker_batch import PathLike, WorkerBatch
 
 
@@ -229,7 +234,7 @@ class ProcessBatch(WorkerBatch):
         is_known = loop.__module__ == "uvloop"
         self._pool = ProcessPool(
             attrs.evolve(self._job, loop=loop if is_known else None),
-            Handlers(
+            WorkerCallbacks(
                 on_records=self._on_records,
                 on_end=self._on_end,
                 on_loss=self._on_loss,
