@@ -326,7 +326,7 @@ def bench(session: nox.Session) -> None:
     """
     Measure what a session costs; ``nox -s bench -- --help`` says how.
     """
-    session.install(".[dask,speed]", *group("bench"))
+    session.install(".[dask,speed,tables]", *group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
