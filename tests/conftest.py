@@ -61,6 +61,7 @@ from bankconnect_async.testing import FakeClock, make_client
 POLICY = Path("/usr/sbin/policy-rc.d")
 POSTGRESQL = Path("/usr/lib/postgresql")
 FIXTURES = Path(__file__).parent / "fixtures"
+ROOT = Path(__file__).parent.parent
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("default")
@@ -70,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     Let the programs that tests start hear SIGINT, and store bytecode.
 
+    Tests import `benchmarks` from the checkout; the package that is installed
+    comes first.
+
     A shell that runs the suite in the background (`&`) has it ignored, and
     every child would inherit that. Without stored bytecode, most of the time
     of the suite would go into compiling the same modules in every program.
@@ -78,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     report of slow steps of a loop, because these are slow where a machine is
     busy. Programs that tests start would write it where output is expected.
     """
+    sys.path.append(str(ROOT))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if config.getoption("dist", "no") == "no":

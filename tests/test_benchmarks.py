@@ -3,37 +3,17 @@ The arithmetic of `benchmarks`, without measuring anything.
 """
 
 import asyncio
-import importlib
 import json
-import sys
 
 from collections import Counter
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from bankconnect_async._codec.session_requests import encode_session
 from bankconnect_async.batch.outcomes import duplicate_error
-
-
-ROOT = Path(__file__).parent.parent
-
-
-def load(name):
-    """Import a benchmark; the installed package comes first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(ROOT)])
-        return importlib.import_module(f"benchmarks.{name}")
-
-
-contenders = load("contenders")
-growth = load("growth")
-history = load("history")
-measure = load("measure")
-medians = load("medians")
-reports = load("report")
-shares = load("shares")
+from benchmarks import contenders, growth, history, measure, medians, shares
+from benchmarks import report as reports
 
 
 def part(rows, *, cpu=100.0, yardstick=1000.0, peak=50.0):

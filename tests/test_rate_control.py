@@ -2,35 +2,23 @@
 The simulator of `benchmarks/rate_control`.
 """
 
-import importlib
 import itertools
-import sys
 
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 import attrs
 import pytest
 
-
-ROOT = Path(__file__).parent.parent
-
-
-def load(name):
-    """Import a module of the simulator; the installed package comes first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(ROOT)])
-        return importlib.import_module(f"benchmarks.rate_control.{name}")
-
-
-comparison = load("comparison")
-ours = load("ours")
-published = load("published")
-scenarios = load("scenarios")
-servers = load("servers")
-simulator = load("simulator")
-sockets = load("sockets")
+from benchmarks.rate_control import (
+    comparison,
+    ours,
+    published,
+    scenarios,
+    servers,
+    simulator,
+    sockets,
+)
 
 
 def simulate(server, controller=None, *, seconds=5, seed=1, **settings):

@@ -2,11 +2,8 @@
 Limits and pauses that the workers of a cluster share.
 """
 
-import importlib
 import statistics
-import sys
 
-from pathlib import Path
 from random import Random
 
 import attrs
@@ -18,18 +15,8 @@ from bankconnect_async.distributed.shared_limit import (
     SharedLimit,
     apply_limit,
 )
+from benchmarks.rate_control import servers, simulator
 
-
-def load(name):
-    """Import a module of the simulator; the installed package comes first."""
-    root = Path(__file__).parent.parent
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(root)])
-        return importlib.import_module(f"benchmarks.rate_control.{name}")
-
-
-servers = load("servers")
-simulator = load("simulator")
 
 IDLE = Heartbeat(
     api="https://api.example/v1",

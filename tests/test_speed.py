@@ -6,7 +6,6 @@ other code in the same process, and modules and sends are counted.
 """
 
 import asyncio
-import importlib
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bankconnect_async import AsyncBankConnect
+from benchmarks import code_path, serving
 
 
 ROOT = Path(__file__).parent.parent
@@ -123,13 +123,10 @@ def test_answers_need_no_new_memory():
     assert faults < 20
 
 
-async def test_head_and_body_are_sent_at_once(monkeypatch):
+async def test_head_and_body_are_sent_at_once():
     """
     Each request is one `send`: head and body are one piece.
     """
-    # At the end of the path, so that the installed package is measured.
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
-    serving = importlib.import_module("benchmarks.serving")
     sends = 0
 
     def count_sends(_, event, function):
@@ -154,18 +151,14 @@ async def test_head_and_body_are_sent_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "moves"),
-    [("trace_create", 12, 23), ("trace_batch_item", 15, 35)],
+    ("trace", "files", "moves"),
+    [(code_path.trace_create, 12, 23), (code_path.trace_batch_item, 15, 35)],
 )
-async def test_the_path_of_a_session_is_short(monkeypatch, name, files, moves):
+async def test_the_path_of_a_session_is_short(trace, files, moves):
     """
     A session goes through few files of the package, with few moves between
     them.
     """
-    # At the end of the path, so that the installed package is traced.
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
-    trace = getattr(importlib.import_module("benchmarks.code_path"), name)
-
     # A response that comes in two pieces wakes its reader twice.
     paths = [await trace() for _ in range(3)]
 
