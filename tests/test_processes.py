@@ -150,6 +150,18 @@ def _run(service, path):
     return run
 
 
+@pytest.fixture(name="begin")
+def _begin(service, until):
+    """Start a batch, and wait until so many requests have been sent."""
+
+    async def begin(batch, *, requests):
+        running = asyncio.ensure_future(batch)
+        await until(lambda: service.requests >= requests)
+        return running
+
+    return begin
+
+
 @pytest.mark.usefixtures("threads")
 class TestOutcomes:
     """
@@ -237,7 +249,7 @@ class TestOutcomes:
         assert stats.created == 30
         assert stats.seconds > 0.4
 
-    async def test_slow_source(self, run, path):
+    async def test_slow_source(self, run, path, until):
         """
         An input is created before the next one comes.
         """
@@ -246,8 +258,7 @@ class TestOutcomes:
         async def source():
             for each in ids(3):
                 yield each
-                while each not in created(path):
-                    await asyncio.sleep(0.01)
+                await until(lambda each=each: each in created(path))
                 seen.append(each)
 
         await run(source())
@@ -261,15 +272,14 @@ class TestEnds:
     A batch that ends early, and what can be resumed.
     """
 
-    async def test_drain(self, run, path, service):
+    async def test_drain(self, run, path, service, until):
         """
         A drained batch finishes what is in flight, and can be resumed.
         """
         service.faults.always(Fault.stall(0.05))
         batch = run(ids(100), concurrency=8)
         running = asyncio.ensure_future(batch)
-        while batch._created < 8:
-            await asyncio.sleep(0.01)
+        await until(lambda: batch._created >= 8)
         batch.drain()
         stats = await running
 
@@ -281,14 +291,12 @@ class TestEnds:
         assert created(path) == Counter(ids(100))
         assert len(service.sessions) == 100
 
-    async def test_cancel(self, run, path, service):
+    async def test_cancel(self, run, path, service, begin):
         """
         What is in flight when a batch is cancelled is recorded as possible.
         """
         service.faults.always(Fault.stall(30))
-        running = asyncio.ensure_future(run(ids(20), concurrency=6))
-        while service.requests < 6:
-            await asyncio.sleep(0.01)
+        running = await begin(run(ids(20), concurrency=6), requests=6)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -297,15 +305,15 @@ class TestEnds:
             [Delivery.AMBIGUOUS] * 6
         )
 
-    async def test_killed_while_draining(self, run, path, service, threads):
+    async def test_killed_while_draining(
+        self, run, path, service, threads, begin
+    ):
         """
         What was in flight in a process that a drained batch loses is recorded.
         """
         service.faults.always(Fault.stall(30))
         batch = run(ids(4), concurrency=4)
-        running = asyncio.ensure_future(batch)
-        while service.requests < 4:
-            await asyncio.sleep(0.01)
+        running = await begin(batch, requests=4)
         batch.drain()
         for each in threads:
             each.kill()
@@ -315,7 +323,7 @@ class TestEnds:
             [Delivery.AMBIGUOUS] * 4
         )
 
-    async def test_cancel_silent(self, run, path, service, monkeypatch):
+    async def test_cancel_silent(self, run, path, service, monkeypatch, begin):
         """
         What a process has that does not even follow an abort is recorded.
         """
@@ -328,9 +336,7 @@ class TestEnds:
             lambda runner: runner._link.closed.done() and cancel(runner),
         )
         service.faults.always(Fault.stall(30))
-        running = asyncio.ensure_future(run(ids(4), concurrency=4))
-        while service.requests < 4:
-            await asyncio.sleep(0.01)
+        running = await begin(run(ids(4), concurrency=4), requests=4)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -407,7 +413,7 @@ class TestLosses:
         # What was in flight is created twice.
         assert len(service.sessions) <= 80 + 2 * 4
 
-    async def test_waiting_source(self, run, path, service, threads):
+    async def test_waiting_source(self, run, path, service, threads, until):
         """
         The rows of a process that is lost do not wait for the source.
         """
@@ -415,12 +421,10 @@ class TestLosses:
 
         async def source():
             yield "customer-1"
-            while not service.requests:
-                await asyncio.sleep(0.01)
+            await until(lambda: service.requests)
             for each in threads[:2]:
                 each.kill()
-            while not created(path):
-                await asyncio.sleep(0.01)
+            await until(lambda: created(path))
             yield "customer-2"
 
         async with asyncio.timeout(10):
@@ -428,34 +432,26 @@ class TestLosses:
 
         assert stats.created == 2
 
-    async def test_all_at_once(self, run, path, service, threads):
+    async def test_all_at_once(self, run, path, service, threads, begin):
         """
         All processes may be killed at once.
         """
         service.faults.script(*[Fault.stall(30)] * 10)
-        running = asyncio.ensure_future(run(ids(10), processes=5))
-        while service.requests < 10:
-            await asyncio.sleep(0.01)
+        running = await begin(run(ids(10), processes=5), requests=10)
         for each in threads[:5]:
             each.kill()
         stats = await running
 
         assert stats.created == 10
 
-    async def test_at_most_once(self, run, path, service, threads):
+    async def test_at_most_once(self, run, path, service, threads, begin):
         """
         With at-most-once, what may have been sent is not sent again.
         """
         service.faults.always(Fault.stall(0.2))
-        running = asyncio.ensure_future(
-            run(
-                ids(8),
-                concurrency=4,
-                retry=RetryPolicy(delivery="at-most-once"),
-            )
-        )
-        while service.requests < 4:
-            await asyncio.sleep(0.01)
+        retry = RetryPolicy(delivery="at-most-once")
+        batch = run(ids(8), concurrency=4, retry=retry)
+        running = await begin(batch, requests=4)
         threads[0].kill()
         stats = await running
 
@@ -476,15 +472,14 @@ class TestLosses:
         with pytest.raises(BatchStoppedError, match="run the same batch"):
             await run(ids(5))
 
-    async def test_deadly_row(self, run, path, service, threads):
+    async def test_deadly_row(self, run, path, service, threads, until):
         """
         A row at which three processes were killed fails.
         """
         service.faults.always(Fault.stall(30))
         running = asyncio.ensure_future(run(["a"], processes=1))
         for number in range(3):
-            while service.requests <= number:
-                await asyncio.sleep(0.01)
+            await until(lambda number=number: service.requests > number)
             threads[number].kill()
         stats = await running
 
