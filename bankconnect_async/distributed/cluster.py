@@ -87,16 +87,7 @@ class Cluster:
     async def send_heartbeat(
         self, address: str, directive: Directive
     ) -> Heartbeat | None:
-        """
-        Send a directive to a worker, and return its heartbeat.
-
-        Returns:
-            The heartbeat; `None` if the worker does not answer.
-
-        Raises:
-            UnfitWorkerError: If it cannot take part in any batch.
-            BankConnectError: If its environment does not suit this batch.
-        """
+        """Send a directive to a worker, and return its heartbeat."""
         message = {
             "spec": pickle.dumps(self._spec),
             "directive": pickle.dumps(directive),

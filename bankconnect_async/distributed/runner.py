@@ -1,5 +1,5 @@
 """
-What a worker process of a batch does, whoever its coordinator is.
+The client and the send rate of a worker process, for any coordinator.
 """
 
 from collections.abc import AsyncIterable, Mapping

@@ -1,5 +1,5 @@
 """
-What batches on many processes have in common, wherever these run.
+The common part of batches on many processes, wherever these run.
 """
 
 import abc
