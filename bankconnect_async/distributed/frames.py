@@ -185,3 +185,39 @@ class FrameDecoder:
             begin = end
         del buffer[:begin]
         return list(map(unpack, raw))
+
+
+class FrameLink(SocketEnd):
+    """
+    The connection to another process: the end that messages come from.
+
+    Those to the other process go through a socket of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._writer = SocketEnd()
+        self._decoder = FrameDecoder()
+
+    async def attach(
+        self, incoming: socket.socket, outgoing: socket.socket
+    ) -> None:
+        """
+        Connect to the other process.
+
+        Args:
+            incoming: The socket of what comes.
+            outgoing: The socket of what is sent.
+        """
+        await self._writer.connect(outgoing)
+        await self.connect(incoming)
+
+    def send(self, message: object) -> None:
+        """Send a message, if the other process is there."""
+        self._writer.send(message)
+
+    def abort(self) -> None:
+        """Close both sockets at once."""
+        self._writer.abort()
+        super().abort()

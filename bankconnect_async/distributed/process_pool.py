@@ -24,10 +24,9 @@ from bankconnect_async.errors import BankConnectError, ConfigurationError
 from .frames import (
     SIGNALS,
     Done,
-    FrameDecoder,
+    FrameLink,
     Job,
     Records,
-    SocketEnd,
     Work,
 )
 from .messages import Directive, Heartbeat, Rows
@@ -64,7 +63,7 @@ class WorkerCallbacks:
     on_error: Callable[[Exception], None]
 
 
-class WorkerProcess(SocketEnd):
+class WorkerProcess(FrameLink):
     """
     One worker process.
 
@@ -94,9 +93,6 @@ class WorkerProcess(SocketEnd):
         self.is_done: bool = False
         super().__init__()
         self._callbacks = callbacks
-        self._loop = asyncio.get_running_loop()
-        self._writer = SocketEnd()
-        self._decoder = FrameDecoder()
         self._heartbeats: deque[asyncio.Future[Heartbeat | None]] = deque()
         self._count = 0
         self._written = 0
@@ -107,16 +103,6 @@ class WorkerProcess(SocketEnd):
     def is_gone(self) -> bool:
         """Whether its connection is closed."""
         return self.closed.done()
-
-    async def attach(self, link: "Sockets") -> None:
-        """
-        Connect to the process.
-
-        Args:
-            link: The ends of the sockets on this side.
-        """
-        await self._writer.connect(link.rows)
-        await self.connect(link.records)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass on that the process is gone."""
@@ -189,15 +175,6 @@ class WorkerProcess(SocketEnd):
         with reporting_to(self._callbacks.on_error):
             self.send(Work(self._written, rows, self._is_last))
 
-    def send(self, message: object) -> None:
-        """Send a message."""
-        self._writer.send(message)
-
-    def abort(self) -> None:
-        """Close both connections at once."""
-        self._writer.abort()
-        super().abort()
-
 
 @attrs.frozen
 class Sockets:
@@ -263,7 +240,8 @@ class ProcessPool:
         process = await run_in_thread(self._spawn)
         worker = WorkerProcess(process, concurrency, self._callbacks)
         self.workers[worker.address] = worker
-        await worker.attach(self._started[process])
+        ours = self._started[process]
+        await worker.attach(ours.records, ours.rows)
         spec = attrs.evolve(self._job.spec, concurrency=concurrency)
         worker.send(attrs.evolve(self._job, spec=spec))
 

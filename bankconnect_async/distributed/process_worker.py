@@ -36,9 +36,9 @@ from .frames import (
     SIGNALS,
     Done,
     FrameDecoder,
+    FrameLink,
     Job,
     Records,
-    SocketEnd,
     Work,
     encode_frame,
     frame_size,
@@ -84,7 +84,7 @@ class ReceivedRows:
         return self._items.popleft()
 
 
-class ParentLink(SocketEnd):
+class ParentLink(FrameLink):
     """
     The connection to the parent.
 
@@ -99,10 +99,6 @@ class ParentLink(SocketEnd):
         self.rows: ReceivedRows = ReceivedRows()
         self.lines: dict[int, int] = {}
         self.runner: ProcessRunner | None = None
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._writer = SocketEnd()
-        self._decoder = FrameDecoder()
         self._count = 0
         self._records: list[bytes] = []
         self._numbers: list[int] = []
@@ -111,19 +107,6 @@ class ParentLink(SocketEnd):
         self._sent = self._written = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._is_released = False
-
-    async def attach(
-        self, rows: socket.socket, records: socket.socket
-    ) -> None:
-        """
-        Connect to the parent.
-
-        Args:
-            rows: The socket of what comes.
-            records: The socket of what is sent.
-        """
-        await self._writer.connect(records)
-        await self.connect(rows)
 
     def watch(self, parent: int) -> None:
         """
@@ -163,10 +146,6 @@ class ParentLink(SocketEnd):
             self.lines[self._count] = line
             self._count += 1
         self.rows.put(work.rows, is_last=work.is_last)
-
-    def send(self, message: object) -> None:
-        """Send a message."""
-        self._writer.send(message)
 
     def add(self, number: int, error: str | None, record: bytes) -> None:
         """
@@ -219,11 +198,6 @@ class ParentLink(SocketEnd):
         """Wait for the parent no longer, as nothing more is sent."""
         self._is_released = True
         self._wake(math.inf)
-
-    def abort(self) -> None:
-        """Send nothing more."""
-        self._writer.abort()
-        super().abort()
 
     async def finish(self, error: BankConnectError | None) -> None:
         """Send all records and the last frame, and close."""
