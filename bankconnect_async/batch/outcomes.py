@@ -85,6 +85,27 @@ class Failed:
 Outcome: TypeAlias = Created | Failed
 
 
+def failed_outcome(
+    index: int,
+    item: Item,
+    request: SessionRequest | None,
+    error: BankConnectError,
+) -> Failed:
+    """
+    Return the outcome of an item that failed.
+
+    Args:
+        index: The position of the item in the source.
+        item: The item.
+        request: Its request, which may be the one that all bare link ids
+            share; `None` if there is no valid one.
+        error: The reason.
+    """
+    if request is not None and isinstance(item, str):
+        request = request.with_link_id(item)
+    return Failed(index=index, item=item, request=request, error=error)
+
+
 def batch_stopped_error(cause: BankConnectError) -> BatchStoppedError:
     """Return the error of an item that comes after the batch was aborted."""
     return BatchStoppedError(

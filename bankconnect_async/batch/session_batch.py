@@ -43,6 +43,7 @@ from .outcomes import (
     Item,
     Outcome,
     batch_stopped_error,
+    failed_outcome,
 )
 from .protocols import Indexed, ItemSender
 from .result_buffer import OrderedResultBuffer, ResultBuffer
@@ -656,13 +657,11 @@ class SessionBatch(Batch[Item, SessionRequest, Outcome]):
         request: SessionRequest | None,
         error: BankConnectError,
     ) -> Failed:
-        if request is not None:
-            if isinstance(item, str):
-                # The request may be the one that all bare link ids share.
-                request = request.with_link_id(item)
-            if error.delivery in UNCERTAIN:
-                self._remember(request.link_id, request, None, None)
-        return Failed(index=index, item=item, request=request, error=error)
+        failed = failed_outcome(index, item, request, error)
+        request = failed.request
+        if request is not None and error.delivery in UNCERTAIN:
+            self._remember(request.link_id, request, None, None)
+        return failed
 
     def _remember(
         self,

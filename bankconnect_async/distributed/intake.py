@@ -18,10 +18,10 @@ from bankconnect_async._hooks import was_cancelled
 from bankconnect_async._resources.session_creation import RequestPreparer
 from bankconnect_async.batch.item_source import source_error
 from bankconnect_async.batch.outcomes import (
-    Failed,
     Item,
     Source,
     batch_stopped_error,
+    failed_outcome,
 )
 from bankconnect_async.errors import BankConnectError, JournalError
 from bankconnect_async.journal.journal import Journal
@@ -109,12 +109,7 @@ class RowIntake:
         except JournalError:
             raise
         except BankConnectError as error:
-            if request is not None and isinstance(item, str):
-                # The request may be the one that all bare link ids share.
-                request = request.with_link_id(item)
-            self._journal.record(
-                Failed(index=index, item=item, request=request, error=error)
-            )
+            self._journal.record(failed_outcome(index, item, request, error))
             self.failures[type(error).__name__] += 1
         else:
             self.skipped += 1

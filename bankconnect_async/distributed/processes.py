@@ -21,6 +21,7 @@ from bankconnect_async.batch.outcomes import (
     Item,
     Outcome,
     Source,
+    failed_outcome,
 )
 from bankconnect_async.batch.session_batch import check_number
 from bankconnect_async.config import Secret
@@ -479,9 +480,7 @@ class ProcessBatch(WorkerBatch):
         self, line: int, item: Item, error: BankConnectError
     ) -> Failed:
         _, request = self._preparer.prepare(item)
-        if isinstance(item, str):
-            request = request.with_link_id(item)
-        return Failed(index=line - 1, item=item, request=request, error=error)
+        return failed_outcome(line - 1, item, request, error)
 
     def _explain(self, error: Exception) -> Exception:
         if not self.journal.unrecorded:
