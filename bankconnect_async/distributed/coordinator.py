@@ -11,11 +11,7 @@ import re
 import secrets
 
 from collections import Counter
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Unpack
@@ -27,9 +23,7 @@ from yarl import URL
 
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.arguments import WorkerSettings
-from bankconnect_async.batch.outcomes import (
-    Source,
-)
+from bankconnect_async.batch.outcomes import Source
 from bankconnect_async.batch.session_batch import check_number
 from bankconnect_async.config import read_environment
 from bankconnect_async.errors import (
@@ -41,7 +35,7 @@ from bankconnect_async.errors import (
 from bankconnect_async.journal.journal import Journal
 from bankconnect_async.stats import BatchStats
 
-from .messages import Assignment, JobSpec, Result, Rows
+from .messages import Assignment, Result, Rows
 from .monitor import (
     HEARTBEAT_INTERVAL,
     RESUME,
@@ -212,16 +206,11 @@ class DistributedBatch(WorkerBatch):
         if self._store is not None:
             settings["store"] = _check_store(self._store)
         path = Path(self._journal_dir or f"{self.journal.path}.shards")
-        self._spec = JobSpec(
+        self._spec = self._make_spec(
             run=secrets.token_hex(6),
-            api=self.journal.given_api,
-            concurrency=self._concurrency,
-            deadline=self._deadline,
             settings=settings,
-            scope=self._scope,
             machine=platform.node(),
             directory=str(path.absolute()),
-            is_paced=self._rate is not None,
         )
         self._directory = ShardDirectory(path.absolute(), self._spec.run)
         self._monitor.update(ignore_interrupts=self._cluster == _LOCAL)
@@ -431,8 +420,7 @@ class DistributedBatch(WorkerBatch):
         return self._created + self._failures.total(), size
 
     async def _check_result(self, result: Result, shard: Assignment) -> None:
-        if result.abort_cause is not None and self.abort_cause is None:
-            self._monitor.update(abort_cause=result.abort_cause)
+        self._note_abort(result.abort_cause)
         if result.is_missing:
             if not await run_in_thread(os.path.lexists, shard.path):
                 raise JournalError(

@@ -40,7 +40,6 @@ from bankconnect_async.retry import RetryPolicy
 from bankconnect_async.stats import BatchStats
 
 from .frames import Job, Records
-from .messages import JobSpec
 from .monitor import HEARTBEAT_INTERVAL, RESUME, WorkerLink, reporting_to
 from .process_pool import (
     ProcessPool,
@@ -205,15 +204,7 @@ class ProcessBatch(WorkerBatch):
         _check_pickling(self._settings)
         environ = os.environ if self._environ is None else self._environ
         self._environ = None
-        spec = JobSpec(
-            run="",
-            api=self.journal.given_api,
-            concurrency=self._concurrency,
-            deadline=self._deadline,
-            settings=dict(self._settings),
-            scope=self._scope,
-            is_paced=self._rate is not None,
-        )
+        spec = self._make_spec(run="", settings=dict(self._settings))
         self._job = Job(spec, _select(environ))
         del environ
         policy: RetryPolicy = self._settings.get("retry", RetryPolicy())
@@ -361,8 +352,7 @@ class ProcessBatch(WorkerBatch):
         failed = sum(records.failures.values())
         self._created += len(rows) - failed
         self._failures.update(records.failures)
-        if records.abort_cause is not None and self.abort_cause is None:
-            self._monitor.update(abort_cause=records.abort_cause)
+        self._note_abort(records.abort_cause)
         self._workers.notify()
         try:
             self.journal.record_lines(

@@ -28,7 +28,7 @@ from bankconnect_async.models.sessions import Unset
 from bankconnect_async.stats import BatchStats
 
 from .intake import RowIntake
-from .messages import Heartbeat
+from .messages import Heartbeat, JobSpec
 from .monitor import (
     HEARTBEAT_INTERVAL,
     TIMEOUT,
@@ -135,6 +135,16 @@ class WorkerBatch(abc.ABC):
         self._created = 0
         self._failures: Counter[str] = Counter()
         self._began: float | None = None
+
+    def _make_spec(self, **others: Any) -> JobSpec:
+        return JobSpec(
+            api=self.journal.given_api,
+            concurrency=self._concurrency,
+            deadline=self._deadline,
+            scope=self._scope,
+            is_paced=self._rate is not None,
+            **others,
+        )
 
     @property
     def abort_cause(self) -> BankConnectError | None:
@@ -298,6 +308,10 @@ class WorkerBatch(abc.ABC):
         # It is raised once everything in flight is finished.
         self._note_error(error)
         self.drain()
+
+    def _note_abort(self, cause: BankConnectError | None) -> None:
+        if cause is not None and self.abort_cause is None:
+            self._monitor.update(abort_cause=cause)
 
     def _explain(self, error: Exception) -> Exception:
         """Add the places of all records to the error of the batch."""
