@@ -296,13 +296,11 @@ class ProcessPool:
 
     async def disconnect(self, _workers: Iterable[str]) -> None:
         """End all processes, which have nothing to do any more."""
-        workers = list(self.workers.values())
-        for worker in workers:
+        for worker in self.workers.values():
             worker.end()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_END_TIMEOUT):
-                for worker in workers:
-                    await asyncio.wait([worker.closed])
+        ends = [worker.closed for worker in self.workers.values()]
+        if ends:
+            await asyncio.wait(ends, timeout=_END_TIMEOUT)
 
     async def remove(self, worker: WorkerProcess) -> int:
         """Wait until a process has ended, and return its exit code."""

@@ -326,7 +326,7 @@ class ProcessRunner(BatchRunner):
 
     async def run(self) -> BankConnectError | None:
         """Create the sessions, and return the error that ended them."""
-        self._task = asyncio.create_task(self._create())
+        self._task = asyncio.create_task(self._batch.run())
         await asyncio.wait([self._task])
         error = None if self._task.cancelled() else self._task.exception()
         try:
@@ -340,9 +340,6 @@ class ProcessRunner(BatchRunner):
         return BatchStoppedError(
             f"a worker process failed: {type(error).__name__}"
         )
-
-    async def _create(self) -> None:
-        await self._batch.run()
 
 
 def main() -> None:
