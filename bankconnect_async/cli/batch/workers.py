@@ -7,6 +7,7 @@ from typing import Any
 from bankconnect_async.cli.options import ApiOptions
 from bankconnect_async.distributed.coordinator import DistributedBatch
 from bankconnect_async.distributed.processes import ProcessBatch
+from bankconnect_async.distributed.worker_batch import WorkerBatch
 
 from .run import BatchRun
 
@@ -24,15 +25,7 @@ async def run_on_cluster(run: BatchRun, **options: Any) -> None:
         ConfigurationError: If there is no cluster, or a worker cannot make
             its client.
     """
-    batch = DistributedBatch(
-        source=run.requests(),
-        journal=run.journal,
-        rate=run.rate,
-        on_ready=run.check_redirect_url,
-        on_warning=run.progress.print,
-        **options,
-    )
-    await run.process(batch, batch)
+    await _run(run, DistributedBatch, **options)
 
 
 async def run_on_processes(
@@ -52,14 +45,20 @@ async def run_on_processes(
             its client.
     """
     async with api.serve() as (environ, settings):
-        batch = ProcessBatch(
-            source=run.requests(),
-            journal=run.journal,
-            rate=run.rate,
-            environ=environ,
-            settings=settings,
-            on_ready=run.check_redirect_url,
-            on_warning=run.progress.print,
-            **options,
+        await _run(
+            run, ProcessBatch, environ=environ, settings=settings, **options
         )
-        await run.process(batch, batch)
+
+
+async def _run(
+    run: BatchRun, make_batch: type[WorkerBatch], **options: Any
+) -> None:
+    batch = make_batch(
+        source=run.requests(),
+        journal=run.journal,
+        rate=run.rate,
+        on_ready=run.check_redirect_url,
+        on_warning=run.progress.print,
+        **options,
+    )
+    await run.process(batch, batch)
