@@ -411,7 +411,7 @@ class BankCatalogue(Model):
 @attrs.frozen(kw_only=True)
 class BankHealth(Model):
     """
-    Whether net banking of a bank works (`net_banking_health/`).
+    The state of a bank's net banking (`net_banking_health/`).
 
     Attributes:
         bank: The bank identifier, in upper case.

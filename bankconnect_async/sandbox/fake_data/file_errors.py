@@ -1,11 +1,11 @@
 """
-Why a file cannot be read.
+Errors of PDFs that cannot be read.
 """
 
 from typing import Final
 
 
-#: How to install what reads and encrypts any PDF.
+#: The command that installs pypdf, which reads and encrypts any PDF.
 NEEDS_EXTRA: Final = "pip install 'bankconnect-async[sandbox]'"
 
 

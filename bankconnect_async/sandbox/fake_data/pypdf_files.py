@@ -31,7 +31,7 @@ _PAGES_TO_READ: Final = 5
 @attrs.frozen
 class Content:
     """
-    What a PDF contains.
+    The content of a PDF.
 
     Attributes:
         text: The text layer of the first pages; blank if the PDF is a scan.

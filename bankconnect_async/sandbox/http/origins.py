@@ -31,7 +31,7 @@ _PREFLIGHT: Final = {
 @attrs.frozen(kw_only=True)
 class OriginPolicy:
     """
-    Which hosts the sandbox answers for, and which pages may call it.
+    The hosts that the sandbox answers for, and the pages that may call it.
 
     Attributes:
         hosts: Allowed host names besides those of this machine.
