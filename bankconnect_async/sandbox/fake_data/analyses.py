@@ -67,13 +67,6 @@ class Ledger(list[FakeTransaction]):
         return found
 
 
-def by_month(rows: Rows) -> dict[datetime.date, Ledger]:
-    """
-    Group transactions by month, in order.
-    """
-    return (rows if isinstance(rows, Ledger) else Ledger(rows)).months
-
-
 def short_month(month: datetime.date) -> str:
     """
     Return `Mmm-YY`, the form of top lists, predictors and balances.
@@ -147,7 +140,7 @@ def top_five(
             (row for row in group if row.side == side),
             key=lambda row: -row.amount,
         )[:_TOP]
-        for month, group in by_month(rows).items()
+        for month, group in Ledger(rows).months.items()
     }
 
 
@@ -179,7 +172,7 @@ def recurring(rows: Rows, side: str) -> list[list[FakeTransaction]]:
     return [
         each
         for each in series.values()
-        if len(by_month(each)) >= _MONTHS_TO_RECUR
+        if len(Ledger(each).months) >= _MONTHS_TO_RECUR
     ]
 
 
@@ -189,7 +182,7 @@ def eod_balances(rows: Rows) -> dict[str, Any]:
 
     Days before the first transaction and after the last one are `null`.
     """
-    months = list(by_month(rows))
+    months = list(Ledger(rows).months)
     closing = {row.day: row.balance for row in rows}
     balances: dict[str, Any] = {
         "Months_order": list(map(short_month, months)),
@@ -221,7 +214,7 @@ def rolling(rows: Rows) -> dict[str, Any]:
     """
     Return the withdrawn figures of blocks of months (contract, U-27).
     """
-    months = by_month(rows)
+    months = Ledger(rows).months
     groups = list(months.values())
     numbers = reversed(range(len(groups)))
     blocks: dict[str, Rows] = {
