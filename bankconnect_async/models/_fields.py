@@ -524,11 +524,12 @@ class ObjectReader:
         They are read by columns, or one by one where that cannot be done, or
         is not worth it for a few.
         """
-        if len(values) <= _FEW:
+        wires = _column_wires(self.cls)
+        if not wires or len(values) <= _FEW:
             return list(_read_each(self, values, path, problems))
         readers = {
             wire.keys[0]: _COLUMNS[wire.read](_value_reader(wire.read))
-            for wire in _column_wires(self.cls)
+            for wire in wires
         }
         found: list[Any] = []
         for start in range(0, len(values), _CHUNK):
@@ -544,8 +545,6 @@ class ObjectReader:
         values: Sequence[Any],
         readers: Mapping[str, _columns.ColumnReader],
     ) -> list[Any]:
-        if not readers:
-            raise _columns.IrregularError
         columns = _columns.columns_of(values, readers, self.nested)
         return _columns.build(
             self.cls,
