@@ -11,11 +11,11 @@ from typing import Any, Final, NoReturn, TypeVar
 from bankconnect_async._tracebacks import hide_frames
 from bankconnect_async.errors import InvalidResponseError
 from bankconnect_async.models._fields import (
+    ObjectReader,
     Pairs,
     Reader,
     list_of,
     mapping,
-    object_of,
 )
 from bankconnect_async.models._rows import Rows
 
@@ -85,7 +85,7 @@ def decode(
         InvalidResponseError: If it is not a JSON object, or a documented
             field has a wrong type. The error names paths, never values.
     """
-    value: T = _decode(object_of(cls), raw, status, keep_pairs=keep_pairs)
+    value: T = _decode(ObjectReader(cls), raw, status, keep_pairs=keep_pairs)
     return value
 
 

@@ -117,7 +117,7 @@ def list_field(read: Reader | type, *keys: str) -> Any:
     A model makes `Rows` of it.
     """
     if isinstance(read, type):
-        return rows_field(read, object_of(read), *keys)
+        return rows_field(read, ObjectReader(read), *keys)
     return field(list_of(read), *keys, default=())
 
 
@@ -141,7 +141,7 @@ def object_field(*keys: str) -> Any:
 
 
 def _reader(read: Reader | type) -> Reader:
-    return object_of(read) if isinstance(read, type) else read
+    return ObjectReader(read) if isinstance(read, type) else read
 
 
 @functools.cache
@@ -591,13 +591,6 @@ def _value_reader(read: Reader) -> _columns.ValueReader:
         return found
 
     return read_value
-
-
-def object_of(cls: type) -> Reader:
-    """
-    Return a reader of objects that makes each a *cls*.
-    """
-    return ObjectReader(cls)
 
 
 def list_of(read: Reader | type) -> Reader:
