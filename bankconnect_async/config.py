@@ -291,7 +291,7 @@ def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
         _ = url.host, url.port
     except (ValueError, IndexError):
         return URL(), "is not a URL"
-    if url.scheme not in {"http", "https"} or not is_host(url.raw_host):
+    if not is_http_url(url):
         return url, "must be an absolute https URL"
     if url.raw_user or url.raw_password or url.query_string or url.fragment:
         return url, "must not hold a user, a password, a query or a fragment"
@@ -307,10 +307,14 @@ def _parse_base(base_url: object, *, allow_http: bool) -> tuple[URL, str]:
     return url, ""
 
 
-def is_host(text: str | None) -> bool:
+def is_http_url(url: URL) -> bool:
     """
-    Tell whether *text* can be looked up or connected to.
+    Tell whether *url* is http or https, and its host may exist.
     """
+    return url.scheme in {"http", "https"} and _is_host(url.raw_host)
+
+
+def _is_host(text: str | None) -> bool:
     if not text:
         return False
     try:
@@ -338,7 +342,7 @@ def parse_proxy(proxy: str | URL) -> tuple[URL, Secret | None]:
         url = URL()
     credentials = _basic(url)
     url = url.with_user(None) if credentials else url
-    if url.scheme in {"http", "https"} and is_host(url.raw_host):
+    if is_http_url(url):
         return url.origin(), credentials
     # A traceback with locals would show the password.
     del proxy

@@ -14,7 +14,7 @@ import attrs
 from yarl import URL
 
 from bankconnect_async._codec.session_requests import is_loopback
-from bankconnect_async.config import is_host, read_environment, split_keys
+from bankconnect_async.config import is_http_url, read_environment, split_keys
 from bankconnect_async.errors import ConfigurationError, TransportError
 from bankconnect_async.web.protocol import CallbackProtocol
 
@@ -135,14 +135,10 @@ class WebhookProbe:
 def _parse(setting: str, text: str) -> URL:
     try:
         url = URL(text)
-        port = url.port
+        _ = url.port
     except ValueError:
-        url, port = URL(), None
-    if (
-        port is None
-        or url.scheme not in {"http", "https"}
-        or not is_host(url.raw_host)
-    ):
+        url = URL()
+    if not is_http_url(url):
         raise CheckError(
             f"{setting} is not an absolute https URL", f"correct {setting}"
         )
