@@ -11,7 +11,7 @@ import click
 
 from yarl import URL
 
-from bankconnect_async._codec.session_requests import is_plain_http
+from bankconnect_async._codec.session_requests import is_plain_http, read_url
 from bankconnect_async.client import AsyncBankConnect
 from bankconnect_async.errors import ConfigurationError
 from bankconnect_async.store import MemorySessionStore
@@ -58,11 +58,9 @@ def webhook(*, api: ApiOptions, url: str | None, flow: _Flow) -> None:
 
 
 def _is_refused(text: str) -> bool:
-    try:
-        return is_plain_http(URL(text))
-    except ValueError:
-        # The client says what is wrong.
-        return False
+    url = read_url(text)
+    # The client says what is wrong.
+    return url is not None and is_plain_http(url)
 
 
 async def _update(

@@ -44,7 +44,7 @@ def _is_text(value: object) -> bool:
 def _is_url(value: Any) -> bool:
     try:
         url = URL(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError):
         return False
     return url.scheme in {"http", "https"} and url.host is not None
 

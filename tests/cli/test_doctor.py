@@ -404,6 +404,7 @@ def test_missing_secrets_are_named_without_a_network(doctor):
         ("https://192.168.1.5/w", "FinBox cannot reach 192.168.1.5"),
         ("http://lender.example/w", "is http"),
         ("lender.example", "not an absolute https URL"),
+        ("https://[]@/", "not an absolute https URL"),
     ],
 )
 def test_webhooks_from_outside_need_a_public_url(doctor, url, words):

@@ -38,6 +38,16 @@ def test_the_url_is_set(  # noqa: PLR0913, PLR0917
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_url_is_refused(bankconnect, service):
+    """
+    The error is the client's, whatever the parser of URLs makes of it.
+    """
+    result = bankconnect("webhook", "https://[]@/", "--flow", "session")
+
+    assert (result.code, service.request_log) == (2, ())
+    assert "must be an absolute http or https URL" in result.err
+
+
 def test_a_service_is_needed(bankconnect, service):
     """
     Without a URL the variables of the service have to be set.

@@ -340,6 +340,7 @@ def test_settings_are_fixed():
         ("public_url", "https://demo.example:port"),
         ("public_url", 7),
         ("webhook_url", "hooks"),
+        ("webhook_url", "https://[]@/"),
         ("webhook_url", "ftp://127.0.0.1/hooks"),
         ("webhook_secret", ""),
         ("webhook_secret", "two\nlines"),

@@ -136,7 +136,7 @@ def _parse(setting: str, text: str) -> URL:
     try:
         url = URL(text)
         _ = url.port
-    except ValueError:
+    except (ValueError, IndexError):
         url = URL()
     if not is_http_url(url):
         raise CheckError(
