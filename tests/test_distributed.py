@@ -709,6 +709,7 @@ class TestSettings:
             "postgresql://db/x?password=pa55word",
             "postgresql://db/x?sslpassword=pa55word",
             "postgresql://u:pa55word@db:port/x",
+            "postgresql://[]:pa55word@db/x",
             "host=db dbname=x password = pa55word",
         ):
             with pytest.raises(ConfigurationError, match="workers") as caught:

@@ -539,6 +539,6 @@ def _has_password(address: str) -> bool:
         return True
     try:
         return URL(address).password is not None
-    except ValueError:
+    except (ValueError, IndexError):
         # A password that is not escaped, or a port that is no number.
         return "@" in address

@@ -49,6 +49,7 @@ ANSWERS = {
         {"Location": "https://api.example/bank-connect/v1/session/"},
         b"",
     ),
+    "/lost/bank-connect/v1/session/": (301, {"Location": "//[]@"}, b""),
     "/old/bank-connect/v1/session/": (405, {}, DENIED),
     "/down/bank-connect/v1/session/": (503, {}, b"<html>"),
     "/portal/bank-connect/v1/session/": (200, {}, b"<html>"),
@@ -317,6 +318,12 @@ def test_a_good_setup_passes(doctor, tmp_path):
             *((), "path"),
             ["redirects to https://api.example", "write https://"],
             id="http that redirects",
+        ),
+        pytest.param(
+            {"BASE_URL": "{odd}/lost/bank-connect"},
+            *((), "path"),
+            ["redirects to an invalid URL", "correct BANKCONNECT_BASE_URL"],
+            id="invalid redirect",
         ),
         pytest.param(
             {"BASE_URL": "{odd}/old/bank-connect", "API_VERSION": "v2"},

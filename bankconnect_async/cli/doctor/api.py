@@ -19,6 +19,7 @@ from bankconnect_async._codec.error_responses import (
     decode_error_body,
     error_from_response,
 )
+from bankconnect_async._codec.session_requests import read_url
 from bankconnect_async.config import Service
 from bankconnect_async.errors import (
     AuthenticationError,
@@ -187,11 +188,10 @@ class ApiProbe:
         return f"{answer}, as the Session API does"
 
     def _redirect(self, answer: ProbeResponse, location: str) -> CheckError:
-        try:
-            there = self.service.base_url.join(URL(location))
-        except ValueError:
-            there = URL()
-        place = f"{there.scheme}://{there.host_port_subcomponent}"
+        there, place = URL(), "an invalid URL"
+        if (url := read_url(location)) is not None:
+            there = self.service.base_url.join(url)
+            place = f"{there.scheme}://{there.host_port_subcomponent}"
         is_upgrade = (self.service.base_url.scheme, there.scheme) == (
             "http",
             "https",
