@@ -30,7 +30,7 @@ _STATUS_HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
 # RFC 9110, sections 5.1 and 5.5: a line end in a value begins another header,
 # and servers treat other control characters and outer blanks each in its way.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAKS: Final = re.compile(
+_FORBIDDEN: Final = re.compile(
     r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]|\A[ \t]|[ \t]\Z"
 )
 _CLOSED_POLICY: Final = {
@@ -89,7 +89,7 @@ def _check_headers(_: object, __: object, headers: Mapping[str, str]) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"headers: {name!r} is not the name of a header")
         # The value may be a secret.
-        if _BREAKS.search(value):
+        if _FORBIDDEN.search(value):
             raise ValueError(
                 f"headers: {name} contains a control character or half of a "
                 f"surrogate pair, or begins or ends with a blank: quote it"
