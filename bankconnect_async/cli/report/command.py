@@ -5,8 +5,9 @@ The command ``report``.
 import asyncio
 import sys
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
+from typing import BinaryIO
 
 import click
 
@@ -139,23 +140,20 @@ def report(  # noqa: PLR0913
         if urls_path is None:
             counter.read(journals)
         else:
-            file = files.enter_context(new_file(urls_path))
-            write_urls(file, counter, journals)
-            file.flush()
+            with _writing(urls_path, files) as file:
+                write_urls(file, counter, journals)
         figures = CampaignReport(
             creation=counter.report() if journals else None, journeys=journeys
         )
         if html_path is not None:
-            file = files.enter_context(new_file(html_path))
-            file.write(figures.to_html().encode())
-            file.flush()
+            with _writing(html_path, files) as file:
+                file.write(figures.to_html().encode())
         if failed_path is not None:
-            file = files.enter_context(new_file(failed_path))
-            if source is None:
-                write_failed_ids(file, counter, journals)
-            else:
-                copy_failed_rows(file, counter, source)
-            file.flush()
+            with _writing(failed_path, files) as file:
+                if source is None:
+                    write_failed_ids(file, counter, journals)
+                else:
+                    copy_failed_rows(file, counter, source)
     if as_json:
         write_json(figures.to_dict())
     else:
@@ -163,16 +161,24 @@ def report(  # noqa: PLR0913
         write_output(render_text(figures, is_terminal=is_terminal).encode())
 
 
+@contextmanager
+def _writing(path: str, files: ExitStack) -> Iterator[BinaryIO]:
+    file = files.enter_context(new_file(path))
+    yield file
+    # What cannot be written is found out before any file is complete.
+    file.flush()
+
+
 def _read_store(
     store: SessionStore, states_path: str | None, files: ExitStack
 ) -> JourneyReport:
     if states_path is None:
         return asyncio.run(_count_journeys(store, None))
-    file = files.enter_context(new_file(states_path))
-    with writing_states(file) as write:
-        journeys = asyncio.run(_count_journeys(store, write))
-    file.flush()
-    return journeys
+    with (
+        _writing(states_path, files) as file,
+        writing_states(file) as write,
+    ):
+        return asyncio.run(_count_journeys(store, write))
 
 
 async def _count_journeys(
