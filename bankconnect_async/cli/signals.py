@@ -11,12 +11,12 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
+
+from bankconnect_async._signals import END_SIGNALS
 
 
 T = TypeVar("T")
-
-_NAMES: Final = "SIGINT", "SIGTERM", "SIGHUP"
 
 
 @contextmanager
@@ -29,11 +29,8 @@ def on_interrupt(handle: Callable[[], None]) -> Iterator[None]:
     """
     loop = asyncio.get_running_loop()
     numbers = [
-        getattr(signal, name) for name in _NAMES if hasattr(signal, name)
-    ]
-    numbers = [
         number
-        for number in numbers
+        for number in END_SIGNALS
         if number in {signal.SIGINT, signal.SIGTERM}
         or signal.getsignal(number) is not signal.SIG_IGN
     ]

@@ -8,7 +8,6 @@ import multiprocessing
 import pickle
 import pkgutil
 import re
-import signal
 import sys
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ from distributed import Client, KilledWorker, LocalCluster, Security
 
 from bankconnect_async import __version__
 from bankconnect_async._hooks import was_cancelled
+from bankconnect_async._signals import TERMINAL_SIGNALS, signals_blocked
 from bankconnect_async.errors import (
     BankConnectError,
     ConfigurationError,
@@ -318,18 +318,12 @@ def _is_main_importable() -> bool:
 def _interrupts_blocked() -> Iterator[None]:
     # Processes that start now inherit this: Ctrl-C in a terminal reaches them
     # too, and they would print tracebacks. This process gets it at the end.
-    if sys.platform == "win32":
-        yield
-        return
-    numbers = {signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    # The tracker allows interrupts again when it is started.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with signals_blocked(TERMINAL_SIGNALS):
+        if sys.platform != "win32":
+            # It allows interrupts again when it is started.
+            resource_tracker.ensure_running()
+        with signals_blocked(TERMINAL_SIGNALS):
+            yield
 
 
 async def _result_of(future: Any) -> Result | None:

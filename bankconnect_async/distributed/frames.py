@@ -7,7 +7,6 @@ process has, one for each direction.
 
 import asyncio
 import pickle
-import signal
 import socket
 import struct
 
@@ -19,13 +18,6 @@ from bankconnect_async.errors import BankConnectError
 
 from .messages import JobSpec, Rows, unpack
 
-
-#: The signals that the parent handles for all of its processes.
-SIGNALS: Final = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)
-)
 
 _LENGTH: Final = struct.Struct("!I")
 

@@ -4,25 +4,24 @@ The worker processes of a batch on one machine, as their parent knows them.
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 
 import attrs
 
+from bankconnect_async._signals import END_SIGNALS, signals_blocked
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
 from bankconnect_async.errors import BankConnectError, ConfigurationError
 
 from .frames import (
-    SIGNALS,
     Done,
     FrameLink,
     Job,
@@ -249,7 +248,7 @@ class ProcessPool:
         ours, theirs = Sockets.pair()
         try:
             # A signal before the process ignores it would end it.
-            with closing(theirs), _signals_blocked():
+            with closing(theirs), signals_blocked(END_SIGNALS):
                 number = theirs.records.fileno()
                 process = subprocess.Popen(
                     [sys.executable, "-P", "-m", _PROGRAM, str(number)],
@@ -346,19 +345,6 @@ def check_platform() -> None:
         problem = "needs a Python interpreter, and this program is frozen"
     if problem is not None:
         raise ConfigurationError(fields={"processes": (problem,)})
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    # The process inherits this from the thread that starts it.
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _resolve(

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 from bankconnect_async._codec.request_digests import request_digest
+from bankconnect_async._signals import END_SIGNALS
 from bankconnect_async.batch.outcomes import Created, Item, Outcome
 from bankconnect_async.errors import (
     BankConnectError,
@@ -33,7 +34,6 @@ from bankconnect_async.journal.records import encode_record
 from bankconnect_async.models.sessions import SessionRequest
 
 from .frames import (
-    SIGNALS,
     Done,
     FrameDecoder,
     FrameLink,
@@ -345,11 +345,11 @@ class ProcessRunner(BatchRunner):
 def main() -> None:
     """Serve the parent until there is nothing more to do."""
     parent = os.getppid()
-    for each in SIGNALS:
+    for each in END_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     if sys.platform != "win32":
         # The parent blocked them, so that none comes before this.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
     with (
         socket.socket(fileno=os.dup(0)) as rows,
         socket.socket(fileno=int(sys.argv[1])) as records,

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 import attrs
 
+from bankconnect_async._signals import TERMINAL_SIGNALS
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
 from bankconnect_async.batch.session_batch import SessionBatch
@@ -283,10 +284,10 @@ async def heartbeat(spec: bytes, directive: bytes) -> bytes:
     """
     wanted: Directive = unpack(directive)
     if wanted.ignore_interrupts:
-        # Not where the worker is a thread, and not all systems have SIGHUP.
-        for name in "SIGINT", "SIGHUP":
-            with suppress(ValueError, AttributeError):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        # Not where the worker is a thread.
+        for number in TERMINAL_SIGNALS:
+            with suppress(ValueError):
+                signal.signal(number, signal.SIG_IGN)
     try:
         runner = _get_runner(unpack(spec), wanted)
     except BankConnectError as error:
