@@ -175,3 +175,38 @@ async def _start(
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+@pytest.fixture(name="begin")
+def _begin(
+    start, tmp_path
+) -> Callable[..., Awaitable[tuple[asyncio.subprocess.Process, Path]]]:
+    """Start a batch of so many link ids; gives its process and its output."""
+
+    async def begin(
+        count: int, *words: object
+    ) -> tuple[asyncio.subprocess.Process, Path]:
+        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
+        ids = (f"customer-{number:05}\n" for number in range(count))
+        source.write_text("link_id\n" + "".join(ids))
+        process = await start(
+            *("batch", source, "--output", output, "--inline-frame", *words),
+            # A signal to its group reaches no other process.
+            start_new_session=True,
+        )
+        return process, output
+
+    return begin
+
+
+@pytest.fixture(name="children", scope="session")
+def _children() -> Callable[[int], list[int]]:
+    """Return the processes that a process started."""
+
+    def children(pid: int) -> list[int]:
+        lists = Path(f"/proc/{pid}/task").glob("*/children")
+        return [
+            int(each) for text in lists for each in text.read_text().split()
+        ]
+
+    return children

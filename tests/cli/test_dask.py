@@ -141,46 +141,15 @@ class TestLocal:
     Worker processes that live as long as the command.
     """
 
-    @pytest.mark.parametrize(
-        "number",
-        [
-            signal.SIGINT,
-            signal.SIGHUP,
-        ],
-    )
-    async def test_interrupt(self, start, service, tmp_path, until, number):
-        """
-        Ctrl-C or a closed terminal ends all processes of the command, and no
-        row is lost.
-        """
-        process, output = await self._begin(start, tmp_path)
-        await until(lambda: service.created() > 50, seconds=110)
-        os.killpg(process.pid, number)
-        _, err = await asyncio.wait_for(process.communicate(), 60)
-
-        assert process.returncode == 130
-        assert b"stopping when the rows in flight are done" in err
-        assert b"to resume: bankconnect batch" in err
-        assert b"Traceback" not in err
-        lines = output.read_bytes().splitlines()
-        assert len(set(lines)) == len(lines) == service.created() < 100_000
-        assert b'"error"' not in b"".join(lines)
-
     async def test_interrupt_while_starting(
-        self, start, service, tmp_path, until
+        self, begin, service, until, children
     ):
         """
         Ctrl-C while worker processes start prints one line about the rows,
         without a traceback.
         """
-        process, _ = await self._begin(start, tmp_path)
-        children = Path(f"/proc/{process.pid}/task")
-
-        def has_workers():
-            lists = children.glob("*/children")
-            return sum(len(each.read_text().split()) for each in lists) > 1
-
-        await until(has_workers, seconds=110)
+        process, _ = await begin(100_000, "--dask", "local")
+        await until(lambda: len(children(process.pid)) > 1, seconds=110)
         os.killpg(process.pid, signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
@@ -263,13 +232,13 @@ class TestLocal:
         assert service.requests == 0
         assert not (tmp_path / "out.jsonl").exists()
 
-    async def test_interrupt_twice(self, start, service, tmp_path, until):
+    async def test_interrupt_twice(self, begin, service, until):
         """
         A second Ctrl-C cancels the rows in flight, and no row is lost.
         """
         service.faults.script(*[None] * 60)
         service.faults.always(Fault.stall(after=True))
-        process, output = await self._begin(start, tmp_path)
+        process, output = await begin(100_000, "--dask", "local")
         await until(lambda: service.created() > 100, seconds=110)
         os.killpg(process.pid, signal.SIGINT)
         async with asyncio.timeout(60):
@@ -284,31 +253,18 @@ class TestLocal:
         assert len(set(created)) == len(created) == 60
         assert len(lines) >= service.created()
 
-    @staticmethod
-    async def _begin(start, tmp_path):
-        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
-        source.write_bytes(csv_of(100_000))
-        process = await start(
-            *("batch", source, "--output", output, INLINE, "--dask", "local"),
-            start_new_session=True,
-        )
-        return process, output
-
-    async def test_kill(self, start, service, tmp_path, until):
+    async def test_kill(self, begin, service, until):
         """
         If the command and its workers are killed, running it again creates
         every session and records each once.
         """
-        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
-        source.write_bytes(csv_of(1500))
-        words = "batch", source, "--output", output, INLINE, "--dask", "local"
-        words = *words, "--concurrency", 20
-        process = await start(*words)
+        words = "--dask", "local", "--concurrency", 20
+        process, output = await begin(1500, *words)
         await until(lambda: service.created() > 300, seconds=110)
         process.kill()
         await process.wait()
         before = service.created()
-        again = await start(*words)
+        again, _ = await begin(1500, *words)
         _, err = await asyncio.wait_for(again.communicate(), 60)
 
         assert again.returncode == 0, err

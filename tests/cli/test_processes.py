@@ -13,20 +13,7 @@ import orjson
 import pytest
 
 
-INLINE = "--inline-frame"
-
-
-def csv_of(count):
-    """Return a CSV file of link ids."""
-    return b"link_id\n" + b"".join(
-        b"customer-%05d\n" % number for number in range(count)
-    )
-
-
-def children(pid):
-    """Return the processes that a process started."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(each) for text in lists for each in text.read_text().split()]
+WORDS = "--processes", 2, "--concurrency", 8
 
 
 def shown_to_others(pid):
@@ -82,7 +69,8 @@ class TestProcesses:
         """
         Options that exclude each other are refused before anything is sent.
         """
-        ran = batch(csv_of(2), INLINE, "--processes", 2, *options)
+        data = b"link_id\na\nb\n"
+        ran = batch(data, "--inline-frame", "--processes", 2, *options)
 
         assert ran.result.code == 2
         assert reason in ran.result.err
@@ -95,26 +83,13 @@ class TestSignals:
     Processes that are killed or interrupted.
     """
 
-    @staticmethod
-    async def _begin(start, tmp_path, count, until, service):
-        source, output = tmp_path / "links.csv", tmp_path / "out.jsonl"
-        source.write_bytes(csv_of(count))
-        process = await start(
-            *("batch", source, "--output", output, INLINE),
-            *("--processes", 2, "--concurrency", 8),
-            start_new_session=True,
-        )
-        await until(lambda: service.created() > 40, seconds=110)
-        return process, output
-
-    async def test_kill(self, start, service, tmp_path, until):
+    async def test_kill(self, begin, service, until, children):
         """
         If a worker and then the command are killed, no process is left, and
         running it again creates every session and records each once.
         """
-        process, output = await self._begin(
-            start, tmp_path, 300, until, service
-        )
+        process, output = await begin(300, *WORDS)
+        await until(lambda: service.created() > 40, seconds=110)
         first = children(process.pid)
         shown = b"".join(map(shown_to_others, first))
         assert service.api_key.encode() not in shown
@@ -127,8 +102,7 @@ class TestSignals:
         process.kill()
         await process.wait()
         await until(lambda: not any(map(is_running, second)), seconds=60)
-        source = tmp_path / "links.csv"
-        again = await start("batch", source, "--output", output, INLINE)
+        again, _ = await begin(300)
         _, err = await asyncio.wait_for(again.communicate(), 60)
 
         assert again.returncode == 0, err
@@ -137,14 +111,23 @@ class TestSignals:
         assert created == Counter(f"customer-{n:05}" for n in range(300))
         assert service.created() <= 300 + 4 + 8
 
-    async def test_interrupt(self, start, service, tmp_path, until):
+    @pytest.mark.parametrize(
+        ("number", "words"),
+        [
+            (signal.SIGINT, WORDS),
+            (signal.SIGINT, ("--dask", "local")),
+            (signal.SIGHUP, ("--dask", "local")),
+        ],
+        ids=["SIGINT", "SIGINT-dask", "SIGHUP-dask"],
+    )
+    async def test_interrupt(self, begin, service, until, number, words):
         """
-        Ctrl-C in a terminal reaches all processes, and no row is lost.
+        Ctrl-C or a closed terminal ends all processes of the command, and no
+        row is lost.
         """
-        process, output = await self._begin(
-            start, tmp_path, 100_000, until, service
-        )
-        os.killpg(process.pid, signal.SIGINT)
+        process, output = await begin(100_000, *words)
+        await until(lambda: service.created() > 50, seconds=110)
+        os.killpg(process.pid, number)
         _, err = await asyncio.wait_for(process.communicate(), 60)
 
         assert process.returncode == 130
