@@ -31,7 +31,7 @@ from bankconnect_async._codec.responses import decode
 from bankconnect_async.models import Insights
 
 from . import history
-from .report import ROOT, describe, replace_block
+from .report import ROOT, describe, replace_block, table
 from .solo import peak
 
 
@@ -248,23 +248,23 @@ def measure_memory(rows: int) -> float:
 
 
 def render(costs: Mapping[str, Cost], memory: float) -> str:
-    """Return the results as tables."""
-    lines = [
-        "|                | CPU ms | x orjson |     quartiles | at most |",
-        "| -------------- | -----: | -------: | ------------: | ------: |",
+    """Return the results as a table, and the memory below it."""
+    rows = [
+        [
+            name,
+            f"{cost.cpu:.1f}",
+            f"{cost.ratio:.2f}",
+            f"{cost.low:.2f} - {cost.high:.2f}",
+            f"{TARGETS[name]:.1f}" if name in TARGETS else "-",
+        ]
+        for name, cost in costs.items()
     ]
-    for name, cost in costs.items():
-        most = f"{TARGETS[name]:.1f}" if name in TARGETS else "-"
-        lines.append(
-            f"| {name:14} | {cost.cpu:6.1f} | {cost.ratio:8.2f} "
-            f"| {cost.low:5.2f} - {cost.high:5.2f} | {most:>7} |"
-        )
-    lines += [
-        "",
+    header = ["", "CPU ms", "x orjson", "quartiles", "at most"]
+    return (
+        f"{table(header, rows)}\n\n"
         f"`transactions()` of 20,000 rows, all of them read: {memory:.0f} MiB "
-        f"above an idle client, at most {MEMORY_TARGET}.",
-    ]
-    return "\n".join(lines)
+        f"above an idle client, at most {MEMORY_TARGET}."
+    )
 
 
 def run(options: argparse.Namespace) -> None:
