@@ -17,12 +17,11 @@ import subprocess
 import sys
 import time
 
-from collections.abc import Iterator
-
 import aiohttp
 
 from bankconnect_async import AsyncBankConnect, Created
 
+from .contenders import link_ids
 from .report import ROOT
 from .serving import serve_ours
 
@@ -33,11 +32,6 @@ RETURN_URL = "https://lender.example/return"
 def connect(base_url: str) -> AsyncBankConnect:
     """Make a client with the usual settings."""
     return AsyncBankConnect("key", base_url=base_url, redirect_url=RETURN_URL)
-
-
-def link_ids(count: int) -> Iterator[str]:
-    """Yield so many link ids, one by one."""
-    return (f"customer-{number}" for number in range(count))
 
 
 async def create(bank: AsyncBankConnect, rows: int, concurrency: int) -> int:

@@ -439,6 +439,11 @@ CONTENDERS: Final = (
 _counter: Final = itertools.count()
 
 
+def link_ids(count: int) -> Iterator[str]:
+    """Yield so many link ids, one by one."""
+    return (f"customer-{number}" for number in range(count))
+
+
 def new_ids(count: int) -> Iterator[str]:
     """Yield link ids that nobody had before."""
     return (f"customer-{n}" for n in itertools.islice(_counter, count))

@@ -28,7 +28,7 @@ import attrs
 from bankconnect_async import Created
 from bankconnect_async.journal import Journal
 
-from .contenders import CONNECTIONS, Setting, Target, open_client
+from .contenders import CONNECTIONS, Setting, Target, link_ids, open_client
 from .report import ROOT, replace_block, say, table
 from .solo import peak
 
@@ -87,11 +87,6 @@ class Resume:
     seconds: float
     cpu: float
     peak: float
-
-
-def link_ids(count: int) -> Iterator[str]:
-    """Yield so many link ids, one by one."""
-    return (f"customer-{number}" for number in range(count))
 
 
 async def run_batch(

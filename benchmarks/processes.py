@@ -27,7 +27,8 @@ import attrs
 from bankconnect_async.distributed import create_sessions_in_processes
 from bankconnect_async.journal import Journal
 
-from .batch import RETURN_URL, connect, link_ids
+from .batch import RETURN_URL, connect
+from .contenders import link_ids
 from .report import ROOT
 from .serving import serve
 
