@@ -37,6 +37,6 @@ def main(name: str, limit: float) -> None:
             opened(contender, setting) as ours,
         ):
             while len(ratios) < _TRIES and min(ratios, default=9) > limit:
-                pairs = list(take_turns(naive, ours, _ROUNDS))
+                pairs = list(take_turns(naive.run, ours.run, _ROUNDS))
                 ratios.append(summarize(name, pairs).ratio)
     print(json.dumps(ratios))

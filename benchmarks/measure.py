@@ -99,13 +99,15 @@ async def _leave(context: AbstractAsyncContextManager[Job]) -> None:
     await context.__aexit__(None, None, None)
 
 
-def take_turns(base: Opened, other: Opened, rounds: int) -> Iterator[Pair]:
+def take_turns(
+    base: Callable[[], Block], other: Callable[[], Block], rounds: int
+) -> Iterator[Pair]:
     """Run both *rounds* times as A B B A; yields the pairs."""
     for _ in range(rounds):
-        first = base.run()
-        yield first, other.run()
-        last = other.run()
-        yield base.run(), last
+        first = base()
+        yield first, other()
+        last = other()
+        yield base(), last
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +196,7 @@ def collect(
                 # It stood still while the other one warmed up.
                 first.run()
                 part = max(1, round(rounds * contender.rounds))
-                pairs = list(take_turns(first, other, part))
+                pairs = list(take_turns(first.run, other.run, part))
             blocks += [block for block, _ in pairs]
             yield contender.name, pairs
         if not blocks:

@@ -11,11 +11,11 @@ them; only asyncio is a layer of its own.
 
 import argparse
 import signal
-import statistics
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final
@@ -26,8 +26,9 @@ import attrs
 import bankconnect_async
 
 from .contenders import CONTENDERS, NAIVE, Setting, Target
-from .measure import Block, Opened, opened
+from .measure import Block, Opened, opened, summarize, take_turns
 from .report import ROOT, pyplot, replace_block, save, say, table
+from .serving import serve
 
 
 #: The layers, from the system up to the calling code, and their colours.
@@ -180,17 +181,18 @@ def measure(target: Target, rounds: int, size: int) -> list[Shares]:
             if contender.name not in SHOWN:
                 continue
             say(f"shares: {contender.name}")
-            sampler, ratios = Sampler(), []
+            sampler = Sampler()
             with opened(contender, setting) as other:
-                for _ in range(rounds):
-                    first = _run(naive, base, size)
-                    ratios.append(_run(other, sampler, size).cpu / first.cpu)
-                    last = _run(other, sampler, size)
-                    ratios.append(last.cpu / _run(naive, base, size).cpu)
+                pairs = take_turns(
+                    partial(_run, naive, base, size),
+                    partial(_run, other, sampler, size),
+                    rounds,
+                )
+                result = summarize(contender.name, list(pairs))
             found.append(
                 Shares(
                     name=contender.name,
-                    ratio=statistics.median(ratios),
+                    ratio=result.ratio,
                     samples=sampler.samples,
                 )
             )
@@ -270,8 +272,6 @@ def draw(found: Sequence[Shares], path: Path) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure the shares, print them, and draw them."""
-    from .serving import serve
-
     with serve() as service:
         found = measure(service.plain, options.rounds, options.size)
     options.output.mkdir(parents=True, exist_ok=True)
