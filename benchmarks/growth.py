@@ -29,6 +29,7 @@ from bankconnect_async import Created
 from bankconnect_async.journal import Journal
 
 from .contenders import CONNECTIONS, Setting, Target, link_ids, open_client
+from .measure import quartiles
 from .report import ROOT, replace_block, say, table
 from .solo import peak
 
@@ -258,14 +259,6 @@ def _row(stage: Sequence[Part], first: Sequence[Part]) -> list[str]:
 
 def _scaled(part: Part) -> float:
     return part.cpu / part.yardstick
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the quartiles; those of one value are all the same."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
 
 
 def bytes_per_row(first: Part, last: Part) -> float:

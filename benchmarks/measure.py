@@ -138,16 +138,24 @@ class Result:
     runs: list[float] = attrs.Factory(list)
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the quartiles; those of one value are all the same."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
 def summarize(name: str, pairs: Sequence[Pair]) -> Result:
     """Sum up what the second of each pair did, beside the first."""
     ratios = [block.cpu / base.cpu for base, block in pairs]
     blocks = [block for _, block in pairs]
     seconds = sorted(each for block in blocks for each in block.seconds)
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    low, middle, high = quartiles(ratios)
     return Result(
         name=name,
         cpu=statistics.median(block.cpu for block in blocks),
-        ratio=statistics.median(ratios),
+        ratio=middle,
         low=low,
         high=high,
         rate=statistics.median(block.rate for block in blocks),

@@ -31,6 +31,7 @@ from bankconnect_async._codec.responses import decode
 from bankconnect_async.models import Insights
 
 from . import history
+from .measure import quartiles
 from .report import ROOT, describe, replace_block, table
 from .solo import peak
 
@@ -192,7 +193,7 @@ def compare(
 
 def _summarize(pairs: list[tuple[float, float]]) -> Cost:
     ratios = [ours / base for base, ours in pairs]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    low, middle, high = quartiles(ratios)
     return Cost(
         cpu=statistics.median(ours for _, ours in pairs) * 1e3,
         ratio=middle,
