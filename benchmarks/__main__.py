@@ -9,6 +9,7 @@ import shutil
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from . import growth, history, reading, shares
@@ -35,6 +36,13 @@ from .solo import peak_memory
 
 
 _OUTPUT: Final = ROOT / "build" / "bench"
+# Modules with `run` and `add_options`, and the texts of `--help`.
+_OTHERS: Final[dict[str, tuple[ModuleType, str]]] = {
+    "rate-control": (rate_control, "compare rate controls"),
+    "reading": (reading, "measure reading of a response"),
+    "growth": (growth, "measure batches of many rows"),
+    "shares": (shares, "measure each layer's CPU time"),
+}
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -149,10 +157,12 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.set_defaults(run=compare_costs)
     commands = parser.add_subparsers(title="other benchmarks")
-    rate_control.add_parser(commands)
-    reading.add_parser(commands)
-    growth.add_parser(commands)
-    shares.add_parser(commands)
+    for name, (module, text) in _OTHERS.items():
+        other = commands.add_parser(
+            name, help=text, description=module.__doc__
+        )
+        other.set_defaults(run=module.run)
+        module.add_options(other)
     add = parser.add_argument
     add("--quick", action="store_true", help="few rounds, plain TCP only")
     add("--full", action="store_true", help="everything, and 10^6 sessions")

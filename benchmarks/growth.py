@@ -284,14 +284,8 @@ def run(options: argparse.Namespace) -> None:
         replace_block(ROOT / "benchmarks" / "README.md", "growth", text)
 
 
-def add_parser(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add this benchmark to the command line of all benchmarks."""
-    parser = commands.add_parser(
-        "growth", help="measure batches of many rows", description=__doc__
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     add = parser.add_argument
     add("--rows", type=int, default=_MILLION, help="by default a million")
     add("--home", type=Path, help="folder for the journal, 300 bytes a row")

@@ -290,14 +290,8 @@ def _figures(costs: Mapping[str, Cost]) -> dict[str, history.Figure]:
     }
 
 
-def add_parser(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add this benchmark to the command line of all benchmarks."""
-    parser = commands.add_parser(
-        "reading", help="measure reading of a response", description=__doc__
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(

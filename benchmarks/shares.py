@@ -282,14 +282,8 @@ def run(options: argparse.Namespace) -> None:
         replace_block(ROOT / "benchmarks" / "README.md", "shares", text)
 
 
-def add_parser(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add this benchmark to the command line of all benchmarks."""
-    parser = commands.add_parser(
-        "shares", help="measure each layer's CPU time", description=__doc__
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     add = parser.add_argument
     add("--rounds", type=int, default=10, help="of four blocks each")
     add("--size", type=int, default=2000, help="sessions in a block")

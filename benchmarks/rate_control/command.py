@@ -22,14 +22,8 @@ _PAGE: Final = ROOT / "docs" / "rate-control.md"
 _PICTURES: Final = ROOT / "docs" / "rate-control"
 
 
-def add_parser(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add this comparison to the command line of all benchmarks."""
-    parser = commands.add_parser(
-        "rate-control", help="compare rate controls", description=__doc__
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this comparison."""
     add = parser.add_argument
     add("--quick", action="store_true", help="one seed, and no sockets")
     add(
