@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+import attrs
+
 from . import growth, history, reading, shares
 from .apart import compare_apart
 from .contenders import CONTENDERS, NAIVE, Contender, Target
@@ -120,14 +122,13 @@ def publish(report: Report, output: Path) -> None:
 
 def _run(options: argparse.Namespace, results: Path) -> Iterator[Report]:
     if options.again:
-        for each in json.loads(results.read_text()):
-            yield Report.from_json(json.dumps(each))
+        yield from map(Report.from_dict, json.loads(results.read_text()))
         return
     documents = []
     for number in range(options.runs):
         say(f"run {number + 1} of {options.runs}")
         report = measure(options)
-        documents.append(json.loads(report.to_json()))
+        documents.append(attrs.asdict(report))
         # Those that are done outlive one that is interrupted.
         results.write_text(json.dumps(documents, indent=1) + "\n")
         yield report

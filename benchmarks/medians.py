@@ -2,7 +2,6 @@
 One report of several runs, because a single run may be lucky.
 """
 
-import json
 import statistics
 
 from collections.abc import Sequence
@@ -23,8 +22,7 @@ def median_report(reports: Sequence[Report]) -> Report:
     Args:
         reports: The reports of the runs, which measured the same.
     """
-    documents = [json.loads(report.to_json()) for report in reports]
-    found = Report.from_json(json.dumps(median_of(documents)))
+    found = Report.from_dict(median_of([*map(attrs.asdict, reports)]))
     found.about["runs"] = str(len(reports))
     for transport, results in found.tables.items():
         found.tables[transport] = [

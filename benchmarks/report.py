@@ -1,11 +1,10 @@
 """
-What was measured, as tables, JSON and a picture.
+What was measured, as tables and pictures.
 """
 
 import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -57,19 +56,14 @@ class Report:
     curves: dict[str, list[dict[str, float]]] = attrs.Factory(dict)
     micro: dict[str, float] = attrs.Factory(dict)
 
-    def to_json(self) -> str:
-        """Write everything down."""
-        return json.dumps(attrs.asdict(self), indent=1) + "\n"
-
     @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """Read it back."""
-        told = json.loads(text)
-        told["tables"] = {
+    def from_dict(cls, told: Mapping[str, Any]) -> "Report":
+        """Return the report of which `attrs.asdict` made *told*."""
+        tables = {
             name: [Result(**each) for each in results]
             for name, results in told["tables"].items()
         }
-        return cls(**told)
+        return cls(**{**told, "tables": tables})
 
     def find(self, name: str, transport: str = "plain") -> Result | None:
         """Return a contender's result, if it was measured."""
