@@ -23,6 +23,7 @@ from .measure import Result
 from .medians import median_report
 from .rate_control import command as rate_control
 from .report import (
+    PAGE,
     ROOT,
     Report,
     describe,
@@ -109,11 +110,7 @@ def publish(report: Report, output: Path) -> None:
     shutil.copy(output / "curves.svg", ROOT / "docs")
     replace_block(ROOT / "README.md", "speed", sum_up(report))
     picture = "![Cost of a session by what surrounds it](../docs/curves.svg)"
-    replace_block(
-        ROOT / "benchmarks" / "README.md",
-        "run",
-        f"{render(report)}\n{picture}",
-    )
+    replace_block(PAGE, "run", f"{render(report)}\n{picture}")
     rows = history.append(
         history.PATH, report.about, history.figures_of(report)
     )

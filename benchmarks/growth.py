@@ -30,7 +30,7 @@ from bankconnect_async.journal import Journal
 
 from .contenders import CONNECTIONS, Setting, Target, link_ids, open_client
 from .measure import quartiles
-from .report import ROOT, replace_block, say, table
+from .report import PAGE, ROOT, replace_block, say, table
 from .solo import peak
 
 
@@ -281,7 +281,7 @@ def run(options: argparse.Namespace) -> None:
         text = render(*measure(service.plain, options.home, options.rows))
     print(text)
     if options.publish:
-        replace_block(ROOT / "benchmarks" / "README.md", "growth", text)
+        replace_block(PAGE, "growth", text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ from bankconnect_async.models import Insights
 
 from . import history
 from .measure import quartiles
-from .report import ROOT, describe, replace_block, table
+from .report import PAGE, ROOT, describe, replace_block, table
 from .solo import peak
 
 
@@ -276,7 +276,7 @@ def run(options: argparse.Namespace) -> None:
     text = render(costs, measure_memory(options.rows))
     print(text)
     if options.publish:
-        replace_block(ROOT / "benchmarks" / "README.md", "reading", text)
+        replace_block(PAGE, "reading", text)
         history.append(history.PATH, describe("none"), _figures(costs))
 
 

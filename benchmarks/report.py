@@ -24,6 +24,8 @@ from .measure import Result
 
 
 ROOT: Final = Path(__file__).parent.parent
+#: The page with the results that are published.
+PAGE: Final = ROOT / "benchmarks" / "README.md"
 PACKAGES: Final = (
     "aiohttp",
     "orjson",

@@ -27,7 +27,7 @@ import bankconnect_async
 
 from .contenders import CONTENDERS, NAIVE, Setting, Target
 from .measure import Block, Opened, opened, summarize, take_turns
-from .report import ROOT, pyplot, replace_block, save, say, table
+from .report import PAGE, ROOT, pyplot, replace_block, save, say, table
 from .serving import serve
 
 
@@ -279,7 +279,7 @@ def run(options: argparse.Namespace) -> None:
     print(text := render(found))
     if options.publish:
         draw(found, ROOT / "docs" / _PICTURE)
-        replace_block(ROOT / "benchmarks" / "README.md", "shares", text)
+        replace_block(PAGE, "shares", text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
