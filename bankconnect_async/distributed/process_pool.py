@@ -19,6 +19,7 @@ import attrs
 from bankconnect_async._signals import END_SIGNALS, signals_blocked
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
+from bankconnect_async.environment import PROXY_VARIABLES
 from bankconnect_async.errors import BankConnectError, ConfigurationError
 
 from .frames import (
@@ -361,5 +362,5 @@ def _environ_without_secrets() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(_OURS)
+        if not name.startswith(_OURS) and name not in PROXY_VARIABLES
     } | {"PYTHONPATH": path}

@@ -83,17 +83,20 @@ class TestSignals:
     Processes that are killed or interrupted.
     """
 
-    async def test_kill(self, begin, service, until, children):
+    async def test_kill(self, begin, service, until, children, monkeypatch):
         """
         If a worker and then the command are killed, no process is left, and
         running it again creates every session and records each once.
         """
+        # No proxy of plain http, but its address is a secret all the same.
+        monkeypatch.setenv("HTTPS_PROXY", "http://user:canary@127.0.0.1:9")
         process, output = await begin(300, *WORDS)
         await until(lambda: service.created() > 40, seconds=110)
         first = children(process.pid)
         shown = b"".join(map(shown_to_others, first))
         assert service.api_key.encode() not in shown
         assert service.server_hash.encode() not in shown
+        assert b"canary" not in shown
         os.kill(first[0], signal.SIGKILL)
         await until(lambda: set(children(process.pid)) - set(first))
         second = children(process.pid)
