@@ -54,7 +54,7 @@ class Usage:
     def above(self, other: "Usage", rows: int) -> "Usage":
         """Return what each of so many rows took, above another batch."""
         return Usage(
-            self.seconds / rows,
+            (self.seconds - other.seconds) / rows,
             (self.parent - other.parent) / rows,
             (self.workers - other.workers) / rows,
         )
@@ -200,10 +200,7 @@ def main() -> None:
         return
     base = measure(options, _WARM_UP)
     usage = measure(options, _WARM_UP + options.rows)
-    rows = Usage(
-        usage.seconds - base.seconds, usage.parent, usage.workers
-    ).above(Usage(0, base.parent, base.workers), options.rows)
-    print(json.dumps(attrs.asdict(rows)))
+    print(json.dumps(attrs.asdict(usage.above(base, options.rows))))
 
 
 if __name__ == "__main__":
