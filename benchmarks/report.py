@@ -350,7 +350,7 @@ def sum_up(report: Report) -> str:
         "as much as naive code.",
         f"**Throughput**: {_rounded(ours.rate)} sessions per second from one "
         f"process, {_rounded(batch.rate)} as a batch, and "
-        f"{_rounded(faster.rate)} with uvloop (extra `[speed]`).",
+        f"{_rounded(faster.rate)} as a batch with uvloop (extra `[speed]`).",
         f"**Weight**: {report.imports[_US]:.0f} ms of import beyond aiohttp's "
         f"{report.imports['aiohttp']:.0f}, and "
         f"{report.memory[ours.name] - report.memory[naive.name]:.0f} MiB of "
