@@ -569,12 +569,9 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self.drain()
 
     def _with_unrecorded(self, error: Exception) -> Exception:
-        if self._journal is None or not self._journal.unrecorded:
+        if self._journal is None:
             return error
-        kind = type(error) if isinstance(error, JournalError) else JournalError
-        explained = kind(f"{error}: {self._journal.describe_unrecorded()}")
-        explained.__cause__ = error.__cause__ or error
-        return explained
+        return explain_unrecorded(error, self._journal)
 
 
 class SessionBatch(Batch[Item, SessionRequest, Outcome]):
@@ -706,6 +703,20 @@ def _ends_batch(exc: BaseException) -> bool:
     if isinstance(exc, asyncio.CancelledError):
         return was_cancelled()
     return not isinstance(exc, Exception)
+
+
+def explain_unrecorded(
+    error: Exception, journal: "ResultSink[Any, Any]"
+) -> Exception:
+    """
+    Add the outcomes that could not be recorded to the error of a batch.
+    """
+    if not journal.unrecorded:
+        return error
+    kind = type(error) if isinstance(error, JournalError) else JournalError
+    explained = kind(f"{error}: {journal.describe_unrecorded()}")
+    explained.__cause__ = error.__cause__ or error
+    return explained
 
 
 def check_number(name: str, value: Any, types: Any) -> None:

@@ -23,7 +23,10 @@ from bankconnect_async.batch.outcomes import (
     Source,
     failed_outcome,
 )
-from bankconnect_async.batch.session_batch import check_number
+from bankconnect_async.batch.session_batch import (
+    check_number,
+    explain_unrecorded,
+)
 from bankconnect_async.config import Secret
 from bankconnect_async.environment import PROXY_EXCEPTIONS, PROXY_VARIABLES
 from bankconnect_async.errors import (
@@ -473,12 +476,7 @@ class ProcessBatch(WorkerBatch):
         return failed_outcome(line - 1, item, request, error)
 
     def _explain(self, error: Exception) -> Exception:
-        if not self.journal.unrecorded:
-            return error
-        kind = type(error) if isinstance(error, JournalError) else JournalError
-        explained = kind(f"{error}: {self.journal.describe_unrecorded()}")
-        explained.__cause__ = error
-        return explained
+        return explain_unrecorded(error, self.journal)
 
 
 def _load(worker: WorkerProcess) -> float:
