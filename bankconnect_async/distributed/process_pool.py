@@ -19,7 +19,7 @@ import attrs
 from bankconnect_async._signals import END_SIGNALS, signals_blocked
 from bankconnect_async._threads import finish_in_thread, run_in_thread
 from bankconnect_async.batch.outcomes import Item
-from bankconnect_async.environment import PROXY_VARIABLES
+from bankconnect_async.environment import PROXY_EXCEPTIONS, PROXY_VARIABLES
 from bankconnect_async.errors import BankConnectError, ConfigurationError
 
 from .frames import (
@@ -34,8 +34,7 @@ from .monitor import TIMEOUT, reporting_to
 
 
 _PROGRAM: Final = "bankconnect_async.distributed.process_worker"
-# The variables that hold our secrets, which no other process is to see.
-_OURS: Final = "BANKCONNECT_"
+_PROXIES: Final = frozenset((*PROXY_VARIABLES, *PROXY_EXCEPTIONS))
 # Seconds to wait for a heartbeat.
 _HEARTBEAT_TIMEOUT: Final = 10.0
 # Seconds for a process to end when it has nothing to do any more.
@@ -332,6 +331,15 @@ class ProcessPool:
             self._started.pop(process).close()
 
 
+def is_setting(name: str) -> bool:
+    """
+    Tell whether clients read a variable of the environment.
+
+    Its value may be a secret, so workers get it over their private socket.
+    """
+    return name.startswith("BANKCONNECT_") or name in _PROXIES
+
+
 def check_platform() -> None:
     """
     Check that worker processes can be started.
@@ -362,5 +370,5 @@ def _environ_without_secrets() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(_OURS) and name not in PROXY_VARIABLES
+        if not is_setting(name)
     } | {"PYTHONPATH": path}

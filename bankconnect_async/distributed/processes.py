@@ -28,7 +28,6 @@ from bankconnect_async.batch.session_batch import (
     explain_unrecorded,
 )
 from bankconnect_async.config import Secret
-from bankconnect_async.environment import PROXY_EXCEPTIONS, PROXY_VARIABLES
 from bankconnect_async.errors import (
     BankConnectError,
     BatchStoppedError,
@@ -49,6 +48,7 @@ from .process_pool import (
     WorkerCallbacks,
     WorkerProcess,
     check_platform,
+    is_setting,
 )
 from .worker_batch import PathLike, WorkerBatch
 
@@ -63,17 +63,6 @@ _WINDOW: Final = 4
 _CHUNK: Final = 32
 # How many processes may end at a row, or without any progress.
 _DEATHS: Final = 3
-# The variables without secrets.
-_PLAIN: Final = frozenset(
-    {
-        "BANKCONNECT_BASE_URL",
-        "BANKCONNECT_API_VERSION",
-        "BANKCONNECT_REDIRECT_URL",
-        "BANKCONNECT_CA_FILE",
-        *PROXY_EXCEPTIONS,
-    }
-)
-_PROXIES: Final = frozenset((*PROXY_VARIABLES, *PROXY_EXCEPTIONS))
 
 
 @hide_frames
@@ -496,7 +485,7 @@ def _check_pickling(settings: Mapping[str, Any]) -> None:
 
 def _select(environ: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: value if name in _PLAIN else Secret(value)
+        name: Secret(value)
         for name, value in environ.items()
-        if name.startswith("BANKCONNECT_") or name in _PROXIES
+        if is_setting(name)
     }
