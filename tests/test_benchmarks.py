@@ -16,6 +16,11 @@ from benchmarks import contenders, growth, history, measure, medians, shares
 from benchmarks import report as reports
 
 
+def cells(row):
+    """Return the texts in a row of a table."""
+    return [cell.strip() for cell in row.split("|")[1:-1]]
+
+
 def part(rows, *, cpu=100.0, yardstick=1000.0, peak=50.0):
     """Return a part of a batch."""
     return growth.Part(
@@ -38,12 +43,8 @@ def test_growth_has_a_line_for_each_power_of_ten():
 
     text = growth.render(parts, resume)
 
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
-    assert rows[2:] == [
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert [cells(row) for row in rows[2:]] == [
         ["100,000", "105", "1.00", "0.98 - 1.02", "50", "-", "30"],
         ["1,000,000", "210", "1.00", "1.00 - 1.00", "64", "16.4", "300"],
     ]
@@ -178,10 +179,7 @@ def test_targets_are_met_or_missed():
     lines = reports.render(missed).splitlines()
 
     start = lines.index("### Targets")
-    assert [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in lines[start + 4 : start + 8]
-    ] == [
+    assert [cells(row) for row in lines[start + 4 : start + 8]] == [
         ["create_sessions, journal, x naive", "0.76", "0.76", "met"],
         ["create_session, 22 parameters, x naive", "0.86", "0.85", "missed"],
         ["create_sessions, 22 parameters, x naive", "0.70", "0.80", "met"],
