@@ -264,7 +264,7 @@ def render(costs: Mapping[str, Cost], memory: float) -> str:
     return (
         f"{table(header, rows)}\n\n"
         f"`transactions()` of 20,000 rows, all of them read: {memory:.0f} MiB "
-        f"above an idle client, at most {MEMORY_TARGET}."
+        f"above an idle client (target: at most {MEMORY_TARGET})."
     )
 
 
