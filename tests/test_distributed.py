@@ -996,7 +996,6 @@ class TestWorkerRunner:
         """
         A runner without heartbeats expires.
         """
-        monkeypatch.setattr(workers, "_EXPIRY", 0.5)
         spec = JobSpec(
             run="cd",
             api="mine",
@@ -1007,9 +1006,16 @@ class TestWorkerRunner:
         runner = workers._get_runner(spec, Directive())
         path.touch()
         rows = [(number, f"c-{number}") for number in range(5_000)]
-        result = await runner.run(make_shard(0, str(path), rows))
+        running = asyncio.ensure_future(
+            runner.run(make_shard(0, str(path), rows))
+        )
+        await until(lambda: service.created() >= 1)
+        # The last heartbeat, and no time for another one.
+        monkeypatch.setattr(workers, "_EXPIRY", 0)
+        runner.renew()
+        result = await running
 
-        assert result.left == 5_000 - service.created()
+        assert 0 < result.left == 5_000 - service.created()
         assert created(path).total() == service.created()
         assert "cd" not in workers._runners
         assert {record.api for record in read_journal(path)} == {"mine"}
