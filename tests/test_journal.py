@@ -27,17 +27,21 @@ from bankconnect_async import (
     Failed,
     InvalidRequestError,
     JournalError,
+    RetryPolicy,
     ReturnURL,
     Session,
     SessionRequest,
     TransportError,
 )
+from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
+from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.journal import (
     CreatedRecord,
     FailedRecord,
     Journal,
     read_journal,
 )
+from bankconnect_async.journal.append_file import AppendFile
 from bankconnect_async.sandbox import Fault
 
 
@@ -123,6 +127,40 @@ def _syncs(monkeypatch):
     monkeypatch.setattr(os, "fsync", syncs)
     yield syncs
     syncs.release()
+
+
+class InStep:
+    """
+    A sender whose responses come when so many requests wait for theirs.
+    """
+
+    complete = None
+
+    def __init__(self, count):
+        self._count = count
+        self._responses = []
+
+    def prepare(self, item):
+        return item, SessionRequest(link_id=item, redirect_url=None)
+
+    async def open(self):
+        pass
+
+    def reserve(self, concurrency, rate_limit):
+        pass
+
+    def release(self, concurrency, rate_limit):
+        pass
+
+    async def send(self, link_id, request, retry, throttle):
+        response = asyncio.get_running_loop().create_future()
+        self._responses.append(response)
+        if len(self._responses) == self._count:
+            for each in self._responses:
+                each.set_result(None)
+            self._responses = []
+        await response
+        return Session(link_id=link_id, redirect_url=URL("https://x.example"))
 
 
 def write(path, *link_ids):
@@ -497,6 +535,100 @@ class TestDurability:
         with Journal(path, api=API) as journal:
             journal.record(created("a"))
             assert created_ids(path) == ["a"]
+
+    @pytest.mark.parametrize("concurrency", [1, 8])
+    async def test_written_before_the_next(self, bank, path, concurrency):
+        """
+        A worker takes its next input, and its outcome is seen, when the record
+        of the last one is in the file.
+        """
+        behind, seen = [], []
+
+        def source():
+            for taken, each in enumerate(ids(200)):
+                behind.append(taken - path.read_bytes().count(b"\n"))
+                yield each
+
+        async with bank.create_sessions(
+            source(), journal=Journal(path), concurrency=concurrency
+        ) as outcomes:
+            async for each in outcomes:
+                seen.append(each.link_id)
+                assert set(seen) <= set(created_ids(path))
+
+        assert max(behind) == concurrency - 1
+        assert len(seen) == 200
+
+    async def test_written_together(self, path, monkeypatch):
+        """
+        Responses that come together are recorded by one write.
+        """
+        writes = []
+        append = AppendFile.append
+
+        def count(file, line):
+            writes.append(line.count(b"\n"))
+            append(file, line)
+
+        monkeypatch.setattr(AppendFile, "append", count)
+        sender = InStep(8)
+        async with SessionBatch(
+            sender,
+            ids(80),
+            BatchOptions(
+                api=API,
+                concurrency=8,
+                retry=RetryPolicy(),
+                clock=SYSTEM_CLOCK,
+                journal=Journal(path),
+            ),
+            capacity=sender,
+        ) as outcomes:
+            found = [each.link_id async for each in outcomes]
+
+        assert writes == [8] * 10
+        assert sorted(found) == sorted(created_ids(path)) == sorted(ids(80))
+
+    def test_together_without_room(self, path, little_room):
+        """
+        As many records are written as there is room for, where all of them
+        have none.
+        """
+        outcomes = [created(each, index) for index, each in enumerate(ids(90))]
+        with Journal(path, api=API) as journal:
+            for each in outcomes:
+                journal.begin(each.index, each.request)
+            with pytest.raises(JournalError, match="File too large"):
+                journal.record_all(outcomes)
+
+        recorded = created_ids(path)
+        assert recorded == ids(len(recorded))
+        assert ROOM - 400 < path.stat().st_size <= ROOM
+        assert journal.created == len(recorded)
+        assert [each.link_id for each in journal.unrecorded_outcomes] == (
+            ids(90)[len(recorded) :]
+        )
+        last = f"line {len(recorded) + 1}, {len(recorded) + 2}"
+        assert last in journal.describe_unrecorded()
+
+    def test_record_of_a_subclass(self, path):
+        """
+        The `record` of a subclass gets each outcome.
+        """
+        seen = []
+
+        class Own(Journal):
+            def record(self, outcome, *, line=None):
+                seen.append(outcome.link_id)
+                super().record(outcome, line=line)
+
+        with Own(path, api=API) as journal:
+            outcomes = [created(each, n) for n, each in enumerate(ids(3))]
+            for each in outcomes:
+                journal.begin(each.index, each.request)
+            journal.record_all(outcomes)
+
+        assert seen == created_ids(path) == ids(3)
 
     @pytest.mark.parametrize("with_loop", [False, True])
     def test_synced_soon(self, path, syncs, with_loop):

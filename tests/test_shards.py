@@ -137,9 +137,12 @@ class DatabaseSink:
         )
         return found.fetchone() is None
 
-    def record(self, outcome):
-        if isinstance(outcome, Created):
-            self._queue.append((outcome.link_id, outcome.session.url))
+    def record_all(self, outcomes):
+        self._queue += [
+            (each.link_id, each.session.url)
+            for each in outcomes
+            if isinstance(each, Created)
+        ]
 
     async def drain(self):
         queue, self._queue = self._queue, []

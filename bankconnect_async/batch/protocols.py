@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from bankconnect_async.retry import RetryPolicy
@@ -110,7 +110,7 @@ class ResultSink(Protocol[RequestT_contra, OutcomeT_contra]):
 
     @property
     def is_resumable(self) -> bool:
-        """Whether records are durable as soon as `record` returns."""
+        """Whether records are durable as soon as `record_all` returns."""
         ...
 
     @property
@@ -144,12 +144,15 @@ class ResultSink(Protocol[RequestT_contra, OutcomeT_contra]):
         """
         ...
 
-    def record(self, outcome: OutcomeT_contra, /) -> None:
+    def record_all(self, outcomes: Sequence[OutcomeT_contra], /) -> None:
         """
-        Record an outcome before its worker takes the next input.
+        Record outcomes before their workers take the next inputs.
+
+        Args:
+            outcomes: The outcomes; several where responses came together.
 
         Raises:
-            JournalError: If it cannot be recorded.
+            JournalError: If one of them cannot be recorded.
         """
         ...
 

@@ -176,6 +176,9 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._draining = False
         # The error that ended the batch, until it was raised.
         self._unraised: Exception | None = None
+        self._is_grouping = False
+        # Outcomes of this turn of the event loop, not yet recorded.
+        self._grouped: list[OutcomeT] = []
         self._counts = _Counts()
         self._started: float | None = None
 
@@ -293,7 +296,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
                         self._options.api, concurrency=self._concurrency
                     )
                 )
-                if not self._journal.is_resumable:
+                self._is_grouping = self._journal.is_resumable
+                if not self._is_grouping:
                     # A record is written before its worker takes the next.
                     self._get_nowait = _get_nothing
                     self._get = partial(
@@ -425,10 +429,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
                     )
                 finally:
                     self._counts.in_flight -= 1
-                try:
-                    throttle.on_success()
-                except Exception as exc:  # noqa: BLE001 - the user's clock
-                    self._hooks.log("the clock", exc)
+                self._note_success(throttle)
                 if self._complete is not None:
                     result = await self._complete(result)
             except BaseException as exc:
@@ -438,10 +439,34 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             finally:
                 throttle.release()
             seconds = self._clock.monotonic() - throttle.sent_at
-            self._report(
-                self._make_success(index, item, request, result, seconds)
-            )
+            outcome = self._make_success(index, item, request, result, seconds)
             self._counts.created += 1
+            if self._is_grouping:
+                await self._report_together(outcome)
+            else:
+                self._report([outcome])
+
+    async def _report_together(self, outcome: OutcomeT) -> None:
+        """
+        Report an outcome with those of the same turn of the event loop.
+
+        One write for all takes half the time.
+        """
+        self._grouped.append(outcome)
+        try:
+            if self._counts.in_flight:
+                await asyncio.sleep(0)
+        finally:
+            # The first worker that comes here reports for all.
+            if self._grouped:
+                grouped, self._grouped = self._grouped, []
+                self._report(grouped)
+
+    def _note_success(self, throttle: BatchThrottle) -> None:
+        try:
+            throttle.on_success()
+        except Exception as exc:  # noqa: BLE001 - the user's clock
+            self._hooks.log("the clock", exc)
 
     def _fail(
         self,
@@ -455,14 +480,14 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         failed = self._make_failure(index, item, request, error)
         if ends:
             if index in self._sending:
-                self._record(failed)
+                self._record([failed])
             return False
         if isinstance(error, ABORTING):
             self._send_queue.abort(error)
         elif isinstance(error, StoreError):
             self._end_with(error)
         self._counts.failures[type(error).__name__] += 1
-        self._report(failed)
+        self._report([failed])
         return True
 
     def _make_error(
@@ -490,10 +515,11 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         error.__cause__ = exc
         return error
 
-    def _report(self, outcome: OutcomeT) -> None:
+    def _report(self, outcomes: list[OutcomeT]) -> None:
         if self._journal is not None:
-            self._record(outcome)
-        self._results.append(outcome)
+            self._record(outcomes)
+        for outcome in outcomes:
+            self._results.append(outcome)
         if self._is_awaited:
             self._wake_consumers()
 
@@ -501,10 +527,10 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._is_awaited = False
         self._has_results.set()
 
-    def _record(self, outcome: OutcomeT) -> None:
+    def _record(self, outcomes: list[OutcomeT]) -> None:
         if self._journal is not None:
             try:
-                self._journal.record(outcome)
+                self._journal.record_all(outcomes)
             except BaseException as exc:
                 if not self._end_with_journal(exc):
                     raise

@@ -2,7 +2,7 @@
 Resume a batch by what the client's store has.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -91,8 +91,8 @@ class StoreSink:
             return False
         raise duplicate_error(before)
 
-    def record(self, _outcome: Outcome, /) -> None:
-        """Do nothing: the client's store has it."""
+    def record_all(self, _outcomes: Sequence[Outcome], /) -> None:
+        """Do nothing: the client's store has them."""
 
     async def drain(self) -> None:
         """Do nothing: nothing waits."""

@@ -18,7 +18,7 @@ import sys
 import threading
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -246,8 +246,12 @@ class RecordSink:
         self._digests[index] = self._digest
         return True
 
-    def record(self, outcome: Outcome, /) -> None:
-        """Send an outcome."""
+    def record_all(self, outcomes: Sequence[Outcome], /) -> None:
+        """Send outcomes."""
+        for outcome in outcomes:
+            self._send(outcome)
+
+    def _send(self, outcome: Outcome) -> None:
         digest = self._digests.pop(outcome.index, None)
         if digest is None and outcome.request is not None:
             digest = request_digest(outcome.request)

@@ -9,8 +9,8 @@ import threading
 import warnings
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -405,18 +405,58 @@ class Journal:
         at, request = self._begun.pop(outcome.index, (None, None))
         try:
             at = line or at or self._line(outcome.index)
-            self._append(outcome, at, request)
+            self._opened.append(self._encode(outcome, at, request))
         except (Exception, asyncio.CancelledError):
             self.add_unrecorded(outcome, at or outcome.index + 1)
             raise
-        if isinstance(outcome, Created):
-            self.created += 1
-        else:
-            self.failed += 1
+        self._count(outcome)
         if not self.is_resumable:
             self._queued.append((outcome, at))
             while len(self._queued) > self.pending:
                 self._queued.popleft()
+
+    def record_all(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        Write the outcomes of inputs that `begin` had, in one step if possible.
+
+        Otherwise they are written one by one until one cannot be, as they are
+        where a subclass has a `record` of its own.
+
+        Args:
+            outcomes: The outcomes.
+
+        Raises:
+            JournalError: If one of them cannot be written; it and those after
+                it are unrecorded.
+        """
+        if (
+            len(outcomes) > 1
+            and self.is_resumable
+            and type(self).record is Journal.record
+        ):
+            # Some may fit on a disk where all do not.
+            with suppress(JournalError):
+                self._record_together(outcomes)
+                return
+        rest = deque(outcomes)
+        try:
+            while rest:
+                self.record(rest.popleft())
+        finally:
+            for outcome in rest:
+                line, _ = self._begun.pop(outcome.index)
+                self.add_unrecorded(outcome, line)
+
+    def _record_together(self, outcomes: Sequence[Outcome]) -> None:
+        begun = [self._begun[outcome.index] for outcome in outcomes]
+        lines = [
+            self._encode(outcome, at, request)
+            for outcome, (at, request) in zip(outcomes, begun, strict=True)
+        ]
+        self._opened.append(b"".join(lines))
+        for outcome in outcomes:
+            del self._begun[outcome.index]
+            self._count(outcome)
 
     def record_lines(self, lines: bytes, *, created: int, failed: int) -> None:
         """
@@ -448,15 +488,21 @@ class Journal:
         """
         self._opened.check()
 
-    def _append(self, outcome: Outcome, at: int, request: str | None) -> None:
-        file, api = self._opened, self._api
+    def _encode(self, outcome: Outcome, at: int, request: str | None) -> bytes:
+        api = self._api
         if api is None:
             raise ConfigurationError(
                 fields={"api": ("is needed for a journal without a batch",)}
             )
         if request is None and outcome.request is not None:
             request = request_digest(outcome.request)
-        file.append(encode_record(outcome, line=at, api=api, request=request))
+        return encode_record(outcome, line=at, api=api, request=request)
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Created):
+            self.created += 1
+        else:
+            self.failed += 1
 
     def describe_unrecorded(self) -> str:
         """
