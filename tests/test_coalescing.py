@@ -196,6 +196,34 @@ async def test_leave_together(monkeypatch, transport, raw_server, script):
     assert seen == [(how, n) for how in ("add", "write") for n in range(1, 6)]
 
 
+async def test_one_by_one(monkeypatch, transport, raw_server, script):
+    """
+    A request that follows another one, with no other in flight, is written at
+    once; after requests that left together it waits for others.
+    """
+    seen = []
+    add = WriteCoalescer.add
+
+    def watched(coalescer, *args):
+        add(coalescer, *args)
+        seen.append("added")
+
+    monkeypatch.setattr(WriteCoalescer, "add", watched)
+    body = noting()
+    body.before = functools.partial(seen.append, "written")
+    async with raw_server(script) as server:
+        for _ in range(2):
+            for _ in range(2):
+                await send(transport, server, body)
+            await asyncio.gather(
+                *(send(transport, server, noting()) for _ in range(3))
+            )
+
+    together = ["added"] * 3
+    one_by_one = ["added", "written", "written", "added"]
+    assert seen == (one_by_one + together) * 2
+
+
 async def test_one_that_fails_harms_no_other(transport, raw_server, script):
     """
     A failed write reaches its own caller only, and the other requests are

@@ -42,6 +42,8 @@ class WriteCoalescer:
         self, loop: asyncio.AbstractEventLoop, connector: "PollingConnector"
     ) -> None:
         self.is_flush_due = False
+        # Whether the latest flush had several requests.
+        self._had_several = True
         self._loop = loop
         self._connector = connector
         self._pending: list[
@@ -58,6 +60,8 @@ class WriteCoalescer:
         """
         Write *body* soon, after the head that *writer* has buffered.
 
+        It is written at once where requests are sent one by one.
+
         An error is raised where the response is read.
 
         Args:
@@ -67,7 +71,10 @@ class WriteCoalescer:
             body: The body.
         """
         self._pending.append((conn, protocol, writer, body))
-        if not self.is_flush_due:
+        if not self._had_several and self._connector.has_one_request:
+            # A turn of the event loop costs two system calls.
+            self.flush()
+        elif not self.is_flush_due:
             self.is_flush_due = True
             self._loop.call_soon(self.flush)
 
@@ -76,7 +83,7 @@ class WriteCoalescer:
         self.is_flush_due = False
         # A connection was chosen before those behind it were prepared, and
         # those before it written: its server may have closed it since.
-        is_late = len(self._pending) > 1
+        self._had_several = is_late = len(self._pending) > 1
         if is_late:
             self._connector.poll()
         pending, self._pending = iter(self._pending), []

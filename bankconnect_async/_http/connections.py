@@ -171,6 +171,11 @@ class PollingConnector(aiohttp.TCPConnector):
                 self._epoll.register(fd, READABLE | HANG_UP)
         return fd
 
+    @property
+    def has_one_request(self) -> bool:
+        """Whether only one connection is in use."""
+        return len(self._acquired) == 1
+
     def poll(self) -> None:
         """Poll all connections."""
         if self._epoll is not None:
