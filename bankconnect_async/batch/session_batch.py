@@ -164,8 +164,7 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
         self._results: ResultBuffer[OutcomeT] = (
             OrderedResultBuffer() if options.ordered else ResultBuffer()
         )
-        self._has_results = asyncio.Event()
-        self._is_awaited = False
+        self._waiters: list[asyncio.Future[None]] = []
         self._group = asyncio.TaskGroup()
         self._context = contextvars.Context()
         # In the order in which they began.
@@ -363,9 +362,12 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
 
     async def __anext__(self) -> OutcomeT:
         while not self._results:
-            self._has_results.clear()
-            self._is_awaited = True
-            await self._has_results.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
         outcome = self._results.popleft()
         if outcome is None:
             # For whoever asks again.
@@ -520,12 +522,13 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             self._record(outcomes)
         for outcome in outcomes:
             self._results.append(outcome)
-        if self._is_awaited:
+        if self._waiters:
             self._wake_consumers()
 
     def _wake_consumers(self) -> None:
-        self._is_awaited = False
-        self._has_results.set()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _record(self, outcomes: list[OutcomeT]) -> None:
         if self._journal is not None:
