@@ -276,7 +276,9 @@ async def test_goes_on_after_an_interruption(transport, raw_server, script):
         )
         bodies[0].before = interrupt
         connector = transport._bound.session.connector
-        connector.coalescer = Catching(asyncio.get_running_loop(), connector)
+        connector.coalescer = Catching(
+            asyncio.get_running_loop(), connector, connector._acquired
+        )
         tasks = [
             asyncio.create_task(send(transport, server, body))
             for body in bodies

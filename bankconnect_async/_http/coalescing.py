@@ -10,10 +10,12 @@ in between, and waking it costs the sender more than the task did.
 
 import asyncio
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
 from .bodies import BytesBody
@@ -32,6 +34,7 @@ class WriteCoalescer:
     Args:
         loop: The event loop of the connector.
         connector: The connector of the requests.
+        in_use: The connections that have a request.
 
     Attributes:
         is_flush_due: Whether requests wait for a flush, which polls their
@@ -39,13 +42,17 @@ class WriteCoalescer:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connector: "PollingConnector"
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connector: "PollingConnector",
+        in_use: Collection[ResponseHandler],
     ) -> None:
         self.is_flush_due = False
         # Whether the latest flush had several requests.
         self._had_several = True
         self._loop = loop
         self._connector = connector
+        self._in_use = in_use
         self._pending: list[
             tuple[Connection, PooledConnection, StreamWriter, BytesBody]
         ] = []
@@ -71,7 +78,7 @@ class WriteCoalescer:
             body: The body.
         """
         self._pending.append((conn, protocol, writer, body))
-        if not self._had_several and self._connector.has_one_request:
+        if not self._had_several and len(self._in_use) == 1:
             # A turn of the event loop costs two system calls.
             self.flush()
         elif not self.is_flush_due:

@@ -154,7 +154,7 @@ class PollingConnector(aiohttp.TCPConnector):
         self._factory: Any = functools.partial(
             PooledConnection, self, loop=self._loop, max_age=max_age
         )
-        self.coalescer = WriteCoalescer(self._loop, self)
+        self.coalescer = WriteCoalescer(self._loop, self, self._acquired)
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._events: dict[int, int] = {}
 
@@ -170,11 +170,6 @@ class PollingConnector(aiohttp.TCPConnector):
             with suppress(FileExistsError):
                 self._epoll.register(fd, READABLE | HANG_UP)
         return fd
-
-    @property
-    def has_one_request(self) -> bool:
-        """Whether only one connection is in use."""
-        return len(self._acquired) == 1
 
     def poll(self) -> None:
         """Poll all connections."""
