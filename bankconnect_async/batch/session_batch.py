@@ -367,7 +367,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             try:
                 await waiter
             finally:
-                self._waiters.remove(waiter)
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
         outcome = self._results.popleft()
         if outcome is None:
             # For whoever asks again.
@@ -526,7 +527,8 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             self._wake_consumers()
 
     def _wake_consumers(self) -> None:
-        for waiter in self._waiters:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
