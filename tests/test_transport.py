@@ -194,6 +194,36 @@ async def test_never_follows_a_redirect(transport, raw_server, answer):
     assert elsewhere.connections == 0
 
 
+async def test_closes_a_connection_that_switched_protocols(
+    transport, raw_server
+):
+    """
+    A 101 is returned, and its connection, which no longer speaks HTTP, is
+    closed without a warning in the debug mode of asyncio.
+    """
+    ended, warned = asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.set_exception_handler(lambda _, context: warned.append(context))
+
+    async def script(server, reader, writer):
+        await server.read_request(reader)
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Connection: upgrade\r\nUpgrade: other\r\n\r\n"
+        )
+        assert await reader.read() == b""
+        ended.set()
+
+    async with raw_server(script) as server:
+        found = await post(transport, server)
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+    assert found.status == 101
+    assert warned == []
+
+
 async def test_keeps_no_cookies(transport, raw_server, answer):
     """
     A cookie for one customer is not sent with the next request.

@@ -406,7 +406,6 @@ class Transport:
         deadline = Deadline(bound.deadlines, time_left, timeouts.connect)
         start_reading = functools.partial(deadline.limit, timeouts.read)
         head: aiohttp.ClientResponse | None = None
-        is_read = False
         if not bound.semaphore.try_acquire():
             await self._wait_for_slot(bound, deadline)
         # One coroutine for all of this: another costs half a microsecond.
@@ -429,8 +428,6 @@ class Transport:
                 content = head.content.read_nowait()
             else:
                 content = await read_body(head, operation.limit, start_reading)
-            # The connection is back in the pool.
-            is_read = True
             headers = head.headers
             if (
                 hdrs.KEEP_ALIVE in headers
@@ -458,7 +455,9 @@ class Transport:
         finally:
             bound.semaphore.release()
             deadline.clear()
-            if head is not None and not is_read:
+            # One whose body was read has given its connection back, unless
+            # the server switched protocols.
+            if head is not None and not head.closed:
                 head.close()
         # Outside of `except`: the exception may hold the response's bytes.
         if head is not None:
