@@ -3,6 +3,7 @@ Batches on several processes: threads for most tests, processes to kill.
 """
 
 import asyncio
+import enum
 import itertools
 import os
 import socket
@@ -20,6 +21,7 @@ from bankconnect_async import (
     ConfigurationError,
     Delivery,
     JournalError,
+    Metadata,
     RetryPolicy,
     ReturnURL,
     SessionRequest,
@@ -224,6 +226,28 @@ class TestOutcomes:
 
         assert stats.created == 1
         assert created(path) == {"customer-1": 1}
+
+    async def test_own_text_in_request(self, run, path):
+        """
+        So may the texts of a request, such as members of an enumeration.
+        """
+
+        class Text(str):
+            __slots__ = ()
+
+        class Bank(enum.StrEnum):
+            AXIS = "axis"
+
+        request = SessionRequest(
+            link_id=Text("customer-1"),
+            redirect_url=None,
+            bank_name=Bank.AXIS,
+            metadata=Metadata(names=[Text("A B")]),
+        )
+        stats = await run([request, "customer-2"])
+
+        assert stats.created == 2
+        assert created(path) == {"customer-1": 1, "customer-2": 1}
 
     async def test_failing_source(self, run, path):
         """

@@ -6,6 +6,7 @@ process has, one for each direction.
 """
 
 import asyncio
+import io
 import pickle
 import socket
 import struct
@@ -19,6 +20,7 @@ from bankconnect_async.errors import BankConnectError
 from .messages import JobSpec, Rows, unpack
 
 
+_PACKAGE: Final = f"{__name__.partition('.')[0]}."
 _LENGTH: Final = struct.Struct("!I")
 
 
@@ -85,9 +87,24 @@ class Work:
     is_last: bool = False
 
 
+class _Pickler(pickle.Pickler):
+    """
+    Writes texts of the user's own classes, which a process may lack, as `str`.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how to make a value, if not in the usual way."""
+        cls = type(value)
+        if issubclass(cls, str) and not cls.__module__.startswith(_PACKAGE):
+            return str, (str.__str__(value),)
+        return NotImplemented
+
+
 def encode_frame(message: object) -> bytes:
     """Encode a message with its length in front."""
-    raw = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    with io.BytesIO() as file:
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(message)
+        raw = file.getvalue()
     return _LENGTH.pack(len(raw)) + raw
 
 

@@ -132,10 +132,6 @@ class WorkerProcess(FrameLink):
         """Send a row, with all others of this turn of the loop."""
         self.rows[self._count] = row
         self._count += 1
-        line, item = row
-        if isinstance(item, str) and type(item) is not str:
-            # The process may lack its class.
-            row = line, str.__str__(item)
         self._waiting.append(row)
         self._schedule()
 
