@@ -5,12 +5,12 @@ Executes operations: attempts until there is a result, and their counters.
 import asyncio
 import functools
 import logging
+import os
 import time
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -373,7 +373,7 @@ class ObservedExecutor(RequestExecutor):
         attempt: "Attempt[T] | None" = None,
     ) -> tuple[T, int]:
         """Execute *operation*, as `RequestExecutor` does."""
-        call = _ObservedCall(token_hex(8), attempt or self._attempt)
+        call = _ObservedCall(os.urandom(8).hex(), attempt or self._attempt)
         on_end = self._on_call and self._hooks.run(
             "telemetry", self._on_call, operation.name
         )
@@ -459,7 +459,7 @@ class ObservedExecutor(RequestExecutor):
         ]
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _ObservedCall(Generic[T]):
     """
     One call: its id, what makes an attempt, and the number of those so far.

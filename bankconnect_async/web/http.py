@@ -10,6 +10,8 @@ from typing import Final
 
 import attrs
 
+from bankconnect_async.config import HEADER_NAME
+
 
 #: The largest body of a browser event, in bytes. Browsers limit a post that
 #: outlives its page to this.
@@ -29,7 +31,6 @@ _STATUS_HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
 }
 # RFC 9110, sections 5.1 and 5.5: a line end in a value begins another header,
 # and servers treat other control characters and outer blanks each in its way.
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN: Final = re.compile(
     r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]|\A[ \t]|[ \t]\Z"
 )
@@ -86,7 +87,7 @@ class WebRequest:
 
 def _check_headers(_: object, __: object, headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(HEADER_NAME, name):
             raise ValueError(f"headers: {name!r} is not the name of a header")
         # The value may be a secret.
         if _FORBIDDEN.search(value):
