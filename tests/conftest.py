@@ -126,13 +126,16 @@ def pytest_collection_finish() -> None:
 
 # Before pytest reads the markers.
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """
     Mark the tests of PostgreSQL.
 
     All workers have the tests in one order, wherever they began to collect.
     """
-    items.sort(key=lambda item: item.path)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path)
     for item in items:
         if "postgres" in getattr(item, "fixturenames", ()) or (
             "PostgreSQL" in item.name
