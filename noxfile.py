@@ -248,7 +248,14 @@ def build(session: nox.Session) -> None:
     session.install(*group("build"))
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist))
+    command = ["python", "-m", "build", "--outdir", str(dist)]
+    path = [session.bin, os.environ["PATH"]]
+    if session.venv_backend == "uv":
+        # It makes both environments of the build in a second, and is beside
+        # nox.
+        command.append("--installer=uv")
+        path.append(str(Path(sys.executable).parent))
+    session.run(*command, env={"PATH": os.pathsep.join(path)})
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = map(str, dist.glob("*.whl"))
     (sdist,) = map(str, dist.glob("*.tar.gz"))
