@@ -367,11 +367,13 @@ async def test_every_outcome_is_told(
         for process in fleet.processes:
             with contextlib.suppress(ProcessLookupError):
                 await process.kill()
-        # Twenty minutes later the sessions are due, and all leases are over.
+        # Twenty minutes later all leases are over, and an hour after that all
+        # sessions are due, those too whose processing was started meanwhile.
         campaign.is_lossy = False
-        last = await fleet.start(**settings, later=1200)
-        campaign.roles = dict.fromkeys(ROLES, last)
-        await settle(http, last)
+        for later in (1200, 4800):
+            last = await fleet.start(**settings, later=later)
+            campaign.roles = dict.fromkeys(ROLES, last)
+            await settle(http, last)
         async with http.post(f"http://127.0.0.1:{last.port}/sweep") as answer:
             assert answer.status == 200
 
