@@ -264,6 +264,24 @@ class TestOutcomes:
 
         assert created(path) == Counter(ids(5))
 
+    async def test_exiting_source(self, run, path):
+        """
+        What is no `Exception` is raised, too, when its items are done: a
+        batch must not look complete.
+        """
+
+        class Exit(BaseException):
+            pass
+
+        def source():
+            yield from ids(3)
+            raise Exit
+
+        with pytest.raises(Exit):
+            await run(source())
+
+        assert created(path) == dict.fromkeys(ids(3), 1)
+
     async def test_rate(self, run):
         """
         A rate bounds all processes together.

@@ -269,6 +269,9 @@ class WorkerBatch(abc.ABC):
             self._monitor.is_dispatching = False
             self._monitor.beat_now()
             await self._finish()
+            if not self._dispatcher.cancelled():
+                # The source may have raised what is no `Exception`.
+                self._dispatcher.result()
         except asyncio.CancelledError:
             self._monitor.update(abort=True)
             self.drain()
