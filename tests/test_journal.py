@@ -611,6 +611,23 @@ class TestDurability:
         last = f"line {len(recorded) + 1}, {len(recorded) + 2}"
         assert last in journal.describe_unrecorded()
 
+    def test_together_without_begin(self, path):
+        """
+        Outcomes of inputs that were not begun are written, too; without the
+        name of an API they are unrecorded.
+        """
+        outcomes = [created(each, index) for index, each in enumerate(ids(3))]
+        with Journal(path, api=API) as journal:
+            journal.record_all(outcomes)
+        nameless = Journal(path.with_name("other.jsonl"))
+        with nameless, pytest.raises(ConfigurationError, match="api"):
+            nameless.record_all(outcomes)
+
+        assert [(each.link_id, each.line) for each in read_journal(path)] == [
+            (each, line) for line, each in enumerate(ids(3), 1)
+        ]
+        assert nameless.unrecorded_outcomes == outcomes
+
     def test_record_of_a_subclass(self, path):
         """
         The `record` of a subclass gets each outcome.

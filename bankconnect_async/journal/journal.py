@@ -25,6 +25,7 @@ from bankconnect_async.batch.outcomes import (
 )
 from bankconnect_async.errors import (
     UNCERTAIN,
+    BankConnectError,
     ConfigurationError,
     JournalError,
     JournalMismatchError,
@@ -417,7 +418,7 @@ class Journal:
 
     def record_all(self, outcomes: Sequence[Outcome]) -> None:
         """
-        Write the outcomes of inputs that `begin` had, in one step if possible.
+        Write outcomes, in one step if possible.
 
         Otherwise they are written one by one until one cannot be, as they are
         where a subclass has a `record` of its own.
@@ -434,8 +435,9 @@ class Journal:
             and self.is_resumable
             and type(self).record is Journal.record
         ):
-            # Some may fit on a disk where all do not.
-            with suppress(JournalError):
+            # Some may fit on a disk where all do not, and not all may be from
+            # inputs that were begun.
+            with suppress(BankConnectError, LookupError):
                 self._record_together(outcomes)
                 return
         rest = deque(outcomes)
@@ -444,8 +446,8 @@ class Journal:
                 self.record(rest.popleft())
         finally:
             for outcome in rest:
-                line, _ = self._begun.pop(outcome.index)
-                self.add_unrecorded(outcome, line)
+                line, _ = self._begun.pop(outcome.index, (None, None))
+                self.add_unrecorded(outcome, line or outcome.index + 1)
 
     def _record_together(self, outcomes: Sequence[Outcome]) -> None:
         begun = [self._begun[outcome.index] for outcome in outcomes]
