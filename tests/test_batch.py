@@ -8,6 +8,8 @@ import tracemalloc
 
 import pytest
 
+from yarl import URL
+
 from bankconnect_async import (
     UNSET,
     AsyncBankConnect,
@@ -30,6 +32,8 @@ from bankconnect_async import (
 from bankconnect_async.batch.result_buffer import OrderedResultBuffer
 from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
 from bankconnect_async.clock import SYSTEM_CLOCK
+from bankconnect_async.journal import Journal, read_journal
+from bankconnect_async.journal.append_file import AppendFile
 from bankconnect_async.sandbox import Fault, Sandbox
 
 
@@ -76,6 +80,27 @@ class Double:
         finally:
             self.now -= 1
         return Session(link_id=link_id, redirect_url="")
+
+
+class InStep(Double):
+    """
+    One whose responses come when so many requests wait for theirs.
+    """
+
+    def __init__(self, count):
+        super().__init__()
+        self._count = count
+        self._responses = []
+
+    async def send(self, link_id, request, retry, throttle):
+        response = asyncio.get_running_loop().create_future()
+        self._responses.append(response)
+        if len(self._responses) == self._count:
+            for each in self._responses:
+                each.set_result(None)
+            self._responses = []
+        await response
+        return Session(link_id=link_id, redirect_url=URL("https://x.example"))
 
 
 def batch(double, source, **options):
@@ -942,3 +967,29 @@ def test_numbers_before_it_began():
     stats = batch(Double(), ["a"]).stats()
 
     assert (stats.taken, stats.seconds, stats.rate) == (0, 0, 0)
+
+
+async def test_outcomes_that_come_together_are_written_together(
+    tmp_path, monkeypatch
+):
+    """
+    Responses that come together are recorded by one write.
+    """
+    path, writes = tmp_path / "sessions.jsonl", []
+    append = AppendFile.append
+
+    def count(file, line):
+        writes.append(line.count(b"\n"))
+        append(file, line)
+
+    monkeypatch.setattr(AppendFile, "append", count)
+    found = await collect(
+        batch(InStep(8), ids(80), concurrency=8, journal=Journal(path))
+    )
+
+    assert writes == [8] * 10
+    assert (
+        sorted(each.link_id for each in found)
+        == sorted(each.link_id for each in read_journal(path))
+        == sorted(ids(80))
+    )

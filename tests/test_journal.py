@@ -27,21 +27,17 @@ from bankconnect_async import (
     Failed,
     InvalidRequestError,
     JournalError,
-    RetryPolicy,
     ReturnURL,
     Session,
     SessionRequest,
     TransportError,
 )
-from bankconnect_async.batch.session_batch import BatchOptions, SessionBatch
-from bankconnect_async.clock import SYSTEM_CLOCK
 from bankconnect_async.journal import (
     CreatedRecord,
     FailedRecord,
     Journal,
     read_journal,
 )
-from bankconnect_async.journal.append_file import AppendFile
 from bankconnect_async.sandbox import Fault
 
 
@@ -127,40 +123,6 @@ def _syncs(monkeypatch):
     monkeypatch.setattr(os, "fsync", syncs)
     yield syncs
     syncs.release()
-
-
-class InStep:
-    """
-    A sender whose responses come when so many requests wait for theirs.
-    """
-
-    complete = None
-
-    def __init__(self, count):
-        self._count = count
-        self._responses = []
-
-    def prepare(self, item):
-        return item, SessionRequest(link_id=item, redirect_url=None)
-
-    async def open(self):
-        pass
-
-    def reserve(self, concurrency, rate_limit):
-        pass
-
-    def release(self, concurrency, rate_limit):
-        pass
-
-    async def send(self, link_id, request, retry, throttle):
-        response = asyncio.get_running_loop().create_future()
-        self._responses.append(response)
-        if len(self._responses) == self._count:
-            for each in self._responses:
-                each.set_result(None)
-            self._responses = []
-        await response
-        return Session(link_id=link_id, redirect_url=URL("https://x.example"))
 
 
 def write(path, *link_ids):
@@ -558,36 +520,6 @@ class TestDurability:
 
         assert max(behind) == concurrency - 1
         assert len(seen) == 200
-
-    async def test_written_together(self, path, monkeypatch):
-        """
-        Responses that come together are recorded by one write.
-        """
-        writes = []
-        append = AppendFile.append
-
-        def count(file, line):
-            writes.append(line.count(b"\n"))
-            append(file, line)
-
-        monkeypatch.setattr(AppendFile, "append", count)
-        sender = InStep(8)
-        async with SessionBatch(
-            sender,
-            ids(80),
-            BatchOptions(
-                api=API,
-                concurrency=8,
-                retry=RetryPolicy(),
-                clock=SYSTEM_CLOCK,
-                journal=Journal(path),
-            ),
-            capacity=sender,
-        ) as outcomes:
-            found = [each.link_id async for each in outcomes]
-
-        assert writes == [8] * 10
-        assert sorted(found) == sorted(created_ids(path)) == sorted(ids(80))
 
     def test_together_without_room(self, path, little_room):
         """
