@@ -544,6 +544,14 @@ class TestRefused:
                 {"journal": type("Own", (Journal,), {"record": None})("x")},
                 "journal: has a record",
             ),
+            (
+                {
+                    "journal": type("Own", (Journal,), {"record_all": None})(
+                        "x"
+                    )
+                },
+                "journal: has a record",
+            ),
             ({"api_key": "k"}, "api_key: is a secret"),
             ({"clock": None}, "clock: is no setting"),
             (

@@ -183,12 +183,16 @@ class ProcessBatch(WorkerBatch):
     def __attrs_post_init__(self) -> None:
         check_number("processes", self._processes, int)
         check_platform()
-        if type(self.journal).record is not Journal.record:
+        cls = type(self.journal)
+        if (cls.record, cls.record_all) != (
+            Journal.record,
+            Journal.record_all,
+        ):
             raise ConfigurationError(
                 fields={
                     "journal": (
-                        "has a record() of its own, which records of other "
-                        "processes do not pass",
+                        "has a record() or a record_all() of its own, which "
+                        "records of other processes do not pass",
                     )
                 }
             )
