@@ -409,45 +409,52 @@ class Batch(abc.ABC, Generic[ItemT, RequestT, OutcomeT]):
             index, item = taken
             id_, request = "", None
             try:
-                id_, request = self._sender.prepare(item)
-                if self._journal is not None and not self._is_due(
-                    self._journal, index, id_, request
-                ):
-                    if not self._counts.skipped % _SKIPPED_AT_ONCE:
-                        # Many must not hold up what is in flight.
-                        await asyncio.sleep(0)
-                    continue
-                if (
-                    self._draining
-                    or self._send_queue.abort_cause
-                    or not (throttle.try_acquire() or await throttle.acquire())
-                ):
-                    self._check_aborted()
-                    break
-                self._sending.add(index)
-                self._counts.in_flight += 1
                 try:
-                    result = await self._sender.send(
-                        id_, request, self._options.retry, throttle
-                    )
-                finally:
-                    self._counts.in_flight -= 1
-                self._note_success(throttle)
-                if self._complete is not None:
-                    result = await self._complete(result)
-            except BaseException as exc:
-                if not self._fail(index, item, request, exc):
-                    raise
-                continue
+                    id_, request = self._sender.prepare(item)
+                    if self._journal is not None and not self._is_due(
+                        self._journal, index, id_, request
+                    ):
+                        if not self._counts.skipped % _SKIPPED_AT_ONCE:
+                            # Many must not hold up what is in flight.
+                            await asyncio.sleep(0)
+                        continue
+                    if (
+                        self._draining
+                        or self._send_queue.abort_cause
+                        or not (
+                            throttle.try_acquire() or await throttle.acquire()
+                        )
+                    ):
+                        self._check_aborted()
+                        break
+                    self._sending.add(index)
+                    self._counts.in_flight += 1
+                    try:
+                        result = await self._sender.send(
+                            id_, request, self._options.retry, throttle
+                        )
+                    finally:
+                        self._counts.in_flight -= 1
+                    self._note_success(throttle)
+                    if self._complete is not None:
+                        result = await self._complete(result)
+                except BaseException as exc:
+                    if not self._fail(index, item, request, exc):
+                        raise
+                    continue
+                seconds = self._clock.monotonic() - throttle.sent_at
+                outcome = self._make_success(
+                    index, item, request, result, seconds
+                )
+                self._counts.created += 1
+                if self._is_grouping:
+                    await self._report_together(outcome)
+                else:
+                    self._report([outcome])
             finally:
+                # Not before its outcome is recorded: an item that waits for
+                # the slot sends at once.
                 throttle.release()
-            seconds = self._clock.monotonic() - throttle.sent_at
-            outcome = self._make_success(index, item, request, result, seconds)
-            self._counts.created += 1
-            if self._is_grouping:
-                await self._report_together(outcome)
-            else:
-                self._report([outcome])
 
     async def _report_together(self, outcome: OutcomeT) -> None:
         """
