@@ -32,6 +32,7 @@ from bankconnect_async import (
     SessionRequest,
     TransportError,
 )
+from bankconnect_async._http.bodies import BytesBody
 from bankconnect_async.journal import (
     CreatedRecord,
     FailedRecord,
@@ -521,6 +522,63 @@ class TestDurability:
         assert max(behind) == concurrency - 1
         assert len(seen) == 200
 
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    async def test_written_before_a_retry(
+        self, bank, sandbox, path, monkeypatch, concurrency
+    ):
+        """
+        An item that lent its slot during a pause sends again when the outcome
+        of the item in its slot is in the file.
+        """
+        behind = []
+        write = BytesBody.write_with_length
+
+        async def count(body, *args):
+            recorded = len(created_ids(path)) if path.exists() else 0
+            behind.append(sandbox.created() - recorded)
+            await write(body, *args)
+
+        monkeypatch.setattr(BytesBody, "write_with_length", count)
+        pause = Fault.status(503, retry_after=1)
+        sandbox.faults.script(*[None, None, pause] * 8)
+        found = await run(
+            bank, ids(40), Journal(path), concurrency=concurrency
+        )
+
+        assert len(found) == sandbox.created() == 40
+        assert max(behind) < concurrency
+
+    def test_every_other_one_is_written(self, path):
+        """
+        An outcome that cannot be encoded holds back none that came with it.
+        """
+        outcomes = [created(each, index) for index, each in enumerate(ids(5))]
+
+        def line_of(index):
+            return 2**70 if index == 2 else index + 1
+
+        with Journal(path, api=API, line_of=line_of) as journal:
+            for each in outcomes:
+                journal.begin(each.index, each.request)
+            with pytest.raises(TypeError):
+                journal.record_all(outcomes)
+
+        assert created_ids(path) == [n for n in ids(5) if n != "customer-2"]
+        assert (journal.created, journal.unrecorded) == (4, 1)
+        assert journal.unrecorded_outcomes == [outcomes[2]]
+
+    def test_given_twice(self, path):
+        """
+        An outcome is written as often as it is given.
+        """
+        outcome = created("a")
+        with Journal(path, api=API) as journal:
+            journal.begin(0, outcome.request)
+            journal.record_all([outcome, outcome])
+
+        assert created_ids(path) == ["a", "a"]
+        assert journal.created == 2
+
     def test_together_without_room(self, path, little_room):
         """
         As many records are written as there is room for, where all of them
@@ -578,6 +636,20 @@ class TestDurability:
             journal.record_all(outcomes)
 
         assert seen == created_ids(path) == ids(3)
+
+    def test_record_of_an_instance(self, path, monkeypatch):
+        """
+        So does one that was set on the journal itself, such as a spy.
+        """
+        seen = []
+        with Journal(path, api=API) as journal:
+            outcomes = [created(each, n) for n, each in enumerate(ids(3))]
+            for each in outcomes:
+                journal.begin(each.index, each.request)
+            monkeypatch.setattr(journal, "record", seen.append)
+            journal.record_all(outcomes)
+
+        assert seen == outcomes
 
     @pytest.mark.parametrize("with_loop", [False, True])
     def test_synced_soon(self, path, syncs, with_loop):

@@ -10,7 +10,7 @@ import warnings
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -25,7 +25,6 @@ from bankconnect_async.batch.outcomes import (
 )
 from bankconnect_async.errors import (
     UNCERTAIN,
-    BankConnectError,
     ConfigurationError,
     JournalError,
     JournalMismatchError,
@@ -420,45 +419,40 @@ class Journal:
         """
         Write outcomes, in one step if possible.
 
-        Otherwise they are written one by one until one cannot be, as they are
-        where a subclass has a `record` of its own.
+        Otherwise each is written by itself, as it is where there is a
+        `record` of the user's own.
 
         Args:
             outcomes: The outcomes.
 
         Raises:
-            JournalError: If one of them cannot be written; it and those after
-                it are unrecorded.
+            JournalError: If one of them cannot be written; it is unrecorded.
         """
-        if (
-            len(outcomes) > 1
-            and self.is_resumable
-            and type(self).record is Journal.record
-        ):
-            # Some may fit on a disk where all do not, and not all may be from
-            # inputs that were begun.
-            with suppress(BankConnectError, LookupError):
-                self._record_together(outcomes)
+        lines = self._encode_all(outcomes)
+        if lines is not None:
+            # Some may fit on a disk where all do not.
+            with suppress(JournalError):
+                self._opened.append(lines)
+                for outcome in outcomes:
+                    self._begun.pop(outcome.index, None)
+                    self._count(outcome)
                 return
-        rest = deque(outcomes)
-        try:
-            while rest:
-                self.record(rest.popleft())
-        finally:
-            for outcome in rest:
-                line, _ = self._begun.pop(outcome.index, (None, None))
-                self.add_unrecorded(outcome, line or outcome.index + 1)
+        # A stack calls all of them, whatever one of them raises.
+        with ExitStack() as stack:
+            for outcome in reversed(outcomes):
+                stack.callback(self.record, outcome)
 
-    def _record_together(self, outcomes: Sequence[Outcome]) -> None:
-        begun = [self._begun[outcome.index] for outcome in outcomes]
-        lines = [
-            self._encode(outcome, at, request)
-            for outcome, (at, request) in zip(outcomes, begun, strict=True)
-        ]
-        self._opened.append(b"".join(lines))
-        for outcome in outcomes:
-            del self._begun[outcome.index]
-            self._count(outcome)
+    def _encode_all(self, outcomes: Sequence[Outcome]) -> bytes | None:
+        is_ours = getattr(self.record, "__func__", None) is Journal.record
+        if not (is_ours and self.is_resumable and outcomes[1:]):
+            return None
+        # Writing each by itself finds the one that is to blame.
+        with suppress(Exception, asyncio.CancelledError):
+            return b"".join(
+                self._encode(outcome, *self._begun[outcome.index])
+                for outcome in outcomes
+            )
+        return None
 
     def record_lines(self, lines: bytes, *, created: int, failed: int) -> None:
         """
